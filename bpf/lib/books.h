@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "kernel.h"
+
+/*
+ * What became of the events an instrument saw. Go: kernel.Books.
+ * Seen = what was reported or aggregated + BOOK_SAMPLED_OUT + all BOOK_LOST_*.
+ */
+enum book {
+	BOOK_SEEN,
+	BOOK_SAMPLED_OUT,
+	BOOK_LOST_MAP_FULL,
+	BOOK_LOST_RING_FULL,
+	BOOK_LOST_UNREADABLE,
+	BOOK_COPY,
+	BOOK_KINDS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, BOOK_KINDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} books SEC(".maps");
+
+static __always_inline void book_n(enum book kind, __u64 n)
+{
+	__u32 index = kind;
+	__u64 *count = bpf_map_lookup_elem(&books, &index);
+
+	if (count)
+		*count += n;
+}
+
+static __always_inline void book(enum book kind)
+{
+	book_n(kind, 1);
+}

@@ -1,0 +1,33 @@
+// Package instrument says what everything nettap measures with has in common.
+package instrument
+
+import (
+	"context"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// Telemetry is what an instrument can report: one signal, chosen by its type.
+type Telemetry interface {
+	pmetric.Metrics | plog.Logs | ptrace.Traces
+}
+
+// Instrument observes one thing the kernel does and reports it as one signal.
+//
+// The caller calls Start once, then Collect from one goroutine, then Shutdown.
+// After Shutdown it may be started again, and counts from zero.
+type Instrument[T Telemetry] interface {
+	// Start loads the BPF programs and attaches them, all or none. An error
+	// matching [kernel.ErrUnsupported] means this kernel cannot run them.
+	Start(ctx context.Context) error
+
+	// Collect returns what was observed since the previous Collect, and never
+	// waits for more. What it returns is good even when err is not nil.
+	Collect(ctx context.Context) (T, error)
+
+	// Shutdown detaches the programs and frees them. It may be called without
+	// Start and more than once.
+	Shutdown(ctx context.Context) error
+}

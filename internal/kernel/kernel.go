@@ -1,0 +1,26 @@
+// Package kernel loads BPF programs, attaches them and reads what they leave.
+// It also says what the running kernel can do, and why it can't.
+package kernel
+
+import (
+	"errors"
+	"io"
+	"slices"
+)
+
+// ErrUnsupported is matched by errors that a newer or differently configured
+// kernel would not give.
+var ErrUnsupported = errors.New("not supported by this kernel")
+
+// Closers closes what was opened, last first.
+type Closers []io.Closer
+
+// Close closes all of them and joins their errors. It may be called again.
+func (c *Closers) Close() error {
+	var errs error
+	for _, closer := range slices.Backward(*c) {
+		errs = errors.Join(errs, closer.Close())
+	}
+	*c = nil
+	return errs
+}

@@ -1,0 +1,23 @@
+// Package process says who a process is: from its kernel identity to the
+// attributes of an OpenTelemetry resource.
+package process
+
+// ID tells a process from a later one with the same pid, and from itself before
+// an exec or a change of its user. Kernel side: struct process in
+// bpf/lib/process.h.
+type ID struct {
+	StartNanos uint64 // CLOCK_BOOTTIME of the thread group leader
+	PID        uint32 // in the root pid namespace; 0 is no process
+	ExecID     uint32 // another one after each exec
+	UserID     uint32 // effective
+	RealUserID uint32
+}
+
+// Seen is what the kernel side noted when it first met a process, and what
+// stays known after the process has gone. Kernel side: struct process_seen.
+type Seen struct {
+	FirstNanos uint64 // CLOCK_BOOTTIME
+	CgroupID   uint64 // inode number of its cgroup v2 directory; 0 is unknown
+	Comm       string // of the thread group leader
+	Executable string // base name, cut at 63 bytes; empty is unknown
+}
