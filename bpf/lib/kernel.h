@@ -98,8 +98,130 @@ struct task_struct {
 	__u64 self_exec_id;   /* u32 before 5.7 */
 	const struct cred *cred;
 	struct mm_struct *mm;
+	int exit_state;
 	struct nsproxy *nsproxy;
 	char comm[16];
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct device {
+	struct device *parent;
+};
+
+struct net_device {
+	unsigned int flags;
+	unsigned int priv_flags;
+	int ifindex;
+	possible_net_t nd_net;
+	char name[16];
+	struct list_head dev_list;
+	struct {
+		struct list_head lower;
+	} adj_list;
+	struct device dev;
+};
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+	} in6_u;
+};
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num; /* 0 once closed: see inet_sport */
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	struct sock *skc_listener; /* of a request_sock; in a union */
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct socket *sk_socket;
+	__u16 sk_protocol;
+	__u16 sk_type;
+	__u8 sk_kern_sock : 1;
+	__u32 sk_ack_backlog;
+	__u32 sk_max_ack_backlog;
+};
+
+struct socket {
+	struct sock *sk;
+	struct file *file;
+};
+
+struct inet_sock {
+	__be16 inet_sport;
+};
+
+struct tcp_sock {
+	__u8 is_mptcp : 1; /* a bool before 6.7 */
+};
+
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct skb_shared_info {
+	unsigned short gso_size;
+	unsigned short gso_segs;
+	unsigned int gso_type;
+};
+
+struct sk_buff {
+	struct net_device *dev; /* in a union */
+	struct sock *sk;
+	char cb[48];
+	unsigned int len;
+	unsigned int data_len;
+	int skb_iif;
+	__be16 protocol;
+	__u16 transport_header; /* these offsets count from head */
+	__u16 network_header;
+	__u16 mac_header;
+	unsigned int end;
+	unsigned char *head;
+	unsigned char *data;
+};
+
+struct inet_skb_parm {
+	__u16 frag_max_size;
+};
+
+struct inet6_skb_parm {
+	__u16 frag_max_size;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct file *file;
+};
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
 };
 
 #pragma clang attribute pop
