@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -23,6 +24,16 @@ func Attach(programs ...*ebpf.Program) (Closers, error) {
 		links = append(links, l)
 	}
 	return links, nil
+}
+
+// AttachCgroup attaches a program to the cgroup at path and all below it. The
+// link goes with the process, so a killed collector leaves nothing attached.
+func AttachCgroup(path string, program *ebpf.Program, attach ebpf.AttachType) (io.Closer, error) {
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: path, Program: program, Attach: attach})
+	if err != nil {
+		return nil, fmt.Errorf("attach %v to cgroup %s: %w", program, path, err)
+	}
+	return l, nil
 }
 
 // Drain calls visit with each record now in the ring, oldest first, and returns

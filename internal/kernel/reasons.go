@@ -1,0 +1,89 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// dropReasonEnums are the enums whose numbers the kernel's kfree_skb reports.
+// Those of a subsystem have the subsystem's number in their high 16 bits.
+var dropReasonEnums = []string{
+	"skb_drop_reason",      // include/net/dropreason-core.h
+	"mac80211_drop_reason", // net/mac80211/drop.h
+	"ovs_drop_reason",      // net/openvswitch/drop.h
+}
+
+// subsystemMask is SKB_DROP_REASON_SUBSYS_MASK, itself a member of the enum.
+const subsystemMask = 0xffff0000
+
+// DropReasons returns the name of every drop reason this kernel knows, by its
+// number, in lower case without the SKB_DROP_REASON_ prefix: on Linux 6.18
+// number 3 is "no_socket". Reasons of subsystems keep their prefix, as
+// "rx_drop_u_mic_fail" of mac80211 and "ovs_drop_last_action" of openvswitch.
+//
+// The numbers differ between releases, so they come from spec, the running
+// kernel's BTF, and from the BTF of those modules that have reasons of their
+// own ([DropReasonModules]). A kernel without enum skb_drop_reason (before
+// 5.17) gives an error matching [ErrUnsupported].
+//
+// Source: enum skb_drop_reason in include/net/dropreason-core.h.
+func DropReasons(spec *btf.Spec, modules ...*btf.Spec) (map[uint32]string, error) {
+	names := map[uint32]string{}
+	for _, spec := range append([]*btf.Spec{spec}, modules...) {
+		if err := addDropReasons(names, spec); err != nil {
+			return nil, err
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("drop reasons: no enum skb_drop_reason: %w", ErrUnsupported)
+	}
+	return names, nil
+}
+
+func addDropReasons(names map[uint32]string, spec *btf.Spec) error {
+	for _, enum := range dropReasonEnums {
+		var reasons *btf.Enum
+		if err := spec.TypeByName(enum, &reasons); errors.Is(err, btf.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("drop reasons: enum %s: %w", enum, err)
+		}
+		for _, reason := range reasons.Values {
+			number := uint32(reason.Value)
+			// RX_DROP and RX_DROP_UNUSABLE of mac80211 are one number: the first name stays.
+			if _, known := names[number]; !known && isDropReason(reason.Name, number) {
+				names[number] = dropReasonName(reason.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// isDropReason is false for members that delimit the enum.
+func isDropReason(name string, number uint32) bool {
+	return number != subsystemMask && !strings.HasSuffix(name, "_MAX") && !strings.HasPrefix(name, "__")
+}
+
+func dropReasonName(name string) string {
+	for _, prefix := range []string{"SKB_DROP_REASON_", "SKB_"} {
+		if short, ok := strings.CutPrefix(name, prefix); ok {
+			return strings.ToLower(short)
+		}
+	}
+	return strings.ToLower(name)
+}
+
+// DropReasonModules returns the BTF of the loaded kernel modules that have drop
+// reasons of their own. Reasons of a module without BTF stay without a name.
+func DropReasonModules() []*btf.Spec {
+	var specs []*btf.Spec
+	for _, module := range []string{"mac80211", "openvswitch"} {
+		if spec, err := btf.LoadKernelModuleSpec(module); err == nil {
+			specs = append(specs, spec)
+		}
+	}
+	return specs
+}

@@ -1,0 +1,90 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Symbols is the kernel's table of functions at one moment: those of modules
+// loaded later are not in it.
+type Symbols struct {
+	functions []function // by address
+	names     string     // all names, one behind the other
+}
+
+// function is 16 bytes, because there are 200,000 of them.
+type function struct {
+	address    uint64
+	start, end uint32 // of its name in names
+}
+
+// ReadSymbols reads the functions (types t, T, w, W) from text in the form of
+// /proc/kallsyms, modules included, in any order.
+//
+// The kernel writes every address as 0 for readers that may not know them: then
+// the error matches [os.ErrPermission] and says what is missing.
+func ReadSymbols(r io.Reader) (*Symbols, error) {
+	var names strings.Builder
+	var functions []function
+	hidden := false
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		address, name, ok := parseSymbol(lines.Bytes())
+		if !ok {
+			continue
+		}
+		if address == 0 {
+			hidden = true
+			continue
+		}
+		start := uint32(names.Len())
+		names.Write(name)
+		functions = append(functions, function{address, start, uint32(names.Len())})
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read kernel symbols: %w", err)
+	}
+	if len(functions) == 0 && hidden {
+		return nil, fmt.Errorf("the kernel hides its addresses: CAP_SYSLOG is missing, or the sysctl kernel.kptr_restrict is 2: %w", os.ErrPermission)
+	}
+	if len(functions) == 0 {
+		return nil, fmt.Errorf("no functions among the kernel symbols: %w", ErrUnsupported)
+	}
+	// Of several names of one address the kernel's own %pS prints the first.
+	slices.SortStableFunc(functions, func(a, b function) int { return cmp.Compare(a.address, b.address) })
+	functions = slices.CompactFunc(functions, func(a, b function) bool { return a.address == b.address })
+	return &Symbols{functions: slices.Clip(functions), names: names.String()}, nil
+}
+
+// parseSymbol takes a line apart: "ffffffff81e0a1c0 t tcp_v4_rcv\t[module]". It
+// is not ok when the line is no function.
+func parseSymbol(line []byte) (address uint64, name []byte, ok bool) {
+	fields := bytes.Fields(line)
+	if len(fields) < 3 || len(fields[1]) != 1 || !bytes.ContainsAny(fields[1], "tTwW") {
+		return 0, nil, false
+	}
+	address, err := strconv.ParseUint(string(fields[0]), 16, 64)
+	return address, fields[2], err == nil
+}
+
+// Function returns the name of the function that addr is in, as the kernel has
+// it: "tcp_v4_rcv", or "foo.isra.0" for the compiler's copy of foo.
+//
+// The table has no sizes, so an address behind the last function of a module is
+// taken for a part of it. An address below all functions is none.
+func (s *Symbols) Function(addr uint64) (string, bool) {
+	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
+	if next == 0 {
+		return "", false
+	}
+	f := s.functions[next-1]
+	return s.names[f.start:f.end], true
+}

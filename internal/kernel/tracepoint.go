@@ -1,0 +1,34 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf/btf"
+)
+
+// TracepointArgs returns how many arguments the tracepoint passes to a tp_btf
+// or raw_tp program: 3 for kfree_skb on Linux 6.1 and 4 from 6.11 on. A
+// tracepoint that this kernel does not have gives an error matching
+// [ErrUnsupported].
+//
+// Source: typedef btf_trace_NAME, from DEFINE_EVENT in include/trace/bpf_probe.h.
+func TracepointArgs(spec *btf.Spec, name string) (int, error) {
+	var tracepoint *btf.Typedef
+	err := spec.TypeByName("btf_trace_"+name, &tracepoint)
+	if errors.Is(err, btf.ErrNotFound) {
+		return 0, fmt.Errorf("tracepoint %s: %w", name, ErrUnsupported)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("tracepoint %s: %w", name, err)
+	}
+	pointer, ok := tracepoint.Type.(*btf.Pointer)
+	if !ok {
+		return 0, fmt.Errorf("tracepoint %s: %v is not a pointer", name, tracepoint.Type)
+	}
+	handler, ok := pointer.Target.(*btf.FuncProto)
+	if !ok {
+		return 0, fmt.Errorf("tracepoint %s: %v is not a function", name, pointer.Target)
+	}
+	return len(handler.Params) - 1, nil // the first is the handler's own data
+}
