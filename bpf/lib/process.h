@@ -39,9 +39,29 @@ static __always_inline struct process process_of(struct task_struct *task)
 	return p;
 }
 
+/* The same for the running task: its fields are read without a helper call each. */
 static __always_inline struct process current_process(void)
 {
-	return process_of((struct task_struct *)bpf_get_current_task());
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *leader = task->group_leader;
+	const struct cred *cred = leader->cred;
+	struct process p = {
+		.start_ns = leader->start_boottime,
+		.pid = task->tgid,
+		.exec_id = task->self_exec_id,
+	};
+
+	if (cred) {
+		p.uid = cred->euid.val;
+		p.real_uid = cred->uid.val;
+	}
+	return p;
+}
+
+static __always_inline bool is_same_process(const struct process *a, const struct process *b)
+{
+	return a->start_ns == b->start_ns && a->pid == b->pid && a->exec_id == b->exec_id &&
+	       a->uid == b->uid && a->real_uid == b->real_uid;
 }
 
 /* Fills seen for a task; an executable or comm that cannot be read stays empty. */

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "kernel.h"
+
+#define IFF_LOOPBACK 0x8
+#define IFF_802_1Q_VLAN 0x1 /* priv_flags */
+#define IFF_EBRIDGE 0x2     /* priv_flags */
+
+#define SKB_GSO_TCP 0x11 /* SKB_GSO_TCPV4 | SKB_GSO_TCPV6 */
+
+#define UDP_HEADER 8
+
+/* One skb can be many frames: devices count the one or the other. */
+struct count {
+	__u64 packets;
+	__u64 bytes;
+	__u64 frames;
+	__u64 frame_bytes;
+};
+
+/* a - b as a number: 32-bit arithmetic on pointers is refused by the verifier. */
+static __always_inline __u32 distance(const void *a, const void *b)
+{
+	__u64 d = (__u64)a;
+
+	asm volatile("%0 -= %1" : "+r"(d) : "r"(b));
+	return d;
+}
+
+/* Bytes the device's receive counter leaves out of, or adds to, the network packet. */
+static __always_inline bool counts_link_header(struct net_device *dev)
+{
+	if (dev->flags & IFF_LOOPBACK)
+		return false;
+	return !(BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags) & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
+}
+
+/*
+ * Sizes an skb of len bytes whose headers start at from, counted from skb->head.
+ * A GSO skb becomes a frame a segment on a real wire, each with its own headers.
+ */
+static __always_inline void measure(struct count *c, const struct sk_buff *skb, __u32 from, __u32 len)
+{
+	struct skb_shared_info *shared;
+	unsigned char *head = skb->head;
+	__u32 headers, segments;
+	__u8 tcp_length = 0;
+	struct {
+		__u16 size, segs;
+		__u32 type;
+	} gso = {};
+
+	c->packets = c->frames = 1;
+	c->bytes = c->frame_bytes = len;
+	shared = (struct skb_shared_info *)(head + skb->end);
+	bpf_probe_read_kernel(&gso.size, sizeof(gso.size), &shared->gso_size);
+	if (!gso.size)
+		return;
+	gso.segs = BPF_CORE_READ(shared, gso_segs);
+	gso.type = BPF_CORE_READ(shared, gso_type);
+	headers = skb->transport_header - from;
+	if (gso.type & SKB_GSO_TCP) {
+		bpf_probe_read_kernel(&tcp_length, 1, head + skb->transport_header + 12);
+		headers += tcp_length >> 4 << 2;
+	} else {
+		headers += UDP_HEADER;
+	}
+	segments = gso.segs;
+	if (!segments && len > headers)
+		segments = (len - headers + gso.size - 1) / gso.size;
+	if (segments <= 1)
+		return;
+	c->frames = segments;
+	c->frame_bytes = len + (__u64)(segments - 1) * headers;
+}
+
+/* IP protocol of a packet whose network header is at network; 0 where it has none. */
+static __always_inline __u8 transport_of(const void *network, __u16 type)
+{
+	__u8 protocol = 0;
+
+	if (type == ETH_P_IP)
+		bpf_probe_read_kernel(&protocol, 1, network + 9);
+	else if (type == ETH_P_IPV6)
+		bpf_probe_read_kernel(&protocol, 1, network + 6);
+	return protocol;
+}

@@ -1,0 +1,44 @@
+package owner
+
+import "github.com/seed-7756021b/nettap/internal/process"
+
+func processFrom(key bpfProcess, entry bpfProcessEntry, epoch uint64) Process {
+	return Process{
+		ID: process.ID{
+			StartNanos: key.StartNs,
+			PID:        key.Pid,
+			ExecID:     key.ExecId,
+			UserID:     key.Uid,
+			RealUserID: key.RealUid,
+		},
+		Seen: process.Seen{
+			FirstNanos: entry.Seen.FirstNs,
+			CgroupID:   entry.Seen.CgroupId,
+			Comm:       text(entry.Seen.Comm[:]),
+			Executable: text(entry.Seen.Executable[:]),
+		},
+		Alive: entry.Epoch >= epoch,
+	}
+}
+
+func keyOf(id process.ID) bpfProcess {
+	return bpfProcess{
+		StartNs: id.StartNanos,
+		Pid:     id.PID,
+		ExecId:  id.ExecID,
+		Uid:     id.UserID,
+		RealUid: id.RealUserID,
+	}
+}
+
+// text is a C string: up to its first zero byte.
+func text(chars []int8) string {
+	b := make([]byte, 0, len(chars))
+	for _, c := range chars {
+		if c == 0 {
+			break
+		}
+		b = append(b, byte(c))
+	}
+	return string(b)
+}
