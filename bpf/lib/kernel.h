@@ -25,6 +25,11 @@
 
 #define PF_KTHREAD 0x00200000
 
+#define SOCK_STREAM 1
+
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
 /* include/net/tcp_states.h; they are ABI (struct tcp_info) */
@@ -71,6 +76,7 @@ struct mm_struct {
 };
 
 struct ns_common {
+	const void *ops;
 	unsigned int inum;
 };
 
@@ -78,10 +84,19 @@ struct list_head {
 	struct list_head *next;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct net {
 	struct ns_common ns;
 	__u64 net_cookie; /* plain u64 since 5.12 */
 	struct list_head dev_base_head;
+	struct hlist_head *dev_index_head;
 };
 
 
@@ -118,6 +133,7 @@ struct net_device {
 	possible_net_t nd_net;
 	char name[16];
 	struct list_head dev_list;
+	struct hlist_node index_hlist;
 	struct {
 		struct list_head lower;
 	} adj_list;
@@ -170,6 +186,10 @@ struct request_sock {
 	struct sock_common __req_common;
 };
 
+struct dst_entry {
+	struct net_device *dev;
+};
+
 struct skb_shared_info {
 	unsigned short gso_size;
 	unsigned short gso_segs;
@@ -179,6 +199,7 @@ struct skb_shared_info {
 struct sk_buff {
 	struct net_device *dev; /* in a union */
 	struct sock *sk;
+	unsigned long _skb_refdst; /* in a union */
 	char cb[48];
 	unsigned int len;
 	unsigned int data_len;
@@ -187,6 +208,7 @@ struct sk_buff {
 	__u16 transport_header; /* these offsets count from head */
 	__u16 network_header;
 	__u16 mac_header;
+	unsigned int tail;
 	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
@@ -200,6 +222,7 @@ struct inet6_skb_parm {
 	__u16 frag_max_size;
 };
 
+struct msghdr;
 struct seq_file;
 
 struct bpf_iter_meta {
