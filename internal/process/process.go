@@ -2,6 +2,8 @@
 // attributes of an OpenTelemetry resource.
 package process
 
+import "time"
+
 // ID tells a process from a later one with the same pid, and from itself before
 // an exec or a change of its user. Kernel side: struct process in
 // bpf/lib/process.h.
@@ -20,4 +22,24 @@ type Seen struct {
 	CgroupID   uint64 // inode number of its cgroup v2 directory; 0 is unknown
 	Comm       string // of the thread group leader
 	Executable string // base name, cut at 63 bytes; empty is unknown
+}
+
+// Process is a process with all that is known of it. What is unknown is empty.
+type Process struct {
+	ID
+	HostID  string
+	Created time.Time // to the millisecond
+	Comm    string    // of the thread group leader
+	Owner   string    // name of the effective user
+
+	Executable     string // base name
+	ExecutablePath string
+	CommandLine    string // arguments joined by spaces, cut at 4096 bytes
+
+	ParentPID int
+	VPID      int // its pid in the innermost pid namespace it is in
+
+	Cgroup      string // path in the cgroup v2 hierarchy
+	ContainerID string
+	PodUID      string
 }

@@ -1,0 +1,55 @@
+package process
+
+import (
+	"strings"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// creationTime is RFC 3339 with milliseconds, always.
+const creationTime = "2006-01-02T15:04:05.000Z07:00"
+
+// Resource returns the process as a resource. What is unknown is absent. For no
+// process (PID 0) it is the resource of the host.
+func (p Process) Resource(rb *metadata.ResourceBuilder) pcommon.Resource {
+	setText(rb.SetHostID, p.HostID)
+	if p.PID == 0 {
+		return rb.Emit()
+	}
+	rb.SetProcessPid(int64(p.PID))
+	rb.SetProcessUserID(int64(p.UserID))
+	rb.SetProcessRealUserID(int64(p.RealUserID))
+	setText(rb.SetProcessCreationTime, p.Created.UTC().Format(creationTime))
+	setText(rb.SetNettapProcessComm, p.Comm)
+	setText(rb.SetProcessOwner, p.Owner)
+	setText(rb.SetProcessExecutableName, p.Executable)
+	setText(rb.SetProcessExecutablePath, p.ExecutablePath)
+	setText(rb.SetProcessCommandLine, p.CommandLine)
+	setNumber(rb.SetProcessParentPid, p.ParentPID)
+	setNumber(rb.SetProcessVpid, p.VPID)
+	setText(rb.SetProcessLinuxCgroup, p.Cgroup)
+	setText(rb.SetContainerID, p.ContainerID)
+	setText(rb.SetK8sPodUID, p.PodUID)
+	return rb.Emit()
+}
+
+// Host returns the resource of what belongs to no process.
+func (d *Directory) Host(rb *metadata.ResourceBuilder) pcommon.Resource {
+	return d.Describe(ID{}, Seen{}).Resource(rb)
+}
+
+// setText sets an attribute unless it is unknown. Names of files and commands are
+// any bytes, but a string in OTLP is UTF-8, and one bad string loses its whole batch.
+func setText(set func(string), value string) {
+	if value != "" {
+		set(strings.ToValidUTF8(value, "\uFFFD"))
+	}
+}
+
+func setNumber(set func(int64), value int) {
+	if value != 0 {
+		set(int64(value))
+	}
+}
