@@ -1,0 +1,50 @@
+// Package kerneltest helps tests that need a running kernel.
+package kerneltest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// Start starts an instrument and shuts it down with the test. Where BPF cannot
+// run at all the test is skipped, or fails if NETTAP_KERNEL_TESTS=require.
+func Start(t *testing.T, instrument interface {
+	Start(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+}) {
+	t.Helper()
+	Require(t)
+	err := instrument.Start(t.Context())
+	if errors.Is(err, kernel.ErrUnsupported) {
+		skip(t, err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := instrument.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Require skips the test where nettap cannot observe the machine, or fails it if
+// NETTAP_KERNEL_TESTS=require.
+func Require(t *testing.T) {
+	t.Helper()
+	if err := kernel.RequireHost(""); err != nil {
+		skip(t, err)
+	}
+}
+
+func skip(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("NETTAP_KERNEL_TESTS") == "require" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}

@@ -1,0 +1,145 @@
+package kerneltest
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a network namespace with one interface beside lo.
+type Namespace struct {
+	Name   string // as in ip netns exec NAME
+	Device string // name of its end of the veth pair
+	Index  int    // of Device
+	IPv4   netip.Addr
+	IPv6   netip.Addr
+}
+
+// pairs counts the pairs made, so that their names and networks differ.
+var pairs atomic.Uint32
+
+// Namespaces makes two network namespaces joined by a veth pair, with addresses
+// of both families that can be used at once, and deletes them with the test.
+func Namespaces(t *testing.T) (a, b Namespace) {
+	t.Helper()
+	pair := pairs.Add(1)
+	a, b = newNamespace(t, pair, 1), newNamespace(t, pair, 2)
+	InNamespace(t, a.Name, func() { join(t, a, b) })
+	for _, namespace := range []*Namespace{&a, &b} {
+		InNamespace(t, namespace.Name, func() { namespace.Index = bringUp(t, *namespace) })
+	}
+	return a, b
+}
+
+// newNamespace makes an empty namespace, the side-th of its pair.
+func newNamespace(t *testing.T, pair uint32, side byte) Namespace {
+	t.Helper()
+	n := Namespace{
+		Name:   fmt.Sprintf("nettap-%d-%d-%d", os.Getpid(), pair, side),
+		Device: fmt.Sprintf("veth%d", side),
+		IPv4:   netip.AddrFrom4([4]byte{10, 213, byte(pair), side}),
+		IPv6:   netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x13, 7: byte(pair), 15: side}),
+	}
+	onThread(t, func() {
+		handle, err := netns.NewNamed(n.Name)
+		if err != nil {
+			t.Fatalf("make network namespace %s: %v", n.Name, err)
+		}
+		handle.Close()
+	})
+	t.Cleanup(func() {
+		if err := netns.DeleteNamed(n.Name); err != nil {
+			t.Errorf("delete network namespace %s: %v", n.Name, err)
+		}
+	})
+	return n
+}
+
+// join makes a veth pair between the current namespace, a, and b.
+func join(t *testing.T, a, b Namespace) {
+	t.Helper()
+	peer, err := netns.GetFromName(b.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	veth := netlink.NewVeth(netlink.LinkAttrs{Name: a.Device})
+	veth.PeerName = b.Device
+	veth.PeerNamespace = netlink.NsFd(int(peer))
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatalf("make veth pair: %v", err)
+	}
+}
+
+// bringUp configures the current namespace as n and returns the index of its device.
+func bringUp(t *testing.T, n Namespace) int {
+	t.Helper()
+	for _, name := range []string{"lo", n.Device} {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			t.Fatalf("find %s: %v", name, err)
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			t.Fatalf("set %s up: %v", name, err)
+		}
+	}
+	link, err := netlink.LinkByName(n.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range []netip.Prefix{netip.PrefixFrom(n.IPv4, 24), netip.PrefixFrom(n.IPv6, 64)} {
+		ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
+		// Without the search for duplicates the IPv6 address can be used at once.
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: unix.IFA_F_NODAD}); err != nil {
+			t.Fatalf("add %v to %s: %v", address, n.Device, err)
+		}
+	}
+	return link.Attrs().Index
+}
+
+// InNamespace calls f on a thread that is in the named network namespace.
+// Sockets that f opens and processes that it starts are there; goroutines that
+// it starts are not.
+func InNamespace(t *testing.T, name string, f func()) {
+	t.Helper()
+	onThread(t, func() {
+		namespace, err := netns.GetFromName(name)
+		if err != nil {
+			t.Fatalf("find network namespace %s: %v", name, err)
+		}
+		defer namespace.Close()
+		if err := netns.Set(namespace); err != nil {
+			t.Fatalf("enter network namespace %s: %v", name, err)
+		}
+		f()
+	})
+}
+
+// onThread calls f on a thread of its own and puts the thread back into the
+// network namespace that it came from.
+func onThread(t *testing.T, f func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		defer home.Close()
+		if err := netns.Set(home); err != nil {
+			// The thread stays locked, so that it ends with this goroutine.
+			t.Errorf("return to the network namespace: %v", err)
+			return
+		}
+		runtime.UnlockOSThread()
+	}()
+	f()
+}
