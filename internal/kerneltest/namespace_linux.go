@@ -17,7 +17,7 @@ import (
 // Namespace is a network namespace with one interface beside lo.
 type Namespace struct {
 	Name   string // as in ip netns exec NAME
-	Device string // name of its end of the veth pair
+	Device string // name of its end of the veth pair, on this machine no other's
 	Index  int    // of Device
 	IPv4   netip.Addr
 	IPv6   netip.Addr
@@ -44,7 +44,7 @@ func newNamespace(t *testing.T, pair uint32, side byte) Namespace {
 	t.Helper()
 	n := Namespace{
 		Name:   fmt.Sprintf("nettap-%d-%d-%d", os.Getpid(), pair, side),
-		Device: fmt.Sprintf("veth%d", side),
+		Device: fmt.Sprintf("nt%d-%d-%d", os.Getpid(), pair, side), // at most 15 characters
 		IPv4:   netip.AddrFrom4([4]byte{10, 213, byte(pair), side}),
 		IPv6:   netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x13, 7: byte(pair), 15: side}),
 	}
