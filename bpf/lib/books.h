@@ -19,14 +19,13 @@ enum book {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, BOOK_KINDS);
-	__type(key, __u32);
+	__type(key, enum book);
 	__type(value, __u64);
 } books SEC(".maps");
 
 static __always_inline void book_n(enum book kind, __u64 n)
 {
-	__u32 index = kind;
-	__u64 *count = bpf_map_lookup_elem(&books, &index);
+	__u64 *count = bpf_map_lookup_elem(&books, &kind);
 
 	if (count)
 		*count += n;

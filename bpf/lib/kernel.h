@@ -29,6 +29,7 @@
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
@@ -104,7 +105,23 @@ struct nsproxy {
 	struct net *net_ns;
 };
 
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct thread_info {
+	unsigned long flags;
+	__u32 status; /* x86 only */
+};
+
 struct task_struct {
+	struct thread_info thread_info;
+	struct files_struct *files;
 	unsigned int flags;
 	int pid;
 	int tgid;
@@ -180,6 +197,13 @@ struct inet_sock {
 
 struct tcp_sock {
 	__u8 is_mptcp : 1; /* a bool before 6.7 */
+	struct {
+		__u64 time; /* us of CLOCK_MONOTONIC: handshake done, later the last read */
+	} rcvq_space;
+};
+
+struct mptcp_sock {
+	struct sock *first; /* the first subflow; of a listener the one that listens */
 };
 
 struct request_sock {

@@ -27,10 +27,10 @@ static __always_inline __u32 distance(const void *a, const void *b)
 	return d;
 }
 
-/* Bytes the device's receive counter leaves out of, or adds to, the network packet. */
-static __always_inline bool counts_link_header(struct net_device *dev)
+/* Whether the device's receive counter has the link header in its bytes. */
+static __always_inline bool counts_link_header(struct net_device *dev, __u32 flags)
 {
-	if (dev->flags & IFF_LOOPBACK)
+	if (flags & IFF_LOOPBACK)
 		return false;
 	return !(BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags) & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
 }

@@ -14,6 +14,7 @@ enum direction {
  * what struct pending holds now, the one account that shrinks.
  */
 enum account {
+	ACCOUNT_PROCESS, /* its entries are in map traffic */
 	ACCOUNT_ARRIVED,
 	ACCOUNT_REQUEST,
 	ACCOUNT_TIME_WAIT,
@@ -37,8 +38,9 @@ struct traffic_key {
 struct account_key {
 	__u64 netns;
 	__u32 ifindex;
-	__u16 account;   /* enum account */
-	__u16 direction; /* enum direction */
+	enum account account;
+	enum direction direction;
+	__u32 pad;
 };
 
 struct {

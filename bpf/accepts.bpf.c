@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * accepts - each TCP connection that a process accepts.
+ *
+ * Hooks:   fexit inet_csk_accept         where functions can be traced; sees all. Else
+ *          tp_btf sys_exit               accept, accept4, socketcall
+ *          tp_btf io_uring_complete      accepts through io_uring, Linux 6.0
+ *          tp_btf io_uring_submit_req,   which multishot request a completion
+ *                 io_uring_task_add      belongs to
+ * Output:  ring accepts, one record a connection; nobody is woken, user space
+ *          drains it at its interval.
+ * Counts:  connections handed to a process. The time that one waited in the
+ *          queue is the kernel's own note of the handshake, so no hook is needed
+ *          there and connections older than us have it too.
+ * Loss:    BOOK_LOST_RING_FULL when user space is too slow; BOOK_LOST_UNREADABLE
+ *          when the new socket was closed by another thread before we looked.
+ * Needs:   BTF, Linux 5.10.
+ */
+#include "lib/accept.h"
+#include "lib/books.h"
+#include "lib/syscall.h"
+#include "lib/uring.h"
+
+#define NANOS 1000000000ULL
+
+/* 10,000 records: as many accepts as fit between two collections. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+	__type(value, struct accept);
+} accepts SEC(".maps");
+
+const volatile __u64 max_per_second = 0;   /* 0: no limit */
+const volatile __u32 accept_arguments = 2; /* of inet_csk_accept; 4 before Linux 6.10 */
+const volatile bool complete_has_cqe = 1;  /* io_uring_complete's 3rd argument, since 6.13 */
+
+static __u64 window_second, window_taken;
+
+/* Two CPUs that open a second at the very same moment may let one more through. */
+static __always_inline bool is_within_limit(void)
+{
+	__u64 second = bpf_ktime_get_ns() / NANOS;
+
+	if (!max_per_second)
+		return true;
+	if (second > window_second) {
+		window_second = second;
+		window_taken = 0;
+	}
+	__sync_fetch_and_add(&window_taken, 1);
+	return READ_ONCE(window_taken) <= max_per_second;
+}
+
+/* The running task accepted sk from listener, which may be NULL. */
+static __always_inline void report(struct sock *sk, struct sock *listener)
+{
+	struct accept *accept;
+
+	book(BOOK_SEEN);
+	if (!is_within_limit()) {
+		book(BOOK_SAMPLED_OUT);
+		return;
+	}
+	accept = bpf_ringbuf_reserve(&accepts, sizeof(*accept), 0);
+	if (!accept) {
+		book(BOOK_LOST_RING_FULL);
+		return;
+	}
+	note_accept(accept, sk, listener);
+	bpf_ringbuf_submit(accept, BPF_RB_NO_WAKEUP);
+}
+
+/* The same, for a new file: nothing if it is a socket of another kind. */
+static __always_inline void report_file(struct file *file, struct sock *listener)
+{
+	struct sock *sk = sock_of_file(file);
+
+	if (!sk) {
+		book(BOOK_SEEN);
+		book(BOOK_LOST_UNREADABLE);
+	} else if (is_tcp(sk)) {
+		report(sk, listener);
+	}
+}
+
+SEC("fexit/inet_csk_accept")
+int see_return(unsigned long long *ctx)
+{
+	struct sock *sk = (struct sock *)(accept_arguments == 2 ? ctx[2] : ctx[4]);
+
+	if (sk && is_tcp(sk)) /* none when a non-blocking accept finds the queue empty */
+		report(sk, (struct sock *)ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(see_syscall, struct pt_regs *regs, long fd)
+{
+	if (fd >= 0 && is_accept(regs))
+		report_file(file_of_fd(fd), sock_of_file(file_of_fd(accept_argument(regs))));
+	return 0;
+}
+
+SEC("tp_btf/io_uring_complete")
+int see_completion(unsigned long long *ctx)
+{
+	struct request_key key = {.ring = ctx[0]};
+	struct io_kiocb *request = (struct io_kiocb *)ctx[1];
+	int result;
+
+	if (complete_has_cqe) {
+		struct io_uring_cqe *cqe = (struct io_uring_cqe *)ctx[2];
+
+		key.user_data = BPF_CORE_READ(cqe, user_data);
+		result = BPF_CORE_READ(cqe, res);
+	} else {
+		key.user_data = ctx[2];
+		result = ctx[3];
+	}
+	if (!request)
+		request = recall_request(&key);
+	else if (is_accept_request(request))
+		bpf_map_delete_elem(&requests, &key);
+	if (is_accept_request(request) && result >= 0)
+		report_file(accepted_file(request, result), sock_of_file(BPF_CORE_READ(request, file)));
+	return 0;
+}
+
+SEC("tp_btf/io_uring_submit_req")
+int BPF_PROG(note_submission, struct io_kiocb *request)
+{
+	remember_request(request);
+	return 0;
+}
+
+/* Also those that were submitted before we came: a connection wakes them up. */
+SEC("tp_btf/io_uring_task_add")
+int BPF_PROG(note_wakeup, struct io_kiocb *request)
+{
+	remember_request(request);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

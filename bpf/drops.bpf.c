@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * drops - packets the kernel threw away: where in it, why, and from which interface.
+ *
+ * Hooks:   tp_btf kfree_skb     an skb is freed because it was dropped. The
+ *                               tracepoint has grown twice, so there are three
+ *                               programs; user space loads the one that fits.
+ *          cgroup_skb/ingress   a packet meets a listener with a full accept
+ *                               queue. kfree_skb never hears of the SYNs lost
+ *                               there, and before 6.15 not why the ACKs are.
+ * Output:  maps drops and drops_without_detail, which user space adds up.
+ *          Entries are never deleted, so a count never goes backwards.
+ * Counts:  skbs: one of them can be many frames.
+ * Loss:    BOOK_LOST_MAP_FULL when a new key finds both maps full.
+ * Needs:   BTF, Linux 5.10.
+ */
+#include "lib/books.h"
+#include "lib/device.h"
+#include "lib/headers.h"
+#include "lib/listener.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/*
+ * Drop reasons by their number, which user space takes from the running kernel
+ * because they move between releases. One that this kernel lacks has a number
+ * that nothing has.
+ */
+const volatile __u32 reason_consumed;
+const volatile __u32 reason_no_socket;
+const volatile __u32 reason_overflow;        /* what kfree_skb says of an ACK lost to a full accept queue */
+const volatile __u32 reason_listen_overflow; /* ours */
+const volatile __u32 reason_not_available;   /* ours: this kernel gives no reasons */
+
+/* IP protocols that have a name; all others count as unknown, or a scan over them would fill the map. */
+const volatile bool named_transports[256];
+
+struct drop_key {
+	__u64 location; /* in the code, after the call that freed the skb; 0: a full accept queue */
+	__u8 interface[INTERFACE_SIZE];
+	__u32 reason;
+	__u16 type;     /* ETH_P_IP, ETH_P_IPV6 or ETH_P_ARP; 0: another */
+	__u8 transport; /* IP protocol; 0: unknown */
+	__u8 pad;
+};
+
+/*
+ * A count for each CPU: a flood that is dropped is dropped at one place, and an
+ * atomic counter there would be one cache line for all CPUs to fight over.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct drop_key);
+	__type(value, __u64);
+} drops SEC(".maps");
+
+/* Where drops is full, location and reason are still counted: there are not many of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct drop_key);
+	__type(value, __u64);
+} drops_without_detail SEC(".maps");
+
+static __always_inline bool increment(void *map, const struct drop_key *key)
+{
+	__u64 *count = bpf_map_lookup_elem(map, key);
+	const __u64 zero = 0;
+
+	if (!count) {
+		/* Another CPU may add it first, so the answer that counts is the second look. */
+		bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(map, key);
+	}
+	if (!count)
+		return false;
+	++*count;
+	return true;
+}
+
+static __always_inline void count(struct drop_key *key, struct sk_buff *skb, struct sock *sk)
+{
+	struct drop_key coarse = { .location = key->location, .reason = key->reason };
+	struct net_device *dev = device_of(skb, sk);
+	__u8 transport;
+
+	key->type = bpf_ntohs(BPF_CORE_READ(skb, protocol));
+	if (key->type != ETH_P_IP && key->type != ETH_P_IPV6 && key->type != ETH_P_ARP)
+		key->type = 0;
+	transport = read_transport(skb, key->type);
+	if (named_transports[transport])
+		key->transport = transport;
+	if (dev)
+		bpf_probe_read_kernel_str(key->interface, sizeof(key->interface), &dev->name);
+
+	book(BOOK_SEEN);
+	if (!increment(&drops, key) && !increment(&drops_without_detail, &coarse))
+		book(BOOK_LOST_MAP_FULL);
+}
+
+static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32 reason, struct sock *sk)
+{
+	struct drop_key key = { .location = (__u64)location, .reason = reason };
+
+	if (reason == reason_consumed)
+		return 0;
+	/* NO_SOCKET is what a SYN cookie's ACK gets. */
+	if ((reason == reason_overflow || reason == reason_no_socket) && is_late_ack(skb)) {
+		key.location = 0;
+		key.reason = reason_listen_overflow;
+	}
+	count(&key, skb, sk);
+	return 0;
+}
+
+/* up to 5.16 */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(count_drop_bare, struct sk_buff *skb, void *location)
+{
+	return count_drop(skb, location, reason_not_available, BPF_CORE_READ(skb, sk));
+}
+
+/* 5.17 to 6.10 */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(count_drop_reason, struct sk_buff *skb, void *location, __u32 reason)
+{
+	return count_drop(skb, location, reason, BPF_CORE_READ(skb, sk));
+}
+
+/* from 6.11: rx_sk is the socket the skb was on its way to, where the kernel had found it */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(count_drop_socket, struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
+{
+	return count_drop(skb, location, reason, rx_sk ? rx_sk : BPF_CORE_READ(skb, sk));
+}
+
+SEC("cgroup_skb/ingress")
+int watch_listeners(struct __sk_buff *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	struct bpf_sock *listener = ctx->sk;
+	struct drop_key key = { .reason = reason_listen_overflow };
+	struct tcp_header tcp;
+
+	if (!listener || listener->state != STATE_LISTEN || !accept_queue_is_full(listener))
+		return 1;
+	if (!read_header(&tcp, sizeof(tcp), skb, BPF_CORE_READ(skb, transport_header)))
+		return 1;
+	if (is_ack(&tcp))
+		remember_ack(ctx);
+	else if (is_first_syn(ctx, &tcp))
+		count(&key, skb, NULL);
+	return 1; /* let it pass */
+}

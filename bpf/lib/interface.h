@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "books.h"
+#include "packet.h"
+
+struct interface_key {
+	__u64 netns; /* struct net's cookie */
+	__u32 ifindex;
+	__u32 pad;
+};
+
+/* What the numbers of a device mean. */
+struct interface_entry {
+	__u64 epoch; /* of the last survey that found it */
+	char name[16];
+	__u32 netns_inode;
+	__u8 stacked;       /* has a lower device, which counts the same packets */
+	__u8 counts_frames; /* hardware counts frames, others skbs */
+	__u8 pad[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct interface_key);
+	__type(value, struct interface_entry);
+} interfaces SEC(".maps");
+
+/* The network namespaces that have a process. */
+struct namespace_entry {
+	__u64 epoch; /* of the last survey that found it */
+	__u32 inode;
+	__u32 pid; /* of a process in it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct namespace_entry);
+} namespaces SEC(".maps");
+
+static __always_inline void know_interface(struct net_device *dev, __u64 netns, __u64 epoch)
+{
+	struct interface_entry entry = { .epoch = epoch };
+	struct interface_key key = { .netns = netns };
+	struct list_head *lower = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.lower);
+
+	key.ifindex = BPF_CORE_READ(dev, ifindex);
+	bpf_core_read(entry.name, sizeof(entry.name), &dev->name);
+	entry.netns_inode = BPF_CORE_READ(dev, nd_net.net, ns.inum);
+	entry.stacked = BPF_CORE_READ(lower, next) != lower;
+	entry.counts_frames = BPF_CORE_READ(dev, dev.parent) != NULL;
+	if (bpf_map_update_elem(&interfaces, &key, &entry, BPF_ANY))
+		book(BOOK_LOST_MAP_FULL);
+}

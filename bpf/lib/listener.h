@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "kernel.h"
+#include "headers.h"
+
+/*
+ * Packets that a listener loses because its accept queue is full: a SYN, or the
+ * ACK that ends a handshake. They are those that ListenOverflows of
+ * /proc/net/netstat counts, except that with net.ipv4.tcp_syncookies=0 a SYN
+ * may be lost to the queue of half-open connections before (TCPReqQFullDrop).
+ *
+ * Source: tcp_conn_request and tcp_v4_syn_recv_sock.
+ */
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+struct tcp_header {
+	__be16 source, dest;
+	__u8 skipped[9];
+	__u8 flags;
+	__u8 rest[6];
+};
+
+static __always_inline bool accept_queue_is_full(struct bpf_sock *listener)
+{
+	struct sock *sk = (struct sock *)bpf_skc_to_tcp_sock(listener);
+
+	return sk && sk->sk_ack_backlog > sk->sk_max_ack_backlog;
+}
+
+/* Whether the packet's connection is half open: then its SYN is a repeated one, and is answered. */
+static __always_inline bool is_half_open(struct __sk_buff *ctx, const struct tcp_header *tcp)
+{
+	__u32 offset = BPF_CORE_READ((struct sk_buff *)ctx, network_header);
+	bool ipv4 = ctx->protocol == bpf_htons(ETH_P_IP);
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	bool half_open;
+
+	if (ipv4) {
+		read_header(&tuple.ipv4, 8, (struct sk_buff *)ctx, offset + 12);
+		tuple.ipv4.sport = tcp->source;
+		tuple.ipv4.dport = tcp->dest;
+	} else {
+		read_header(&tuple.ipv6, 32, (struct sk_buff *)ctx, offset + 8);
+		tuple.ipv6.sport = tcp->source;
+		tuple.ipv6.dport = tcp->dest;
+	}
+	sk = bpf_skc_lookup_tcp(ctx, &tuple, ipv4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	half_open = sk->state == STATE_NEW_SYN_RECV;
+	bpf_sk_release(sk);
+	return half_open;
+}
+
+static __always_inline bool is_first_syn(struct __sk_buff *ctx, const struct tcp_header *tcp)
+{
+	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN && !is_half_open(ctx, tcp);
+}
+
+static __always_inline bool is_ack(const struct tcp_header *tcp)
+{
+	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
+}
+
+/*
+ * The last ACK that this CPU passed to a listener with a full accept queue. Such
+ * an ACK does reach kfree_skb, within microseconds and on the same CPU, and only
+ * there it is known whether it ended a handshake.
+ */
+struct late_ack {
+	__u64 skb;
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct late_ack);
+} late_acks SEC(".maps");
+
+#define LATE_ACK_NS 1000000
+
+static __always_inline void remember_ack(struct __sk_buff *ctx)
+{
+	__u32 zero = 0;
+	struct late_ack *ack = bpf_map_lookup_elem(&late_acks, &zero);
+
+	if (!ack)
+		return;
+	ack->skb = (__u64)ctx; /* it is the struct sk_buff */
+	ack->time_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline bool is_late_ack(struct sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct late_ack *ack = bpf_map_lookup_elem(&late_acks, &zero);
+
+	return ack && ack->skb == (__u64)skb && bpf_ktime_get_ns() - ack->time_ns < LATE_ACK_NS;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * traffic - packets and bytes each process sent and received, per interface.
+ *
+ * Hooks:   tp_btf net_dev_start_xmit  a packet is handed to the device
+ *          tp_btf net_dev_xmit        the device's answer: what it refused is undone
+ *          tp_btf netif_receive_skb   a packet has arrived, its length is known
+ *          cgroup_skb/ingress         it has reached the socket it is for
+ *          tp_btf kfree_skb           it was for no socket
+ *          iter task                  interfaces and namespaces, at each collection
+ * Output:  maps traffic (per process) and accounts (the rest), by interface and
+ *          direction; interfaces and namespaces say what their numbers mean.
+ * Counts:  what the interface counters count, so the sums can be held against
+ *          them: whole packets, retransmissions and ACKs included, as skbs and
+ *          as the frames that GSO makes of them.
+ * Rule:    a claim never exceeds its arrival, so the books cannot overflow: a
+ *          delivery beyond that is a copy (multicast, raw sockets).
+ * Loss:    ACCOUNT_OVERFLOW and BOOK_LOST_MAP_FULL when a map is full.
+ * Needs:   BTF, Linux 5.12.
+ */
+#include "lib/arrival.h"
+#include "lib/interface.h"
+
+const volatile bool with_transport;
+const volatile bool with_type;
+const volatile __u32 reason_no_socket = ~0U;
+
+/* Set by user space before a survey; interfaces and namespaces that carry it exist. */
+__u64 epoch = 1;
+
+static __always_inline void describe(struct traffic_key *key, const void *network, __u16 type)
+{
+	if (with_type)
+		key->type = type;
+	if (with_transport)
+		key->transport = transport_of(network, type);
+}
+
+static __always_inline void describe_received(struct traffic_key *key, struct __sk_buff *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+
+	if (with_type || with_transport)
+		describe(key, BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header),
+			 bpf_ntohs(ctx->protocol));
+}
+
+/* Counts for the owner of sk, once someone has used it; true when the interface may be new to us. */
+static __always_inline bool count_socket(void *sk, struct owner *owner, struct traffic_key *key,
+					 const struct count *c)
+{
+	if (!owner || !owner->used)
+		return count_unused(sk, owner, key, c);
+	key->number = owner->number;
+	return count_process(key, c);
+}
+
+/* -- transmit -- */
+
+/* The packet each device was last given on this CPU, for the device may refuse it. */
+struct handed {
+	__u64 skb;
+	struct traffic_key key;
+	struct count count;
+	enum account account; /* where it was counted */
+	__u32 pad;
+};
+
+#define HANDED_SLOTS 8
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HANDED_SLOTS);
+	__type(key, __u32);
+	__type(value, struct handed);
+} handed SEC(".maps");
+
+static __always_inline struct handed *handed_to(struct net_device *dev)
+{
+	__u32 slot = dev->ifindex & (HANDED_SLOTS - 1);
+
+	return bpf_map_lookup_elem(&handed, &slot);
+}
+
+/* Who sends: fills h->account, and h->key.number for a process. */
+static __always_inline struct sock *sender_of(struct sk_buff *skb, struct handed *h)
+{
+	struct sock *sk = skb->sk;
+	__u64 listener, *number;
+
+	if (!sk) {
+		h->account = skb->skb_iif ? ACCOUNT_FORWARDED : ACCOUNT_NO_SOCKET;
+		return NULL;
+	}
+	switch (sk->__sk_common.skc_state) {
+	case STATE_TIME_WAIT:
+		h->account = ACCOUNT_TIME_WAIT;
+		return NULL;
+	case STATE_NEW_SYN_RECV:
+		listener = (__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener);
+		number = bpf_map_lookup_elem(&listeners, &listener);
+		h->account = number ? ACCOUNT_PROCESS : ACCOUNT_REQUEST;
+		if (number)
+			h->key.number = *number;
+		return NULL;
+	}
+	return sk;
+}
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+{
+	struct handed *h = handed_to(dev);
+	struct owner *owner = NULL;
+	__u32 from, len = skb->len;
+	bool new = false;
+	struct sock *sk;
+	__u16 type;
+
+	if (!h)
+		return 0;
+	book(BOOK_SEEN);
+	from = distance(skb->data, skb->head);
+	if (dev->flags & IFF_LOOPBACK) {
+		len -= skb->network_header - from;
+		from = skb->network_header;
+	}
+	type = bpf_ntohs(skb->protocol);
+	h->skb = (__u64)skb;
+	h->key = (struct traffic_key){
+		.netns = dev->nd_net.net->net_cookie,
+		.ifindex = dev->ifindex,
+		.direction = TRANSMIT,
+	};
+	describe(&h->key, skb->head + skb->network_header, type);
+	measure(&h->count, skb, from, len);
+
+	sk = sender_of(skb, h);
+	if (sk) {
+		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+		if (!owner && is_kernel_socket(sk))
+			h->account = ACCOUNT_KERNEL;
+		else
+			h->account = owner && owner->used ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
+	}
+	if (sk && h->account != ACCOUNT_KERNEL)
+		new = count_socket(sk, owner, &h->key, &h->count);
+	else if (h->account == ACCOUNT_PROCESS)
+		new = count_process(&h->key, &h->count);
+	else
+		new = count_account(h->key.netns, h->key.ifindex, h->account, TRANSMIT, &h->count);
+	if (new)
+		know_interface(dev, h->key.netns, epoch);
+	if (h->account == ACCOUNT_FORWARDED)
+		claim_whole(skb, ACCOUNT_FORWARDED);
+	return 0;
+}
+
+SEC("tp_btf/net_dev_xmit")
+int BPF_PROG(undo_transmit, struct sk_buff *skb, int rc, struct net_device *dev, unsigned int len)
+{
+	struct handed *h;
+
+	if (rc == 0)
+		return 0;
+	h = handed_to(dev);
+	if (!h || h->skb != (__u64)skb || h->key.ifindex != dev->ifindex)
+		return 0;
+	h->skb = 0;
+	book_n(BOOK_SEEN, -1);
+	negate(&h->count);
+	if (h->account == ACCOUNT_PROCESS)
+		count_process(&h->key, &h->count);
+	else if (h->account != ACCOUNT_WAITING)
+		count_account(h->key.netns, h->key.ifindex, h->account, TRANSMIT, &h->count);
+	return 0;
+}
+
+/* -- receive -- */
+
+SEC("tp_btf/netif_receive_skb")
+int BPF_PROG(count_arrival, struct sk_buff *skb)
+{
+	struct net_device *dev = skb->dev;
+	__u64 netns = dev->nd_net.net->net_cookie;
+	__u32 link = 0, from = distance(skb->data, skb->head);
+	struct count c;
+
+	if (counts_link_header(dev, dev->flags))
+		link = from - skb->mac_header;
+	book(BOOK_SEEN);
+	measure(&c, skb, from - link, skb->len + link);
+	if (count_account(netns, dev->ifindex, ACCOUNT_ARRIVED, RECEIVE, &c))
+		know_interface(dev, netns, epoch);
+	arrive(skb, netns, dev->ifindex, link, &c);
+	return 0;
+}
+
+/*
+ * The owner of a socket that has received. A subflow of MPTCP is a kernel socket
+ * that follows the socket the process has.
+ */
+static __always_inline struct owner *receiver_of(struct bpf_sock *sk)
+{
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0), *master;
+	struct mptcp_sock *mptcp;
+
+	if ((owner && !owner->subflow) || sk->protocol != IPPROTO_TCP ||
+	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_skc_to_mptcp_sock))
+		return owner;
+	mptcp = bpf_skc_to_mptcp_sock(sk);
+	if (!mptcp)
+		return owner;
+	master = bpf_sk_storage_get(&owners, mptcp, 0, 0);
+	if (!master)
+		return owner;
+	if (!owner)
+		owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return NULL;
+	if (owner->number != master->number || owner->used != master->used) {
+		owner->process = master->process;
+		owner->number = master->number;
+		owner->used = master->used;
+		owner->subflow = 1;
+	}
+	if (owner->used)
+		settle(sk, owner->number);
+	return owner;
+}
+
+/* The verifier allows no arithmetic on a bpf_sock, so its address goes through memory. */
+static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
+{
+	struct bpf_sock *held = sk;
+	struct sock *address;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &held);
+	return BPF_CORE_READ_BITFIELD_PROBED(address, sk_kern_sock);
+}
+
+SEC("cgroup_skb/ingress")
+int count_receive(struct __sk_buff *ctx)
+{
+	struct claimed claims[CLAIM_LEGS] = {};
+	struct bpf_sock *sk = ctx->sk;
+	struct owner *owner;
+	bool kernel;
+
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	if (!claim_delivery(ctx, claims)) {
+		book(BOOK_COPY);
+		return 1;
+	}
+	owner = receiver_of(sk);
+	kernel = !owner && is_kernel_bpf_sock(sk);
+	for (int i = 0; i < CLAIM_LEGS; i++) {
+		struct claimed *c = &claims[i];
+		struct traffic_key key = {
+			.netns = c->netns,
+			.ifindex = c->ifindex,
+			.direction = RECEIVE,
+		};
+
+		if (!c->ifindex)
+			continue;
+		describe_received(&key, ctx);
+		if (kernel)
+			count_account(c->netns, c->ifindex, ACCOUNT_KERNEL, RECEIVE, &c->count);
+		else
+			count_socket(sk, owner, &key, &c->count);
+	}
+	return 1;
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(count_no_socket, struct sk_buff *skb, void *location, __u32 reason)
+{
+	if (reason == reason_no_socket)
+		claim_whole(skb, ACCOUNT_NO_SOCKET);
+	return 0;
+}
+
+/* -- what the numbers mean -- */
+
+/* Inode of the host's network namespace, the one kernel threads are in. */
+__u32 host_netns_inode;
+
+#define MAX_INTERFACES 1024 /* of one namespace; the rest are known by their packets */
+
+SEC("iter/task")
+int survey_interfaces(struct bpf_iter__task *ctx)
+{
+	struct namespace_entry *known, entry = { .epoch = epoch };
+	struct task_struct *task = ctx->task;
+	struct list_head *head, *at;
+	struct net *net;
+	__u64 netns;
+
+	if (!task || task->exit_state || task->pid != task->tgid)
+		return 0;
+	net = BPF_CORE_READ(task, nsproxy, net_ns);
+	netns = BPF_CORE_READ(net, net_cookie);
+	if (!netns)
+		return 0; /* its last namespaces are gone: it exits */
+	if (task->flags & PF_KTHREAD)
+		host_netns_inode = BPF_CORE_READ(net, ns.inum);
+	known = bpf_map_lookup_elem(&namespaces, &netns);
+	if (known && known->epoch == epoch)
+		return 0;
+	entry.inode = BPF_CORE_READ(net, ns.inum);
+	entry.pid = task->tgid;
+	if (bpf_map_update_elem(&namespaces, &netns, &entry, BPF_ANY))
+		book(BOOK_LOST_MAP_FULL);
+	head = (void *)net + bpf_core_field_offset(struct net, dev_base_head);
+	at = BPF_CORE_READ(head, next);
+	for (int i = 0; i < MAX_INTERFACES && at && at != head; i++) {
+		know_interface((void *)at - bpf_core_field_offset(struct net_device, dev_list), netns, epoch);
+		at = BPF_CORE_READ(at, next);
+	}
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,88 @@
+package traffic
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/prometheus/procfs"
+)
+
+// counters reads the interfaces' own counters, in every network namespace that
+// has a process: /proc/PID/net/dev needs no setns.
+type counters struct {
+	proc string
+	fs   procfs.FS
+}
+
+func newCounters(rootPath string) (*counters, error) {
+	proc := filepath.Join("/", rootPath, "proc")
+	fs, err := procfs.NewFS(proc)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", proc, err)
+	}
+	return &counters{proc: proc, fs: fs}, nil
+}
+
+func namespaceInode(link string) (inode uint32, err error) {
+	if _, err := fmt.Sscanf(link, "net:[%d]", &inode); err != nil {
+		return 0, fmt.Errorf("namespace link %q: %w", link, err)
+	}
+	return inode, nil
+}
+
+// read returns the counters of each namespace's interfaces by their names. A
+// namespace that lost its process since the survey is left out.
+func (c *counters) read(namespaces map[uint64]bpfNamespaceEntry, epoch uint64) map[uint64]map[string]counter {
+	all := make(map[uint64]map[string]counter)
+	for netns, entry := range namespaces {
+		if entry.Epoch != epoch {
+			continue
+		}
+		process, err := c.fs.Proc(int(entry.Pid))
+		if err != nil {
+			continue
+		}
+		lines, err := process.NetDev()
+		if err != nil {
+			continue
+		}
+		all[netns] = make(map[string]counter, len(lines))
+		for name, line := range lines {
+			all[netns][name] = counter{
+				bpfDirectionTRANSMIT: {packets: line.TxPackets, bytes: line.TxBytes},
+				bpfDirectionRECEIVE:  {packets: line.RxPackets, bytes: line.RxBytes},
+			}
+		}
+	}
+	return all
+}
+
+// processless returns the inode numbers of namespaces that exist without a
+// process, held by a mount as `ip netns add` makes it: what their interfaces
+// have counted so far cannot be read.
+func (c *counters) processless(s *snapshot) map[uint32]bool {
+	inodes := make(map[uint32]bool)
+	for _, file := range []string{"1/mountinfo", "self/mountinfo"} {
+		f, err := os.Open(filepath.Join(c.proc, file))
+		if err != nil {
+			continue
+		}
+		mounts, _ := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("nsfs"))
+		f.Close()
+		for _, mount := range mounts {
+			if !strings.HasPrefix(mount.Root, "net:") {
+				continue
+			}
+			if inode, err := namespaceInode(mount.Root); err == nil {
+				inodes[inode] = true
+			}
+		}
+	}
+	for _, entry := range s.namespaces {
+		delete(inodes, entry.Inode)
+	}
+	return inodes
+}

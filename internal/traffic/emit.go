@@ -1,0 +1,104 @@
+package traffic
+
+import (
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/packet"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+var directions = map[bpfDirection]metadata.AttributeNetworkIoDirection{
+	bpfDirectionTRANSMIT: metadata.AttributeNetworkIoDirectionTransmit,
+	bpfDirectionRECEIVE:  metadata.AttributeNetworkIoDirectionReceive,
+}
+
+// emitter writes reports as OTLP.
+type emitter struct {
+	builder   *metadata.MetricsBuilder
+	processes *process.Directory
+	start     time.Time // of the receiver
+	boot      uint64    // the same in ns since boot
+}
+
+// emit writes a resource for each process and one for the interfaces. Series
+// that have ended get one more point, without a value.
+func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
+	at := pcommon.NewTimestampFromTime(now)
+	e.emitProcesses(at, r.gone)
+	e.emitInterfaces(at, r.departed)
+	ended := e.builder.Emit()
+	withoutValues(ended)
+
+	e.emitProcesses(at, r.processes)
+	e.emitInterfaces(at, r.interfaces)
+	metrics := e.builder.Emit()
+	ended.ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
+	return metrics
+}
+
+func (e emitter) emitProcesses(at pcommon.Timestamp, usages []usage) {
+	for _, u := range usages {
+		for _, row := range u.rows {
+			e.emitRow(at, row)
+		}
+		resource := e.processes.Describe(u.process.ID, u.process.Seen).Resource(e.builder.NewResourceBuilder())
+		e.builder.EmitForResource(metadata.WithResource(resource),
+			metadata.WithStartTimeOverride(e.startOf(u)))
+	}
+}
+
+// startOf says when a series began. It hangs on the receiver's own start, so that
+// it stays the same when the wall clock is set.
+func (e emitter) startOf(u usage) pcommon.Timestamp {
+	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(u.start - e.boot)))
+}
+
+func (e emitter) emitRow(at pcommon.Timestamp, r row) {
+	transport, networkType := packet.Transport(r.transport), packet.Type(r.networkType)
+	e.builder.RecordProcessNetworkIoDataPoint(at, int64(r.bytes), directions[r.direction],
+		transport, networkType, int64(r.netnsInode), interfaceName(r.interfaceName)...)
+	e.builder.RecordNettapProcessNetworkPacketCountDataPoint(at, int64(r.packets), directions[r.direction],
+		transport, networkType, int64(r.netnsInode), interfaceName(r.interfaceName)...)
+}
+
+func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
+	for _, st := range statements {
+		inode, name := int64(st.netnsInode), interfaceName(st.interfaceName)
+		for _, a := range st.accounts {
+			account := metadata.MapAttributeNettapAccount[a.account]
+			e.builder.RecordNettapInterfaceIoDataPoint(at, int64(a.bytes), directions[a.direction], inode, account, st.stacked, name...)
+			e.builder.RecordNettapInterfacePacketCountDataPoint(at, int64(a.packets), directions[a.direction], inode, account, st.stacked, name...)
+		}
+		for _, u := range st.unobserved {
+			e.builder.RecordNettapInterfaceUnobservedIoDataPoint(at, u.bytes, directions[u.direction], inode, st.stacked, name...)
+			e.builder.RecordNettapInterfaceUnobservedPacketCountDataPoint(at, u.packets, directions[u.direction], inode, st.stacked, name...)
+		}
+	}
+	e.builder.EmitForResource(metadata.WithResource(e.processes.Host(e.builder.NewResourceBuilder())),
+		metadata.WithStartTimeOverride(pcommon.NewTimestampFromTime(e.start)))
+}
+
+func interfaceName(name string) []metadata.MetricAttributeOption {
+	if name == "" {
+		return nil
+	}
+	return []metadata.MetricAttributeOption{metadata.WithNetworkInterfaceNameMetricAttribute(name)}
+}
+
+// withoutValues marks every point as the end of its series.
+func withoutValues(metrics pmetric.Metrics) {
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				for _, point := range metric.Sum().DataPoints().All() {
+					point.SetFlags(point.Flags().WithNoRecordedValue(true))
+					point.SetIntValue(0)
+				}
+			}
+		}
+	}
+}

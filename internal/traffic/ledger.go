@@ -1,0 +1,213 @@
+package traffic
+
+import (
+	"maps"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// memory is how long a process that is gone is remembered, in ns: its last
+// sockets may still send, as long as TCP retries.
+const memory = 15 * 60 * 1e9
+
+// ledger keeps the books from one collection to the next. It is pure: all it
+// knows comes in snapshots.
+type ledger struct {
+	start       uint64 // ns since boot
+	host        uint32 // inode of the host's network namespace
+	all         bool   // interfaces of every namespace
+	open        bool   // begin has posted what was there before
+	processless map[uint32]bool
+
+	starts   map[uint64]uint64               // series start of each process, by number
+	firsts   map[instance]uint64             // the first number of a process, before exec or setuid
+	last     map[uint64]uint64               // packets of each process at the last post
+	leaving  []usage                         // have said their last
+	departed map[uint64]departure            // remembered
+	retired  map[bpfInterfaceKey][2]bpfCount // what departed processes moved
+
+	interfaces map[bpfInterfaceKey]bpfInterfaceEntry // all that ever had a packet or a survey
+	baseline   map[bpfInterfaceKey]baseline
+	unclaimed  map[bpfInterfaceKey]quantity // as published: it must not shrink
+	moved      map[bpfInterfaceKey]movement // when an interface last counted anything
+	closed     map[bpfInterfaceKey]bool     // gone; only their names are kept
+}
+
+// instance is a process whatever it executes and whoever it runs as.
+type instance struct {
+	startNanos uint64
+	pid        uint32
+}
+
+type departure struct {
+	process owner.Process
+	at      uint64 // ns since boot
+}
+
+func newLedger(start uint64, host uint32, all bool) *ledger {
+	return &ledger{
+		start:      start,
+		host:       host,
+		all:        all,
+		starts:     make(map[uint64]uint64),
+		firsts:     make(map[instance]uint64),
+		last:       make(map[uint64]uint64),
+		departed:   make(map[uint64]departure),
+		retired:    make(map[bpfInterfaceKey][2]bpfCount),
+		interfaces: make(map[bpfInterfaceKey]bpfInterfaceEntry),
+		baseline:   make(map[bpfInterfaceKey]baseline),
+		unclaimed:  make(map[bpfInterfaceKey]quantity),
+		moved:      make(map[bpfInterfaceKey]movement),
+		closed:     make(map[bpfInterfaceKey]bool),
+	}
+}
+
+// begin takes the interfaces' counters at start as the baseline. processless are
+// namespaces whose counters could not be read: theirs is taken when it can be.
+func (l *ledger) begin(s *snapshot, processless map[uint32]bool) {
+	l.processless = processless
+	l.post(s, nil)
+	l.open = true
+}
+
+// departing returns the numbers of processes that are gone and whose sockets
+// have moved nothing since the last post.
+func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
+	gone := make(map[uint64]owner.Process)
+	packets := make(map[uint64]uint64)
+	for key, c := range s.traffic {
+		packets[key.Number] += c.Packets
+	}
+	for number, p := range s.processes {
+		if last, posted := l.last[number]; !p.Alive && (posted || packets[number] == 0) && last == packets[number] {
+			gone[number] = p
+		}
+	}
+	for number, d := range l.departed {
+		if last, posted := l.last[number]; posted && last == packets[number] {
+			gone[number] = d.process // it was remembered, and has been heard again
+		}
+	}
+	return gone
+}
+
+// post enters a snapshot into the books and returns what there is to say. The
+// entries of those that depart must have been taken out of the kernel's maps,
+// and stand in s for the last time.
+func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
+	l.reopen(s)
+	r := &report{gone: l.leaving}
+	l.leaving = nil
+	for number, keys := range byNumber(s.traffic) {
+		p, known := l.processOf(number, s)
+		if !known {
+			continue // see stray
+		}
+		u := l.usageOf(p, l.startOf(number, p, s), keys, s)
+		r.processes = append(r.processes, u)
+		if _, last := departing[number]; last {
+			l.leaving = append(l.leaving, u)
+		}
+	}
+	sortUsages(r.processes)
+	sortUsages(r.gone)
+	r.interfaces, r.departed = l.balance(s)
+	l.retire(s, departing)
+	l.remember(s, departing)
+	return r
+}
+
+func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
+	if p, ok := s.processes[number]; ok {
+		return p, true
+	}
+	d, ok := l.departed[number]
+	return d.process, ok
+}
+
+// startOf returns when a process's series began: with the receiver or with the
+// process, whichever is later; after an exec or a change of user, when the
+// kernel side first met it so.
+func (l *ledger) startOf(number uint64, p owner.Process, s *snapshot) uint64 {
+	if start, ok := l.starts[number]; ok {
+		return start
+	}
+	start := max(l.start, p.ID.StartNanos)
+	self := instance{startNanos: p.ID.StartNanos, pid: p.ID.PID}
+	first := l.firstOf(self, number, s)
+	if first != number {
+		start = max(l.start, p.Seen.FirstNanos)
+	}
+	if d, ok := l.departed[number]; ok {
+		start = d.at
+	}
+	l.starts[number] = start
+	return start
+}
+
+// firstOf returns the lowest number under which a process is or was known.
+func (l *ledger) firstOf(self instance, number uint64, s *snapshot) uint64 {
+	if first, ok := l.firsts[self]; ok {
+		return first
+	}
+	first := number
+	for other, p := range s.processes {
+		if p.ID.PID == self.pid && p.ID.StartNanos == self.startNanos {
+			first = min(first, other)
+		}
+	}
+	l.firsts[self] = first
+	return first
+}
+
+// retire moves what departed processes moved to the books of their interfaces.
+func (l *ledger) retire(s *snapshot, departing map[uint64]owner.Process) {
+	for key, c := range s.traffic {
+		if _, gone := departing[key.Number]; !gone {
+			continue
+		}
+		sums := l.retired[key.iface()]
+		sums[key.Direction] = plus(sums[key.Direction], c)
+		l.retired[key.iface()] = sums
+	}
+}
+
+// remember updates what is known of each process, and forgets what is too old.
+func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
+	clear(l.last)
+	for key, c := range s.traffic {
+		l.last[key.Number] += c.Packets
+	}
+	for number := range s.processes {
+		l.last[number] += 0
+	}
+	for number, p := range departing {
+		l.departed[number] = departure{process: p, at: s.now}
+		delete(l.starts, number)
+		delete(l.last, number)
+	}
+	for number, d := range l.departed {
+		if _, heard := l.last[number]; heard || s.now-d.at < memory {
+			continue
+		}
+		delete(l.departed, number)
+		delete(l.starts, number)
+	}
+	l.forgetFirsts(s)
+}
+
+func (l *ledger) forgetFirsts(s *snapshot) {
+	known := make(map[instance]bool, len(s.processes)+len(l.departed))
+	for _, p := range s.processes {
+		known[instanceOf(p.ID)] = true
+	}
+	for _, d := range l.departed {
+		known[instanceOf(d.process.ID)] = true
+	}
+	maps.DeleteFunc(l.firsts, func(self instance, _ uint64) bool { return !known[self] })
+}
+
+func instanceOf(id process.ID) instance {
+	return instance{startNanos: id.StartNanos, pid: id.PID}
+}

@@ -1,0 +1,168 @@
+// Package traffic reports the packets and bytes each process sent and received,
+// per interface, and books all bytes of each interface on accounts that can be
+// held against the interface's own counter. Kernel side: bpf/traffic.bpf.c.
+package traffic
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
+)
+
+// quantity is what a counter of packets and one of bytes say.
+type quantity struct{ packets, bytes uint64 }
+
+func (q *quantity) add(other quantity) {
+	q.packets += other.packets
+	q.bytes += other.bytes
+}
+
+// counter is an interface's own, by direction.
+type counter [2]quantity
+
+// snapshot is all that was read at one collection.
+type snapshot struct {
+	now        uint64 // ns since boot
+	epoch      uint64 // of its survey; entries that carry it exist
+	processes  map[uint64]owner.Process
+	traffic    map[bpfTrafficKey]bpfCount
+	accounts   map[bpfAccountKey]bpfCount
+	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
+	namespaces map[uint64]bpfNamespaceEntry
+	counters   map[uint64]map[string]counter // by namespace and interface name
+}
+
+// usage is what one process moved since start.
+type usage struct {
+	process owner.Process
+	start   uint64 // ns since boot
+	rows    []row
+}
+
+type row struct {
+	interfaceName string // "" is unknown
+	netnsInode    uint32
+	direction     bpfDirection
+	transport     uint8
+	networkType   uint16
+	quantity
+}
+
+// report is what one collection says.
+type report struct {
+	processes  []usage
+	gone       []usage // said their last the time before
+	interfaces []statement
+	departed   []statement // interfaces that are no more
+}
+
+func sum(perCPU []bpfCount) bpfCount {
+	var total bpfCount
+	for _, c := range perCPU {
+		total = plus(total, c)
+	}
+	return total
+}
+
+func plus(a, b bpfCount) bpfCount {
+	a.Packets += b.Packets
+	a.Bytes += b.Bytes
+	a.Frames += b.Frames
+	a.FrameBytes += b.FrameBytes
+	return a
+}
+
+// as the device counts: hardware counts the frames that GSO makes of an skb.
+func (e bpfInterfaceEntry) quantity(c bpfCount) quantity {
+	if e.CountsFrames != 0 {
+		return quantity{packets: c.Frames, bytes: c.FrameBytes}
+	}
+	return quantity{packets: c.Packets, bytes: c.Bytes}
+}
+
+func (e bpfInterfaceEntry) name() string {
+	name := make([]byte, 0, len(e.Name))
+	for _, c := range e.Name {
+		if c == 0 {
+			break
+		}
+		name = append(name, byte(c))
+	}
+	return string(name)
+}
+
+func (k bpfTrafficKey) iface() bpfInterfaceKey {
+	return bpfInterfaceKey{Netns: k.Netns, Ifindex: k.Ifindex}
+}
+
+func (k bpfAccountKey) iface() bpfInterfaceKey {
+	return bpfInterfaceKey{Netns: k.Netns, Ifindex: k.Ifindex}
+}
+
+// byNumber sorts out whose entries are whose.
+func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
+	owned := make(map[uint64][]bpfTrafficKey)
+	for key := range traffic {
+		owned[key.Number] = append(owned[key.Number], key)
+	}
+	return owned
+}
+
+func (l *ledger) usageOf(process owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) usage {
+	u := usage{process: process, start: start}
+	for _, key := range keys {
+		entry := l.interfaces[key.iface()]
+		u.rows = append(u.rows, row{
+			interfaceName: entry.name(),
+			netnsInode:    entry.NetnsInode,
+			direction:     bpfDirection(key.Direction),
+			transport:     key.Transport,
+			networkType:   key.Type,
+			quantity:      entry.quantity(s.traffic[key]),
+		})
+	}
+	slices.SortFunc(u.rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.netnsInode, b.netnsInode), cmp.Compare(a.interfaceName, b.interfaceName),
+			cmp.Compare(a.direction, b.direction), cmp.Compare(a.networkType, b.networkType),
+			cmp.Compare(a.transport, b.transport))
+	})
+	return u
+}
+
+// totals says what became of the packets seen: how many are in a series, and how
+// many of those found no place for their process.
+func (l *ledger) totals(s *snapshot) (aggregated, overflow uint64) {
+	for _, c := range l.retired {
+		aggregated += c[bpfDirectionTRANSMIT].Packets // what was received is in ACCOUNT_ARRIVED
+	}
+	for key, c := range s.traffic {
+		if bpfDirection(key.Direction) == bpfDirectionTRANSMIT {
+			aggregated += c.Packets
+		}
+	}
+	for key, c := range s.accounts {
+		if key.Account == bpfAccountACCOUNT_OVERFLOW {
+			overflow += c.Packets
+		}
+		if key.Account == bpfAccountACCOUNT_ARRIVED || key.Direction == bpfDirectionTRANSMIT {
+			aggregated += c.Packets
+		}
+	}
+	return aggregated - overflow, overflow
+}
+
+func sortUsages(usages []usage) {
+	slices.SortFunc(usages, func(a, b usage) int {
+		return cmp.Or(cmp.Compare(a.process.ID.PID, b.process.ID.PID),
+			cmp.Compare(a.process.ID.StartNanos, b.process.ID.StartNanos),
+			cmp.Compare(a.process.Seen.FirstNanos, b.process.Seen.FirstNanos))
+	})
+}
+
+func sortedInterfaces(interfaces map[bpfInterfaceKey]bpfInterfaceEntry) []bpfInterfaceKey {
+	return slices.SortedFunc(maps.Keys(interfaces), func(a, b bpfInterfaceKey) int {
+		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Ifindex, b.Ifindex))
+	})
+}

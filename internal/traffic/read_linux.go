@@ -1,0 +1,156 @@
+package traffic
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/owner"
+)
+
+// read surveys the machine and returns all the kernel side has counted. The
+// order matters: what an account claims must not be older than what arrived, or
+// the account of the unclaimed would be too high and could not shrink.
+func (t *Traffic) read() (*snapshot, error) {
+	errs := t.survey()
+	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.epoch}
+	var err error
+	if s.accounts, err = readPerCPU[bpfAccountKey](t.collection.Maps["accounts"]); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
+	}
+	if s.traffic, err = readPerCPU[bpfTrafficKey](t.collection.Maps["traffic"]); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
+	}
+	if s.interfaces, err = readAll[bpfInterfaceKey, bpfInterfaceEntry](t.collection.Maps["interfaces"]); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read interfaces: %w", err))
+	}
+	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.collection.Maps["namespaces"]); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read namespaces: %w", err))
+	}
+	s.counters = t.counters.read(s.namespaces, t.epoch)
+	if s.processes, err = t.owners.Processes(); err != nil {
+		return nil, errors.Join(errs, err)
+	}
+	return s, errs
+}
+
+func (t *Traffic) survey() error {
+	t.epoch++
+	if err := t.collection.Variables["epoch"].Set(t.epoch); err != nil {
+		return fmt.Errorf("set epoch: %w", err)
+	}
+	errs := t.owners.Survey()
+	if err := kernel.RunIterator(t.collection.Programs["survey_interfaces"]); err != nil {
+		return errors.Join(errs, fmt.Errorf("survey interfaces: %w", err))
+	}
+	return errs
+}
+
+// forgetProcesses frees the map entries of processes that are gone. What was
+// counted since the reading goes into s, so that it is in their last points.
+func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) error {
+	var errs error
+	for key := range s.traffic {
+		if _, ok := gone[key.Number]; !ok {
+			continue
+		}
+		last, err := takePerCPU(t.collection.Maps["traffic"], key)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
+			continue
+		}
+		s.traffic[key] = last
+	}
+	for _, p := range gone {
+		if err := t.owners.Forget(p.ID); err != nil {
+			errs = errors.Join(errs, err)
+		}
+		t.processes.Forget(p.ID)
+	}
+	return errs
+}
+
+// forgetInterfaces frees the map entries of interfaces that are gone.
+func (t *Traffic) forgetInterfaces(s *snapshot) error {
+	var errs error
+	for key := range s.interfaces {
+		if t.ledger.closed[key] {
+			errs = errors.Join(errs, t.collection.Maps["interfaces"].Delete(key))
+		}
+	}
+	for key := range s.accounts {
+		if t.ledger.closed[key.iface()] {
+			errs = errors.Join(errs, t.collection.Maps["accounts"].Delete(key))
+		}
+	}
+	for netns, entry := range s.namespaces {
+		if entry.Epoch != s.epoch {
+			errs = errors.Join(errs, t.collection.Maps["namespaces"].Delete(netns))
+		}
+	}
+	return errs
+}
+
+func (t *Traffic) writeBooks(s *snapshot) {
+	kinds, err := kernel.ReadBooks(t.collection.Maps["books"])
+	if err != nil {
+		return // the maps were read a moment ago: the receiver is shutting down
+	}
+	aggregated, overflow := t.ledger.totals(s)
+	t.books.Update(func(page *books.Page) {
+		page.Seen = kinds[bpfBookBOOK_SEEN]
+		page.Aggregated = aggregated
+		page.Lost = map[string]uint64{
+			"processes_full": overflow,
+			"map_full":       kinds[bpfBookBOOK_LOST_MAP_FULL],
+		}
+		page.Copies = kinds[bpfBookBOOK_COPY]
+		page.Maps = map[string]books.Map{
+			"processes":  {Entries: len(s.processes), Limit: t.limit("processes")},
+			"traffic":    {Entries: len(s.traffic), Limit: t.limit("traffic")},
+			"accounts":   {Entries: len(s.accounts), Limit: t.limit("accounts")},
+			"interfaces": {Entries: len(s.interfaces), Limit: t.limit("interfaces")},
+			"namespaces": {Entries: len(s.namespaces), Limit: t.limit("namespaces")},
+		}
+		page.Hooks = t.hooks()
+	})
+}
+
+func (t *Traffic) limit(name string) int { return int(t.collection.Maps[name].MaxEntries()) }
+
+func readAll[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
+	all := make(map[K]V)
+	var key K
+	var value V
+	entries := m.Iterate()
+	for entries.Next(&key, &value) {
+		all[key] = value
+	}
+	return all, entries.Err()
+}
+
+func readPerCPU[K comparable](m *ebpf.Map) (map[K]bpfCount, error) {
+	all := make(map[K]bpfCount)
+	var key K
+	var perCPU []bpfCount
+	entries := m.Iterate()
+	for entries.Next(&key, &perCPU) {
+		all[key] = sum(perCPU)
+	}
+	return all, entries.Err()
+}
+
+// takePerCPU reads and deletes an entry: at once where the kernel can (5.14).
+func takePerCPU[K comparable](m *ebpf.Map, key K) (bpfCount, error) {
+	var perCPU []bpfCount
+	err := m.LookupAndDelete(key, &perCPU)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		if err = m.Lookup(key, &perCPU); err == nil {
+			err = m.Delete(key)
+		}
+	}
+	return sum(perCPU), err
+}
