@@ -1,40 +1,41 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 )
 
-// rootInode is the inode number of the directory of the real root of cgroup v2.
+// rootInode is the inode number of the root of the machine's cgroup v2 hierarchy.
 const rootInode = 1
 
 // chooseCgroupRoot returns that of the cgroup2 mount points below rootPath which
-// is the root of the hierarchy, not the root of a container. inode returns the
-// inode number of a directory.
+// is the root of the machine's hierarchy, not of a container's. inode returns the
+// inode number of the cgroup mounted at path.
 func chooseCgroupRoot(rootPath string, mountPoints []string, inode func(path string) (uint64, error)) (string, error) {
-	prefix := strings.TrimSuffix(filepath.Clean("/"+rootPath), "/") + "/"
-	found := ""
+	below := strings.TrimSuffix(filepath.Join("/", rootPath), "/") + "/"
+	var errs error
 	for _, mountPoint := range mountPoints {
-		if !strings.HasPrefix(mountPoint, prefix) {
+		if !strings.HasPrefix(mountPoint, below) {
 			continue
 		}
 		number, err := inode(mountPoint)
-		if err != nil {
-			return "", fmt.Errorf("look at the cgroup2 mount: %w", err)
-		}
-		if number == rootInode {
+		if err == nil && number == rootInode {
 			return mountPoint, nil
 		}
-		found = mountPoint
+		if err == nil {
+			err = fmt.Errorf("the cgroup2 mount %s is not the root of the host's hierarchy: mount the hostPath /sys/fs/cgroup "+
+				"below a root_path, /host/sys/fs/cgroup for example, and set root_path: /host", mountPoint)
+		}
+		errs = errors.Join(errs, err)
 	}
-	if found != "" {
-		return "", fmt.Errorf("the cgroup2 mount %s is not the root of the host's hierarchy: "+
-			"mount the hostPath /sys/fs/cgroup into the container below root_path, and set root_path: %w", found, ErrUnsupported)
+	if errs != nil {
+		return "", errs
 	}
 	if rootPath != "" {
-		return "", fmt.Errorf("cgroup2 is not mounted below root_path %s: mount the hostPath /sys/fs/cgroup at %s: %w",
-			rootPath, filepath.Join(rootPath, "/sys/fs/cgroup"), ErrUnsupported)
+		return "", fmt.Errorf("cgroup2 is not mounted below root_path %s: mount the hostPath /sys/fs/cgroup at %s",
+			rootPath, filepath.Join(rootPath, "/sys/fs/cgroup"))
 	}
-	return "", fmt.Errorf("cgroup2 is not mounted: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified: %w", ErrUnsupported)
+	return "", errors.New("cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup (next to cgroup v1: /sys/fs/cgroup/unified)")
 }

@@ -1,38 +1,84 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
-	"os"
-	"syscall"
 
-	"github.com/moby/sys/mountinfo"
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
 )
 
-// CgroupRoot returns the path of the cgroup2 mount that is the root of the
-// machine's hierarchy: programs attached there see every process. It is looked
-// for below rootPath. Without one, the error says what to mount.
-func CgroupRoot(rootPath string) (string, error) {
-	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
+// RequireHost returns nil when this process can observe the whole machine, whose
+// / is mounted at rootPath (empty means /). Otherwise the error names everything
+// that is missing and what to do. It matches [ErrUnsupported] where that is the
+// kernel's doing, and [os.ErrPermission] where rights are missing.
+//
+// What only one hook needs is left to [Probe]. Neither tracefs nor bpffs is
+// asked for: tp_btf programs are attached by file descriptor, and nothing is
+// pinned. Before Linux 5.11 it lifts RLIMIT_MEMLOCK, to which BPF maps count
+// there.
+func RequireHost(rootPath string) error {
+	release, err := releaseOf()
 	if err != nil {
-		return "", fmt.Errorf("look for cgroup2: %w", err)
+		return err
 	}
-	var mountPoints []string
-	for _, mount := range mounts {
-		mountPoints = append(mountPoints, mount.Mountpoint)
+	held, err := heldCapabilities()
+	if err != nil {
+		return err
 	}
-	return chooseCgroupRoot(rootPath, mountPoints, inodeOf)
+	_, noCgroup := CgroupRoot(rootPath)
+	if err := errors.Join(
+		requireRelease(release),
+		requireBTF("/sys/kernel/btf/vmlinux"),
+		held.require(capBPF, capPerfmon, capSysPtrace),
+		requireNamespaces(rootPath, inodeOf),
+		noCgroup,
+		liftMemoryLimit(release),
+	); err != nil {
+		return err
+	}
+	return Probe("tp_btf/kfree_skb")
+}
+
+// releaseOf returns what uname -r prints.
+func releaseOf() (string, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "", fmt.Errorf("kernel release: %w", err)
+	}
+	return unix.ByteSliceToString(name.Release[:]), nil
+}
+
+func heldCapabilities() (capabilities, error) {
+	self, err := procfs.Self()
+	if err != nil {
+		return 0, fmt.Errorf("capabilities of this process: %w", err)
+	}
+	status, err := self.NewStatus()
+	if err != nil {
+		return 0, fmt.Errorf("capabilities of this process: %w", err)
+	}
+	return capabilities(status.CapEff), nil
+}
+
+// liftMemoryLimit lets BPF maps take the memory they need. From Linux 5.11 on
+// they count to the memory cgroup instead.
+func liftMemoryLimit(release string) error {
+	if major, minor, err := parseRelease(release); err != nil || major > 5 || major == 5 && minor >= 11 {
+		return err
+	}
+	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); err != nil {
+		return fmt.Errorf("before Linux 5.11 BPF maps count as locked memory: grant %v or lift RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity): %w",
+			capSysResource, err)
+	}
+	return nil
 }
 
 func inodeOf(path string) (uint64, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0, err
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, fmt.Errorf("look at %s: %w", path, err)
 	}
-	return info.Sys().(*syscall.Stat_t).Ino, nil
-}
-
-// RequireHost says what is missing to observe the whole machine.
-func RequireHost(rootPath string) error {
-	_, err := CgroupRoot(rootPath)
-	return err
+	return stat.Ino, nil
 }

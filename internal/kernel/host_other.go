@@ -9,8 +9,8 @@ import (
 
 var errNotLinux = fmt.Errorf("nettap runs on Linux only, and this is %s: %w", runtime.GOOS, ErrUnsupported)
 
-// CgroupRoot returns an error matching [ErrUnsupported].
-func CgroupRoot(string) (string, error) { return "", errNotLinux }
-
 // RequireHost returns an error matching [ErrUnsupported].
 func RequireHost(string) error { return errNotLinux }
+
+// CgroupRoot returns an error matching [ErrUnsupported].
+func CgroupRoot(string) (string, error) { return "", errNotLinux }

@@ -1,0 +1,84 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+// oldest is the oldest Linux that has all the hooks nettap cannot do without.
+const oldestMajor, oldestMinor = 5, 10
+
+// requireRelease checks the release of the kernel, as uname -r gives it.
+func requireRelease(release string) error {
+	major, minor, err := parseRelease(release)
+	if err != nil {
+		return err
+	}
+	if major < oldestMajor || major == oldestMajor && minor < oldestMinor {
+		return fmt.Errorf("nettap needs Linux %d.%d or newer, and this is %s: %w", oldestMajor, oldestMinor, release, ErrUnsupported)
+	}
+	return nil
+}
+
+func parseRelease(release string) (major, minor int, err error) {
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return 0, 0, fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	return major, minor, nil
+}
+
+// requireBTF checks that the kernel describes its types in file.
+func requireBTF(file string) error {
+	_, err := os.Stat(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the kernel does not describe its types in %s: it must be built with CONFIG_DEBUG_INFO_BTF=y, and sysfs mounted on /sys: %w",
+			file, ErrUnsupported)
+	}
+	return err
+}
+
+// Namespaces of the machine itself, not of a container, have fixed numbers.
+//
+// Source: include/linux/proc_ns.h.
+var initialNamespaces = []struct {
+	name       string
+	inode      uint64
+	complaint  string
+	unlessRoot bool // root_path makes up for it
+}{
+	{
+		name: "cgroup", inode: 4026531835, unlessRoot: true,
+		complaint: "in a cgroup namespace of its own nettap would measure its own container: mount the hostPath /sys/fs/cgroup " +
+			"below a root_path, /host/sys/fs/cgroup for example, set root_path: /host, and set hostPID: true (docker: --cgroupns=host)",
+	}, {
+		name: "pid", inode: 4026531836,
+		complaint: "in a pid namespace of its own nettap would not know the host's processes: set hostPID: true (docker: --pid=host)",
+	}, {
+		name: "user", inode: 4026531837,
+		complaint: "in a user namespace of its own nettap has no capabilities that the kernel would honour: set hostUsers: true (docker: --userns=host)",
+	}, {
+		name: "time", inode: 4026531834,
+		complaint: "in a time namespace of its own nettap would take the kernel's times for others: start it without one",
+	},
+}
+
+// requireNamespaces checks that this process is where it sees the whole machine.
+// inode returns the inode number of a file.
+func requireNamespaces(rootPath string, inode func(path string) (uint64, error)) error {
+	var errs error
+	for _, namespace := range initialNamespaces {
+		if namespace.unlessRoot && rootPath != "" {
+			continue
+		}
+		number, err := inode("/proc/self/ns/" + namespace.name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a kernel without such namespaces
+		}
+		if err == nil && number != namespace.inode {
+			err = errors.New(namespace.complaint)
+		}
+		errs = errors.Join(errs, err)
+	}
+	return errs
+}

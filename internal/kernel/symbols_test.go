@@ -1,0 +1,87 @@
+package kernel
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestSymbolsFunction(t *testing.T) {
+	symbols, err := ReadSymbols(strings.NewReader(`ffffffff81000300 t second
+0000000000000000 A fixed_percpu_data
+ffffffff81000100 T first
+ffffffff81000200 D between_but_data
+ffffffff81000300 W second_by_another_name
+ffffffffc0001000 t in_module.isra.0	[nf_tables]
+ffffffff81000500 w weak
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		address uint64
+		want    string
+	}{
+		"the first byte of a function":           {0xffffffff81000100, "first"},
+		"inside, with data behind it":            {0xffffffff810002ff, "first"},
+		"of two names the first":                 {0xffffffff81000304, "second"},
+		"the last byte before the next":          {0xffffffff810004ff, "second"},
+		"a weak function":                        {0xffffffff81000500, "weak"},
+		"a module's, with the compiler's suffix": {0xffffffffc0001010, "in_module.isra.0"},
+		"below all functions":                    {0xffffffff810000ff, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, ok := symbols.Function(test.address)
+			if got != test.want || ok != (test.want != "") {
+				t.Errorf("Function(%#x) = %q, %v, want %q", test.address, got, ok, test.want)
+			}
+		})
+	}
+}
+
+func TestReadSymbolsErrors(t *testing.T) {
+	for name, test := range map[string]struct {
+		text    string
+		want    string
+		matches error
+	}{
+		"hidden addresses": {
+			text:    "0000000000000000 T _stext\n0000000000000000 t tcp_v4_rcv\n",
+			want:    "CAP_SYSLOG is missing, or the sysctl kernel.kptr_restrict is 2",
+			matches: os.ErrPermission,
+		},
+		"no functions": {
+			text:    "ffffffff81000200 D jiffies\n",
+			want:    "no functions among the kernel symbols",
+			matches: ErrUnsupported,
+		},
+		"lines of another form": {
+			text:    "\nzzz T not_hexadecimal\nffffffff81000200 T\n",
+			want:    "no functions among the kernel symbols",
+			matches: ErrUnsupported,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ReadSymbols(strings.NewReader(test.text))
+			wantError(t, err, test.want)
+			if !errors.Is(err, test.matches) {
+				t.Errorf("%v does not match %v", err, test.matches)
+			}
+		})
+	}
+}
+
+func FuzzReadSymbols(f *testing.F) {
+	f.Add("ffffffff81000300 t second\t[module]\nffffffff81000100 T first\n", uint64(0xffffffff81000301))
+	f.Add("0000000000000000 T _stext\n", uint64(0))
+	f.Fuzz(func(t *testing.T, text string, address uint64) {
+		symbols, err := ReadSymbols(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		if name, ok := symbols.Function(address); ok && !strings.Contains(text, name) {
+			t.Errorf("Function(%#x) = %q, which is not in the text", address, name)
+		}
+	})
+}
