@@ -1,0 +1,85 @@
+# Bare `make` lists the targets. Tools are built from internal/tools, so a
+# target needs Go, and what .ci/setup installs.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+tool = go tool -modfile=$(CURDIR)/internal/tools/go.mod
+lint = go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
+collector := build/otelcol-nettap
+packages := ./internal/... ./receiver/...
+sources = $(shell find go.mod go.sum internal receiver -name '*.go' ! -name '*_test.go' ! -path '*/tools/*' -o -name '*.o' -o -name 'go.*' ! -path '*/tools/*')
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: generate
+generate: ## write everything that is generated: metadata from metadata.yaml, BPF objects from bpf/
+	@command -v clang-19 llvm-strip-19 >/dev/null || { .ci/setup; }
+	rm -rf build/nettapreceiver
+	mkdir -p build/nettapreceiver
+	cp metadata.yaml receiver/doc.go build/nettapreceiver/
+	cd build/nettapreceiver && $(tool) mdatagen metadata.yaml
+	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
+	cp build/nettapreceiver/documentation.md docs/telemetry.md
+	for f in build/nettapreceiver/generated_*_test.go; do \
+		sed 's|"metadata.yaml"|"../metadata.yaml"|' $$f >receiver/$${f##*/} || exit 1; done
+	rm -rf build/nettapreceiver
+	go generate ./internal/...
+
+.PHONY: build
+build: $(collector) ## build the Collector distribution with nettap: build/otelcol-nettap
+
+# ocb writes the distribution's main package; its binary is then built when a
+# source of nettap is newer.
+build/distribution/main.go: builder-config.yaml go.mod
+	$(tool) builder --config builder-config.yaml --skip-compilation
+	@touch $@
+
+$(collector): build/distribution/main.go $(sources)
+	cd build/distribution && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../otelcol-nettap .
+
+.PHONY: run
+run: build ## build and start the Collector with deploy/config.yaml (as root; Ctrl-C ends it)
+	@test "$$(id -u)" = 0 || { echo "make run needs root: observing every process takes the privileges listed in README.md"; exit 1; }
+	exec $(collector) --config deploy/config.yaml
+
+.PHONY: test
+test: setup build ## install what is missing, then run the unit, kernel and end-to-end tests (as root)
+	@$(MAKE) --no-print-directory test-unit test-kernel test-e2e
+
+.PHONY: test-unit
+test-unit: ## run the tests that need neither privileges nor a special kernel
+	go test -skip '^TestKernel' $(packages)
+
+.PHONY: test-kernel
+test-kernel: ## run the tests that load BPF programs into this kernel (as root)
+	go test -count=1 -p 1 -timeout 15m -run '^TestKernel' $(packages)
+
+.PHONY: test-e2e
+test-e2e: build ## run the tests that drive build/otelcol-nettap with real traffic (as root)
+	go test -count=1 -timeout 30m ./testdata/e2e/
+
+.PHONY: setup
+setup:
+	@.ci/setup
+
+.PHONY: lint
+lint: ## run the linters over the Go code
+	test -z "$$(gofmt -l internal receiver testdata | tee /dev/stderr)"
+	$(lint) run $(packages) ./testdata/e2e/
+
+.PHONY: check
+check: lint ## lint, vet, cross-compile, and see that generated files are what the sources give
+	go vet $(packages) ./testdata/e2e/
+	GOOS=linux GOARCH=arm64 go vet $(packages)
+	GOOS=darwin go vet $(packages)
+	GOOS=windows go vet $(packages)
+	$(MAKE) --no-print-directory generate
+	git diff --exit-code --stat
+	@test -z "$$(git status --porcelain internal receiver docs)" || { git status --short; exit 1; }
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build

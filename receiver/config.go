@@ -1,0 +1,214 @@
+package nettapreceiver
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// Config is the nettap receiver's configuration: one block an instrument, and
+// what they share.
+type Config struct {
+	// Traffic counts packets and bytes per process and interface, as metrics.
+	Traffic TrafficConfig `mapstructure:"traffic"`
+
+	// Drops counts discarded packets by place and reason, as metrics.
+	Drops DropsConfig `mapstructure:"drops"`
+
+	// Accepts reports accepted TCP connections, as log records.
+	Accepts AcceptsConfig `mapstructure:"accepts"`
+
+	// OnUnsupported says what an instrument that cannot run does: "error" fails
+	// the Collector's start, "warn" leaves the instrument off and goes on.
+	OnUnsupported string `mapstructure:"on_unsupported"`
+
+	// RootPath is where the host's root file system is mounted, when the
+	// Collector runs in a container; empty means "/".
+	RootPath string `mapstructure:"root_path"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// InstrumentConfig is what every instrument's block begins with.
+type InstrumentConfig struct {
+	// Enabled lets the instrument run when a pipeline of its signal uses the receiver.
+	Enabled bool `mapstructure:"enabled"`
+
+	// CollectionInterval is the time between two readings of the kernel's maps or ring.
+	CollectionInterval time.Duration `mapstructure:"collection_interval"`
+
+	// InitialDelay is the time from the start to the first reading.
+	InitialDelay time.Duration `mapstructure:"initial_delay"`
+
+	// ResourceAttributes chooses what is said about a process.
+	ResourceAttributes metadata.ResourceAttributesConfig `mapstructure:"resource_attributes"`
+}
+
+// TrafficConfig is the block "traffic".
+type TrafficConfig struct {
+	InstrumentConfig `mapstructure:",squash"`
+
+	// MaxProcesses is how many processes have series of their own at one time.
+	MaxProcesses int `mapstructure:"max_processes"`
+
+	// Namespaces limits nettap.interface.* to the host's network namespace
+	// ("host") or reports every one ("all"). Series of processes are not limited.
+	Namespaces string `mapstructure:"namespaces"`
+
+	// Metrics turns single metrics and their attributes on and off.
+	Metrics TrafficMetricsConfig `mapstructure:"metrics"`
+}
+
+// TrafficMetricsConfig is those of [metadata.MetricsConfig] that traffic reports.
+type TrafficMetricsConfig struct {
+	InterfaceIO                    metadata.NettapInterfaceIoMetricConfig                    `mapstructure:"nettap.interface.io"`
+	InterfacePacketCount           metadata.NettapInterfacePacketCountMetricConfig           `mapstructure:"nettap.interface.packet.count"`
+	InterfaceUnobservedIO          metadata.NettapInterfaceUnobservedIoMetricConfig          `mapstructure:"nettap.interface.unobserved.io"`
+	InterfaceUnobservedPacketCount metadata.NettapInterfaceUnobservedPacketCountMetricConfig `mapstructure:"nettap.interface.unobserved.packet.count"`
+	ProcessNetworkPacketCount      metadata.NettapProcessNetworkPacketCountMetricConfig      `mapstructure:"nettap.process.network.packet.count"`
+	ProcessNetworkIO               metadata.ProcessNetworkIoMetricConfig                     `mapstructure:"process.network.io"`
+}
+
+// DropsConfig is the block "drops".
+type DropsConfig struct {
+	InstrumentConfig `mapstructure:",squash"`
+
+	// Metrics turns single metrics on and off.
+	Metrics DropsMetricsConfig `mapstructure:"metrics"`
+}
+
+// DropsMetricsConfig is those of [metadata.MetricsConfig] that drops reports.
+type DropsMetricsConfig struct {
+	PacketDropped metadata.NettapPacketDroppedMetricConfig `mapstructure:"nettap.packet.dropped"`
+}
+
+// AcceptsConfig is the block "accepts".
+type AcceptsConfig struct {
+	InstrumentConfig `mapstructure:",squash"`
+
+	// MaxPerSecond is how many log records a second are made; 0 is no limit.
+	MaxPerSecond int `mapstructure:"max_per_second"`
+
+	// Events turns single events on and off.
+	Events metadata.EventsConfig `mapstructure:"events"`
+}
+
+// The values of on_unsupported and traffic.namespaces.
+const (
+	onUnsupportedError = "error"
+	onUnsupportedWarn  = "warn"
+
+	namespacesHost = "host"
+	namespacesAll  = "all"
+)
+
+// maxProcessesLimit keeps the kernel's maps below about 100 MB.
+const maxProcessesLimit = 1 << 18
+
+func createDefaultConfig() component.Config {
+	metrics := metadata.DefaultMetricsConfig()
+	return &Config{
+		Traffic: TrafficConfig{
+			InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
+			MaxProcesses:     4096,
+			Namespaces:       namespacesHost,
+			Metrics: TrafficMetricsConfig{
+				InterfaceIO:                    metrics.NettapInterfaceIo,
+				InterfacePacketCount:           metrics.NettapInterfacePacketCount,
+				InterfaceUnobservedIO:          metrics.NettapInterfaceUnobservedIo,
+				InterfaceUnobservedPacketCount: metrics.NettapInterfaceUnobservedPacketCount,
+				ProcessNetworkPacketCount:      metrics.NettapProcessNetworkPacketCount,
+				ProcessNetworkIO:               metrics.ProcessNetworkIo,
+			},
+		},
+		Drops: DropsConfig{
+			InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
+			Metrics:          DropsMetricsConfig{PacketDropped: metrics.NettapPacketDropped},
+		},
+		Accepts: AcceptsConfig{
+			InstrumentConfig: defaultInstrumentConfig(time.Second),
+			Events:           metadata.DefaultEventsConfig(),
+		},
+		OnUnsupported: onUnsupportedError,
+	}
+}
+
+func defaultInstrumentConfig(interval time.Duration) InstrumentConfig {
+	return InstrumentConfig{
+		Enabled:            true,
+		CollectionInterval: interval,
+		InitialDelay:       time.Second,
+		ResourceAttributes: metadata.DefaultResourceAttributesConfig(),
+	}
+}
+
+// Validate implements [go.opentelemetry.io/collector/confmap/xconfmap.Validator].
+// It reports all mistakes at once, each by its key.
+func (c *Config) Validate() error {
+	errs := errors.Join(
+		c.Traffic.validate("traffic"),
+		c.Drops.validate("drops"),
+		c.Accepts.validate("accepts"),
+		oneOf("traffic.namespaces", c.Traffic.Namespaces, namespacesHost, namespacesAll),
+		oneOf("on_unsupported", c.OnUnsupported, onUnsupportedError, onUnsupportedWarn),
+	)
+	if n := c.Traffic.MaxProcesses; n <= 0 || n > maxProcessesLimit {
+		errs = errors.Join(errs, fmt.Errorf("traffic.max_processes is %d, and must be from 1 to %d", n, maxProcessesLimit))
+	}
+	if n := c.Accepts.MaxPerSecond; n < 0 {
+		errs = errors.Join(errs, fmt.Errorf("accepts.max_per_second is %d, and must be 0 (no limit) or above", n))
+	}
+	if c.RootPath != "" && !filepath.IsAbs(c.RootPath) {
+		errs = errors.Join(errs, fmt.Errorf("root_path is %q, and must be an absolute path", c.RootPath))
+	}
+	return errs
+}
+
+func (c *InstrumentConfig) validate(block string) error {
+	var errs error
+	if c.CollectionInterval <= 0 {
+		errs = errors.Join(errs, fmt.Errorf("%s.collection_interval is %v, and must be above 0", block, c.CollectionInterval))
+	}
+	if c.InitialDelay < 0 {
+		errs = errors.Join(errs, fmt.Errorf("%s.initial_delay is %v, and must be 0 or above", block, c.InitialDelay))
+	}
+	return errs
+}
+
+func oneOf(key, value, first, second string) error {
+	if value == first || value == second {
+		return nil
+	}
+	return fmt.Errorf("%s is %q, and must be %q or %q", key, value, first, second)
+}
+
+func (c *TrafficConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
+	return metadata.MetricsBuilderConfig{
+		Metrics: metadata.MetricsConfig{
+			NettapInterfaceIo:                    c.Metrics.InterfaceIO,
+			NettapInterfacePacketCount:           c.Metrics.InterfacePacketCount,
+			NettapInterfaceUnobservedIo:          c.Metrics.InterfaceUnobservedIO,
+			NettapInterfaceUnobservedPacketCount: c.Metrics.InterfaceUnobservedPacketCount,
+			NettapProcessNetworkPacketCount:      c.Metrics.ProcessNetworkPacketCount,
+			ProcessNetworkIo:                     c.Metrics.ProcessNetworkIO,
+		},
+		ResourceAttributes: c.ResourceAttributes,
+	}
+}
+
+func (c *DropsConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
+	return metadata.MetricsBuilderConfig{
+		Metrics:            metadata.MetricsConfig{NettapPacketDropped: c.Metrics.PacketDropped},
+		ResourceAttributes: c.ResourceAttributes,
+	}
+}
+
+func (c *AcceptsConfig) logsBuilderConfig() metadata.LogsBuilderConfig {
+	return metadata.LogsBuilderConfig{Events: c.Events, ResourceAttributes: c.ResourceAttributes}
+}

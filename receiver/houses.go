@@ -1,0 +1,49 @@
+package nettapreceiver
+
+import (
+	"sync"
+
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// house is one configured receiver: what its signals share.
+type house struct {
+	config    *Config
+	clock     *clock.Clock
+	processes *process.Directory
+	users     int // signals that entered and have not left; guarded by houses.mu
+}
+
+// houses holds one house a configuration, so that a receiver in the pipelines
+// of several signals is one. The Collector's own sharedcomponent is internal.
+type houses struct {
+	mu       sync.Mutex
+	byConfig map[*Config]*house
+}
+
+// enter returns the house of config, which stays until each that entered has left.
+func (h *houses) enter(config *Config) *house {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.byConfig == nil {
+		h.byConfig = map[*Config]*house{}
+	}
+	found, ok := h.byConfig[config]
+	if !ok {
+		clock := clock.New()
+		found = &house{config: config, clock: clock, processes: process.NewDirectory(config.RootPath, clock)}
+		h.byConfig[config] = found
+	}
+	found.users++
+	return found
+}
+
+func (h *houses) leave(left *house) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	left.users--
+	if left.users == 0 {
+		delete(h.byConfig, left.config)
+	}
+}

@@ -1,0 +1,29 @@
+//go:build !linux
+
+package nettapreceiver
+
+import (
+	"errors"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+)
+
+// requireHost fails, so that no instrument of the tasks below is ever started.
+func requireHost(string) error { return errors.New("nettap runs on Linux only") }
+
+func metricsTasks(h *house, _ receiver.Settings) []task[pmetric.Metrics] {
+	return []task[pmetric.Metrics]{
+		{"traffic", h.config.Traffic.InstrumentConfig, new(books.Books), nil},
+		{"drops", h.config.Drops.InstrumentConfig, new(books.Books), nil},
+	}
+}
+
+func logsTasks(h *house, _ receiver.Settings) []task[plog.Logs] {
+	return []task[plog.Logs]{
+		{"accepts", h.config.Accepts.InstrumentConfig, new(books.Books), nil},
+	}
+}

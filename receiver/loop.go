@@ -1,0 +1,178 @@
+package nettapreceiver
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.uber.org/zap"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/instrument"
+)
+
+// task is an instrument, by its name in the configuration, with what it is
+// configured to do and where it keeps its books.
+type task[T instrument.Telemetry] struct {
+	name       string
+	config     InstrumentConfig
+	books      *books.Books
+	instrument instrument.Instrument[T]
+}
+
+// loop reads one instrument on its interval and delivers what it read. While a
+// batch is not delivered nothing more is read: the kernel's ring is the queue.
+type loop[T instrument.Telemetry] struct {
+	task[T]
+	outlet   outlet[T]
+	logger   *zap.Logger
+	stop     context.CancelFunc
+	stopped  chan struct{}
+	last     context.Context // of the last delivery; set before stop is called
+	readings string          // the last error of Collect, which is logged when it changes
+}
+
+// lastDelivery bounds what a Shutdown spends on a consumer that does not take
+// the last batch.
+const lastDelivery = 5 * time.Second
+
+func newLoop[T instrument.Telemetry](task task[T], outlet outlet[T], logger *zap.Logger) *loop[T] {
+	return &loop[T]{task: task, outlet: outlet, logger: logger.With(zap.String("instrument", task.name))}
+}
+
+// Start starts the instrument, then the loop. ctx is that of the start alone.
+func (l *loop[T]) Start(ctx context.Context) error {
+	if err := l.instrument.Start(ctx); err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(context.Background())
+	l.stop, l.stopped = stop, make(chan struct{})
+	go l.run(running)
+	return nil
+}
+
+// Shutdown delivers what was seen until now, and stops the instrument.
+func (l *loop[T]) Shutdown(ctx context.Context) error {
+	if l.stop == nil {
+		return l.instrument.Shutdown(ctx)
+	}
+	last, cancel := context.WithTimeout(ctx, lastDelivery)
+	defer cancel()
+	l.last = last
+	l.stop()
+	<-l.stopped
+	l.stop = nil
+	return l.instrument.Shutdown(ctx)
+}
+
+func (l *loop[T]) run(ctx context.Context) {
+	defer close(l.stopped)
+	if sleep(ctx, l.config.InitialDelay) {
+		ticker := time.NewTicker(l.config.CollectionInterval)
+		defer ticker.Stop()
+		for more := true; more; {
+			l.round(ctx)
+			select {
+			case <-ctx.Done():
+				more = false
+			case <-ticker.C:
+			}
+		}
+	}
+	l.round(l.last)
+}
+
+// round is one reading and its delivery.
+func (l *loop[T]) round(ctx context.Context) {
+	batch, err := l.instrument.Collect(ctx)
+	l.logReading(err)
+	items := l.outlet.items(batch)
+	if items == 0 {
+		return
+	}
+	ctx = l.outlet.begin(ctx)
+	refused, err := l.offer(ctx, batch)
+	if refused < items {
+		l.outlet.end(ctx, items-refused, nil)
+	}
+	if refused > 0 {
+		l.logger.Warn("the pipeline refused a batch", zap.Int("items", refused), zap.Error(err))
+		l.outlet.end(ctx, refused, err)
+	}
+	if l.outlet.events {
+		l.books.Update(func(page *books.Page) { book(page, items-refused, refused) })
+	}
+}
+
+// offer hands the batch to the pipeline and returns how many items it refused
+// for good. Events are offered until they are taken, or the receiver is shut
+// down and one last time did not help; points only once.
+func (l *loop[T]) offer(ctx context.Context, batch T) (int, error) {
+	if !l.outlet.events {
+		if err := l.outlet.consume(ctx, batch); err != nil {
+			return l.outlet.items(batch), err
+		}
+		return 0, nil
+	}
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
+	for last := false; ; {
+		// A pipeline may change what it is given, and a second offer must be of the original.
+		err := l.outlet.consume(ctx, l.outlet.clone(batch))
+		if err == nil {
+			return 0, nil
+		}
+		batch = l.outlet.rest(batch, err)
+		if consumererror.IsPermanent(err) {
+			return l.outlet.items(batch), err
+		}
+		if sleep(ctx, pause.NextBackOff()) {
+			continue
+		}
+		if last {
+			return l.outlet.items(batch), err
+		}
+		ctx, last = l.last, true
+	}
+}
+
+// book notes what became of delivered events.
+func book(page *books.Page, exported, refused int) {
+	page.Exported += uint64(exported)
+	if refused == 0 {
+		return
+	}
+	if page.Lost == nil {
+		page.Lost = map[string]uint64{}
+	}
+	page.Lost["refused"] += uint64(refused)
+}
+
+// logReading logs an error of Collect once, until it is another one or gone.
+func (l *loop[T]) logReading(err error) {
+	var text string
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != l.readings {
+		l.logger.Warn("reading is incomplete", zap.Error(err))
+	}
+	l.readings = text
+}
+
+func (l *loop[T]) ledger() ledger {
+	return ledger{name: l.name, page: l.books.Read()}
+}
+
+// sleep waits for d, and says whether it did; it ends early when ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,122 @@
+package nettapreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
+
+	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// nettap is a receiver in the pipelines of one signal: the instruments of that
+// signal, in the house it shares with the other signals of its configuration.
+type nettap struct {
+	houses    *houses
+	house     *house
+	logger    *zap.Logger
+	settings  component.TelemetrySettings
+	id        component.ID
+	workers   []worker // the enabled ones
+	running   []worker
+	telemetry *metadata.TelemetryBuilder
+	left      bool
+}
+
+// worker is one instrument with its loop, of whatever signal.
+type worker interface {
+	Start(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+	ledger() ledger
+}
+
+func newNettap[T instrument.Telemetry](
+	houses *houses, config *Config, settings receiver.Settings, outlet outlet[T], tasks func(*house, receiver.Settings) []task[T],
+) *nettap {
+	n := &nettap{
+		houses:   houses,
+		house:    houses.enter(config),
+		logger:   settings.Logger,
+		settings: settings.TelemetrySettings,
+		id:       settings.ID,
+	}
+	for _, task := range tasks(n.house, settings) {
+		if task.config.Enabled {
+			n.workers = append(n.workers, newLoop(task, outlet, settings.Logger))
+		}
+	}
+	return n
+}
+
+// Start implements [component.Component]. Unless the configuration says warn, it
+// starts every instrument or none.
+func (n *nettap) Start(ctx context.Context, host component.Host) error {
+	if len(n.workers) == 0 {
+		n.logger.Warn("no instrument of this signal is enabled")
+		return nil
+	}
+	off := n.startWorkers(ctx)
+	if off != nil && n.house.config.OnUnsupported != onUnsupportedWarn {
+		return errors.Join(off, n.stopWorkers(ctx))
+	}
+	if off != nil {
+		n.logger.Warn("left off, since on_unsupported is warn", zap.Error(off))
+		componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(off))
+	}
+	for _, worker := range n.running {
+		worker.ledger().log(n.logger)
+	}
+	var err error
+	if n.telemetry, err = publish(n.settings, n.id, n.running); err != nil {
+		return errors.Join(err, n.stopWorkers(ctx))
+	}
+	return nil
+}
+
+// startWorkers starts what it can, and returns why the rest could not.
+func (n *nettap) startWorkers(ctx context.Context) error {
+	if err := requireHost(n.house.config.RootPath); err != nil {
+		return err
+	}
+	var errs error
+	for _, worker := range n.workers {
+		if err := worker.Start(ctx); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("start %s: %w", worker.ledger().name, err))
+			continue
+		}
+		n.running = append(n.running, worker)
+	}
+	return errs
+}
+
+func (n *nettap) stopWorkers(ctx context.Context) error {
+	var errs error
+	for _, worker := range slices.Backward(n.running) {
+		if err := worker.Shutdown(ctx); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("shut down %s: %w", worker.ledger().name, err))
+		}
+	}
+	n.running = nil
+	return errs
+}
+
+// Shutdown implements [component.Component]. What the instruments saw until now
+// is still delivered.
+func (n *nettap) Shutdown(ctx context.Context) error {
+	err := n.stopWorkers(ctx)
+	if n.telemetry != nil {
+		n.telemetry.Shutdown()
+		n.telemetry = nil
+	}
+	if !n.left {
+		n.houses.leave(n.house)
+		n.left = true
+	}
+	return err
+}

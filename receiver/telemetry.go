@@ -1,0 +1,94 @@
+package nettapreceiver
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// ledger is a page of an instrument's books, with its name.
+type ledger struct {
+	name string
+	page books.Page
+}
+
+// log says once what runs: the hooks that were chosen and how much the maps hold.
+func (l ledger) log(logger *zap.Logger) {
+	limits := map[string]int{}
+	for name, m := range l.page.Maps {
+		limits[name] = m.Limit
+	}
+	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Any("hooks", l.page.Hooks), zap.Any("map_limits", limits))
+}
+
+// publish shows the workers' books among the Collector's own metrics, each value
+// with the attributes receiver and instrument.
+func publish(settings component.TelemetrySettings, id component.ID, workers []worker) (*metadata.TelemetryBuilder, error) {
+	builder, err := metadata.NewTelemetryBuilder(settings)
+	if err != nil {
+		return nil, err
+	}
+	each := func(observe func(page books.Page, value observeFunc)) metric.Int64Callback {
+		return func(_ context.Context, observer metric.Int64Observer) error {
+			for _, worker := range workers {
+				ledger := worker.ledger()
+				common := []attribute.KeyValue{attribute.String("receiver", id.String()), attribute.String("instrument", ledger.name)}
+				observe(ledger.page, func(value uint64, more ...attribute.KeyValue) {
+					observer.Observe(int64(value), metric.WithAttributes(append(more, common...)...))
+				})
+			}
+			return nil
+		}
+	}
+	err = errors.Join(
+		builder.RegisterNettapEventsSeenCallback(each(func(page books.Page, value observeFunc) { value(page.Seen) })),
+		builder.RegisterNettapEventsExportedCallback(each(func(page books.Page, value observeFunc) { value(page.Exported) })),
+		builder.RegisterNettapEventsAggregatedCallback(each(func(page books.Page, value observeFunc) { value(page.Aggregated) })),
+		builder.RegisterNettapEventsSampledOutCallback(each(func(page books.Page, value observeFunc) { value(page.SampledOut) })),
+		builder.RegisterNettapEventsLostCallback(each(observeLost)),
+		builder.RegisterNettapHookActiveCallback(each(observeHooks)),
+		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m books.Map) int { return m.Entries }))),
+		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m books.Map) int { return m.Limit }))),
+		builder.RegisterNettapTrafficCopiesCallback(each(observeCopies)),
+	)
+	if err != nil {
+		builder.Shutdown()
+		return nil, err
+	}
+	return builder, nil
+}
+
+type observeFunc func(value uint64, more ...attribute.KeyValue)
+
+func observeLost(page books.Page, value observeFunc) {
+	for cause, lost := range page.Lost {
+		value(lost, attribute.String("cause", cause))
+	}
+}
+
+func observeHooks(page books.Page, value observeFunc) {
+	for job, hook := range page.Hooks {
+		value(1, attribute.String("job", job), attribute.String("hook", hook))
+	}
+}
+
+func observeMaps(of func(books.Map) int) func(page books.Page, value observeFunc) {
+	return func(page books.Page, value observeFunc) {
+		for name, m := range page.Maps {
+			value(uint64(of(m)), attribute.String("map", name))
+		}
+	}
+}
+
+func observeCopies(page books.Page, value observeFunc) {
+	if page.Copies > 0 {
+		value(page.Copies)
+	}
+}
