@@ -120,7 +120,7 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 	if (!h)
 		return 0;
 	book(BOOK_SEEN);
-	from = distance(skb->data, skb->head);
+	from = skb->data - skb->head;
 	if (dev->flags & IFF_LOOPBACK) {
 		len -= skb->network_header - from;
 		from = skb->network_header;
@@ -183,7 +183,7 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 {
 	struct net_device *dev = skb->dev;
 	__u64 netns = dev->nd_net.net->net_cookie;
-	__u32 link = 0, from = distance(skb->data, skb->head);
+	__u32 link = 0, from = skb->data - skb->head;
 	struct count c;
 
 	if (counts_link_header(dev, dev->flags))

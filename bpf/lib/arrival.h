@@ -16,7 +16,7 @@ struct leg {
 };
 
 struct arrival {
-	__u64 skb;
+	__u64 head; /* skb->head: a clone shares it, and an skb's own address is soon another's */
 	__u64 netns;
 	struct leg legs[2];
 };
@@ -53,9 +53,11 @@ static __always_inline struct arrivals *arrivals_here(void)
 	return bpf_map_lookup_elem(&arrivals, &zero);
 }
 
-static __always_inline struct arrival *slot_of(struct arrivals *a, const void *skb)
+static __always_inline struct arrival *slot_of(struct arrivals *a, const void *head)
 {
-	return &a->slots[distance(skb, a) >> 8 & (ARRIVAL_SLOTS - 1)];
+	__u64 address = (__u64)head;
+
+	return &a->slots[(address >> 6 ^ address >> 12) & (ARRIVAL_SLOTS - 1)];
 }
 
 static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifindex, __u32 link,
@@ -67,12 +69,12 @@ static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifind
 
 	if (!a)
 		return;
-	slot = slot_of(a, skb);
+	slot = slot_of(a, skb->head);
 	leg = &slot->legs[0];
-	if (slot->skb == (__u64)skb && leg->left.packets && skb->skb_iif == leg->ifindex) {
+	if (slot->head == (__u64)skb->head && leg->left.packets && skb->skb_iif == leg->ifindex) {
 		leg = &slot->legs[1]; /* a bridge hands the packet to itself */
 	} else {
-		slot->skb = (__u64)skb;
+		slot->head = (__u64)skb->head;
 		slot->netns = netns;
 		slot->legs[1] = (struct leg){};
 	}
@@ -82,22 +84,22 @@ static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifind
 	a->last = slot - a->slots;
 }
 
-/* The arrival of this very skb, if anything is left of it. */
-static __always_inline struct arrival *arrival_of(const void *skb)
+/* The arrival of the packet at head, if anything is left of it. */
+static __always_inline struct arrival *arrival_of(const void *head)
 {
 	struct arrivals *a = arrivals_here();
 	struct arrival *slot;
 
 	if (!a)
 		return NULL;
-	slot = slot_of(a, skb);
-	return slot->skb == (__u64)skb && slot->legs[0].left.packets ? slot : NULL;
+	slot = slot_of(a, head);
+	return slot->head == (__u64)head && slot->legs[0].left.packets ? slot : NULL;
 }
 
 /* Books the whole arrival of skb to an account. */
-static __always_inline void claim_whole(const void *skb, enum account account)
+static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
-	struct arrival *slot = arrival_of(skb);
+	struct arrival *slot = arrival_of(skb->head);
 
 	if (!slot)
 		return;
@@ -151,21 +153,34 @@ static __always_inline bool measure_fragments(struct __sk_buff *ctx, __u32 link,
 /* What one delivery takes of a leg: all of its own arrival, else what is left. */
 static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, bool own, struct count *c)
 {
-	__u32 segments = ctx->gso_segs;
+	__u32 segments = ctx->gso_segs, len = ctx->len + leg->link;
 
 	if (own) {
 		*c = leg->left;
-		if (ctx->len > leg->left.bytes)
+		if (len > leg->left.bytes)
 			measure_fragments(ctx, leg->link, c);
 		leg->left = (struct count){};
 		return;
 	}
-	if (!segments)
-		segments = 1;
 	c->packets = take_at_most(&leg->left.packets, 1);
-	c->bytes = take_at_most(&leg->left.bytes, ctx->len + leg->link);
-	c->frames = take_at_most(&leg->left.frames, segments);
-	c->frame_bytes = take_at_most(&leg->left.frame_bytes, ctx->len + leg->link);
+	c->bytes = take_at_most(&leg->left.bytes, len);
+	c->frames = take_at_most(&leg->left.frames, segments ? segments : 1);
+	c->frame_bytes = take_at_most(&leg->left.frame_bytes, len);
+}
+
+/*
+ * Whether slot is the arrival of this delivery, and not of another packet that
+ * was at the same address. A packet is never longer than it arrived, but for
+ * one that was reassembled.
+ */
+static __always_inline bool is_own(struct __sk_buff *ctx, struct arrival *slot, const void *head)
+{
+	struct count c;
+
+	if (slot->head != (__u64)head || !slot->legs[0].left.packets)
+		return false;
+	return ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes ||
+	       measure_fragments(ctx, slot->legs[0].link, &c);
 }
 
 /* The device that delivers, where the packet arrived on another one below it. */
@@ -190,14 +205,15 @@ static __always_inline void claim_delivery_device(struct __sk_buff *ctx, __u32 l
 /* Fills claims with what this delivery takes; false when nothing is left: a copy. */
 static __always_inline bool claim_delivery(struct __sk_buff *ctx, struct claimed claims[CLAIM_LEGS])
 {
+	void *head = BPF_CORE_READ((struct sk_buff *)ctx, head);
 	struct arrivals *a = arrivals_here();
 	struct arrival *slot;
 	bool own;
 
 	if (!a)
 		return false;
-	slot = slot_of(a, ctx);
-	own = slot->skb == (__u64)ctx && slot->legs[0].left.packets;
+	slot = slot_of(a, head);
+	own = is_own(ctx, slot, head);
 	if (!own)
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
 	if (!slot->legs[0].left.bytes)

@@ -56,7 +56,8 @@ static __always_inline bool is_mptcp(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 
-	return sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tcp->is_mptcp) &&
+	/* The kernel's raw socket for resets has the protocol too, and is no tcp_sock. */
+	return sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM && bpf_core_field_exists(tcp->is_mptcp) &&
 	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
 }
 

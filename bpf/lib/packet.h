@@ -18,15 +18,6 @@ struct count {
 	__u64 frame_bytes;
 };
 
-/* a - b as a number: 32-bit arithmetic on pointers is refused by the verifier. */
-static __always_inline __u32 distance(const void *a, const void *b)
-{
-	__u64 d = (__u64)a;
-
-	asm volatile("%0 -= %1" : "+r"(d) : "r"(b));
-	return d;
-}
-
 /* Whether the device's receive counter has the link header in its bytes. */
 static __always_inline bool counts_link_header(struct net_device *dev, __u32 flags)
 {

@@ -17,9 +17,22 @@ type bpfAccountKey struct {
 	_         structs.HostLayout
 	Netns     uint64
 	Ifindex   uint32
-	Account   uint16
-	Direction uint16
+	Account   uint32
+	Direction uint32
+	Pad       uint32
 }
+
+type bpfBook uint32
+
+const (
+	bpfBookBOOK_SEEN            bpfBook = 0
+	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
+	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
+	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
+	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
+	bpfBookBOOK_COPY            bpfBook = 5
+	bpfBookBOOK_KINDS           bpfBook = 6
+)
 
 type bpfCount struct {
 	_          structs.HostLayout

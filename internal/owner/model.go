@@ -1,6 +1,15 @@
+// Package owner knows which process each socket belongs to. It is loaded once a
+// receiver; instruments share its maps. Kernel side: bpf/owner.bpf.c.
 package owner
 
 import "github.com/seed-7756021b/nettap/internal/process"
+
+// Process is one that owns a socket, or has owned one.
+type Process struct {
+	ID    process.ID
+	Seen  process.Seen
+	Alive bool // at the last Survey, with this executable and user
+}
 
 func processFrom(key bpfProcess, entry bpfProcessEntry, epoch uint64) Process {
 	return Process{

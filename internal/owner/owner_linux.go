@@ -1,5 +1,3 @@
-// Package owner knows which process each socket belongs to. It is loaded once a
-// receiver; instruments share its maps. Kernel side: bpf/owner.bpf.c.
 package owner
 
 import (
@@ -85,7 +83,7 @@ func (o *Owners) load() error {
 	if err != nil {
 		return err
 	}
-	o.open = append(o.open, closeFunc(o.collection.Close))
+	o.open = append(o.open, kernel.CloseFunc(o.collection.Close))
 	o.epoch = 1
 	return nil
 }
@@ -163,13 +161,6 @@ func (o *Owners) Survey() error {
 	return nil
 }
 
-// Process is one that owns a socket, or has owned one.
-type Process struct {
-	ID    process.ID
-	Seen  process.Seen
-	Alive bool // at the last Survey, with this executable and user
-}
-
 // Processes returns all that are not forgotten, by the number under which the
 // kernel counts them.
 func (o *Owners) Processes() (map[uint64]Process, error) {
@@ -186,14 +177,11 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 	return processes, nil
 }
 
-// Forget makes room for another process.
+// Forget makes room for another process. One that is not known is no error.
 func (o *Owners) Forget(id process.ID) error {
-	return o.collection.Maps["processes"].Delete(keyOf(id))
-}
-
-type closeFunc func()
-
-func (f closeFunc) Close() error {
-	f()
+	err := o.collection.Maps["processes"].Delete(keyOf(id))
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget process %d: %w", id.PID, err)
+	}
 	return nil
 }

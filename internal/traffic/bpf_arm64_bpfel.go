@@ -41,7 +41,7 @@ type bpfArrivals struct {
 	_     structs.HostLayout
 	Slots [64]struct {
 		_     structs.HostLayout
-		Skb   uint64
+		Head  uint64
 		Netns uint64
 		Legs  [2]struct {
 			_       structs.HostLayout
