@@ -38,9 +38,16 @@ func requireBTF(file string) error {
 	return err
 }
 
-// Namespaces of the machine itself, not of a container, have fixed numbers.
+// Namespaces of the machine itself, not of a container, have fixed inode numbers.
 //
 // Source: include/linux/proc_ns.h.
+const (
+	initialTimeNamespace   = 4026531834
+	initialCgroupNamespace = 4026531835
+	initialPIDNamespace    = 4026531836
+	initialUserNamespace   = 4026531837
+)
+
 var initialNamespaces = []struct {
 	name       string
 	inode      uint64
@@ -48,17 +55,17 @@ var initialNamespaces = []struct {
 	unlessRoot bool // root_path makes up for it
 }{
 	{
-		name: "cgroup", inode: 4026531835, unlessRoot: true,
+		name: "cgroup", inode: initialCgroupNamespace, unlessRoot: true,
 		complaint: "in a cgroup namespace of its own nettap would measure its own container: mount the hostPath /sys/fs/cgroup " +
 			"below a root_path, /host/sys/fs/cgroup for example, set root_path: /host, and set hostPID: true (docker: --cgroupns=host)",
 	}, {
-		name: "pid", inode: 4026531836,
+		name: "pid", inode: initialPIDNamespace,
 		complaint: "in a pid namespace of its own nettap would not know the host's processes: set hostPID: true (docker: --pid=host)",
 	}, {
-		name: "user", inode: 4026531837,
+		name: "user", inode: initialUserNamespace,
 		complaint: "in a user namespace of its own nettap has no capabilities that the kernel would honour: set hostUsers: true (docker: --userns=host)",
 	}, {
-		name: "time", inode: 4026531834,
+		name: "time", inode: initialTimeNamespace,
 		complaint: "in a time namespace of its own nettap would take the kernel's times for others: start it without one",
 	},
 }

@@ -40,6 +40,13 @@ func RequireHost(rootPath string) error {
 	return Probe("tp_btf/kfree_skb")
 }
 
+// InCgroupNamespace reports whether this process is in a cgroup namespace of its
+// own, where /proc/PID/cgroup is relative to its own container.
+func InCgroupNamespace() bool {
+	number, err := inodeOf("/proc/self/ns/cgroup")
+	return err == nil && number != initialCgroupNamespace
+}
+
 // releaseOf returns what uname -r prints.
 func releaseOf() (string, error) {
 	var name unix.Utsname

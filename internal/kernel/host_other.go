@@ -14,3 +14,6 @@ func RequireHost(string) error { return errNotLinux }
 
 // CgroupRoot returns an error matching [ErrUnsupported].
 func CgroupRoot(string) (string, error) { return "", errNotLinux }
+
+// InCgroupNamespace returns false.
+func InCgroupNamespace() bool { return false }

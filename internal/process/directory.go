@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
 // maxKnown bounds the processes remembered, in case no one forgets them.
@@ -40,7 +41,7 @@ type birth struct {
 func NewDirectory(rootPath string, c *clock.Clock) *Directory {
 	return &Directory{
 		clock:   c,
-		proc:    &proc{path: "/proc"},
+		proc:    &proc{path: "/proc", relative: sync.OnceValue(kernel.InCgroupNamespace)},
 		cgroups: newCgroupTree(rootPath),
 		users:   newUsers(rootPath),
 		hostID:  sync.OnceValues(func() (string, error) { return readHostID(rootPath) }),
@@ -84,7 +85,7 @@ func (d *Directory) placement(seen Seen, alive alive) (cgroup, containerID, podU
 	if cgroup == "" {
 		cgroup = d.cgroups.path(seen.CgroupID)
 	}
-	for _, path := range append([]string{cgroup}, alive.cgroupsV1...) {
+	for _, path := range append([]string{cgroup}, alive.cgroups...) {
 		if containerID, podUID = container(path); containerID != "" {
 			break
 		}

@@ -12,12 +12,15 @@ const (
 
 	maxExecutable  = 63   // bytes of Seen.Executable
 	maxCommandLine = 4096 // bytes
+
+	deleted = " (deleted)" // behind the path of a file or cgroup that is gone
 )
 
 // proc reads /proc. It is the machine's own even in a container, which sees all
 // processes there as soon as it shares the host's pid namespace.
 type proc struct {
-	path string
+	path     string
+	relative func() bool // paths of cgroups there are relative to a container's
 }
 
 // alive is what /proc says of a process.
@@ -27,7 +30,7 @@ type alive struct {
 	parentPID   int
 	vpid        int
 	cgroup      string   // v2 path, empty when it is unknown
-	cgroupsV1   []string // paths in the hierarchies of cgroup v1
+	cgroups     []string // paths in other hierarchies, and relative ones
 }
 
 // find returns the process while it lives. A process that later got its pid is
@@ -58,7 +61,7 @@ func (p *proc) read(id ID, seen Seen, withCommandLine bool) (alive, bool) {
 	if status, err := process.NewStatus(); err == nil && len(status.NSpids) > 0 {
 		a.vpid = int(status.NSpids[len(status.NSpids)-1])
 	}
-	a.readCgroups(process)
+	a.readCgroups(process, p.relative())
 	a.readExecutable(process, seen, withCommandLine)
 	if _, ok := p.find(id); !ok {
 		return alive{}, false
@@ -66,17 +69,18 @@ func (p *proc) read(id ID, seen Seen, withCommandLine bool) (alive, bool) {
 	return a, true
 }
 
-func (a *alive) readCgroups(process procfs.Proc) {
+func (a *alive) readCgroups(process procfs.Proc, relative bool) {
 	cgroups, err := process.Cgroups()
 	if err != nil {
 		return
 	}
 	for _, cgroup := range cgroups {
-		if cgroup.HierarchyID == 0 {
-			a.cgroup = strings.TrimSuffix(cgroup.Path, " (deleted)")
+		path := strings.TrimSuffix(cgroup.Path, deleted)
+		if cgroup.HierarchyID == 0 && !relative {
+			a.cgroup = path
 			continue
 		}
-		a.cgroupsV1 = append(a.cgroupsV1, cgroup.Path)
+		a.cgroups = append(a.cgroups, path)
 	}
 }
 
@@ -94,7 +98,7 @@ func (a *alive) readExecutable(process procfs.Proc, seen Seen, withCommandLine b
 	if again, err := process.Executable(); err != nil || again != executable {
 		return
 	}
-	a.executable = strings.TrimSuffix(executable, " (deleted)")
+	a.executable = strings.TrimSuffix(executable, deleted)
 	a.commandLine = cut(strings.Join(arguments, " "), maxCommandLine)
 }
 
@@ -107,7 +111,7 @@ func isExecutable(seen, path string) bool {
 
 // baseName returns the last element of a link like /proc/PID/exe.
 func baseName(executable string) string {
-	return path.Base(strings.TrimSuffix(executable, " (deleted)"))
+	return path.Base(strings.TrimSuffix(executable, deleted))
 }
 
 func cut(s string, limit int) string {
