@@ -119,6 +119,18 @@ struct thread_info {
 	__u32 status; /* x86 only */
 };
 
+struct kernfs_node {
+	__u64 id; /* inode number */
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp; /* of cgroup v2 */
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct files_struct *files;
@@ -129,6 +141,7 @@ struct task_struct {
 	__u64 start_boottime; /* ns since boot; real_start_time before 5.5 */
 	__u64 self_exec_id;   /* u32 before 5.7 */
 	const struct cred *cred;
+	struct css_set *cgroups;
 	struct mm_struct *mm;
 	int exit_state;
 	struct nsproxy *nsproxy;

@@ -71,6 +71,7 @@ static __always_inline void see_process(struct process_seen *seen, struct task_s
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 
 	seen->first_ns = bpf_ktime_get_boot_ns();
+	seen->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 	bpf_probe_read_kernel_str(seen->comm, sizeof(seen->comm), leader->comm);
 	if (name)
 		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), name);
