@@ -1,0 +1,183 @@
+// Package e2e drives build/otelcol-nettap the way an operator does: with a
+// configuration, real traffic and signals, looking only at what comes out.
+package e2e
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the distribution, as seen from a test of this package.
+const binary = "../../build/otelcol-nettap"
+
+// patience is how long anything awaited may take before the test fails.
+const patience = 20 * time.Second
+
+// Collector is a running otelcol-nettap. It ends with the test.
+type Collector struct {
+	t         *testing.T
+	directory string // of its configuration and output
+	command   *exec.Cmd
+	exited    chan struct{}
+
+	ownPort        int // of the Collector's own metrics
+	prometheusPort int // of the prometheus exporter
+}
+
+// Start starts a Collector with one or more receivers of type nettap, given as
+// the YAML block below "receivers:", each in a metrics and a logs pipeline:
+//
+//	c := Start(t, `
+//	  nettap:
+//	    traffic: {collection_interval: 200ms, initial_delay: 0s}
+//	`)
+//
+// It returns when everything is ready.
+func Start(t *testing.T, receivers string) *Collector {
+	t.Helper()
+	c := prepare(t, receivers)
+	c.launch(nil)
+	c.Wait("the Collector is ready", func() bool {
+		select {
+		case <-c.exited:
+			c.t.Fatal("the Collector ended")
+		default:
+		}
+		return strings.Contains(c.Log(), "Everything is ready")
+	})
+	return c
+}
+
+// Refuse runs a Collector that is expected to end by itself with an error, and
+// returns what it wrote. The words of wrap, if any, are the command that runs
+// it, as in "unshare", "--cgroup".
+func Refuse(t *testing.T, receivers string, wrap ...string) string {
+	t.Helper()
+	c := prepare(t, receivers)
+	c.launch(wrap)
+	select {
+	case <-c.exited:
+	case <-time.After(patience):
+		t.Fatal("the Collector runs, and should have refused to start")
+	}
+	if c.command.ProcessState.Success() {
+		t.Fatal("the Collector ended without an error")
+	}
+	return c.Log()
+}
+
+// prepare writes the configuration; see config.yaml for what runs beside nettap.
+func prepare(t *testing.T, receivers string) *Collector {
+	t.Helper()
+	if _, err := os.Stat(binary); err != nil {
+		t.Fatalf("no distribution to test, please run make build: %v", err)
+	}
+	c := &Collector{t: t, directory: t.TempDir(), ownPort: freePort(t), prometheusPort: freePort(t)}
+	config := configuration(t, receivers, c.directory, c.ownPort, c.prometheusPort)
+	if err := os.WriteFile(c.path("config.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *Collector) path(name string) string { return filepath.Join(c.directory, name) }
+
+func (c *Collector) launch(wrap []string) {
+	c.t.Helper()
+	log, err := os.Create(c.path("log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer log.Close()
+	words := append(append([]string{}, wrap...), binary, "--config", c.path("config.yaml"))
+	c.command = exec.Command(words[0], words[1:]...)
+	c.command.Stdout, c.command.Stderr = log, log
+	if err := c.command.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.exited = make(chan struct{})
+	go func() {
+		defer close(c.exited)
+		c.command.Wait() //nolint:errcheck // the state says how it ended
+	}()
+	c.t.Cleanup(func() {
+		c.end(syscall.SIGKILL)
+		if c.t.Failed() {
+			c.t.Logf("the Collector's log:\n%s", tail(c.Log(), 60))
+		}
+	})
+}
+
+// PID returns the process id of the Collector.
+func (c *Collector) PID() int { return c.command.Process.Pid }
+
+// Stop asks the Collector to shut down, and waits until it has.
+func (c *Collector) Stop() {
+	c.t.Helper()
+	c.end(syscall.SIGTERM)
+	if !c.command.ProcessState.Success() {
+		c.t.Errorf("the Collector did not shut down cleanly: %v", c.command.ProcessState)
+	}
+}
+
+// Kill ends the Collector at once, so that it cannot tidy up.
+func (c *Collector) Kill() {
+	c.t.Helper()
+	c.end(syscall.SIGKILL)
+}
+
+func (c *Collector) end(signal syscall.Signal) {
+	c.t.Helper()
+	c.command.Process.Signal(signal) //nolint:errcheck // it may have ended
+	select {
+	case <-c.exited:
+	case <-time.After(patience):
+		c.command.Process.Kill() //nolint:errcheck // it may have ended
+		<-c.exited
+		c.t.Errorf("the Collector did not end on %v", signal)
+	}
+}
+
+// Log returns what the Collector wrote so far.
+func (c *Collector) Log() string {
+	log, err := os.ReadFile(c.path("log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(log)
+}
+
+// Wait waits until the condition holds, and fails the test if it takes too long.
+func (c *Collector) Wait(what string, condition func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("waited %v in vain until %s", patience, what)
+		}
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// constants is what every line of the log repeats.
+var constants = regexp.MustCompile(`"resource": {[^}]*}(, )?`)
+
+func tail(log string, lines int) string {
+	all := strings.Split(constants.ReplaceAllString(log, ""), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

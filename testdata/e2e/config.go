@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// frame is everything around the receivers under test. Data goes to files, and
+// metrics to a Prometheus endpoint too.
+const frame = `
+exporters:
+  file/metrics: {path: %[1]s/metrics.json, flush_interval: 50ms}
+  file/logs: {path: %[1]s/logs.json, flush_interval: 50ms}
+  prometheus:
+    endpoint: 127.0.0.1:%[3]d
+    resource_to_telemetry_conversion: {enabled: true}
+service:
+  telemetry:
+    logs: {encoding: console, disable_stacktrace: true}
+    metrics:
+      level: normal
+      readers:
+        - pull: {exporter: {prometheus: {host: 127.0.0.1, port: %[2]d}}}
+  pipelines:
+    metrics: {receivers: [%[4]s], exporters: [file/metrics, prometheus]}
+    logs: {receivers: [%[4]s], exporters: [file/logs]}
+`
+
+// configuration returns the Collector's configuration with the YAML block
+// receivers below "receivers:".
+func configuration(t *testing.T, receivers, directory string, ownPort, prometheusPort int) string {
+	t.Helper()
+	block := "receivers:\n" + indent(receivers)
+	var parsed struct{ Receivers map[string]any }
+	if err := yaml.Unmarshal([]byte(block), &parsed); err != nil {
+		t.Fatalf("receivers of the test: %v\n%s", err, block)
+	}
+	var names []string
+	for name := range parsed.Receivers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return block + fmt.Sprintf(frame, directory, ownPort, prometheusPort, strings.Join(names, ", "))
+}
+
+// indent puts text below a key, whatever its own indentation.
+func indent(text string) string {
+	lines := strings.Split(strings.TrimRight(strings.TrimLeft(text, "\n"), "\n\t "), "\n")
+	margin := lines[0][:len(lines[0])-len(strings.TrimLeft(lines[0], "\t "))]
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString("  " + strings.TrimPrefix(line, margin) + "\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Sample is one line of a Prometheus page.
+type Sample struct {
+	Name   string
+	Labels map[string]string
+	Value  float64
+}
+
+// Own returns the samples of one of the Collector's own metrics that have the
+// wanted labels, as in
+//
+//	c.Own("otelcol_nettap_events_lost", "instrument", "accepts", "cause", "ring_full")
+func (c *Collector) Own(name string, labels ...string) []Sample {
+	c.t.Helper()
+	return choose(c.scrape(c.ownPort), name, labels)
+}
+
+// OwnValue returns the sum of [Collector.Own].
+func (c *Collector) OwnValue(name string, labels ...string) float64 {
+	c.t.Helper()
+	var sum float64
+	for _, sample := range c.Own(name, labels...) {
+		sum += sample.Value
+	}
+	return sum
+}
+
+// Prometheus returns the samples of the prometheus exporter, chosen as in [Collector.Own].
+func (c *Collector) Prometheus(name string, labels ...string) []Sample {
+	c.t.Helper()
+	return choose(c.scrape(c.prometheusPort), name, labels)
+}
+
+func choose(samples []Sample, name string, labels []string) []Sample {
+	var chosen []Sample
+	for _, sample := range samples {
+		matches := sample.Name == name
+		for i := 0; i+1 < len(labels); i += 2 {
+			matches = matches && sample.Labels[labels[i]] == labels[i+1]
+		}
+		if matches {
+			chosen = append(chosen, sample)
+		}
+	}
+	return chosen
+}
+
+var (
+	sampleLine = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)`)
+	labelPair  = regexp.MustCompile(`([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"`)
+)
+
+// scrape reads a Prometheus page; one that is not there yet is empty.
+func (c *Collector) scrape(port int) []Sample {
+	c.t.Helper()
+	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+	if err != nil {
+		return nil
+	}
+	defer response.Body.Close()
+	var samples []Sample
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		found := sampleLine.FindStringSubmatch(lines.Text())
+		if found == nil {
+			continue
+		}
+		value, err := strconv.ParseFloat(found[3], 64)
+		if err != nil {
+			c.t.Fatalf("read metrics page: %v", err)
+		}
+		labels := map[string]string{}
+		for _, pair := range labelPair.FindAllStringSubmatch(found[2], -1) {
+			labels[pair[1]] = strings.ReplaceAll(pair[2], `\"`, `"`)
+		}
+		samples = append(samples, Sample{Name: found[1], Labels: labels, Value: value})
+	}
+	return samples
+}
