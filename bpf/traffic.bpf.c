@@ -290,14 +290,34 @@ int BPF_PROG(count_no_socket, struct sk_buff *skb, void *location, __u32 reason)
 /* Inode of the host's network namespace, the one kernel threads are in. */
 __u32 host_netns_inode;
 
-#define MAX_INTERFACES 1024 /* of one namespace; the rest are known by their packets */
+#define MAX_INTERFACES 4096     /* of one namespace; the rest are known by their packets */
+#define MAX_INTERFACES_5_16 32 /* before bpf_loop(), where each turn is verified */
+
+/* A walk along the devices of a namespace. */
+struct walk {
+	struct list_head *head;
+	struct list_head *at;
+	__u64 netns;
+};
+
+static long survey_interface(__u32 turn, struct walk *w)
+{
+	struct list_head *at = w->at;
+
+	if (!at || at == w->head)
+		return 1;
+	know_interface((void *)at - bpf_core_field_offset(struct net_device, dev_list), w->netns, epoch);
+	w->at = BPF_CORE_READ(at, next);
+	return 0;
+}
 
 SEC("iter/task")
 int survey_interfaces(struct bpf_iter__task *ctx)
 {
 	struct namespace_entry *known, entry = { .epoch = epoch };
 	struct task_struct *task = ctx->task;
-	struct list_head *head, *at;
+	struct list_head *head;
+	struct walk w = {};
 	struct net *net;
 	__u64 netns;
 
@@ -316,11 +336,16 @@ int survey_interfaces(struct bpf_iter__task *ctx)
 	entry.pid = task->tgid;
 	if (bpf_map_update_elem(&namespaces, &netns, &entry, BPF_ANY))
 		book(BOOK_LOST_MAP_FULL);
+	w.netns = netns;
 	head = (void *)net + bpf_core_field_offset(struct net, dev_base_head);
-	at = BPF_CORE_READ(head, next);
-	for (int i = 0; i < MAX_INTERFACES && at && at != head; i++) {
-		know_interface((void *)at - bpf_core_field_offset(struct net_device, dev_list), netns, epoch);
-		at = BPF_CORE_READ(at, next);
+	w.head = head;
+	w.at = BPF_CORE_READ(head, next);
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop)) {
+		bpf_loop(MAX_INTERFACES, survey_interface, &w, 0);
+	} else {
+		for (int i = 0; i < MAX_INTERFACES_5_16; i++)
+			if (survey_interface(i, &w))
+				break;
 	}
 	return 0;
 }

@@ -85,6 +85,12 @@ struct {
 	__type(value, struct pending);
 } pendings SEC(".maps");
 
+/*
+ * The functions below that are not static are verified once, not at each call:
+ * inlined, older verifiers give up on the number of ways through them. Their
+ * pointers may be NULL for all the verifier knows.
+ */
+
 /* Adds from any context: a process's own addition may be interrupted by a softirq's. */
 static __always_inline void add_count(struct count *to, const struct count *c)
 {
@@ -95,8 +101,8 @@ static __always_inline void add_count(struct count *to, const struct count *c)
 }
 
 /* True when the entry is new. */
-static __always_inline bool count_account(__u64 netns, __u32 ifindex, enum account account,
-					  enum direction direction, const struct count *c)
+__noinline int count_account(__u64 netns, __u32 ifindex, enum account account,
+			     enum direction direction, const struct count *c)
 {
 	struct account_key key = {
 		.netns = netns,
@@ -107,6 +113,8 @@ static __always_inline bool count_account(__u64 netns, __u32 ifindex, enum accou
 	struct count *value, zero = {};
 	bool new = false;
 
+	if (!c)
+		return false;
 	value = bpf_map_lookup_elem(&accounts, &key);
 	if (!value) {
 		/* Another CPU may add it first, so the answer that counts is the second look. */
@@ -122,11 +130,13 @@ static __always_inline bool count_account(__u64 netns, __u32 ifindex, enum accou
 }
 
 /* Adds to a process, or to the account of those that found no place; true when the entry is new. */
-static __always_inline bool count_process(struct traffic_key *key, const struct count *c)
+__noinline int count_process(struct traffic_key *key, const struct count *c)
 {
 	struct count *value, zero = {};
 	bool new = false;
 
+	if (!key || !c)
+		return false;
 	if (key->number == NOBODY)
 		return count_account(key->netns, key->ifindex, ACCOUNT_UNOWNED, key->direction, c);
 	if (key->number != OVERFLOW) {
@@ -157,8 +167,10 @@ static __always_inline __u64 take(__u64 *from)
 }
 
 /* Credits what waits in p to number. Two may do it at once: each takes what he takes. */
-static __always_inline void credit(struct pending *p, __u64 number)
+__noinline int credit(struct pending *p, __u64 number)
 {
+	if (!p)
+		return 0;
 	p->taken = 1;
 	for (int i = 0; i < WAITING_PARTS; i++) {
 		struct waiting *part = &p->parts[i];
@@ -177,22 +189,29 @@ static __always_inline void credit(struct pending *p, __u64 number)
 		negate(&c);
 		count_account(key.netns, key.ifindex, ACCOUNT_WAITING, key.direction, &c);
 	}
+	return 0;
 }
 
-static __always_inline bool claim_part(struct waiting *part, const struct traffic_key *key)
+/* Adds to a part that is free or the same; false when it is another's. */
+__noinline int keep_in_part(struct waiting *part, const struct traffic_key *key, const struct count *c)
 {
-	__u32 was = __sync_val_compare_and_swap(&part->key.ifindex, 0, key->ifindex);
+	__u32 was;
 
+	if (!part || !key || !c)
+		return false;
+	was = __sync_val_compare_and_swap(&part->key.ifindex, 0, key->ifindex);
 	if (!was) {
 		part->key.netns = key->netns;
 		part->key.type = key->type;
 		part->key.transport = key->transport;
 		part->key.direction = key->direction;
-		return true;
+	} else if (was != key->ifindex || part->key.netns != key->netns ||
+		   part->key.direction != key->direction || part->key.type != key->type ||
+		   part->key.transport != key->transport) {
+		return false;
 	}
-	return was == key->ifindex && part->key.netns == key->netns &&
-	       part->key.direction == key->direction && part->key.type == key->type &&
-	       part->key.transport == key->transport;
+	add_count(&part->count, c);
+	return true;
 }
 
 /* Keeps c with the socket until someone uses it; true when the interface is new to us. */
@@ -200,23 +219,21 @@ static __always_inline bool count_unused(void *sk, struct owner *owner, struct t
 					 const struct count *c)
 {
 	struct pending *p = bpf_sk_storage_get(&pendings, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	bool new;
+	bool kept = false, new;
 
 	key->number = owner ? owner->number : NOBODY;
 	if (!p)
 		return count_process(key, c);
 	if (!p->since_ns)
 		p->since_ns = bpf_ktime_get_ns();
-	for (int i = 0; i < WAITING_PARTS; i++) {
-		if (!claim_part(&p->parts[i], key))
-			continue;
-		add_count(&p->parts[i].count, c);
-		new = count_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
-		if (__sync_fetch_and_add(&p->taken, 0))
-			credit(p, key->number); /* its user came just now */
-		return new;
-	}
-	return count_process(key, c);
+	for (int i = 0; i < WAITING_PARTS && !kept; i++)
+		kept = keep_in_part(&p->parts[i], key, c);
+	if (!kept)
+		return count_process(key, c);
+	new = count_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
+	if (__sync_fetch_and_add(&p->taken, 0))
+		credit(p, key->number); /* its user came just now */
+	return new;
 }
 
 /* Credits what waits with the socket, if anything does. */
