@@ -31,14 +31,11 @@ generate: ## write everything that is generated: metadata from metadata.yaml, BP
 .PHONY: build
 build: $(collector) ## build the Collector distribution with nettap: build/otelcol-nettap
 
-# ocb writes the distribution's main package; its binary is then built when a
-# source of nettap is newer.
-build/distribution/main.go: builder-config.yaml go.mod
-	$(tool) builder --config builder-config.yaml --skip-compilation
-	@touch $@
-
-$(collector): build/distribution/main.go $(sources)
-	cd build/distribution && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../otelcol-nettap .
+# ocb resolves the modules anew each time, since a source may import another one;
+# Go's build cache keeps the rest.
+$(collector): builder-config.yaml $(sources)
+	$(tool) builder --config builder-config.yaml
+	mv build/distribution/otelcol-nettap $@
 
 .PHONY: run
 run: build ## build and start the Collector with deploy/config.yaml (as root; Ctrl-C ends it)

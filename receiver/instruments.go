@@ -3,21 +3,65 @@
 package nettapreceiver
 
 import (
+	"slices"
+
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver"
 
+	"github.com/seed-7756021b/nettap/internal/accepts"
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/drops"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/traffic"
 )
 
+// requireHost says what this machine or container lacks for any instrument.
 func requireHost(rootPath string) error { return kernel.RequireHost(rootPath) }
 
 // metricsTasks returns the instruments whose signal is metrics.
 func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] {
-	return nil
+	c := h.config
+	ofTraffic, ofDrops := new(books.Books), new(books.Books)
+	owners := owner.New(c.RootPath, c.Traffic.MaxProcesses)
+	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
+		return metadata.NewMetricsBuilder(config, settings)
+	}
+	return []task[pmetric.Metrics]{
+		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, after[pmetric.Metrics]{
+			owners, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
+		}},
+		{"drops", c.Drops.InstrumentConfig, ofDrops,
+			drops.New(builder(c.Drops.metricsBuilderConfig()), h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath})},
+	}
 }
 
 // logsTasks returns the instruments whose signal is logs.
 func logsTasks(h *house, settings receiver.Settings) []task[plog.Logs] {
-	return nil
+	c := h.config
+	ofAccepts := new(books.Books)
+	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
+	return []task[plog.Logs]{
+		{"accepts", c.Accepts.InstrumentConfig, ofAccepts,
+			accepts.New(builder, h.processes, h.clock, ofAccepts, accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond})},
+	}
+}
+
+// options returns what traffic has to know of its configuration. It tells
+// transports and network types apart only if a metric shows them.
+func (c *TrafficConfig) options(rootPath string) traffic.Options {
+	shows := func(io metadata.ProcessNetworkIoMetricAttributeKey, count metadata.NettapProcessNetworkPacketCountMetricAttributeKey) bool {
+		return slices.Contains(c.Metrics.ProcessNetworkIO.EnabledAttributes, io) ||
+			slices.Contains(c.Metrics.ProcessNetworkPacketCount.EnabledAttributes, count)
+	}
+	return traffic.Options{
+		RootPath:      rootPath,
+		AllNamespaces: c.Namespaces == namespacesAll,
+		Transport: shows(metadata.ProcessNetworkIoMetricAttributeKeyNetworkTransportOptIn,
+			metadata.NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn),
+		Type: shows(metadata.ProcessNetworkIoMetricAttributeKeyNetworkTypeOptIn,
+			metadata.NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTypeOptIn),
+	}
 }

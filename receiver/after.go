@@ -1,0 +1,33 @@
+package nettapreceiver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/seed-7756021b/nettap/internal/instrument"
+)
+
+// after is an instrument that runs only while something else does.
+type after[T instrument.Telemetry] struct {
+	first interface {
+		Start(ctx context.Context) error
+		Shutdown(ctx context.Context) error
+	}
+	instrument.Instrument[T]
+}
+
+// Start implements [instrument.Instrument].
+func (a after[T]) Start(ctx context.Context) error {
+	if err := a.first.Start(ctx); err != nil {
+		return err
+	}
+	if err := a.Instrument.Start(ctx); err != nil {
+		return errors.Join(err, a.first.Shutdown(ctx))
+	}
+	return nil
+}
+
+// Shutdown implements [instrument.Instrument].
+func (a after[T]) Shutdown(ctx context.Context) error {
+	return errors.Join(a.Instrument.Shutdown(ctx), a.first.Shutdown(ctx))
+}
