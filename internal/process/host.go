@@ -12,13 +12,15 @@ import (
 // resource detection looks for host.id, in the same order.
 func readHostID(rootPath string) (string, error) {
 	var errs error
-	for _, file := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
-		content, err := os.ReadFile(filepath.Join("/", rootPath, file))
-		if err == nil && len(strings.TrimSpace(string(content))) != 32 {
-			err = fmt.Errorf("%s does not hold 32 digits", file)
+	for _, name := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
+		file := filepath.Join("/", rootPath, name)
+		content, err := os.ReadFile(file)
+		id := strings.TrimSpace(string(content))
+		if err == nil && len(id) == 32 {
+			return id, nil
 		}
 		if err == nil {
-			return strings.TrimSpace(string(content)), nil
+			err = fmt.Errorf("%s does not hold 32 digits", file)
 		}
 		errs = errors.Join(errs, err)
 	}
