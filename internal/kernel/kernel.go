@@ -24,3 +24,12 @@ func (c *Closers) Close() error {
 	*c = nil
 	return errs
 }
+
+// CloseFunc is an [io.Closer] that cannot fail.
+type CloseFunc func()
+
+// Close implements [io.Closer].
+func (f CloseFunc) Close() error {
+	f()
+	return nil
+}
