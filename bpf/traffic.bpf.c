@@ -242,7 +242,7 @@ static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 SEC("cgroup_skb/ingress")
 int count_receive(struct __sk_buff *ctx)
 {
-	struct claimed claims[CLAIM_LEGS] = {};
+	struct claims claims = {};
 	struct bpf_sock *sk = ctx->sk;
 	struct owner *owner;
 	bool kernel;
@@ -252,14 +252,14 @@ int count_receive(struct __sk_buff *ctx)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
-	if (!claim_delivery(ctx, claims)) {
+	if (!claim_delivery(ctx, &claims)) {
 		book(BOOK_COPY);
 		return 1;
 	}
 	owner = receiver_of(sk);
 	kernel = !owner && is_kernel_bpf_sock(sk);
 	for (int i = 0; i < CLAIM_LEGS; i++) {
-		struct claimed *c = &claims[i];
+		struct claimed *c = &claims.by[i];
 		struct traffic_key key = {
 			.netns = c->netns,
 			.ifindex = c->ifindex,

@@ -46,6 +46,10 @@ struct claimed {
 	struct count count;
 };
 
+struct claims {
+	struct claimed by[CLAIM_LEGS];
+};
+
 static __always_inline struct arrivals *arrivals_here(void)
 {
 	__u32 zero = 0;
@@ -53,11 +57,9 @@ static __always_inline struct arrivals *arrivals_here(void)
 	return bpf_map_lookup_elem(&arrivals, &zero);
 }
 
-static __always_inline struct arrival *slot_of(struct arrivals *a, const void *head)
+static __always_inline struct arrival *slot_of(struct arrivals *a, __u64 head)
 {
-	__u64 address = (__u64)head;
-
-	return &a->slots[(address >> 6 ^ address >> 12) & (ARRIVAL_SLOTS - 1)];
+	return &a->slots[(head >> 6 ^ head >> 12) & (ARRIVAL_SLOTS - 1)];
 }
 
 static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifindex, __u32 link,
@@ -69,7 +71,7 @@ static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifind
 
 	if (!a)
 		return;
-	slot = slot_of(a, skb->head);
+	slot = slot_of(a, (__u64)skb->head);
 	leg = &slot->legs[0];
 	if (slot->head == (__u64)skb->head && leg->left.packets && skb->skb_iif == leg->ifindex) {
 		leg = &slot->legs[1]; /* a bridge hands the packet to itself */
@@ -85,7 +87,7 @@ static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifind
 }
 
 /* The arrival of the packet at head, if anything is left of it. */
-static __always_inline struct arrival *arrival_of(const void *head)
+static __always_inline struct arrival *arrival_of(__u64 head)
 {
 	struct arrivals *a = arrivals_here();
 	struct arrival *slot;
@@ -93,13 +95,13 @@ static __always_inline struct arrival *arrival_of(const void *head)
 	if (!a)
 		return NULL;
 	slot = slot_of(a, head);
-	return slot->head == (__u64)head && slot->legs[0].left.packets ? slot : NULL;
+	return slot->head == head && slot->legs[0].left.packets ? slot : NULL;
 }
 
 /* Books the whole arrival of skb to an account. */
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
-	struct arrival *slot = arrival_of(skb->head);
+	struct arrival *slot = arrival_of((__u64)skb->head);
 
 	if (!slot)
 		return;
@@ -121,16 +123,31 @@ static __always_inline __u64 take_at_most(__u64 *left, __u64 want)
 	return taken;
 }
 
+/* Turns what a delivery wants of a leg into what it gets. */
+__noinline int take_rest(struct leg *leg, struct count *c)
+{
+	if (!leg || !c)
+		return 0;
+	c->packets = take_at_most(&leg->left.packets, c->packets);
+	c->bytes = take_at_most(&leg->left.bytes, c->bytes);
+	c->frames = take_at_most(&leg->left.frames, c->frames);
+	c->frame_bytes = take_at_most(&leg->left.frame_bytes, c->frame_bytes);
+	return 0;
+}
+
 /*
  * The packets that were reassembled into one of l3 bytes, if it was: all but
- * the last are as long as the longest, whose length the kernel keeps.
+ * the last are as long as the longest, whose length the kernel keeps. Link
+ * headers are left to the caller.
  */
-static __always_inline bool measure_fragments(struct __sk_buff *ctx, __u32 link, struct count *c)
+__noinline int measure_fragments(struct __sk_buff *ctx, struct count *c)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
 	__u32 longest, header, fragment_header = 0, payload, n, l3 = ctx->len;
 	void *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
 
+	if (!c)
+		return false;
 	if (ctx->protocol == bpf_htons(ETH_P_IP)) {
 		longest = BPF_CORE_READ((struct inet_skb_parm *)cb, frag_max_size);
 		header = (__u16)(BPF_CORE_READ(skb, transport_header) - BPF_CORE_READ(skb, network_header));
@@ -146,41 +163,60 @@ static __always_inline bool measure_fragments(struct __sk_buff *ctx, __u32 link,
 		return false;
 	n = (l3 - header + payload - 1) / payload;
 	c->packets = c->frames = n;
-	c->bytes = c->frame_bytes = l3 + n * (link + fragment_header) + (n - 1) * header;
+	c->bytes = c->frame_bytes = l3 + n * fragment_header + (n - 1) * header;
 	return true;
 }
 
-/* What one delivery takes of a leg: all of its own arrival, else what is left. */
-static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, bool own, struct count *c)
+static __always_inline void add_link(struct count *c, __u32 link)
 {
-	__u32 segments = ctx->gso_segs, len = ctx->len + leg->link;
-
-	if (own) {
-		*c = leg->left;
-		if (len > leg->left.bytes)
-			measure_fragments(ctx, leg->link, c);
-		leg->left = (struct count){};
-		return;
-	}
-	c->packets = take_at_most(&leg->left.packets, 1);
-	c->bytes = take_at_most(&leg->left.bytes, len);
-	c->frames = take_at_most(&leg->left.frames, segments ? segments : 1);
-	c->frame_bytes = take_at_most(&leg->left.frame_bytes, len);
+	c->bytes += link * c->packets;
+	c->frame_bytes += link * c->frames;
 }
 
-/*
- * Whether slot is the arrival of this delivery, and not of another packet that
- * was at the same address. A packet is never longer than it arrived, but for
- * one that was reassembled.
- */
-static __always_inline bool is_own(struct __sk_buff *ctx, struct arrival *slot, const void *head)
-{
-	struct count c;
+/* How a delivery relates to what has arrived at its slot. */
+enum match {
+	WHOLE, /* it is that arrival */
+	PARTS, /* it was reassembled from that arrival and others */
+	OTHER, /* it is a part or a copy of the last arrival */
+};
 
-	if (slot->head != (__u64)head || !slot->legs[0].left.packets)
-		return false;
-	return ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes ||
-	       measure_fragments(ctx, slot->legs[0].link, &c);
+/*
+ * A packet is never longer than it arrived, but for one that was reassembled: a
+ * longer one is another packet that is now at the same address.
+ */
+static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, __u64 head,
+					   struct count *parts)
+{
+	if (slot->head != head || !slot->legs[0].left.packets)
+		return OTHER;
+	if (ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes)
+		return WHOLE;
+	return measure_fragments(ctx, parts) ? PARTS : OTHER;
+}
+
+/* What one delivery takes of a leg. */
+static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, enum match match,
+				      const struct count *parts, struct count *c)
+{
+	__u32 segments = ctx->gso_segs;
+
+	switch (match) {
+	case WHOLE:
+		*c = leg->left;
+		leg->left = (struct count){};
+		break;
+	case PARTS:
+		*c = *parts;
+		add_link(c, leg->link);
+		leg->left = (struct count){};
+		break;
+	case OTHER:
+		c->packets = 1;
+		c->frames = segments ? segments : 1;
+		c->bytes = c->frame_bytes = ctx->len + leg->link;
+		take_rest(leg, c);
+		break;
+	}
 }
 
 /* The device that delivers, where the packet arrived on another one below it. */
@@ -203,29 +239,32 @@ static __always_inline void claim_delivery_device(struct __sk_buff *ctx, __u32 l
 }
 
 /* Fills claims with what this delivery takes; false when nothing is left: a copy. */
-static __always_inline bool claim_delivery(struct __sk_buff *ctx, struct claimed claims[CLAIM_LEGS])
+__noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
 {
-	void *head = BPF_CORE_READ((struct sk_buff *)ctx, head);
+	__u64 head = (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head);
 	struct arrivals *a = arrivals_here();
+	struct count parts = {};
 	struct arrival *slot;
-	bool own;
+	enum match match;
 
-	if (!a)
+	if (!a || !claims)
 		return false;
 	slot = slot_of(a, head);
-	own = is_own(ctx, slot, head);
-	if (!own)
+	match = match_of(ctx, slot, head, &parts);
+	if (match == OTHER)
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
 	if (!slot->legs[0].left.bytes)
 		return false;
 	for (int i = 0; i < 2; i++) {
+		struct claimed *to = &claims->by[i];
+
 		if (!slot->legs[i].ifindex)
 			continue;
-		claims[i].netns = slot->netns;
-		claims[i].ifindex = slot->legs[i].ifindex;
-		claim_leg(ctx, &slot->legs[i], own, &claims[i].count);
+		to->netns = slot->netns;
+		to->ifindex = slot->legs[i].ifindex;
+		claim_leg(ctx, &slot->legs[i], match, &parts, &to->count);
 	}
-	if (ctx->ifindex != claims[0].ifindex && ctx->ifindex != claims[1].ifindex)
-		claim_delivery_device(ctx, slot->legs[0].link, &claims[2], &claims[0].count);
+	if (ctx->ifindex != claims->by[0].ifindex && ctx->ifindex != claims->by[1].ifindex)
+		claim_delivery_device(ctx, slot->legs[0].link, &claims->by[2], &claims->by[0].count);
 	return true;
 }

@@ -130,27 +130,29 @@ __noinline int count_account(__u64 netns, __u32 ifindex, enum account account,
 }
 
 /* Adds to a process, or to the account of those that found no place; true when the entry is new. */
-__noinline int count_process(struct traffic_key *key, const struct count *c)
+__noinline int count_process(const struct traffic_key *whose, const struct count *c)
 {
 	struct count *value, zero = {};
+	struct traffic_key key;
 	bool new = false;
 
-	if (!key || !c)
+	if (!whose || !c)
 		return false;
-	if (key->number == NOBODY)
-		return count_account(key->netns, key->ifindex, ACCOUNT_UNOWNED, key->direction, c);
-	if (key->number != OVERFLOW) {
-		value = bpf_map_lookup_elem(&traffic, key);
+	key = *whose; /* before 6.2 a map's key may not be an argument */
+	if (key.number == NOBODY)
+		return count_account(key.netns, key.ifindex, ACCOUNT_UNOWNED, key.direction, c);
+	if (key.number != OVERFLOW) {
+		value = bpf_map_lookup_elem(&traffic, &key);
 		if (!value) {
-			new = !bpf_map_update_elem(&traffic, key, &zero, BPF_NOEXIST);
-			value = bpf_map_lookup_elem(&traffic, key);
+			new = !bpf_map_update_elem(&traffic, &key, &zero, BPF_NOEXIST);
+			value = bpf_map_lookup_elem(&traffic, &key);
 		}
 		if (value) {
 			add_count(value, c);
 			return new;
 		}
 	}
-	return count_account(key->netns, key->ifindex, ACCOUNT_OVERFLOW, key->direction, c);
+	return count_account(key.netns, key.ifindex, ACCOUNT_OVERFLOW, key.direction, c);
 }
 
 static __always_inline void negate(struct count *c)
