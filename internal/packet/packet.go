@@ -35,6 +35,12 @@ func Transport(protocol uint8) string {
 	return fmt.Sprintf("protocol_%d", protocol)
 }
 
+// HasName says whether Transport has a name for an IP protocol.
+func HasName(protocol uint8) bool {
+	_, ok := transports[protocol]
+	return ok
+}
+
 // types are the ethertypes that have a name here.
 //
 // Source: include/uapi/linux/if_ether.h.

@@ -17,3 +17,11 @@ func TestType(t *testing.T) {
 		}
 	}
 }
+
+func TestHasName(t *testing.T) {
+	for protocol, want := range map[uint8]bool{6: true, 0: false, 253: false} {
+		if got := HasName(protocol); got != want {
+			t.Errorf("HasName(%d) = %v, want %v", protocol, got, want)
+		}
+	}
+}
