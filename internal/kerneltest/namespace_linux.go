@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -35,6 +36,9 @@ func Namespaces(t *testing.T) (a, b Namespace) {
 	InNamespace(t, a.Name, func() { join(t, a, b) })
 	for _, namespace := range []*Namespace{&a, &b} {
 		InNamespace(t, namespace.Name, func() { namespace.Index = bringUp(t, *namespace) })
+	}
+	for _, namespace := range []Namespace{a, b} {
+		InNamespace(t, namespace.Name, func() { waitUntilUp(t, namespace.Device) })
 	}
 	return a, b
 }
@@ -103,6 +107,20 @@ func bringUp(t *testing.T, n Namespace) int {
 		}
 	}
 	return link.Attrs().Index
+}
+
+// waitUntilUp waits until a device of the current namespace can send. The
+// kernel notices that a cable is plugged in up to a second later, and drops
+// until then.
+func waitUntilUp(t *testing.T, device string) {
+	t.Helper()
+	for range 500 {
+		if link, err := netlink.LinkByName(device); err == nil && link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s does not come up", device)
 }
 
 // InNamespace calls f on a thread that is in the named network namespace.
