@@ -79,38 +79,49 @@ static __always_inline bool increment(void *map, const struct drop_key *key)
 	return true;
 }
 
-static __always_inline void count(struct drop_key *key, struct sk_buff *skb, struct sock *sk)
+static __always_inline void count(const struct drop_key *key)
 {
 	struct drop_key coarse = { .location = key->location, .reason = key->reason };
-	struct net_device *dev = device_of(skb, sk);
-	__u8 transport;
-
-	key->type = bpf_ntohs(BPF_CORE_READ(skb, protocol));
-	if (key->type != ETH_P_IP && key->type != ETH_P_IPV6 && key->type != ETH_P_ARP)
-		key->type = 0;
-	transport = read_transport(skb, key->type);
-	if (named_transports[transport])
-		key->transport = transport;
-	if (dev)
-		bpf_probe_read_kernel_str(key->interface, sizeof(key->interface), &dev->name);
 
 	book(BOOK_SEEN);
 	if (!increment(&drops, key) && !increment(&drops_without_detail, &coarse))
 		book(BOOK_LOST_MAP_FULL);
 }
 
+static __always_inline void name_interface(struct drop_key *key, struct net_device *dev)
+{
+	if (dev)
+		bpf_probe_read_kernel_str(key->interface, sizeof(key->interface), &dev->name);
+}
+
+static __always_inline __u16 known_type(__be16 protocol)
+{
+	__u16 type = bpf_ntohs(protocol);
+
+	return type == ETH_P_IP || type == ETH_P_IPV6 || type == ETH_P_ARP ? type : 0;
+}
+
 static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32 reason, struct sock *sk)
 {
-	struct drop_key key = { .location = (__u64)location, .reason = reason };
+	struct drop_key key = {
+		.location = (__u64)location,
+		.reason = reason,
+		.type = known_type(skb->protocol),
+	};
+	__u8 transport = read_transport(skb, key.type);
 
 	if (reason == reason_consumed)
 		return 0;
-	/* NO_SOCKET is what a SYN cookie's ACK gets. */
-	if ((reason == reason_overflow || reason == reason_no_socket) && is_late_ack(skb)) {
+	/* A listener was met, so only the ACK of a SYN cookie can still get NO_SOCKET. */
+	if ((reason == reason_overflow && is_late_ack(skb, true)) ||
+	    (reason == reason_no_socket && is_late_ack(skb, false))) {
 		key.location = 0;
 		key.reason = reason_listen_overflow;
 	}
-	count(&key, skb, sk);
+	if (named_transports[transport])
+		key.transport = transport;
+	name_interface(&key, device_of(skb, sk));
+	count(&key);
 	return 0;
 }
 
@@ -138,18 +149,18 @@ int BPF_PROG(count_drop_socket, struct sk_buff *skb, void *location, __u32 reaso
 SEC("cgroup_skb/ingress")
 int watch_listeners(struct __sk_buff *ctx)
 {
-	struct sk_buff *skb = (struct sk_buff *)ctx;
 	struct bpf_sock *listener = ctx->sk;
-	struct drop_key key = { .reason = reason_listen_overflow };
+	struct drop_key key = { .reason = reason_listen_overflow, .transport = IPPROTO_TCP };
 	struct tcp_header tcp;
 
-	if (!listener || listener->state != STATE_LISTEN || !accept_queue_is_full(listener))
+	if (!listener || listener->state != STATE_LISTEN || !accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
 		return 1;
-	if (!read_header(&tcp, sizeof(tcp), skb, BPF_CORE_READ(skb, transport_header)))
-		return 1;
-	if (is_ack(&tcp))
-		remember_ack(ctx);
-	else if (is_first_syn(ctx, &tcp))
-		count(&key, skb, NULL);
+	if (is_ack(&tcp)) {
+		remember_ack(ctx, is_half_open(ctx, &tcp));
+	} else if (is_syn(&tcp) && !is_half_open(ctx, &tcp)) {
+		key.type = known_type(ctx->protocol);
+		name_interface(&key, BPF_CORE_READ((struct sk_buff *)ctx, dev));
+		count(&key);
+	}
 	return 1; /* let it pass */
 }

@@ -34,7 +34,7 @@ static __always_inline struct net *netns_of(struct sk_buff *skb, struct sock *sk
 	net = BPF_CORE_READ(sk, __sk_common.skc_net.net);
 	if (is_netns(net))
 		return net;
-	dst = (void *)(BPF_CORE_READ(skb, _skb_refdst) & ~1UL); /* SKB_DST_NOREF */
+	dst = (void *)(skb->_skb_refdst & ~1UL); /* SKB_DST_NOREF */
 	net = BPF_CORE_READ(dst, dev, nd_net.net);
 	return is_netns(net) ? net : NULL;
 }
@@ -60,14 +60,13 @@ static __always_inline struct net_device *find_device(struct net *net, int ifind
  */
 static __always_inline struct net_device *device_of(struct sk_buff *skb, struct sock *sk)
 {
-	struct net_device *dev = BPF_CORE_READ(skb, dev);
-	int ifindex = BPF_CORE_READ(skb, skb_iif);
+	struct net_device *dev = skb->dev;
 	struct net *net;
 
 	if (is_netns(BPF_CORE_READ(dev, nd_net.net)))
 		return dev;
-	if (!ifindex)
+	if (!skb->skb_iif)
 		return NULL;
 	net = netns_of(skb, sk);
-	return net ? find_device(net, ifindex) : NULL;
+	return net ? find_device(net, skb->skb_iif) : NULL;
 }

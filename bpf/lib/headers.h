@@ -28,9 +28,7 @@ struct ipv6_header {
 /* Copies size bytes of an skb's linear part, from an offset that counts from head. */
 static __always_inline bool read_header(void *to, __u32 size, struct sk_buff *skb, __u32 offset)
 {
-	if (offset + size > BPF_CORE_READ(skb, tail))
-		return false;
-	return !bpf_probe_read_kernel(to, size, BPF_CORE_READ(skb, head) + offset);
+	return offset + size <= skb->tail && !bpf_probe_read_kernel(to, size, skb->head + offset);
 }
 
 static __always_inline __u8 skip_extensions(struct sk_buff *skb, __u32 offset, __u8 next)
@@ -53,7 +51,7 @@ static __always_inline __u8 skip_extensions(struct sk_buff *skb, __u32 offset, _
 /* IP protocol of an skb, behind the extension headers of IPv6; 0 where none can be read. */
 static __always_inline __u8 read_transport(struct sk_buff *skb, __u16 type)
 {
-	__u32 offset = BPF_CORE_READ(skb, network_header);
+	__u32 offset = skb->network_header;
 
 	if (type == ETH_P_IP) {
 		struct ip_header ip;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "kernel.h"
-#include "headers.h"
 
 /*
  * Packets that a listener loses because its accept queue is full: a SYN, or the
@@ -31,21 +30,29 @@ static __always_inline bool accept_queue_is_full(struct bpf_sock *listener)
 	return sk && sk->sk_ack_backlog > sk->sk_max_ack_backlog;
 }
 
-/* Whether the packet's connection is half open: then its SYN is a repeated one, and is answered. */
+/* ctx's data starts at the network header. */
+static __always_inline bool read_tcp(struct tcp_header *tcp, struct __sk_buff *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	__u32 offset = BPF_CORE_READ(skb, transport_header) - BPF_CORE_READ(skb, network_header);
+
+	return !bpf_skb_load_bytes(ctx, offset, tcp, sizeof(*tcp));
+}
+
+/* Whether the packet belongs to a half-open connection: then its SYN is a repeated one, and is answered. */
 static __always_inline bool is_half_open(struct __sk_buff *ctx, const struct tcp_header *tcp)
 {
-	__u32 offset = BPF_CORE_READ((struct sk_buff *)ctx, network_header);
 	bool ipv4 = ctx->protocol == bpf_htons(ETH_P_IP);
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
 	bool half_open;
 
 	if (ipv4) {
-		read_header(&tuple.ipv4, 8, (struct sk_buff *)ctx, offset + 12);
+		bpf_skb_load_bytes(ctx, 12, &tuple.ipv4, 8);
 		tuple.ipv4.sport = tcp->source;
 		tuple.ipv4.dport = tcp->dest;
 	} else {
-		read_header(&tuple.ipv6, 32, (struct sk_buff *)ctx, offset + 8);
+		bpf_skb_load_bytes(ctx, 8, &tuple.ipv6, 32);
 		tuple.ipv6.sport = tcp->source;
 		tuple.ipv6.dport = tcp->dest;
 	}
@@ -57,9 +64,9 @@ static __always_inline bool is_half_open(struct __sk_buff *ctx, const struct tcp
 	return half_open;
 }
 
-static __always_inline bool is_first_syn(struct __sk_buff *ctx, const struct tcp_header *tcp)
+static __always_inline bool is_syn(const struct tcp_header *tcp)
 {
-	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN && !is_half_open(ctx, tcp);
+	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
 static __always_inline bool is_ack(const struct tcp_header *tcp)
@@ -70,11 +77,13 @@ static __always_inline bool is_ack(const struct tcp_header *tcp)
 /*
  * The last ACK that this CPU passed to a listener with a full accept queue. Such
  * an ACK does reach kfree_skb, within microseconds and on the same CPU, and only
- * there it is known whether it ended a handshake.
+ * there it is known whether it was lost to the queue.
  */
 struct late_ack {
 	__u64 skb;
 	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u8 half_open;
+	__u8 pad[7];
 };
 
 struct {
@@ -86,7 +95,7 @@ struct {
 
 #define LATE_ACK_NS 1000000
 
-static __always_inline void remember_ack(struct __sk_buff *ctx)
+static __always_inline void remember_ack(struct __sk_buff *ctx, bool half_open)
 {
 	__u32 zero = 0;
 	struct late_ack *ack = bpf_map_lookup_elem(&late_acks, &zero);
@@ -95,12 +104,15 @@ static __always_inline void remember_ack(struct __sk_buff *ctx)
 		return;
 	ack->skb = (__u64)ctx; /* it is the struct sk_buff */
 	ack->time_ns = bpf_ktime_get_ns();
+	ack->half_open = half_open;
 }
 
-static __always_inline bool is_late_ack(struct sk_buff *skb)
+/* half_open: whether it should end a handshake that is known; else it may be that of a SYN cookie. */
+static __always_inline bool is_late_ack(struct sk_buff *skb, bool half_open)
 {
 	__u32 zero = 0;
 	struct late_ack *ack = bpf_map_lookup_elem(&late_acks, &zero);
 
-	return ack && ack->skb == (__u64)skb && bpf_ktime_get_ns() - ack->time_ns < LATE_ACK_NS;
+	return ack && ack->skb == (__u64)skb && ack->half_open == half_open &&
+	       bpf_ktime_get_ns() - ack->time_ns < LATE_ACK_NS;
 }

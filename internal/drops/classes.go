@@ -1,0 +1,57 @@
+package drops
+
+import (
+	_ "embed"
+	"encoding/csv"
+	"fmt"
+	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// classesCSV says which drops lost something, and why we think so.
+//
+//go:embed classes.csv
+var classesCSV string
+
+// class is one of metadata's: loss, benign or unknown.
+type class = metadata.AttributeNettapDropClass
+
+// place is what a class depends on. Either is empty where it does not matter.
+type place struct{ reason, function string }
+
+// classes is the table of classesCSV.
+type classes map[place]class
+
+// readClasses reads a table with the columns reason, function, class, why.
+func readClasses(text string) (classes, error) {
+	rows := csv.NewReader(strings.NewReader(text))
+	rows.Comment = '#'
+	rows.FieldsPerRecord = 4
+	records, err := rows.ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("read drop classes: %w", err)
+	}
+	table := classes{}
+	for _, record := range records[min(1, len(records)):] {
+		row := place{reason: record[0], function: record[1]}
+		class, known := metadata.MapAttributeNettapDropClass[record[2]]
+		if _, twice := table[row]; twice || !known || row == (place{}) {
+			return nil, fmt.Errorf("read drop classes: bad row %q", record)
+		}
+		table[row] = class
+	}
+	return table, nil
+}
+
+// of returns the class of a drop by its reason and the function that gave it;
+// "tcp_v4_rcv.isra.0" is taken as tcp_v4_rcv. What is not in the table is unknown.
+func (c classes) of(reason, function string) class {
+	function, _, _ = strings.Cut(function, ".")
+	for _, row := range []place{{reason, function}, {reason: reason}, {function: function}} {
+		if class, ok := c[row]; ok {
+			return class
+		}
+	}
+	return metadata.AttributeNettapDropClassUnknown
+}

@@ -1,0 +1,247 @@
+//go:build linux
+
+package drops
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+func TestKernelNamesEachDrop(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	lab := dropstest.NewLab(t)
+
+	for _, provocation := range dropstest.Provocations() {
+		t.Run(provocation.Name, func(t *testing.T) {
+			before := dropsOn(t, drops, lab.Receiver.Device)
+			want := provocation.Provoke(t, lab)
+			if diff := settled(func() string {
+				got := since(before, dropsOn(t, drops, lab.Receiver.Device))
+				if len(got) == 1 && slices.Contains(provocation.AlsoIn, got[0].Function) {
+					got[0].Function = want.Function
+				}
+				return cmp.Diff([]dropstest.Drop{want}, got)
+			}); diff != "" {
+				t.Errorf("drops differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What a full listener answers is not lost, though it comes to the same place.
+func TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	lab := dropstest.NewLab(t)
+	dropstest.TalkToFullListener(t, lab)
+	for drop, packets := range dropsOn(t, drops, lab.Receiver.Device) {
+		if drop.Reason == "nettap_listen_overflow" {
+			t.Errorf("%d packets are said to be lost: %+v", packets, drop)
+		}
+	}
+}
+
+// TCP clears an skb's device before it looks at the segment.
+func TestKernelFindsTheInterfaceThatTCPForgot(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	lab := dropstest.NewLab(t)
+	dropstest.SendOldSegments(t, lab, 7)
+	packets := 0
+	for drop, n := range dropsOn(t, drops, lab.Receiver.Device) {
+		if strings.HasPrefix(drop.Reason, "tcp_") {
+			packets += n
+		}
+	}
+	if packets != 7 {
+		t.Errorf("%d old segments on %s, want 7", packets, lab.Receiver.Device)
+	}
+}
+
+func TestKernelAccountsForEveryDrop(t *testing.T) {
+	b := new(books.Books)
+	drops := startDrops(t, b)
+	lab := dropstest.NewLab(t)
+	provoked := uint64(provokeThree(t, lab))
+	if diff := settled(func() string {
+		dropsOn(t, drops, lab.Receiver.Device)
+		got := b.Read().Counts
+		others := max(got.Seen, provoked) - provoked // this machine drops packets of its own
+		return cmp.Diff(books.Counts{
+			Seen:       provoked + others,
+			Aggregated: provoked + others,
+			Lost:       map[string]uint64{"map_full": 0, "recursion": 0},
+		}, got)
+	}); diff != "" {
+		t.Errorf("books differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
+	b := new(books.Books)
+	drops := newDrops(b)
+	drops.maxKeys, drops.maxCoarse = 1, 4096
+	kerneltest.Start(t, drops)
+	lab := dropstest.NewLab(t)
+	without := dropstest.Drop{Function: "tcp_v4_rcv", Reason: "no_socket", Class: "loss"}
+
+	provokeThree(t, lab) // one of them takes the place, or some other drop on this machine
+	before := dropsOn(t, drops, "")
+	provokeThree(t, lab)
+	if diff := settled(func() string {
+		grown := dropsOn(t, drops, "")[without] - before[without]
+		return cmp.Diff(true, grown >= 3)
+	}); diff != "" {
+		t.Errorf("3 drops more of %+v were not counted: %v", without, dropsOn(t, drops, ""))
+	}
+	if got := b.Read(); got.Maps["drops"] != (books.Map{Entries: 1, Limit: 1}) || got.Lost["map_full"] != 0 {
+		t.Errorf("the books know of %+v", got)
+	}
+}
+
+func TestKernelCountsDropsThatFindNoPlaceAsLost(t *testing.T) {
+	b := new(books.Books)
+	drops := newDrops(b)
+	drops.maxKeys, drops.maxCoarse = 1, 1
+	kerneltest.Start(t, drops)
+	lab := dropstest.NewLab(t)
+	provokeThree(t, lab)
+	provokeThree(t, lab)
+	if diff := settled(func() string {
+		dropsOn(t, drops, lab.Receiver.Device)
+		got := b.Read()
+		if got.Lost["map_full"] < 2*3 { // of three kinds, the most frequent may have found a place in each map
+			return fmt.Sprintf("%d lost", got.Lost["map_full"])
+		}
+		return cmp.Diff(got.Seen, got.Aggregated+got.Lost["map_full"]+got.Lost["recursion"])
+	}); diff != "" {
+		t.Errorf("seen differs from aggregated + lost (-seen +sum):\n%s", diff)
+	}
+}
+
+func TestKernelStartsAgainFromZero(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	lab := dropstest.NewLab(t)
+	provocation := dropstest.Provocations()[0]
+	provocation.Provoke(t, lab)
+	if err := drops.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kerneltest.Start(t, drops)
+	want := provocation.Provoke(t, lab)
+	if diff := settled(func() string {
+		return cmp.Diff([]dropstest.Drop{want}, since(nil, dropsOn(t, drops, lab.Receiver.Device)))
+	}); diff != "" {
+		t.Errorf("drops differ (-want +got):\n%s", diff)
+	}
+}
+
+// BenchmarkKernelDrop tells what it costs to count a drop.
+func BenchmarkKernelDrop(b *testing.B) {
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		b.Skip(err)
+	}
+	defer stats.Close()
+	drops := newDrops(new(books.Books))
+	if err := drops.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	defer drops.Shutdown(context.Background())
+	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer socket.Close()
+	for b.Loop() {
+		// No one listens on port 9 (discard).
+		if _, err := socket.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if run, err := drops.objects.CountDrop.Stats(); err == nil && run.RunCount > 0 {
+		b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "ns/drop")
+	}
+	if run, err := drops.objects.WatchListeners.Stats(); err == nil && run.RunCount > 0 {
+		b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "ns/packet")
+	}
+}
+
+// provokeThree provokes three kinds of drops and returns how many there are.
+func provokeThree(t *testing.T, lab *dropstest.Lab) (packets int) {
+	t.Helper()
+	for _, provocation := range dropstest.Provocations()[:3] {
+		packets += provocation.Provoke(t, lab).Packets
+	}
+	return packets
+}
+
+func newDrops(b *books.Books) *Drops {
+	c := clock.New()
+	builder := metadata.NewMetricsBuilder(metadata.DefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	return New(builder, process.NewDirectory("", c), c, b, Options{})
+}
+
+func startDrops(t *testing.T, b *books.Books) *Drops {
+	t.Helper()
+	drops := newDrops(b)
+	kerneltest.Start(t, drops)
+	return drops
+}
+
+// settled calls differ until it returns "" or a few seconds have passed.
+func settled(differ func() string) (diff string) {
+	for range 50 {
+		if diff = differ(); diff == "" {
+			return ""
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return diff
+}
+
+// dropsOn collects and returns the drops on one interface, without those that
+// IPv6 makes by itself.
+func dropsOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]int {
+	t.Helper()
+	metrics, err := drops.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[dropstest.Drop]int{}
+	for _, point := range dropstest.Points(metrics) {
+		if point.Interface == device && point.Drop.Transport != "icmpv6" {
+			packets := point.Drop.Packets
+			point.Drop.Packets = 0
+			counts[point.Drop] = packets
+		}
+	}
+	return counts
+}
+
+// since returns what grew.
+func since(before, after map[dropstest.Drop]int) []dropstest.Drop {
+	var grown []dropstest.Drop
+	for drop, packets := range after {
+		if drop.Packets = packets - before[drop]; drop.Packets != 0 {
+			grown = append(grown, drop)
+		}
+	}
+	slices.SortFunc(grown, func(a, b dropstest.Drop) int { return strings.Compare(a.Reason, b.Reason) })
+	return grown
+}

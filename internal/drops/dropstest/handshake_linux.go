@@ -1,0 +1,100 @@
+package dropstest
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// handshake is a client's side of one with the listener, made by hand, from an
+// address that no one has: else the sender's kernel would answer too.
+type handshake struct {
+	lab    *Lab
+	header ipHeader
+	source uint16 // port
+	synACK segment
+}
+
+const clientSequence = 1000
+
+// beginHandshake opens a listener and begins a handshake with it.
+func (l *Lab) beginHandshake(t *testing.T, listener netip.Addr) *handshake {
+	t.Helper()
+	h := &handshake{lab: l, source: 1111, header: ipHeader{
+		protocol: protocolTCP, ttl: 64, source: neighbour(listener), destination: listener,
+	}}
+	l.knowNeighbour(t, h.header.source)
+	answers := l.openAnswers(t, ethertypeOf(listener))
+	l.listen(t, listener)
+	h.sendSYNs(t, 1)
+	h.synACK = receive(t, answers, h.header.source)
+	return h
+}
+
+func (h *handshake) sendSYNs(t *testing.T, n int) {
+	t.Helper()
+	h.send(t, n, segment{sequence: clientSequence, flags: flagSYN})
+}
+
+// sendACKs sends the handshake's end.
+func (h *handshake) sendACKs(t *testing.T, n int) {
+	t.Helper()
+	h.send(t, n, segment{sequence: clientSequence + 1, ack: h.synACK.sequence + 1, flags: flagACK})
+}
+
+func (h *handshake) send(t *testing.T, n int, s segment) {
+	t.Helper()
+	s.source, s.destination = h.source, listenerPort
+	packet := h.header.packet(s.bytes(h.header.source, h.header.destination))
+	h.lab.send(t, n, h.lab.frame(ethertypeOf(h.header.source), packet))
+}
+
+// knowNeighbour tells the receiver that an address is at the sender's.
+func (l *Lab) knowNeighbour(t *testing.T, address netip.Addr) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		err := netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: l.Receiver.Index, State: netlink.NUD_PERMANENT,
+			IP: net.IP(address.AsSlice()), HardwareAddr: l.senderMAC,
+		})
+		if err != nil {
+			t.Fatalf("add neighbour: %v", err)
+		}
+	})
+}
+
+// openAnswers opens a socket that receives all packets that come to the sender.
+func (l *Lab) openAnswers(t *testing.T, ethertype uint16) (fd int) {
+	t.Helper()
+	l.inSender(t, func() {
+		var err error
+		protocol := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, ethertype))
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(protocol)); err != nil {
+			t.Fatalf("open packet socket: %v", err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return fd
+}
+
+// receive waits for a segment to an address.
+func receive(t *testing.T, fd int, to netip.Addr) segment {
+	t.Helper()
+	packet := make([]byte, 2048)
+	for {
+		n, _, err := unix.Recvfrom(fd, packet, 0)
+		if err != nil {
+			t.Fatalf("wait for the listener's answer: %v", err)
+		}
+		if s, ok := parseSegment(packet[:n], to); ok {
+			return s
+		}
+	}
+}

@@ -1,0 +1,91 @@
+// Package dropstest makes the kernel drop packets: a known number, for a known
+// reason, in network namespaces of its own.
+package dropstest
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// Lab is a sender and a receiver joined by a cable. The receiver forwards, and
+// is strict about where packets come from.
+type Lab struct {
+	Sender, Receiver kerneltest.Namespace
+
+	senderMAC, receiverMAC net.HardwareAddr
+}
+
+// NewLab makes a lab and tears it down with the test.
+func NewLab(t *testing.T) *Lab {
+	t.Helper()
+	lab := &Lab{}
+	lab.Sender, lab.Receiver = kerneltest.Namespaces(t)
+	lab.inSender(t, func() { lab.senderMAC = macOf(t, lab.Sender.Device) })
+	lab.inReceiver(t, func() {
+		lab.receiverMAC = macOf(t, lab.Receiver.Device)
+		setSysctl(t, "net/ipv4/ip_forward", "1")
+		setSysctl(t, "net/ipv4/conf/all/rp_filter", "1")
+	})
+	return lab
+}
+
+func (l *Lab) inSender(t *testing.T, f func()) {
+	t.Helper()
+	kerneltest.InNamespace(t, l.Sender.Name, f)
+}
+
+func (l *Lab) inReceiver(t *testing.T, f func()) {
+	t.Helper()
+	kerneltest.InNamespace(t, l.Receiver.Name, f)
+}
+
+// send puts n copies of a frame on the cable, as they are.
+func (l *Lab) send(t *testing.T, n int, frame []byte) {
+	t.Helper()
+	l.inSender(t, func() {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+		if err != nil {
+			t.Fatalf("open packet socket: %v", err)
+		}
+		defer unix.Close(fd)
+		for range n {
+			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: l.Sender.Index}); err != nil {
+				t.Fatalf("send frame: %v", err)
+			}
+		}
+	})
+}
+
+// frame puts the sender's Ethernet header in front of a packet for the receiver.
+func (l *Lab) frame(ethertype uint16, packet []byte) []byte {
+	return ethernet(l.receiverMAC, l.senderMAC, ethertype, packet)
+}
+
+// ip returns an IPv4 header from the sender to the receiver, to be changed.
+func (l *Lab) ip(protocol byte) ipHeader {
+	return ipHeader{protocol: protocol, ttl: 64, source: l.Sender.IPv4, destination: l.Receiver.IPv4}
+}
+
+func macOf(t *testing.T, device string) net.HardwareAddr {
+	t.Helper()
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatalf("find %s: %v", device, err)
+	}
+	return link.Attrs().HardwareAddr
+}
+
+// setSysctl sets a sysctl of the current network namespace.
+func setSysctl(t *testing.T, name, value string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
+		t.Fatalf("set sysctl: %v", err)
+	}
+}

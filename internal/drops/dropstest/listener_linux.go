@@ -1,0 +1,187 @@
+package dropstest
+
+import (
+	"bufio"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const listenerPort = 7001
+
+func fullAcceptQueue(t *testing.T, lab *Lab) Drop {
+	return fillAcceptQueue(t, lab, lab.Receiver.IPv4, "ipv4")
+}
+
+func fullAcceptQueueIPv6(t *testing.T, lab *Lab) Drop {
+	return fillAcceptQueue(t, lab, lab.Receiver.IPv6, "ipv6")
+}
+
+// fillAcceptQueue lets more clients connect than a listener that accepts none
+// has place for. How many packets that costs is what the kernel counts.
+func fillAcceptQueue(t *testing.T, lab *Lab, address netip.Addr, networkType string) Drop {
+	before := lab.listenOverflows(t)
+	lab.listen(t, address)
+	var clients []int
+	for range 6 {
+		clients = append(clients, lab.connect(t, address))
+	}
+	time.Sleep(1500 * time.Millisecond) // they try again after a second
+	for _, fd := range clients {
+		unix.Close(fd)
+	}
+	overflows := lab.listenOverflows(t) - before
+	if overflows < 4 {
+		t.Errorf("ListenOverflows grew by %d, want at least one for each client but two", overflows)
+	}
+	return Drop{"", "nettap_listen_overflow", "loss", networkType, "tcp", overflows}
+}
+
+func lateACK(t *testing.T, lab *Lab) Drop {
+	return comeLate(t, lab, lab.Receiver.IPv4, "ipv4")
+}
+
+func lateACKIPv6(t *testing.T, lab *Lab) Drop {
+	return comeLate(t, lab, lab.Receiver.IPv6, "ipv6")
+}
+
+// comeLate begins a handshake and ends it when the accept queue is full.
+func comeLate(t *testing.T, lab *Lab, address netip.Addr, networkType string) Drop {
+	const acks = 3
+	before := lab.listenOverflows(t)
+	handshake := lab.beginHandshake(t, address)
+	lab.fillQueue(t, address)
+	handshake.sendACKs(t, acks)
+	if overflows := lab.listenOverflows(t) - before; overflows != acks {
+		t.Errorf("ListenOverflows grew by %d, want %d", overflows, acks)
+	}
+	return Drop{"", "nettap_listen_overflow", "loss", networkType, "tcp", acks}
+}
+
+// TalkToFullListener sends what a listener with a full accept queue does not
+// lose: a SYN that it has answered before, and an ACK of nothing.
+func TalkToFullListener(t *testing.T, lab *Lab) {
+	t.Helper()
+	for _, address := range []netip.Addr{lab.Receiver.IPv4, lab.Receiver.IPv6} {
+		before := lab.listenOverflows(t)
+		handshake := lab.beginHandshake(t, address)
+		lab.fillQueue(t, address)
+		handshake.sendSYNs(t, 3)
+		handshake.source++
+		handshake.sendACKs(t, 3)
+		if overflows := lab.listenOverflows(t) - before; overflows != 0 {
+			t.Errorf("ListenOverflows grew by %d, want 0", overflows)
+		}
+	}
+}
+
+// SendOldSegments sends n segments that came before, on a connection. TCP
+// drops them when it has forgotten their device.
+func SendOldSegments(t *testing.T, lab *Lab, n int) {
+	t.Helper()
+	handshake := lab.beginHandshake(t, lab.Receiver.IPv4)
+	handshake.sendACKs(t, 1)
+	handshake.send(t, n, segment{sequence: clientSequence - 100, ack: handshake.synACK.sequence + 1, flags: flagACK, payload: "old"})
+}
+
+// fillQueue lets a client take the one place that a listener has.
+func (l *Lab) fillQueue(t *testing.T, listener netip.Addr) {
+	t.Helper()
+	fd := l.connect(t, listener)
+	t.Cleanup(func() { unix.Close(fd) })
+}
+
+// listen opens a listener that has place for one connection and accepts none.
+func (l *Lab) listen(t *testing.T, address netip.Addr) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		fd := openStream(t, address, 0)
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.Bind(fd, socketAddress(address)); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Listen(fd, 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// connect starts to connect to the listener and does not wait.
+func (l *Lab) connect(t *testing.T, address netip.Addr) (fd int) {
+	t.Helper()
+	l.inSender(t, func() {
+		fd = openStream(t, address, unix.SOCK_NONBLOCK)
+		if err := unix.Connect(fd, socketAddress(address)); err != unix.EINPROGRESS {
+			t.Fatalf("connect: %v", err)
+		}
+	})
+	return fd
+}
+
+func openStream(t *testing.T, address netip.Addr, flags int) int {
+	t.Helper()
+	family := unix.AF_INET
+	if address.Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|flags, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// socketAddress is that of the listener.
+func socketAddress(address netip.Addr) unix.Sockaddr {
+	if address.Is6() {
+		return &unix.SockaddrInet6{Port: listenerPort, Addr: address.As16()}
+	}
+	return &unix.SockaddrInet4{Port: listenerPort, Addr: address.As4()}
+}
+
+// listenOverflows is the receiver's ListenOverflows. Its ListenDrops must be the same.
+func (l *Lab) listenOverflows(t *testing.T) (overflows int) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		overflows = tcpCounter(t, "ListenOverflows")
+		if drops := tcpCounter(t, "ListenDrops"); drops != overflows {
+			t.Errorf("ListenDrops is %d, ListenOverflows %d", drops, overflows)
+		}
+	})
+	return overflows
+}
+
+// tcpCounter reads a counter of the current network namespace, from a line of
+// names and a line of numbers.
+func tcpCounter(t *testing.T, name string) int {
+	t.Helper()
+	file, err := os.Open("/proc/thread-self/net/netstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var names []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if fields[0] != "TcpExt:" {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		count, err := strconv.Atoi(fields[slices.Index(names, name)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	t.Fatalf("no %s in %s", name, file.Name())
+	return 0
+}

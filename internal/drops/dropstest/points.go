@@ -1,0 +1,55 @@
+package dropstest
+
+import (
+	"strings"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+)
+
+// Point is a data point of nettap.packet.dropped.
+type Point struct {
+	Drop
+	Interface string
+}
+
+// Points returns every data point of nettap.packet.dropped. Functions lose the
+// suffix that a compiler gave them (".isra.0").
+func Points(metrics pmetric.Metrics) []Point {
+	var points []Point
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				if metric.Name() != "nettap.packet.dropped" {
+					continue
+				}
+				for _, point := range metric.Sum().DataPoints().All() {
+					points = append(points, pointOf(point.Attributes(), int(point.IntValue())))
+				}
+			}
+		}
+	}
+	return points
+}
+
+func pointOf(attributes pcommon.Map, packets int) Point {
+	text := func(name string) string {
+		value, ok := attributes.Get(name)
+		if !ok {
+			return ""
+		}
+		return value.Str()
+	}
+	function, _, _ := strings.Cut(text("code.function.name"), ".")
+	return Point{
+		Drop: Drop{
+			Function:  function,
+			Reason:    text("nettap.drop.reason"),
+			Class:     text("nettap.drop.class"),
+			Type:      text("network.type"),
+			Transport: text("network.transport"),
+			Packets:   packets,
+		},
+		Interface: text("network.interface.name"),
+	}
+}

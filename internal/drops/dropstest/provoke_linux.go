@@ -1,0 +1,251 @@
+package dropstest
+
+import (
+	"net"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Drop is what a series of nettap.packet.dropped says, and its value. What is
+// unknown is empty.
+type Drop struct {
+	Function, Reason, Class, Type, Transport string
+	Packets                                  int
+}
+
+// Provocation makes the kernel drop packets in one way.
+type Provocation struct {
+	Name string
+
+	// Provoke returns what it made the receiver's kernel drop, with the function
+	// that does it in Linux 6.18. It may skip its test where this machine lacks
+	// something.
+	Provoke func(t *testing.T, lab *Lab) Drop
+
+	// AlsoIn are functions that do it in other kernels.
+	AlsoIn []string
+}
+
+// Provocations are all we know.
+func Provocations() []Provocation {
+	return []Provocation{
+		{Name: "a datagram for a closed port", Provoke: closedUDPPort},
+		{Name: "a datagram for a closed port over IPv6", Provoke: closedUDPPortIPv6},
+		{Name: "a connection to a closed port", Provoke: closedTCPPort},
+		{Name: "a datagram for a reader that is too slow", Provoke: fullReceiveBuffer},
+		{Name: "a datagram with a bad checksum", Provoke: badUDPChecksum},
+		{Name: "a segment with a bad checksum", Provoke: badTCPChecksum},
+		{Name: "an IP header with a bad checksum", Provoke: badIPChecksum},
+		{Name: "an IP header that promises more than comes", Provoke: shortPacket},
+		{Name: "a packet to pass on whose TTL has run out", Provoke: expiredTTL},
+		{Name: "a packet to pass on without a route", Provoke: noRoute},
+		{Name: "a packet that cannot come from there", Provoke: wrongWay},
+		{Name: "a packet of an unknown IP protocol", Provoke: unknownProtocol},
+		{Name: "a frame of an unknown type", Provoke: unknownEthertype},
+		{Name: "a frame for another machine", Provoke: otherHost},
+		{Name: "a packet into a black hole", Provoke: blackHole},
+		{Name: "a packet that a firewall rule drops", Provoke: firewall, AlsoIn: []string{"nf_hook_slow"}},
+		{Name: "a connection to a listener whose accept queue is full", Provoke: fullAcceptQueue},
+		{Name: "a connection over IPv6 to a listener whose accept queue is full", Provoke: fullAcceptQueueIPv6},
+		{Name: "a handshake's last ACK for a listener whose accept queue is full", Provoke: lateACK},
+		{Name: "a handshake's last ACK over IPv6 for a listener whose accept queue is full", Provoke: lateACKIPv6},
+	}
+}
+
+const (
+	closedPort = 9999
+	openPort   = 7777
+)
+
+func closedUDPPort(t *testing.T, lab *Lab) Drop {
+	lab.sendDatagrams(t, 5, netip.AddrPortFrom(lab.Receiver.IPv4, closedPort), 50)
+	return Drop{"__udp4_lib_rcv", "no_socket", "loss", "ipv4", "udp", 5}
+}
+
+func closedUDPPortIPv6(t *testing.T, lab *Lab) Drop {
+	lab.sendDatagrams(t, 4, netip.AddrPortFrom(lab.Receiver.IPv6, closedPort), 50)
+	return Drop{"__udp6_lib_rcv", "no_socket", "loss", "ipv6", "udp", 4}
+}
+
+func closedTCPPort(t *testing.T, lab *Lab) Drop {
+	lab.inSender(t, func() {
+		for range 3 {
+			connection, err := net.DialTimeout("tcp", netip.AddrPortFrom(lab.Receiver.IPv4, closedPort).String(), 5*time.Second)
+			if err == nil {
+				connection.Close()
+				t.Fatal("a closed port accepts connections")
+			}
+		}
+	})
+	return Drop{"tcp_v4_rcv", "no_socket", "loss", "ipv4", "tcp", 3}
+}
+
+func fullReceiveBuffer(t *testing.T, lab *Lab) Drop {
+	const sent = 30
+	reader := lab.openReader(t)
+	if err := unix.SetsockoptInt(reader, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+		t.Fatal(err)
+	}
+	lab.sendDatagrams(t, sent, netip.AddrPortFrom(lab.Receiver.IPv4, openPort), 900)
+	time.Sleep(100 * time.Millisecond) // the last one is queued or dropped
+	return Drop{"udp_queue_rcv_one_skb", "socket_rcvbuff", "loss", "ipv4", "udp", sent - countDatagrams(t, reader)}
+}
+
+func badUDPChecksum(t *testing.T, lab *Lab) Drop {
+	lab.openReader(t)
+	lab.send(t, 6, lab.frame(etherIPv4, lab.ip(protocolUDP).packet(udp(1111, openPort, 0x1234, "damaged"))))
+	return Drop{"__udp4_lib_rcv", "udp_csum", "loss", "ipv4", "udp", 6}
+}
+
+func badTCPChecksum(t *testing.T, lab *Lab) Drop {
+	header := lab.ip(protocolTCP)
+	syn := segment{source: 1111, destination: closedPort, flags: flagSYN, badChecksum: true}
+	lab.send(t, 7, lab.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
+	return Drop{"tcp_v4_rcv", "tcp_csum", "loss", "ipv4", "tcp", 7}
+}
+
+func badIPChecksum(t *testing.T, lab *Lab) Drop {
+	header := lab.ip(protocolUDP)
+	header.badChecksum = true
+	lab.send(t, 8, lab.frame(etherIPv4, header.packet(udp(1111, openPort, 0, "damaged"))))
+	return Drop{"ip_rcv_core", "ip_csum", "loss", "ipv4", "udp", 8}
+}
+
+func shortPacket(t *testing.T, lab *Lab) Drop {
+	header := lab.ip(protocolUDP)
+	header.excess = 900
+	lab.send(t, 9, lab.frame(etherIPv4, header.packet(udp(1111, openPort, 0, "short"))))
+	return Drop{"ip_rcv_core", "pkt_too_small", "loss", "ipv4", "udp", 9}
+}
+
+func expiredTTL(t *testing.T, lab *Lab) Drop {
+	header := lab.ip(protocolUDP)
+	header.ttl = 1
+	header.destination = neighbour(lab.Receiver.IPv4)
+	lab.send(t, 10, lab.frame(etherIPv4, header.packet(udp(1111, openPort, 0, "old"))))
+	return Drop{"ip_forward", "ip_inhdr", "loss", "ipv4", "udp", 10}
+}
+
+func noRoute(t *testing.T, lab *Lab) Drop {
+	header := lab.ip(protocolUDP)
+	header.destination = netip.MustParseAddr("198.51.100.7")
+	lab.send(t, 11, lab.frame(etherIPv4, header.packet(udp(1111, openPort, 0, "lost"))))
+	return Drop{"ip_error", "ip_innoroutes", "loss", "ipv4", "udp", 11}
+}
+
+func wrongWay(t *testing.T, lab *Lab) Drop {
+	header := lab.ip(protocolUDP)
+	header.source = netip.MustParseAddr("198.51.100.7")
+	lab.send(t, 12, lab.frame(etherIPv4, header.packet(udp(1111, openPort, 0, "forged"))))
+	return Drop{"ip_rcv_finish_core", "ip_rpfilter", "loss", "ipv4", "udp", 12}
+}
+
+func unknownProtocol(t *testing.T, lab *Lab) Drop {
+	const forExperiments = 253
+	lab.send(t, 13, lab.frame(etherIPv4, lab.ip(forExperiments).packet([]byte("unknown"))))
+	return Drop{"ip_local_deliver_finish", "ip_noproto", "loss", "ipv4", "", 13}
+}
+
+func unknownEthertype(t *testing.T, lab *Lab) Drop {
+	const forExperiments = 0x88b5
+	lab.send(t, 14, lab.frame(forExperiments, make([]byte, 50)))
+	return Drop{"__netif_receive_skb_core", "unhandled_proto", "unknown", "", "", 14}
+}
+
+func otherHost(t *testing.T, lab *Lab) Drop {
+	packet := lab.ip(protocolUDP).packet(udp(1111, openPort, 0, "not yours"))
+	lab.send(t, 15, ethernet([]byte{2, 0, 0, 0, 0, 99}, lab.senderMAC, etherIPv4, packet))
+	return Drop{"ip_rcv_core", "otherhost", "benign", "ipv4", "udp", 15}
+}
+
+func blackHole(t *testing.T, lab *Lab) Drop {
+	hole := netip.MustParsePrefix("203.0.113.0/24")
+	lab.inReceiver(t, func() {
+		route := netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: &net.IPNet{IP: hole.Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}}
+		if err := netlink.RouteAdd(&route); err != nil {
+			t.Fatalf("add black hole: %v", err)
+		}
+	})
+	header := lab.ip(protocolUDP)
+	header.destination = hole.Addr().Next()
+	lab.send(t, 16, lab.frame(etherIPv4, header.packet(udp(1111, openPort, 0, "gone"))))
+	return Drop{"ip_error", "not_specified", "unknown", "ipv4", "udp", 16}
+}
+
+func firewall(t *testing.T, lab *Lab) Drop {
+	const rules = "table ip nettap {\n chain in {\n  type filter hook input priority 0\n  udp dport 7777 drop\n }\n}\n"
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip(err)
+	}
+	lab.inReceiver(t, func() {
+		nft := exec.Command("nft", "-f", "-")
+		nft.Stdin = strings.NewReader(rules)
+		if out, err := nft.CombinedOutput(); err != nil {
+			t.Skipf("nft: %v: %s", err, out)
+		}
+		t.Cleanup(func() {
+			lab.inReceiver(t, func() { _ = exec.Command("nft", "delete", "table", "ip", "nettap").Run() })
+		})
+	})
+	lab.sendDatagrams(t, 17, netip.AddrPortFrom(lab.Receiver.IPv4, openPort), 50)
+	return Drop{"nft_do_chain", "netfilter_drop", "loss", "ipv4", "udp", 17}
+}
+
+// sendDatagrams sends n datagrams of size bytes from the sender.
+func (l *Lab) sendDatagrams(t *testing.T, n int, to netip.AddrPort, size int) {
+	t.Helper()
+	l.inSender(t, func() {
+		socket, err := net.ListenPacket("udp", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		for range n {
+			if _, err := socket.WriteTo(make([]byte, size), net.UDPAddrFromAddrPort(to)); err != nil {
+				t.Fatalf("send datagram: %v", err)
+			}
+		}
+	})
+}
+
+// openReader opens the receiver's UDP socket, which never blocks.
+func (l *Lab) openReader(t *testing.T) (fd int) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		var err error
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: openPort, Addr: l.Receiver.IPv4.As4()}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return fd
+}
+
+// countDatagrams reads a socket empty.
+func countDatagrams(t *testing.T, fd int) int {
+	t.Helper()
+	for n := 0; ; n++ {
+		if _, _, err := unix.Recvfrom(fd, make([]byte, 2048), 0); err == unix.EAGAIN {
+			return n
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// neighbour is an address of the same network that no one has.
+func neighbour(address netip.Addr) netip.Addr {
+	bytes := address.AsSlice()
+	bytes[len(bytes)-1] = 77
+	other, _ := netip.AddrFromSlice(bytes)
+	return other
+}

@@ -1,0 +1,64 @@
+package drops
+
+import (
+	"errors"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/packet"
+)
+
+// load loads the programs that fit this kernel and returns which one counts.
+func (d *Drops) load() (variant string, err error) {
+	kernelTypes, err := btf.LoadKernelSpec()
+	if err != nil {
+		return "", err
+	}
+	arguments, err := kernel.TracepointArgs(kernelTypes, "kfree_skb")
+	if err != nil {
+		return "", err
+	}
+	reasons, err := kernel.DropReasons(kernelTypes, kernel.DropReasonModules()...)
+	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
+		return "", err
+	}
+	table, err := readClasses(classesCSV)
+	if err != nil {
+		return "", err
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return "", err
+	}
+	d.words = words{reasons: reasons, functions: map[uint64]string{}, classes: table}
+	variant = variantFor(arguments)
+	spec.Programs["count_drop"] = spec.Programs[variant]
+	if d.maxKeys != 0 {
+		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse
+	}
+	if err := setConstants(spec, numbersOf(reasons)); err != nil {
+		return "", err
+	}
+	return variant, spec.LoadAndAssign(&d.objects, nil)
+}
+
+func setConstants(spec *ebpf.CollectionSpec, reasons numbers) error {
+	var named [256]bool
+	for protocol := range named {
+		named[protocol] = packet.HasName(uint8(protocol))
+	}
+	var errs error
+	for name, value := range map[string]any{
+		"reason_consumed":        reasons.consumed,
+		"reason_no_socket":       reasons.noSocket,
+		"reason_overflow":        reasons.overflow,
+		"reason_listen_overflow": uint32(reasonListenOverflow),
+		"reason_not_available":   uint32(reasonNotAvailable),
+		"named_transports":       named,
+	} {
+		errs = errors.Join(errs, spec.Variables[name].Set(value))
+	}
+	return errs
+}

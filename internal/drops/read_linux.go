@@ -1,0 +1,97 @@
+package drops
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// read returns all counts, and brings the books up to date with them.
+func (d *Drops) read() (map[bpfDropKey]uint64, error) {
+	counts := map[bpfDropKey]uint64{}
+	limits := map[string]books.Map{}
+	for name, m := range map[string]*ebpf.Map{"drops": d.objects.Drops, "drops_without_detail": d.objects.WithoutDetail} {
+		entries, err := addCounts(counts, m)
+		if err != nil {
+			return nil, err
+		}
+		limits[name] = books.Map{Entries: entries, Limit: int(m.MaxEntries())}
+	}
+	kinds, err := kernel.ReadBooks(d.objects.Books)
+	if err != nil {
+		return nil, err
+	}
+	missed, err := missedRuns(d.objects.CountDrop)
+	if err != nil {
+		return nil, err
+	}
+	var aggregated uint64
+	for _, packets := range counts {
+		aggregated += packets
+	}
+	d.books.Update(func(page *books.Page) {
+		// Drops that came while the maps were read are seen, and in a series with the next Collect.
+		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
+		page.Aggregated = aggregated
+		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
+		page.Maps = limits
+	})
+	return counts, nil
+}
+
+// addCounts adds each entry of m, summed over the CPUs, and returns how many there are.
+func addCounts(counts map[bpfDropKey]uint64, m *ebpf.Map) (entries int, err error) {
+	var key bpfDropKey
+	var perCPU []uint64
+	all := m.Iterate()
+	for all.Next(&key, &perCPU) {
+		entries++
+		for _, count := range perCPU {
+			counts[key] += count
+		}
+	}
+	return entries, all.Err()
+}
+
+// missedRuns returns how often the kernel did not run a program because it would
+// have interrupted that same program.
+func missedRuns(program *ebpf.Program) (uint64, error) {
+	stats, err := program.Stats()
+	if err != nil {
+		return 0, fmt.Errorf("read statistics of %v: %w", program, err)
+	}
+	return stats.RecursionMisses, nil
+}
+
+// learnFunctions learns the names of locations met for the first time. The
+// kernel's table of symbols is 10 MB of text and new locations are rare, so it
+// is read for them alone: then it also has the modules loaded since.
+func (d *Drops) learnFunctions(counts map[bpfDropKey]uint64) error {
+	var unknown []uint64
+	for key := range counts {
+		if _, known := d.words.functions[key.Location]; !known && key.Location != 0 {
+			unknown = append(unknown, key.Location)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	symbols, err := kernel.ReadSymbols(file)
+	if err != nil {
+		return err
+	}
+	for _, location := range unknown {
+		name, _ := symbols.Function(location)
+		d.words.functions[location] = name
+	}
+	return nil
+}
