@@ -67,12 +67,14 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 // parseSymbol takes a line apart: "ffffffff81e0a1c0 t tcp_v4_rcv\t[module]". It
 // is not ok when the line is no function.
 func parseSymbol(line []byte) (address uint64, name []byte, ok bool) {
-	fields := bytes.Fields(line)
-	if len(fields) < 3 || len(fields[1]) != 1 || !bytes.ContainsAny(fields[1], "tTwW") {
+	digits, rest, _ := bytes.Cut(line, []byte(" "))
+	kind, rest, _ := bytes.Cut(rest, []byte(" "))
+	name, _, _ = bytes.Cut(rest, []byte("\t"))
+	if len(kind) != 1 || !bytes.Contains([]byte("tTwW"), kind) || len(name) == 0 {
 		return 0, nil, false
 	}
-	address, err := strconv.ParseUint(string(fields[0]), 16, 64)
-	return address, fields[2], err == nil
+	address, err := strconv.ParseUint(string(digits), 16, 64)
+	return address, name, err == nil
 }
 
 // Function returns the name of the function that addr is in, as the kernel has

@@ -127,7 +127,7 @@ func (d *Directory) remember(p Process) Process {
 
 // Alive reports whether the process runs, after an exec also.
 func (d *Directory) Alive(id ID) bool {
-	_, ok := d.proc.find(id)
+	_, _, ok := d.proc.find(id)
 	return ok
 }
 

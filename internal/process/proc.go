@@ -35,35 +35,31 @@ type alive struct {
 
 // find returns the process while it lives. A process that later got its pid is
 // another one: it does not have the same start time.
-func (p *proc) find(id ID) (procfs.Proc, bool) {
+func (p *proc) find(id ID) (process procfs.Proc, stat procfs.ProcStat, ok bool) {
 	fs, err := procfs.NewFS(p.path)
 	if err != nil || id.PID == 0 {
-		return procfs.Proc{}, false
+		return process, stat, false
 	}
-	process, err := fs.Proc(int(id.PID))
-	if err != nil {
-		return procfs.Proc{}, false
+	if process, err = fs.Proc(int(id.PID)); err != nil {
+		return process, stat, false
 	}
-	stat, err := process.Stat()
-	return process, err == nil && stat.Starttime == id.StartNanos/nanosPerTick
+	stat, err = process.Stat()
+	return process, stat, err == nil && stat.Starttime == id.StartNanos/nanosPerTick
 }
 
 // read says what /proc says of id, and is not ok when that may be about another process.
 func (p *proc) read(id ID, seen Seen, withCommandLine bool) (alive, bool) {
-	process, ok := p.find(id)
+	process, stat, ok := p.find(id)
 	if !ok {
 		return alive{}, false
 	}
-	var a alive
-	if stat, err := process.Stat(); err == nil {
-		a.parentPID = stat.PPID
-	}
+	a := alive{parentPID: stat.PPID}
 	if status, err := process.NewStatus(); err == nil && len(status.NSpids) > 0 {
 		a.vpid = int(status.NSpids[len(status.NSpids)-1])
 	}
 	a.readCgroups(process, p.relative())
 	a.readExecutable(process, seen, withCommandLine)
-	if _, ok := p.find(id); !ok {
+	if _, _, ok := p.find(id); !ok {
 		return alive{}, false
 	}
 	return a, true
