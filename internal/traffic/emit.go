@@ -1,6 +1,9 @@
 package traffic
 
 import (
+	"cmp"
+	"fmt"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -57,8 +60,10 @@ func (e emitter) startOf(u usage) pcommon.Timestamp {
 	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(u.start - e.boot)))
 }
 
+// emitRow writes one row. A protocol that has no name is its number.
 func (e emitter) emitRow(at pcommon.Timestamp, r row) {
-	transport, networkType := packet.Transport(r.transport), packet.Type(r.networkType)
+	transport := cmp.Or(packet.Transport(r.transport), strconv.Itoa(int(r.transport)))
+	networkType := cmp.Or(packet.Type(r.networkType), fmt.Sprintf("%#04x", r.networkType))
 	e.builder.RecordProcessNetworkIoDataPoint(at, int64(r.bytes), directions[r.direction],
 		transport, networkType, int64(r.netnsInode), interfaceName(r.interfaceName)...)
 	e.builder.RecordNettapProcessNetworkPacketCountDataPoint(at, int64(r.packets), directions[r.direction],

@@ -1,0 +1,364 @@
+package traffic
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+const second = 1e9
+
+const hostInode = 4026531840
+
+var (
+	host = uint64(1) // cookie of the host's network namespace
+	eth0 = bpfInterfaceKey{Netns: host, Ifindex: 2}
+)
+
+// curl is a process that started 5 s after the boot.
+func curl(alive bool) owner.Process {
+	return owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second}, Seen: process.Seen{FirstNanos: 6 * second, Comm: "curl"}, Alive: alive}
+}
+
+func packets(n, bytes uint64) bpfCount {
+	return bpfCount{Packets: n, Bytes: bytes, Frames: n, FrameBytes: bytes}
+}
+
+func sent(number uint64) bpfTrafficKey {
+	return bpfTrafficKey{Number: number, Netns: host, Ifindex: 2, Direction: uint8(bpfDirectionTRANSMIT)}
+}
+
+func received(number uint64) bpfTrafficKey {
+	return bpfTrafficKey{Number: number, Netns: host, Ifindex: 2, Direction: uint8(bpfDirectionRECEIVE)}
+}
+
+func arrived(account bpfAccount) bpfAccountKey {
+	return bpfAccountKey{Netns: host, Ifindex: 2, Account: account, Direction: bpfDirectionRECEIVE}
+}
+
+// at is a snapshot of a host with one interface, eth0, whose counter says own.
+func at(seconds uint64, own counter, change func(s *snapshot)) *snapshot {
+	s := &snapshot{
+		now:        seconds * second,
+		epoch:      seconds,
+		processes:  map[uint64]owner.Process{},
+		traffic:    map[bpfTrafficKey]bpfCount{},
+		accounts:   map[bpfAccountKey]bpfCount{},
+		interfaces: map[bpfInterfaceKey]bpfInterfaceEntry{eth0: {Epoch: seconds, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode}},
+		namespaces: map[uint64]bpfNamespaceEntry{host: {Epoch: seconds, Inode: hostInode, Pid: 1}},
+		counters:   map[uint64]map[string]counter{host: {"eth0": own}},
+	}
+	if change != nil {
+		change(s)
+	}
+	return s
+}
+
+// opened is a ledger that began 10 s after the boot, when eth0 had counted before.
+func opened(before counter) *ledger {
+	l := newLedger(10*second, hostInode, false)
+	l.begin(at(10, before, nil), nil)
+	return l
+}
+
+func equal[T any](t *testing.T, what string, want, got T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(usage{}, row{}, quantity{}, statement{}, accountRow{}, unobservedRow{})); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestSeriesStart(t *testing.T) {
+	old := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 1}, Seen: process.Seen{FirstNanos: 12 * second}, Alive: true}
+	execed := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 2}, Seen: process.Seen{FirstNanos: 13 * second}, Alive: true}
+	young := owner.Process{ID: process.ID{PID: 8, StartNanos: 14 * second}, Seen: process.Seen{FirstNanos: 15 * second}, Alive: true}
+
+	for name, test := range map[string]struct {
+		processes map[uint64]owner.Process
+		want      map[uint64]uint64 // by number
+	}{
+		"a process older than the receiver begins with the receiver": {
+			processes: map[uint64]owner.Process{1: old},
+			want:      map[uint64]uint64{1: 10 * second},
+		},
+		"a younger one begins with itself": {
+			processes: map[uint64]owner.Process{1: young},
+			want:      map[uint64]uint64{1: 14 * second},
+		},
+		"after an exec it begins when it was first met so": {
+			processes: map[uint64]owner.Process{1: old, 2: execed},
+			want:      map[uint64]uint64{1: 10 * second, 2: 13 * second},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			report := opened(counter{}).post(at(20, counter{}, func(s *snapshot) {
+				s.processes = test.processes
+				for number := range test.processes {
+					s.traffic[sent(number)] = packets(1, 100)
+				}
+			}), nil)
+
+			got := make(map[uint64]uint64)
+			for _, u := range report.processes {
+				for number, p := range test.processes {
+					if p.ID == u.process.ID {
+						got[number] = u.start
+					}
+				}
+			}
+			equal(t, "start", test.want, got)
+		})
+	}
+}
+
+func TestDeadProcessSaysItsLastAndEnds(t *testing.T) {
+	l := opened(counter{})
+	moved := func(alive bool) func(s *snapshot) {
+		return func(s *snapshot) {
+			s.processes[1] = curl(alive)
+			s.traffic[sent(1)] = packets(2, 200)
+		}
+	}
+	last := []usage{{process: curl(false), start: 10 * second, rows: []row{
+		{interfaceName: "eth0", netnsInode: hostInode, direction: bpfDirectionTRANSMIT, quantity: quantity{packets: 2, bytes: 200}},
+	}}}
+
+	l.post(at(20, counter{}, moved(true)), nil)
+
+	s := at(30, counter{}, moved(false))
+	gone := l.departing(s)
+	equal(t, "departing", map[uint64]owner.Process{1: curl(false)}, gone)
+	report := l.post(s, gone)
+	equal(t, "its last points", last, report.processes)
+	equal(t, "gone before", nil, report.gone)
+
+	report = l.post(at(40, counter{}, nil), nil)
+	equal(t, "points after its end", nil, report.processes)
+	equal(t, "gone", last, report.gone)
+	equal(t, "the interface's account", []accountRow{
+		{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 2, bytes: 200}},
+	}, report.interfaces[0].accounts)
+
+	report = l.post(at(50, counter{}, nil), nil)
+	equal(t, "gone twice", nil, report.gone)
+}
+
+func TestDeadProcessWhoseSocketsStillSendStays(t *testing.T) {
+	l := opened(counter{})
+	l.post(at(20, counter{}, func(s *snapshot) {
+		s.processes[1] = curl(true)
+		s.traffic[sent(1)] = packets(2, 200)
+	}), nil)
+
+	got := l.departing(at(30, counter{}, func(s *snapshot) {
+		s.processes[1] = curl(false)
+		s.traffic[sent(1)] = packets(3, 240)
+	}))
+
+	equal(t, "departing", map[uint64]owner.Process{}, got)
+}
+
+func TestDepartedProcessThatIsHeardAgainStartsAnew(t *testing.T) {
+	l := opened(counter{})
+	dead := func(s *snapshot) {
+		s.processes[1] = curl(false)
+		s.traffic[sent(1)] = packets(2, 200)
+	}
+	l.post(at(20, counter{}, dead), nil)
+	s := at(30, counter{}, dead)
+	l.post(s, l.departing(s))
+
+	report := l.post(at(40, counter{}, func(s *snapshot) { s.traffic[sent(1)] = packets(1, 40) }), nil)
+
+	equal(t, "processes", []usage{{process: curl(false), start: 30 * second, rows: []row{
+		{interfaceName: "eth0", netnsInode: hostInode, direction: bpfDirectionTRANSMIT, quantity: quantity{packets: 1, bytes: 40}},
+	}}}, report.processes)
+	equal(t, "the interface's account", []accountRow{
+		{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 3, bytes: 240}},
+	}, report.interfaces[0].accounts)
+}
+
+func TestBalance(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after counter
+		change        func(s *snapshot)
+		want          []statement
+	}{
+		"nothing moved, nothing to say": {},
+		"what nobody claimed of what arrived is unclaimed": {
+			after: counter{bpfDirectionRECEIVE: {packets: 10, bytes: 1000}},
+			change: func(s *snapshot) {
+				s.processes[1] = curl(true)
+				s.traffic[received(1)] = packets(6, 600)
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(10, 1000)
+				s.accounts[arrived(bpfAccountACCOUNT_KERNEL)] = packets(1, 100)
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				accounts: []accountRow{
+					{direction: bpfDirectionRECEIVE, account: "process", quantity: quantity{packets: 6, bytes: 600}},
+					{direction: bpfDirectionRECEIVE, account: "kernel", quantity: quantity{packets: 1, bytes: 100}},
+					{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 3, bytes: 300}},
+				},
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE}},
+			}},
+		},
+		"what waits for its user is in no account": {
+			after: counter{bpfDirectionRECEIVE: {packets: 10, bytes: 1000}},
+			change: func(s *snapshot) {
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(10, 1000)
+				s.accounts[arrived(bpfAccountACCOUNT_WAITING)] = packets(10, 1000)
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: 10, bytes: 1000}},
+			}},
+		},
+		"what the interface had counted before us is not unobserved": {
+			before: counter{{packets: 5, bytes: 500}, {packets: 50, bytes: 5000}},
+			after:  counter{{packets: 7, bytes: 700}, {packets: 50, bytes: 5000}},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT, packets: 2, bytes: 200}, {direction: bpfDirectionRECEIVE}},
+			}},
+		},
+		"what the counter missed is negative": {
+			change: func(s *snapshot) { s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100) },
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				accounts:   []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: -1, bytes: -100}},
+			}},
+		},
+		"a counter that starts anew goes on where it was": {
+			before: counter{{packets: 5, bytes: 500}, {}},
+			after:  counter{{packets: 1, bytes: 100}, {}},
+		},
+		"a device that counts frames is held against frames": {
+			after: counter{{packets: 3, bytes: 3300}, {}},
+			change: func(s *snapshot) {
+				s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode, CountsFrames: 1}
+				s.processes[1] = curl(true)
+				s.traffic[sent(1)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				accounts:   []accountRow{{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 3, bytes: 3300}}},
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE}},
+			}},
+		},
+		"a namespace without a process has no unobserved": {
+			change: func(s *snapshot) {
+				s.counters = nil
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100)
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
+			}},
+		},
+		"another namespace's interface is left out": {
+			change: func(s *snapshot) {
+				s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, NetnsInode: 99}
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := opened(test.before).post(at(20, test.after, test.change), nil).interfaces
+			equal(t, "interfaces", test.want, got)
+		})
+	}
+}
+
+func TestUnclaimedNeverShrinks(t *testing.T) {
+	l := opened(counter{})
+	post := func(seconds, arrivals, claimed uint64) quantity {
+		report := l.post(at(seconds, counter{}, func(s *snapshot) {
+			s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(arrivals, 100*arrivals)
+			s.accounts[arrived(bpfAccountACCOUNT_KERNEL)] = packets(claimed, 100*claimed)
+		}), nil)
+		for _, a := range report.interfaces[0].accounts {
+			if a.account == "unclaimed" {
+				return a.quantity
+			}
+		}
+		return quantity{}
+	}
+
+	equal(t, "at first", quantity{packets: 4, bytes: 400}, post(20, 10, 6))
+	equal(t, "when claims were read later than arrivals", quantity{packets: 4, bytes: 400}, post(30, 11, 8))
+	equal(t, "when more arrived", quantity{packets: 5, bytes: 500}, post(40, 14, 9))
+}
+
+func TestBaselineOfAnInterfaceMetLater(t *testing.T) {
+	eth9 := bpfInterfaceKey{Netns: host, Ifindex: 9}
+	meet := func(s *snapshot) {
+		s.interfaces[eth9] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '9'}, NetnsInode: hostInode}
+		s.counters[host]["eth9"] = counter{{packets: 3, bytes: 300}, {}}
+	}
+
+	for name, test := range map[string]struct {
+		processless map[uint32]bool
+		want        []statement
+	}{
+		"in a namespace that was read at start it is new: all is ours": {
+			want: []statement{{
+				interfaceName: "eth9", netnsInode: hostInode,
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT, packets: 3, bytes: 300}, {direction: bpfDirectionRECEIVE}},
+			}},
+		},
+		"in one that could not be read at start it may be old: from now on": {
+			processless: map[uint32]bool{hostInode: true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger(10*second, hostInode, false)
+			l.begin(at(10, counter{}, nil), test.processless)
+			equal(t, "interfaces", test.want, l.post(at(20, counter{}, meet), nil).interfaces)
+		})
+	}
+}
+
+func TestInterfaceThatIsGoneEnds(t *testing.T) {
+	l := opened(counter{})
+	moved := func(s *snapshot) { s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100) }
+	absent := func(s *snapshot) {
+		moved(s)
+		s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode}
+		s.counters = nil
+	}
+	l.post(at(20, counter{}, moved), nil)
+
+	report := l.post(at(30, counter{}, absent), nil)
+
+	equal(t, "present", nil, report.interfaces)
+	equal(t, "departed", []statement{{
+		interfaceName: "eth0", netnsInode: hostInode,
+		accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
+	}}, report.departed)
+	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
+
+	back := l.post(at(40, counter{}, moved), nil)
+	equal(t, "interfaces met again", 1, len(back.interfaces))
+}
+
+func TestTotals(t *testing.T) {
+	s := at(20, counter{}, func(s *snapshot) {
+		s.traffic[sent(1)] = packets(1, 100)
+		s.traffic[received(1)] = packets(2, 200) // within what arrived
+		s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(4, 400)
+		s.accounts[arrived(bpfAccountACCOUNT_KERNEL)] = packets(8, 800) // within what arrived
+		s.accounts[arrived(bpfAccountACCOUNT_OVERFLOW)] = packets(1, 100)
+		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = packets(16, 1600)
+	})
+
+	aggregated, overflow := opened(counter{}).totals(s)
+
+	if aggregated != 1+4+16-1 || overflow != 1 {
+		t.Errorf("totals() = %d, %d, want 20, 1", aggregated, overflow)
+	}
+}
