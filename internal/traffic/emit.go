@@ -21,10 +21,10 @@ var directions = map[bpfDirection]metadata.AttributeNetworkIoDirection{
 
 // emitter writes reports as OTLP.
 type emitter struct {
-	builder   *metadata.MetricsBuilder
-	processes *process.Directory
-	start     time.Time // of the receiver
-	boot      uint64    // the same in ns since boot
+	builder  *metadata.MetricsBuilder
+	describe func(process.ID, process.Seen) process.Process
+	start    time.Time // of the receiver
+	boot     uint64    // the same in ns since boot
 }
 
 // emit writes a resource for each process and one for the interfaces. Series
@@ -48,7 +48,7 @@ func (e emitter) emitProcesses(at pcommon.Timestamp, usages []usage) {
 		for _, row := range u.rows {
 			e.emitRow(at, row)
 		}
-		resource := e.processes.Describe(u.process.ID, u.process.Seen).Resource(e.builder.NewResourceBuilder())
+		resource := e.describe(u.process.ID, u.process.Seen).Resource(e.builder.NewResourceBuilder())
 		e.builder.EmitForResource(metadata.WithResource(resource),
 			metadata.WithStartTimeOverride(e.startOf(u)))
 	}
@@ -83,7 +83,8 @@ func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
 			e.builder.RecordNettapInterfaceUnobservedPacketCountDataPoint(at, u.packets, directions[u.direction], inode, st.stacked, name...)
 		}
 	}
-	e.builder.EmitForResource(metadata.WithResource(e.processes.Host(e.builder.NewResourceBuilder())),
+	host := e.describe(process.ID{}, process.Seen{}).Resource(e.builder.NewResourceBuilder())
+	e.builder.EmitForResource(metadata.WithResource(host),
 		metadata.WithStartTimeOverride(pcommon.NewTimestampFromTime(e.start)))
 }
 

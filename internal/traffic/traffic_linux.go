@@ -179,7 +179,7 @@ func (t *Traffic) openLedger() error {
 		return fmt.Errorf("find the host's network namespace: %w", err)
 	}
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
-	t.emitter = emitter{builder: t.builder, processes: t.processes, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
+	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
 	return nil
 }

@@ -1,0 +1,74 @@
+package traffic
+
+import (
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/seed-7756021b/nettap/internal/golden"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+func TestEmit(t *testing.T) {
+	gone := usage{process: curl(false), start: 10 * second, rows: []row{
+		{interfaceName: "eth0", direction: bpfDirectionTRANSMIT, transport: 6, networkType: 0x0800, quantity: quantity{packets: 2, bytes: 200}},
+	}}
+	bridge := statement{
+		interfaceName: "br0", netnsInode: hostInode, stacked: true,
+		accounts: []accountRow{
+			{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 3, bytes: 300}},
+			{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 4, bytes: 400}},
+		},
+		unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT, packets: -1, bytes: -14}},
+	}
+
+	for name, test := range map[string]struct {
+		report  report
+		configs func(*metadata.MetricsBuilderConfig)
+	}{
+		"nothing.json": {},
+		"process.json": {report: report{processes: []usage{gone}}},
+		"process_with_all_attributes.json": {
+			report: report{processes: []usage{gone, {process: curl(true), start: 10 * second, rows: []row{
+				{direction: bpfDirectionRECEIVE, transport: 253, networkType: 0x1234, quantity: quantity{packets: 1, bytes: 60}},
+			}}}},
+			configs: func(c *metadata.MetricsBuilderConfig) {
+				c.Metrics.NettapProcessNetworkPacketCount.Enabled = false
+				c.Metrics.ProcessNetworkIo.EnabledAttributes = append(c.Metrics.ProcessNetworkIo.EnabledAttributes,
+					metadata.ProcessNetworkIoMetricAttributeKeyNetworkTransportOptIn,
+					metadata.ProcessNetworkIoMetricAttributeKeyNetworkTypeOptIn,
+					metadata.ProcessNetworkIoMetricAttributeKeyNettapNetnsInodeOptIn)
+			},
+		},
+		"process_that_ended.json":   {report: report{gone: []usage{gone}}},
+		"interface.json":            {report: report{interfaces: []statement{bridge}}},
+		"interface_that_ended.json": {report: report{departed: []statement{bridge}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := metadata.NewDefaultMetricsBuilderConfig()
+			if test.configs != nil {
+				test.configs(&config)
+			}
+			boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			e := emitter{
+				builder: metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type)),
+				describe: func(id process.ID, seen process.Seen) process.Process {
+					return process.Process{ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)), Comm: seen.Comm}
+				},
+				start: boot.Add(10 * second),
+				boot:  10 * second,
+			}
+
+			metrics := e.emit(boot.Add(20*second), &test.report)
+
+			compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden.Compare(t, name, compact)
+		})
+	}
+}
