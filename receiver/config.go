@@ -111,6 +111,10 @@ const (
 // maxProcessesLimit keeps the kernel's maps below about 100 MB.
 const maxProcessesLimit = 1 << 18
 
+// shortestInterval keeps a number without its unit, which would be nanoseconds,
+// from becoming a busy loop.
+const shortestInterval = 10 * time.Millisecond
+
 func createDefaultConfig() component.Config {
 	metrics := metadata.DefaultMetricsConfig()
 	return &Config{
@@ -162,7 +166,7 @@ func (c *Config) Validate() error {
 		errs = errors.Join(errs, fmt.Errorf("traffic.max_processes is %d, and must be from 1 to %d", n, maxProcessesLimit))
 	}
 	if n := c.Accepts.MaxPerSecond; n < 0 {
-		errs = errors.Join(errs, fmt.Errorf("accepts.max_per_second is %d, and must be 0 (no limit) or above", n))
+		errs = errors.Join(errs, fmt.Errorf("accepts.max_per_second is %d, and must be 0 (no limit) or more", n))
 	}
 	if c.RootPath != "" && !filepath.IsAbs(c.RootPath) {
 		errs = errors.Join(errs, fmt.Errorf("root_path is %q, and must be an absolute path", c.RootPath))
@@ -172,11 +176,11 @@ func (c *Config) Validate() error {
 
 func (c *InstrumentConfig) validate(block string) error {
 	var errs error
-	if c.CollectionInterval <= 0 {
-		errs = errors.Join(errs, fmt.Errorf("%s.collection_interval is %v, and must be above 0", block, c.CollectionInterval))
+	if c.CollectionInterval < shortestInterval {
+		errs = errors.Join(errs, fmt.Errorf("%s.collection_interval is %v, and must be at least %v", block, c.CollectionInterval, shortestInterval))
 	}
 	if c.InitialDelay < 0 {
-		errs = errors.Join(errs, fmt.Errorf("%s.initial_delay is %v, and must be 0 or above", block, c.InitialDelay))
+		errs = errors.Join(errs, fmt.Errorf("%s.initial_delay is %v, and must be 0s or more", block, c.InitialDelay))
 	}
 	return errs
 }

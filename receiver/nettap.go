@@ -27,6 +27,8 @@ type nettap struct {
 	running   []worker
 	telemetry *metadata.TelemetryBuilder
 	left      bool
+
+	requireHost func(rootPath string) error
 }
 
 // worker is one instrument with its loop, of whatever signal.
@@ -45,6 +47,8 @@ func newNettap[T instrument.Telemetry](
 		logger:   settings.Logger,
 		settings: settings.TelemetrySettings,
 		id:       settings.ID,
+
+		requireHost: requireHost,
 	}
 	for _, task := range tasks(n.house, settings) {
 		if task.config.Enabled {
@@ -81,7 +85,7 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 
 // startWorkers starts what it can, and returns why the rest could not.
 func (n *nettap) startWorkers(ctx context.Context) error {
-	if err := requireHost(n.house.config.RootPath); err != nil {
+	if err := n.requireHost(n.house.config.RootPath); err != nil {
 		return err
 	}
 	var errs error

@@ -1,0 +1,174 @@
+package nettapreceiver
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// host is a Collector that notes the status its receiver reports.
+type host struct {
+	component.Host
+	reported []componentstatus.Status
+}
+
+func (h *host) Report(event *componentstatus.Event) { h.reported = append(h.reported, event.Status()) }
+
+// twoInstruments returns a receiver of signal logs with these instruments,
+// which need nothing of the machine.
+func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) (*nettap, *houses) {
+	t.Helper()
+	config := createDefaultConfig().(*Config)
+	config.OnUnsupported = onUnsupported
+	outlet, err := logsOutlet(receivertest.NewNopSettings(metadata.Type), &pipeline{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &houses{}
+	n := newNettap(h, config, receivertest.NewNopSettings(metadata.Type), outlet,
+		func(*house, receiver.Settings) []task[plog.Logs] {
+			return []task[plog.Logs]{
+				{"first", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(books.Books), first},
+				{"second", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(books.Books), second},
+				{"third", InstrumentConfig{Enabled: false}, new(books.Books), nil},
+			}
+		})
+	n.requireHost = func(string) error { return nil }
+	return n, h
+}
+
+func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {
+	first, second := fakeLogs(), fakeLogs()
+	n, _ := twoInstruments(t, onUnsupportedError, first, second)
+	h := &host{Host: componenttest.NewNopHost()}
+	for range 2 { // it may be started again
+		if err := n.Start(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // and shut down twice
+			if err := n.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := []string{"start", "collect", "shutdown", "start", "collect", "shutdown"}
+	if diff := cmp.Diff([][]string{want, want}, [][]string{first.log, second.log}); diff != "" {
+		t.Errorf("deeds differ (-want +got):\n%s", diff)
+	}
+	if len(h.reported) != 0 {
+		t.Errorf("reported status %v, want none", h.reported)
+	}
+}
+
+func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
+	noHook := errors.New("no such hook")
+	for name, test := range map[string]struct {
+		onUnsupported string
+		hostErr       error
+		wantErr       string
+		wantFirst     []string // deeds until it is shut down
+		wantSecond    []string
+		wantReported  []componentstatus.Status
+	}{
+		"error: Start fails, and what ran is shut down": {
+			onUnsupported: onUnsupportedError,
+			wantErr:       "start second: no such hook",
+			wantFirst:     []string{"start", "collect", "shutdown"},
+			wantSecond:    []string{"start"},
+		},
+		"warn: the other one runs, and the status says it": {
+			onUnsupported: onUnsupportedWarn,
+			wantFirst:     []string{"start", "collect", "shutdown"},
+			wantSecond:    []string{"start"},
+			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
+		},
+		"error: on a machine that no instrument can run on": {
+			onUnsupported: onUnsupportedError,
+			hostErr:       errors.New("no BTF"),
+			wantErr:       "no BTF",
+		},
+		"warn: on a machine that no instrument can run on": {
+			onUnsupported: onUnsupportedWarn,
+			hostErr:       errors.New("no BTF"),
+			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := fakeLogs(), fakeLogs()
+			second.startErr = noHook
+			n, _ := twoInstruments(t, test.onUnsupported, first, second)
+			n.requireHost = func(string) error { return test.hostErr }
+			h := &host{Host: componenttest.NewNopHost()}
+
+			got := ""
+			if err := n.Start(t.Context(), h); err != nil {
+				got = err.Error()
+			}
+			if got != test.wantErr {
+				t.Errorf("Start: %q, want %q", got, test.wantErr)
+			}
+			if err := n.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if diff := cmp.Diff([][]string{test.wantFirst, test.wantSecond}, [][]string{first.log, second.log}); diff != "" {
+				t.Errorf("deeds differ (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.wantReported, h.reported); diff != "" {
+				t.Errorf("reported status differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
+	h := &houses{}
+	config, other := createDefaultConfig().(*Config), createDefaultConfig().(*Config)
+	settings := receivertest.NewNopSettings(metadata.Type)
+	create := func(config *Config) (metrics, logs *nettap) {
+		t.Helper()
+		m, err := h.createMetrics(t.Context(), settings, config, &pipeline{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := h.createLogs(t.Context(), settings, config, &pipeline{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.(*nettap), l.(*nettap)
+	}
+	metrics, logs := create(config)
+	otherMetrics, _ := create(other)
+	if metrics.house != logs.house {
+		t.Error("two signals of one configuration are two instances")
+	}
+	if metrics.house == otherMetrics.house {
+		t.Error("two configurations are one instance")
+	}
+
+	shutDown := func(n *nettap, wantHouses int) {
+		t.Helper()
+		if err := n.Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(h.byConfig); got != wantHouses {
+			t.Errorf("%d instances remain, want %d", got, wantHouses)
+		}
+	}
+	shutDown(metrics, 2)
+	shutDown(metrics, 2) // again
+	shutDown(logs, 1)
+	if again, _ := create(config); again.house == metrics.house {
+		t.Error("the instance outlived its shutdown")
+	}
+}
