@@ -5,6 +5,7 @@ package drops
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -195,6 +196,21 @@ func newDrops(b *books.Books) *Drops {
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.DefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	return New(builder, process.NewDirectory("", c), c, b, Options{})
+}
+
+// A kernel newer than the table may have more reasons; they come out as unknown.
+func TestKernelReasonsHaveAClass(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	reasons := slices.Sorted(maps.Values(drops.words.reasons))
+	if len(reasons) == 0 {
+		t.Skip("this kernel has no drop reasons")
+	}
+	for _, reason := range unclassified(t, reasons) {
+		if got := drops.words.classes.of(reason, ""); got != unknown {
+			t.Errorf("the class of %s is %v, want unknown", reason, got)
+		}
+		t.Logf("no class for %s", reason)
+	}
 }
 
 func startDrops(t *testing.T, b *books.Books) *Drops {

@@ -41,7 +41,7 @@ func (d *Drops) load() (variant string, err error) {
 	if err := setConstants(spec, numbersOf(reasons)); err != nil {
 		return "", err
 	}
-	return variant, spec.LoadAndAssign(&d.objects, nil)
+	return variant, kernel.Explain(spec.LoadAndAssign(&d.objects, nil), spec)
 }
 
 func setConstants(spec *ebpf.CollectionSpec, reasons numbers) error {

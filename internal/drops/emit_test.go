@@ -1,0 +1,87 @@
+package drops
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var started = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func testBuilder(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
+	return metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type),
+		metadata.WithStartTime(pcommon.NewTimestampFromTime(started)))
+}
+
+func TestEmit(t *testing.T) {
+	builder := testBuilder(metadata.DefaultMetricsBuilderConfig())
+	host := builder.NewResourceBuilder()
+	host.SetHostID("h1")
+
+	metrics := emit(builder, host.Emit(), started.Add(10*time.Second), []drop{
+		{series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, 4},
+		{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, 15},
+		{series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, 1},
+	})
+	golden(t, "drops.json", metrics)
+}
+
+func TestEmitNothing(t *testing.T) {
+	off := metadata.DefaultMetricsBuilderConfig()
+	off.Metrics.NettapPacketDropped.Enabled = false
+	some := []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 1}}
+
+	for name, test := range map[string]struct {
+		config metadata.MetricsBuilderConfig
+		drops  []drop
+	}{
+		"nothing was dropped":        {metadata.DefaultMetricsBuilderConfig(), nil},
+		"the metric is switched off": {off, some},
+	} {
+		t.Run(name, func(t *testing.T) {
+			metrics := emit(testBuilder(test.config), pcommon.NewResource(), started, test.drops)
+			if n := metrics.ResourceMetrics().Len(); n != 0 {
+				t.Errorf("emit() has %d resources, want none", n)
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name string, metrics pmetric.Metrics) {
+	t.Helper()
+	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := json.Indent(&got, compact, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	got.WriteByte('\n')
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", path, diff)
+	}
+}
