@@ -1,0 +1,116 @@
+package traffic
+
+import (
+	"io"
+	"net"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// BenchmarkLoopback compares sending over lo with and without the instrument, in
+// one run: both ends share the machine, so every packet pays twice. Beside the
+// time it reports what a run of each program takes by the kernel's statistics.
+func BenchmarkLoopback(b *testing.B) {
+	for _, traffic := range []struct {
+		name string
+		run  func(b *testing.B)
+	}{
+		{"udp64", sendDatagrams},
+		{"tcp64k", sendStream},
+	} {
+		b.Run(traffic.name+"/off", traffic.run)
+		b.Run(traffic.name+"/on", func(b *testing.B) {
+			programs := attachAll(b)
+			b.ResetTimer()
+			traffic.run(b)
+			b.StopTimer()
+			for name, program := range programs {
+				if stats, err := program.Stats(); err == nil && stats.RunCount > uint64(b.N)/2 {
+					b.ReportMetric(float64(stats.Runtime.Nanoseconds())/float64(stats.RunCount), name+"-ns/run")
+				}
+			}
+		})
+	}
+}
+
+func attachAll(b *testing.B) map[string]*ebpf.Program {
+	b.Helper()
+	owners := owner.New("", 4096)
+	if err := owners.Start(b.Context()); err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(func() { owners.Shutdown(b.Context()) })
+	c := clock.New()
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	traffic := New(builder, owners, process.NewDirectory("", c), c, new(books.Books), Options{})
+	if err := traffic.Start(b.Context()); err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(func() { traffic.Shutdown(b.Context()) })
+	statistics, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(func() { statistics.Close() })
+	return traffic.collection.Programs
+}
+
+func sendDatagrams(b *testing.B) {
+	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Close()
+	client, err := net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	payload := make([]byte, 64)
+	for b.Loop() {
+		if _, err := client.Write(payload); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := server.Read(payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func sendStream(b *testing.B) {
+	const chunk = 64 << 10
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		server, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		io.Copy(io.Discard, server)
+	}()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	b.SetBytes(chunk)
+	payload := make([]byte, chunk)
+	for b.Loop() {
+		if _, err := client.Write(payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
