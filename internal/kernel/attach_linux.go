@@ -27,11 +27,12 @@ func Attach(programs ...*ebpf.Program) (Closers, error) {
 }
 
 // AttachCgroup attaches a program to the cgroup at path and all below it. The
-// link goes with the process, so a killed collector leaves nothing attached.
+// link goes with the process, so a killed collector leaves nothing attached. An
+// error names the capability, if it is one that is missing.
 func AttachCgroup(path string, program *ebpf.Program, attach ebpf.AttachType) (io.Closer, error) {
 	l, err := link.AttachCgroup(link.CgroupOptions{Path: path, Program: program, Attach: attach})
 	if err != nil {
-		return nil, fmt.Errorf("attach %v to cgroup %s: %w", program, path, err)
+		return nil, errors.Join(fmt.Errorf("attach %v to cgroup %s: %w", program, path, err), requireHeld(network...))
 	}
 	return l, nil
 }

@@ -11,19 +11,43 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// rootPathVariable makes the test's own binary say what RequireHost says.
-const rootPathVariable = "NETTAP_TEST_REQUIRE_HOST_BELOW"
+// With these set the test's own binary prints what the function says, so that
+// it can be asked in other circumstances.
+const (
+	requireHostVariable = "NETTAP_TEST_REQUIRE_HOST" // its argument
+	probeVariable       = "NETTAP_TEST_PROBE"        // its argument
+)
 
 func TestMain(m *testing.M) {
-	if rootPath, ok := os.LookupEnv(rootPathVariable); ok {
+	if rootPath, ok := os.LookupEnv(requireHostVariable); ok {
 		fmt.Print(kernel.RequireHost(rootPath))
 		return
 	}
+	if hook, ok := os.LookupEnv(probeVariable); ok {
+		fmt.Print(kernel.Probe(hook))
+		return
+	}
 	os.Exit(m.Run())
+}
+
+// ask runs this binary with a variable set, and returns what it prints.
+func ask(t *testing.T, variable, value string, circumstances *syscall.SysProcAttr) string {
+	t.Helper()
+	self := exec.CommandContext(t.Context(), "/proc/self/exe")
+	self.Env = append(os.Environ(), variable+"="+value)
+	self.SysProcAttr = circumstances
+	output, err := self.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	return string(output)
 }
 
 func TestKernelRequireHostInNamespaces(t *testing.T) {
@@ -53,15 +77,44 @@ func TestKernelRequireHostInNamespaces(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			self := exec.CommandContext(t.Context(), "/proc/self/exe")
-			self.Env = append(os.Environ(), rootPathVariable+"="+test.rootPath)
-			self.SysProcAttr = &syscall.SysProcAttr{Cloneflags: test.namespaces}
-			output, err := self.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v: %s", err, output)
+			got := ask(t, requireHostVariable, test.rootPath, &syscall.SysProcAttr{Cloneflags: test.namespaces})
+			if !strings.HasPrefix(got, test.want) {
+				t.Errorf("RequireHost(%q) says %q, want %q", test.rootPath, got, test.want)
 			}
-			if !strings.HasPrefix(string(output), test.want) {
-				t.Errorf("RequireHost(%q) says %q, want %q", test.rootPath, output, test.want)
+		})
+	}
+}
+
+func TestKernelCapabilities(t *testing.T) {
+	kerneltest.Require(t)
+
+	for name, test := range map[string]struct {
+		held            []uintptr
+		variable, value string
+		want            string
+	}{
+		"what all instruments need": {
+			held: []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE}, variable: requireHostVariable, want: "<nil>",
+		},
+		"one of them is missing": {
+			held: []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, variable: requireHostVariable, want: "missing CAP_SYS_PTRACE: run as root",
+		},
+		"all are missing": {variable: requireHostVariable, want: "missing CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE: run as root"},
+		"what packets of a cgroup need": {
+			held: []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, variable: probeVariable, value: "cgroup_skb/ingress",
+			want: "cgroup_skb/ingress: missing CAP_NET_ADMIN: run as root",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Before Linux 5.11 all need it too, for RLIMIT_MEMLOCK. Some containers cannot give it.
+			if held, _ := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); held == 1 {
+				test.held = append(test.held, unix.CAP_SYS_RESOURCE)
+			}
+			got := ask(t, test.variable, test.value, &syscall.SysProcAttr{
+				Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: test.held,
+			})
+			if !strings.HasPrefix(got, test.want) {
+				t.Errorf("it says %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -91,15 +144,37 @@ func TestKernelProbe(t *testing.T) {
 	}
 }
 
-func TestKernelExplainKeepsErrorsThatTheHookIsNotTheReasonFor(t *testing.T) {
+func TestKernelExplain(t *testing.T) {
 	kerneltest.Require(t)
 	failure := errors.New("map is full")
 
-	if got := kernel.Explain(failure, "tp_btf/kfree_skb", "cgroup_skb/ingress"); got != failure {
-		t.Errorf("Explain() = %v, want %v", got, failure)
+	for name, test := range map[string]struct {
+		sections []string
+		want     string
+	}{
+		"hooks that work are not the reason": {sections: []string{"tp_btf/kfree_skb", "cgroup_skb/ingress"}, want: "map is full"},
+		"hooks of an unknown kind may be it": {sections: []string{"uprobe/main"}, want: "map is full"},
+		"a hook that does not work": {
+			sections: []string{"tp_btf/kfree_skb", "tp_btf/nettap_nothing"},
+			want: "an empty program on tp_btf/nettap_nothing: attach Tracing/TraceRawTp: raw_tp nettap_nothing not supported: " +
+				"not supported by this kernel (map is full)",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{}}
+			for _, section := range test.sections {
+				spec.Programs[section] = &ebpf.ProgramSpec{SectionName: section}
+			}
+			got := kernel.Explain(failure, spec)
+			if got.Error() != test.want || !errors.Is(got, failure) {
+				t.Errorf("Explain() = %q, want %q", got, test.want)
+			}
+			if explained := test.want != failure.Error(); errors.Is(got, kernel.ErrUnsupported) != explained {
+				t.Errorf("Explain() matches ErrUnsupported: %v, want %v", !explained, explained)
+			}
+		})
 	}
-	got := kernel.Explain(failure, "tp_btf/kfree_skb", "tp_btf/nettap_nothing")
-	if !errors.Is(got, failure) || !errors.Is(got, kernel.ErrUnsupported) {
-		t.Errorf("Explain() = %v, want both the failure and ErrUnsupported", got)
+	if got := kernel.Explain(nil, &ebpf.CollectionSpec{}); got != nil {
+		t.Errorf("Explain(nil) = %v", got)
 	}
 }

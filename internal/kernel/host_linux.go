@@ -22,15 +22,11 @@ func RequireHost(rootPath string) error {
 	if err != nil {
 		return err
 	}
-	held, err := heldCapabilities()
-	if err != nil {
-		return err
-	}
 	_, noCgroup := CgroupRoot(rootPath)
 	if err := errors.Join(
 		requireRelease(release),
 		requireBTF("/sys/kernel/btf/vmlinux"),
-		held.require(capBPF, capPerfmon, capSysPtrace),
+		requireHeld(capBPF, capPerfmon, capSysPtrace),
 		requireNamespaces(rootPath, inodeOf),
 		noCgroup,
 		liftMemoryLimit(release),
@@ -56,16 +52,17 @@ func releaseOf() (string, error) {
 	return unix.ByteSliceToString(name.Release[:]), nil
 }
 
-func heldCapabilities() (capabilities, error) {
+// requireHeld is [capabilities.require] for this process.
+func requireHeld(needed ...capability) error {
 	self, err := procfs.Self()
 	if err != nil {
-		return 0, fmt.Errorf("capabilities of this process: %w", err)
+		return fmt.Errorf("capabilities of this process: %w", err)
 	}
 	status, err := self.NewStatus()
 	if err != nil {
-		return 0, fmt.Errorf("capabilities of this process: %w", err)
+		return fmt.Errorf("capabilities of this process: %w", err)
 	}
-	return capabilities(status.CapEff), nil
+	return capabilities(status.CapEff).require(needed...)
 }
 
 // liftMemoryLimit lets BPF maps take the memory they need. From Linux 5.11 on

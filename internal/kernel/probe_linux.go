@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -21,11 +23,7 @@ func Probe(hook string) error {
 	if err != nil {
 		return err
 	}
-	held, err := heldCapabilities()
-	if err != nil {
-		return err
-	}
-	if err := held.require(kind.needs...); err != nil {
+	if err := requireHeld(kind.needs...); err != nil {
 		return fmt.Errorf("%s: %w", hook, err)
 	}
 	if err := kind.try(hook, target); err != nil {
@@ -35,10 +33,21 @@ func Probe(hook string) error {
 	return nil
 }
 
-// Explain returns err, which came of loading or attaching programs on hooks. When
-// an empty program on one of them does not work either, it says why instead.
-func Explain(err error, hooks ...string) error {
-	for _, hook := range hooks {
+// Explain returns err, which came of loading spec. Where an empty program does not
+// work either, on the hook of one of its programs, it says why that is, and so
+// matches what [Probe] does.
+func Explain(err error, spec *ebpf.CollectionSpec) error {
+	if err == nil {
+		return nil
+	}
+	hooks := map[string]bool{}
+	for _, program := range spec.Programs {
+		hooks[program.SectionName] = true
+	}
+	for _, hook := range slices.Sorted(maps.Keys(hooks)) {
+		if _, _, unknown := kindOf(hook); unknown != nil {
+			continue
+		}
 		if reason := Probe(hook); reason != nil {
 			return fmt.Errorf("%w (%w)", reason, err)
 		}
