@@ -12,6 +12,7 @@ type house struct {
 	config    *Config
 	clock     *clock.Clock
 	processes *process.Directory
+	hostID    sync.Once
 	users     int // signals that entered and have not left; guarded by houses.mu
 }
 
@@ -32,7 +33,7 @@ func (h *houses) enter(config *Config) *house {
 	found, ok := h.byConfig[config]
 	if !ok {
 		clock := clock.New()
-		found = &house{config: config, clock: clock, processes: process.NewDirectory(config.RootPath, clock)}
+		found = &house{config: config, clock: clock, processes: newDirectory(config, clock)}
 		h.byConfig[config] = found
 	}
 	found.users++

@@ -73,6 +73,7 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 		n.logger.Warn("left off, since on_unsupported is warn", zap.Error(off))
 		componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(off))
 	}
+	n.house.warnWithoutHostID(n.logger)
 	for _, worker := range n.running {
 		worker.ledger().log(n.logger)
 	}
