@@ -9,7 +9,8 @@
  *          cgroup/sock_create          a process made an IP socket
  *          cgroup/sock_release         a process closed an IP socket
  *          tp_btf tcp_destroy_sock     a TCP socket's last packet is gone
- *          iter task_file              sockets older than us, once at start
+ *          iter task_file              sockets older than us, at start; those of a
+ *                                      process that has changed itself since
  *          iter task                   which processes live, at each collection
  *          iter bpf_sk_storage_map     sockets nobody uses, at each collection
  * Output:  socket storage owners; map processes, one entry a process.
@@ -202,10 +203,13 @@ int learn_from_files(struct bpf_iter__task_file *ctx)
 	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
 		return 0;
+	process = process_of(task);
 	if (!owner->number) { /* of several holders the first, until one of them uses it */
-		process = process_of(task);
 		own(owner, &process, task);
 		owner->used = 1;
+	} else if (owner->process.pid == process.pid && owner->process.start_ns == process.start_ns &&
+		   !is_same_process(&owner->process, &process)) {
+		own(owner, &process, task); /* it kept the socket over an exec or a change of user */
 	}
 	if (sk->__sk_common.skc_state == STATE_LISTEN)
 		listen(sk);

@@ -44,8 +44,19 @@ func (o *Owners) Start(context.Context) error {
 	if err := o.attach(); err != nil {
 		return errors.Join(err, o.Shutdown(context.Background()))
 	}
+	if err := o.LearnFiles(); err != nil {
+		return errors.Join(err, o.Shutdown(context.Background()))
+	}
+	return nil
+}
+
+// LearnFiles looks through the file tables of all processes: sockets that have
+// no owner get one, and those of a process that has changed by exec or setuid
+// follow it, a listener above all, on which nobody sends or receives. It takes
+// time with the number of open files.
+func (o *Owners) LearnFiles() error {
 	if err := kernel.RunIterator(o.collection.Programs["learn_from_files"]); err != nil {
-		return errors.Join(fmt.Errorf("learn sockets that exist: %w", err), o.Shutdown(context.Background()))
+		return fmt.Errorf("learn the owners of open sockets: %w", err)
 	}
 	return nil
 }

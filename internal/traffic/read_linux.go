@@ -3,6 +3,7 @@ package traffic
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 
@@ -34,7 +35,27 @@ func (t *Traffic) read() (*snapshot, error) {
 	if s.processes, err = t.owners.Processes(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errs
+	return s, errors.Join(errs, t.follow(s.processes))
+}
+
+// follow lets the sockets of a process that has changed itself go over to what
+// it is now, once for each change.
+func (t *Traffic) follow(processes map[uint64]owner.Process) error {
+	changed := false
+	for number, p := range processes {
+		if !p.Alive && !t.followed[number] && t.processes.Alive(p.ID) {
+			t.followed[number] = true
+			changed = true
+		}
+	}
+	maps.DeleteFunc(t.followed, func(number uint64, _ bool) bool {
+		_, known := processes[number]
+		return !known
+	})
+	if !changed {
+		return nil
+	}
+	return t.owners.LearnFiles()
 }
 
 func (t *Traffic) survey() error {

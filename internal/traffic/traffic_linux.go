@@ -43,6 +43,7 @@ type Traffic struct {
 	counters   *counters
 	ledger     *ledger
 	emitter    emitter
+	followed   map[uint64]bool // processes that have changed, by number
 	epoch      uint64
 }
 
@@ -105,6 +106,7 @@ func (t *Traffic) load() error {
 		return err
 	}
 	t.open = append(t.open, kernel.CloseFunc(t.collection.Close))
+	t.followed = make(map[uint64]bool)
 	t.epoch = 1
 	return nil
 }
@@ -181,6 +183,7 @@ func (t *Traffic) openLedger() error {
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
+	t.writeBooks(snapshot)
 	return nil
 }
 
