@@ -75,6 +75,9 @@ func (d *Drops) Start(context.Context) error {
 	d.books.Update(func(page *books.Page) {
 		*page = books.Page{Hooks: map[string]string{"drop": "tp_btf/kfree_skb " + variant, "listen_overflow": "cgroup_skb/ingress"}}
 	})
+	if _, err := d.read(); err != nil {
+		return errors.Join(err, d.open.Close())
+	}
 	return nil
 }
 

@@ -112,11 +112,16 @@ func (l *Lab) listen(t *testing.T, address netip.Addr) {
 	})
 }
 
-// connect starts to connect to the listener and does not wait.
+// connect starts to connect to the listener and does not wait. When it is closed
+// it is reset: the last segment of an orderly end would be dropped unread, when
+// the listener closes.
 func (l *Lab) connect(t *testing.T, address netip.Addr) (fd int) {
 	t.Helper()
 	l.inSender(t, func() {
 		fd = openStream(t, address, unix.SOCK_NONBLOCK)
+		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+			t.Fatal(err)
+		}
 		if err := unix.Connect(fd, socketAddress(address)); err != unix.EINPROGRESS {
 			t.Fatalf("connect: %v", err)
 		}

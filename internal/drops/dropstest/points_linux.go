@@ -1,8 +1,6 @@
 package dropstest
 
 import (
-	"strings"
-
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
@@ -13,8 +11,8 @@ type Point struct {
 	Interface string
 }
 
-// Points returns every data point of nettap.packet.dropped. Functions lose the
-// suffix that a compiler gave them (".isra.0").
+// Points returns every data point of nettap.packet.dropped, with functions as
+// in [KnownFunction].
 func Points(metrics pmetric.Metrics) []Point {
 	var points []Point
 	for _, resource := range metrics.ResourceMetrics().All() {
@@ -40,10 +38,9 @@ func pointOf(attributes pcommon.Map, packets int) Point {
 		}
 		return value.Str()
 	}
-	function, _, _ := strings.Cut(text("code.function.name"), ".")
 	return Point{
 		Drop: Drop{
-			Function:  function,
+			Function:  KnownFunction(text("code.function.name")),
 			Reason:    text("nettap.drop.reason"),
 			Class:     text("nettap.drop.class"),
 			Type:      text("network.type"),
