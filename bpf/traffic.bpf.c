@@ -184,8 +184,12 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	struct net_device *dev = skb->dev;
 	__u64 netns = dev->nd_net.net->net_cookie;
 	__u32 link = 0, from = skb->data - skb->head;
-	struct count c;
+	struct count c = {};
 
+	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK) {
+		arrive(skb, netns, dev->ifindex, 0, &c); /* with nothing to claim */
+		return 0;
+	}
 	if (counts_link_header(dev, dev->flags))
 		link = from - skb->mac_header;
 	book(BOOK_SEEN);

@@ -173,10 +173,10 @@ static __always_inline void add_link(struct count *c, __u32 link)
 	c->frame_bytes += link * c->frames;
 }
 
-/* How a delivery relates to what has arrived at its slot. */
+/* How a delivery relates to what has arrived. */
 enum match {
-	WHOLE, /* it is that arrival */
-	PARTS, /* it was reassembled from that arrival and others */
+	WHOLE, /* it is the arrival at its slot */
+	PARTS, /* it was reassembled from the last arrival and others */
 	OTHER, /* it is a part or a copy of the last arrival */
 };
 
@@ -187,9 +187,7 @@ enum match {
 static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, __u64 head,
 					   struct count *parts)
 {
-	if (slot->head != head || !slot->legs[0].left.packets)
-		return OTHER;
-	if (ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes)
+	if (slot->head == head && ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes)
 		return WHOLE;
 	return measure_fragments(ctx, parts) ? PARTS : OTHER;
 }
@@ -251,7 +249,7 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
 		return false;
 	slot = slot_of(a, head);
 	match = match_of(ctx, slot, head, &parts);
-	if (match == OTHER)
+	if (match != WHOLE) /* the last fragment to arrive is what completes a packet */
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
 	if (!slot->legs[0].left.bytes)
 		return false;

@@ -240,6 +240,7 @@ struct sk_buff {
 	char cb[48];
 	unsigned int len;
 	unsigned int data_len;
+	__u8 pkt_type : 3;
 	int skb_iif;
 	__be16 protocol;
 	__u16 transport_header; /* these offsets count from head */

@@ -10,6 +10,8 @@
 
 #define UDP_HEADER 8
 
+#define PACKET_LOOPBACK 5 /* the sender's own copy of a broadcast: it was on no wire */
+
 /* One skb can be many frames: devices count the one or the other. */
 struct count {
 	__u64 packets;
