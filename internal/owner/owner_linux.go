@@ -92,7 +92,7 @@ func (o *Owners) load() error {
 	}
 	o.collection, err = ebpf.NewCollection(spec)
 	if err != nil {
-		return err
+		return kernel.Explain(err, spec)
 	}
 	o.open = append(o.open, kernel.CloseFunc(o.collection.Close))
 	o.epoch = 1

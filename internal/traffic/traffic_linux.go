@@ -103,7 +103,7 @@ func (t *Traffic) load() error {
 	}
 	t.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: t.owners.Maps()})
 	if err != nil {
-		return err
+		return kernel.Explain(err, spec)
 	}
 	t.open = append(t.open, kernel.CloseFunc(t.collection.Close))
 	t.followed = make(map[uint64]bool)
