@@ -228,7 +228,8 @@ static __always_inline void claim_delivery_device(struct __sk_buff *ctx, __u32 l
 	to->netns = BPF_CORE_READ(dev, nd_net.net, net_cookie);
 	to->ifindex = ctx->ifindex;
 	to->count = *c;
-	if (link && !counts_link_header(dev, BPF_CORE_READ(dev, flags))) {
+	if (link &&
+	    !counts_link_header(BPF_CORE_READ(dev, flags), BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags))) {
 		to->count.bytes -= link * c->packets;
 		to->count.frame_bytes -= link * c->frames;
 	}

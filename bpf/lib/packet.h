@@ -20,12 +20,10 @@ struct count {
 	__u64 frame_bytes;
 };
 
-/* Whether the device's receive counter has the link header in its bytes. */
-static __always_inline bool counts_link_header(struct net_device *dev, __u32 flags)
+/* Whether a device with these flags counts the link header of what it receives. */
+static __always_inline bool counts_link_header(__u32 flags, __u64 priv_flags)
 {
-	if (flags & IFF_LOOPBACK)
-		return false;
-	return !(BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags) & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
+	return !(flags & IFF_LOOPBACK) && !(priv_flags & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
 }
 
 /*
