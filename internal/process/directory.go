@@ -1,6 +1,7 @@
 package process
 
 import (
+	"path"
 	"sync"
 	"time"
 
@@ -59,33 +60,36 @@ func (d *Directory) Describe(id ID, seen Seen) Process {
 	if p, ok := d.lookUp(id); ok {
 		return p
 	}
-	hostID, _ := d.HostID()
-	p := Process{ID: id, HostID: hostID}
+	hostID, _ := d.HostID() // who wants to know why it is unknown asks
 	if id.PID == 0 {
-		return p
+		return Process{HostID: hostID}
 	}
-	p.Comm = seen.Comm
-	p.Executable = seen.Executable
-	p.Owner = d.users.name(id.UserID)
-	alive, ok := d.proc.read(id, seen, d.ReadCommandLines)
-	if ok {
-		p.ParentPID, p.VPID = alive.parentPID, alive.vpid
-		p.CommandLine = alive.commandLine
+	now := d.proc.read(id, seen, d.ReadCommandLines)
+	p := Process{
+		ID:             id,
+		HostID:         hostID,
+		Comm:           seen.Comm,
+		Owner:          d.users.name(id.UserID),
+		Executable:     seen.Executable,
+		ExecutablePath: now.executable,
+		CommandLine:    now.commandLine,
+		ParentPID:      now.parentPID,
+		VPID:           now.vpid,
 	}
-	if alive.executable != "" {
-		p.Executable, p.ExecutablePath = baseName(alive.executable), alive.executable
+	if now.executable != "" {
+		p.Executable = path.Base(now.executable)
 	}
-	p.Cgroup, p.ContainerID, p.PodUID = d.placement(seen, alive)
+	p.Cgroup, p.ContainerID, p.PodUID = d.placement(seen, now)
 	return d.remember(p)
 }
 
 // placement returns the cgroup v2 path of a process and what it says about its container.
-func (d *Directory) placement(seen Seen, alive alive) (cgroup, containerID, podUID string) {
-	cgroup = alive.cgroup
+func (d *Directory) placement(seen Seen, now living) (cgroup, containerID, podUID string) {
+	cgroup = now.cgroup
 	if cgroup == "" {
 		cgroup = d.cgroups.path(seen.CgroupID)
 	}
-	for _, path := range append([]string{cgroup}, alive.cgroups...) {
+	for _, path := range append([]string{cgroup}, now.cgroups...) {
 		if containerID, podUID = container(path); containerID != "" {
 			break
 		}
@@ -125,10 +129,13 @@ func (d *Directory) remember(p Process) Process {
 	return p
 }
 
-// Alive reports whether the process runs, after an exec also.
+// Alive reports whether the process runs, after an exec also. A zombie does not:
+// it has nothing but a parent that takes no notice. While other threads run on,
+// a leader that has ended looks like one.
 func (d *Directory) Alive(id ID) bool {
-	_, _, ok := d.proc.find(id)
-	return ok
+	_, stat, ok := d.proc.find(id)
+	zombie := stat.State == "Z" && stat.NumThreads == 1
+	return ok && !zombie
 }
 
 // Forget drops what is remembered of id.

@@ -70,6 +70,15 @@ func TestKernelDescribesAProcessInAContainer(t *testing.T) {
 	if err := sleep.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	for range 500 {
+		if !d.Alive(id) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if d.Alive(id) {
+		t.Error("Alive() = true of a zombie")
+	}
 	_ = sleep.Wait() // it was killed
 	d.Forget(id)
 	want.Created, want.ExecutablePath, want.CommandLine, want.ParentPID, want.VPID = alive.Created, "", "", 0, 0

@@ -195,7 +195,11 @@ func TestCreationTimeOutlivesExecAndClockStep(t *testing.T) {
 }
 
 func TestAlive(t *testing.T) {
-	d := newDirectory(t, fakeProcess{pid: 7, startTicks: 150, executable: "/bin/a"})
+	d := newDirectory(t,
+		fakeProcess{pid: 7, startTicks: 150, executable: "/bin/a"},
+		fakeProcess{pid: 9, startTicks: 150, executable: "/bin/a", zombie: true},
+		fakeProcess{pid: 10, startTicks: 150, executable: "/bin/a", zombie: true, threads: 2},
+	)
 
 	for name, test := range map[string]struct {
 		id   ID
@@ -205,6 +209,8 @@ func TestAlive(t *testing.T) {
 		"the process after an exec":            {ID{PID: 7, StartNanos: 1_500_000_000, ExecID: 9}, true},
 		"an earlier process with the same pid": {ID{PID: 7, StartNanos: 1_499_999_999}, false},
 		"a pid that nobody has":                {ID{PID: 8, StartNanos: 1_500_000_000}, false},
+		"a zombie":                             {ID{PID: 9, StartNanos: 1_500_000_000}, false},
+		"threads without their leader":         {ID{PID: 10, StartNanos: 1_500_000_000}, true},
 		"no process":                           {ID{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,6 +15,8 @@ var boot = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // fakeProcess is a process as /proc shows it.
 type fakeProcess struct {
 	pid         uint32
+	zombie      bool
+	threads     int // 0 is one
 	startTicks  uint64
 	parent      int
 	vpid        int
@@ -41,8 +43,12 @@ func newDirectory(t *testing.T, processes ...fakeProcess) *Directory {
 func (p fakeProcess) write(t *testing.T, proc string) {
 	t.Helper()
 	directory := filepath.Join(proc, fmt.Sprint(p.pid))
-	writeFile(t, directory, "stat", fmt.Sprintf("%d (a) b) S %d 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 %d"+
-		" 1 1 18446744073709551615 1 1 1 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", p.pid, p.parent, p.startTicks))
+	state := "S"
+	if p.zombie {
+		state = "Z"
+	}
+	writeFile(t, directory, "stat", fmt.Sprintf("%d (a) b) %s %d 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 %d 0 %d"+
+		" 1 1 18446744073709551615 1 1 1 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", p.pid, state, p.parent, max(p.threads, 1), p.startTicks))
 	writeFile(t, directory, "status", fmt.Sprintf("Name:\ta) b\nNSpid:\t%d\t%d\n", p.pid, p.vpid))
 	writeFile(t, directory, "cmdline", p.commandLine)
 	writeFile(t, directory, "cgroup", p.cgroups)

@@ -23,8 +23,8 @@ type proc struct {
 	relative func() bool // paths of cgroups there are relative to a container's
 }
 
-// alive is what /proc says of a process.
-type alive struct {
+// living is what /proc says of a process while it lives, and empty afterwards.
+type living struct {
 	executable  string // path; empty unless it is the one the kernel side has seen
 	commandLine string
 	parentPID   int
@@ -47,25 +47,25 @@ func (p *proc) find(id ID) (process procfs.Proc, stat procfs.ProcStat, ok bool) 
 	return process, stat, err == nil && stat.Starttime == id.StartNanos/nanosPerTick
 }
 
-// read says what /proc says of id, and is not ok when that may be about another process.
-func (p *proc) read(id ID, seen Seen, withCommandLine bool) (alive, bool) {
+// read returns what /proc says of id, and nothing when that may be about another process.
+func (p *proc) read(id ID, seen Seen, withCommandLine bool) living {
 	process, stat, ok := p.find(id)
 	if !ok {
-		return alive{}, false
+		return living{}
 	}
-	a := alive{parentPID: stat.PPID}
+	l := living{parentPID: stat.PPID}
 	if status, err := process.NewStatus(); err == nil && len(status.NSpids) > 0 {
-		a.vpid = int(status.NSpids[len(status.NSpids)-1])
+		l.vpid = int(status.NSpids[len(status.NSpids)-1])
 	}
-	a.readCgroups(process, p.relative())
-	a.readExecutable(process, seen, withCommandLine)
+	l.readCgroups(process, p.relative())
+	l.readExecutable(process, seen, withCommandLine)
 	if _, _, ok := p.find(id); !ok {
-		return alive{}, false
+		return living{}
 	}
-	return a, true
+	return l
 }
 
-func (a *alive) readCgroups(process procfs.Proc, relative bool) {
+func (l *living) readCgroups(process procfs.Proc, relative bool) {
 	cgroups, err := process.Cgroups()
 	if err != nil {
 		return
@@ -73,41 +73,35 @@ func (a *alive) readCgroups(process procfs.Proc, relative bool) {
 	for _, cgroup := range cgroups {
 		path := strings.TrimSuffix(cgroup.Path, deleted)
 		if cgroup.HierarchyID == 0 && !relative {
-			a.cgroup = path
+			l.cgroup = path
 			continue
 		}
-		a.cgroups = append(a.cgroups, path)
+		l.cgroups = append(l.cgroups, path)
 	}
 }
 
 // readExecutable reads what an exec changes. If there has been one since the
 // kernel side met the process, it belongs to the identity that came after.
-func (a *alive) readExecutable(process procfs.Proc, seen Seen, withCommandLine bool) {
-	executable, err := process.Executable()
-	if err != nil || !isExecutable(seen.Executable, executable) {
+func (l *living) readExecutable(process procfs.Proc, seen Seen, withCommandLine bool) {
+	link, err := process.Executable()
+	executable := strings.TrimSuffix(link, deleted)
+	if err != nil || !isExecutable(seen.Executable, path.Base(executable)) {
 		return
 	}
 	var arguments []string
 	if withCommandLine {
-		arguments, _ = process.CmdLine()
+		arguments, _ = process.CmdLine() // unknown is empty
 	}
-	if again, err := process.Executable(); err != nil || again != executable {
+	if again, err := process.Executable(); err != nil || again != link {
 		return
 	}
-	a.executable = strings.TrimSuffix(executable, deleted)
-	a.commandLine = cut(strings.Join(arguments, " "), maxCommandLine)
+	l.executable = executable
+	l.commandLine = cut(strings.Join(arguments, " "), maxCommandLine)
 }
 
-// isExecutable reports whether path may be that of the executable with the base
-// name seen by the kernel side.
-func isExecutable(seen, path string) bool {
-	base := baseName(path)
-	return base == seen || seen == "" || len(seen) == maxExecutable && strings.HasPrefix(base, seen)
-}
-
-// baseName returns the last element of a link like /proc/PID/exe.
-func baseName(executable string) string {
-	return path.Base(strings.TrimSuffix(executable, deleted))
+// isExecutable reports whether name may be what the kernel side has seen cut.
+func isExecutable(seen, name string) bool {
+	return name == seen || seen == "" || len(seen) == maxExecutable && strings.HasPrefix(name, seen)
 }
 
 func cut(s string, limit int) string {
