@@ -2,7 +2,12 @@
 /*
  * accepts - each TCP connection that a process accepts.
  *
- * Hooks:   fexit inet_csk_accept         where functions can be traced; sees all. Else
+ * Hooks:   Where functions can be traced:
+ *          fentry security_sock_graft    each accept, the kernel's own too
+ *          fexit inet_csk_accept         from which listener. It is not seen for a
+ *                                        thread that waits in there already, because
+ *                                        the exit is hooked at the entry
+ *          Elsewhere:
  *          tp_btf sys_exit               accept, accept4, socketcall
  *          tp_btf io_uring_complete      accepts through io_uring, Linux 6.0
  *          tp_btf io_uring_submit_req,   which multishot request a completion
@@ -13,7 +18,8 @@
  *          queue is the kernel's own note of the handshake, so no hook is needed
  *          there and connections older than us have it too.
  * Loss:    BOOK_LOST_RING_FULL when user space is too slow; BOOK_LOST_UNREADABLE
- *          when the new socket was closed by another thread before we looked.
+ *          when the new socket was closed by another thread before we looked. Where
+ *          map listeners is full, only the state of the queue stays unknown.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/accept.h"
@@ -23,6 +29,8 @@
 
 #define NANOS 1000000000ULL
 
+struct proto_accept_arg;
+
 /* 10,000 records: as many accepts as fit between two collections. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -30,9 +38,16 @@ struct {
 	__type(value, struct accept);
 } accepts SEC(".maps");
 
-const volatile __u64 max_per_second = 0;   /* 0: no limit */
-const volatile __u32 accept_arguments = 2; /* of inet_csk_accept; 4 before Linux 6.10 */
-const volatile bool complete_has_cqe = 1;  /* io_uring_complete's 3rd argument, since 6.13 */
+/* The listener a thread is accepting from, between the two functions. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64); /* pid and tgid */
+	__type(value, struct sock *);
+} listeners SEC(".maps");
+
+const volatile __u64 max_per_second = 0;  /* 0: no limit */
+const volatile bool complete_has_cqe = 1; /* io_uring_complete's 3rd argument, since 6.13 */
 
 static __u64 window_second, window_taken;
 
@@ -83,13 +98,41 @@ static __always_inline void report_file(struct file *file, struct sock *listener
 	}
 }
 
-SEC("fexit/inet_csk_accept")
-int see_return(unsigned long long *ctx)
+/* A new connection gets its struct socket, in the process that accepts it. */
+SEC("fentry/security_sock_graft")
+int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
 {
-	struct sock *sk = (struct sock *)(accept_arguments == 2 ? ctx[2] : ctx[4]);
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct sock **listener = bpf_map_lookup_elem(&listeners, &thread);
 
-	if (sk && is_tcp(sk)) /* none when a non-blocking accept finds the queue empty */
-		report(sk, (struct sock *)ctx[0]);
+	if (!is_tcp(sk))
+		return 0;
+	report(sk, listener ? *listener : NULL);
+	bpf_map_delete_elem(&listeners, &thread);
+	return 0;
+}
+
+static __always_inline void note_listener(struct sock *listener, struct sock *sk)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	if (sk) /* none when a non-blocking accept finds the queue empty */
+		bpf_map_update_elem(&listeners, &thread, &listener, BPF_ANY);
+}
+
+SEC("fexit/inet_csk_accept")
+int BPF_PROG(note_accept_of, struct sock *listener, struct proto_accept_arg *arg, struct sock *sk)
+{
+	note_listener(listener, sk);
+	return 0;
+}
+
+/* The same before Linux 6.10. */
+SEC("fexit/inet_csk_accept")
+int BPF_PROG(note_accept_of_old, struct sock *listener, int flags, int *err, bool kern,
+	     struct sock *sk)
+{
+	note_listener(listener, sk);
 	return 0;
 }
 

@@ -88,7 +88,6 @@ static __always_inline void note_accept(struct accept *accept, struct sock *sk, 
 	accept->queue_ns = queue_time(sk);
 	accept->process = process_of(task);
 	see_process(&accept->seen, task);
-	accept->seen.cgroup_id = bpf_get_current_cgroup_id();
 	accept->thread_id = BPF_CORE_READ(task, pid);
 	note_addresses(accept, sk);
 	note_queue(accept, listener);

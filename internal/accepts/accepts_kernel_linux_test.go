@@ -1,0 +1,429 @@
+package accepts
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+const nobody = 65534
+
+func TestKernelReportsEachAcceptOnce(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		const each = 250
+		o := observe(t)
+		var all sync.Mutex
+		var connections []connection
+		var ports []uint16
+		var clients sync.WaitGroup
+		for _, server := range []struct {
+			kinds   []string // processes on one listener
+			address string
+			uid     int
+		}{
+			{[]string{"net"}, "127.0.0.1:0", 0},
+			{[]string{"blocking"}, "127.0.0.1:0", 0},
+			{[]string{"blocking", "blocking"}, "127.0.0.1:0", 1}, // prefork
+			{[]string{"threads"}, "[::1]:0", nobody},
+		} {
+			listener, address := listen(t, server.address)
+			ports = append(ports, address.Port())
+			for _, kind := range server.kinds {
+				startServer(t, kind, listener, server.uid)
+			}
+			clients.Go(func() {
+				for range each {
+					c, err := tryConnect(net.Dialer{}, address)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					all.Lock()
+					connections = append(connections, c)
+					all.Unlock()
+				}
+			})
+		}
+		clients.Wait()
+		if t.Failed() {
+			return
+		}
+		// serveNet does not know on which of its threads Go's runtime accepted.
+		o.collect(t)
+		for i, c := range connections {
+			if c.server.Port() == ports[0] {
+				connections[i].by.TID = o.threadOf(c)
+			}
+		}
+		o.expect(t, connections, ports...)
+		if len(connections) != 4*each {
+			t.Errorf("%d connections were made, want %d", len(connections), 4*each)
+		}
+	})
+}
+
+// threadOf returns the thread that the record of a connection names, if it is one
+// of the server.
+func (o *observer) threadOf(c connection) int {
+	for _, s := range o.records {
+		if s.Local == c.server && s.Peer == c.client {
+			if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", c.by.PID, s.TID)); err == nil {
+				return int(s.TID)
+			}
+		}
+	}
+	return 0
+}
+
+func TestKernelReportsAccepts(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		for name, test := range map[string]struct {
+			server string
+			listen string // default: IPv4
+			dial   netip.Addr
+			uid    int
+			early  bool // the server waits in its accept when the instrument starts
+		}{
+			"of IPv6":                                   {server: "blocking", listen: "[::1]:0"},
+			"of IPv4 on an IPv6 socket":                 {server: "blocking", listen: "[::]:0", dial: netip.MustParseAddr("127.0.0.1")},
+			"of a user who is not root":                 {server: "blocking", uid: nobody},
+			"by threads":                                {server: "threads"},
+			"that wait already":                         {server: "blocking", early: true},
+			"that wait already in threads":              {server: "threads", early: true},
+			"through io_uring":                          {server: "io_uring"},
+			"through io_uring that wait already":        {server: "io_uring", early: true},
+			"through io_uring, multishot":               {server: "multishot"},
+			"through io_uring, multishot, waiting":      {server: "multishot", early: true},
+			"through io_uring into a slot":              {server: "fixed file"},
+			"through io_uring into any slot":            {server: "any fixed file"},
+			"through io_uring into any slot that waits": {server: "any fixed file", early: true},
+		} {
+			t.Run(name, func(t *testing.T) {
+				if test.listen == "" {
+					test.listen = "127.0.0.1:0"
+				}
+				listener, address := listen(t, test.listen)
+				if test.dial.IsValid() {
+					address = netip.AddrPortFrom(test.dial, address.Port())
+				}
+				var connections []connection
+				if test.early {
+					startServer(t, test.server, listener, test.uid)
+					connect(t, address) // so it is in its second accept, or about to
+					time.Sleep(100 * time.Millisecond)
+				}
+				o := observe(t)
+				if !test.early {
+					startServer(t, test.server, listener, test.uid)
+				}
+				for range 5 {
+					connections = append(connections, connect(t, address))
+				}
+				o.expect(t, connections, address.Port())
+			})
+		}
+	})
+}
+
+func TestKernelReportsAcceptsOfMPTCP(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		o := observe(t)
+		var config net.ListenConfig
+		config.SetMultipathTCP(true)
+		listener, address := listenWith(t, config, "127.0.0.1:0")
+		if protocol, err := unix.GetsockoptInt(int(listener.Fd()), unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || protocol != unix.IPPROTO_MPTCP {
+			t.Skip("this kernel has no MPTCP")
+		}
+		startServer(t, "blocking", listener, 0)
+		var dialer net.Dialer
+		dialer.SetMultipathTCP(true)
+		o.expect(t, []connection{connect(t, address), connectWith(t, dialer, address)}, address.Port())
+		for _, s := range o.on(t, address.Port()) {
+			if s.queued < 0 || s.queued > patience.Seconds() || s.queueLimit <= 0 {
+				t.Errorf("waited %v s in a queue of at most %d", s.queued, s.queueLimit)
+			}
+		}
+	})
+}
+
+// acceptOne accepts one connection on this thread.
+func acceptOne(t *testing.T, listener *os.File) {
+	t.Helper()
+	fd, _, err := unix.Accept4(int(listener.Fd()), unix.SOCK_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	greet(os.NewFile(uintptr(fd), "connection"))
+}
+
+func TestKernelReportsHowLongAConnectionWaited(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		const wait = 200 * time.Millisecond
+		listener, address := listen(t, "127.0.0.1:0")
+		if err := unix.Listen(int(listener.Fd()), 7); err != nil {
+			t.Fatal(err)
+		}
+		before := time.Now()
+		var connections []net.Conn
+		for range 3 {
+			connection, err := net.DialTimeout("tcp", address.String(), patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer connection.Close()
+			connections = append(connections, connection)
+		}
+		o := observe(t) // the connections are older than the instrument
+		time.Sleep(wait)
+		accepting := time.Now()
+		for range connections {
+			acceptOne(t, listener)
+		}
+		after := time.Now()
+
+		got := o.on(t, address.Port())
+		slices.SortFunc(got, func(a, b sighting) int { return a.accepted.Compare(b.accepted) })
+		var lengths []int64
+		for _, s := range got {
+			lengths = append(lengths, s.queueLength)
+			if s.queued < wait.Seconds() || s.queued > after.Sub(before).Seconds() {
+				t.Errorf("waited %v s, want %v to %v", s.queued, wait, after.Sub(before))
+			}
+			if s.queueLimit != 7 {
+				t.Errorf("the queue's limit is %d, want 7", s.queueLimit)
+			}
+			if s.accepted.Before(accepting.Add(-time.Millisecond)) || s.accepted.After(after.Add(time.Millisecond)) {
+				t.Errorf("accepted at %v, want %v to %v", s.accepted, accepting, after)
+			}
+		}
+		if diff := gocmp.Diff([]int64{2, 1, 0}, lengths); diff != "" {
+			t.Errorf("lengths of the queue differ (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestKernelReportsAConnectionThatWasResetInTheQueue(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		o := observe(t)
+		listener, address := listen(t, "127.0.0.1:0")
+		client, err := net.DialTimeout("tcp", address.String(), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := connection{client: unmapped(client.LocalAddr()), server: address, by: newGreeting()}
+		if err := client.(*net.TCPConn).SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		client.Close()
+		time.Sleep(100 * time.Millisecond)
+		acceptOne(t, listener)
+
+		got := o.on(t, address.Port())
+		if len(got) == 1 {
+			want.by.TID = int(got[0].TID) // whatever thread this goroutine is on
+			if got[0].queued < 0.1 {
+				t.Errorf("waited %v s, want 0.1 or more", got[0].queued)
+			}
+		}
+		o.expect(t, []connection{want}, address.Port())
+	})
+}
+
+func TestKernelReportsTheNetworkNamespace(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		o := observe(t)
+		a, b := kerneltest.Namespaces(t)
+		var listener *os.File
+		var address netip.AddrPort
+		var inode uint64
+		kerneltest.InNamespace(t, b.Name, func() {
+			listener, address = listen(t, netip.AddrPortFrom(b.IPv4, 0).String())
+			var status unix.Stat_t
+			if err := unix.Stat("/proc/thread-self/ns/net", &status); err != nil {
+				t.Fatal(err)
+			}
+			inode = status.Ino
+		})
+		startServer(t, "blocking", listener, 0) // the server is in another one than its socket
+		var made connection
+		kerneltest.InNamespace(t, a.Name, func() { made = connect(t, address) })
+
+		o.expect(t, []connection{made}, address.Port())
+		for _, s := range o.on(t, address.Port()) {
+			if s.netns != int64(inode) {
+				t.Errorf("nettap.netns.inode is %d, want %d", s.netns, inode)
+			}
+		}
+	})
+}
+
+func TestKernelReportsBothUsersOfAProcess(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		o := observe(t)
+		listener, address := listen(t, "127.0.0.1:0")
+		startServerAs(t, "blocking", listener, 0, 1)
+		made := connect(t, address)
+		if made.by.UID != 1 || made.by.RealUID != 0 {
+			t.Fatalf("the server is %+v", made.by)
+		}
+		o.expect(t, []connection{made}, address.Port())
+	})
+}
+
+func TestKernelReportsNothingElse(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		o := observe(t)
+		listener, address := listen(t, "127.0.0.1:0")
+		fd := int(listener.Fd()) // Fd makes it block
+		if err := unix.SetNonblock(fd, true); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, _, err := unix.Accept4(fd, 0); err != unix.EAGAIN {
+				t.Fatalf("accept on an empty queue: %v", err)
+			}
+		}
+		acceptUnix(t)
+
+		o.collect(t)
+		for _, s := range o.records {
+			if s.PID == int64(os.Getpid()) {
+				t.Errorf("reported %q on %v", s.Body, address)
+			}
+		}
+	})
+}
+
+// acceptUnix accepts a connection that is not TCP.
+func acceptUnix(t *testing.T) {
+	t.Helper()
+	listener, err := net.Listen("unix", t.TempDir()+"/socket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("unix", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+}
+
+func TestKernelCountsWhatAFullRingLoses(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		const made = 100
+		o := observe(t, func(a *Accepts) { a.ringBytes = os.Getpagesize() })
+		listener, address := listen(t, "127.0.0.1:0")
+		startServer(t, "blocking", listener, 0)
+		for range made {
+			connect(t, address)
+		}
+		got := len(o.on(t, address.Port()))
+		page := o.balanced(t)
+		if lost := page.Lost["ring_full"]; got == 0 || got == made || uint64(made-got) > lost {
+			t.Errorf("%d of %d accepts reported, %d counted as lost", got, made, lost)
+		}
+
+		// What was read makes room.
+		again := connect(t, address)
+		if n := len(o.on(t, address.Port())); n != got+1 {
+			t.Errorf("%d accepts after one more (%v), want %d", n, again.client, got+1)
+		}
+	})
+}
+
+func TestKernelReportsAtMostMaxPerSecond(t *testing.T) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+		const made, limit = 100, 3
+		o := observe(t, func(a *Accepts) { a.options.MaxPerSecond = limit })
+		listener, address := listen(t, "127.0.0.1:0")
+		startServer(t, "blocking", listener, 0)
+		connect(t, address)
+		start := time.Now()
+		for range made {
+			connect(t, address)
+		}
+		windows := int(time.Since(start)/time.Second) + 2
+
+		if got := len(o.on(t, address.Port())); got == 0 || got > limit*windows {
+			t.Errorf("%d accepts reported in parts of %d seconds, want at most %d in each", got, windows, limit)
+		}
+		if page := o.balanced(t); page.SampledOut == 0 {
+			t.Errorf("nothing was sampled out: %+v", page)
+		}
+	})
+}
+
+func TestKernelCountsWhatTheConfigurationLeavesOut(t *testing.T) {
+	o := observe(t, func(a *Accepts) {
+		config := metadata.DefaultLogsBuilderConfig()
+		config.Events.NettapConnectionAccepted.Enabled = false
+		a.builder = metadata.NewLogsBuilder(config, settings())
+	})
+	listener, address := listen(t, "127.0.0.1:0")
+	startServer(t, "blocking", listener, 0)
+	connect(t, address)
+	if got := o.on(t, address.Port()); len(got) != 0 {
+		t.Errorf("reported %v", got)
+	}
+	if page := o.balanced(t); page.SampledOut == 0 || page.SampledOut != page.Seen {
+		t.Errorf("seen %d, sampled out %d, want the same", page.Seen, page.SampledOut)
+	}
+}
+
+// balanced returns the books in a moment when they must balance: other processes
+// of this machine may accept between a reading of the ring and one of the counts.
+func (o *observer) balanced(t *testing.T) books.Page {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		o.collect(t)
+		page := o.books.Read()
+		accounted := uint64(len(o.records)) + page.SampledOut
+		for _, lost := range page.Lost {
+			accounted += lost
+		}
+		if page.Seen == accounted {
+			return page
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("seen %d, but exported %d of %+v", page.Seen, len(o.records), page)
+		}
+	}
+}
+
+func TestKernelAcceptsCanBeRestarted(t *testing.T) {
+	o := observe(t)
+	listener, address := listen(t, "127.0.0.1:0")
+	startServer(t, "blocking", listener, 0)
+	o.expect(t, []connection{connect(t, address)}, address.Port())
+	if err := o.accepts.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, address) // nobody looks
+
+	o.records = nil
+	if err := o.accepts.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.expect(t, []connection{connect(t, address)}, address.Port())
+	o.balanced(t)
+}

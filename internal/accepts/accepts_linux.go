@@ -1,0 +1,160 @@
+// Package accepts reports each TCP connection that a process accepts, as a log
+// record. Kernel side: bpf/accepts.bpf.c.
+package accepts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/accepts.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+var _ instrument.Instrument[plog.Logs] = (*Accepts)(nil)
+
+// Options are what the configuration says of the instrument.
+type Options struct {
+	MaxPerSecond int // records a second; 0 is no limit
+}
+
+// Accepts is the instrument. Its zero value is not usable: see [New].
+type Accepts struct {
+	builder   *metadata.LogsBuilder
+	processes *process.Directory
+	clock     *clock.Clock
+	books     *books.Books
+	options   Options
+	canTrace  func(function string) bool
+	ringBytes int // size of the ring; 0 leaves what the kernel side says
+
+	collection *ebpf.Collection
+	ring       *ringbuf.Reader
+	open       kernel.Closers
+	corrupt    uint64 // records that made no sense, since Start
+	filtered   uint64 // records that the configuration of events left out, since Start
+}
+
+// New returns an Accepts that records into builder.
+func New(builder *metadata.LogsBuilder, processes *process.Directory, c *clock.Clock, b *books.Books, options Options) *Accepts {
+	return &Accepts{
+		builder: builder, processes: processes, clock: c, books: b, options: options,
+		canTrace: canTraceReturn,
+	}
+}
+
+// Start implements [instrument.Instrument].
+func (a *Accepts) Start(context.Context) error {
+	if err := a.start(); err != nil {
+		return errors.Join(fmt.Errorf("start accepts: %w", err), a.open.Close())
+	}
+	return nil
+}
+
+func (a *Accepts) start() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	ladder, err := a.chooseHooks()
+	if err != nil {
+		return err
+	}
+	if err := ladder.apply(spec); err != nil {
+		return err
+	}
+	if err := spec.Variables["max_per_second"].Set(uint64(a.options.MaxPerSecond)); err != nil {
+		return fmt.Errorf("set max_per_second: %w", err)
+	}
+	if a.ringBytes != 0 {
+		spec.Maps["accepts"].MaxEntries = uint32(a.ringBytes)
+	}
+	if a.collection, err = ebpf.NewCollection(spec); err != nil {
+		return fmt.Errorf("load programs: %w", kernel.Explain(err, spec))
+	}
+	a.open = append(a.open, kernel.CloseFunc(a.collection.Close))
+	if a.ring, err = ringbuf.NewReader(a.collection.Maps["accepts"]); err != nil {
+		return fmt.Errorf("open ring: %w", err)
+	}
+	a.open = append(a.open, a.ring)
+	a.corrupt, a.filtered = 0, 0
+	a.books.Update(func(page *books.Page) { *page = books.Page{Hooks: ladder.jobs} })
+	return a.attach(ladder.programs)
+}
+
+func (a *Accepts) attach(names []string) error {
+	for _, name := range names {
+		links, err := kernel.Attach(a.collection.Programs[name])
+		if err != nil {
+			return err
+		}
+		a.open = append(a.open, &links)
+	}
+	return nil
+}
+
+// Collect implements [instrument.Instrument].
+func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
+	accepts, err := a.drain()
+	logs := emit(a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), accepts)
+	a.filtered += uint64(len(accepts) - logs.LogRecordCount())
+	return logs, errors.Join(err, a.balance())
+}
+
+// Shutdown implements [instrument.Instrument].
+func (a *Accepts) Shutdown(context.Context) error { return a.open.Close() }
+
+// errEnough ends a drain that the kernel side fills as fast as it is read.
+var errEnough = errors.New("enough records")
+
+// drain returns the accepts in the ring, as many as it can hold.
+func (a *Accepts) drain() ([]accept, error) {
+	var accepts []accept
+	var unreadable error
+	rest := a.ring.BufferSize()
+	err := kernel.Drain(a.ring, func(record []byte) error {
+		accept, err := decode(record)
+		if err != nil {
+			a.corrupt++
+			unreadable = err
+		} else {
+			accepts = append(accepts, accept)
+		}
+		if rest -= len(record); rest <= 0 {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return accepts, errors.Join(err, unreadable)
+}
+
+// balance writes down what became of the accepts seen since Start.
+func (a *Accepts) balance() error {
+	counts, err := kernel.ReadBooks(a.collection.Maps["books"])
+	if err != nil {
+		return err
+	}
+	a.books.Update(func(page *books.Page) {
+		page.Seen = counts[bpfBookBOOK_SEEN]
+		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT] + a.filtered
+		if page.Lost == nil {
+			page.Lost = map[string]uint64{}
+		}
+		page.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
+		page.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
+	})
+	return nil
+}

@@ -1,0 +1,120 @@
+package accepts
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// accept is a TCP connection that a process accepted.
+type accept struct {
+	process     process.ID
+	seen        process.Seen
+	nanos       uint64 // CLOCK_BOOTTIME
+	threadID    uint32
+	local, peer netip.AddrPort
+	netnsInode  uint32
+	queued      time.Duration // from the handshake's end to the accept; negative is unknown
+	queueLength int           // connections that waited after this one; negative is unknown
+	queueLimit  int           // negative is unknown
+}
+
+// decode reads a record of the kernel's ring. A record of another size than
+// ours gives an error.
+//
+// Kernel side: struct accept in bpf/lib/accept.h.
+func decode(record []byte) (accept, error) {
+	var raw bpfAccept
+	if size := binary.Size(raw); len(record) != size {
+		return accept{}, fmt.Errorf("decode accept: the record has %d bytes, not %d", len(record), size)
+	}
+	if _, err := binary.Decode(record, binary.NativeEndian, &raw); err != nil {
+		return accept{}, fmt.Errorf("decode accept: %w", err)
+	}
+	return accept{
+		process: process.ID{
+			StartNanos: raw.Process.StartNs,
+			PID:        raw.Process.Pid,
+			ExecID:     raw.Process.ExecId,
+			UserID:     raw.Process.Uid,
+			RealUserID: raw.Process.RealUid,
+		},
+		seen: process.Seen{
+			FirstNanos: raw.Seen.FirstNs,
+			CgroupID:   raw.Seen.CgroupId,
+			Comm:       text(raw.Seen.Comm[:]),
+			Executable: text(raw.Seen.Executable[:]),
+		},
+		nanos:       raw.TimeNs,
+		threadID:    raw.ThreadId,
+		local:       addrPort(raw.LocalAddress, raw.LocalPort),
+		peer:        addrPort(raw.PeerAddress, raw.PeerPort),
+		netnsInode:  raw.NetnsInode,
+		queued:      time.Duration(raw.QueueNs),
+		queueLength: int(raw.QueueLength),
+		queueLimit:  int(raw.QueueLimit),
+	}, nil
+}
+
+func addrPort(address [16]uint8, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(address).Unmap(), port)
+}
+
+// text is a C string: up to its first zero byte.
+func text(chars []int8) string {
+	var b strings.Builder
+	for _, c := range chars {
+		if c == 0 {
+			break
+		}
+		b.WriteByte(byte(c))
+	}
+	return b.String()
+}
+
+// byProcess groups accepts by the process that made them, each group in the
+// given order, the groups in the order of their first.
+func byProcess(accepts []accept) [][]accept {
+	var groups [][]accept
+	index := make(map[process.ID]int)
+	for _, a := range accepts {
+		i, known := index[a.process]
+		if !known {
+			i = len(groups)
+			index[a.process] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], a)
+	}
+	return groups
+}
+
+// line says an accept in one line for people:
+//
+//	sshd[3165] uid 0 accepted 10.64.0.227:51514 on 10.64.0.5:22
+//	nginx[71] uid 33 accepted [2001:db8::7]:40022 on [2001:db8::1]:443
+//
+// The user is the real one. A process may call itself anything, so what would
+// not print becomes a question mark.
+func (a accept) line() string {
+	comm := strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, a.seen.Comm)
+	return fmt.Sprintf("%s[%d] uid %d accepted %s on %s", comm, a.process.PID, a.process.RealUserID, a.peer, a.local)
+}
+
+// networkType is the attribute network.type.
+func (a accept) networkType() string {
+	if a.local.Addr().Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}

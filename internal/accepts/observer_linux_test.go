@@ -1,0 +1,186 @@
+package accepts
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// withEachHook runs a test with the best hook of this kernel, and with the one
+// for kernels where functions cannot be traced.
+func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer)) {
+	kerneltest.Require(t)
+	for name, canTrace := range map[string]func(string) bool{
+		"fentry":   canTraceReturn,
+		"sys_exit": func(string) bool { return false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "fentry" && !canTraceReturn("security_sock_graft") {
+				t.Skip("this kernel does not let functions be traced")
+			}
+			test(t, func(t *testing.T, options ...func(*Accepts)) *observer {
+				t.Helper()
+				return observe(t, append(options, func(a *Accepts) { a.canTrace = canTrace })...)
+			})
+		})
+	}
+}
+
+// observer is a running instrument and what came out of it.
+type observer struct {
+	accepts *Accepts
+	books   *books.Books
+	records []sighting
+}
+
+func observe(t *testing.T, options ...func(*Accepts)) *observer {
+	t.Helper()
+	o := &observer{books: &books.Books{}}
+	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
+	c := clock.New()
+	o.accepts = New(builder, process.NewDirectory("", c), c, o.books, Options{})
+	for _, option := range options {
+		option(o.accepts)
+	}
+	kerneltest.Start(t, o.accepts)
+	return o
+}
+
+// sighting is a log record in the words of a test.
+type sighting struct {
+	Comm                   string
+	PID, TID, UID, RealUID int64
+	Local, Peer            netip.AddrPort
+	Type, Transport, Body  string
+
+	accepted                time.Time
+	netns                   int64
+	queued                  float64
+	queueLength, queueLimit int64
+}
+
+// collect reads everything until now.
+func (o *observer) collect(t *testing.T) {
+	t.Helper()
+	logs, err := o.accepts.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for record, resource := range records(logs) {
+		o.records = append(o.records, newSighting(t, record, resource))
+	}
+}
+
+// on returns what was seen on a local port since the start, by the peer's port.
+func (o *observer) on(t *testing.T, port uint16) []sighting {
+	t.Helper()
+	o.collect(t)
+	var found []sighting
+	for _, s := range o.records {
+		if s.Local.Port() == port {
+			found = append(found, s)
+		}
+	}
+	slices.SortFunc(found, func(a, b sighting) int { return a.Peer.Compare(b.Peer) })
+	return found
+}
+
+// expect compares what was seen on a port with the connections that were made to it.
+func (o *observer) expect(t *testing.T, connections []connection, ports ...uint16) {
+	t.Helper()
+	var want, got []sighting
+	for _, c := range connections {
+		want = append(want, c.sighting())
+	}
+	for _, port := range ports {
+		got = append(got, o.on(t, port)...)
+	}
+	order := func(a, b sighting) int {
+		return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer))
+	}
+	slices.SortFunc(want, order)
+	slices.SortFunc(got, order)
+	unsaid := gocmp.FilterPath(func(path gocmp.Path) bool {
+		field, ok := path.Last().(gocmp.StructField)
+		return ok && field.Name()[0] >= 'a'
+	}, gocmp.Ignore())
+	addresses := gocmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+	if diff := gocmp.Diff(want, got, unsaid, addresses, gocmp.AllowUnexported(sighting{})); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+}
+
+// sighting is what a record of the connection has to say.
+func (c connection) sighting() sighting {
+	s := sighting{
+		Comm: c.by.Comm, PID: int64(c.by.PID), TID: int64(c.by.TID), UID: int64(c.by.UID), RealUID: int64(c.by.RealUID),
+		Local: c.server, Peer: c.client, Type: "ipv6", Transport: "tcp",
+		Body: fmt.Sprintf("%s[%d] uid %d accepted %v on %v", c.by.Comm, c.by.PID, c.by.RealUID, c.client, c.server),
+	}
+	if c.server.Addr().Is4() {
+		s.Type = "ipv4"
+	}
+	return s
+}
+
+func newSighting(t *testing.T, record plog.LogRecord, resource pcommon.Resource) sighting {
+	t.Helper()
+	if record.EventName() != "nettap.connection.accepted" || record.SeverityNumber() != plog.SeverityNumberInfo {
+		t.Errorf("event %q has severity %v", record.EventName(), record.SeverityNumber())
+	}
+	if late := record.ObservedTimestamp().AsTime().Sub(record.Timestamp().AsTime()); late < 0 {
+		t.Errorf("observed %v before it happened", -late)
+	}
+	number := func(attributes pcommon.Map, name string) int64 {
+		value, ok := attributes.Get(name)
+		if !ok {
+			return -1
+		}
+		return value.Int()
+	}
+	text := func(attributes pcommon.Map, name string) string {
+		value, ok := attributes.Get(name)
+		if !ok {
+			t.Errorf("attribute %s is missing", name)
+		}
+		return value.Str()
+	}
+	address := func(side string) netip.AddrPort {
+		ip, err := netip.ParseAddr(text(record.Attributes(), "network."+side+".address"))
+		if err != nil {
+			t.Error(err)
+		}
+		return netip.AddrPortFrom(ip, uint16(number(record.Attributes(), "network."+side+".port")))
+	}
+	s := sighting{
+		Comm: text(resource.Attributes(), "nettap.process.comm"),
+		PID:  number(resource.Attributes(), "process.pid"), TID: number(record.Attributes(), "nettap.thread.id"),
+		UID: number(resource.Attributes(), "process.user.id"), RealUID: number(resource.Attributes(), "process.real_user.id"),
+		Local: address("local"), Peer: address("peer"),
+		Type: text(record.Attributes(), "network.type"), Transport: text(record.Attributes(), "network.transport"),
+		Body: record.Body().Str(),
+
+		accepted:    record.Timestamp().AsTime(),
+		netns:       number(record.Attributes(), "nettap.netns.inode"),
+		queued:      -1,
+		queueLength: number(record.Attributes(), "nettap.accept.queue.length"),
+		queueLimit:  number(record.Attributes(), "nettap.accept.queue.limit"),
+	}
+	if value, ok := record.Attributes().Get("nettap.accept.queue.duration"); ok {
+		s.queued = value.Double()
+	}
+	return s
+}

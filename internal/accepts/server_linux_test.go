@@ -1,0 +1,226 @@
+package accepts
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A server is this test binary, started again, which accepts on the listener at
+// fd 3 in the way that serverVariable names. Each connection is told who
+// accepted it and closed, so a client knows what a record of it has to say.
+const serverVariable = "NETTAP_TEST_SERVER"
+
+// usersVariable holds the real and the effective user that a server becomes.
+const usersVariable = "NETTAP_TEST_USERS"
+
+const listenerFD = 3
+
+var servers = map[string]func(){
+	"net":            serveNet,
+	"blocking":       func() { serveBlocking() },
+	"threads":        serveThreads,
+	"io_uring":       func() { serveUring(uringOneShot) },
+	"multishot":      func() { serveUring(uringMultishot) },
+	"fixed file":     func() { serveUring(uringFixedSlot) },
+	"any fixed file": func() { serveUring(uringFixedAny | uringMultishot) },
+}
+
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(serverVariable); kind != "" {
+		become(os.Getenv(usersVariable))
+		servers[kind]()
+		os.Exit(1) // servers are killed
+	}
+	os.Exit(m.Run())
+}
+
+func become(users string) {
+	var realID, effectiveID int
+	_, err := fmt.Sscan(users, &realID, &effectiveID)
+	if err == nil {
+		err = syscall.Setreuid(realID, effectiveID)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
+// greeting is what a server says of the thread that accepted.
+type greeting struct {
+	PID, TID, UID, RealUID int
+	Comm                   string
+}
+
+func newGreeting() greeting {
+	comm, _ := os.ReadFile("/proc/self/comm")
+	return greeting{
+		PID: os.Getpid(), TID: unix.Gettid(), UID: os.Geteuid(), RealUID: os.Getuid(),
+		Comm: strings.TrimSpace(string(comm)),
+	}
+}
+
+func greet(w io.WriteCloser) {
+	text, _ := json.Marshal(newGreeting())
+	w.Write(text)
+	w.Close()
+}
+
+func serveNet() {
+	listener, err := net.FileListener(os.NewFile(listenerFD, "listener"))
+	if err != nil {
+		panic(err)
+	}
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			panic(err)
+		}
+		greet(connection)
+	}
+}
+
+// serveBlocking waits inside the system call.
+func serveBlocking() {
+	runtime.LockOSThread()
+	for {
+		fd, _, err := unix.Accept4(listenerFD, unix.SOCK_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			panic(err)
+		}
+		greet(os.NewFile(uintptr(fd), "connection"))
+	}
+}
+
+func serveThreads() {
+	for range 3 {
+		go serveBlocking()
+	}
+	serveBlocking()
+}
+
+// listen returns a listening socket that blocks, and its address.
+func listen(t *testing.T, address string) (*os.File, netip.AddrPort) {
+	t.Helper()
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	return listenWith(t, config, address)
+}
+
+func listenWith(t *testing.T, config net.ListenConfig, address string) (*os.File, netip.AddrPort) {
+	t.Helper()
+	listener, err := config.Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	if err := unix.SetNonblock(int(file.Fd()), false); err != nil {
+		t.Fatal(err)
+	}
+	return file, listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// startServer starts a server as user uid on listener, which ends with the test.
+func startServer(t *testing.T, kind string, listener *os.File, uid int) {
+	t.Helper()
+	startServerAs(t, kind, listener, uid, uid)
+}
+
+func startServerAs(t *testing.T, kind string, listener *os.File, realUID, effectiveUID int) {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command(executable)
+	server.Env = append(os.Environ(), serverVariable+"="+kind, fmt.Sprintf("%s=%d %d", usersVariable, realUID, effectiveUID))
+	server.ExtraFiles = []*os.File{listener}
+	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	start(t, server)
+}
+
+func start(t *testing.T, server *exec.Cmd) {
+	t.Helper()
+	var output bytes.Buffer
+	server.Stderr = &output
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Kill()
+		server.Wait()
+		if t.Failed() && output.Len() > 0 {
+			t.Logf("the server said:\n%s", output.String())
+		}
+	})
+}
+
+// connection is one that a server accepted, as its client knows it.
+type connection struct {
+	client, server netip.AddrPort
+	by             greeting
+}
+
+// connect connects to a server and returns when it has accepted and closed.
+func connect(t *testing.T, address netip.AddrPort) connection {
+	t.Helper()
+	return connectWith(t, net.Dialer{}, address)
+}
+
+func connectWith(t *testing.T, dialer net.Dialer, address netip.AddrPort) connection {
+	t.Helper()
+	c, err := tryConnect(dialer, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func tryConnect(dialer net.Dialer, address netip.AddrPort) (connection, error) {
+	dialer.Timeout = patience
+	conn, err := dialer.Dial("tcp", address.String())
+	if err != nil {
+		return connection{}, err
+	}
+	defer conn.Close()
+	c := connection{client: unmapped(conn.LocalAddr()), server: unmapped(conn.RemoteAddr())}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return connection{}, err
+	}
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		return connection{}, err
+	}
+	if err := json.Unmarshal(text, &c.by); err != nil {
+		return connection{}, fmt.Errorf("the server said %q: %w", text, err)
+	}
+	return c, nil
+}
+
+func unmapped(address net.Addr) netip.AddrPort {
+	a := address.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// patience bounds every wait; a virtual machine without help from the hardware is slow.
+const patience = 20 * time.Second
