@@ -66,7 +66,7 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 		return nil
 	}
 	off := n.startWorkers(ctx)
-	if off != nil && n.house.config.OnUnsupported != onUnsupportedWarn {
+	if off != nil && n.failsStart() {
 		return errors.Join(off, n.stopWorkers(ctx))
 	}
 	if off != nil {
@@ -84,7 +84,10 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
-// startWorkers starts what it can, and returns why the rest could not.
+func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUnsupportedWarn }
+
+// startWorkers starts what it can, or all until the first that cannot, and
+// returns why the others did not start.
 func (n *nettap) startWorkers(ctx context.Context) error {
 	if err := n.requireHost(n.house.config.RootPath); err != nil {
 		return err
@@ -93,6 +96,9 @@ func (n *nettap) startWorkers(ctx context.Context) error {
 	for _, worker := range n.workers {
 		if err := worker.Start(ctx); err != nil {
 			errs = errors.Join(errs, fmt.Errorf("start %s: %w", worker.ledger().name, err))
+			if n.failsStart() {
+				break
+			}
 			continue
 		}
 		n.running = append(n.running, worker)

@@ -23,12 +23,25 @@ const patience = 20 * time.Second
 // Collector is a running otelcol-nettap. It ends with the test.
 type Collector struct {
 	t         *testing.T
+	options   Options
 	directory string // of its configuration and output
 	command   *exec.Cmd
 	exited    chan struct{}
 
 	ownPort        int // of the Collector's own metrics
 	prometheusPort int // of the prometheus exporter
+}
+
+// Options say how a Collector is run.
+type Options struct {
+	// Receivers is the YAML block below "receivers:".
+	Receivers string
+
+	// Overlay is YAML merged over the whole configuration, if not empty.
+	Overlay string
+
+	// Wrap is the command that runs the Collector, such as "unshare", "--cgroup".
+	Wrap []string
 }
 
 // Start starts a Collector with one or more receivers of type nettap, given as
@@ -42,8 +55,14 @@ type Collector struct {
 // It returns when everything is ready.
 func Start(t *testing.T, receivers string) *Collector {
 	t.Helper()
-	c := prepare(t, receivers)
-	c.launch(nil)
+	return StartWith(t, Options{Receivers: receivers})
+}
+
+// StartWith is [Start] with options.
+func StartWith(t *testing.T, options Options) *Collector {
+	t.Helper()
+	c := prepare(t, options)
+	c.launch()
 	c.Wait("the Collector is ready", func() bool {
 		select {
 		case <-c.exited:
@@ -56,12 +75,11 @@ func Start(t *testing.T, receivers string) *Collector {
 }
 
 // Refuse runs a Collector that is expected to end by itself with an error, and
-// returns what it wrote. The words of wrap, if any, are the command that runs
-// it, as in "unshare", "--cgroup".
-func Refuse(t *testing.T, receivers string, wrap ...string) string {
+// returns what it wrote.
+func Refuse(t *testing.T, options Options) string {
 	t.Helper()
-	c := prepare(t, receivers)
-	c.launch(wrap)
+	c := prepare(t, options)
+	c.launch()
 	select {
 	case <-c.exited:
 	case <-time.After(patience):
@@ -73,30 +91,35 @@ func Refuse(t *testing.T, receivers string, wrap ...string) string {
 	return c.Log()
 }
 
-// prepare writes the configuration; see config.yaml for what runs beside nettap.
-func prepare(t *testing.T, receivers string) *Collector {
+// prepare writes the configuration; see frame for what runs beside nettap.
+func prepare(t *testing.T, options Options) *Collector {
 	t.Helper()
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("no distribution to test, please run make build: %v", err)
 	}
-	c := &Collector{t: t, directory: t.TempDir(), ownPort: freePort(t), prometheusPort: freePort(t)}
-	config := configuration(t, receivers, c.directory, c.ownPort, c.prometheusPort)
-	if err := os.WriteFile(c.path("config.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+	c := &Collector{t: t, options: options, directory: t.TempDir(), ownPort: freePort(t), prometheusPort: freePort(t)}
+	config := configuration(t, options.Receivers, c.directory, c.ownPort, c.prometheusPort)
+	for name, content := range map[string]string{"config.yaml": config, "overlay.yaml": indent(options.Overlay, "")} {
+		if err := os.WriteFile(c.path(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return c
 }
 
 func (c *Collector) path(name string) string { return filepath.Join(c.directory, name) }
 
-func (c *Collector) launch(wrap []string) {
+func (c *Collector) launch() {
 	c.t.Helper()
 	log, err := os.Create(c.path("log"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer log.Close()
-	words := append(append([]string{}, wrap...), binary, "--config", c.path("config.yaml"))
+	words := append(append([]string{}, c.options.Wrap...), binary, "--config", c.path("config.yaml"))
+	if c.options.Overlay != "" {
+		words = append(words, "--config", c.path("overlay.yaml"))
+	}
 	c.command = exec.Command(words[0], words[1:]...)
 	c.command.Stdout, c.command.Stderr = log, log
 	if err := c.command.Start(); err != nil {

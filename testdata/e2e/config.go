@@ -13,8 +13,8 @@ import (
 // metrics to a Prometheus endpoint too.
 const frame = `
 exporters:
-  file/metrics: {path: %[1]s/metrics.json, flush_interval: 50ms}
-  file/logs: {path: %[1]s/logs.json, flush_interval: 50ms}
+  file/metrics: {path: "%[1]s/metrics.json", flush_interval: 50ms}
+  file/logs: {path: "%[1]s/logs.json", flush_interval: 50ms}
   prometheus:
     endpoint: 127.0.0.1:%[3]d
     resource_to_telemetry_conversion: {enabled: true}
@@ -34,7 +34,7 @@ service:
 // receivers below "receivers:".
 func configuration(t *testing.T, receivers, directory string, ownPort, prometheusPort int) string {
 	t.Helper()
-	block := "receivers:\n" + indent(receivers)
+	block := "receivers:\n" + indent(receivers, "  ")
 	var parsed struct{ Receivers map[string]any }
 	if err := yaml.Unmarshal([]byte(block), &parsed); err != nil {
 		t.Fatalf("receivers of the test: %v\n%s", err, block)
@@ -48,12 +48,12 @@ func configuration(t *testing.T, receivers, directory string, ownPort, prometheu
 }
 
 // indent puts text below a key, whatever its own indentation.
-func indent(text string) string {
+func indent(text, by string) string {
 	lines := strings.Split(strings.TrimRight(strings.TrimLeft(text, "\n"), "\n\t "), "\n")
 	margin := lines[0][:len(lines[0])-len(strings.TrimLeft(lines[0], "\t "))]
 	var b strings.Builder
 	for _, line := range lines {
-		b.WriteString("  " + strings.TrimPrefix(line, margin) + "\n")
+		b.WriteString(by + strings.TrimPrefix(line, margin) + "\n")
 	}
 	return b.String()
 }

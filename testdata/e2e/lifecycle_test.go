@@ -1,14 +1,223 @@
+//go:build linux
+
 package e2e
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
+// fast makes everything seen come out at once.
+const fast = `
+	nettap:
+	  traffic: {collection_interval: 200ms, initial_delay: 0s}
+	  drops: {collection_interval: 200ms, initial_delay: 0s}
+	  accepts: {collection_interval: 200ms, initial_delay: 0s}
+`
+
 func TestDistributionStartsAndStops(t *testing.T) {
-	c := Start(t, `
-		nettap:
-		  traffic: {collection_interval: 200ms, initial_delay: 0s}
-	`)
+	c := Start(t, fast)
 	c.Wait("its own metrics are there", func() bool { return len(c.Own("otelcol_process_uptime")) > 0 })
 	c.Stop()
+	for _, instrument := range []string{"traffic", "drops", "accepts"} {
+		if line := `"instrument": "` + instrument + `", "hooks": {`; !strings.Contains(c.Log(), line) {
+			t.Errorf("the log does not say which hooks %s uses", instrument)
+		}
+	}
+}
+
+func TestDistributionLeavesNothingInTheKernel(t *testing.T) {
+	for name, end := range map[string]func(*Collector){
+		"when it is shut down": (*Collector).Stop,
+		"when it is killed":    (*Collector).Kill,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := Start(t, fast)
+			objects := kerneltest.ObjectsOf(t, c.PID())
+			if len(objects["map"]) < 5 || len(objects["prog"]) < 5 || len(objects["link"]) < 5 {
+				t.Errorf("while it ran there were %v, want several of each kind", objects)
+			}
+			end(c)
+			objects.AwaitGone(t, func() {})
+		})
+	}
+}
+
+func TestDistributionNamesMistakes(t *testing.T) {
+	for name, test := range map[string]struct {
+		receivers string
+		want      []string
+	}{
+		"unknown keys": {
+			receivers: "nettap: {traffic: {interval: 1s}}",
+			want:      []string{"'traffic' has invalid keys: interval"},
+		},
+		"an unknown instrument": {
+			receivers: "nettap: {trafic: {enabled: true}}",
+			want:      []string{"has invalid keys: trafic"},
+		},
+		"values out of range, all at once": {
+			receivers: "nettap: {traffic: {collection_interval: -1s}, drops: {collection_interval: 0s}, on_unsupported: ignore}",
+			want: []string{
+				"receivers::nettap: traffic.collection_interval is -1s, and must be at least 10ms",
+				"drops.collection_interval is 0s, and must be at least 10ms",
+				`on_unsupported is "ignore", and must be "error" or "warn"`,
+			},
+		},
+		"an attribute that a metric does not have": {
+			receivers: "nettap: {traffic: {metrics: {process.network.io: {attributes: [network.port]}}}}",
+			want:      []string{"traffic::metrics::process.network.io", "network.port"},
+		},
+		"the one of several receivers that has it": {
+			receivers: "nettap/a: {}\nnettap/b: {accepts: {max_per_second: -1}}",
+			want:      []string{"receivers::nettap/b: accepts.max_per_second is -1, and must be 0 (no limit) or more"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := prepare(t, Options{Receivers: test.receivers})
+			validated, err := exec.Command(binary, "validate", "--config", c.path("config.yaml")).CombinedOutput()
+			if err == nil {
+				t.Error("validate finds nothing wrong")
+			}
+			for how, output := range map[string]string{"validate": string(validated), "start": Refuse(t, c.options)} {
+				for _, want := range test.want {
+					if !strings.Contains(output, want) {
+						t.Errorf("%s does not say %q:\n%s", how, want, tail(output, 10))
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestDistributionNamesWhatIsMissing(t *testing.T) {
+	without := func(capabilities string) []string { return []string{"setpriv", "--bounding-set", capabilities} }
+	for name, test := range map[string]struct {
+		wrap []string
+		want []string
+	}{
+		"a cgroup namespace of its own": {
+			wrap: []string{"unshare", "--cgroup"},
+			want: []string{"mount the hostPath /sys/fs/cgroup"},
+		},
+		"a pid namespace of its own": {
+			wrap: []string{"unshare", "--pid", "--fork", "--kill-child"},
+			want: []string{"hostPID: true"},
+		},
+		// CAP_SYS_ADMIN includes what was split from it.
+		"without CAP_BPF":        {wrap: without("-bpf,-sys_admin"), want: []string{"missing CAP_BPF"}},
+		"without CAP_PERFMON":    {wrap: without("-perfmon,-sys_admin"), want: []string{"missing CAP_PERFMON"}},
+		"without CAP_NET_ADMIN":  {wrap: without("-net_admin,-sys_admin"), want: []string{"missing CAP_NET_ADMIN"}},
+		"without CAP_SYS_PTRACE": {wrap: without("-sys_ptrace"), want: []string{"missing CAP_SYS_PTRACE"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			output := Refuse(t, Options{Receivers: fast, Wrap: test.wrap})
+			last := tail(strings.TrimSpace(output), 1)
+			for _, want := range test.want {
+				if !strings.Contains(last, want) {
+					t.Errorf("the error does not say %q:\n%s", want, tail(output, 5))
+				}
+			}
+		})
+	}
+}
+
+func TestDistributionRunsOtherPipelinesWithoutNettap(t *testing.T) {
+	port := freePort(t)
+	c := StartWith(t, Options{
+		Receivers: fmt.Sprintf("nettap: {on_unsupported: warn}\notlp: {protocols: {http: {endpoint: 127.0.0.1:%d}}}", port),
+		Wrap:      []string{"unshare", "--cgroup"},
+	})
+	if !strings.Contains(c.Log(), "left off, since on_unsupported is warn") {
+		t.Error("the log does not say that nettap is off")
+	}
+	const record = `{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"I am another pipeline"}}]}]}]}`
+	answer, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/v1/logs", port), "application/json", strings.NewReader(record))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	c.Wait("a record of the other receiver comes out", func() bool {
+		records := c.Records(nil)
+		return len(records) == 1 && records[0].Body == "I am another pipeline"
+	})
+	c.Stop()
+}
+
+// talker is a process of its own that sends one line to address and then keeps
+// the connection until its input ends.
+func talker(t *testing.T, address *net.TCPAddr) (pid int) {
+	t.Helper()
+	command := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo hello >&3; read", address.Port))
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		input.Close()
+		command.Wait() //nolint:errcheck // read fails at the end of the input
+	})
+	return command.Process.Pid
+}
+
+// listen accepts connections and reads what comes, until the test ends.
+func listen(t *testing.T) *net.TCPAddr {
+	t.Helper()
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer connection.Close()
+				io.Copy(io.Discard, connection) //nolint:errcheck // the other side ends it
+			}()
+		}
+	}()
+	return listener.Addr().(*net.TCPAddr)
+}
+
+func TestDistributionShowsPrometheusEachProcess(t *testing.T) {
+	c := Start(t, fast)
+	address := listen(t)
+	for _, pid := range []int{talker(t, address), talker(t, address)} {
+		c.Wait(fmt.Sprintf("Prometheus sees what pid %d sent", pid), func() bool {
+			samples := c.Prometheus("process_network_io_bytes_total",
+				"process_pid", fmt.Sprint(pid), "network_io_direction", "transmit", "network_interface_name", "lo")
+			return len(samples) == 1 && samples[0].Value > 0
+		})
+	}
+}
+
+func TestDistributionRunsTwoReceivers(t *testing.T) {
+	c := Start(t, `
+		nettap/a: {accepts: {collection_interval: 200ms}, traffic: {enabled: false}}
+		nettap/b: {accepts: {collection_interval: 200ms}, traffic: {enabled: false}}
+	`)
+	address := listen(t)
+	talker(t, address)
+	c.Wait("both receivers report the connection", func() bool {
+		return len(c.Records(Attributes{"network.local.port": address.Port})) == 2
+	})
+	for _, receiver := range []string{"nettap/a", "nettap/b"} {
+		c.Wait("the books are those of each", func() bool {
+			return c.OwnValue("otelcol_nettap_events_exported", "receiver", receiver, "instrument", "accepts") >= 1
+		})
+	}
 }
