@@ -17,3 +17,6 @@ func CgroupRoot(string) (string, error) { return "", errNotLinux }
 
 // InCgroupNamespace returns false.
 func InCgroupNamespace() bool { return false }
+
+// Probe returns an error matching [ErrUnsupported].
+func Probe(string) error { return errNotLinux }

@@ -11,7 +11,9 @@ import (
 )
 
 // Start starts an instrument and shuts it down with the test. Where BPF cannot
-// run at all the test is skipped, or fails if NETTAP_KERNEL_TESTS=require.
+// run, or the kernel lacks a hook, the test is skipped, or fails if
+// NETTAP_KERNEL_TESTS=require. A program that the kernel refuses where it takes an
+// empty one is a failure.
 func Start(t *testing.T, instrument interface {
 	Start(ctx context.Context) error
 	Shutdown(ctx context.Context) error
@@ -36,7 +38,7 @@ func Start(t *testing.T, instrument interface {
 // NETTAP_KERNEL_TESTS=require.
 func Require(t *testing.T) {
 	t.Helper()
-	if err := kernel.RequireHost(""); err != nil {
+	if err := errors.Join(kernel.RequireHost(""), kernel.Probe("cgroup_skb/ingress")); err != nil {
 		skip(t, err)
 	}
 }
