@@ -21,7 +21,7 @@
  *          storage is unowned.
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
-#include "lib/traffic.h"
+#include "lib/pending.h"
 
 /* Set by user space before a survey; entries that carry it are alive. */
 __u64 epoch = 1;

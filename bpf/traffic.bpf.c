@@ -19,30 +19,21 @@
  * Needs:   BTF, Linux 5.12.
  */
 #include "lib/arrival.h"
+#include "lib/handed.h"
 #include "lib/interface.h"
+#include "lib/pending.h"
 
 const volatile bool with_transport;
 const volatile bool with_type;
 const volatile __u32 reason_no_socket = ~0U;
 
-/* Set by user space before a survey; interfaces and namespaces that carry it exist. */
-__u64 epoch = 1;
-
-static __always_inline void describe(struct traffic_key *key, const void *network, __u16 type)
+/* The socket knows its protocol, whatever headers and fragments it goes by. */
+static __always_inline void describe(struct traffic_key *key, __u16 type, __u8 transport)
 {
 	if (with_type)
 		key->type = type;
 	if (with_transport)
-		key->transport = transport_of(network, type);
-}
-
-static __always_inline void describe_received(struct traffic_key *key, struct __sk_buff *ctx)
-{
-	struct sk_buff *skb = (struct sk_buff *)ctx;
-
-	if (with_type || with_transport)
-		describe(key, BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header),
-			 bpf_ntohs(ctx->protocol));
+		key->transport = transport;
 }
 
 /* Counts for the owner of sk, once someone has used it; true when the interface may be new to us. */
@@ -57,105 +48,98 @@ static __always_inline bool count_socket(void *sk, struct owner *owner, struct t
 
 /* -- transmit -- */
 
-/* The packet each device was last given on this CPU, for the device may refuse it. */
-struct handed {
-	__u64 skb;
-	struct traffic_key key;
-	struct count count;
-	enum account account; /* where it was counted */
-	__u32 pad;
-};
-
-#define HANDED_SLOTS 8
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HANDED_SLOTS);
-	__type(key, __u32);
-	__type(value, struct handed);
-} handed SEC(".maps");
-
-static __always_inline struct handed *handed_to(struct net_device *dev)
+/* Counts h where its account says. */
+static __always_inline bool count_handed(struct handed *h)
 {
-	__u32 slot = dev->ifindex & (HANDED_SLOTS - 1);
-
-	return bpf_map_lookup_elem(&handed, &slot);
+	if (h->account == ACCOUNT_PROCESS)
+		return count_process(&h->key, &h->count);
+	return count_account(h->key.netns, h->key.ifindex, h->account, TRANSMIT, &h->count);
 }
 
-/* Who sends: fills h->account, and h->key.number for a process. */
-static __always_inline struct sock *sender_of(struct sk_buff *skb, struct handed *h)
+/* A SYN-ACK, whose socket is only a request yet, is its listener's. */
+static __always_inline bool count_request(struct sock *sk, struct handed *h)
 {
-	struct sock *sk = skb->sk;
-	__u64 listener, *number;
+	__u64 listener = (__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener);
+	__u64 *number = bpf_map_lookup_elem(&listeners, &listener);
 
-	if (!sk) {
-		h->account = skb->skb_iif ? ACCOUNT_FORWARDED : ACCOUNT_NO_SOCKET;
-		return NULL;
-	}
-	switch (sk->__sk_common.skc_state) {
-	case STATE_TIME_WAIT:
-		h->account = ACCOUNT_TIME_WAIT;
-		return NULL;
-	case STATE_NEW_SYN_RECV:
-		listener = (__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener);
-		number = bpf_map_lookup_elem(&listeners, &listener);
-		h->account = number ? ACCOUNT_PROCESS : ACCOUNT_REQUEST;
-		if (number)
-			h->key.number = *number;
-		return NULL;
-	}
-	return sk;
+	h->account = number ? ACCOUNT_PROCESS : ACCOUNT_REQUEST;
+	if (number)
+		h->key.number = *number;
+	return count_handed(h);
 }
 
-SEC("tp_btf/net_dev_start_xmit")
-int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+static __always_inline bool count_sender(struct sock *sk, struct handed *h)
 {
-	struct handed *h = handed_to(dev);
-	struct owner *owner = NULL;
-	__u32 from, len = skb->len;
-	bool new = false;
-	struct sock *sk;
-	__u16 type;
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
 
-	if (!h)
-		return 0;
-	book(BOOK_SEEN);
-	from = skb->data - skb->head;
+	if (!owner && is_kernel_socket(sk)) {
+		h->account = ACCOUNT_KERNEL;
+		return count_handed(h);
+	}
+	h->account = owner && owner->used ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
+	return count_socket(sk, owner, &h->key, &h->count);
+}
+
+static __always_inline __u8 sent_by(struct sock *sk, struct sk_buff *skb, __u16 type)
+{
+	if (sk && sk->__sk_common.skc_state == STATE_NEW_SYN_RECV)
+		return IPPROTO_TCP;
+	if (sk && sk->__sk_common.skc_family != AF_PACKET)
+		return sk->sk_protocol;
+	return transport_of(skb->head + skb->network_header, type);
+}
+
+/* Notes what the device is given, as it will count it. */
+static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct net_device *dev)
+{
+	__u32 from = skb->data - skb->head, len = skb->len;
+
 	if (dev->flags & IFF_LOOPBACK) {
 		len -= skb->network_header - from;
 		from = skb->network_header;
 	}
-	type = bpf_ntohs(skb->protocol);
 	h->skb = (__u64)skb;
 	h->key = (struct traffic_key){
 		.netns = dev->nd_net.net->net_cookie,
 		.ifindex = dev->ifindex,
 		.direction = TRANSMIT,
 	};
-	describe(&h->key, skb->head + skb->network_header, type);
 	measure(&h->count, skb, from, len);
+}
 
-	sk = sender_of(skb, h);
-	if (sk) {
-		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-		if (!owner && is_kernel_socket(sk))
-			h->account = ACCOUNT_KERNEL;
-		else
-			h->account = owner && owner->used ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+{
+	struct handed *h = handed_to(dev);
+	__u16 type = bpf_ntohs(skb->protocol);
+	struct sock *sk = skb->sk;
+	bool new;
+
+	if (!h)
+		return 0;
+	book(BOOK_SEEN);
+	hand(h, skb, dev);
+	if (with_type || with_transport)
+		describe(&h->key, type, sent_by(sk, skb, type));
+	if (!sk) {
+		h->account = skb->skb_iif ? ACCOUNT_FORWARDED : ACCOUNT_NO_SOCKET;
+		new = count_handed(h);
+	} else if (sk->__sk_common.skc_state == STATE_TIME_WAIT) {
+		h->account = ACCOUNT_TIME_WAIT;
+		new = count_handed(h);
+	} else if (sk->__sk_common.skc_state == STATE_NEW_SYN_RECV) {
+		new = count_request(sk, h);
+	} else {
+		new = count_sender(sk, h);
 	}
-	if (sk && h->account != ACCOUNT_KERNEL)
-		new = count_socket(sk, owner, &h->key, &h->count);
-	else if (h->account == ACCOUNT_PROCESS)
-		new = count_process(&h->key, &h->count);
-	else
-		new = count_account(h->key.netns, h->key.ifindex, h->account, TRANSMIT, &h->count);
 	if (new)
-		know_interface(dev, h->key.netns, epoch);
+		know_interface(dev, h->key.netns);
 	if (h->account == ACCOUNT_FORWARDED)
 		claim_whole(skb, ACCOUNT_FORWARDED);
 	return 0;
 }
 
+/* What waits with its socket stays: by now the skb and its socket may be gone. */
 SEC("tp_btf/net_dev_xmit")
 int BPF_PROG(undo_transmit, struct sk_buff *skb, int rc, struct net_device *dev, unsigned int len)
 {
@@ -164,15 +148,12 @@ int BPF_PROG(undo_transmit, struct sk_buff *skb, int rc, struct net_device *dev,
 	if (rc == 0)
 		return 0;
 	h = handed_to(dev);
-	if (!h || h->skb != (__u64)skb || h->key.ifindex != dev->ifindex)
+	if (!h || h->skb != (__u64)skb || h->key.ifindex != dev->ifindex || h->account == ACCOUNT_WAITING)
 		return 0;
 	h->skb = 0;
 	book_n(BOOK_SEEN, -1);
 	negate(&h->count);
-	if (h->account == ACCOUNT_PROCESS)
-		count_process(&h->key, &h->count);
-	else if (h->account != ACCOUNT_WAITING)
-		count_account(h->key.netns, h->key.ifindex, h->account, TRANSMIT, &h->count);
+	count_handed(h);
 	return 0;
 }
 
@@ -195,7 +176,7 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	book(BOOK_SEEN);
 	measure(&c, skb, from - link, skb->len + link);
 	if (count_account(netns, dev->ifindex, ACCOUNT_ARRIVED, RECEIVE, &c))
-		know_interface(dev, netns, epoch);
+		know_interface(dev, netns);
 	arrive(skb, netns, dev->ifindex, link, &c);
 	return 0;
 }
@@ -272,7 +253,7 @@ int count_receive(struct __sk_buff *ctx)
 
 		if (!c->ifindex)
 			continue;
-		describe_received(&key, ctx);
+		describe(&key, bpf_ntohs(ctx->protocol), sk->protocol);
 		if (kernel)
 			count_account(c->netns, c->ifindex, ACCOUNT_KERNEL, RECEIVE, &c->count);
 		else
@@ -286,32 +267,6 @@ int BPF_PROG(count_no_socket, struct sk_buff *skb, void *location, __u32 reason)
 {
 	if (reason == reason_no_socket)
 		claim_whole(skb, ACCOUNT_NO_SOCKET);
-	return 0;
-}
-
-/* -- what the numbers mean -- */
-
-/* Inode of the host's network namespace, the one kernel threads are in. */
-__u32 host_netns_inode;
-
-#define MAX_INTERFACES 4096     /* of one namespace; the rest are known by their packets */
-#define MAX_INTERFACES_5_16 32 /* before bpf_loop(), where each turn is verified */
-
-/* A walk along the devices of a namespace. */
-struct walk {
-	struct list_head *head;
-	struct list_head *at;
-	__u64 netns;
-};
-
-static long survey_interface(__u32 turn, struct walk *w)
-{
-	struct list_head *at = w->at;
-
-	if (!at || at == w->head)
-		return 1;
-	know_interface((void *)at - bpf_core_field_offset(struct net_device, dev_list), w->netns, epoch);
-	w->at = BPF_CORE_READ(at, next);
 	return 0;
 }
 

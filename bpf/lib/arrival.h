@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "traffic.h"
+#include "count.h"
 
 /*
  * What has arrived on this CPU and no one has claimed. A packet is announced by

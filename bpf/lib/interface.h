@@ -3,6 +3,9 @@
 #include "books.h"
 #include "packet.h"
 
+/* Set by user space before a survey; interfaces and namespaces that carry it exist. */
+__u64 epoch = 1;
+
 struct interface_key {
 	__u64 netns; /* struct net's cookie */
 	__u32 ifindex;
@@ -42,7 +45,7 @@ struct {
 	__type(value, struct namespace_entry);
 } namespaces SEC(".maps");
 
-static __always_inline void know_interface(struct net_device *dev, __u64 netns, __u64 epoch)
+static __always_inline void know_interface(struct net_device *dev, __u64 netns)
 {
 	struct interface_entry entry = { .epoch = epoch };
 	struct interface_key key = { .netns = netns };
@@ -55,4 +58,28 @@ static __always_inline void know_interface(struct net_device *dev, __u64 netns, 
 	entry.counts_frames = BPF_CORE_READ(dev, dev.parent) != NULL;
 	if (bpf_map_update_elem(&interfaces, &key, &entry, BPF_ANY))
 		book(BOOK_LOST_MAP_FULL);
+}
+
+/* Inode of the host's network namespace, the one kernel threads are in. */
+__u32 host_netns_inode;
+
+#define MAX_INTERFACES 4096     /* of one namespace; the rest are known by their packets */
+#define MAX_INTERFACES_5_16 32 /* before bpf_loop(), where each turn is verified */
+
+/* A walk along the devices of a namespace. */
+struct walk {
+	struct list_head *head;
+	struct list_head *at;
+	__u64 netns;
+};
+
+static long survey_interface(__u32 turn, struct walk *w)
+{
+	struct list_head *at = w->at;
+
+	if (!at || at == w->head)
+		return 1;
+	know_interface((void *)at - bpf_core_field_offset(struct net_device, dev_list), w->netns);
+	w->at = BPF_CORE_READ(at, next);
+	return 0;
 }
