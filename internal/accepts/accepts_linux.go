@@ -35,8 +35,8 @@ type Accepts struct {
 	clock     *clock.Clock
 	books     *books.Books
 	options   Options
-	canTrace  func(function string) bool
-	ringBytes int // size of the ring; 0 leaves what the kernel side says
+	probe     func(hook string) error // as kernel.Probe
+	ringBytes int                     // size of the ring; 0 leaves what the kernel side says
 
 	collection *ebpf.Collection
 	ring       *ringbuf.Reader
@@ -49,7 +49,7 @@ type Accepts struct {
 func New(builder *metadata.LogsBuilder, processes *process.Directory, c *clock.Clock, b *books.Books, options Options) *Accepts {
 	return &Accepts{
 		builder: builder, processes: processes, clock: c, books: b, options: options,
-		canTrace: canTraceReturn,
+		probe: kernel.Probe,
 	}
 }
 

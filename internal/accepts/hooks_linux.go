@@ -1,11 +1,9 @@
 package accepts
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -29,11 +27,11 @@ func (a *Accepts) chooseHooks() (hooks, error) {
 	if err != nil {
 		return hooks{}, fmt.Errorf("load the kernel's BTF: %w", err)
 	}
-	const function = "security_sock_graft" // absent without CONFIG_SECURITY_NETWORK
-	if argumentsOf(types, function) == 2 && a.canTrace(function) {
+	const graft = "fentry/security_sock_graft" // absent without CONFIG_SECURITY_NETWORK
+	if a.probe(graft) == nil {
 		functions := hooks{
 			programs: []string{"see_graft"},
-			jobs:     map[string]string{"accept": "fentry/" + function},
+			jobs:     map[string]string{"accept": graft},
 		}
 		return functions.withListener(types), nil
 	}
@@ -87,6 +85,7 @@ func (h hooks) apply(spec *ebpf.CollectionSpec) error {
 		programs[name] = spec.Programs[name]
 		if target := h.targets[name]; target != "" {
 			programs[name].AttachTo = target
+			programs[name].SectionName = "tp_btf/" + target
 		}
 	}
 	spec.Programs = programs
@@ -115,23 +114,4 @@ func argumentsOf(types *btf.Spec, function string) int {
 		return 0
 	}
 	return len(prototype.Params)
-}
-
-// canTraceReturn reports whether a program can be attached to the return of a
-// function of the kernel. Some kernels load such a program and refuse to attach
-// it, so an empty one is attached for a moment.
-func canTraceReturn(function string) bool {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name:         "empty",
-		Type:         ebpf.Tracing,
-		AttachType:   ebpf.AttachTraceFExit,
-		AttachTo:     function,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-		License:      "Dual BSD/GPL",
-	})
-	if err != nil {
-		return false
-	}
-	links, err := kernel.Attach(program)
-	return errors.Join(err, links.Close(), program.Close()) == nil
 }

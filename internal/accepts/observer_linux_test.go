@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -23,17 +24,17 @@ import (
 // for kernels where functions cannot be traced.
 func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer)) {
 	kerneltest.Require(t)
-	for name, canTrace := range map[string]func(string) bool{
-		"fentry":   canTraceReturn,
-		"sys_exit": func(string) bool { return false },
+	for name, probe := range map[string]func(hook string) error{
+		"fentry":   kernel.Probe,
+		"sys_exit": func(string) error { return kernel.ErrUnsupported },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if name == "fentry" && !canTraceReturn("security_sock_graft") {
-				t.Skip("this kernel does not let functions be traced")
+			if err := kernel.Probe("fentry/security_sock_graft"); name == "fentry" && err != nil {
+				t.Skip(err)
 			}
 			test(t, func(t *testing.T, options ...func(*Accepts)) *observer {
 				t.Helper()
-				return observe(t, append(options, func(a *Accepts) { a.canTrace = canTrace })...)
+				return observe(t, append(options, func(a *Accepts) { a.probe = probe })...)
 			})
 		})
 	}
