@@ -111,6 +111,13 @@ func startIn(t *testing.T, cgroup, name string, arguments ...string) *exec.Cmd {
 		_ = command.Process.Kill() // it may be gone
 		_ = command.Wait()
 	})
+	// Start returns in the midst of the exec, when there may be no command line yet.
+	for range 500 {
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", command.Process.Pid)); err != nil || len(line) > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	return command
 }
 
