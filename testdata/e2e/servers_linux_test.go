@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A server tells each client which thread accepted, so that a record can be held
+// against what the server itself says.
+const pythonServer = `
+import os, socket, sys, threading
+how, address, user = sys.argv[1], sys.argv[2], int(sys.argv[3])
+listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+listener.bind((address, 0))
+listener.listen(128)
+os.setuid(user)
+print("port", listener.getsockname()[1], flush=True)
+def serve():
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(b"%d %d %d" % (os.getpid(), threading.get_native_id(), os.getuid()))
+        connection.close()
+if how == "threads":
+    for _ in range(3): threading.Thread(target=serve).start()
+if how == "prefork":
+    os.fork() and os.fork()
+serve()
+`
+
+// goServerVariable makes this test binary the server whose port is asked for,
+// so that one is written in Go.
+const goServerVariable = "NETTAP_E2E_GO_SERVER"
+
+func init() {
+	if os.Getenv(goServerVariable) == "" {
+		return
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("port", listener.Addr().(*net.TCPAddr).Port)
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprint(connection, os.Getpid(), 0, os.Getuid()) // Go does not say on which thread it accepted
+		connection.Close()
+	}
+}
+
+// server is one that runs until the test ends.
+type server struct {
+	address netip.AddrPort
+	pid     int
+	comm    string
+}
+
+var portLine = regexp.MustCompile(`port (\d+)`)
+
+// serve starts a server, whose output says "port" and the port.
+func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
+	t.Helper()
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end its children with it
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-command.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
+		command.Wait()                                      //nolint:errcheck // it was killed
+	})
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%v does not start: %v", command, err)
+	}
+	found := portLine.FindStringSubmatch(line)
+	if found == nil {
+		t.Fatalf("%v said %q, want a port", command, line)
+	}
+	port, err := strconv.ParseUint(found[1], 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server{netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port)), command.Process.Pid, comm}
+}
+
+func servePython(t *testing.T, how, address string, user int) server {
+	t.Helper()
+	return serve(t, address, "python3", exec.Command("/usr/bin/python3", "-c", pythonServer, how, address, strconv.Itoa(user)))
+}
+
+// accepted is what a record has to say. A thread of 0 is not known.
+type accepted struct {
+	PID, Thread, User int64
+	Local, Peer       netip.AddrPort
+	Body              string
+}
+
+// visit sends a request and returns what a record of it has to say. A server
+// that does not say who accepted is its first process, in its first thread.
+func (s server) visit(t *testing.T, request string, user int64) accepted {
+	t.Helper()
+	connection, err := net.DialTimeout("tcp", s.address.String(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(connection, request); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(connection)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := accepted{
+		PID: int64(s.pid), Thread: int64(s.pid), User: user,
+		Local: s.address, Peer: connection.LocalAddr().(*net.TCPAddr).AddrPort(),
+	}
+	if request == "" {
+		if _, err := fmt.Sscan(string(answer), &a.PID, &a.Thread, &a.User); err != nil {
+			t.Fatalf("the server said %q: %v", answer, err)
+		}
+	}
+	a.Body = fmt.Sprintf("%s[%d] uid %d accepted %v on %v", s.comm, a.PID, a.User, a.Peer, a.Local)
+	return a
+}
