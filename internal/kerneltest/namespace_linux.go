@@ -99,14 +99,33 @@ func bringUp(t *testing.T, n Namespace) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, address := range []netip.Prefix{netip.PrefixFrom(n.IPv4, 24), netip.PrefixFrom(n.IPv6, 64)} {
-		ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
-		// Without the search for duplicates the IPv6 address can be used at once.
-		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: unix.IFA_F_NODAD}); err != nil {
-			t.Fatalf("add %v to %s: %v", address, n.Device, err)
-		}
-	}
+	AddAddress(t, n.Device, netip.PrefixFrom(n.IPv4, 24))
+	AddAddress(t, n.Device, netip.PrefixFrom(n.IPv6, 64))
 	return link.Attrs().Index
+}
+
+// AddAddress gives a device of the current namespace an address, and waits until
+// packets to it are taken.
+func AddAddress(t *testing.T, device string, address netip.Prefix) {
+	t.Helper()
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatalf("find %s: %v", device, err)
+	}
+	ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
+	// Without the search for duplicates an IPv6 address can be used at once, or nearly:
+	// its local route comes from a work queue.
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: unix.IFA_F_NODAD}); err != nil {
+		t.Fatalf("add %v to %s: %v", address, device, err)
+	}
+	for range 500 {
+		routes, err := netlink.RouteGet(ip.IP)
+		if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%v of %s is not local", address, device)
 }
 
 // waitUntilUp waits until a device of the current namespace can send. The
