@@ -18,9 +18,17 @@ import (
 func (t *Traffic) read() (*snapshot, error) {
 	errs := t.survey()
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.epoch}
-	var err error
+	arrived, err := readPerCPU[bpfAccountKey](t.collection.Maps["accounts"])
+	if err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
+	}
 	if s.accounts, err = readPerCPU[bpfAccountKey](t.collection.Maps["accounts"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
+	}
+	for key := range s.accounts {
+		if key.Account == bpfAccountACCOUNT_ARRIVED {
+			s.accounts[key] = arrived[key]
+		}
 	}
 	if s.traffic, err = readPerCPU[bpfTrafficKey](t.collection.Maps["traffic"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))

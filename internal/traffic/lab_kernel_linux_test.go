@@ -1,0 +1,264 @@
+package traffic
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// restPatience is how long the books of an interface may take to balance after
+// its last packet. It covers the patience of settle_unused, 3 s.
+const restPatience = 10 * time.Second
+
+// lab is the instrument on this machine's kernel.
+type lab struct {
+	mu      sync.Mutex // Collect is called by one at a time
+	traffic *Traffic
+	books   *books.Books
+}
+
+// publication is what one collection published.
+type publication []point
+
+// point is one data point.
+type point struct {
+	metric     string
+	attributes map[string]any // of its resource and its own
+	value      int64
+	start      time.Time
+	ended      bool // NoRecordedValue
+}
+
+// place is an interface, by the inode of its network namespace.
+type place struct {
+	netns int64
+	name  string
+}
+
+func observe(t *testing.T, options Options) *lab {
+	return observeUpTo(t, 4096, options)
+}
+
+func observeUpTo(t *testing.T, maxProcesses int, options Options) *lab {
+	t.Helper()
+	owners := owner.New("", maxProcesses)
+	kerneltest.Start(t, owners)
+	l := &lab{books: new(books.Books)}
+	c := clock.New()
+	builder := metadata.NewMetricsBuilder(metadata.DefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	l.traffic = New(builder, owners, process.NewDirectory("", c), c, l.books, options)
+	kerneltest.Start(t, l.traffic)
+	return l
+}
+
+// collect reads all that is published now.
+func (l *lab) collect(t *testing.T) publication {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	metrics, err := l.traffic.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pointsOf(metrics)
+}
+
+func pointsOf(metrics pmetric.Metrics) publication {
+	var points publication
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				for _, p := range metric.Sum().DataPoints().All() {
+					points = append(points, point{
+						metric:     metric.Name(),
+						attributes: merge(resource.Resource().Attributes(), p.Attributes()),
+						value:      p.IntValue(),
+						start:      p.StartTimestamp().AsTime(),
+						ended:      p.Flags().NoRecordedValue(),
+					})
+				}
+			}
+		}
+	}
+	return points
+}
+
+func merge(resource, own pcommon.Map) map[string]any {
+	all := resource.AsRaw()
+	for key, value := range own.All() {
+		all[key] = value.AsRaw()
+	}
+	return all
+}
+
+func (p point) place() place {
+	netns, _ := p.attributes["nettap.netns.inode"].(int64)
+	name, _ := p.attributes["network.interface.name"].(string)
+	return place{netns: netns, name: name}
+}
+
+func (p point) direction() string { return p.attributes["network.io.direction"].(string) }
+
+// accounts returns what the accounts of an interface say, by direction and
+// account, as in "receive process".
+func (p publication) accounts(at place) map[string]quantity {
+	accounts := map[string]quantity{}
+	for _, point := range p {
+		if point.ended || point.place() != at {
+			continue
+		}
+		account, _ := point.attributes["nettap.account"].(string)
+		key := point.direction() + " " + account
+		q := accounts[key]
+		switch point.metric {
+		case "nettap.interface.io":
+			q.bytes = uint64(point.value)
+		case "nettap.interface.packet.count":
+			q.packets = uint64(point.value)
+		default:
+			continue
+		}
+		accounts[key] = q
+	}
+	return accounts
+}
+
+// unobserved returns what the interface has counted and no account has, in the
+// order packets transmitted and received, bytes transmitted and received; nil
+// where nothing is known.
+func (p publication) unobserved(at place) []int64 {
+	index := map[string]int{
+		"nettap.interface.unobserved.packet.count transmit": 0,
+		"nettap.interface.unobserved.packet.count receive":  1,
+		"nettap.interface.unobserved.io transmit":           2,
+		"nettap.interface.unobserved.io receive":            3,
+	}
+	var all []int64
+	for _, point := range p {
+		i, ok := index[point.metric+" "+point.direction()]
+		if !ok || point.ended || point.place() != at {
+			continue
+		}
+		if all == nil {
+			all = make([]int64, len(index))
+		}
+		all[i] = point.value
+	}
+	return all
+}
+
+// usage returns what a process moved through the interfaces of this name, by
+// direction.
+func (p publication) usage(pid int, device string) map[string]quantity {
+	usage := map[string]quantity{}
+	for _, point := range p {
+		if point.ended || point.attributes["process.pid"] != int64(pid) || point.place().name != device {
+			continue
+		}
+		q := usage[point.direction()]
+		switch point.metric {
+		case "process.network.io":
+			q.bytes += uint64(point.value)
+		case "nettap.process.network.packet.count":
+			q.packets += uint64(point.value)
+		}
+		usage[point.direction()] = q
+	}
+	return usage
+}
+
+// counterOf reads what an interface itself has counted.
+func counterOf(t *testing.T, namespace, device string) counter {
+	t.Helper()
+	var c counter
+	kerneltest.InNamespace(t, namespace, func() {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			t.Fatalf("find %s: %v", device, err)
+		}
+		s := link.Attrs().Statistics
+		c = counter{
+			bpfDirectionTRANSMIT: {packets: s.TxPackets, bytes: s.TxBytes},
+			bpfDirectionRECEIVE:  {packets: s.RxPackets, bytes: s.RxBytes},
+		}
+	})
+	return c
+}
+
+// in returns the interface as the instrument names it.
+func in(t *testing.T, namespace, device string) place {
+	t.Helper()
+	info, err := os.Stat(filepath.Join("/run/netns", namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return place{netns: int64(info.Sys().(*syscall.Stat_t).Ino), name: device}
+}
+
+// total adds up accounts.
+func total(accounts map[string]quantity) counter {
+	var sums counter
+	for key, q := range accounts {
+		direction := bpfDirectionRECEIVE
+		if key[0] == 't' {
+			direction = bpfDirectionTRANSMIT
+		}
+		sums[direction].add(q)
+	}
+	return sums
+}
+
+// balanced waits until the accounts of an interface that is younger than the
+// instrument are its counter, and returns them.
+func (l *lab) balanced(t *testing.T, namespace, device string) map[string]quantity {
+	t.Helper()
+	at := in(t, namespace, device)
+	var accounts map[string]quantity
+	eventually(t, fmt.Sprintf("the accounts of %s are its counter", device), func() string {
+		before := counterOf(t, namespace, device)
+		published := l.collect(t)
+		if counterOf(t, namespace, device) != before {
+			return "the interface is not at rest"
+		}
+		accounts = published.accounts(at)
+		return differences(before, accounts, total(accounts))
+	})
+	return accounts
+}
+
+func differences(want counter, accounts map[string]quantity, got counter) string {
+	diff := cmp.Diff(want, got, cmp.AllowUnexported(quantity{}))
+	if diff == "" {
+		return ""
+	}
+	return fmt.Sprintf("counter and accounts differ (-counter +accounts):\n%s\naccounts: %+v", diff, accounts)
+}
+
+// eventually calls differ until it returns "" or restPatience has passed.
+func eventually(t *testing.T, what string, differ func() string) {
+	t.Helper()
+	var diff string
+	for deadline := time.Now().Add(restPatience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if diff = differ(); diff == "" {
+			return
+		}
+	}
+	t.Errorf("waited %v in vain until %s: %s", restPatience, what, diff)
+}

@@ -1,0 +1,179 @@
+package traffic
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// wire is two namespaces joined by a veth pair, each with a process in it. It
+// carries nothing but what a test sends: the ends know each other's address and
+// ask for nothing.
+type wire struct {
+	t          *testing.T
+	lab        *lab
+	near, far  kerneltest.Namespace
+	macs       map[string]net.HardwareAddr // by device
+	nearBefore map[string]quantity
+	farBefore  map[string]quantity
+}
+
+// connect makes a wire, and marks.
+func connect(t *testing.T, l *lab) *wire {
+	t.Helper()
+	w := &wire{t: t, lab: l, macs: map[string]net.HardwareAddr{}}
+	w.near, w.far = kerneltest.Namespaces(t)
+	for _, n := range []kerneltest.Namespace{w.near, w.far} {
+		kerneltest.InNamespace(t, n.Name, func() { w.silence(n) })
+		start(t, n.Name, "idle")
+	}
+	w.introduce(w.near, w.far)
+	w.introduce(w.far, w.near)
+	everyone := w.near.IPv4.As4()
+	everyone[3] = 255 // of its network of 24 bits
+	w.inNear(func() {
+		knowNeighbour(t, w.near.Index, netip.AddrFrom4(everyone), net.HardwareAddr(bytes.Repeat([]byte{255}, 6)))
+	})
+	w.mark()
+	return w
+}
+
+// silence keeps n, the current namespace, from sending by itself.
+func (w *wire) silence(n kerneltest.Namespace) {
+	w.t.Helper()
+	w.macs[n.Device] = macOf(w.t, n.Device)
+	sysctl(w.t, "net/ipv4/igmp_link_local_mcast_reports", "0")
+	sysctl(w.t, "net/ipv4/icmp_ratelimit", "0")
+	sysctl(w.t, "net/ipv6/icmp/ratelimit", "0")
+	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/router_solicitations", "0")
+	// A device without ARP is in none of the multicast groups that IPv6 reports.
+	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/disable_ipv6", "1")
+	link, err := netlink.LinkByName(n.Device)
+	if err == nil {
+		err = netlink.LinkSetARPOff(link)
+	}
+	if err != nil {
+		w.t.Fatalf("silence %s: %v", n.Device, err)
+	}
+	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/disable_ipv6", "0")
+	kerneltest.AddAddress(w.t, n.Device, netip.PrefixFrom(n.IPv6, 64))
+}
+
+// introduce tells n the link address of its neighbour.
+func (w *wire) introduce(n, neighbour kerneltest.Namespace) {
+	w.t.Helper()
+	kerneltest.InNamespace(w.t, n.Name, func() {
+		for _, address := range []netip.Addr{neighbour.IPv4, neighbour.IPv6} {
+			knowNeighbour(w.t, n.Index, address, w.macs[neighbour.Device])
+		}
+	})
+}
+
+func knowNeighbour(t *testing.T, index int, address netip.Addr, mac net.HardwareAddr) {
+	t.Helper()
+	err := netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: index, IP: address.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+	})
+	if err != nil {
+		t.Fatalf("tell that %v is at %v: %v", address, mac, err)
+	}
+}
+
+// mark remembers what the books say, for moved.
+func (w *wire) mark() {
+	w.t.Helper()
+	w.nearBefore = w.lab.balanced(w.t, w.near.Name, w.near.Device)
+	w.farBefore = w.lab.balanced(w.t, w.far.Name, w.far.Device)
+}
+
+// moved waits until the books of both ends balance and nothing is unobserved,
+// and returns by how much the accounts have grown since mark.
+func (w *wire) moved() (near, far map[string]quantity) {
+	w.t.Helper()
+	return grown(w.nearBefore, w.observed(w.near)), grown(w.farBefore, w.observed(w.far))
+}
+
+// observed returns the accounts of n's device when all that it counted is on one.
+func (w *wire) observed(n kerneltest.Namespace) map[string]quantity {
+	w.t.Helper()
+	accounts := w.lab.balanced(w.t, n.Name, n.Device)
+	at := in(w.t, n.Name, n.Device)
+	eventually(w.t, "nothing is unobserved on "+n.Device, func() string {
+		return cmp.Diff([]int64{0, 0, 0, 0}, w.lab.collect(w.t).unobserved(at))
+	})
+	return accounts
+}
+
+func grown(before, after map[string]quantity) map[string]quantity {
+	grown := map[string]quantity{}
+	for key, q := range after {
+		q.packets -= before[key].packets
+		q.bytes -= before[key].bytes
+		if q != (quantity{}) {
+			grown[key] = q
+		}
+	}
+	return grown
+}
+
+func macOf(t *testing.T, device string) net.HardwareAddr {
+	t.Helper()
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatalf("find %s: %v", device, err)
+	}
+	return link.Attrs().HardwareAddr
+}
+
+// sysctl sets one of the current network namespace.
+func sysctl(t *testing.T, name, value string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
+		t.Fatalf("set sysctl: %v", err)
+	}
+}
+
+// inNear and inFar call f with a thread in that end's namespace: its sockets are there.
+func (w *wire) inNear(f func()) { w.t.Helper(); kerneltest.InNamespace(w.t, w.near.Name, f) }
+func (w *wire) inFar(f func())  { w.t.Helper(); kerneltest.InNamespace(w.t, w.far.Name, f) }
+
+// datagrams opens a UDP socket at an address; port 0 is any.
+func datagrams(t *testing.T, address netip.Addr, port int) *net.UDPConn {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: address.AsSlice(), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetReadBuffer(4 << 20); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// setOption sets an integer option of a socket.
+func setOption(t *testing.T, conn syscall.Conn, level, option, value int) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, value) })
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		t.Fatalf("set socket option %d/%d: %v", level, option, err)
+	}
+}
