@@ -127,6 +127,7 @@ func (l *loop[T]) offer(ctx context.Context, batch T) (int, error) {
 		if consumererror.IsPermanent(err) {
 			return l.outlet.items(batch), err
 		}
+		l.audit()
 		if sleep(ctx, pause.NextBackOff()) {
 			continue
 		}
@@ -134,6 +135,16 @@ func (l *loop[T]) offer(ctx context.Context, batch T) (int, error) {
 			return l.outlet.items(batch), err
 		}
 		ctx, last = l.last, true
+	}
+}
+
+// auditor is an instrument that can bring its books up to date without reading
+// events. While a batch waits, that shows what the ring loses meanwhile.
+type auditor interface{ Audit() error }
+
+func (l *loop[T]) audit() {
+	if auditor, ok := l.instrument.(auditor); ok {
+		l.logReading(auditor.Audit())
 	}
 }
 

@@ -27,7 +27,7 @@ func (h *host) Report(event *componentstatus.Event) { h.reported = append(h.repo
 
 // twoInstruments returns a receiver of signal logs with these instruments,
 // which need nothing of the machine.
-func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) (*nettap, *houses) {
+func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) *nettap {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
 	config.OnUnsupported = onUnsupported
@@ -35,8 +35,7 @@ func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &houses{}
-	n := newNettap(h, config, receivertest.NewNopSettings(metadata.Type), outlet,
+	n := newNettap(&houses{}, config, receivertest.NewNopSettings(metadata.Type), outlet,
 		func(*house, receiver.Settings) []task[plog.Logs] {
 			return []task[plog.Logs]{
 				{"first", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(books.Books), first},
@@ -45,12 +44,12 @@ func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog
 			}
 		})
 	n.requireHost = func(string) error { return nil }
-	return n, h
+	return n
 }
 
 func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {
 	first, second := fakeLogs(), fakeLogs()
-	n, _ := twoInstruments(t, onUnsupportedError, first, second)
+	n := twoInstruments(t, onUnsupportedError, first, second)
 	h := &host{Host: componenttest.NewNopHost()}
 	for range 2 { // it may be started again
 		if err := n.Start(t.Context(), h); err != nil {
@@ -107,7 +106,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			first, second := fakeLogs(), fakeLogs()
 			second.startErr = noHook
-			n, _ := twoInstruments(t, test.onUnsupported, first, second)
+			n := twoInstruments(t, test.onUnsupported, first, second)
 			n.requireHost = func(string) error { return test.hostErr }
 			h := &host{Host: componenttest.NewNopHost()}
 

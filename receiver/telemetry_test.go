@@ -27,7 +27,7 @@ func (c *clerk) ledger() ledger               { return ledger{c.name, c.page} }
 
 func TestPublish(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
-	defer telemetry.Shutdown(t.Context()) //nolint:errcheck // nothing was buffered
+	defer telemetry.Shutdown(t.Context())
 	traffic := &clerk{"traffic", books.Page{
 		Counts: books.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
 		Copies: 3,

@@ -108,7 +108,7 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	accepts, err := a.drain()
 	logs := emit(a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), accepts)
 	a.filtered += uint64(len(accepts) - logs.LogRecordCount())
-	return logs, errors.Join(err, a.balance())
+	return logs, errors.Join(err, a.Audit())
 }
 
 // Shutdown implements [instrument.Instrument].
@@ -141,8 +141,9 @@ func (a *Accepts) drain() ([]accept, error) {
 	return accepts, errors.Join(err, unreadable)
 }
 
-// balance writes down what became of the accepts seen since Start.
-func (a *Accepts) balance() error {
+// Audit brings the books up to date without reading the ring: what is in it has
+// been seen and is not reported yet.
+func (a *Accepts) Audit() error {
 	counts, err := kernel.ReadBooks(a.collection.Maps["books"])
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -165,7 +166,7 @@ func talker(t *testing.T, address *net.TCPAddr) (pid int) {
 	}
 	t.Cleanup(func() {
 		input.Close()
-		command.Wait() //nolint:errcheck // read fails at the end of the input
+		command.Wait()
 	})
 	return command.Process.Pid
 }
@@ -186,7 +187,7 @@ func listen(t *testing.T) *net.TCPAddr {
 			}
 			go func() {
 				defer connection.Close()
-				io.Copy(io.Discard, connection) //nolint:errcheck // the other side ends it
+				io.Copy(io.Discard, connection)
 			}()
 		}
 	}()
@@ -199,7 +200,7 @@ func TestDistributionShowsPrometheusEachProcess(t *testing.T) {
 	for _, pid := range []int{talker(t, address), talker(t, address)} {
 		c.Wait(fmt.Sprintf("Prometheus sees what pid %d sent", pid), func() bool {
 			samples := c.Prometheus("process_network_io_bytes_total",
-				"process_pid", fmt.Sprint(pid), "network_io_direction", "transmit", "network_interface_name", "lo")
+				"process_pid", strconv.Itoa(pid), "network_io_direction", "transmit", "network_interface_name", "lo")
 			return len(samples) == 1 && samples[0].Value > 0
 		})
 	}

@@ -1,0 +1,100 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+)
+
+// tooMany is more accepts than the ring has room for: 2 MiB in records of about
+// 250 bytes.
+const tooMany = 20_000
+
+// TestDistributionCountsWhatTheRingLoses has a backend that takes nothing: the
+// ring fills, and the Collector's own metrics say so meanwhile. When the backend
+// is back, what was kept comes out, and the books balance.
+func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
+	var back atomic.Bool
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !back.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer backend.Close()
+	c := StartWith(t, Options{
+		Receivers: `
+			nettap:
+			  accepts: {collection_interval: 100ms, initial_delay: 0s}
+			  traffic: {enabled: false}
+			  drops: {enabled: false}
+		`,
+		Overlay: fmt.Sprintf(`
+			exporters:
+			  otlp_http:
+			    endpoint: %s
+			    retry_on_failure: {enabled: false}
+			    sending_queue: {enabled: false}
+			service: {pipelines: {logs: {exporters: [otlp_http]}}}
+		`, backend.URL),
+	})
+
+	connect(t, tooMany)
+	lost := func() float64 {
+		return c.OwnValue("otelcol_nettap_events_lost", "instrument", "accepts", "cause", "ring_full")
+	}
+	c.Wait("the losses are published while the backend is away", func() bool { return lost() > 0 })
+	back.Store(true)
+	c.Wait("all that was seen was exported or is counted as lost", func() bool {
+		seen := c.OwnValue("otelcol_nettap_events_seen", "instrument", "accepts")
+		exported := c.OwnValue("otelcol_nettap_events_exported", "instrument", "accepts")
+		return seen >= tooMany && exported > 0 && seen == exported+lost()
+	})
+}
+
+// connect makes connections that are accepted and closed at once.
+func connect(t *testing.T, connections int) {
+	t.Helper()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for range connections {
+		client, err := net.Dial("tcp4", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		client.(*net.TCPConn).SetLinger(0) //nolint:errcheck // without it the ports run out, and Dial says so
+		client.Close()
+		server.Close()
+	}
+}
+
+func TestDistributionCountsProcessesBeyondTheLimit(t *testing.T) {
+	c := Start(t, `
+		nettap:
+		  traffic: {collection_interval: 200ms, initial_delay: 0s, max_processes: 1}
+		  drops: {enabled: false}
+		  accepts: {enabled: false}
+	`)
+	address := listen(t)
+	for range 5 {
+		talker(t, address)
+	}
+	c.Wait("their traffic is on the account overflow", func() bool {
+		return c.Value("nettap.interface.io", Attributes{"nettap.account": "overflow", "network.interface.name": "lo"}) > 0
+	})
+	c.Wait("the Collector's own metrics say so", func() bool {
+		return c.OwnValue("otelcol_nettap_events_lost", "instrument", "traffic", "cause", "processes_full") > 0 &&
+			c.OwnValue("otelcol_nettap_map_limit", "instrument", "traffic", "map", "processes") == 1
+	})
+}
