@@ -14,17 +14,20 @@ sources = $(shell find go.mod go.sum internal receiver -name '*.go' ! -name '*_t
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
+# mdatagen takes the directory of the metadata for the component's package, so it
+# works on a copy that has one.
 .PHONY: generate
 generate: ## write everything that is generated: metadata from metadata.yaml, BPF objects from bpf/
-	@command -v clang-19 llvm-strip-19 >/dev/null || { .ci/setup; }
+	@command -v clang-19 >/dev/null || .ci/setup
 	rm -rf build/nettapreceiver
 	mkdir -p build/nettapreceiver
 	cp metadata.yaml receiver/doc.go build/nettapreceiver/
 	cd build/nettapreceiver && $(tool) mdatagen metadata.yaml
+	sed -i 's|nettap/build/nettapreceiver/internal|nettap/internal|' build/nettapreceiver/internal/*/*.go
+	sed -i 's|"metadata.yaml"|"../metadata.yaml"|' build/nettapreceiver/generated_*_test.go
 	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
+	cp build/nettapreceiver/generated_*_test.go receiver/
 	cp build/nettapreceiver/documentation.md docs/telemetry.md
-	for f in build/nettapreceiver/generated_*_test.go; do \
-		sed 's|"metadata.yaml"|"../metadata.yaml"|' $$f >receiver/$${f##*/} || exit 1; done
 	rm -rf build/nettapreceiver
 	go generate ./internal/...
 

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
-	"github.com/seed-7756021b/nettap/build/nettapreceiver/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/metadata"
 	"go.opentelemetry.io/collector/component/componenttest"
 )
 
