@@ -111,9 +111,10 @@ func startIn(t *testing.T, cgroup, name string, arguments ...string) *exec.Cmd {
 		_ = command.Process.Kill() // it may be gone
 		_ = command.Wait()
 	})
-	// Start returns in the midst of the exec, when there may be no command line yet.
+	// Start may return in the midst of the exec.
+	want := strings.Join(command.Args, "\x00") + "\x00"
 	for range 500 {
-		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", command.Process.Pid)); err != nil || len(line) > 0 {
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", command.Process.Pid)); err != nil || string(line) == want {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
