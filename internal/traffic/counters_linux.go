@@ -11,19 +11,16 @@ import (
 )
 
 // counters reads the interfaces' own counters, in every network namespace that
-// has a process: /proc/PID/net/dev needs no setns.
-type counters struct {
-	proc string
-	fs   procfs.FS
-}
+// has a process: /proc/PID/net/dev needs no setns. Our own /proc will do, also in
+// a container: we only run in the initial pid namespace.
+type counters struct{ fs procfs.FS }
 
-func newCounters(rootPath string) (*counters, error) {
-	proc := filepath.Join("/", rootPath, "proc")
-	fs, err := procfs.NewFS(proc)
+func newCounters() (*counters, error) {
+	fs, err := procfs.NewDefaultFS()
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", proc, err)
+		return nil, fmt.Errorf("open /proc: %w", err)
 	}
-	return &counters{proc: proc, fs: fs}, nil
+	return &counters{fs: fs}, nil
 }
 
 func namespaceInode(link string) (inode uint32, err error) {
@@ -66,7 +63,7 @@ func (c *counters) read(namespaces map[uint64]bpfNamespaceEntry, epoch uint64) m
 func (c *counters) processless(s *snapshot) map[uint32]bool {
 	inodes := make(map[uint32]bool)
 	for _, file := range []string{"1/mountinfo", "self/mountinfo"} {
-		f, err := os.Open(filepath.Join(c.proc, file))
+		f, err := os.Open(filepath.Join(procfs.DefaultMountPoint, file))
 		if err != nil {
 			continue
 		}

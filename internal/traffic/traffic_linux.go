@@ -169,7 +169,7 @@ func (t *Traffic) attach() error {
 // openLedger starts the books: what the interfaces had counted before is not ours.
 func (t *Traffic) openLedger() error {
 	var err error
-	if t.counters, err = newCounters(t.options.RootPath); err != nil {
+	if t.counters, err = newCounters(); err != nil {
 		return err
 	}
 	snapshot, err := t.read()
