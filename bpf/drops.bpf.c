@@ -29,6 +29,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile __u32 reason_consumed;
 const volatile __u32 reason_no_socket;
 const volatile __u32 reason_overflow;        /* what kfree_skb says of an ACK lost to a full accept queue */
+const volatile __u32 reason_unspecified;     /* where it has no such reason */
 const volatile __u32 reason_listen_overflow; /* ours */
 const volatile __u32 reason_not_available;   /* ours: this kernel gives no reasons */
 
@@ -101,6 +102,17 @@ static __always_inline __u16 known_type(__be16 protocol)
 	return type == ETH_P_IP || type == ETH_P_IPV6 || type == ETH_P_ARP ? type : 0;
 }
 
+/* Whether what kfree_skb reports is an ACK lost to a full accept queue. */
+static __always_inline bool is_lost_to_queue(struct sk_buff *skb, __u32 reason)
+{
+	if (reason == reason_overflow)
+		return true;
+	if (reason == reason_unspecified)
+		return is_late_ack(skb, true);
+	/* A listener was met, so only the ACK of a SYN cookie can still get NO_SOCKET. */
+	return reason == reason_no_socket && is_late_ack(skb, false);
+}
+
 static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32 reason, struct sock *sk)
 {
 	struct drop_key key = {
@@ -112,9 +124,7 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 
 	if (reason == reason_consumed)
 		return 0;
-	/* A listener was met, so only the ACK of a SYN cookie can still get NO_SOCKET. */
-	if ((reason == reason_overflow && is_late_ack(skb, true)) ||
-	    (reason == reason_no_socket && is_late_ack(skb, false))) {
+	if (is_lost_to_queue(skb, reason)) {
 		key.location = 0;
 		key.reason = reason_listen_overflow;
 	}
@@ -156,7 +166,7 @@ int watch_listeners(struct __sk_buff *ctx)
 	if (!listener || listener->state != STATE_LISTEN || !accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
 		return 1;
 	if (is_ack(&tcp)) {
-		remember_ack(ctx, is_half_open(ctx, &tcp));
+		remember_ack(ctx, &tcp, is_half_open(ctx, &tcp));
 	} else if (is_syn(&tcp) && !is_half_open(ctx, &tcp)) {
 		key.type = known_type(ctx->protocol);
 		name_interface(&key, BPF_CORE_READ((struct sk_buff *)ctx, dev));

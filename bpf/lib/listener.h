@@ -76,12 +76,12 @@ static __always_inline bool is_ack(const struct tcp_header *tcp)
 
 /*
  * The last ACK that this CPU passed to a listener with a full accept queue. Such
- * an ACK does reach kfree_skb, within microseconds and on the same CPU, and only
- * there it is known whether it was lost to the queue.
+ * an ACK does reach kfree_skb, next and on the same CPU, and only there it is
+ * known whether it was lost to the queue.
  */
 struct late_ack {
 	__u64 skb;
-	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 segment; /* ports and sequence number: the skb's memory is soon another's */
 	__u8 half_open;
 	__u8 pad[7];
 };
@@ -93,9 +93,7 @@ struct {
 	__type(value, struct late_ack);
 } late_acks SEC(".maps");
 
-#define LATE_ACK_NS 1000000
-
-static __always_inline void remember_ack(struct __sk_buff *ctx, bool half_open)
+static __always_inline void remember_ack(struct __sk_buff *ctx, const struct tcp_header *tcp, bool half_open)
 {
 	__u32 zero = 0;
 	struct late_ack *ack = bpf_map_lookup_elem(&late_acks, &zero);
@@ -103,7 +101,7 @@ static __always_inline void remember_ack(struct __sk_buff *ctx, bool half_open)
 	if (!ack)
 		return;
 	ack->skb = (__u64)ctx; /* it is the struct sk_buff */
-	ack->time_ns = bpf_ktime_get_ns();
+	__builtin_memcpy(&ack->segment, tcp, sizeof(ack->segment));
 	ack->half_open = half_open;
 }
 
@@ -112,7 +110,10 @@ static __always_inline bool is_late_ack(struct sk_buff *skb, bool half_open)
 {
 	__u32 zero = 0;
 	struct late_ack *ack = bpf_map_lookup_elem(&late_acks, &zero);
+	__u64 segment = 0;
 
-	return ack && ack->skb == (__u64)skb && ack->half_open == half_open &&
-	       bpf_ktime_get_ns() - ack->time_ns < LATE_ACK_NS;
+	if (!ack || ack->skb != (__u64)skb || ack->half_open != half_open)
+		return false;
+	bpf_probe_read_kernel(&segment, sizeof(segment), skb->head + skb->transport_header);
+	return segment == ack->segment;
 }

@@ -38,7 +38,7 @@ type bpfDropKey struct {
 type bpfLateAck struct {
 	_        structs.HostLayout
 	Skb      uint64
-	TimeNs   uint64
+	Segment  uint64
 	HalfOpen uint8
 	Pad      [7]uint8
 }
@@ -62,6 +62,7 @@ const (
 	bpfVarReasonNoSocket       = "reason_no_socket"
 	bpfVarReasonNotAvailable   = "reason_not_available"
 	bpfVarReasonOverflow       = "reason_overflow"
+	bpfVarReasonUnspecified    = "reason_unspecified"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -133,6 +134,7 @@ type bpfVariableSpecs struct {
 	ReasonNoSocket       *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	ReasonNotAvailable   *ebpf.VariableSpec `ebpf:"reason_not_available"`
 	ReasonOverflow       *ebpf.VariableSpec `ebpf:"reason_overflow"`
+	ReasonUnspecified    *ebpf.VariableSpec `ebpf:"reason_unspecified"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -181,6 +183,7 @@ type bpfVariables struct {
 	ReasonNoSocket       *ebpf.Variable `ebpf:"reason_no_socket"`
 	ReasonNotAvailable   *ebpf.Variable `ebpf:"reason_not_available"`
 	ReasonOverflow       *ebpf.Variable `ebpf:"reason_overflow"`
+	ReasonUnspecified    *ebpf.Variable `ebpf:"reason_unspecified"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

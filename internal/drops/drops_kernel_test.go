@@ -32,7 +32,7 @@ func TestKernelNamesEachDrop(t *testing.T) {
 	for _, provocation := range dropstest.Provocations() {
 		t.Run(provocation.Name, func(t *testing.T) {
 			before := dropsOn(t, drops, lab.Receiver.Device)
-			want := provocation.Provoke(t, lab)
+			want := asKnown(drops, provocation.Provoke(t, lab))
 			if diff := settled(func() string {
 				return cmp.Diff([]dropstest.Drop{want}, since(before, dropsOn(t, drops, lab.Receiver.Device)))
 			}); diff != "" {
@@ -57,11 +57,14 @@ func TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue(t *testing.T) {
 // TCP clears an skb's device before it looks at the segment.
 func TestKernelFindsTheInterfaceThatTCPForgot(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
+	if len(drops.words.reasons) == 0 {
+		t.Skip("this kernel does not tell what TCP drops")
+	}
 	lab := dropstest.NewLab(t)
 	dropstest.SendOldSegments(t, lab, 7)
 	packets := 0
 	for drop, n := range dropsOn(t, drops, lab.Receiver.Device) {
-		if strings.HasPrefix(drop.Reason, "tcp_") {
+		if drop.Transport == "tcp" {
 			packets += n
 		}
 	}
@@ -79,10 +82,11 @@ func TestKernelAccountsForEveryDrop(t *testing.T) {
 		dropsOn(t, drops, lab.Receiver.Device)
 		got := b.Read().Counts
 		others := max(got.Seen, provoked) - provoked // this machine drops packets of its own
+		missed := got.Lost["recursion"]
 		return cmp.Diff(books.Counts{
 			Seen:       provoked + others,
-			Aggregated: provoked + others,
-			Lost:       map[string]uint64{"map_full": 0, "recursion": 0},
+			Aggregated: provoked + others - missed,
+			Lost:       map[string]uint64{"map_full": 0, "recursion": missed},
 		}, got)
 	}); diff != "" {
 		t.Errorf("books differ (-want +got):\n%s", diff)
@@ -95,16 +99,22 @@ func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
 	drops.maxKeys, drops.maxCoarse = 1, 4096
 	kerneltest.Start(t, drops)
 	lab := dropstest.NewLab(t)
-	without := dropstest.Drop{Function: "tcp_v4_rcv", Reason: "no_socket", Class: "loss"}
+	withoutDetail := func() (packets int) {
+		for drop, n := range dropsOn(t, drops, "") {
+			if drop.Function == "tcp_v4_rcv" {
+				packets += n
+			}
+		}
+		return packets
+	}
 
 	provokeThree(t, lab) // one of them takes the place, or some other drop on this machine
-	before := dropsOn(t, drops, "")
+	before := withoutDetail()
 	provokeThree(t, lab)
-	if diff := settled(func() string {
-		grown := dropsOn(t, drops, "")[without] - before[without]
-		return cmp.Diff(true, grown >= 3)
+	if diff := settled(func() string { // others may drop here too
+		return cmp.Diff(true, withoutDetail() >= before+3)
 	}); diff != "" {
-		t.Errorf("3 drops more of %+v were not counted: %v", without, dropsOn(t, drops, ""))
+		t.Errorf("%d drops without detail, and then %d, want 3 more", before, withoutDetail())
 	}
 	if got := b.Read(); got.Maps["drops"] != (books.Map{Entries: 1, Limit: 1}) || got.Lost["map_full"] != 0 {
 		t.Errorf("the books know of %+v", got)
@@ -140,7 +150,7 @@ func TestKernelStartsAgainFromZero(t *testing.T) {
 		t.Fatal(err)
 	}
 	kerneltest.Start(t, drops)
-	want := provocation.Provoke(t, lab)
+	want := asKnown(drops, provocation.Provoke(t, lab))
 	if diff := settled(func() string {
 		return cmp.Diff([]dropstest.Drop{want}, since(nil, dropsOn(t, drops, lab.Receiver.Device)))
 	}); diff != "" {
@@ -148,7 +158,8 @@ func TestKernelStartsAgainFromZero(t *testing.T) {
 	}
 }
 
-// BenchmarkKernelDrop tells what it costs to count a drop.
+// BenchmarkKernelDrop tells what it costs to count a dropped packet, and to look
+// at one that reaches its socket.
 func BenchmarkKernelDrop(b *testing.B) {
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
@@ -165,18 +176,22 @@ func BenchmarkKernelDrop(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer socket.Close()
-	for b.Loop() {
-		// No one listens on port 9 (discard).
-		if _, err := socket.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}); err != nil {
-			b.Fatal(err)
-		}
+	discard := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9} // no one listens there
+
+	benchmark := func(name string, to net.Addr, program *ebpf.Program) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := socket.WriteTo([]byte("x"), to); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if run, err := program.Stats(); err == nil && run.RunCount > 0 {
+				b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "ns/run")
+			}
+		})
 	}
-	if run, err := drops.objects.CountDrop.Stats(); err == nil && run.RunCount > 0 {
-		b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "ns/drop")
-	}
-	if run, err := drops.objects.WatchListeners.Stats(); err == nil && run.RunCount > 0 {
-		b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "ns/packet")
-	}
+	benchmark("dropped", discard, drops.objects.CountDrop)
+	benchmark("received", socket.LocalAddr(), drops.objects.WatchListeners)
 }
 
 // provokeThree provokes three kinds of drops and returns how many there are.
@@ -214,6 +229,14 @@ func startDrops(t *testing.T, b *books.Books) *Drops {
 	drops := newDrops(b)
 	kerneltest.Start(t, drops)
 	return drops
+}
+
+// asKnown returns a drop as a kernel without reasons (before 5.17) tells it.
+func asKnown(drops *Drops, drop dropstest.Drop) dropstest.Drop {
+	if drop.Function != "" && len(drops.words.reasons) == 0 {
+		drop.Reason, drop.Class = "not_available", "unknown"
+	}
+	return drop
 }
 
 // settled calls differ until it returns "" or a few seconds have passed.

@@ -54,6 +54,7 @@ func setConstants(spec *ebpf.CollectionSpec, reasons numbers) error {
 		"reason_consumed":        reasons.consumed,
 		"reason_no_socket":       reasons.noSocket,
 		"reason_overflow":        reasons.overflow,
+		"reason_unspecified":     reasons.unspecified,
 		"reason_listen_overflow": uint32(reasonListenOverflow),
 		"reason_not_available":   uint32(reasonNotAvailable),
 		"named_transports":       named,

@@ -111,31 +111,32 @@ func text(field []byte) string {
 type numbers struct {
 	consumed uint32
 	noSocket uint32
-	overflow uint32 // what kfree_skb says of an ACK lost to a full accept queue
+
+	// What kfree_skb says of an ACK lost to a full accept queue: either the one,
+	// from 6.15 on, or the other, which it also says of much else.
+	overflow    uint32
+	unspecified uint32
 }
 
 // numbersOf finds them in this kernel's reasons, which may be none.
 func numbersOf(reasons map[uint32]string) numbers {
-	byName := map[string]uint32{}
+	n := numbers{consumed: reasonNever, noSocket: reasonNever, overflow: reasonNever, unspecified: reasonNotAvailable}
 	for number, name := range reasons {
-		byName[name] = number
-	}
-	find := func(names ...string) uint32 {
-		for _, name := range names {
-			if number, ok := byName[name]; ok {
-				return number
-			}
+		switch name {
+		case "consumed":
+			n.consumed = number
+		case "no_socket":
+			n.noSocket = number
+		case "tcp_listen_overflow":
+			n.overflow = number
+		case "not_specified":
+			n.unspecified = number
 		}
-		return reasonNever
 	}
-	if len(reasons) == 0 {
-		return numbers{consumed: reasonNever, noSocket: reasonNever, overflow: reasonNotAvailable}
+	if n.overflow != reasonNever {
+		n.unspecified = reasonNever
 	}
-	return numbers{
-		consumed: find("consumed"),
-		noSocket: find("no_socket"),
-		overflow: find("tcp_listen_overflow", "not_specified"), // the former since 6.15
-	}
+	return n
 }
 
 // variantFor names the program that fits a kfree_skb tracepoint with that many

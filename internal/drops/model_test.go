@@ -89,19 +89,19 @@ func TestNumbersOf(t *testing.T) {
 		want    numbers
 	}{
 		"a kernel without reasons": {
-			want: numbers{consumed: reasonNever, noSocket: reasonNever, overflow: reasonNotAvailable},
+			want: numbers{consumed: reasonNever, noSocket: reasonNever, overflow: reasonNever, unspecified: reasonNotAvailable},
 		},
 		"a kernel that does not tell a full accept queue": {
 			reasons: map[uint32]string{1: "consumed", 2: "not_specified", 3: "no_socket"},
-			want:    numbers{consumed: 1, noSocket: 3, overflow: 2},
+			want:    numbers{consumed: 1, noSocket: 3, overflow: reasonNever, unspecified: 2},
 		},
 		"a kernel that does": {
 			reasons: map[uint32]string{1: "consumed", 2: "not_specified", 3: "no_socket", 40: "tcp_listen_overflow"},
-			want:    numbers{consumed: 1, noSocket: 3, overflow: 40},
+			want:    numbers{consumed: 1, noSocket: 3, overflow: 40, unspecified: reasonNever},
 		},
 		"the first kernel with reasons": {
 			reasons: map[uint32]string{0: "not_specified", 1: "no_socket"},
-			want:    numbers{consumed: reasonNever, noSocket: 1, overflow: 0},
+			want:    numbers{consumed: reasonNever, noSocket: 1, overflow: reasonNever, unspecified: 0},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

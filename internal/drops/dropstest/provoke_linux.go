@@ -40,7 +40,9 @@ func KnownFunction(name string) string {
 
 // elsewhere are the functions that drop in other kernels.
 var elsewhere = map[string]string{
-	"nf_hook_slow": "nft_do_chain", // before 6.7
+	"nf_hook_slow": "nft_do_chain",   // where the latter only returns the verdict
+	"udp_rcv":      "__udp4_lib_rcv", // 7.3
+	"udpv6_rcv":    "__udp6_lib_rcv", // 7.3
 }
 
 // Provocations are all we know.
