@@ -61,6 +61,14 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 test-e2e: build ## run the tests that drive build/otelcol-nettap with real traffic (as root)
 	go test -count=1 -timeout 30m ./testdata/e2e/
 
+.PHONY: bench
+bench: ## measure what traffic costs a packet (as root)
+	go test -run '^$$' -bench . -benchtime 3s $(packages)
+
+.PHONY: footprint
+footprint: build ## print the size of the distribution and the memory it takes when idle (as root)
+	@.ci/footprint
+
 .PHONY: setup
 setup:
 	@.ci/setup
