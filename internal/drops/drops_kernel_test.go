@@ -54,6 +54,20 @@ func TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue(t *testing.T) {
 	}
 }
 
+func TestKernelBlamesALostCookieOnTheAcceptQueue(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	if numbersOf(drops.words.reasons).overflow == reasonNever {
+		t.Skip("this kernel does not tell a lost SYN cookie from other segments")
+	}
+	lab := dropstest.NewLab(t)
+	want := dropstest.LateCookie(t, lab)
+	if diff := settled(func() string {
+		return cmp.Diff([]dropstest.Drop{want}, since(nil, dropsOn(t, drops, lab.Receiver.Device)))
+	}); diff != "" {
+		t.Errorf("drops differ (-want +got):\n%s", diff)
+	}
+}
+
 // TCP clears an skb's device before it looks at the segment.
 func TestKernelFindsTheInterfaceThatTCPForgot(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
@@ -205,7 +219,7 @@ func provokeThree(t *testing.T, lab *dropstest.Lab) (packets int) {
 
 func newDrops(b *books.Books) *Drops {
 	c := clock.New()
-	builder := metadata.NewMetricsBuilder(metadata.DefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	return New(builder, process.NewDirectory("", c), c, b, Options{})
 }
 

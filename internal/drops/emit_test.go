@@ -27,7 +27,7 @@ func testBuilder(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder 
 }
 
 func TestEmit(t *testing.T) {
-	builder := testBuilder(metadata.DefaultMetricsBuilderConfig())
+	builder := testBuilder(metadata.NewDefaultMetricsBuilderConfig())
 	host := builder.NewResourceBuilder()
 	host.SetHostID("h1")
 
@@ -40,7 +40,7 @@ func TestEmit(t *testing.T) {
 }
 
 func TestEmitNothing(t *testing.T) {
-	off := metadata.DefaultMetricsBuilderConfig()
+	off := metadata.NewDefaultMetricsBuilderConfig()
 	off.Metrics.NettapPacketDropped.Enabled = false
 	some := []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 1}}
 
@@ -48,7 +48,7 @@ func TestEmitNothing(t *testing.T) {
 		config metadata.MetricsBuilderConfig
 		drops  []drop
 	}{
-		"nothing was dropped":        {metadata.DefaultMetricsBuilderConfig(), nil},
+		"nothing was dropped":        {metadata.NewDefaultMetricsBuilderConfig(), nil},
 		"the metric is switched off": {off, some},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,12 +1,7 @@
 package dropstest
 
 import (
-	"bufio"
 	"net/netip"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +57,15 @@ func comeLate(t *testing.T, lab *Lab, address netip.Addr, networkType string) Dr
 		t.Errorf("ListenOverflows grew by %d, want %d", overflows, acks)
 	}
 	return Drop{"", "nettap_listen_overflow", "loss", networkType, "tcp", acks}
+}
+
+// LateCookie is the same with a listener that keeps a handshake in mind by a SYN
+// cookie alone.
+func LateCookie(t *testing.T, lab *Lab) Drop {
+	t.Helper()
+	const always = "2"
+	lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/tcp_syncookies", always) })
+	return comeLate(t, lab, lab.Receiver.IPv4, "ipv4")
 }
 
 // TalkToFullListener sends what a listener with a full accept queue does not
@@ -154,39 +158,10 @@ func socketAddress(address netip.Addr) unix.Sockaddr {
 func (l *Lab) listenOverflows(t *testing.T) (overflows int) {
 	t.Helper()
 	l.inReceiver(t, func() {
-		overflows = tcpCounter(t, "ListenOverflows")
-		if drops := tcpCounter(t, "ListenDrops"); drops != overflows {
+		overflows = counter(t, "netstat", "TcpExt:", "ListenOverflows")
+		if drops := counter(t, "netstat", "TcpExt:", "ListenDrops"); drops != overflows {
 			t.Errorf("ListenDrops is %d, ListenOverflows %d", drops, overflows)
 		}
 	})
 	return overflows
-}
-
-// tcpCounter reads a counter of the current network namespace, from a line of
-// names and a line of numbers.
-func tcpCounter(t *testing.T, name string) int {
-	t.Helper()
-	file, err := os.Open("/proc/thread-self/net/netstat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	var names []string
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if fields[0] != "TcpExt:" {
-			continue
-		}
-		if names == nil {
-			names = fields
-			continue
-		}
-		count, err := strconv.Atoi(fields[slices.Index(names, name)])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return count
-	}
-	t.Fatalf("no %s in %s", name, file.Name())
-	return 0
 }

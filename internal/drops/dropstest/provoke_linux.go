@@ -54,6 +54,7 @@ func Provocations() []Provocation {
 		{"a datagram for a reader that is too slow", fullReceiveBuffer},
 		{"a datagram with a bad checksum", badUDPChecksum},
 		{"a segment with a bad checksum", badTCPChecksum},
+		{"a segment with a bad checksum behind an extension header", badTCPChecksumIPv6},
 		{"an IP header with a bad checksum", badIPChecksum},
 		{"an IP header that promises more than comes", shortPacket},
 		{"a packet to pass on whose TTL has run out", expiredTTL},
@@ -105,9 +106,23 @@ func fullReceiveBuffer(t *testing.T, lab *Lab) Drop {
 	if err := unix.SetsockoptInt(reader, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
 		t.Fatal(err)
 	}
+	before := lab.receiveBufferErrors(t)
 	lab.sendDatagrams(t, sent, netip.AddrPortFrom(lab.Receiver.IPv4, openPort), 900)
-	time.Sleep(100 * time.Millisecond) // the last one is queued or dropped
-	return Drop{"udp_queue_rcv_one_skb", "socket_rcvbuff", "loss", "ipv4", "udp", sent - countDatagrams(t, reader)}
+	received, dropped := 0, 0
+	for deadline := time.Now().Add(5 * time.Second); received+dropped < sent && time.Now().Before(deadline); {
+		received += countDatagrams(t, reader)
+		dropped = lab.receiveBufferErrors(t) - before
+	}
+	if received+dropped != sent || dropped == 0 {
+		t.Errorf("of %d datagrams %d were received, and %d dropped by RcvbufErrors", sent, received, dropped)
+	}
+	return Drop{"udp_queue_rcv_one_skb", "socket_rcvbuff", "loss", "ipv4", "udp", dropped}
+}
+
+func (l *Lab) receiveBufferErrors(t *testing.T) (n int) {
+	t.Helper()
+	l.inReceiver(t, func() { n = counter(t, "snmp", "Udp:", "RcvbufErrors") })
+	return n
 }
 
 func badUDPChecksum(t *testing.T, lab *Lab) Drop {
@@ -121,6 +136,15 @@ func badTCPChecksum(t *testing.T, lab *Lab) Drop {
 	syn := segment{source: 1111, destination: closedPort, flags: flagSYN, badChecksum: true}
 	lab.send(t, 7, lab.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
 	return Drop{"tcp_v4_rcv", "tcp_csum", "loss", "ipv4", "tcp", 7}
+}
+
+func badTCPChecksumIPv6(t *testing.T, lab *Lab) Drop {
+	const destinationOptions = 60
+	padding := []byte{protocolTCP, 0, 1, 4, 0, 0, 0, 0} // next header, length, option PadN
+	header := ipHeader{protocol: destinationOptions, ttl: 64, source: lab.Sender.IPv6, destination: lab.Receiver.IPv6}
+	syn := segment{source: 1111, destination: closedPort, flags: flagSYN, badChecksum: true}
+	lab.send(t, 7, lab.frame(etherIPv6, header.packet(append(padding, syn.bytes(header.source, header.destination)...))))
+	return Drop{"tcp_v6_rcv", "tcp_csum", "loss", "ipv6", "tcp", 7}
 }
 
 func badIPChecksum(t *testing.T, lab *Lab) Drop {

@@ -1,0 +1,39 @@
+package dropstest
+
+import (
+	"bufio"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// counter reads one of the current network namespace's own counters, from a
+// file of /proc/net where each group has a line of names and one of numbers.
+func counter(t *testing.T, file, group, name string) int {
+	t.Helper()
+	content, err := os.Open("/proc/thread-self/net/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close()
+	var names []string
+	for lines := bufio.NewScanner(content); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if fields[0] != group {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		count, err := strconv.Atoi(fields[slices.Index(names, name)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	t.Fatalf("no %s %s in %s", group, name, content.Name())
+	return 0
+}
