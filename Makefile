@@ -51,15 +51,15 @@ test: setup build ## install what is missing, then run the unit, kernel and end-
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel
-	go test -skip '^TestKernel' $(packages)
+	go test $(TESTFLAGS) -skip '^TestKernel' $(packages)
 
 .PHONY: test-kernel
 test-kernel: ## run the tests that load BPF programs into this kernel (as root)
-	go test -count=1 -p 1 -timeout 15m -run '^TestKernel' $(packages)
+	go test $(TESTFLAGS) -count=1 -p 1 -timeout 15m -run '^TestKernel' $(packages)
 
 .PHONY: test-e2e
 test-e2e: build ## run the tests that drive build/otelcol-nettap with real traffic (as root)
-	go test -count=1 -timeout 30m ./testdata/e2e/
+	go test $(TESTFLAGS) -count=1 -timeout 30m ./testdata/e2e/
 
 .PHONY: bench
 bench: ## measure what traffic costs a packet (as root)

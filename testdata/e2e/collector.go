@@ -62,15 +62,8 @@ func Start(t *testing.T, receivers string) *Collector {
 func StartWith(t *testing.T, options Options) *Collector {
 	t.Helper()
 	c := prepare(t, options)
-	c.launch()
-	c.Wait("the Collector is ready", func() bool {
-		select {
-		case <-c.exited:
-			c.t.Fatal("the Collector ended")
-		default:
-		}
-		return strings.Contains(c.Log(), "Everything is ready")
-	})
+	c.launch(c.words()...)
+	c.awaitReady()
 	return c
 }
 
@@ -79,7 +72,7 @@ func StartWith(t *testing.T, options Options) *Collector {
 func Refuse(t *testing.T, options Options) string {
 	t.Helper()
 	c := prepare(t, options)
-	c.launch()
+	c.launch(c.words()...)
 	select {
 	case <-c.exited:
 	case <-time.After(patience):
@@ -109,17 +102,34 @@ func prepare(t *testing.T, options Options) *Collector {
 
 func (c *Collector) path(name string) string { return filepath.Join(c.directory, name) }
 
-func (c *Collector) launch() {
+// words is the command that runs the Collector.
+func (c *Collector) words() []string {
+	words := append(append([]string{}, c.options.Wrap...), binary, "--config", c.path("config.yaml"))
+	if c.options.Overlay != "" {
+		words = append(words, "--config", c.path("overlay.yaml"))
+	}
+	return words
+}
+
+func (c *Collector) awaitReady() {
+	c.t.Helper()
+	c.Wait("the Collector is ready", func() bool {
+		select {
+		case <-c.exited:
+			c.t.Fatal("the Collector ended")
+		default:
+		}
+		return strings.Contains(c.Log(), "Everything is ready")
+	})
+}
+
+func (c *Collector) launch(words ...string) {
 	c.t.Helper()
 	log, err := os.Create(c.path("log"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer log.Close()
-	words := append(append([]string{}, c.options.Wrap...), binary, "--config", c.path("config.yaml"))
-	if c.options.Overlay != "" {
-		words = append(words, "--config", c.path("overlay.yaml"))
-	}
 	c.command = exec.Command(words[0], words[1:]...)
 	c.command.Stdout, c.command.Stderr = log, log
 	if err := c.command.Start(); err != nil {

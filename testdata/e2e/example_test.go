@@ -1,0 +1,65 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+const example = "../../deploy/config.yaml"
+
+// commented is a line of the example that is ready to be uncommented.
+var commented = regexp.MustCompile(`(?m)^( *)# ( *(?:- )?[a-z0-9_]+:(?: .*)?)$`)
+
+func TestDistributionTakesTheExampleUncommented(t *testing.T) {
+	content, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := commented.ReplaceAllString(string(content), "$1$2")
+	for _, key := range []string{"\n  otlp_grpc:\n", "\n  otlp_http:\n", "\n  prometheus:\n", "\n    root_path: /host\n"} {
+		if !strings.Contains(whole, key) {
+			t.Errorf("the example has no %q to uncomment", key)
+		}
+	}
+	whole = strings.ReplaceAll(whole, "exporters: [debug]", "exporters: [debug, otlp_grpc, otlp_http]")
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command(binary, "validate", "--config", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// TestDistributionPrintsTheExample is what make run promises: something that a
+// person can read, ten seconds after traffic at most.
+func TestDistributionPrintsTheExample(t *testing.T) {
+	c := &Collector{t: t, directory: t.TempDir()}
+	overlay := fmt.Sprintf("{extensions: {health_check: {endpoint: 127.0.0.1:%d}}, service: {telemetry: {metrics: {level: none}}}}", freePort(t))
+	c.launch(binary, "--config", example, "--config", "yaml:"+overlay)
+	c.awaitReady()
+
+	begin := time.Now()
+	address := listen(t)
+	pid := talker(t, address)
+	own := os.Getpid() // which accepts
+	for _, line := range []string{
+		fmt.Sprintf(`ResourceMetrics #.* process\.pid=%d .*process\.executable\.name=bash`, pid),
+		`process\.network\.io\{network\.io\.direction=transmit,network\.interface\.name=lo\} \d+`,
+		fmt.Sprintf(`\[%d\] uid 0 accepted 127\.0\.0\.1:\d+ on 127\.0\.0\.1:%d`, own, address.Port),
+	} {
+		c.Wait("it prints "+line, func() bool { return regexp.MustCompile(line).MatchString(c.Log()) })
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %v until all was printed, want 10s at most", took)
+	}
+	c.Stop()
+}
