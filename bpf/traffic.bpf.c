@@ -171,7 +171,7 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 		arrive(skb, netns, dev->ifindex, 0, &c); /* with nothing to claim */
 		return 0;
 	}
-	if (counts_link_header(dev->flags, BPF_CORE_READ_BITFIELD(dev, priv_flags)))
+	if (!(dev->flags & IFF_LOOPBACK))
 		link = from - skb->mac_header;
 	book(BOOK_SEEN);
 	measure(&c, skb, from - link, skb->len + link);

@@ -18,13 +18,16 @@ struct leg {
 struct arrival {
 	__u64 head; /* skb->head: a clone shares it, and an skb's own address is soon another's */
 	__u64 netns;
+	__u64 number; /* how many arrived before it */
 	struct leg legs[2];
 };
 
-#define ARRIVAL_SLOTS 64
+#define ARRIVAL_SLOTS 128 /* twice what a driver hands up at once */
+#define ARRIVAL_PROBES 4
 
 struct arrivals {
 	struct arrival slots[ARRIVAL_SLOTS];
+	__u64 number;
 	__u32 last;
 	__u32 pad;
 };
@@ -57,53 +60,87 @@ static __always_inline struct arrivals *arrivals_here(void)
 	return bpf_map_lookup_elem(&arrivals, &zero);
 }
 
-static __always_inline struct arrival *slot_of(struct arrivals *a, __u64 head)
+/* Read by a helper, for a pointer that the verifier knows of cannot be hashed. */
+static __always_inline __u64 head_of(const void *skb)
 {
-	return &a->slots[(head >> 6 ^ head >> 12) & (ARRIVAL_SLOTS - 1)];
+	return (__u64)BPF_CORE_READ((struct sk_buff *)skb, head);
+}
+
+static __always_inline __u32 hash_of(__u64 head)
+{
+	return head >> 6 ^ head >> 13;
+}
+
+/* Whether nobody will claim what the slot has: it is claimed, or too old. */
+static __always_inline bool is_free(struct arrivals *a, struct arrival *slot)
+{
+	return !slot->legs[0].left.packets || a->number - slot->number >= ARRIVAL_SLOTS;
+}
+
+/* Where a packet's arrival is noted; the last resort is another's place. */
+static __always_inline __u32 place_for(struct arrivals *a, __u64 head)
+{
+	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1);
+
+	for (int i = 1; i < ARRIVAL_PROBES; i++) {
+		struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+
+		if (slot->head == head || is_free(a, slot))
+			break;
+		at++;
+	}
+	return at & (ARRIVAL_SLOTS - 1);
+}
+
+/* Where it was noted, if anywhere. */
+static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
+{
+	__u32 at = hash_of(head);
+
+	for (int i = 0; i < ARRIVAL_PROBES; i++) {
+		struct arrival *slot = &a->slots[(at + i) & (ARRIVAL_SLOTS - 1)];
+
+		if (slot->head == head)
+			return slot;
+	}
+	return NULL;
 }
 
 static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifindex, __u32 link,
 				   const struct count *c)
 {
 	struct arrivals *a = arrivals_here();
+	__u64 head = head_of(skb);
 	struct arrival *slot;
 	struct leg *leg;
+	__u32 at;
 
 	if (!a)
 		return;
-	slot = slot_of(a, (__u64)skb->head);
+	at = place_for(a, head);
+	slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
 	leg = &slot->legs[0];
-	if (slot->head == (__u64)skb->head && leg->left.packets && skb->skb_iif == leg->ifindex) {
+	if (slot->head == head && leg->left.packets && skb->skb_iif == leg->ifindex) {
 		leg = &slot->legs[1]; /* a bridge hands the packet to itself */
 	} else {
-		slot->head = (__u64)skb->head;
+		slot->head = head;
 		slot->netns = netns;
 		slot->legs[1] = (struct leg){};
 	}
+	slot->number = a->number++;
 	leg->ifindex = ifindex;
 	leg->link = link;
 	leg->left = *c;
-	a->last = slot - a->slots;
-}
-
-/* The arrival of the packet at head, if anything is left of it. */
-static __always_inline struct arrival *arrival_of(__u64 head)
-{
-	struct arrivals *a = arrivals_here();
-	struct arrival *slot;
-
-	if (!a)
-		return NULL;
-	slot = slot_of(a, head);
-	return slot->head == head && slot->legs[0].left.packets ? slot : NULL;
+	a->last = at;
 }
 
 /* Books the whole arrival of skb to an account. */
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
-	struct arrival *slot = arrival_of((__u64)skb->head);
+	struct arrivals *a = arrivals_here();
+	struct arrival *slot = a ? find(a, head_of(skb)) : NULL;
 
-	if (!slot)
+	if (!slot || is_free(a, slot))
 		return;
 	for (int i = 0; i < 2; i++) {
 		struct leg *leg = &slot->legs[i];
@@ -184,10 +221,9 @@ enum match {
  * A packet is never longer than it arrived, but for one that was reassembled: a
  * longer one is another packet that is now at the same address.
  */
-static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, __u64 head,
-					   struct count *parts)
+static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, struct count *parts)
 {
-	if (slot->head == head && ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes)
+	if (slot && ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes)
 		return WHOLE;
 	return measure_fragments(ctx, parts) ? PARTS : OTHER;
 }
@@ -218,7 +254,7 @@ static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, en
 }
 
 /* The device that delivers, where the packet arrived on another one below it. */
-static __always_inline void claim_delivery_device(struct __sk_buff *ctx, __u32 link, struct claimed *to,
+static __always_inline void claim_delivery_device(struct __sk_buff *ctx, struct claimed *to,
 						  const struct count *c)
 {
 	struct net_device *dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
@@ -228,11 +264,6 @@ static __always_inline void claim_delivery_device(struct __sk_buff *ctx, __u32 l
 	to->netns = BPF_CORE_READ(dev, nd_net.net, net_cookie);
 	to->ifindex = ctx->ifindex;
 	to->count = *c;
-	if (link &&
-	    !counts_link_header(BPF_CORE_READ(dev, flags), BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags))) {
-		to->count.bytes -= link * c->packets;
-		to->count.frame_bytes -= link * c->frames;
-	}
 	count_account(to->netns, to->ifindex, ACCOUNT_ARRIVED, RECEIVE, &to->count);
 	book_n(BOOK_SEEN, to->count.packets);
 }
@@ -240,7 +271,6 @@ static __always_inline void claim_delivery_device(struct __sk_buff *ctx, __u32 l
 /* Fills claims with what this delivery takes; false when nothing is left: a copy. */
 __noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
 {
-	__u64 head = (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head);
 	struct arrivals *a = arrivals_here();
 	struct count parts = {};
 	struct arrival *slot;
@@ -248,11 +278,11 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
 
 	if (!a || !claims)
 		return false;
-	slot = slot_of(a, head);
-	match = match_of(ctx, slot, head, &parts);
+	slot = find(a, head_of(ctx));
+	match = match_of(ctx, slot, &parts);
 	if (match != WHOLE) /* the last fragment to arrive is what completes a packet */
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
-	if (!slot->legs[0].left.bytes)
+	if (!slot || !slot->legs[0].left.bytes)
 		return false;
 	for (int i = 0; i < 2; i++) {
 		struct claimed *to = &claims->by[i];
@@ -264,6 +294,6 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
 		claim_leg(ctx, &slot->legs[i], match, &parts, &to->count);
 	}
 	if (ctx->ifindex != claims->by[0].ifindex && ctx->ifindex != claims->by[1].ifindex)
-		claim_delivery_device(ctx, slot->legs[0].link, &claims->by[2], &claims->by[0].count);
+		claim_delivery_device(ctx, &claims->by[2], &claims->by[0].count);
 	return true;
 }

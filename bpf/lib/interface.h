@@ -6,6 +6,9 @@
 /* Set by user space before a survey; interfaces and namespaces that carry it exist. */
 __u64 epoch = 1;
 
+#define IFF_802_1Q_VLAN 0x1 /* priv_flags */
+#define IFF_EBRIDGE 0x2     /* priv_flags */
+
 struct interface_key {
 	__u64 netns; /* struct net's cookie */
 	__u32 ifindex;
@@ -17,9 +20,10 @@ struct interface_entry {
 	__u64 epoch; /* of the last survey that found it */
 	char name[16];
 	__u32 netns_inode;
-	__u8 stacked;       /* has a lower device, which counts the same packets */
-	__u8 counts_frames; /* hardware counts frames, others skbs */
-	__u8 pad[2];
+	__u8 stacked;  /* has a lower device, which counts the same packets */
+	__u8 hardware; /* has a parent that is no network device */
+	__u8 bare;     /* of a kind that does not count the link header it receives */
+	__u8 link;     /* bytes of link header in what we count; 0 on lo */
 };
 
 struct {
@@ -55,7 +59,10 @@ static __always_inline void know_interface(struct net_device *dev, __u64 netns)
 	bpf_core_read(entry.name, sizeof(entry.name), &dev->name);
 	entry.netns_inode = BPF_CORE_READ(dev, nd_net.net, ns.inum);
 	entry.stacked = BPF_CORE_READ(lower, next) != lower;
-	entry.counts_frames = BPF_CORE_READ(dev, dev.parent) != NULL;
+	entry.bare = !!(BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags) & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
+	if (!(BPF_CORE_READ(dev, flags) & IFF_LOOPBACK))
+		entry.link = BPF_CORE_READ(dev, hard_header_len);
+	entry.hardware = BPF_CORE_READ(dev, dev.parent) != NULL;
 	if (bpf_map_update_elem(&interfaces, &key, &entry, BPF_ANY))
 		book(BOOK_LOST_MAP_FULL);
 }

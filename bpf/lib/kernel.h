@@ -159,6 +159,7 @@ struct device {
 struct net_device {
 	unsigned int flags;
 	unsigned int priv_flags;
+	unsigned short hard_header_len;
 	int ifindex;
 	possible_net_t nd_net;
 	char name[16];

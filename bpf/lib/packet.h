@@ -3,8 +3,6 @@
 #include "kernel.h"
 
 #define IFF_LOOPBACK 0x8
-#define IFF_802_1Q_VLAN 0x1 /* priv_flags */
-#define IFF_EBRIDGE 0x2     /* priv_flags */
 
 #define SKB_GSO_TCP 0x11 /* SKB_GSO_TCPV4 | SKB_GSO_TCPV6 */
 
@@ -19,12 +17,6 @@ struct count {
 	__u64 frames;
 	__u64 frame_bytes;
 };
-
-/* Whether a device with these flags counts the link header of what it receives. */
-static __always_inline bool counts_link_header(__u32 flags, __u64 priv_flags)
-{
-	return !(flags & IFF_LOOPBACK) && !(priv_flags & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
-}
 
 /*
  * Sizes an skb of len bytes whose headers start at from, counted from skb->head.

@@ -103,8 +103,7 @@ func (l *ledger) sheets(s *snapshot) map[bpfInterfaceKey]sheet {
 }
 
 // balance draws up the statement of each interface, and of those that are gone.
-func (l *ledger) balance(s *snapshot) (present, departed []statement) {
-	sheets := l.sheets(s)
+func (l *ledger) balance(s *snapshot, sheets map[bpfInterfaceKey]sheet) (present, departed []statement) {
 	for _, key := range sortedInterfaces(l.interfaces) {
 		if l.closed[key] {
 			continue
@@ -155,6 +154,7 @@ func (l *ledger) close(key bpfInterfaceKey) {
 	delete(l.unclaimed, key)
 	delete(l.moved, key)
 	delete(l.retired, key)
+	delete(l.units, key)
 }
 
 // reopen takes in what the survey found, and drops the names of closed
@@ -194,12 +194,12 @@ func (l *ledger) state(key bpfInterfaceKey, entry bpfInterfaceEntry, booked shee
 	var sums [2]quantity
 	for direction := bpfDirectionTRANSMIT; direction <= bpfDirectionRECEIVE; direction++ {
 		for _, a := range accountNames {
-			q := entry.quantity(booked.of(a.account, direction))
+			q := l.quantity(key, direction, booked.of(a.account, direction))
 			st.enter(direction, a.name, q)
 			sums[direction].add(q)
 		}
 	}
-	unclaimed := l.unclaimedOf(key, entry, booked, sums[bpfDirectionRECEIVE])
+	unclaimed := l.unclaimedOf(key, booked, sums[bpfDirectionRECEIVE])
 	st.enter(bpfDirectionRECEIVE, "unclaimed", unclaimed)
 	sums[bpfDirectionRECEIVE].add(unclaimed)
 	if own, ok := s.counters[key.Netns][entry.name()]; ok {
@@ -217,9 +217,9 @@ func (st *statement) enter(direction bpfDirection, account string, q quantity) {
 // unclaimedOf returns what arrived and went to no other account. The maps are
 // read one after the other, so it can come out lower than it was; it never
 // comes out too high, so what was said before still holds.
-func (l *ledger) unclaimedOf(key bpfInterfaceKey, entry bpfInterfaceEntry, booked sheet, claimed quantity) quantity {
-	arrived := entry.quantity(booked.of(bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE))
-	waiting := entry.quantity(booked.of(bpfAccountACCOUNT_WAITING, bpfDirectionRECEIVE))
+func (l *ledger) unclaimedOf(key bpfInterfaceKey, booked sheet, claimed quantity) quantity {
+	arrived := l.quantity(key, bpfDirectionRECEIVE, booked.of(bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE))
+	waiting := l.quantity(key, bpfDirectionRECEIVE, booked.of(bpfAccountACCOUNT_WAITING, bpfDirectionRECEIVE))
 	claimed.add(waiting)
 	was := l.unclaimed[key]
 	now := quantity{
@@ -239,7 +239,7 @@ func less(a, b uint64) uint64 {
 
 func (l *ledger) unobserved(key bpfInterfaceKey, entry bpfInterfaceEntry, own counter, sums [2]quantity) []unobservedRow {
 	base, known := l.baseline[key]
-	if !known && (!l.open || l.processless[entry.NetnsInode]) {
+	if !known && !l.isNew(entry) {
 		for d := range own {
 			base.packets[d] = signed(own[d].packets) - signed(sums[d].packets)
 			base.bytes[d] = signed(own[d].bytes) - signed(sums[d].bytes)
@@ -260,6 +260,12 @@ func (l *ledger) unobserved(key bpfInterfaceKey, entry bpfInterfaceEntry, own co
 	base.last = own
 	l.baseline[key] = base
 	return rows
+}
+
+// isNew says that an interface was born after the receiver: all that its counter
+// says is in its books.
+func (l *ledger) isNew(entry bpfInterfaceEntry) bool {
+	return l.open && !l.processless[entry.NetnsInode]
 }
 
 func signed(n uint64) int64 {

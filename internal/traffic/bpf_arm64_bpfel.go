@@ -39,19 +39,21 @@ type bpfAccountKey struct {
 
 type bpfArrivals struct {
 	_     structs.HostLayout
-	Slots [64]struct {
-		_     structs.HostLayout
-		Head  uint64
-		Netns uint64
-		Legs  [2]struct {
+	Slots [128]struct {
+		_      structs.HostLayout
+		Head   uint64
+		Netns  uint64
+		Number uint64
+		Legs   [2]struct {
 			_       structs.HostLayout
 			Ifindex uint32
 			Link    uint32
 			Left    bpfCount
 		}
 	}
-	Last uint32
-	Pad  uint32
+	Number uint64
+	Last   uint32
+	Pad    uint32
 }
 
 type bpfBook uint32
@@ -91,13 +93,14 @@ type bpfHanded struct {
 }
 
 type bpfInterfaceEntry struct {
-	_            structs.HostLayout
-	Epoch        uint64
-	Name         [16]int8
-	NetnsInode   uint32
-	Stacked      uint8
-	CountsFrames uint8
-	Pad          [2]uint8
+	_          structs.HostLayout
+	Epoch      uint64
+	Name       [16]int8
+	NetnsInode uint32
+	Stacked    uint8
+	Hardware   uint8
+	Bare       uint8
+	Link       uint8
 }
 
 type bpfInterfaceKey struct {

@@ -29,6 +29,7 @@ type ledger struct {
 
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry // all that ever had a packet or a survey
 	baseline   map[bpfInterfaceKey]baseline
+	units      map[bpfInterfaceKey][2]unit  // what its counter counts, by direction
 	unclaimed  map[bpfInterfaceKey]quantity // as published: it must not shrink
 	moved      map[bpfInterfaceKey]movement // when an interface last counted anything
 	closed     map[bpfInterfaceKey]bool     // gone; only their names are kept
@@ -57,6 +58,7 @@ func newLedger(start uint64, host uint32, all bool) *ledger {
 		retired:    make(map[bpfInterfaceKey][2]bpfCount),
 		interfaces: make(map[bpfInterfaceKey]bpfInterfaceEntry),
 		baseline:   make(map[bpfInterfaceKey]baseline),
+		units:      make(map[bpfInterfaceKey][2]unit),
 		unclaimed:  make(map[bpfInterfaceKey]quantity),
 		moved:      make(map[bpfInterfaceKey]movement),
 		closed:     make(map[bpfInterfaceKey]bool),
@@ -97,6 +99,8 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 // and stand in s for the last time.
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	l.reopen(s)
+	sheets := l.sheets(s)
+	l.learnUnits(s, sheets)
 	r := &report{gone: l.leaving}
 	l.leaving = nil
 	for number, keys := range byNumber(s.traffic) {
@@ -112,7 +116,7 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	}
 	sortUsages(r.processes)
 	sortUsages(r.gone)
-	r.interfaces, r.departed = l.balance(s)
+	r.interfaces, r.departed = l.balance(s, sheets)
 	l.retire(s, departing)
 	l.remember(s, departing)
 	return r

@@ -240,7 +240,6 @@ func TestBalance(t *testing.T) {
 		"a device that counts frames is held against frames": {
 			after: counter{{packets: 3, bytes: 3300}, {}},
 			change: func(s *snapshot) {
-				s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode, CountsFrames: 1}
 				s.processes[1] = curl(true)
 				s.traffic[sent(1)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
 			},
@@ -248,6 +247,29 @@ func TestBalance(t *testing.T) {
 				interfaceName: "eth0", netnsInode: hostInode,
 				accounts:   []accountRow{{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 3, bytes: 3300}}},
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE}},
+			}},
+		},
+		"a device that counts skbs is held against skbs": {
+			after: counter{{packets: 1, bytes: 3100}, {}},
+			change: func(s *snapshot) {
+				s.processes[1] = curl(true)
+				s.traffic[sent(1)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				accounts:   []accountRow{{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 1, bytes: 3100}}},
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE}},
+			}},
+		},
+		"hardware whose counter cannot be read is taken to count frames": {
+			change: func(s *snapshot) {
+				s.counters = nil
+				s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode, Hardware: 1}
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode,
+				accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 3, bytes: 3300}}},
 			}},
 		},
 		"a namespace without a process has no unobserved": {
@@ -270,6 +292,53 @@ func TestBalance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := opened(test.before).post(at(20, test.after, test.change), nil).interfaces
 			equal(t, "interfaces", test.want, got)
+		})
+	}
+}
+
+// A device's unit is learned from the first skb that tells, and kept: a series
+// must not jump.
+func TestUnitIsKept(t *testing.T) {
+	l := opened(counter{})
+	big := bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
+	l.post(at(20, counter{{packets: 1, bytes: 3100}, {}}, func(s *snapshot) {
+		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = big
+	}), nil)
+
+	report := l.post(at(30, counter{{packets: 3, bytes: 3300}, {}}, func(s *snapshot) {
+		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = big
+	}), nil)
+
+	equal(t, "accounts", []accountRow{
+		{direction: bpfDirectionTRANSMIT, account: "kernel", quantity: quantity{packets: 1, bytes: 3100}},
+	}, report.interfaces[0].accounts)
+}
+
+func TestLinkHeaders(t *testing.T) {
+	frame := bpfCount{Packets: 10, Bytes: 1140, Frames: 10, FrameBytes: 1140}
+
+	for name, test := range map[string]struct {
+		entry bpfInterfaceEntry
+		own   map[string]counter // nil: cannot be read
+		want  uint64             // bytes
+	}{
+		"a device whose counter has them is held against all":        {own: map[string]counter{"eth0": {{}, {packets: 10, bytes: 1140}}}, want: 1140},
+		"a device whose counter lacks them is held against the rest": {own: map[string]counter{"eth0": {{}, {packets: 10, bytes: 1000}}}, want: 1000},
+		"a bridge whose counter cannot be read lacks them":           {entry: bpfInterfaceEntry{Bare: 1}, want: 1000},
+		"any other whose counter cannot be read has them":            {want: 1140},
+		"a counter that is far from both says nothing":               {own: map[string]counter{"eth0": {{}, {packets: 99, bytes: 9900}}}, want: 1140},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.entry.Epoch, test.entry.NetnsInode, test.entry.Link = 20, hostInode, 14
+			copy(test.entry.Name[:], []int8{'e', 't', 'h', '0'})
+			report := opened(counter{}).post(at(20, counter{}, func(s *snapshot) {
+				s.interfaces[eth0] = test.entry
+				s.counters[host] = test.own
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = frame
+			}), nil)
+			equal(t, "unclaimed", []accountRow{
+				{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 10, bytes: test.want}},
+			}, report.interfaces[0].accounts)
 		})
 	}
 }

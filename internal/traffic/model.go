@@ -74,14 +74,6 @@ func plus(a, b bpfCount) bpfCount {
 	return a
 }
 
-// as the device counts: hardware counts the frames that GSO makes of an skb.
-func (e bpfInterfaceEntry) quantity(c bpfCount) quantity {
-	if e.CountsFrames != 0 {
-		return quantity{packets: c.Frames, bytes: c.FrameBytes}
-	}
-	return quantity{packets: c.Packets, bytes: c.Bytes}
-}
-
 func (e bpfInterfaceEntry) name() string {
 	name := make([]byte, 0, len(e.Name))
 	for _, c := range e.Name {
@@ -120,7 +112,7 @@ func (l *ledger) usageOf(process owner.Process, start uint64, keys []bpfTrafficK
 			direction:     bpfDirection(key.Direction),
 			transport:     key.Transport,
 			networkType:   key.Type,
-			quantity:      entry.quantity(s.traffic[key]),
+			quantity:      l.quantity(key.iface(), bpfDirection(key.Direction), s.traffic[key]),
 		})
 	}
 	slices.SortFunc(u.rows, func(a, b row) int {
