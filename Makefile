@@ -37,6 +37,7 @@ build: $(collector) ## build the Collector distribution with nettap: build/otelc
 # ocb resolves the modules anew each time, since a source may import another one;
 # Go's build cache keeps the rest.
 $(collector): builder-config.yaml $(sources)
+	@mkdir -p build
 	$(tool) builder --config builder-config.yaml
 	mv build/distribution/otelcol-nettap $@
 
