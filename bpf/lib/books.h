@@ -28,7 +28,7 @@ static __always_inline void book_n(enum book kind, __u64 n)
 	__u64 *count = bpf_map_lookup_elem(&books, &kind);
 
 	if (count)
-		*count += n;
+		__sync_fetch_and_add(count, n); /* a softirq may come in between */
 }
 
 static __always_inline void book(enum book kind)

@@ -1,7 +1,6 @@
 package drops
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/cilium/ebpf"
@@ -25,7 +24,7 @@ func (d *Drops) read() (map[bpfDropKey]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	missed, err := missedRuns(d.objects.CountDrop)
+	missed, err := kernel.MissedRuns(d.objects.CountDrop)
 	if err != nil {
 		return nil, err
 	}
@@ -55,16 +54,6 @@ func addCounts(counts map[bpfDropKey]uint64, m *ebpf.Map) (entries int, err erro
 		}
 	}
 	return entries, all.Err()
-}
-
-// missedRuns returns how often the kernel did not run a program because it would
-// have interrupted that same program.
-func missedRuns(program *ebpf.Program) (uint64, error) {
-	stats, err := program.Stats()
-	if err != nil {
-		return 0, fmt.Errorf("read statistics of %v: %w", program, err)
-	}
-	return stats.RecursionMisses, nil
 }
 
 // learnFunctions learns the names of locations met for the first time. The

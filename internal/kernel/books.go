@@ -23,3 +23,17 @@ func ReadBooks(m *ebpf.Map) ([]uint64, error) {
 	}
 	return sums, nil
 }
+
+// MissedRuns returns how often the kernel did not run one of the programs because
+// it would have interrupted that same program. Kernels before 5.12 do not say: 0.
+func MissedRuns(programs ...*ebpf.Program) (uint64, error) {
+	var missed uint64
+	for _, program := range programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read statistics of %v: %w", program, err)
+		}
+		missed += stats.RecursionMisses
+	}
+	return missed, nil
+}

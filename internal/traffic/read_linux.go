@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -123,18 +124,23 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	return errs
 }
 
-func (t *Traffic) writeBooks(s *snapshot) {
+func (t *Traffic) writeBooks(s *snapshot) error {
 	kinds, err := kernel.ReadBooks(t.collection.Maps["books"])
 	if err != nil {
-		return // the maps were read a moment ago: the receiver is shutting down
+		return err
+	}
+	missed, err := kernel.MissedRuns(slices.Collect(maps.Values(t.collection.Programs))...)
+	if err != nil {
+		return err
 	}
 	aggregated, overflow := t.ledger.totals(s)
 	t.books.Update(func(page *books.Page) {
-		page.Seen = kinds[bpfBookBOOK_SEEN]
+		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
 		page.Aggregated = aggregated
 		page.Lost = map[string]uint64{
 			"processes_full": overflow,
 			"map_full":       kinds[bpfBookBOOK_LOST_MAP_FULL],
+			"recursion":      missed,
 		}
 		page.Copies = kinds[bpfBookBOOK_COPY]
 		page.Maps = map[string]books.Map{
@@ -146,6 +152,7 @@ func (t *Traffic) writeBooks(s *snapshot) {
 		}
 		page.Hooks = t.hooks()
 	})
+	return nil
 }
 
 func (t *Traffic) limit(name string) int { return int(t.collection.Maps[name].MaxEntries()) }

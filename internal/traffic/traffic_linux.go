@@ -78,8 +78,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	departing := t.ledger.departing(snapshot)
 	err = errors.Join(err, t.forgetProcesses(snapshot, departing))
 	report := t.ledger.post(snapshot, departing)
-	err = errors.Join(err, t.forgetInterfaces(snapshot))
-	t.writeBooks(snapshot)
+	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot))
 	return t.emitter.emit(t.clock.Now(), report), err
 }
 
@@ -183,8 +182,7 @@ func (t *Traffic) openLedger() error {
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
-	t.writeBooks(snapshot)
-	return nil
+	return t.writeBooks(snapshot)
 }
 
 func (t *Traffic) hooks() map[string]string {
