@@ -20,6 +20,10 @@
  * Loss:    BOOK_LOST_RING_FULL when user space is too slow; BOOK_LOST_UNREADABLE
  *          when the new socket was closed by another thread before we looked. Where
  *          map listeners is full, only the state of the queue stays unknown.
+ *          While a run of a program is preempted, the kernel skips others of it on
+ *          that CPU: fentry where the kernel is preemptible, tp_btf from Linux 7.0
+ *          on. It counts them (recursion_misses), and user space reports those of
+ *          see_graft; those of see_syscall are of any system call.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/accept.h"
@@ -144,11 +148,21 @@ int BPF_PROG(see_syscall, struct pt_regs *regs, long fd)
 	return 0;
 }
 
+/* request is NULL for all but the last completion of a multishot accept. */
+static __always_inline void report_completion(struct request_key *key, struct io_kiocb *request, int result)
+{
+	if (!request)
+		request = recall_request(key);
+	else if (is_accept_request(request))
+		bpf_map_delete_elem(&requests, key);
+	if (is_accept_request(request) && result >= 0)
+		report_file(accepted_file(request, result), sock_of_file(BPF_CORE_READ(request, file)));
+}
+
 SEC("tp_btf/io_uring_complete")
 int see_completion(unsigned long long *ctx)
 {
 	struct request_key key = {.ring = ctx[0]};
-	struct io_kiocb *request = (struct io_kiocb *)ctx[1];
 	int result;
 
 	if (complete_has_cqe) {
@@ -160,12 +174,7 @@ int see_completion(unsigned long long *ctx)
 		key.user_data = ctx[2];
 		result = ctx[3];
 	}
-	if (!request)
-		request = recall_request(&key);
-	else if (is_accept_request(request))
-		bpf_map_delete_elem(&requests, &key);
-	if (is_accept_request(request) && result >= 0)
-		report_file(accepted_file(request, result), sock_of_file(BPF_CORE_READ(request, file)));
+	report_completion(&key, (struct io_kiocb *)ctx[1], result);
 	return 0;
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -65,8 +66,16 @@ func TestKernelReportsEachAcceptOnce(t *testing.T) {
 		o.collect(t)
 		for i, c := range connections {
 			if c.server.Port() == ports[0] {
-				connections[i].by.TID = o.threadOf(c)
+				connections[i].by.TID = 0
 			}
+		}
+		for i, s := range o.records {
+			if s.Local.Port() == ports[0] && isThread(s.PID, s.TID) {
+				o.records[i].TID = 0
+			}
+		}
+		if o.misses(t, "see_syscall") > 0 {
+			t.Skip("this kernel skips programs while others are preempted, as Linux does from 7.0 on")
 		}
 		o.expect(t, connections, ports...)
 		if len(connections) != 4*each {
@@ -75,17 +84,23 @@ func TestKernelReportsEachAcceptOnce(t *testing.T) {
 	})
 }
 
-// threadOf returns the thread that the record of a connection names, if it is one
-// of the server.
-func (o *observer) threadOf(c connection) int {
-	for _, s := range o.records {
-		if s.Local == c.server && s.Peer == c.client {
-			if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", c.by.PID, s.TID)); err == nil {
-				return int(s.TID)
-			}
-		}
+// misses returns how often the kernel did not run a program.
+func (o *observer) misses(t *testing.T, program string) uint64 {
+	t.Helper()
+	loaded, ok := o.accepts.collection.Programs[program]
+	if !ok {
+		return 0
 	}
-	return 0
+	stats, err := loaded.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stats.RecursionMisses
+}
+
+func isThread(pid, tid int64) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", pid, tid))
+	return err == nil
 }
 
 func TestKernelReportsAccepts(t *testing.T) {
@@ -112,6 +127,9 @@ func TestKernelReportsAccepts(t *testing.T) {
 			"through io_uring into any slot that waits": {server: "any fixed file", early: true},
 		} {
 			t.Run(name, func(t *testing.T) {
+				if strings.HasPrefix(name, "through io_uring") {
+					requireUring(t)
+				}
 				if test.listen == "" {
 					test.listen = "127.0.0.1:0"
 				}

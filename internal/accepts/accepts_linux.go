@@ -148,14 +148,34 @@ func (a *Accepts) Audit() error {
 	if err != nil {
 		return err
 	}
+	missed, err := a.missed()
+	if err != nil {
+		return err
+	}
 	a.books.Update(func(page *books.Page) {
-		page.Seen = counts[bpfBookBOOK_SEEN]
+		page.Seen = counts[bpfBookBOOK_SEEN] + missed
 		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT] + a.filtered
 		if page.Lost == nil {
 			page.Lost = map[string]uint64{}
 		}
 		page.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
 		page.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
+		page.Lost["preempted"] = missed
 	})
 	return nil
+}
+
+// missed returns for how many accepts the kernel did not run our program, because
+// another run of it was preempted on the same CPU. Where a program runs for other
+// calls too, nobody knows how many of those were accepts.
+func (a *Accepts) missed() (uint64, error) {
+	program, ok := a.collection.Programs["see_graft"]
+	if !ok {
+		return 0, nil
+	}
+	stats, err := program.Stats()
+	if err != nil {
+		return 0, fmt.Errorf("read statistics of %v: %w", program, err)
+	}
+	return stats.RecursionMisses, nil
 }

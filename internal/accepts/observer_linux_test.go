@@ -109,8 +109,8 @@ func (o *observer) expect(t *testing.T, connections []connection, ports ...uint1
 	for _, port := range ports {
 		got = append(got, o.on(t, port)...)
 	}
-	order := func(a, b sighting) int {
-		return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer))
+	order := func(a, b sighting) int { // a client's port may be used twice
+		return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer), cmp.Compare(a.PID, b.PID), cmp.Compare(a.TID, b.TID))
 	}
 	slices.SortFunc(want, order)
 	slices.SortFunc(got, order)

@@ -5,8 +5,10 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"testing"
 	"unsafe"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,6 +125,25 @@ func (r *uring) next(submit uintptr) completion {
 		}
 		submit = 0
 	}
+}
+
+// requireUring skips the test where io_uring is off, or too old for its
+// tracepoints to name a request and for multishot accepts.
+func requireUring(t *testing.T) {
+	t.Helper()
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !hasTracepoint(types, "io_uring_task_add", 2) {
+		t.Skip("the io_uring of this kernel is older than Linux 6.0, or none")
+	}
+	var params uringParams
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 8, uintptr(unsafe.Pointer(&params)), 0)
+	if errno != 0 {
+		t.Skipf("io_uring is off: %v", errno)
+	}
+	unix.Close(int(fd))
 }
 
 // serveUring accepts through an io_uring.

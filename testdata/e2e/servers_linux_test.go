@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -109,6 +110,11 @@ type accepted struct {
 	PID, Thread, User int64
 	Local, Peer       netip.AddrPort
 	Body              string
+}
+
+// compare orders by connection; a client's port may be used twice.
+func (a accepted) compare(b accepted) int {
+	return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Thread, b.Thread))
 }
 
 // visit sends a request and returns what a record of it has to say. A server
