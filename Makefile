@@ -76,7 +76,7 @@ setup:
 
 .PHONY: lint
 lint: ## run the linters over the Go code
-	test -z "$$(gofmt -l internal receiver testdata | tee /dev/stderr)"
+	@unformatted=$$(gofmt -l internal receiver testdata); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(lint) run $(packages) ./testdata/e2e/
 
 generated = find internal/metadata internal/metadatatest internal/*/bpf_* receiver/generated_* docs/telemetry.md -type f | sort | xargs sha256sum
