@@ -31,7 +31,8 @@ type snapshot struct {
 	accounts   map[bpfAccountKey]bpfCount
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
 	namespaces map[uint64]bpfNamespaceEntry
-	counters   map[uint64]map[string]counter // by namespace and interface name
+	earlier    map[uint64]map[string]counter // the interfaces' own, by namespace and name, before all else was read
+	counters   map[uint64]map[string]counter // the same after it
 }
 
 // usage is what one process moved since start.

@@ -19,6 +19,11 @@ import (
 func (t *Traffic) read() (*snapshot, error) {
 	errs := t.survey()
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.epoch}
+	var err error
+	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.collection.Maps["namespaces"]); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read namespaces: %w", err))
+	}
+	s.earlier = t.counters.read(s.namespaces, t.epoch)
 	arrived, err := readPerCPU[bpfAccountKey](t.collection.Maps["accounts"])
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
@@ -36,9 +41,6 @@ func (t *Traffic) read() (*snapshot, error) {
 	}
 	if s.interfaces, err = readAll[bpfInterfaceKey, bpfInterfaceEntry](t.collection.Maps["interfaces"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read interfaces: %w", err))
-	}
-	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.collection.Maps["namespaces"]); err != nil {
-		return nil, errors.Join(errs, fmt.Errorf("read namespaces: %w", err))
 	}
 	s.counters = t.counters.read(s.namespaces, t.epoch)
 	if s.processes, err = t.owners.Processes(); err != nil {

@@ -33,18 +33,26 @@ func (l *ledger) quantity(key bpfInterfaceKey, direction bpfDirection, c bpfCoun
 // must not jump. Where no counter can be read it goes by the kind of the device.
 func (l *ledger) learnUnits(s *snapshot, sheets map[bpfInterfaceKey]sheet) {
 	for key, entry := range l.interfaces {
-		own, readable := s.counters[key.Netns][entry.name()]
+		later, readable := s.counters[key.Netns][entry.name()]
+		earlier, both := s.earlier[key.Netns][entry.name()]
+		if !both {
+			earlier = later
+		}
 		base, known := l.baseline[key]
 		readable = readable && (known || l.isNew(entry))
 		units := l.units[key]
 		for d := range units {
 			moved := sheets[key].moved(bpfDirection(d))
-			usual := usualUnit(units[d], entry, bpfDirection(d))
-			units[d] = usual
+			units[d] = usualUnit(units[d], entry, bpfDirection(d))
 			if readable {
-				units[d] = usual.nearest(signed(own[d].bytes)-base.bytes[d], moved, uint64(entry.Link))
+				counted := span{
+					from: minus(earlier[d], base.packets[d], base.bytes[d]),
+					to:   minus(later[d], base.packets[d], base.bytes[d]),
+				}
+				units[d].learn(counted, moved, uint64(entry.Link))
+			} else {
+				units[d].settle(moved)
 			}
-			units[d].settle(moved)
 		}
 		l.units[key] = units
 	}
@@ -61,35 +69,72 @@ func usualUnit(u unit, entry bpfInterfaceEntry, direction bpfDirection) unit {
 	return u
 }
 
-// nearest returns the unit in which moved is nearest to what the device counted.
-// It stays with u unless another one is clearly nearer: the books and the counter
-// are not read at the same moment.
-func (u unit) nearest(counted int64, moved bpfCount, link uint64) unit {
-	best, distance := u, abs(counted-signed(u.of(moved, link).bytes))
-	for _, frames := range []bool{false, true} {
-		for _, bare := range []bool{false, true} {
-			other := u
+// settle makes known what moved could tell.
+func (u *unit) settle(moved bpfCount) {
+	u.framesKnown = u.framesKnown || moved.Bytes != moved.FrameBytes
+	u.bareKnown = u.bareKnown || moved.Packets != 0
+}
+
+// learn chooses the unit in which moved is what the device counted. It stays with
+// u, for good, where neither unit is clearly nearer; and where both would do,
+// because too much has moved while the books were read, it waits with the lesser.
+func (u *unit) learn(counted span, moved bpfCount, link uint64) {
+	var far [2][2]int64 // by frames and bare
+	for i, frames := range []bool{false, true} {
+		for j, bare := range []bool{false, true} {
+			other := *u
 			if !u.framesKnown {
 				other.frames = frames
 			}
 			if !u.bareKnown {
 				other.bare = bare
 			}
-			if far := abs(counted - signed(other.of(moved, link).bytes)); 2*far < distance {
-				best, distance = other, far
-			}
+			far[i][j] = counted.distance(other.of(moved, link))
 		}
 	}
-	return best
+	if !u.framesKnown && moved.Bytes != moved.FrameBytes {
+		skbs, frames := min(far[0][0], far[0][1]), min(far[1][0], far[1][1])
+		u.frames, u.framesKnown = choose(u.frames, frames, skbs, false)
+	}
+	if !u.bareKnown && moved.Packets != 0 && link != 0 {
+		whole, bare := min(far[0][0], far[1][0]), min(far[0][1], far[1][1])
+		u.bare, u.bareKnown = choose(u.bare, bare, whole, true)
+	}
 }
 
-// settle makes known what moved has told.
-func (u *unit) settle(moved bpfCount) {
-	u.framesKnown = u.framesKnown || moved.Bytes != moved.FrameBytes
-	u.bareKnown = u.bareKnown || moved.Packets != 0
+// choose decides for the answer that is clearly nearer, and else for the usual
+// one. If both are right it is lesser, until more is known.
+func choose(usual bool, yes, no int64, lesser bool) (answer, known bool) {
+	switch {
+	case yes == 0 && no == 0:
+		return lesser, false
+	case 2*yes < no:
+		return true, true
+	case 2*no < yes:
+		return false, true
+	}
+	return usual, true
 }
 
-func abs(n int64) int64 { return max(n, -n) }
+// span is what a device had counted before the books were read, and after.
+type span struct{ from, to tally }
+
+// tally is signed: a counter may start anew below its baseline.
+type tally struct{ packets, bytes int64 }
+
+func minus(q quantity, packets, bytes int64) tally {
+	return tally{packets: signed(q.packets) - packets, bytes: signed(q.bytes) - bytes}
+}
+
+// distance is how far outside of the span q is, in bytes. A packet weighs what
+// the least of headers do.
+func (s span) distance(q quantity) int64 {
+	const headers = 54
+	return outside(s.from.bytes, s.to.bytes, signed(q.bytes)) +
+		headers*outside(s.from.packets, s.to.packets, signed(q.packets))
+}
+
+func outside(from, to, n int64) int64 { return max(0, from-n, n-to) }
 
 // moved is all that went one way, whoever's it was.
 func (sh sheet) moved(direction bpfDirection) bpfCount {
