@@ -8,22 +8,19 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// A helper is this test binary, started again: a process of its own, with
-// sockets of its own, that does what the words of helperVariable say. It talks
-// in lines: it says what it has done, and waits to be told to go on.
+// A helper is this test binary, started again: a process of its own with sockets
+// of its own. It does what it is told, a line at a time, and answers each with a
+// line. Its system calls block and are its own, so that each packet is known.
 const helperVariable = "NETTAP_TEST_HELPER"
 
-var helpers = map[string]func(words []string){
-	"idle": func([]string) { io.Copy(io.Discard, os.Stdin) },
-}
-
 func TestMain(m *testing.M) {
-	if words := strings.Fields(os.Getenv(helperVariable)); len(words) > 0 {
-		helpers[words[0]](words[1:])
+	if os.Getenv(helperVariable) != "" {
+		help()
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -37,53 +34,71 @@ type helper struct {
 	out     *bufio.Reader
 }
 
-// start starts a helper in a network namespace; files are its descriptors from 3 on.
-func start(t *testing.T, namespace string, words string, files ...*os.File) *helper {
+// start starts a helper in a network namespace; heritage is its descriptor 3.
+func start(t *testing.T, namespace string, heritage ...*os.File) *helper {
 	t.Helper()
-	h := &helper{t: t, command: exec.Command("/proc/self/exe")}
-	h.command.Env = append(os.Environ(), helperVariable+"="+words)
+	h := newHelper("/proc/self/exe", heritage...)
+	h.t = t
 	h.command.Stderr = os.Stderr
-	h.command.ExtraFiles = files
 	var err error
-	if h.in, err = h.command.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	out, err := h.command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.out = bufio.NewReader(out)
 	kerneltest.InNamespace(t, namespace, func() { err = h.command.Start() })
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.stop)
+	h.end() // it is ready
+	return h
+}
+
+func newHelper(binary string, files ...*os.File) *helper {
+	h := &helper{command: exec.Command(binary)}
+	h.command.Env = append(os.Environ(), helperVariable+"=1")
+	h.command.ExtraFiles = files
+	h.in = must(h.command.StdinPipe())
+	h.out = bufio.NewReader(must(h.command.StdoutPipe()))
 	return h
 }
 
 func (h *helper) pid() int { return h.command.Process.Pid }
 
-// stop lets the helper end, and waits for it.
+// stop ends the helper, and waits until it has.
 func (h *helper) stop() {
 	h.in.Close()
 	h.command.Process.Kill() //nolint:errcheck // it may have ended
 	h.command.Wait()         //nolint:errcheck // it was killed
 }
 
-// hear returns the helper's next line.
-func (h *helper) hear() string {
+// do tells the helper what to do and returns its answer, when it has done it.
+func (h *helper) do(format string, words ...any) string {
 	h.t.Helper()
-	line, err := h.out.ReadString('\n')
-	if err != nil {
-		h.t.Fatalf("helper %v ended: %v", h.command.Env[len(h.command.Env)-1], err)
-	}
-	return strings.TrimSpace(line)
+	h.begin(format, words...)
+	return h.end()
 }
 
-// tell sends the helper a line.
-func (h *helper) tell(line string) {
+// begin tells the helper what to do.
+func (h *helper) begin(format string, words ...any) {
 	h.t.Helper()
-	if _, err := fmt.Fprintln(h.in, line); err != nil {
+	if _, err := fmt.Fprintf(h.in, format+"\n", words...); err != nil {
 		h.t.Fatal(err)
 	}
+}
+
+// end waits until it is done.
+func (h *helper) end() string {
+	h.t.Helper()
+	answer := make(chan string)
+	go func() {
+		line, _ := h.out.ReadString('\n')
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case line := <-answer:
+		if line == "" || strings.HasPrefix(line, "error") {
+			h.t.Fatalf("helper %d: %s", h.pid(), line)
+		}
+		return line
+	case <-time.After(10 * time.Second):
+		h.t.Fatalf("helper %d does not answer", h.pid())
+	}
+	return ""
 }

@@ -35,7 +35,7 @@ func connect(t *testing.T, l *lab) *wire {
 	w.near, w.far = kerneltest.Namespaces(t)
 	for _, n := range []kerneltest.Namespace{w.near, w.far} {
 		kerneltest.InNamespace(t, n.Name, func() { w.silence(n) })
-		start(t, n.Name, "idle")
+		start(t, n.Name)
 	}
 	w.introduce(w.near, w.far)
 	w.introduce(w.far, w.near)
@@ -51,18 +51,15 @@ func connect(t *testing.T, l *lab) *wire {
 // silence keeps n, the current namespace, from sending by itself.
 func (w *wire) silence(n kerneltest.Namespace) {
 	w.t.Helper()
-	w.macs[n.Device] = macOf(w.t, n.Device)
 	sysctl(w.t, "net/ipv4/igmp_link_local_mcast_reports", "0")
 	sysctl(w.t, "net/ipv4/icmp_ratelimit", "0")
 	sysctl(w.t, "net/ipv6/icmp/ratelimit", "0")
 	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/router_solicitations", "0")
 	// A device without ARP is in none of the multicast groups that IPv6 reports.
 	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/disable_ipv6", "1")
-	link, err := netlink.LinkByName(n.Device)
-	if err == nil {
-		err = netlink.LinkSetARPOff(link)
-	}
-	if err != nil {
+	link := linkOf(w.t, n.Device)
+	w.macs[n.Device] = link.Attrs().HardwareAddr
+	if err := netlink.LinkSetARPOff(link); err != nil {
 		w.t.Fatalf("silence %s: %v", n.Device, err)
 	}
 	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/disable_ipv6", "0")
@@ -124,15 +121,6 @@ func grown(before, after map[string]quantity) map[string]quantity {
 		}
 	}
 	return grown
-}
-
-func macOf(t *testing.T, device string) net.HardwareAddr {
-	t.Helper()
-	link, err := netlink.LinkByName(device)
-	if err != nil {
-		t.Fatalf("find %s: %v", device, err)
-	}
-	return link.Attrs().HardwareAddr
 }
 
 // sysctl sets one of the current network namespace.

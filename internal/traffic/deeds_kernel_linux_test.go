@@ -1,0 +1,191 @@
+package traffic
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors of a helper. All but those of the listener and the connection are
+// closed when it executes something.
+const (
+	heritageFD   = 3 // from whoever started it
+	listenerFD   = 10
+	connectionFD = 11
+)
+
+// deeds are what a helper can be told.
+var deeds = map[string]func(words []string) any{
+	"listen": func(words []string) any { return listen(words[0], netip.MustParseAddr(words[1])) },
+	"dial":   func(words []string) any { dial(words[0], netip.MustParseAddrPort(words[1])); return nil },
+	"accept": func([]string) any {
+		keep(again(func() (int, error) { fd, _, err := unix.Accept(listenerFD); return fd, err }), connectionFD)
+		return nil
+	},
+	"send":    func(words []string) any { send(number(words[0])); return nil },
+	"receive": func(words []string) any { receiveAll(number(words[0])); return nil },
+	"close":   func([]string) any { return unix.Close(connectionFD) },
+	"spawn":   func([]string) any { return spawn() },
+	"child":   func(words []string) any { return child.ask(words) },
+	"give":    func([]string) any { return unix.Sendmsg(heritageFD, []byte{0}, unix.UnixRights(connectionFD), nil, 0) },
+	"take":    func([]string) any { keep(take(), connectionFD); return nil },
+	"become":  func(words []string) any { return syscall.Setreuid(number(words[0]), number(words[1])) },
+	"exec":    func(words []string) any { return syscall.Exec(words[0], words, os.Environ()) },
+}
+
+// help does what standard input says, a line at a time.
+func help() {
+	lines := bufio.NewScanner(os.Stdin)
+	fmt.Println("ready")
+	for lines.Scan() {
+		fmt.Println(obey(strings.Fields(lines.Text())))
+	}
+}
+
+func obey(words []string) (answer string) {
+	defer func() {
+		if err := recover(); err != nil {
+			answer = fmt.Sprint("error: ", words, ": ", err)
+		}
+	}()
+	switch result := deeds[words[0]](words[1:]).(type) {
+	case nil:
+		return "done"
+	case error:
+		panic(result)
+	default:
+		return fmt.Sprint(result)
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func number(word string) int { return must(strconv.Atoi(word)) }
+
+// again makes a system call until no signal interrupts it.
+func again(call func() (int, error)) int {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return must(n, err)
+		}
+	}
+}
+
+// keep gives a descriptor a number that it has over exec too.
+func keep(fd, as int) {
+	if err := errors.Join(unix.Dup2(fd, as), unix.Close(fd)); err != nil {
+		panic(err)
+	}
+}
+
+// socket makes one of a kind, "tcp", "mptcp" or "udp", for an address.
+func socket(kind string, address netip.Addr) int {
+	family, sort, protocol := unix.AF_INET, unix.SOCK_STREAM, 0
+	if address.Is6() {
+		family = unix.AF_INET6
+	}
+	switch kind {
+	case "udp":
+		sort = unix.SOCK_DGRAM
+	case "mptcp":
+		protocol = unix.IPPROTO_MPTCP
+	}
+	return must(unix.Socket(family, sort, protocol))
+}
+
+func sockaddr(address netip.AddrPort) unix.Sockaddr {
+	if address.Addr().Is6() {
+		return &unix.SockaddrInet6{Port: int(address.Port()), Addr: address.Addr().As16()}
+	}
+	return &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
+}
+
+// listen makes the listener, or for UDP the connection, with room for all that a
+// test sends, and returns where it is.
+func listen(kind string, address netip.Addr) netip.AddrPort {
+	fd, as := socket(kind, address), listenerFD
+	err := errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20),
+		unix.Bind(fd, sockaddr(netip.AddrPortFrom(address, 0))))
+	if kind == "udp" {
+		as = connectionFD
+	} else {
+		err = errors.Join(err, unix.Listen(fd, 16))
+	}
+	if err != nil {
+		panic(err)
+	}
+	keep(fd, as)
+	switch at := must(unix.Getsockname(as)).(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(address, uint16(at.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(address, uint16(at.Port))
+	}
+	panic("not an IP socket")
+}
+
+func dial(kind string, to netip.AddrPort) {
+	fd := socket(kind, to.Addr())
+	if err := unix.Connect(fd, sockaddr(to)); err != nil {
+		panic(err)
+	}
+	keep(fd, connectionFD)
+}
+
+func send(bytes int) {
+	for buffer := make([]byte, min(bytes, 1<<16)); bytes > 0; {
+		bytes -= again(func() (int, error) { return unix.Write(connectionFD, buffer[:min(bytes, len(buffer))]) })
+	}
+}
+
+func receiveAll(bytes int) {
+	for buffer := make([]byte, 1<<16); bytes > 0; {
+		n := again(func() (int, error) { return unix.Read(connectionFD, buffer) })
+		if n == 0 {
+			panic("the peer has closed the connection")
+		}
+		bytes -= n
+	}
+}
+
+// child is what this helper has spawned.
+var child *helper
+
+// spawn starts another helper that has the same sockets, and returns its pid.
+func spawn() int {
+	child = newHelper("/proc/self/exe")
+	child.command.Stderr = os.Stderr
+	if err := child.command.Start(); err != nil {
+		panic(err)
+	}
+	must(child.out.ReadString('\n'))
+	return child.pid()
+}
+
+// ask hands on what to do, and what is answered.
+func (h *helper) ask(words []string) string {
+	must(fmt.Fprintln(h.in, strings.Join(words, " ")))
+	return strings.TrimSpace(must(h.out.ReadString('\n')))
+}
+
+// take receives a descriptor over the heritage.
+func take() int {
+	rights := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(heritageFD, make([]byte, 1), rights, 0)
+	messages := must(unix.ParseSocketControlMessage(rights[:must(n, err)]))
+	return must(unix.ParseUnixRights(&messages[0]))[0]
+}

@@ -1,0 +1,172 @@
+package traffic
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// books are what an interface's accounts must be, and what it has counted beside
+// them: packets transmitted and received, bytes transmitted and received.
+type interfaceBooks struct {
+	Accounts   map[string]quantity
+	Unobserved []int64
+	Stacked    bool
+}
+
+// requireBooks waits until the books of an interface that is younger than the
+// instrument, and in a namespace with a process, are as wanted.
+func (l *lab) requireBooks(t *testing.T, namespace, device string, want interfaceBooks) {
+	t.Helper()
+	if want.Unobserved == nil {
+		want.Unobserved = []int64{0, 0, 0, 0}
+	}
+	at := in(t, namespace, device)
+	eventually(t, "the books of "+device+" are right", func() string {
+		published := l.collect(t)
+		got := interfaceBooks{Accounts: published.accounts(at), Unobserved: published.unobserved(at), Stacked: published.isStacked(at)}
+		return cmp.Diff(want, got, cmp.AllowUnexported(quantity{}))
+	})
+}
+
+func (p publication) isStacked(at place) bool {
+	for _, point := range p {
+		if stacked, ok := point.attributes["nettap.interface.stacked"].(bool); ok && point.place() == at {
+			return stacked
+		}
+	}
+	return false
+}
+
+func TestKernelBooksMacvlanOnBothDevices(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	pod, address := w.addMacvlan(t, "mac0")
+
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	kerneltest.InNamespace(t, pod, func() { receiver = datagrams(t, address, 0) })
+	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
+	sendTo(t, receiver, from.LocalAddr(), 50, 4000, from)
+
+	both := map[string]quantity{
+		"receive process":  {100, 100 * 1042},
+		"transmit process": {150, 50 * (4008 + 3*34)},
+	}
+	l.requireBooks(t, pod, "mac0", interfaceBooks{Accounts: both, Stacked: true})
+	_, far := w.moved()
+	if diff := cmp.Diff(both, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
+	}
+}
+
+// No hook sees a packet on a macvlan unless a socket gets it. What the kernel
+// itself takes is in the books of the lower device, and unobserved on this one.
+func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	pod, address := w.addMacvlan(t, "mac0")
+	w.ping(t, 10, 56, address)
+
+	l.requireBooks(t, pod, "mac0", interfaceBooks{
+		Accounts:   map[string]quantity{"transmit kernel": {10, 10 * 98}},
+		Unobserved: []int64{0, 10, 0, 10 * 98},
+		Stacked:    true,
+	})
+	_, far := w.moved()
+	want := map[string]quantity{
+		"receive unclaimed": {10, 10 * 98},
+		"transmit kernel":   {10, 10 * 98},
+	}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	end := w.addBridge(t, "br0")
+
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, netip.MustParseAddr("10.214.0.1"), 0) })
+	w.inFar(func() { receiver = datagrams(t, netip.MustParseAddr("10.214.0.2"), 0) })
+	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
+	sendTo(t, receiver, from.LocalAddr(), 50, 1000, from)
+	kerneltest.InNamespace(t, end, func() { receiver = datagrams(t, netip.MustParseAddr("10.214.0.3"), 0) })
+	sendTo(t, from, receiver.LocalAddr(), 30, 1000, receiver)
+
+	l.requireBooks(t, w.far.Name, "br0", interfaceBooks{
+		Accounts: map[string]quantity{
+			"receive process":  {100, 100 * 1028}, // a bridge counts no link header here
+			"transmit process": {50, 50 * 1042},
+		},
+		Stacked: true,
+	})
+	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit forwarded": {30, 30 * 1042}},
+	})
+	_, far := w.moved()
+	want := map[string]quantity{
+		"receive process":   {100, 100 * 1042},
+		"receive forwarded": {30, 30 * 1042},
+		"transmit process":  {50, 50 * 1042},
+	}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the port's books differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestKernelBooksTunnelInAndOut(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	near, far := netip.MustParseAddr("10.215.0.1"), netip.MustParseAddr("10.215.0.2")
+	w.addTunnel(t, "vx0", near, far)
+
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, near, 0) })
+	w.inFar(func() { receiver = datagrams(t, far, 0) })
+	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
+
+	// A tunnel counts no link header.
+	l.requireBooks(t, w.near.Name, "vx0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit process": {100, 100 * 1028}},
+		Stacked:  true,
+	})
+	l.requireBooks(t, w.far.Name, "vx0", interfaceBooks{
+		Accounts: map[string]quantity{"receive process": {100, 100 * 1028}},
+		Stacked:  true,
+	})
+	gotNear, gotFar := w.moved()
+	if diff := cmp.Diff(map[string]quantity{"transmit process": {100, 100 * 1092}}, gotNear, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the outer device's books differ at the near end (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]quantity{"receive unclaimed": {100, 100 * 1092}}, gotFar, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the outer device's books differ at the far end (-want +got):\n%s", diff)
+	}
+}
+
+func TestKernelBooksWhatIsForwarded(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	end := w.addRoute(t)
+
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	kerneltest.InNamespace(t, end, func() { receiver = datagrams(t, netip.MustParseAddr("10.216.0.2"), 0) })
+	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
+	sendTo(t, from, receiver.LocalAddr(), 20, 4000, receiver)
+
+	const packets, bytes = 100 + 60, 100*1042 + 20*(4008+3*34)
+	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit forwarded": {packets, bytes}},
+	})
+	_, far := w.moved()
+	if diff := cmp.Diff(map[string]quantity{"receive forwarded": {packets, bytes}}, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the router's books differ (-want +got):\n%s", diff)
+	}
+}
