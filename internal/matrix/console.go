@@ -1,0 +1,85 @@
+package main
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// console understands what a guest prints: the marks of init.sh, and between
+// them what go test -v does.
+type console struct {
+	done    bool                // the guest has reached its end
+	current string              // the package whose tests run now
+	reports map[string]*report  // of the packages whose tests have ended
+	open    *report             // of current
+	test    string              // whose output it is
+	said    map[string][]string // what each test of current has logged so far
+}
+
+// report is what became of the tests of a package.
+type report struct {
+	status   int // the exit status of the test binary
+	outcomes []outcome
+}
+
+// outcome is what became of a test, or of a part of one, named TEST/PART.
+type outcome struct {
+	test    string
+	verdict verdict
+	said    []string // what it logged
+}
+
+type verdict string
+
+const (
+	passed  verdict = "PASS"
+	failed  verdict = "FAIL"
+	skipped verdict = "SKIP"
+)
+
+var (
+	mark       = regexp.MustCompile(`^@@ (start|end|done) ?(\S*) ?(\d*)$`)
+	testRuns   = regexp.MustCompile(`^=== (?:RUN|CONT|NAME)\s+(\S+)$`)
+	testEnds   = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
+	testLogs   = regexp.MustCompile(`^\s+(\w+\.go:\d+: .*)$`)
+	testLogsOn = regexp.MustCompile(`^\s{8,}(.*)$`)
+)
+
+// read takes one line of what the guest prints.
+func (c *console) read(line string) {
+	if words := mark.FindStringSubmatch(line); words != nil {
+		c.readMark(words[1], words[2], words[3])
+		return
+	}
+	if c.open == nil {
+		return
+	}
+	if words := testRuns.FindStringSubmatch(line); words != nil {
+		c.test = words[1]
+	} else if words := testEnds.FindStringSubmatch(line); words != nil {
+		c.open.outcomes = append(c.open.outcomes, outcome{test: words[2], verdict: verdict(words[1]), said: c.said[words[2]]})
+	} else if words := testLogs.FindStringSubmatch(line); words != nil {
+		c.said[c.test] = append(c.said[c.test], words[1])
+	} else if words := testLogsOn.FindStringSubmatch(line); words != nil && len(c.said[c.test]) > 0 {
+		c.said[c.test] = append(c.said[c.test], words[1])
+	}
+}
+
+func (c *console) readMark(kind, name, status string) {
+	switch kind {
+	case "start":
+		c.current, c.test, c.open, c.said = name, "", &report{}, map[string][]string{}
+	case "end":
+		if c.open != nil && name == c.current {
+			c.open.status, _ = strconv.Atoi(status) // the mark's form says it is a number
+			c.reports[name] = c.open
+		}
+		c.current, c.open = "", nil
+	case "done":
+		c.done = true
+	}
+}
+
+// part reports whether the outcome is that of a part of a test.
+func (o outcome) part() bool { return strings.Contains(o.test, "/") }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// image is an unpacked kernel package.
+type image struct {
+	release string // as uname -r prints it
+	kernel  string // the file to boot
+	base    string // the directory that holds lib/modules
+}
+
+func openImage(directory string) (image, error) {
+	modules, err := one(directory, "lib/modules/*", "usr/lib/modules/*")
+	if err != nil {
+		return image{}, err
+	}
+	kernel, err := one(directory, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+	if err != nil {
+		return image{}, err
+	}
+	return image{
+		release: filepath.Base(modules),
+		kernel:  kernel,
+		base:    filepath.Join(modules, "../../.."),
+	}, nil
+}
+
+// one returns the first file below directory that matches one of the patterns.
+func one(directory string, patterns ...string) (string, error) {
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(filepath.Join(directory, pattern))
+		if err != nil {
+			return "", err
+		}
+		if len(found) > 0 {
+			return found[0], nil
+		}
+	}
+	return "", fmt.Errorf("%s has no %s", directory, strings.Join(patterns, " and no "))
+}
+
+// modules returns the files of the named modules and of those they need, in the
+// order to load them in. Modules that are part of the kernel have none.
+func (i image) modules(ctx context.Context, names []string) ([]string, error) {
+	if _, err := os.Stat(filepath.Join(i.base, "lib/modules", i.release, "modules.dep.bin")); err != nil {
+		if _, err := output(exec.CommandContext(ctx, "/sbin/depmod", "--basedir", i.base, i.release)); err != nil {
+			return nil, err
+		}
+	}
+	commands, err := output(exec.CommandContext(ctx, "/sbin/modprobe", append([]string{
+		"--dirname", i.base, "--set-version", i.release, "--all", "--show-depends"}, names...)...))
+	return modulesOf(string(commands)), err
+}
+
+// modulesOf returns the files that modprobe --show-depends says to insert, each once.
+func modulesOf(commands string) []string {
+	var files []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(commands) {
+		words := strings.Fields(line)
+		if len(words) >= 2 && words[0] == "insmod" && !seen[words[1]] {
+			seen[words[1]] = true
+			files = append(files, words[1])
+		}
+	}
+	return files
+}

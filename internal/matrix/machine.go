@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+)
+
+// machine is a kind of virtual machine, emulated in software: no /dev/kvm is needed.
+type machine struct {
+	qemu    string
+	options []string
+	console string
+}
+
+// machines are what there is, by architecture as Debian and Go name it.
+var machines = map[string]machine{
+	"amd64": {
+		qemu: "qemu-system-x86_64", console: "ttyS0",
+		options: []string{"-machine", "q35", "-cpu", "max"},
+	},
+	"arm64": {
+		qemu: "qemu-system-aarch64", console: "ttyAMA0",
+		// Pointer authentication as the architecture has it takes most of the time there is.
+		options: []string{"-machine", "virt", "-cpu", "max,pauth-impdef=on"},
+	},
+}
+
+// kernelParameters make a guest quick to start, quiet, and dead at the first bug.
+const kernelParameters = "quiet loglevel=3 mitigations=off nokaslr no_timer_check clocksource=acpi_pm " +
+	"random.trust_cpu=on cryptomgr.notests rcupdate.rcu_expedited=1 oops=panic panic=-1"
+
+// boot boots a kernel with an initramfs and hands each line of the console to
+// line, until the guest has switched itself off or ctx ends.
+func (m machine) boot(ctx context.Context, kernel, initramfs string, line func(string)) error {
+	command := exec.CommandContext(ctx, m.qemu, append([]string{
+		// Two processors that one thread emulates in turn: with a thread each qemu
+		// has panicked guests that patch code.
+		"-accel", "tcg,thread=single,tb-size=256", "-smp", "2", "-m", "2G",
+		"-kernel", kernel, "-initrd", initramfs, "-append", "console=" + m.console + " " + kernelParameters,
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
+	}, m.options...)...)
+	var complaints strings.Builder
+	command.Stderr = &complaints
+	console, err := command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	readErr := readLines(console, line)
+	if err := command.Wait(); err != nil {
+		return fmt.Errorf("%s: %w: %s", m.qemu, err, complaints.String())
+	}
+	return readErr
+}
+
+func readLines(from io.Reader, line func(string)) error {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line(strings.TrimRight(lines.Text(), "\r"))
+	}
+	return lines.Err()
+}

@@ -1,0 +1,97 @@
+// Command matrix runs kernel tests, those named TestKernel..., on the kernels that
+// testdata/kernels.txt lists:
+//
+//	go run ./internal/matrix [flags] [package ...]
+//
+// It fetches the kernels from Debian's archive, compiles the tests, and boots each
+// kernel under qemu with nothing but a busybox and the tests. A guest that dies is
+// not a failed test: it gets a second chance, and what is lost then is called so.
+//
+// It needs no root, but apt, dpkg, kmod, xz and zstd, and qemu.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+)
+
+func main() {
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	m := matrix{build: filepath.Join("build", "matrix"), suites: map[string]*suite{}}
+	flag.StringVar(&m.cache, "cache", defaultCache(), "directory to keep what was fetched in ($NETTAP_CACHE)")
+	flag.StringVar(&m.run, "run", "^TestKernel", "only the tests that this regular expression matches")
+	flag.IntVar(&m.parallel, "parallel", 2, "how many guests to run at once, each on one core")
+	plan := flag.String("plan", filepath.Join("testdata", "kernels.txt"), "the kernels and what to expect of them")
+	only := flag.String("kernel", "", "only the kernels whose line in the plan this regular expression matches")
+	flag.Parse()
+	m.patterns = flag.Args()
+	if len(m.patterns) == 0 {
+		m.patterns = []string{"./internal/...", "./receiver/..."}
+	}
+	if err := m.readPlan(*plan, *only); err != nil {
+		log.Fatal("matrix: ", err)
+	}
+	results, err := m.test(ctx, os.Stdout)
+	if err != nil {
+		log.Fatal("matrix: ", err)
+	}
+	if !summarize(os.Stdout, results) {
+		os.Exit(1)
+	}
+}
+
+// defaultCache returns $NETTAP_CACHE, or nettap in the user's cache.
+func defaultCache() string {
+	if cache := os.Getenv("NETTAP_CACHE"); cache != "" {
+		return cache
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return filepath.Join("build", "cache")
+	}
+	return filepath.Join(cache, "nettap")
+}
+
+// matrix is one run of tests on kernels.
+type matrix struct {
+	plan
+	cache, build string            // directories
+	suites       map[string]*suite // by name and architecture
+	run          string            // a regular expression of tests
+	parallel     int
+	patterns     []string // of Go packages
+}
+
+func (m *matrix) readPlan(file, only string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if m.plan, err = parsePlan(string(text)); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	var kernels []kernel
+	for _, kernel := range m.kernels {
+		if wanted.MatchString(kernel.String()) {
+			kernels = append(kernels, kernel)
+		}
+	}
+	m.kernels = kernels
+	if len(kernels) == 0 {
+		return fmt.Errorf("%s has no kernel like %q", file, only)
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// debianPackage is one version of a Debian package.
+type debianPackage struct {
+	name, version string
+	// needs are the packages that hold its files. From Linux 6.19 on linux-image-* is
+	// empty, and the kernel in linux-binary-*, its modules in linux-modules-*.
+	needs []string
+}
+
+var kernelPart = regexp.MustCompile(`\blinux-(?:binary|modules)-[0-9][^ ,]*`)
+
+// parsePackages reads the stanzas that apt-cache show prints.
+func parsePackages(stanzas string) []debianPackage {
+	var packages []debianPackage
+	for stanza := range strings.SplitSeq(strings.TrimSpace(stanzas), "\n\n") {
+		var p debianPackage
+		for line := range strings.Lines(stanza) {
+			field, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			switch field {
+			case "Package":
+				p.name = value
+			case "Version":
+				p.version = value
+			case "Depends":
+				p.needs = kernelPart.FindAllString(value, -1)
+			}
+		}
+		if p.name != "" {
+			packages = append(packages, p)
+		}
+	}
+	return packages
+}
+
+// file returns the name of the directory that holds the package unpacked.
+func (p debianPackage) file() string { return p.name + "_" + p.version }
+
+// parseFile is the inverse of file.
+func parseFile(file string) debianPackage {
+	name, version, _ := strings.Cut(file, "_")
+	return debianPackage{name: name, version: version}
+}
+
+// newestFirst sorts packages and drops those that are there twice; later says
+// whether a version is later than another.
+func newestFirst(packages []debianPackage, later func(a, b string) bool) []debianPackage {
+	slices.SortStableFunc(packages, func(a, b debianPackage) int {
+		switch {
+		case later(a.version, b.version):
+			return -1
+		case later(b.version, a.version):
+			return 1
+		}
+		return strings.Compare(a.name, b.name)
+	})
+	return slices.CompactFunc(packages, func(a, b debianPackage) bool { return a.file() == b.file() })
+}
+
+// later reports whether version a of a Debian package is later than b.
+func later(a, b string) bool {
+	return exec.Command("dpkg", "--compare-versions", a, "gt", b).Run() == nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// plan is what kernels.txt says.
+type plan struct {
+	busybox string   // the suite that the guests' busybox-static is from
+	modules []string // for every guest
+	kernels []kernel
+}
+
+// kernel is one to test on: the newest package of a suite whose name matches pattern.
+type kernel struct {
+	suite, arch, pattern string
+	skips                []skip
+}
+
+// skip is a test that must skip itself there, and why it does.
+type skip struct{ test, reason string }
+
+// parsePlan reads kernels.txt, whose form its head explains.
+func parsePlan(text string) (plan, error) {
+	var p plan
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		if err := p.add(words[0], words[1:]); err != nil {
+			return plan{}, fmt.Errorf("line %d: %w", number, err)
+		}
+	}
+	return p, nil
+}
+
+func (p *plan) add(keyword string, words []string) error {
+	switch {
+	case keyword == "busybox" && len(words) == 1:
+		p.busybox = words[0]
+	case keyword == "modules":
+		p.modules = append(p.modules, words...)
+	case keyword == "kernel" && len(words) == 3:
+		if _, known := machines[words[1]]; !known {
+			return fmt.Errorf("unknown architecture %s", words[1])
+		}
+		if _, err := path.Match(words[2], ""); err != nil {
+			return fmt.Errorf("pattern %s: %w", words[2], err)
+		}
+		p.kernels = append(p.kernels, kernel{suite: words[0], arch: words[1], pattern: words[2]})
+	case keyword == "skip" && len(words) >= 2 && len(p.kernels) > 0:
+		last := &p.kernels[len(p.kernels)-1]
+		last.skips = append(last.skips, skip{test: words[0], reason: strings.Join(words[1:], " ")})
+	default:
+		return fmt.Errorf("%s does not go with %d words here", keyword, len(words))
+	}
+	return nil
+}
+
+// skipOf returns why a test must be skipped on the kernel, or "".
+func (k kernel) skipOf(test string) string {
+	for _, skip := range k.skips {
+		if skip.test == test {
+			return skip.reason
+		}
+	}
+	return ""
+}
+
+// String returns the kernel as the plan names it.
+func (k kernel) String() string { return k.suite + " " + k.arch + " " + k.pattern }

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// tries is how often a package is tested whose guest dies.
+	tries = 2
+	// bootTimeout ends a guest that hangs. The tests of one package end before.
+	bootTimeout = 15 * time.Minute
+	testTimeout = "5m"
+)
+
+// result is what became of the tests on one kernel.
+type result struct {
+	kernel   kernel
+	name     string // of the kernel, exactly
+	packages []tested
+	reports  map[string]*report // by package; those whose guest died are missing
+	err      error              // why there was no guest at all
+	took     time.Duration
+}
+
+// test runs the tests on all kernels, passes on what they print, and returns what
+// became of them.
+func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
+	packages := map[string][]tested{}
+	for _, arch := range m.archs() {
+		built, err := buildTests(ctx, arch, filepath.Join(m.build, arch), m.patterns)
+		if err != nil {
+			return nil, fmt.Errorf("build the tests for %s: %w", arch, err)
+		}
+		packages[arch] = built
+	}
+	guests := make([]guest, len(m.kernels))
+	results := make([]result, len(m.kernels))
+	for i, k := range m.kernels {
+		results[i] = result{kernel: k, name: k.String(), packages: packages[k.arch]}
+		guests[i], results[i].err = m.prepare(ctx, k)
+	}
+	var running sync.WaitGroup
+	slots := make(chan struct{}, m.parallel)
+	for i := range m.kernels {
+		if results[i].err != nil {
+			continue
+		}
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			began := time.Now()
+			results[i].name = guests[i].image.release
+			results[i].reports = runAll(ctx, results[i].packages, func(ctx context.Context, packages []tested) *console {
+				return m.boot(ctx, guests[i], packages, to)
+			})
+			results[i].took = time.Since(began)
+		})
+	}
+	running.Wait()
+	return results, ctx.Err()
+}
+
+// archs returns the architectures of the kernels, each once.
+func (m *matrix) archs() []string {
+	var archs []string
+	for _, kernel := range m.kernels {
+		archs = append(archs, kernel.arch)
+	}
+	slices.Sort(archs)
+	return slices.Compact(archs)
+}
+
+// runAll runs the tests of packages in guests that boot starts, until each
+// package has a report. A guest that dies is started again for the packages that
+// are left; the one whose tests ran is blamed, and dropped the second time.
+func runAll(ctx context.Context, packages []tested, boot func(ctx context.Context, packages []tested) *console) map[string]*report {
+	reports := map[string]*report{}
+	blamed := map[string]int{}
+	for {
+		left := slices.DeleteFunc(slices.Clone(packages), func(p tested) bool {
+			return reports[p.name] != nil || blamed[p.name] >= tries
+		})
+		if len(left) == 0 || ctx.Err() != nil {
+			return reports
+		}
+		seen := boot(ctx, left)
+		for name, report := range seen.reports {
+			reports[name] = report
+		}
+		for _, p := range left {
+			if seen.current == "" || seen.current == p.name {
+				blamed[p.name]++
+			}
+		}
+	}
+}
+
+// boot runs the tests of packages in one guest, prints what it prints, and returns
+// what that means.
+func (m *matrix) boot(ctx context.Context, g guest, packages []tested, to io.Writer) *console {
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	seen := &console{reports: map[string]*report{}}
+	initramfs := filepath.Join(m.build, g.image.release+".initramfs")
+	defer os.Remove(initramfs)
+	g.packages = packages
+	g.arguments = []string{"-test.v", "-test.run=" + m.run, "-test.timeout=" + testTimeout}
+	if err := g.write(ctx, initramfs); err != nil {
+		log.Printf("matrix: %s: %v", g.image.release, err)
+		return seen
+	}
+	err := g.machine.boot(ctx, g.image.kernel, initramfs, func(line string) {
+		fmt.Fprintf(to, "%s | %s\n", g.image.release, line)
+		seen.read(line)
+	})
+	if err != nil || !seen.done {
+		log.Printf("matrix: %s: the guest died: %v", g.image.release, err)
+	}
+	return seen
+}
