@@ -5,6 +5,7 @@
  * Hooks:   tp_btf sock_send_length     a process sent on a socket
  *          tp_btf sock_recv_length     a process received from a socket
  *            before Linux 6.3: fentry security_socket_sendmsg, _recvmsg
+ *          tp_btf net_dev_queue        a process sends on TCP, and has not returned yet
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
  *          cgroup/sock_create          a process made an IP socket
  *          cgroup/sock_release         a process closed an IP socket
@@ -113,6 +114,26 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int si
 	return 0;
 }
 
+/*
+ * The first send of a child on its parent's connection may be long, and is told
+ * of when it is over. Only who holds the lock of a TCP socket sends on it, and as
+ * long as a task holds it no softirq does: the running task is the sender.
+ */
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(learn_from_queue, struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+	__u8 state;
+
+	if (!sk)
+		return 0;
+	state = sk->__sk_common.skc_state;
+	if (state != STATE_NEW_SYN_RECV && state != STATE_TIME_WAIT && sk->sk_protocol == IPPROTO_TCP &&
+	    sk->sk_lock.owned)
+		learn(sk);
+	return 0;
+}
+
 static __always_inline void listen(struct sock *sk)
 {
 	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
@@ -130,8 +151,11 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 
 	if (new == STATE_SYN_SENT || new == STATE_LISTEN) {
 		learn(sk); /* connect() and listen() run in the process */
-	} else if (old == STATE_SYN_RECV && new == STATE_ESTABLISHED) {
-		/* A clone of its listener, owner included, until someone accepts and uses it. */
+	} else if ((old == STATE_SYN_RECV || old == STATE_LISTEN) && new == STATE_ESTABLISHED) {
+		/*
+		 * A clone of its listener, owner included, until someone accepts and uses it;
+		 * one of MPTCP was LISTEN until now.
+		 */
 		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
 		if (owner)
 			owner->used = 0;
@@ -170,7 +194,7 @@ static __always_inline void settle_last(void *sk)
 SEC("cgroup/sock_release")
 int settle_at_release(struct bpf_sock *sk)
 {
-	if (sk->type != SOCK_STREAM) /* TCP goes on after close() */
+	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
 		settle_last(sk);
 	return 1;
 }

@@ -182,14 +182,15 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 }
 
 /*
- * The owner of a socket that has received. A subflow of MPTCP is a kernel socket
- * that follows the socket the process has.
+ * The owner of a socket that has received, and the socket that a process has: a
+ * subflow of MPTCP is a kernel socket that follows it.
  */
-static __always_inline struct owner *receiver_of(struct bpf_sock *sk)
+static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **used)
 {
 	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0), *master;
 	struct mptcp_sock *mptcp;
 
+	*used = sk;
 	if ((owner && !owner->subflow) || sk->protocol != IPPROTO_TCP ||
 	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_skc_to_mptcp_sock))
 		return owner;
@@ -199,10 +200,11 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk)
 	master = bpf_sk_storage_get(&owners, mptcp, 0, 0);
 	if (!master)
 		return owner;
+	*used = mptcp;
 	if (!owner)
 		owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
-		return NULL;
+		return master;
 	if (owner->number != master->number || owner->used != master->used) {
 		owner->process = master->process;
 		owner->number = master->number;
@@ -210,8 +212,8 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk)
 		owner->subflow = 1;
 	}
 	if (owner->used)
-		settle(sk, owner->number);
-	return owner;
+		settle(sk, owner->number); /* what the subflow sent before */
+	return master;
 }
 
 /* The verifier allows no arithmetic on a bpf_sock, so its address goes through memory. */
@@ -231,6 +233,7 @@ int count_receive(struct __sk_buff *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct owner *owner;
 	bool kernel;
+	void *used;
 
 	if (!sk)
 		return 1;
@@ -241,7 +244,7 @@ int count_receive(struct __sk_buff *ctx)
 		book(BOOK_COPY);
 		return 1;
 	}
-	owner = receiver_of(sk);
+	owner = receiver_of(sk, &used);
 	kernel = !owner && is_kernel_bpf_sock(sk);
 	for (int i = 0; i < CLAIM_LEGS; i++) {
 		struct claimed *c = &claims.by[i];
@@ -257,7 +260,7 @@ int count_receive(struct __sk_buff *ctx)
 		if (kernel)
 			count_account(c->netns, c->ifindex, ACCOUNT_KERNEL, RECEIVE, &c->count);
 		else
-			count_socket(sk, owner, &key, &c->count);
+			count_socket(used, owner, &key, &c->count);
 	}
 	return 1;
 }

@@ -192,6 +192,9 @@ struct sock_common {
 
 struct sock {
 	struct sock_common __sk_common;
+	struct {
+		int owned; /* by a task that is in a system call on it */
+	} sk_lock;
 	struct socket *sk_socket;
 	__u16 sk_protocol;
 	__u16 sk_type;

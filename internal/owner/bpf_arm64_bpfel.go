@@ -107,6 +107,7 @@ const (
 	bpfMapTraffic           = "traffic"
 	bpfProgLearnFromCreate  = "learn_from_create"
 	bpfProgLearnFromFiles   = "learn_from_files"
+	bpfProgLearnFromQueue   = "learn_from_queue"
 	bpfProgLearnFromReceive = "learn_from_receive"
 	bpfProgLearnFromRecvmsg = "learn_from_recvmsg"
 	bpfProgLearnFromSend    = "learn_from_send"
@@ -164,6 +165,7 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	LearnFromCreate  *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromFiles   *ebpf.ProgramSpec `ebpf:"learn_from_files"`
+	LearnFromQueue   *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
 	LearnFromReceive *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
 	LearnFromRecvmsg *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
 	LearnFromSend    *ebpf.ProgramSpec `ebpf:"learn_from_send"`
@@ -251,6 +253,7 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	LearnFromCreate  *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromFiles   *ebpf.Program `ebpf:"learn_from_files"`
+	LearnFromQueue   *ebpf.Program `ebpf:"learn_from_queue"`
 	LearnFromReceive *ebpf.Program `ebpf:"learn_from_receive"`
 	LearnFromRecvmsg *ebpf.Program `ebpf:"learn_from_recvmsg"`
 	LearnFromSend    *ebpf.Program `ebpf:"learn_from_send"`
@@ -266,6 +269,7 @@ func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.LearnFromCreate,
 		p.LearnFromFiles,
+		p.LearnFromQueue,
 		p.LearnFromReceive,
 		p.LearnFromRecvmsg,
 		p.LearnFromSend,

@@ -164,12 +164,23 @@ func (p publication) unobserved(at place) []int64 {
 	return all
 }
 
-// usage returns what a process moved through the interfaces of this name, by
-// direction.
+// processesOn returns the pids that have series of an interface of this name.
+func (p publication) processesOn(device string) map[int]bool {
+	pids := map[int]bool{}
+	for _, point := range p {
+		if pid, ok := point.attributes["process.pid"].(int64); ok && point.place().name == device {
+			pids[int(pid)] = true
+		}
+	}
+	return pids
+}
+
+// usage returns what a process moved through the interfaces of this name, "" is
+// any, by direction.
 func (p publication) usage(pid int, device string) map[string]quantity {
 	usage := map[string]quantity{}
 	for _, point := range p {
-		if point.ended || point.attributes["process.pid"] != int64(pid) || point.place().name != device {
+		if point.ended || point.attributes["process.pid"] != int64(pid) || device != "" && point.place().name != device {
 			continue
 		}
 		q := usage[point.direction()]

@@ -1,10 +1,13 @@
 package traffic
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -74,6 +77,163 @@ func TestKernelGivesBothProcessesWhatTheWireCarried(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who gets the bytes of a socket, when there is more than one who could.
+func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	const much = 100_000
+	for name, test := range map[string]func(t *testing.T, p *pair) (owners map[int]string){
+		"a child that has its parent's connection": func(t *testing.T, p *pair) map[int]string {
+			p.open("tcp", p.far.IPv4)
+			child := number(p.client.do("spawn"))
+			p.client.do("child send %d", much)
+			p.server.do("receive %d", much)
+			return map[int]string{child: "sends", p.client.pid(): "does neither", p.server.pid(): "receives"}
+		},
+		"a worker, of what came before it accepted": func(t *testing.T, p *pair) map[int]string {
+			at := p.server.do("listen tcp %v", p.far.IPv4)
+			worker := number(p.server.do("spawn"))
+			p.client.do("dial tcp %s", at)
+			p.client.do("send %d", much)
+			p.arrived(t, much)
+			l.collect(t)
+			p.server.do("child accept")
+			p.server.do("child receive %d", much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", worker: "receives"}
+		},
+		"a worker to whom its master hands the accepted connection": func(t *testing.T, p *pair) map[int]string {
+			at := p.server.do("listen tcp %v", p.far.IPv4)
+			p.client.do("dial tcp %s", at)
+			p.client.do("send %d", much)
+			p.arrived(t, much)
+			p.server.do("accept")
+			worker := number(p.server.do("spawn"))
+			p.server.do("child receive %d", much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", worker: "receives"}
+		},
+		"a stranger who was given the connection": func(t *testing.T, p *pair) map[int]string {
+			ours, theirs := socketPair(t)
+			giver, taker := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
+			giver.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
+			p.server.do("accept")
+			giver.do("give")
+			taker.do("take")
+			giver.do("close")
+			pump(taker, p.server, much)
+			return map[int]string{taker.pid(): "sends", giver.pid(): "does neither", p.server.pid(): "receives"}
+		},
+		"the one who receives datagrams, of all that came before": func(t *testing.T, p *pair) map[int]string {
+			at := p.server.do("listen udp %v", p.far.IPv4)
+			receiver := number(p.server.do("spawn"))
+			p.client.do("dial udp %s", at)
+			p.client.do("send %d", much/2)
+			p.client.do("send %d", much/2)
+			p.arrived(t, much)
+			p.server.do("child receive %d", much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", receiver: "receives"}
+		},
+		"the creator of a socket on which nobody receives": func(t *testing.T, p *pair) map[int]string {
+			p.client.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
+			p.client.do("send %d", much/2)
+			p.client.do("send %d", much/2)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives"}
+		},
+		"whoever listens, of handshakes that nobody accepted": func(t *testing.T, p *pair) map[int]string {
+			p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
+			return map[int]string{p.client.pid(): "does neither", p.server.pid(): "does neither"}
+		},
+		"an MPTCP server, also of a connection that is plain TCP": func(t *testing.T, p *pair) map[int]string {
+			p.client.do("dial tcp %s", p.server.do("listen mptcp %v", p.far.IPv4))
+			p.server.do("accept")
+			pump(p.client, p.server, much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives"}
+		},
+		"a worker, of what came over MPTCP before it accepted": func(t *testing.T, p *pair) map[int]string {
+			at := p.server.do("listen mptcp %v", p.far.IPv4)
+			worker := number(p.server.do("spawn"))
+			p.client.do("dial mptcp %s", at)
+			p.client.do("send %d", much/2)
+			p.arrived(t, much/2)
+			p.server.do("child accept")
+			p.server.do("child receive %d", much/2)
+			p.client.do("send %d", much/2)
+			p.server.do("child receive %d", much/2)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", worker: "receives"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := converse(t, l)
+			owners := test(t, p)
+			near, far := p.moved()
+			onlyProcesses(t, near)
+			onlyProcesses(t, far)
+			published := l.collect(t)
+			for _, device := range []string{p.near.Device, p.far.Device} {
+				for pid := range published.processesOn(device) {
+					if owners[pid] == "" {
+						t.Errorf("a process that has no part in it is on %s: %d", device, pid)
+					}
+				}
+			}
+			for pid, want := range owners {
+				if got := role(published.usage(pid, "")); got != want {
+					t.Errorf("process %d %s, but this one %s: %+v", pid, got, want, published.usage(pid, ""))
+				}
+			}
+		})
+	}
+}
+
+// role says in a word what a process did that sent or received at least 100 kB,
+// or no more than handshakes and acknowledgements.
+func role(usage map[string]quantity) string {
+	const much, little = 100_000, 5_000
+	sent, received := usage["transmit"].bytes, usage["receive"].bytes
+	switch {
+	case sent >= much && received <= little:
+		return "sends"
+	case received >= much && sent <= little:
+		return "receives"
+	case sent <= little && received <= little:
+		return "does neither"
+	}
+	return "does something else"
+}
+
+// arrived waits until the far end has received so many bytes.
+func (w *wire) arrived(t *testing.T, bytes uint64) {
+	t.Helper()
+	before := total(w.farBefore)[bpfDirectionRECEIVE].bytes
+	eventually(t, "the bytes have arrived", func() string {
+		if now := counterOf(t, w.far.Name, w.far.Device)[bpfDirectionRECEIVE].bytes; now < before+bytes {
+			return fmt.Sprintf("only %d have", now-before)
+		}
+		return ""
+	})
+}
+
+// onlyProcesses requires that everything went to or came from a process.
+func onlyProcesses(t *testing.T, accounts map[string]quantity) {
+	t.Helper()
+	for key, q := range accounts {
+		if key != "transmit process" && key != "receive process" {
+			t.Errorf("%s: %+v, and should be a process's", key, q)
+		}
+	}
+}
+
+// socketPair returns two ends of a Unix socket, to be inherited.
+func socketPair(t *testing.T) (ours, theirs *os.File) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs = os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
 }
 
 // requireUsage waits until what a process moved through n's device is as wanted.
