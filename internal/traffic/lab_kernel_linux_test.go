@@ -32,6 +32,7 @@ type lab struct {
 	mu      sync.Mutex // Collect is called by one at a time
 	traffic *Traffic
 	books   *books.Books
+	ended   publication // every point so far that ended its series
 }
 
 // publication is what one collection published.
@@ -77,7 +78,13 @@ func (l *lab) collect(t *testing.T) publication {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pointsOf(metrics)
+	points := pointsOf(metrics)
+	for _, point := range points {
+		if point.ended {
+			l.ended = append(l.ended, point)
+		}
+	}
+	return points
 }
 
 func pointsOf(metrics pmetric.Metrics) publication {

@@ -73,7 +73,8 @@ func equal[T any](t *testing.T, what string, want, got T) {
 
 func TestSeriesStart(t *testing.T) {
 	old := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 1}, Seen: process.Seen{FirstNanos: 12 * second}, Alive: true}
-	execed := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 2}, Seen: process.Seen{FirstNanos: 13 * second}, Alive: true}
+	execed := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 2}, Seen: process.Seen{FirstNanos: 13 * second, Executable: "other"}, Alive: true}
+	again := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 2}, Seen: process.Seen{FirstNanos: 13 * second}, Alive: true}
 	young := owner.Process{ID: process.ID{PID: 8, StartNanos: 14 * second}, Seen: process.Seen{FirstNanos: 15 * second}, Alive: true}
 
 	for name, test := range map[string]struct {
@@ -91,6 +92,10 @@ func TestSeriesStart(t *testing.T) {
 		"after an exec it begins when it was first met so": {
 			processes: map[uint64]owner.Process{1: old, 2: execed},
 			want:      map[uint64]uint64{1: 10 * second, 2: 13 * second},
+		},
+		"after an exec of its own program it begins anew, for it looks the same": {
+			processes: map[uint64]owner.Process{1: old, 2: again},
+			want:      map[uint64]uint64{2: 13 * second},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

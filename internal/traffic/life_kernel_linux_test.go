@@ -1,0 +1,214 @@
+package traffic
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
+	w := connect(t, nil)
+	open, waiting := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}, &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
+	open.open("tcp", w.far.IPv4)
+	pump(open.client, open.server, 1000)
+	waiting.client.do("dial tcp %s", waiting.server.do("listen tcp %v", w.far.IPv4))
+	waiting.client.do("send 50000") // and nobody has accepted
+	started := time.Now()
+	w.lab = observe(t, Options{AllNamespaces: true})
+
+	pump(open.client, open.server, 100_000)
+	pump(open.server, open.client, 100_000)
+	waiting.server.do("accept")
+	waiting.server.do("receive 50000")
+	pump(waiting.client, waiting.server, 100_000)
+
+	eventually(t, "the books are right", func() string {
+		published := w.lab.collect(t)
+		near, far := published.accounts(in(t, w.near.Name, w.near.Device)), published.accounts(in(t, w.far.Name, w.far.Device))
+		if near["transmit process"] != far["receive process"] || len(near) != 2 || len(far) != 2 {
+			return fmt.Sprintf("the ends differ: %+v, %+v", near, far)
+		}
+		return cmp.Diff([]int64{0, 0, 0, 0}, published.unobserved(in(t, w.far.Name, w.far.Device)))
+	})
+	published := w.lab.collect(t)
+	for _, h := range []*helper{open.client, open.server} {
+		if u := published.usage(h.pid(), ""); u["transmit"].bytes < 100_000 || u["receive"].bytes < 100_000 {
+			t.Errorf("process %d is said to have moved %+v", h.pid(), u)
+		}
+	}
+	if role := role(published.usage(waiting.client.pid(), "")); role != "sends" {
+		t.Errorf("the client of the connection nobody had accepted %s", role)
+	}
+	if role := role(published.usage(waiting.server.pid(), "")); role != "receives" {
+		t.Errorf("the server that accepted late %s", role)
+	}
+	for _, point := range published {
+		if point.attributes["process.pid"] == int64(open.client.pid()) && point.start.Before(started.Add(-time.Second)) {
+			t.Errorf("the series of a process older than the receiver starts at %v, before it", point.start)
+		}
+	}
+}
+
+func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
+	p := converse(t, observe(t, Options{AllNamespaces: true}))
+	p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
+
+	p.requireUsage(t, p.server, p.far, map[string]quantity{
+		"receive":  {2, 74 + 66}, // SYN, ACK
+		"transmit": {1, 74},      // SYN-ACK
+	})
+	near, far := p.moved()
+	onlyProcesses(t, near)
+	onlyProcesses(t, far)
+}
+
+// Who closes first has no socket when the other side does.
+func TestKernelBooksTheEndOfAConnection(t *testing.T) {
+	p := converse(t, observe(t, Options{AllNamespaces: true}))
+	p.open("tcp", p.far.IPv4)
+	p.client.do("close") // FIN, and its ACK
+	p.mark()
+	p.server.do("close")
+
+	near, far := p.moved()
+	account := "time_wait"
+	if _, old := near["transmit kernel"]; old {
+		account = "kernel" // before Linux 6.13 the answer has no socket but the kernel's
+	}
+	want := map[string]quantity{"receive unclaimed": {1, 66}, "transmit " + account: {1, 66}}
+	if diff := cmp.Diff(want, near, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the books of who closed first differ (-want +got):\n%s", diff)
+	}
+	want = map[string]quantity{"transmit process": {1, 66}, "receive process": {1, 66}}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the books of who closed last differ (-want +got):\n%s", diff)
+	}
+}
+
+// A process that becomes another one is counted anew, from then on.
+func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	this, another := copyOfThis(t, "this"), copyOfThis(t, "another")
+	root, nobody := int64(0), int64(65534)
+	for name, test := range map[string]struct {
+		change string
+		want   appearance
+		ended  []appearance
+	}{
+		"by executing another program, with the same socket": {
+			change: "exec " + another,
+			want:   appearance{"another", root, root},
+			ended:  []appearance{{"this", root, root}},
+		},
+		"by executing its own program": {
+			change: "exec " + this,
+			want:   appearance{"this", root, root},
+		},
+		"by becoming another user": {
+			change: "become 65534 65534",
+			want:   appearance{"this", nobody, nobody},
+			ended:  []appearance{{"this", root, root}},
+		},
+		"by becoming another user in effect": {
+			change: "become -1 65534",
+			want:   appearance{"this", nobody, root},
+			ended:  []appearance{{"this", root, root}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := converse(t, l)
+			p.client.do("exec %s", this)
+			p.open("tcp", p.far.IPv4)
+			pump(p.client, p.server, 200_000)
+			p.mark()
+			before := time.Now()
+			p.client.do(test.change)
+			pump(p.client, p.server, 100_000)
+
+			near, _ := p.moved()
+			series := l.collect(t).transmitted(p.client.pid())
+			if len(series) != 1 {
+				t.Fatalf("the process has %d series: %+v", len(series), series)
+			}
+			got := series[0]
+			if diff := cmp.Diff(test.want, appearanceOf(got)); diff != "" {
+				t.Errorf("the process looks different (-want +got):\n%s", diff)
+			}
+			if sent := near["transmit process"].bytes; uint64(got.value) != sent {
+				t.Errorf("it sent %d bytes, but %d since it changed", got.value, sent)
+			}
+			if got.start.Before(before.Add(-time.Millisecond)) || got.start.After(time.Now()) {
+				t.Errorf("its series starts at %v, but it changed after %v", got.start, before)
+			}
+			if test.ended == nil {
+				return // it looks the same, and may have ended in between or not
+			}
+			if diff := cmp.Diff(test.ended, l.endings(p.client.pid())); diff != "" {
+				t.Errorf("series that have ended differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// appearance is what a resource shows of a process beside its pid.
+type appearance struct {
+	Executable         string
+	UserID, RealUserID int64
+}
+
+func appearanceOf(p point) appearance {
+	executable, _ := p.attributes["process.executable.name"].(string)
+	user, _ := p.attributes["process.user.id"].(int64)
+	realUser, _ := p.attributes["process.real_user.id"].(int64)
+	return appearance{Executable: executable, UserID: user, RealUserID: realUser}
+}
+
+// transmitted returns the points of the bytes that a process has sent.
+func (p publication) transmitted(pid int) []point {
+	return slices.DeleteFunc(slices.Clone(p), func(point point) bool {
+		return point.metric != "process.network.io" || point.attributes["process.pid"] != int64(pid) ||
+			point.direction() != "transmit" || point.ended
+	})
+}
+
+// endings returns what a process was when one of its series of sent bytes ended.
+func (l *lab) endings(pid int) []appearance {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ended []appearance
+	for _, point := range l.ended {
+		if point.metric == "process.network.io" && point.attributes["process.pid"] == int64(pid) && point.direction() == "transmit" {
+			ended = append(ended, appearanceOf(point))
+		}
+	}
+	return ended
+}
+
+// copyOfThis copies this test binary, so that a helper can become another program.
+func copyOfThis(t *testing.T, name string) string {
+	t.Helper()
+	from, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	path := filepath.Join(t.TempDir(), name)
+	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
