@@ -32,7 +32,8 @@ type lab struct {
 	mu      sync.Mutex // Collect is called by one at a time
 	traffic *Traffic
 	books   *books.Books
-	ended   publication // every point so far that ended its series
+	ended   publication     // every point so far that ended its series
+	sent    map[int64]int64 // the last bytes published of each process, by pid
 }
 
 // publication is what one collection published.
@@ -61,7 +62,7 @@ func observeUpTo(t *testing.T, maxProcesses int, options Options) *lab {
 	t.Helper()
 	owners := owner.New("", maxProcesses)
 	kerneltest.Start(t, owners)
-	l := &lab{books: new(books.Books)}
+	l := &lab{books: new(books.Books), sent: map[int64]int64{}}
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.DefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	l.traffic = New(builder, owners, process.NewDirectory("", c), c, l.books, options)
@@ -82,6 +83,8 @@ func (l *lab) collect(t *testing.T) publication {
 	for _, point := range points {
 		if point.ended {
 			l.ended = append(l.ended, point)
+		} else if pid, ok := point.attributes["process.pid"].(int64); ok && point.metric == "process.network.io" && point.direction() == "transmit" {
+			l.sent[pid] = point.value
 		}
 	}
 	return points

@@ -212,3 +212,79 @@ func copyOfThis(t *testing.T, name string) string {
 	}
 	return path
 }
+
+func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
+	p := converse(t, observe(t, Options{AllNamespaces: true}))
+	p.open("tcp", p.far.IPv4)
+	pump(p.client, p.server, 100_000)
+	p.client.stop()
+
+	near, _ := p.moved()
+	eventually(t, "the series of the dead process ends", func() string {
+		p.lab.collect(t)
+		return cmp.Diff(1, len(p.lab.endings(p.client.pid())))
+	})
+	sent := near["transmit process"].bytes
+	if last := p.lab.sent[int64(p.client.pid())]; uint64(last) != sent {
+		t.Errorf("its last point is %d bytes, but it sent %d", last, sent)
+	}
+	for range 3 {
+		if series := p.lab.collect(t).transmitted(p.client.pid()); len(series) != 0 {
+			t.Errorf("it has a point after its end: %+v", series)
+		}
+	}
+	// What it sent stays on the interface's account.
+	if again, _ := p.moved(); again["transmit process"].bytes != sent {
+		t.Errorf("the account of processes is %d bytes, and was %d", again["transmit process"].bytes, sent)
+	}
+}
+
+func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
+	const limit = 1 // and there are the machine's own
+	w := connect(t, observeUpTo(t, limit, Options{AllNamespaces: true}))
+	var pairs []*pair
+	for range 3 {
+		p := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
+		p.open("tcp", w.far.IPv4)
+		pump(p.client, p.server, 100_000)
+		pairs = append(pairs, p)
+	}
+
+	near, far := w.moved()
+	if near["transmit overflow"].bytes < 200_000 || far["receive overflow"].bytes < 200_000 {
+		t.Errorf("at least two of three processes have no place, but the books are %+v, %+v", near, far)
+	}
+	if processes := len(w.lab.collect(t).processesOn(w.near.Device)); processes > limit {
+		t.Errorf("%d processes have series, and may be %d", processes, limit)
+	}
+	lost := near["transmit overflow"].packets + near["receive overflow"].packets +
+		far["transmit overflow"].packets + far["receive overflow"].packets
+	if page := w.lab.books.Read(); page.Lost["processes_full"] < lost {
+		t.Errorf("%d packets are lost to the limit, but the books are %+v", lost, page)
+	}
+}
+
+// Every packet that a hook saw is in a series, or named as lost.
+func TestKernelLosesNoPacketUnnamed(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	w.send(t, 100, 1000, w.far.IPv4)
+	w.send(t, 20, 4000, w.far.IPv6)
+	w.sendSegmented(t, 20, 10, false)
+	w.multicast(t, 10, 500, 3)
+	w.sendToNobody(t, 10, 100)
+	w.moved()
+
+	eventually(t, "what was seen is in the books", func() string {
+		l.collect(t)
+		page := l.books.Read()
+		want := page.Aggregated
+		for _, lost := range page.Lost {
+			want += lost
+		}
+		return cmp.Diff(want, page.Seen)
+	})
+	if page := l.books.Read(); page.Copies < 20 {
+		t.Errorf("%d deliveries are copies, and at least 20 of multicast were", page.Copies)
+	}
+}

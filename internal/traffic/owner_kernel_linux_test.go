@@ -243,3 +243,51 @@ func (w *wire) requireUsage(t *testing.T, h *helper, n kerneltest.Namespace, wan
 		return cmp.Diff(want, w.lab.collect(t).usage(h.pid(), n.Device), cmp.AllowUnexported(quantity{}))
 	})
 }
+
+// Over lo client and server are on one interface, and a packet is sent and
+// received by the same kernel.
+func TestKernelGivesBothProcessesWhatLoopbackCarried(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	for name, test := range map[string]struct{ kind, address string }{
+		"TCP":           {"tcp", "127.0.0.1"},
+		"TCP over IPv6": {"tcp", "::1"},
+		"MPTCP":         {"mptcp", "127.0.0.1"},
+		"UDP":           {"udp", "127.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := connect(t, l)
+			client, server := start(t, w.near.Name), start(t, w.near.Name)
+			client.do("dial %s %s", test.kind, server.do("listen %s %s", test.kind, test.address))
+			if test.kind != "udp" {
+				server.do("accept")
+			}
+			for range 10 {
+				pump(client, server, 20_000)
+			}
+
+			accounts := l.balanced(t, w.near.Name, "lo")
+			onlyProcesses(t, accounts)
+			published := l.collect(t)
+			if diff := cmp.Diff([]int64{0, 0, 0, 0}, published.unobserved(in(t, w.near.Name, "lo"))); diff != "" {
+				t.Errorf("unobserved on lo (-want +got):\n%s", diff)
+			}
+			sent, received := published.usage(client.pid(), "lo"), published.usage(server.pid(), "lo")
+			if sent["transmit"] != received["receive"] || sent["receive"] != received["transmit"] {
+				t.Errorf("the client moved %+v, the server %+v", sent, received)
+			}
+			if role(sent) != "sends" || role(received) != "receives" {
+				t.Errorf("the client %s, the server %s", role(sent), role(received))
+			}
+			want := map[string]quantity{"transmit process": sent["transmit"], "receive process": sent["receive"]}
+			for direction, q := range received {
+				total := want[direction+" process"]
+				total.add(q)
+				want[direction+" process"] = total
+			}
+			if diff := cmp.Diff(want, accounts, cmp.AllowUnexported(quantity{})); diff != "" {
+				t.Errorf("the account of processes is not their sum (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
