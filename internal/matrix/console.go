@@ -3,7 +3,6 @@ package main
 import (
 	"regexp"
 	"strconv"
-	"strings"
 )
 
 // console understands what a guest prints: the marks of init.sh, and between
@@ -75,11 +74,8 @@ func (c *console) readMark(kind, name, status string) {
 			c.open.status, _ = strconv.Atoi(status) // the mark's form says it is a number
 			c.reports[name] = c.open
 		}
-		c.current, c.open = "", nil
+		c.current, c.test, c.open, c.said = "", "", nil, nil
 	case "done":
 		c.done = true
 	}
 }
-
-// part reports whether the outcome is that of a part of a test.
-func (o outcome) part() bool { return strings.Contains(o.test, "/") }

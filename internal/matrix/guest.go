@@ -64,10 +64,11 @@ func (g guest) write(ctx context.Context, file string) (err error) {
 	defer func() { err = errors.Join(err, out.Close()) }()
 	buffered := bufio.NewWriterSize(out, 1<<20)
 	a := &archive{to: buffered}
-	for _, directory := range []string{"bin", "dev", "proc", "sys", "tmp", "run", "modules", "tests"} {
+	for _, directory := range []string{"bin", "dev", "etc", "proc", "sys", "tmp", "run", "modules", "tests"} {
 		a.directory(directory)
 	}
 	a.file("init", initScript)
+	a.file("etc/passwd", []byte("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"))
 	a.file("arguments", []byte(strings.Join(g.arguments, "\n")))
 	if err := errors.Join(a.copy("bin/busybox", g.busybox), g.addModules(ctx, a), g.addTests(a), a.close()); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)

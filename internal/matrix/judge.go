@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -32,27 +34,31 @@ func (t tally) String() string {
 }
 
 // judge compares what became of a package's tests with what the kernel should do
-// with them. A complaint names the test and says what it has logged.
+// with them. A complaint names the test, or the part of one, and what it logged.
 func (k kernel) judge(r report) (t tally, complaints []string) {
-	verdicts := map[string]verdict{} // of whole tests
+	good := map[string]verdict{} // of whole tests
+	bad := map[string]bool{}
 	for _, outcome := range r.outcomes {
-		verdict, complaint := k.judgeOne(outcome)
-		if complaint != "" {
+		whole, _, part := strings.Cut(outcome.test, "/")
+		if !part {
+			good[whole] = outcome.verdict
+		}
+		if complaint := k.complain(outcome); complaint != "" {
+			bad[whole] = true
 			complaints = append(complaints, outcome.test+": "+complaint)
 		}
-		whole, _, part := strings.Cut(outcome.test, "/")
-		if !part && verdicts[whole] == "" || verdict == failed {
-			verdicts[whole] = verdict
-		}
 	}
-	for _, verdict := range verdicts {
-		switch verdict {
-		case passed:
-			t.passed++
-		case skipped:
+	for _, test := range slices.Sorted(maps.Keys(good)) {
+		switch {
+		case good[test] == failed && !bad[test]:
+			complaints = append(complaints, test+": fails without a word")
+			fallthrough
+		case bad[test]:
+			t.failed++
+		case good[test] == skipped:
 			t.skipped++
 		default:
-			t.failed++
+			t.passed++
 		}
 	}
 	if r.status != 0 && t.failed == 0 {
@@ -62,18 +68,18 @@ func (k kernel) judge(r report) (t tally, complaints []string) {
 	return t, complaints
 }
 
-func (k kernel) judgeOne(o outcome) (v verdict, complaint string) {
+// complain returns what is wrong with an outcome. A test that fails and has logged
+// nothing leaves that to its parts.
+func (k kernel) complain(o outcome) string {
 	said := strings.Join(o.said, " ")
 	expected := k.skipOf(o.test)
 	switch {
-	case o.verdict == failed && said == "" && strings.Contains(o.test, "/"):
-		return failed, "" // a part of it says why
 	case o.verdict == failed:
-		return failed, said
+		return said
 	case o.verdict == skipped && expected == "":
-		return failed, "is skipped, and kernels.txt does not expect it: " + said
+		return "is skipped, and kernels.txt does not expect it: " + said
 	case o.verdict == passed && expected != "":
-		return failed, "passes, and kernels.txt expects it to be skipped: " + expected
+		return "passes, and kernels.txt expects it to be skipped: " + expected
 	}
-	return o.verdict, ""
+	return ""
 }

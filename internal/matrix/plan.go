@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -10,6 +11,7 @@ import (
 type plan struct {
 	busybox string   // the suite that the guests' busybox-static is from
 	modules []string // for every guest
+	skips   []skip   // on every kernel
 	kernels []kernel
 }
 
@@ -53,10 +55,13 @@ func (p *plan) add(keyword string, words []string) error {
 		if _, err := path.Match(words[2], ""); err != nil {
 			return fmt.Errorf("pattern %s: %w", words[2], err)
 		}
-		p.kernels = append(p.kernels, kernel{suite: words[0], arch: words[1], pattern: words[2]})
-	case keyword == "skip" && len(words) >= 2 && len(p.kernels) > 0:
-		last := &p.kernels[len(p.kernels)-1]
-		last.skips = append(last.skips, skip{test: words[0], reason: strings.Join(words[1:], " ")})
+		p.kernels = append(p.kernels, kernel{suite: words[0], arch: words[1], pattern: words[2], skips: slices.Clone(p.skips)})
+	case keyword == "skip" && len(words) >= 2:
+		skips := &p.skips
+		if len(p.kernels) > 0 {
+			skips = &p.kernels[len(p.kernels)-1].skips
+		}
+		*skips = append(*skips, skip{test: words[0], reason: strings.Join(words[1:], " ")})
 	default:
 		return fmt.Errorf("%s does not go with %d words here", keyword, len(words))
 	}

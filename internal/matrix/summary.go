@@ -46,7 +46,7 @@ func (r result) judge(packages []string) (cells []string, sum tally, complaints 
 		report := r.reports[name]
 		if report == nil {
 			cells = append(cells, "guest died")
-			complaints = append(complaints, fmt.Sprintf("guest died: %s: %s: %d times, and is not known to be good or bad", r.name, name, tries))
+			complaints = append(complaints, fmt.Sprintf("guest died: %s: %s: %d times, so nobody knows whether its tests pass", r.name, name, tries))
 			continue
 		}
 		tally, said := r.kernel.judge(*report)

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var wholly = cmp.AllowUnexported(console{}, report{}, outcome{})
+
+// hear returns what a console understands of what a guest prints.
+func hear(printed string) *console {
+	c := &console{reports: map[string]*report{}}
+	for line := range strings.Lines(printed) {
+		c.read(strings.TrimRight(line, "\r\n"))
+	}
+	return c
+}
+
+func TestConsole(t *testing.T) {
+	for name, test := range map[string]struct {
+		printed string
+		want    *console
+	}{
+		"nothing": {want: &console{reports: map[string]*report{}}},
+		"tests of two packages": {
+			printed: `insmod: can't insert '/modules/x.ko': unknown symbol
+@@ start internal/drops
+=== RUN   TestKernelA
+    a_test.go:7: what A logs
+        goes on here
+=== RUN   TestKernelA/part
+    a_test.go:9: what its part logs
+=== NAME  TestKernelA
+    a_test.go:8: more of A
+--- FAIL: TestKernelA (1.50s)
+    --- SKIP: TestKernelA/part (0.10s)
+FAIL
+
+@@ end internal/drops 1
+@@ start receiver
+=== RUN   TestKernelB
+--- PASS: TestKernelB (0.00s)
+PASS
+
+@@ end receiver 0
+@@ done
+[   12.3] reboot: Power down
+`,
+			want: &console{done: true, reports: map[string]*report{
+				"internal/drops": {status: 1, outcomes: []outcome{
+					{test: "TestKernelA", verdict: failed, said: []string{"a_test.go:7: what A logs", "goes on here", "a_test.go:8: more of A"}},
+					{test: "TestKernelA/part", verdict: skipped, said: []string{"a_test.go:9: what its part logs"}},
+				}},
+				"receiver": {outcomes: []outcome{{test: "TestKernelB", verdict: passed}}},
+			}},
+		},
+		"a guest that dies in the second package": {
+			printed: `@@ start internal/drops
+@@ end internal/drops 0
+@@ start receiver
+=== RUN   TestKernelB
+[   12.3] Kernel panic - not syncing: Fatal exception
+`,
+			want: &console{
+				current: "receiver", open: &report{}, test: "TestKernelB", said: map[string][]string{},
+				reports: map[string]*report{"internal/drops": {}},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := hear(test.printed)
+			if diff := cmp.Diff(test.want, got, wholly); diff != "" {
+				t.Errorf("console differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestJudge(t *testing.T) {
+	k := kernel{skips: []skip{
+		{test: "TestKernelA", reason: "no such hook"},
+		{test: "TestKernelB/part", reason: "no such helper"},
+	}}
+
+	for name, test := range map[string]struct {
+		report report
+		want   tally
+		says   []string
+	}{
+		"no tests": {},
+		"a test that passes counts once, with its parts": {
+			report: report{outcomes: []outcome{{test: "TestKernelC", verdict: passed}, {test: "TestKernelC/x", verdict: passed}}},
+			want:   tally{passed: 1},
+		},
+		"skips that are expected": {
+			report: report{outcomes: []outcome{
+				{test: "TestKernelA", verdict: skipped},
+				{test: "TestKernelB", verdict: passed}, {test: "TestKernelB/part", verdict: skipped},
+			}},
+			want: tally{passed: 1, skipped: 1},
+		},
+		"skips that nobody expects": {
+			report: report{outcomes: []outcome{
+				{test: "TestKernelC", verdict: passed},
+				{test: "TestKernelC/part", verdict: skipped, said: []string{"c_test.go:1: no such device"}},
+			}},
+			want: tally{failed: 1},
+			says: []string{"TestKernelC/part: is skipped, and kernels.txt does not expect it: c_test.go:1: no such device"},
+		},
+		"an expected skip that passes": {
+			report: report{outcomes: []outcome{{test: "TestKernelA", verdict: passed}}},
+			want:   tally{failed: 1},
+			says:   []string{"TestKernelA: passes, and kernels.txt expects it to be skipped: no such hook"},
+		},
+		"failures, each with what it says": {
+			report: report{status: 1, outcomes: []outcome{
+				{test: "TestKernelC", verdict: failed, said: []string{"c_test.go:1: want 1", "got 2"}},
+				{test: "TestKernelD", verdict: failed},
+				{test: "TestKernelD/part", verdict: failed, said: []string{"d_test.go:1: want 3"}},
+				{test: "TestKernelE", verdict: failed},
+			}},
+			want: tally{failed: 3},
+			says: []string{"TestKernelC: c_test.go:1: want 1 got 2", "TestKernelD/part: d_test.go:1: want 3", "TestKernelE: fails without a word"},
+		},
+		"a crash between the tests": {
+			report: report{status: 2, outcomes: []outcome{{test: "TestKernelC", verdict: passed}}},
+			want:   tally{passed: 1, failed: 1},
+			says:   []string{"exit status 2, and no test says why"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, says := k.judge(test.report)
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(tally{})); diff != "" {
+				t.Errorf("judge() counts differently (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.says, says); diff != "" {
+				t.Errorf("judge() complains differently (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

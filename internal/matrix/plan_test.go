@@ -1,0 +1,59 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParsePlan(t *testing.T) {
+	everywhere := skip{test: "TestKernelC", reason: "no nft"}
+
+	for name, test := range map[string]struct {
+		text      string
+		want      plan
+		wantError string
+	}{
+		"nothing": {},
+		"comments and empty lines": {
+			text: "# a comment\n\n \t\nbusybox bookworm # another\n",
+			want: plan{busybox: "bookworm"},
+		},
+		"modules may be on more than one line": {
+			text: "modules veth bridge\nmodules sch_tbf",
+			want: plan{modules: []string{"veth", "bridge", "sch_tbf"}},
+		},
+		"a skip belongs to the kernel above, or to all below": {
+			text: `skip TestKernelC no nft
+				kernel sid amd64 linux-image-7.*-amd64
+				skip TestKernelA/part  no such   hook
+				kernel sid arm64 linux-image-7.*-arm64`,
+			want: plan{skips: []skip{everywhere}, kernels: []kernel{
+				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64",
+					skips: []skip{everywhere, {test: "TestKernelA/part", reason: "no such hook"}}},
+				{suite: "sid", arch: "arm64", pattern: "linux-image-7.*-arm64", skips: []skip{everywhere}},
+			}},
+		},
+		"a skip without a reason":     {text: "skip TestKernelA", wantError: "line 1: skip does not go with 1 words here"},
+		"an unknown keyword":          {text: "\nkernels sid", wantError: "line 2: kernels does not go with 1 words here"},
+		"an unknown architecture":     {text: "kernel sid riscv64 linux-image-*", wantError: "line 1: unknown architecture riscv64"},
+		"a pattern that matches none": {text: "kernel sid amd64 linux-[", wantError: "line 1: pattern linux-[: syntax error in pattern"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parsePlan(test.text)
+			if message(err) != test.wantError {
+				t.Errorf("parsePlan() fails with %q, want %q", message(err), test.wantError)
+			}
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(plan{}, kernel{}, skip{})); diff != "" {
+				t.Errorf("parsePlan() differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
