@@ -1,10 +1,6 @@
 package main
 
-import (
-	"testing"
-
-	"github.com/google/go-cmp/cmp"
-)
+import "testing"
 
 func TestMirrorOf(t *testing.T) {
 	const targets = "Another http://other.example/apt\nDebian-Security http://mirror.example/security\nDebian http://mirror.example/debian\n"
@@ -26,65 +22,5 @@ func TestMirrorOf(t *testing.T) {
 				t.Errorf("mirrorOf() = %q, %q, want %q, %q", got, message(err), test.want, test.wantError)
 			}
 		})
-	}
-}
-
-func TestParsePackages(t *testing.T) {
-	got := parsePackages(`Package: linux-image-6.1.0-56-cloud-amd64
-Source: linux-signed-amd64 (6.1.192+2)
-Version: 6.1.192-2
-Depends: kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool
-Description: Linux 6.1 for x86-64 cloud (signed)
- The Linux kernel 6.1 and modules.
-
-Package: linux-image-7.3.4+deb13-cloud-amd64
-Version: 7.3.4-1~bpo13+1
-Depends: dracut | linux-initramfs-tool, linux-base-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-binary-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-modules-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
-
-`)
-	want := []debianPackage{
-		{name: "linux-image-6.1.0-56-cloud-amd64", version: "6.1.192-2"},
-		{name: "linux-image-7.3.4+deb13-cloud-amd64", version: "7.3.4-1~bpo13+1",
-			needs: []string{"linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"}},
-	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(debianPackage{})); diff != "" {
-		t.Errorf("parsePackages() differs (-want +got):\n%s", diff)
-	}
-}
-
-func TestNewestFirst(t *testing.T) {
-	order := map[string]int{"7.2.9-1": 1, "7.2.12-1": 2, "7.3.4-1": 3}
-	inArchive := debianPackage{name: "linux-image-7.3.4", version: "7.3.4-1", needs: []string{"linux-binary-7.3.4"}}
-
-	got := newestFirst([]debianPackage{
-		{name: "linux-image-7.2.9", version: "7.2.9-1"},
-		inArchive,
-		{name: "linux-image-7.2.12", version: "7.2.12-1"},
-		parseFile(inArchive.file()),
-	}, func(a, b string) bool { return order[a] > order[b] })
-	want := []debianPackage{
-		inArchive,
-		{name: "linux-image-7.2.12", version: "7.2.12-1"},
-		{name: "linux-image-7.2.9", version: "7.2.9-1"},
-	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(debianPackage{})); diff != "" {
-		t.Errorf("newestFirst() differs (-want +got):\n%s", diff)
-	}
-}
-
-func TestModulesOf(t *testing.T) {
-	got := modulesOf(`insmod /k/lib/modules/7.3/kernel/net/llc/llc.ko.xz
-insmod /k/lib/modules/7.3/kernel/net/802/stp.ko.xz
-builtin ipv6
-insmod /k/lib/modules/7.3/kernel/net/llc/llc.ko.xz
-insmod /k/lib/modules/7.3/kernel/net/sched/sch_tbf.ko.xz option=1
-`)
-	want := []string{
-		"/k/lib/modules/7.3/kernel/net/llc/llc.ko.xz",
-		"/k/lib/modules/7.3/kernel/net/802/stp.ko.xz",
-		"/k/lib/modules/7.3/kernel/net/sched/sch_tbf.ko.xz",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("modulesOf() differs (-want +got):\n%s", diff)
 	}
 }

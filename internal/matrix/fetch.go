@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -11,9 +12,7 @@ import (
 )
 
 // fetch returns a directory with the newest package of the suite whose name
-// matches pattern, unpacked. Debian removes old packages from its archive, and
-// now and then an index names what is not there any more: then it is the next
-// older one, or one that was fetched before, and the log says so.
+// matches pattern, unpacked.
 func (s *suite) fetch(ctx context.Context, pattern string) (string, error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return "", err
@@ -22,19 +21,39 @@ func (s *suite) fetch(ctx context.Context, pattern string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, candidate := range candidates {
-		directory := filepath.Join(s.dir, candidate.file())
-		if _, err := os.Stat(directory); err == nil {
-			return directory, nil
+	chosen, older, err := firstFetched(candidates, func(p debianPackage) error {
+		if _, err := os.Stat(s.directory(p)); err == nil {
+			return nil
 		}
-		err := s.unpack(ctx, candidate, directory)
-		if err == nil {
-			return directory, s.forgetOlder(candidates, candidate)
-		}
-		log.Printf("matrix: %s %s of %s cannot be fetched, an older one must do: %v", candidate.name, candidate.version, s.name, err)
+		return s.unpack(ctx, p)
+	})
+	if err != nil {
+		return "", fmt.Errorf("fetch %s of %s for %s: %w", pattern, s.name, s.arch, err)
 	}
-	return "", fmt.Errorf("nothing like %s can be fetched from %s for %s", pattern, s.name, s.arch)
+	for _, p := range older {
+		if err := os.RemoveAll(s.directory(p)); err != nil {
+			return "", err
+		}
+	}
+	return s.directory(chosen), nil
 }
+
+// firstFetched returns the first package that fetch has an answer to, and those
+// after it. Debian removes old packages from its archive, and now and then an index
+// names what is not there any more: then an older one must do, and the log says so.
+func firstFetched(candidates []debianPackage, fetch func(debianPackage) error) (debianPackage, []debianPackage, error) {
+	for i, candidate := range candidates {
+		err := fetch(candidate)
+		if err == nil {
+			return candidate, candidates[i+1:], nil
+		}
+		log.Printf("matrix: %s %s cannot be fetched, an older one must do: %v", candidate.name, candidate.version, err)
+	}
+	return debianPackage{}, nil, errors.New("no such package can be had")
+}
+
+// directory returns where a package is, unpacked.
+func (s *suite) directory(p debianPackage) string { return filepath.Join(s.dir, p.file()) }
 
 // candidates returns what the archive has and what was fetched before, newest first.
 func (s *suite) candidates(ctx context.Context, pattern string) ([]debianPackage, error) {
@@ -56,8 +75,9 @@ func (s *suite) candidates(ctx context.Context, pattern string) ([]debianPackage
 	return newestFirst(candidates, later), nil
 }
 
-// unpack downloads a package and unpacks it into directory, which appears whole or not at all.
-func (s *suite) unpack(ctx context.Context, p debianPackage, directory string) error {
+// unpack downloads a package and unpacks it into its directory, which appears
+// whole or not at all.
+func (s *suite) unpack(ctx context.Context, p debianPackage) error {
 	log.Printf("matrix: fetching %s %s", p.name, p.version)
 	temporary, err := os.MkdirTemp(s.dir, "fetch-")
 	if err != nil {
@@ -77,15 +97,5 @@ func (s *suite) unpack(ctx context.Context, p debianPackage, directory string) e
 			return err
 		}
 	}
-	return os.Rename(root, directory)
-}
-
-// forgetOlder removes what was fetched before and is older than newest.
-func (s *suite) forgetOlder(candidates []debianPackage, newest debianPackage) error {
-	for _, candidate := range candidates[slices.IndexFunc(candidates, func(p debianPackage) bool { return p.file() == newest.file() })+1:] {
-		if err := os.RemoveAll(filepath.Join(s.dir, candidate.file())); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.Rename(root, s.directory(p))
 }
