@@ -2,7 +2,6 @@ package traffic
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -104,51 +103,32 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	l.learnUnits(s, sheets)
 	owned := byNumber(s.traffic)
 	latest := l.latest(owned, s)
-	r := &report{gone: slices.DeleteFunc(l.leaving, func(u usage) bool { return latest[faceOf(u.process)] != 0 })}
-	l.leaving = nil
+	r := &report{}
+	var leaving, shadows []usage
 	for number, keys := range owned {
 		p, known := l.processOf(number, s)
-		if !known || latest[faceOf(p)] != number {
+		if !known {
 			continue // it is booked in sheets
 		}
 		u := l.usageOf(p, l.startOf(number, p, s), keys, s)
-		r.processes = append(r.processes, u)
+		if latest[faceOf(p)] == number {
+			r.processes = append(r.processes, u)
+		} else {
+			shadows = append(shadows, u)
+		}
 		if _, last := departing[number]; last {
-			l.leaving = append(l.leaving, u)
+			leaving = append(leaving, u)
 		}
 	}
+	r.processes = append(r.processes, without(shadows, r.processes)...)
+	r.gone = without(l.leaving, r.processes)
+	l.leaving = leaving
 	sortUsages(r.processes)
 	sortUsages(r.gone)
 	r.interfaces, r.departed = l.balance(s, sheets)
 	l.retire(s, departing)
 	l.remember(s, departing)
 	return r
-}
-
-// face is what its resource shows of a process. One that executes its own program
-// again looks the same: its series begins anew, and has no end before.
-type face struct {
-	instance
-	userID, realUserID uint32
-	comm, executable   string
-}
-
-func faceOf(p owner.Process) face {
-	return face{
-		instance: instanceOf(p.ID), userID: p.ID.UserID, realUserID: p.ID.RealUserID,
-		comm: p.Seen.Comm, executable: p.Seen.Executable,
-	}
-}
-
-// latest returns the highest number of each face, which is the one it has now.
-func (l *ledger) latest(owned map[uint64][]bpfTrafficKey, s *snapshot) map[face]uint64 {
-	numbers := make(map[face]uint64, len(owned))
-	for number := range owned {
-		if p, known := l.processOf(number, s); known {
-			numbers[faceOf(p)] = max(numbers[faceOf(p)], number)
-		}
-	}
-	return numbers
 }
 
 func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
