@@ -199,7 +199,7 @@ func (l *ledger) state(key bpfInterfaceKey, entry bpfInterfaceEntry, booked shee
 			sums[direction].add(q)
 		}
 	}
-	unclaimed := l.unclaimedOf(key, booked, sums[bpfDirectionRECEIVE])
+	unclaimed := l.unclaimedOf(key, booked, s.inFlight[key], sums[bpfDirectionRECEIVE])
 	st.enter(bpfDirectionRECEIVE, "unclaimed", unclaimed)
 	sums[bpfDirectionRECEIVE].add(unclaimed)
 	if own, ok := s.counters[key.Netns][entry.name()]; ok {
@@ -214,13 +214,14 @@ func (st *statement) enter(direction bpfDirection, account string, q quantity) {
 	}
 }
 
-// unclaimedOf returns what arrived and went to no other account. The maps are
+// unclaimedOf returns what arrived and can go to no other account. The maps are
 // read one after the other, so it can come out lower than it was; it never
 // comes out too high, so what was said before still holds.
-func (l *ledger) unclaimedOf(key bpfInterfaceKey, booked sheet, claimed quantity) quantity {
+func (l *ledger) unclaimedOf(key bpfInterfaceKey, booked sheet, inFlight bpfCount, claimed quantity) quantity {
 	arrived := l.quantity(key, bpfDirectionRECEIVE, booked.of(bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE))
 	waiting := l.quantity(key, bpfDirectionRECEIVE, booked.of(bpfAccountACCOUNT_WAITING, bpfDirectionRECEIVE))
 	claimed.add(waiting)
+	claimed.add(l.quantity(key, bpfDirectionRECEIVE, inFlight))
 	was := l.unclaimed[key]
 	now := quantity{
 		packets: max(was.packets, less(arrived.packets, claimed.packets)),

@@ -29,6 +29,7 @@ type snapshot struct {
 	processes  map[uint64]owner.Process
 	traffic    map[bpfTrafficKey]bpfCount
 	accounts   map[bpfAccountKey]bpfCount
+	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may yet be claimed
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
 	namespaces map[uint64]bpfNamespaceEntry
 	earlier    map[uint64]map[string]counter // the interfaces' own, by namespace and name, before all else was read

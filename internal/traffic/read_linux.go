@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -13,13 +14,21 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
+// timeToClaim is how long a packet that has arrived may take to reach its socket
+// before a collection says that nobody claims it.
+const timeToClaim = 50 * time.Millisecond
+
 // read surveys the machine and returns all the kernel side has counted. The
-// order matters: what an account claims must not be older than what arrived, or
-// the account of the unclaimed would be too high and could not shrink.
+// order matters: what an account claims must not be older than what arrived and
+// what is in flight, or the account of the unclaimed would be too high and could
+// not shrink.
 func (t *Traffic) read() (*snapshot, error) {
+	since, err := t.awaitClaims()
+	if err != nil {
+		return nil, err
+	}
 	errs := t.survey()
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.epoch}
-	var err error
 	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.collection.Maps["namespaces"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read namespaces: %w", err))
 	}
@@ -28,6 +37,11 @@ func (t *Traffic) read() (*snapshot, error) {
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
+	cpus, err := t.readArrivals()
+	if err != nil {
+		return nil, errors.Join(errs, err)
+	}
+	s.inFlight = leftOf(cpus, since)
 	if s.accounts, err = readPerCPU[bpfAccountKey](t.collection.Maps["accounts"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
@@ -67,6 +81,28 @@ func (t *Traffic) follow(processes map[uint64]owner.Process) error {
 		return nil
 	}
 	return t.owners.LearnFiles()
+}
+
+// awaitClaims gives packets that have just arrived time to be claimed, and
+// returns how many had arrived on each CPU before.
+func (t *Traffic) awaitClaims() (since []uint64, err error) {
+	cpus, err := t.readArrivals()
+	if err != nil {
+		return nil, err
+	}
+	if len(leftOf(cpus, t.arrived)) != 0 {
+		time.Sleep(timeToClaim)
+	}
+	t.arrived = numbersOf(cpus)
+	return t.arrived, nil
+}
+
+func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
+	var cpus []bpfArrivals
+	if err := t.collection.Maps["arrivals"].Lookup(uint32(0), &cpus); err != nil {
+		return nil, fmt.Errorf("read arrivals in flight: %w", err)
+	}
+	return cpus, nil
 }
 
 func (t *Traffic) survey() error {

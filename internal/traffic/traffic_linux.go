@@ -45,6 +45,7 @@ type Traffic struct {
 	emitter    emitter
 	followed   map[uint64]bool // processes that have changed, by number
 	epoch      uint64
+	arrived    []uint64 // packets on each CPU, when they were last read
 }
 
 // New returns a Traffic that records into builder. It counts for the processes
