@@ -280,6 +280,10 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
 		return false;
 	slot = find(a, head_of(ctx));
 	match = match_of(ctx, slot, &parts);
+	if (match == PARTS && slot) { /* its first fragment is in what it claims */
+		slot->legs[0].left = (struct count){};
+		slot->legs[1].left = (struct count){};
+	}
 	if (match != WHOLE) /* the last fragment to arrive is what completes a packet */
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
 	if (!slot || !slot->legs[0].left.bytes)
