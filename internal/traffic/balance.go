@@ -11,6 +11,7 @@ type statement struct {
 	interfaceName string
 	netnsInode    uint32
 	stacked       bool
+	start         uint64 // ns since boot
 	accounts      []accountRow
 	unobserved    []unobservedRow
 }
@@ -155,6 +156,7 @@ func (l *ledger) close(key bpfInterfaceKey) {
 	delete(l.moved, key)
 	delete(l.retired, key)
 	delete(l.units, key)
+	delete(l.born, key)
 }
 
 // reopen takes in what the survey found, and drops the names of closed
@@ -190,7 +192,7 @@ func (st statement) isUnobserved() bool {
 // state draws up one statement: accounts, what nobody claimed, and how far all
 // of it is from the interface's own counter.
 func (l *ledger) state(key bpfInterfaceKey, entry bpfInterfaceEntry, booked sheet, s *snapshot) statement {
-	st := statement{interfaceName: entry.name(), netnsInode: entry.NetnsInode, stacked: entry.Stacked != 0}
+	st := statement{interfaceName: entry.name(), netnsInode: entry.NetnsInode, stacked: entry.Stacked != 0, start: l.born[key]}
 	var sums [2]quantity
 	for direction := bpfDirectionTRANSMIT; direction <= bpfDirectionRECEIVE; direction++ {
 		for _, a := range accountNames {

@@ -50,14 +50,14 @@ func (e emitter) emitProcesses(at pcommon.Timestamp, usages []usage) {
 		}
 		resource := e.describe(u.process.ID, u.process.Seen).Resource(e.builder.NewResourceBuilder())
 		e.builder.EmitForResource(metadata.WithResource(resource),
-			metadata.WithStartTimeOverride(e.startOf(u)))
+			metadata.WithStartTimeOverride(e.startedAt(u.start)))
 	}
 }
 
-// startOf says when a series began. It hangs on the receiver's own start, so that
-// it stays the same when the wall clock is set.
-func (e emitter) startOf(u usage) pcommon.Timestamp {
-	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(u.start - e.boot)))
+// startedAt is the wall time of a series' start. It hangs on the receiver's own start, so
+// that it stays the same when the wall clock is set.
+func (e emitter) startedAt(boot uint64) pcommon.Timestamp {
+	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(boot - e.boot)))
 }
 
 // emitRow writes one row. A protocol that has no name is its number.
@@ -71,7 +71,7 @@ func (e emitter) emitRow(at pcommon.Timestamp, r row) {
 }
 
 func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
-	for _, st := range statements {
+	for i, st := range statements {
 		inode, name := int64(st.netnsInode), interfaceName(st.interfaceName)
 		for _, a := range st.accounts {
 			account := metadata.MapAttributeNettapAccount[a.account]
@@ -82,10 +82,11 @@ func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
 			e.builder.RecordNettapInterfaceUnobservedIoDataPoint(at, u.bytes, directions[u.direction], inode, st.stacked, name...)
 			e.builder.RecordNettapInterfaceUnobservedPacketCountDataPoint(at, u.packets, directions[u.direction], inode, st.stacked, name...)
 		}
+		if last := i+1 == len(statements); last || statements[i+1].start != st.start {
+			host := e.describe(process.ID{}, process.Seen{}).Resource(e.builder.NewResourceBuilder())
+			e.builder.EmitForResource(metadata.WithResource(host), metadata.WithStartTimeOverride(e.startedAt(st.start)))
+		}
 	}
-	host := e.describe(process.ID{}, process.Seen{}).Resource(e.builder.NewResourceBuilder())
-	e.builder.EmitForResource(metadata.WithResource(host),
-		metadata.WithStartTimeOverride(pcommon.NewTimestampFromTime(e.start)))
 }
 
 func interfaceName(name string) []metadata.MetricAttributeOption {

@@ -17,7 +17,7 @@ func TestEmit(t *testing.T) {
 		{interfaceName: "eth0", direction: bpfDirectionTRANSMIT, transport: 6, networkType: 0x0800, quantity: quantity{packets: 2, bytes: 200}},
 	}}
 	bridge := statement{
-		interfaceName: "br0", netnsInode: hostInode, stacked: true,
+		interfaceName: "br0", netnsInode: hostInode, stacked: true, start: 10 * second,
 		accounts: []accountRow{
 			{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 3, bytes: 300}},
 			{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 4, bytes: 400}},

@@ -58,3 +58,39 @@ func (l *ledger) latest(owned map[uint64][]bpfTrafficKey, s *snapshot) map[face]
 	}
 	return numbers
 }
+
+// interfaceFace is what its attributes show of an interface. Inode numbers of
+// namespaces are reused at once, and so are names.
+type interfaceFace struct {
+	netnsInode uint32
+	name       string
+}
+
+func (e bpfInterfaceEntry) face() interfaceFace {
+	return interfaceFace{netnsInode: e.NetnsInode, name: e.name()}
+}
+
+// supersede closes the books of interfaces whose face another one has now: their
+// series goes on with a new start.
+func (l *ledger) supersede(s *snapshot) {
+	newest := make(map[interfaceFace]bpfInterfaceKey)
+	for _, key := range sortedInterfaces(l.interfaces) {
+		if l.closed[key] {
+			continue
+		}
+		face := l.interfaces[key].face()
+		before, taken := newest[face]
+		if !taken || l.interfaces[before].Epoch <= l.interfaces[key].Epoch {
+			newest[face] = key
+		}
+		if _, known := l.born[key]; !known {
+			l.born[key] = l.posted // it had nothing to say then
+		}
+	}
+	for key, entry := range l.interfaces {
+		if !l.closed[key] && newest[entry.face()] != key {
+			l.close(key)
+		}
+	}
+	l.posted = s.now
+}

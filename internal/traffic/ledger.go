@@ -33,6 +33,8 @@ type ledger struct {
 	unclaimed  map[bpfInterfaceKey]quantity // as published: it must not shrink
 	moved      map[bpfInterfaceKey]movement // when an interface last counted anything
 	closed     map[bpfInterfaceKey]bool     // gone; only their names are kept
+	born       map[bpfInterfaceKey]uint64   // series start, in ns since boot
+	posted     uint64                       // when the last snapshot was, in ns since boot
 }
 
 // instance is a process whatever it executes and whoever it runs as.
@@ -62,6 +64,8 @@ func newLedger(start uint64, host uint32, all bool) *ledger {
 		unclaimed:  make(map[bpfInterfaceKey]quantity),
 		moved:      make(map[bpfInterfaceKey]movement),
 		closed:     make(map[bpfInterfaceKey]bool),
+		born:       make(map[bpfInterfaceKey]uint64),
+		posted:     start,
 	}
 }
 
@@ -99,6 +103,7 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 // and stand in s for the last time.
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	l.reopen(s)
+	l.supersede(s)
 	sheets := l.sheets(s)
 	l.learnUnits(s, sheets)
 	owned := byNumber(s.traffic)

@@ -202,7 +202,7 @@ func TestBalance(t *testing.T) {
 				s.accounts[arrived(bpfAccountACCOUNT_KERNEL)] = packets(1, 100)
 			},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				accounts: []accountRow{
 					{direction: bpfDirectionRECEIVE, account: "process", quantity: quantity{packets: 6, bytes: 600}},
 					{direction: bpfDirectionRECEIVE, account: "kernel", quantity: quantity{packets: 1, bytes: 100}},
@@ -218,7 +218,7 @@ func TestBalance(t *testing.T) {
 				s.accounts[arrived(bpfAccountACCOUNT_WAITING)] = packets(10, 1000)
 			},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: 10, bytes: 1000}},
 			}},
 		},
@@ -226,16 +226,28 @@ func TestBalance(t *testing.T) {
 			before: counter{{packets: 5, bytes: 500}, {packets: 50, bytes: 5000}},
 			after:  counter{{packets: 7, bytes: 700}, {packets: 50, bytes: 5000}},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT, packets: 2, bytes: 200}, {direction: bpfDirectionRECEIVE}},
 			}},
 		},
 		"what the counter missed is negative": {
 			change: func(s *snapshot) { s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100) },
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				accounts:   []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: -1, bytes: -100}},
+			}},
+		},
+		"what may still be claimed is not unclaimed yet": {
+			after: counter{{}, {packets: 3, bytes: 300}},
+			change: func(s *snapshot) {
+				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(3, 300)
+				s.inFlight = map[bpfInterfaceKey]bpfCount{eth0: packets(1, 100)}
+			},
+			want: []statement{{
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
+				accounts:   []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 2, bytes: 200}}},
+				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: 1, bytes: 100}},
 			}},
 		},
 		"a counter that starts anew goes on where it was": {
@@ -249,7 +261,7 @@ func TestBalance(t *testing.T) {
 				s.traffic[sent(1)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
 			},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				accounts:   []accountRow{{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 3, bytes: 3300}}},
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE}},
 			}},
@@ -261,7 +273,7 @@ func TestBalance(t *testing.T) {
 				s.traffic[sent(1)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
 			},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				accounts:   []accountRow{{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 1, bytes: 3100}}},
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE}},
 			}},
@@ -273,7 +285,7 @@ func TestBalance(t *testing.T) {
 				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
 			},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 3, bytes: 3300}}},
 			}},
 		},
@@ -283,7 +295,7 @@ func TestBalance(t *testing.T) {
 				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100)
 			},
 			want: []statement{{
-				interfaceName: "eth0", netnsInode: hostInode,
+				interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 				accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
 			}},
 		},
@@ -381,7 +393,7 @@ func TestBaselineOfAnInterfaceMetLater(t *testing.T) {
 	}{
 		"in a namespace that was read at start it is new: all is ours": {
 			want: []statement{{
-				interfaceName: "eth9", netnsInode: hostInode,
+				interfaceName: "eth9", netnsInode: hostInode, start: 10 * second,
 				unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT, packets: 3, bytes: 300}, {direction: bpfDirectionRECEIVE}},
 			}},
 		},
@@ -411,13 +423,40 @@ func TestInterfaceThatIsGoneEnds(t *testing.T) {
 
 	equal(t, "present", nil, report.interfaces)
 	equal(t, "departed", []statement{{
-		interfaceName: "eth0", netnsInode: hostInode,
+		interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
 		accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
 	}}, report.departed)
 	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
 
 	back := l.post(at(40, counter{}, moved), nil)
 	equal(t, "interfaces met again", 1, len(back.interfaces))
+}
+
+// The inode number of a namespace that is gone is the next one's at once.
+func TestInterfaceWithTheFaceOfAnotherBeginsAnew(t *testing.T) {
+	l := opened(counter{})
+	moved := func(key bpfInterfaceKey, n uint64) func(s *snapshot) {
+		return func(s *snapshot) {
+			s.interfaces[key] = bpfInterfaceEntry{Epoch: s.epoch, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode}
+			s.accounts[bpfAccountKey{Netns: key.Netns, Ifindex: key.Ifindex, Account: bpfAccountACCOUNT_KERNEL}] = packets(n, 100*n)
+			s.counters = nil
+		}
+	}
+	l.post(at(20, counter{}, moved(eth0, 7)), nil)
+
+	again := bpfInterfaceKey{Netns: host + 1, Ifindex: 2}
+	report := l.post(at(30, counter{}, func(s *snapshot) {
+		moved(eth0, 7)(s)
+		s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode}
+		moved(again, 1)(s)
+	}), nil)
+
+	equal(t, "present", []statement{{
+		interfaceName: "eth0", netnsInode: hostInode, start: 20 * second,
+		accounts: []accountRow{{direction: bpfDirectionTRANSMIT, account: "kernel", quantity: quantity{packets: 1, bytes: 100}}},
+	}}, report.interfaces)
+	equal(t, "departed", nil, report.departed)
+	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
 }
 
 func TestTotals(t *testing.T) {

@@ -72,7 +72,8 @@ func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
 func TestKernelBooksTheEndOfAConnection(t *testing.T) {
 	p := converse(t, observe(t, Options{AllNamespaces: true}))
 	p.open("tcp", p.far.IPv4)
-	p.client.do("close") // FIN, and its ACK
+	p.client.do("close")
+	p.arrived(t, p.near, 74+66) // SYN-ACK, and the ACK of FIN
 	p.mark()
 	p.server.do("close")
 
