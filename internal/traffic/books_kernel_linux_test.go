@@ -130,7 +130,7 @@ func TestKernelBooksEveryPacket(t *testing.T) {
 			t.Parallel()
 			w := connect(t, l)
 			test.run(t, w)
-			near, far := w.moved()
+			near, far, _ := w.moved()
 			if diff := cmp.Diff(test.near, near, cmp.AllowUnexported(quantity{})); diff != "" {
 				t.Errorf("the near end's books differ (-want +got):\n%s", diff)
 			}

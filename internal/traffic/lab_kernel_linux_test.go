@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -246,26 +247,42 @@ func total(accounts map[string]quantity) counter {
 	return sums
 }
 
-// balanced waits until the accounts of an interface that is younger than the
-// instrument are its counter, and returns them.
-func (l *lab) balanced(t *testing.T, namespace, device string) map[string]quantity {
+// balanced waits until the accounts of all ends, whose interfaces are younger than
+// the instrument and whose namespaces have a process, are their counters.
+func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 	t.Helper()
-	at := in(t, namespace, device)
-	var accounts map[string]quantity
-	eventually(t, fmt.Sprintf("the accounts of %s are its counter", device), func() string {
-		before := counterOf(t, namespace, device)
-		published := l.collect(t)
-		if counterOf(t, namespace, device) != before {
-			return "the interface is not at rest"
+	var published publication
+	eventually(t, "the accounts are the counters", func() string {
+		before := countersOf(t, ends)
+		published = l.collect(t)
+		if !slices.Equal(countersOf(t, ends), before) {
+			return "the interfaces are not at rest"
 		}
-		accounts = published.accounts(at)
-		return differences(before, accounts, total(accounts))
+		for i, end := range ends {
+			at := in(t, end.Name, end.Device)
+			if diff := differences(before[i], published.accounts(at)); diff != "" {
+				return end.Device + ": " + diff
+			}
+			if diff := cmp.Diff([]int64{0, 0, 0, 0}, published.unobserved(at)); diff != "" {
+				return end.Device + ": something is unobserved: " + diff
+			}
+		}
+		return ""
 	})
-	return accounts
+	return published
 }
 
-func differences(want counter, accounts map[string]quantity, got counter) string {
-	diff := cmp.Diff(want, got, cmp.AllowUnexported(quantity{}))
+func countersOf(t *testing.T, ends []kerneltest.Namespace) []counter {
+	t.Helper()
+	counters := make([]counter, len(ends))
+	for i, end := range ends {
+		counters[i] = counterOf(t, end.Name, end.Device)
+	}
+	return counters
+}
+
+func differences(want counter, accounts map[string]quantity) string {
+	diff := cmp.Diff(want, total(accounts), cmp.AllowUnexported(quantity{}))
 	if diff == "" {
 		return ""
 	}

@@ -59,11 +59,12 @@ func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
 	p := converse(t, observe(t, Options{AllNamespaces: true}))
 	p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
 
-	p.requireUsage(t, p.server, p.far, map[string]quantity{
+	p.arrived(t, p.far, 74+66)
+	near, far, published := p.moved()
+	requireUsage(t, published, p.server, p.far, map[string]quantity{
 		"receive":  {2, 74 + 66}, // SYN, ACK
 		"transmit": {1, 74},      // SYN-ACK
 	})
-	near, far := p.moved()
 	onlyProcesses(t, near)
 	onlyProcesses(t, far)
 }
@@ -77,7 +78,7 @@ func TestKernelBooksTheEndOfAConnection(t *testing.T) {
 	p.mark()
 	p.server.do("close")
 
-	near, far := p.moved()
+	near, far, _ := p.moved()
 	account := "time_wait"
 	if _, old := near["transmit kernel"]; old {
 		account = "kernel" // before Linux 6.13 the answer has no socket but the kernel's
@@ -133,10 +134,14 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 			p.client.do(test.change)
 			pump(p.client, p.server, 100_000)
 
-			near, _ := p.moved()
-			series := l.collect(t).transmitted(p.client.pid())
+			near, _, _ := p.moved()
+			var series []point
+			eventually(t, "what it was has ended", func() string {
+				series = l.collect(t).transmitted(p.client.pid())
+				return cmp.Diff(1, len(series))
+			})
 			if len(series) != 1 {
-				t.Fatalf("the process has %d series: %+v", len(series), series)
+				return
 			}
 			got := series[0]
 			if diff := cmp.Diff(test.want, appearanceOf(got)); diff != "" {
@@ -220,7 +225,7 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 	pump(p.client, p.server, 100_000)
 	p.client.stop()
 
-	near, _ := p.moved()
+	near, _, _ := p.moved()
 	eventually(t, "the series of the dead process ends", func() string {
 		p.lab.collect(t)
 		return cmp.Diff(1, len(p.lab.endings(p.client.pid())))
@@ -235,7 +240,7 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 		}
 	}
 	// What it sent stays on the interface's account.
-	if again, _ := p.moved(); again["transmit process"].bytes != sent {
+	if again, _, _ := p.moved(); again["transmit process"].bytes != sent {
 		t.Errorf("the account of processes is %d bytes, and was %d", again["transmit process"].bytes, sent)
 	}
 }
@@ -251,7 +256,7 @@ func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 		pairs = append(pairs, p)
 	}
 
-	near, far := w.moved()
+	near, far, _ := w.moved()
 	if near["transmit overflow"].bytes < 200_000 || far["receive overflow"].bytes < 200_000 {
 		t.Errorf("at least two of three processes have no place, but the books are %+v, %+v", near, far)
 	}

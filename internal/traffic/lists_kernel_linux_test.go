@@ -34,7 +34,7 @@ func TestKernelCollectsWhilePacketsArrive(t *testing.T) {
 		l.collect(t)
 	}
 	<-done
-	near, far := w.moved()
+	near, far, _ := w.moved()
 	sent := quantity{packets: near["transmit process"].packets, bytes: near["transmit process"].bytes}
 	if diff := cmp.Diff(map[string]quantity{"receive process": sent}, far, cmp.AllowUnexported(quantity{})); diff != "" {
 		t.Errorf("what was sent is not what the receiver got (-want +got):\n%s", diff)

@@ -64,13 +64,13 @@ func TestKernelGivesBothProcessesWhatTheWireCarried(t *testing.T) {
 			pump(p.client, p.server, 3_000_000)
 			pump(p.server, p.client, 2_000_000)
 
-			near, far := p.moved()
+			near, far, published := p.moved()
 			sent, received := near["transmit process"], far["transmit process"]
 			if sent.bytes < 3_000_000 || received.bytes < 2_000_000 {
 				t.Errorf("the process accounts have less than was sent: %+v, %+v", near, far)
 			}
-			p.requireUsage(t, p.client, p.near, map[string]quantity{"transmit": sent, "receive": received})
-			p.requireUsage(t, p.server, p.far, map[string]quantity{"transmit": received, "receive": sent})
+			requireUsage(t, published, p.client, p.near, map[string]quantity{"transmit": sent, "receive": received})
+			requireUsage(t, published, p.server, p.far, map[string]quantity{"transmit": received, "receive": sent})
 			want := map[string]quantity{"transmit process": sent, "receive process": received}
 			if diff := cmp.Diff(want, near, cmp.AllowUnexported(quantity{})); diff != "" {
 				t.Errorf("something on the near end is on another account (-want +got):\n%s", diff)
@@ -166,10 +166,9 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 			t.Parallel()
 			p := converse(t, l)
 			owners := test(t, p)
-			near, far := p.moved()
+			near, far, published := p.moved()
 			onlyProcesses(t, near)
 			onlyProcesses(t, far)
-			published := l.collect(t)
 			for _, device := range []string{p.near.Device, p.far.Device} {
 				for pid := range published.processesOn(device) {
 					if owners[pid] == "" {
@@ -205,11 +204,7 @@ func role(usage map[string]quantity) string {
 // arrived waits until an end has received so many bytes since mark.
 func (w *wire) arrived(t *testing.T, n kerneltest.Namespace, bytes uint64) {
 	t.Helper()
-	before := w.nearBefore
-	if n == w.far {
-		before = w.farBefore
-	}
-	want := total(before)[bpfDirectionRECEIVE].bytes + bytes
+	want := total(w.before.accounts(in(t, n.Name, n.Device)))[bpfDirectionRECEIVE].bytes + bytes
 	eventually(t, "the bytes have arrived", func() string {
 		if got := counterOf(t, n.Name, n.Device)[bpfDirectionRECEIVE].bytes; got < want {
 			return fmt.Sprintf("%d are missing", want-got)
@@ -240,12 +235,12 @@ func socketPair(t *testing.T) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// requireUsage waits until what a process moved through n's device is as wanted.
-func (w *wire) requireUsage(t *testing.T, h *helper, n kerneltest.Namespace, want map[string]quantity) {
+// requireUsage requires that a process moved as much through n's device.
+func requireUsage(t *testing.T, published publication, h *helper, n kerneltest.Namespace, want map[string]quantity) {
 	t.Helper()
-	eventually(t, "the usage is right", func() string {
-		return cmp.Diff(want, w.lab.collect(t).usage(h.pid(), n.Device), cmp.AllowUnexported(quantity{}))
-	})
+	if diff := cmp.Diff(want, published.usage(h.pid(), n.Device), cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("usage of process %d differs (-want +got):\n%s", h.pid(), diff)
+	}
 }
 
 // Over lo client and server are on one interface, and a packet is sent and

@@ -58,7 +58,7 @@ func TestKernelBooksMacvlanOnBothDevices(t *testing.T) {
 		"transmit process": {150, 50 * (4008 + 3*34)},
 	}
 	l.requireBooks(t, pod, "mac0", interfaceBooks{Accounts: both, Stacked: true})
-	_, far := w.moved()
+	_, far, _ := w.moved()
 	if diff := cmp.Diff(both, far, cmp.AllowUnexported(quantity{})); diff != "" {
 		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
 	}
@@ -77,7 +77,7 @@ func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 		Unobserved: []int64{0, 10, 0, 10 * 98},
 		Stacked:    true,
 	})
-	_, far := w.moved()
+	_, far, _ := w.moved()
 	want := map[string]quantity{
 		"receive unclaimed": {10, 10 * 98},
 		"transmit kernel":   {10, 10 * 98},
@@ -110,7 +110,7 @@ func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
 	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{
 		Accounts: map[string]quantity{"transmit forwarded": {30, 30 * 1042}},
 	})
-	_, far := w.moved()
+	_, far, _ := w.moved()
 	want := map[string]quantity{
 		"receive process":   {100, 100 * 1042},
 		"receive forwarded": {30, 30 * 1042},
@@ -141,7 +141,7 @@ func TestKernelBooksTunnelInAndOut(t *testing.T) {
 		Accounts: map[string]quantity{"receive process": {100, 100 * 1028}},
 		Stacked:  true,
 	})
-	gotNear, gotFar := w.moved()
+	gotNear, gotFar, _ := w.moved()
 	if diff := cmp.Diff(map[string]quantity{"transmit process": {100, 100 * 1092}}, gotNear, cmp.AllowUnexported(quantity{})); diff != "" {
 		t.Errorf("the outer device's books differ at the near end (-want +got):\n%s", diff)
 	}
@@ -165,7 +165,7 @@ func TestKernelBooksWhatIsForwarded(t *testing.T) {
 	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{
 		Accounts: map[string]quantity{"transmit forwarded": {packets, bytes}},
 	})
-	_, far := w.moved()
+	_, far, _ := w.moved()
 	if diff := cmp.Diff(map[string]quantity{"receive forwarded": {packets, bytes}}, far, cmp.AllowUnexported(quantity{})); diff != "" {
 		t.Errorf("the router's books differ (-want +got):\n%s", diff)
 	}

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -20,12 +19,11 @@ import (
 // carries nothing but what a test sends: the ends know each other's address and
 // ask for nothing.
 type wire struct {
-	t          *testing.T
-	lab        *lab
-	near, far  kerneltest.Namespace
-	macs       map[string]net.HardwareAddr // by device
-	nearBefore map[string]quantity
-	farBefore  map[string]quantity
+	t         *testing.T
+	lab       *lab
+	near, far kerneltest.Namespace
+	macs      map[string]net.HardwareAddr // by device
+	before    publication                 // when it was marked
 }
 
 // connect makes a wire, and marks. A wire that is older than the instrument has
@@ -89,29 +87,24 @@ func knowNeighbour(t *testing.T, index int, address netip.Addr, mac net.Hardware
 	}
 }
 
-// mark remembers what the books say, for moved.
+// mark waits until the books of both ends balance, and remembers them for moved.
 func (w *wire) mark() {
 	w.t.Helper()
-	w.nearBefore = w.lab.balanced(w.t, w.near.Name, w.near.Device)
-	w.farBefore = w.lab.balanced(w.t, w.far.Name, w.far.Device)
+	w.before = w.lab.balanced(w.t, w.near, w.far)
 }
 
-// moved waits until the books of both ends balance and nothing is unobserved,
-// and returns by how much the accounts have grown since mark.
-func (w *wire) moved() (near, far map[string]quantity) {
+// moved waits until the books of both ends balance, and returns by how much the
+// accounts have grown since mark, and all that was published then.
+func (w *wire) moved() (near, far map[string]quantity, published publication) {
 	w.t.Helper()
-	return grown(w.nearBefore, w.observed(w.near)), grown(w.farBefore, w.observed(w.far))
+	published = w.lab.balanced(w.t, w.near, w.far)
+	return w.grown(w.near, published), w.grown(w.far, published), published
 }
 
-// observed returns the accounts of n's device when all that it counted is on one.
-func (w *wire) observed(n kerneltest.Namespace) map[string]quantity {
+func (w *wire) grown(n kerneltest.Namespace, after publication) map[string]quantity {
 	w.t.Helper()
-	accounts := w.lab.balanced(w.t, n.Name, n.Device)
 	at := in(w.t, n.Name, n.Device)
-	eventually(w.t, "nothing is unobserved on "+n.Device, func() string {
-		return cmp.Diff([]int64{0, 0, 0, 0}, w.lab.collect(w.t).unobserved(at))
-	})
-	return accounts
+	return grown(w.before.accounts(at), after.accounts(at))
 }
 
 func grown(before, after map[string]quantity) map[string]quantity {
