@@ -7,8 +7,9 @@ SHELL := /bin/sh
 tool = go tool -modfile=$(CURDIR)/internal/tools/go.mod
 lint = go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
 collector := build/otelcol-nettap
+FUZZTIME ?= 10s
 packages := ./internal/... ./receiver/...
-sources = $(shell find go.mod go.sum internal receiver -name '*.go' ! -name '*_test.go' ! -path '*/tools/*' -o -name '*.o' -o -name 'go.*' ! -path '*/tools/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*')
 
 .PHONY: help
 help:
@@ -48,7 +49,7 @@ run: build ## build and start the Collector with deploy/config.yaml (as root; Ct
 
 .PHONY: test
 test: setup build ## install what is missing, then run the unit, kernel and end-to-end tests (as root)
-	@$(MAKE) --no-print-directory test-unit test-kernel test-e2e
+	@$(MAKE) --no-print-directory --keep-going test-unit test-kernel test-e2e
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel
@@ -61,6 +62,16 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 .PHONY: test-e2e
 test-e2e: build ## run the tests that drive build/otelcol-nettap with real traffic (as root)
 	go test $(TESTFLAGS) -count=1 -timeout 30m ./testdata/e2e/
+
+.PHONY: test-matrix
+test-matrix: ## run the kernel tests on the kernels of testdata/kernels.txt, under qemu
+	@.ci/setup matrix
+	go run ./internal/matrix $(MATRIXFLAGS)
+
+.PHONY: fuzz
+fuzz: ## feed each decoder and parser random input, for FUZZTIME each (10s)
+	@grep -rE '^func Fuzz' --include='*_test.go' internal receiver | sed -E 's/^(.*)\/[^/]*:func (Fuzz[A-Za-z]*).*/\1 \2/' | \
+		while read -r directory name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$directory || exit 1; done
 
 .PHONY: bench
 bench: ## measure what traffic costs a packet (as root)

@@ -72,14 +72,14 @@ func (k kernel) judge(r report) (t tally, complaints []string) {
 // nothing leaves that to its parts.
 func (k kernel) complain(o outcome) string {
 	said := strings.Join(o.said, " ")
-	expected := k.skipOf(o.test)
+	skip, expected := k.skipOf(o.test)
 	switch {
 	case o.verdict == failed:
 		return said
-	case o.verdict == skipped && expected == "":
+	case o.verdict == skipped && !expected:
 		return "is skipped, and kernels.txt does not expect it: " + said
-	case o.verdict == passed && expected != "":
-		return "passes, and kernels.txt expects it to be skipped: " + expected
+	case o.verdict == passed && skip.must:
+		return "passes, and kernels.txt says that it must be skipped: " + skip.reason
 	}
 	return ""
 }

@@ -21,8 +21,12 @@ type kernel struct {
 	skips                []skip
 }
 
-// skip is a test that must skip itself there, and why it does.
-type skip struct{ test, reason string }
+// skip is a test that may skip itself there, or must, and why it does.
+type skip struct {
+	pattern string // of the test's name, as in [path.Match]
+	must    bool
+	reason  string
+}
 
 // parsePlan reads kernels.txt, whose form its head explains.
 func parsePlan(text string) (plan, error) {
@@ -56,26 +60,29 @@ func (p *plan) add(keyword string, words []string) error {
 			return fmt.Errorf("pattern %s: %w", words[2], err)
 		}
 		p.kernels = append(p.kernels, kernel{suite: words[0], arch: words[1], pattern: words[2], skips: slices.Clone(p.skips)})
-	case keyword == "skip" && len(words) >= 2:
+	case (keyword == "must-skip" || keyword == "may-skip") && len(words) >= 2:
+		if _, err := path.Match(words[0], ""); err != nil {
+			return fmt.Errorf("pattern %s: %w", words[0], err)
+		}
 		skips := &p.skips
 		if len(p.kernels) > 0 {
 			skips = &p.kernels[len(p.kernels)-1].skips
 		}
-		*skips = append(*skips, skip{test: words[0], reason: strings.Join(words[1:], " ")})
+		*skips = append(*skips, skip{pattern: words[0], must: keyword == "must-skip", reason: strings.Join(words[1:], " ")})
 	default:
 		return fmt.Errorf("%s does not go with %d words here", keyword, len(words))
 	}
 	return nil
 }
 
-// skipOf returns why a test must be skipped on the kernel, or "".
-func (k kernel) skipOf(test string) string {
+// skipOf returns what the plan says about skipping a test, if it says anything.
+func (k kernel) skipOf(test string) (skip, bool) {
 	for _, skip := range k.skips {
-		if skip.test == test {
-			return skip.reason
+		if matches, _ := path.Match(skip.pattern, test); matches { // parsePlan has tried it
+			return skip, true
 		}
 	}
-	return ""
+	return skip{}, false
 }
 
 // String returns the kernel as the plan names it.

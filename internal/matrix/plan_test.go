@@ -7,7 +7,7 @@ import (
 )
 
 func TestParsePlan(t *testing.T) {
-	everywhere := skip{test: "TestKernelC", reason: "no nft"}
+	everywhere := skip{pattern: "TestKernelC", must: true, reason: "no nft"}
 
 	for name, test := range map[string]struct {
 		text      string
@@ -24,20 +24,21 @@ func TestParsePlan(t *testing.T) {
 			want: plan{modules: []string{"veth", "bridge", "sch_tbf"}},
 		},
 		"a skip belongs to the kernel above, or to all below": {
-			text: `skip TestKernelC no nft
+			text: `must-skip TestKernelC no nft
 				kernel sid amd64 linux-image-7.*-amd64
-				skip TestKernelA/part  no such   hook
+				may-skip TestKernelA/*  no such   hook
 				kernel sid arm64 linux-image-7.*-arm64`,
 			want: plan{skips: []skip{everywhere}, kernels: []kernel{
 				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64",
-					skips: []skip{everywhere, {test: "TestKernelA/part", reason: "no such hook"}}},
+					skips: []skip{everywhere, {pattern: "TestKernelA/*", reason: "no such hook"}}},
 				{suite: "sid", arch: "arm64", pattern: "linux-image-7.*-arm64", skips: []skip{everywhere}},
 			}},
 		},
-		"a skip without a reason":     {text: "skip TestKernelA", wantError: "line 1: skip does not go with 1 words here"},
-		"an unknown keyword":          {text: "\nkernels sid", wantError: "line 2: kernels does not go with 1 words here"},
-		"an unknown architecture":     {text: "kernel sid riscv64 linux-image-*", wantError: "line 1: unknown architecture riscv64"},
-		"a pattern that matches none": {text: "kernel sid amd64 linux-[", wantError: "line 1: pattern linux-[: syntax error in pattern"},
+		"a skip without a reason": {text: "may-skip TestKernelA", wantError: "line 1: may-skip does not go with 1 words here"},
+		"an unknown keyword":      {text: "\nkernels sid", wantError: "line 2: kernels does not go with 1 words here"},
+		"an unknown architecture": {text: "kernel sid riscv64 linux-image-*", wantError: "line 1: unknown architecture riscv64"},
+		"a pattern of no test":    {text: "may-skip [ no reason", wantError: "line 1: pattern [: syntax error in pattern"},
+		"a pattern of no package": {text: "kernel sid amd64 linux-[", wantError: "line 1: pattern linux-[: syntax error in pattern"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := parsePlan(test.text)

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,23 +39,49 @@ func (c *counters) read(namespaces map[uint64]bpfNamespaceEntry, epoch uint64) m
 		if entry.Epoch != epoch {
 			continue
 		}
-		process, err := c.fs.Proc(int(entry.Pid))
-		if err != nil {
-			continue
-		}
-		lines, err := process.NetDev()
-		if err != nil {
-			continue
-		}
-		all[netns] = make(map[string]counter, len(lines))
-		for name, line := range lines {
-			all[netns][name] = counter{
-				bpfDirectionTRANSMIT: {packets: line.TxPackets, bytes: line.TxBytes},
-				bpfDirectionRECEIVE:  {packets: line.RxPackets, bytes: line.RxBytes},
-			}
+		if interfaces, err := c.readNamespace(entry); err == nil {
+			all[netns] = interfaces
 		}
 	}
 	return all
+}
+
+var errMoved = errors.New("the process is in another network namespace now")
+
+// readNamespace reads what a process has before it in /proc. It may enter another
+// namespace at any time, or end and leave its pid to another one.
+func (c *counters) readNamespace(entry bpfNamespaceEntry) (map[string]counter, error) {
+	process, err := c.fs.Proc(int(entry.Pid))
+	if err != nil {
+		return nil, err
+	}
+	if err := requireNamespace(entry); err != nil {
+		return nil, err
+	}
+	lines, err := process.NetDev()
+	if err != nil {
+		return nil, err
+	}
+	interfaces := make(map[string]counter, len(lines))
+	for name, line := range lines {
+		interfaces[name] = counter{
+			bpfDirectionTRANSMIT: {packets: line.TxPackets, bytes: line.TxBytes},
+			bpfDirectionRECEIVE:  {packets: line.RxPackets, bytes: line.RxBytes},
+		}
+	}
+	return interfaces, requireNamespace(entry)
+}
+
+func requireNamespace(entry bpfNamespaceEntry) error {
+	link, err := os.Readlink(fmt.Sprintf("%s/%d/ns/net", procfs.DefaultMountPoint, entry.Pid))
+	if err != nil {
+		return err
+	}
+	inode, err := namespaceInode(link)
+	if err == nil && inode != entry.Inode {
+		err = errMoved
+	}
+	return err
 }
 
 // processless returns the inode numbers of namespaces that exist without a

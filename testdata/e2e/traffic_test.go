@@ -190,37 +190,42 @@ func TestDistributionBalancesTheBooks(t *testing.T) {
 		"ping in fragments":      {"ping", "-c", "5", "-i", "0.1", "-s", "4000", far.IPv4.String()},
 		"IPv6 ping in fragments": {"ping", "-c", "5", "-i", "0.1", "-s", "4000", far.IPv6.String()},
 	} {
-		t.Run(name, func(t *testing.T) {
-			try := func() (missed bool) {
-				nearBefore, nearUnobserved := near.balance(t, c, near.Device)
-				_, farUnobserved := far.balance(t, c, far.Device)
-				pid := near.run(t, words...)
-
-				nearAfter, nearMissed := near.balance(t, c, near.Device)
-				_, farMissed := far.balance(t, c, far.Device)
-				moved := nearAfter.minus(nearBefore)
-				if nearMissed != nearUnobserved || farMissed != farUnobserved {
-					t.Logf("unobserved: %+v, %+v", nearMissed.minus(nearUnobserved), farMissed.minus(farUnobserved))
-					return true
-				}
-				// All that moved was the program's, but for a question now and then who has which address.
-				const questions = 1000
-				received, sent := usage(c, pid, near.Device)
-				if received == 0 || sent == 0 || moved.ReceivedBytes-received > questions || moved.SentBytes-sent > questions {
-					t.Errorf("%s received %d and sent %d bytes, of %+v", words[0], received, sent, moved)
-				}
-				return false
-			}
-			// Where a sandbox guards process 1, a soft interrupt on top of it runs no
-			// program. What it handles is unobserved, and is said to be; but not each time.
-			for range 3 {
-				if !try() {
-					return
-				}
-			}
-			t.Error("something was unobserved each time")
-		})
+		t.Run(name, func(t *testing.T) { carry(t, c, near, far, words...) })
 	}
+}
+
+// carry runs a program at the near end. All that it moves must be on accounts at
+// both ends, and be the program's, but for little.
+func carry(t *testing.T, c *Collector, near, far host, words ...string) {
+	t.Helper()
+	try := func() (missed bool) {
+		nearBefore, nearUnobserved := near.balance(t, c, near.Device)
+		_, farUnobserved := far.balance(t, c, far.Device)
+		pid := near.run(t, words...)
+
+		nearAfter, nearMissed := near.balance(t, c, near.Device)
+		_, farMissed := far.balance(t, c, far.Device)
+		moved := nearAfter.minus(nearBefore)
+		if nearMissed != nearUnobserved || farMissed != farUnobserved {
+			t.Logf("unobserved: %+v, %+v", nearMissed.minus(nearUnobserved), farMissed.minus(farUnobserved))
+			return true
+		}
+		// All that moved was the program's, but for a question now and then who has which address.
+		const questions = 1000
+		received, sent := usage(c, pid, near.Device)
+		if sent == 0 || moved.ReceivedBytes-received > questions || moved.SentBytes-sent > questions {
+			t.Errorf("%s received %d and sent %d bytes, of %+v", words[0], received, sent, moved)
+		}
+		return false
+	}
+	// Where a sandbox guards process 1, a soft interrupt on top of it runs no
+	// program. What it handles is unobserved, and is said to be; but not each time.
+	for range 3 {
+		if !try() {
+			return
+		}
+	}
+	t.Error("something was unobserved each time")
 }
 
 func url(address netip.Addr, port uint16) string {
