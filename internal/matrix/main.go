@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"syscall"
 )
 
@@ -29,7 +30,7 @@ func main() {
 	m := matrix{build: filepath.Join("build", "matrix"), suites: map[string]*suite{}}
 	flag.StringVar(&m.cache, "cache", defaultCache(), "directory to keep what was fetched in ($NETTAP_CACHE)")
 	flag.StringVar(&m.run, "run", "^TestKernel", "only the tests that this regular expression matches")
-	flag.IntVar(&m.parallel, "parallel", 2, "how many guests to run at once, each on one core")
+	flag.IntVar(&m.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once, each on one core")
 	plan := flag.String("plan", filepath.Join("testdata", "kernels.txt"), "the kernels and what to expect of them")
 	only := flag.String("kernel", "", "only the kernels whose line in the plan this regular expression matches")
 	flag.Parse()
