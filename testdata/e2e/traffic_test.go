@@ -23,7 +23,7 @@ import (
 // everywhere reports the interfaces of every network namespace.
 const everywhere = `
 	nettap:
-	  traffic: {collection_interval: 300ms, initial_delay: 0s, namespaces: all}
+	  traffic: {collection_interval: 1s, initial_delay: 0s, namespaces: all}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}
 `
@@ -115,26 +115,32 @@ func (h host) counter(t *testing.T, device string) counted {
 	return counted{int64(line.RxPackets), int64(line.RxBytes), int64(line.TxPackets), int64(line.TxBytes)}
 }
 
+// sums adds up the points of two metrics of an interface, of packets and of bytes.
+func (h host) sums(c *Collector, device, packets, bytes string) counted {
+	sum := func(metric string) (received, sent int64) {
+		for _, point := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device}) {
+			if point.Attributes["network.io.direction"] == "receive" {
+				received += point.Value
+			} else {
+				sent += point.Value
+			}
+		}
+		return received, sent
+	}
+	var s counted
+	s.ReceivedPackets, s.SentPackets = sum(packets)
+	s.ReceivedBytes, s.SentBytes = sum(bytes)
+	return s
+}
+
 // accounts adds up all accounts of an interface.
 func (h host) accounts(c *Collector, device string) counted {
-	sum := func(metric, direction string) int64 {
-		return c.Value(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device, "network.io.direction": direction})
-	}
-	return counted{
-		sum("nettap.interface.packet.count", "receive"), sum("nettap.interface.io", "receive"),
-		sum("nettap.interface.packet.count", "transmit"), sum("nettap.interface.io", "transmit"),
-	}
+	return h.sums(c, device, "nettap.interface.packet.count", "nettap.interface.io")
 }
 
 // unobserved returns what the interface's own counter has and no account.
 func (h host) unobserved(c *Collector, device string) counted {
-	sum := func(metric, direction string) int64 {
-		return c.Value(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device, "network.io.direction": direction})
-	}
-	return counted{
-		sum("nettap.interface.unobserved.packet.count", "receive"), sum("nettap.interface.unobserved.io", "receive"),
-		sum("nettap.interface.unobserved.packet.count", "transmit"), sum("nettap.interface.unobserved.io", "transmit"),
-	}
+	return h.sums(c, device, "nettap.interface.unobserved.packet.count", "nettap.interface.unobserved.io")
 }
 
 // balance waits until the accounts of an interface and what is unobserved come to
@@ -142,10 +148,10 @@ func (h host) unobserved(c *Collector, device string) counted {
 // its way is unobserved for a collection or two.
 func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobserved counted) {
 	t.Helper()
-	const rest = time.Second
+	const rest = 2500 * time.Millisecond // two collections
 	var accounts counted
 	since := time.Now()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(250 * time.Millisecond) {
 		before := unobserved
 		counter, accounts, unobserved = h.counter(t, device), h.accounts(c, device), h.unobserved(c, device)
 		switch {
