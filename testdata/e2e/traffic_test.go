@@ -186,11 +186,11 @@ func TestDistributionBalancesTheBooks(t *testing.T) {
 	for name, words := range map[string][]string{
 		"a download":             {"curl", "--silent", "--output", "/dev/null", url(far.IPv4, 80)},
 		"a download over IPv6":   {"curl", "--silent", "--output", "/dev/null", url(far.IPv6, 80)},
-		"a stream":               {"iperf3", "--client", far.IPv4.String(), "--time", "1"},
-		"a stream back":          {"iperf3", "--client", far.IPv4.String(), "--time", "1", "--reverse"},
-		"a stream over IPv6":     {"iperf3", "--client", far.IPv6.String(), "--time", "1"},
-		"datagrams":              {"iperf3", "--client", far.IPv4.String(), "--udp", "--bitrate", "20M", "--time", "1"},
-		"datagrams in fragments": {"iperf3", "--client", far.IPv4.String(), "--udp", "--bitrate", "20M", "--length", "4000", "--time", "1"},
+		"a stream":               {"iperf3", "--client", far.IPv4.String(), "--bytes", "20M"},
+		"a stream back":          {"iperf3", "--client", far.IPv4.String(), "--bytes", "20M", "--reverse"},
+		"a stream over IPv6":     {"iperf3", "--client", far.IPv6.String(), "--bytes", "20M"},
+		"datagrams":              {"iperf3", "--client", far.IPv4.String(), "--udp", "--bitrate", "20M", "--bytes", "1M"},
+		"datagrams in fragments": {"iperf3", "--client", far.IPv4.String(), "--udp", "--bitrate", "20M", "--length", "4000", "--bytes", "1M"},
 		"ping":                   {"ping", "-c", "5", "-i", "0.1", far.IPv4.String()},
 		"ping over IPv6":         {"ping", "-c", "5", "-i", "0.1", far.IPv6.String()},
 		"ping in fragments":      {"ping", "-c", "5", "-i", "0.1", "-s", "4000", far.IPv4.String()},
@@ -226,7 +226,7 @@ func carry(t *testing.T, c *Collector, near, far host, words ...string) {
 	}
 	// Where a sandbox guards process 1, a soft interrupt on top of it runs no
 	// program. What it handles is unobserved, and is said to be; but not each time.
-	for range 3 {
+	for range 5 {
 		if !try() {
 			return
 		}
