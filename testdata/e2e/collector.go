@@ -30,6 +30,8 @@ type Collector struct {
 
 	ownPort        int // of the Collector's own metrics
 	prometheusPort int // of the prometheus exporter
+
+	series series
 }
 
 // Options say how a Collector is run.

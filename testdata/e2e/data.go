@@ -3,7 +3,9 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -48,34 +50,46 @@ type Record struct {
 	Severity       plog.SeverityNumber
 }
 
-// Metrics returns every batch of metrics that came out so far.
-func (c *Collector) Metrics() []pmetric.Metrics {
-	c.t.Helper()
-	return read(c, "metrics.json", (&pmetric.JSONUnmarshaler{}).UnmarshalMetrics)
-}
-
 // Logs returns every batch of log records that came out so far.
 func (c *Collector) Logs() []plog.Logs {
 	c.t.Helper()
-	return read(c, "logs.json", (&plog.JSONUnmarshaler{}).UnmarshalLogs)
+	batches, _ := read(c, "logs.json", 0, (&plog.JSONUnmarshaler{}).UnmarshalLogs)
+	return batches
 }
 
-// read returns what is on the whole lines of a file; the last may be half written.
-func read[T any](c *Collector, name string, unmarshal func([]byte) (T, error)) []T {
+// read returns what is on the whole lines of a file from an offset on, and the
+// offset of what comes next; the last line may be half written.
+func read[T any](c *Collector, name string, offset int64, unmarshal func([]byte) (T, error)) ([]T, int64) {
 	c.t.Helper()
-	content, err := os.ReadFile(c.path(name))
-	if err != nil && !os.IsNotExist(err) {
+	file, err := os.Open(c.path(name))
+	if os.IsNotExist(err) {
+		return nil, offset
+	}
+	if err != nil {
 		c.t.Fatal(err)
 	}
+	defer file.Close()
+	content, err := io.ReadAll(io.NewSectionReader(file, offset, math.MaxInt64-offset))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	whole := content[:bytes.LastIndexByte(content, '\n')+1]
 	var batches []T
-	for line := range bytes.Lines(content[:bytes.LastIndexByte(content, '\n')+1]) {
+	for line := range bytes.Lines(whole) {
 		batch, err := unmarshal(line)
 		if err != nil {
 			c.t.Fatalf("read %s: %v", name, err)
 		}
 		batches = append(batches, batch)
 	}
-	return batches
+	return batches, offset + int64(len(whole))
+}
+
+// series is the last point of each series, by metric and identity, of what has
+// been read so far.
+type series struct {
+	offset int64
+	points map[string]map[string]Point
 }
 
 // Points returns the last point of each series of a metric that has the wanted
@@ -83,25 +97,35 @@ func read[T any](c *Collector, name string, unmarshal func([]byte) (T, error)) [
 // start time is another series.
 func (c *Collector) Points(metric string, want Attributes) []Point {
 	c.t.Helper()
-	series := map[string]Point{}
-	for _, batch := range c.Metrics() {
-		for _, resource := range batch.ResourceMetrics().All() {
-			for _, scope := range resource.ScopeMetrics().All() {
-				for _, m := range scope.Metrics().All() {
-					if m.Name() == metric {
-						collect(series, resource.Resource(), m)
-					}
-				}
-			}
-		}
+	var batches []pmetric.Metrics
+	batches, c.series.offset = read(c, "metrics.json", c.series.offset, (&pmetric.JSONUnmarshaler{}).UnmarshalMetrics)
+	for _, batch := range batches {
+		c.series.add(batch)
 	}
+	points := c.series.points[metric]
 	var found []Point
-	for _, key := range slices.Sorted(maps.Keys(series)) {
-		if point := series[key]; point.Attributes.has(want) {
+	for _, key := range slices.Sorted(maps.Keys(points)) {
+		if point := points[key]; point.Attributes.has(want) {
 			found = append(found, point)
 		}
 	}
 	return found
+}
+
+func (s *series) add(batch pmetric.Metrics) {
+	if s.points == nil {
+		s.points = map[string]map[string]Point{}
+	}
+	for _, resource := range batch.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, m := range scope.Metrics().All() {
+				if s.points[m.Name()] == nil {
+					s.points[m.Name()] = map[string]Point{}
+				}
+				collect(s.points[m.Name()], resource.Resource(), m)
+			}
+		}
+	}
 }
 
 func collect(series map[string]Point, resource pcommon.Resource, m pmetric.Metric) {

@@ -43,6 +43,11 @@ func furnish(t *testing.T, namespace kerneltest.Namespace) host {
 	if err := os.WriteFile(filepath.Join(h.directory, "file"), make([]byte, 200_000), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	kerneltest.InNamespace(t, h.Name, func() { // who looks for no router is sooner at rest
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+h.Device+"/router_solicitations", []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	})
 	h.web = h.start(t, "python3", "-m", "http.server", "--bind", "::", "--directory", h.directory, "80")
 	h.start(t, "iperf3", "--server")
 	process, err := procfs.NewProc(h.web)

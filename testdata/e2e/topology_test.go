@@ -1,0 +1,199 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+const (
+	// segments sends twenty times ten datagrams with one call, which the kernel cuts.
+	segments = `
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(17, 103, 1000)  # UDP_SEGMENT
+for _ in range(20):
+    s.sendto(bytes(10_000), (sys.argv[1], 2001))
+    time.sleep(0.01)
+`
+	// multicast sends to a group of which three sockets are members.
+	multicast = `
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(sys.argv[1]))
+for _ in range(20):
+    s.sendto(bytes(1000), ("239.1.2.3", 2002))
+    s.sendto(bytes(4000), ("239.1.2.3", 2002))
+    time.sleep(0.01)
+`
+	// receiver takes what those two send.
+	receiver = `
+import select, socket, sys
+def bound(address, port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((address, port))
+    return s
+sockets = [bound("", 2001)] + [bound("239.1.2.3", 2002) for _ in range(3)]
+for s in sockets[1:]:
+    group = socket.inet_aton("239.1.2.3") + socket.inet_aton(sys.argv[1])
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+while True:
+    for s in select.select(sockets, [], [])[0]:
+        s.recv(65536)
+`
+)
+
+// TestDistributionBooksAPacketOnce has packets that reach sockets in several
+// pieces, or in several copies.
+func TestDistributionBooksAPacketOnce(t *testing.T) {
+	c := Start(t, everywhere)
+	a, b := kerneltest.Namespaces(t)
+	near, far := furnish(t, a), furnish(t, b)
+	pid := far.start(t, "python3", "-c", receiver, far.IPv4.String())
+	near.run(t, "curl", "--silent", "--output", "/dev/null", url(far.IPv4, 80)) // the servers are up
+
+	for name, test := range map[string]struct {
+		words []string
+		bytes int64 // on the wire
+	}{
+		"datagrams that are cut for their receiver": {
+			words: []string{"python3", "-c", segments, far.IPv4.String()},
+			bytes: 20 * (10_000 + 42),
+		},
+		"multicast to three sockets, in one piece and in fragments": {
+			words: []string{"python3", "-c", multicast, near.IPv4.String()},
+			bytes: 20 * (1000 + 42 + 4008 + 3*34),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, _ := usage(c, pid, far.Device)
+			carry(t, c, near, far, test.words...)
+			after, _ := usage(c, pid, far.Device)
+			if got := after - before; got == 0 || got%test.bytes != 0 { // carry may have tried again
+				t.Errorf("the receiver received %d bytes, and should have %d", got, test.bytes)
+			}
+		})
+	}
+}
+
+// TestDistributionGivesBothEndsTheSame holds what curl moved against what the
+// server at the other end moved, over a connection that curl closes first.
+func TestDistributionGivesBothEndsTheSame(t *testing.T) {
+	c := Start(t, everywhere)
+	a, b := kerneltest.Namespaces(t)
+	near, far := furnish(t, a), furnish(t, b)
+	near.run(t, "curl", "--silent", "--output", "/dev/null", url(far.IPv4, 80)) // the server is up
+
+	for name, address := range map[string]netip.Addr{"IPv4": far.IPv4, "IPv6": far.IPv6} {
+		t.Run(name, func(t *testing.T) {
+			far.balance(t, c, far.Device)
+			receivedBefore, sentBefore := usage(c, far.web, far.Device)
+			curl := near.run(t, "curl", "--silent", "--output", "/dev/null", url(address, 80))
+			near.balance(t, c, near.Device)
+			far.balance(t, c, far.Device)
+
+			received, sent := usage(c, curl, near.Device)
+			serverReceived, serverSent := usage(c, far.web, far.Device)
+			serverReceived, serverSent = serverReceived-receivedBefore, serverSent-sentBefore
+			// The last packet of either side may find or come from a socket in TIME_WAIT,
+			// which is nobody's any more.
+			const last = 86
+			if off := serverSent - received; off < -last || off > last || received < 200_000 {
+				t.Errorf("the server sent %d bytes, and curl received %d", serverSent, received)
+			}
+			if off := serverReceived - sent; off < -last || off > last || sent == 0 {
+				t.Errorf("curl sent %d bytes, and the server received %d", sent, serverReceived)
+			}
+		})
+	}
+}
+
+// TestDistributionBooksABridgeAndItsPort has the far end's address on a bridge.
+func TestDistributionBooksABridgeAndItsPort(t *testing.T) {
+	c := Start(t, everywhere)
+	a, b := kerneltest.Namespaces(t)
+	near, far := furnish(t, a), furnish(t, b)
+	far.ip(t, "link", "add", "br0", "type", "bridge")
+	far.ip(t, "link", "set", far.Device, "master", "br0")
+	far.ip(t, "address", "flush", "dev", far.Device)
+	far.ip(t, "address", "add", far.IPv4.String()+"/24", "dev", "br0")
+	far.ip(t, "address", "add", far.IPv6.String()+"/64", "dev", "br0", "nodad")
+	far.ip(t, "link", "set", "br0", "up")
+
+	near.run(t, "curl", "--silent", "--output", "/dev/null", url(far.IPv4, 80)) // the server is up
+	bridge := far
+	bridge.Device = "br0"
+	carry(t, c, near, bridge, "curl", "--silent", "--output", "/dev/null", url(far.IPv4, 80))
+	carry(t, c, near, far, "curl", "--silent", "--output", "/dev/null", url(far.IPv6, 80))
+	carry(t, c, near, bridge, "ping", "-c", "5", "-i", "0.1", "-s", "4000", far.IPv4.String())
+	for _, device := range []string{"br0", far.Device} {
+		if _, sent := usage(c, far.web, device); sent < 600_000 {
+			t.Errorf("the server sent %d bytes through %s, and should have sent three files", sent, device)
+		}
+	}
+	far.requireStacked(t, c, map[string]bool{"br0": true, far.Device: false})
+}
+
+// TestDistributionSaysWhatIsUnobservedOnMacvlan has a web server behind a macvlan
+// of the far end's device. What the kernel itself takes of a macvlan, an answer
+// to who has an address, no hook sees there: it is in the books of the device below.
+func TestDistributionSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
+	c := Start(t, everywhere)
+	a, b := kerneltest.Namespaces(t)
+	d, _ := kerneltest.Namespaces(t)
+	near, far, pod := furnish(t, a), furnish(t, b), furnish(t, d)
+	four := far.IPv4.As4()
+	four[3] = 3
+	address := netip.AddrFrom4(four)
+	far.ip(t, "link", "add", "link", far.Device, "name", "mac0", "netns", pod.Name, "type", "macvlan", "mode", "bridge")
+	pod.ip(t, "address", "add", address.String()+"/24", "dev", "mac0")
+	pod.ip(t, "link", "set", "mac0", "up")
+	pod.run(t, "curl", "--silent", "--output", "/dev/null", url(near.IPv4, 80)) // it asks who has the near end's address
+	carry(t, c, near, far, "curl", "--silent", "--output", "/dev/null", url(address, 80))
+
+	_, unobserved := pod.balance(t, c, "mac0")
+	const questions = 1000
+	if unobserved.ReceivedBytes <= 0 || unobserved.ReceivedBytes > questions || unobserved.SentPackets != 0 || unobserved.SentBytes != 0 {
+		t.Errorf("mac0 has unobserved packets and bytes: %+v, and should have an answer or two", unobserved)
+	}
+	if _, sent := usage(c, pod.web, "mac0"); sent < 200_000 {
+		t.Errorf("the server sent %d bytes through mac0", sent)
+	}
+	if _, sent := usage(c, pod.web, far.Device); sent < 200_000 {
+		t.Errorf("the server sent %d bytes through %s, below mac0", sent, far.Device)
+	}
+	pod.requireStacked(t, c, map[string]bool{"mac0": true})
+	far.requireStacked(t, c, map[string]bool{far.Device: false})
+}
+
+// ip configures the namespace.
+func (h host) ip(t *testing.T, words ...string) {
+	t.Helper()
+	words = append([]string{"-n", h.Name}, words...)
+	if output, err := exec.Command("ip", words...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %v: %v\n%s", words, err, output)
+	}
+}
+
+// requireStacked requires that devices are said to stand on others, or not.
+func (h host) requireStacked(t *testing.T, c *Collector, want map[string]bool) {
+	t.Helper()
+	got := map[string]bool{}
+	for _, point := range c.Points("nettap.interface.io", Attributes{"nettap.netns.inode": h.inode}) {
+		device := fmt.Sprint(point.Attributes["network.interface.name"])
+		if _, asked := want[device]; asked {
+			got[device] = point.Attributes["nettap.interface.stacked"] == true
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("nettap.interface.stacked differs (-want +got):\n%s", diff)
+	}
+}
