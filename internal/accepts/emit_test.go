@@ -1,13 +1,8 @@
 package accepts
 
 import (
-	"bytes"
-	"encoding/json"
-	"flag"
 	"iter"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,11 +13,10 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var (
 	boot = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -50,7 +44,11 @@ func TestEmit(t *testing.T) {
 
 	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
 	logs := emit(builder, describe, wall, now, []accept{decodedAccept(), unknown, later})
-	golden(t, "accepts.json", logs)
+	compact, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Compare(t, "accepts.json", compact)
 }
 
 func TestEmitNothing(t *testing.T) {
@@ -109,32 +107,5 @@ func records(logs plog.Logs) iter.Seq2[plog.LogRecord, pcommon.Resource] {
 				}
 			}
 		}
-	}
-}
-
-// golden compares logs with a file of OTLP JSON.
-func golden(t *testing.T, name string, logs plog.Logs) {
-	t.Helper()
-	compact, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got bytes.Buffer
-	if err := json.Indent(&got, compact, "", "  "); err != nil {
-		t.Fatal(err)
-	}
-	got.WriteByte('\n')
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s differs (-want +got):\n%s", path, diff)
 	}
 }

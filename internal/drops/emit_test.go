@@ -1,23 +1,16 @@
 package drops
 
 import (
-	"bytes"
-	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var started = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -36,7 +29,11 @@ func TestEmit(t *testing.T) {
 		{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, 15},
 		{series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, 1},
 	})
-	golden(t, "drops.json", metrics)
+	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Compare(t, "drops.json", compact)
 }
 
 func TestEmitNothing(t *testing.T) {
@@ -57,31 +54,5 @@ func TestEmitNothing(t *testing.T) {
 				t.Errorf("emit() has %d resources, want none", n)
 			}
 		})
-	}
-}
-
-func golden(t *testing.T, name string, metrics pmetric.Metrics) {
-	t.Helper()
-	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got bytes.Buffer
-	if err := json.Indent(&got, compact, "", "  "); err != nil {
-		t.Fatal(err)
-	}
-	got.WriteByte('\n')
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s differs (-want +got):\n%s", path, diff)
 	}
 }

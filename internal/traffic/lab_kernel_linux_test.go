@@ -65,7 +65,7 @@ func observeUpTo(t *testing.T, maxProcesses int, options Options) *lab {
 	kerneltest.Start(t, owners)
 	l := &lab{books: new(books.Books), sent: map[int64]int64{}}
 	c := clock.New()
-	builder := metadata.NewMetricsBuilder(metadata.DefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	l.traffic = New(builder, owners, process.NewDirectory("", c), c, l.books, options)
 	kerneltest.Start(t, l.traffic)
 	return l

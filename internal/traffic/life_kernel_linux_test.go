@@ -248,12 +248,10 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 	const limit = 1 // and there are the machine's own
 	w := connect(t, observeUpTo(t, limit, Options{AllNamespaces: true}))
-	var pairs []*pair
 	for range 3 {
 		p := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
 		p.open("tcp", w.far.IPv4)
 		pump(p.client, p.server, 100_000)
-		pairs = append(pairs, p)
 	}
 
 	near, far, _ := w.moved()

@@ -84,7 +84,7 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 	l := observe(t, Options{AllNamespaces: true})
 	const much = 100_000
 	for name, test := range map[string]func(t *testing.T, p *pair) (owners map[int]string){
-		"a child that has its parent's connection": func(t *testing.T, p *pair) map[int]string {
+		"a child that has its parent's connection": func(_ *testing.T, p *pair) map[int]string {
 			p.open("tcp", p.far.IPv4)
 			child := number(p.client.do("spawn"))
 			p.client.do("child send %d", much)
@@ -133,17 +133,17 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 			p.server.do("child receive %d", much)
 			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", receiver: "receives"}
 		},
-		"the creator of a socket on which nobody receives": func(t *testing.T, p *pair) map[int]string {
+		"the creator of a socket on which nobody receives": func(_ *testing.T, p *pair) map[int]string {
 			p.client.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
 			p.client.do("send %d", much/2)
 			p.client.do("send %d", much/2)
 			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives"}
 		},
-		"whoever listens, of handshakes that nobody accepted": func(t *testing.T, p *pair) map[int]string {
+		"whoever listens, of handshakes that nobody accepted": func(_ *testing.T, p *pair) map[int]string {
 			p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
 			return map[int]string{p.client.pid(): "does neither", p.server.pid(): "does neither"}
 		},
-		"an MPTCP server, also of a connection that is plain TCP": func(t *testing.T, p *pair) map[int]string {
+		"an MPTCP server, also of a connection that is plain TCP": func(_ *testing.T, p *pair) map[int]string {
 			p.client.do("dial tcp %s", p.server.do("listen mptcp %v", p.far.IPv4))
 			p.server.do("accept")
 			pump(p.client, p.server, much)
