@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -170,6 +171,22 @@ func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobs
 	return counter, unobserved
 }
 
+// page prints the books of an interface, as docs/books.md shows them.
+func (h host) page(c *Collector, device string) string {
+	var lines []string
+	for _, metric := range []string{"nettap.interface.io", "nettap.interface.unobserved.io"} {
+		for _, p := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device}) {
+			account, known := p.Attributes["nettap.account"].(string)
+			if !known {
+				account = "(unobserved)"
+			}
+			lines = append(lines, fmt.Sprintf("%-8s  %-12s  %11d", p.Attributes["network.io.direction"], account, p.Value))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 // usage returns the bytes of a process on one interface, each way.
 func usage(c *Collector, pid int, device string) (received, sent int64) {
 	at := func(direction string) int64 {
@@ -203,6 +220,7 @@ func TestDistributionBalancesTheBooks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { carry(t, c, near, far, words...) })
 	}
+	t.Logf("the books of the server's end, in bytes:\n%s", far.page(c, far.Device))
 }
 
 // carry runs a program at the near end. All that it moves must be on accounts at
