@@ -100,6 +100,9 @@ func TestDistributionNamesMistakes(t *testing.T) {
 
 func TestDistributionNamesWhatIsMissing(t *testing.T) {
 	without := func(capabilities string) []string { return []string{"setpriv", "--bounding-set", capabilities} }
+	after := func(script string) []string {
+		return []string{"unshare", "--mount", "sh", "-c", script + `; exec "$@"`, "sh"}
+	}
 	for name, test := range map[string]struct {
 		wrap []string
 		want []string
@@ -111,6 +114,14 @@ func TestDistributionNamesWhatIsMissing(t *testing.T) {
 		"a pid namespace of its own": {
 			wrap: []string{"unshare", "--pid", "--fork", "--kill-child"},
 			want: []string{"hostPID: true"},
+		},
+		"without cgroup2": {
+			wrap: after("umount --all --types cgroup2"),
+			want: []string{"cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup"},
+		},
+		"a kernel without BTF": {
+			wrap: after("mount -t tmpfs none /sys/kernel/btf"),
+			want: []string{"the kernel does not describe its types in /sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"},
 		},
 		// CAP_SYS_ADMIN includes what was split from it.
 		"without CAP_BPF":        {wrap: without("-bpf,-sys_admin"), want: []string{"missing CAP_BPF"}},
@@ -128,6 +139,19 @@ func TestDistributionNamesWhatIsMissing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Neither file system is needed, so whether it is mounted is of no matter.
+func TestDistributionRunsWithoutTracefsAndBpffs(t *testing.T) {
+	c := StartWith(t, Options{Receivers: fast, Wrap: []string{
+		"unshare", "--mount", "sh", "-c", `umount --all --types tracefs,debugfs,bpf; exec "$@"`, "sh",
+	}})
+	address := listen(t)
+	pid := talker(t, address)
+	c.Wait("a process that sends is seen", func() bool {
+		return c.Value("process.network.io", Attributes{"process.pid": pid, "network.interface.name": "lo", "network.io.direction": "transmit"}) > 0
+	})
+	c.Stop()
 }
 
 func TestDistributionRunsOtherPipelinesWithoutNettap(t *testing.T) {
