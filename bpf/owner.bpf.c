@@ -125,7 +125,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	struct sock *sk = skb->sk;
 	__u8 state;
 
-	if (!sk)
+	if (!sk || skb->skb_iif) /* forwarded: its sender may be at work elsewhere */
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state != STATE_NEW_SYN_RECV && state != STATE_TIME_WAIT && sk->sk_protocol == IPPROTO_TCP &&

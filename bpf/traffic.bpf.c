@@ -121,7 +121,7 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 	hand(h, skb, dev);
 	if (with_type || with_transport)
 		describe(&h->key, type, sent_by(sk, skb, type));
-	if (!sk) {
+	if (skb->skb_iif || !sk) { /* a bridge forwards skbs that still have their sender's socket */
 		h->account = skb->skb_iif ? ACCOUNT_FORWARDED : ACCOUNT_NO_SOCKET;
 		new = count_handed(h);
 	} else if (sk->__sk_common.skc_state == STATE_TIME_WAIT) {
