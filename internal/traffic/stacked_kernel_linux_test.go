@@ -170,3 +170,47 @@ func TestKernelBooksWhatIsForwarded(t *testing.T) {
 		t.Errorf("the router's books differ (-want +got):\n%s", diff)
 	}
 }
+
+// A packet over a VLAN on a bond goes over three devices. Each has what it sent;
+// of what is received the one in the middle is not told.
+func TestKernelBooksVLANOnBond(t *testing.T) {
+	l := observe(t, Options{AllNamespaces: true})
+	w := connect(t, l)
+	end := w.addBond(t)
+
+	exchange := func(here, there string, received, sent int) {
+		var from, receiver *net.UDPConn
+		kerneltest.InNamespace(t, end, func() { from = datagrams(t, netip.MustParseAddr(there), 0) })
+		w.inFar(func() { receiver = datagrams(t, netip.MustParseAddr(here), 0) })
+		sendTo(t, from, receiver.LocalAddr(), received, 1000, receiver)
+		sendTo(t, receiver, from.LocalAddr(), sent, 1000, from)
+	}
+	exchange("10.218.0.2", "10.218.0.1", 100, 50)
+	bond := map[string]quantity{
+		"receive process":  {100, 100 * 1042},
+		"transmit process": {50, 50 * 1042},
+	}
+	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{Accounts: bond})
+	l.requireBooks(t, w.far.Name, "bond0", interfaceBooks{Accounts: bond, Stacked: true})
+
+	exchange("10.219.0.2", "10.219.0.1", 30, 20)
+	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{Accounts: map[string]quantity{
+		"receive process":  {130, 130 * 1042},
+		"transmit process": {70, 70 * 1042},
+	}})
+	l.requireBooks(t, w.far.Name, "bond0", interfaceBooks{
+		Accounts: map[string]quantity{
+			"receive process":  {100, 100 * 1042},
+			"transmit process": {70, 70 * 1042},
+		},
+		Unobserved: []int64{0, 30, 0, 30 * 1042},
+		Stacked:    true,
+	})
+	l.requireBooks(t, w.far.Name, "bond0.7", interfaceBooks{
+		Accounts: map[string]quantity{
+			"receive process":  {30, 30 * 1028}, // a VLAN counts no link header here
+			"transmit process": {20, 20 * 1042},
+		},
+		Stacked: true,
+	})
+}

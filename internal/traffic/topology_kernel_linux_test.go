@@ -75,6 +75,42 @@ func (w *wire) addRoute(t *testing.T) (namespace string) {
 	return namespace
 }
 
+// addBond makes the far end's port0 the port of a bond, bond0 at 10.218.0.2, and
+// puts a VLAN on that, bond0.7 at 10.219.0.2. At the other end, in the namespace
+// returned, are end0 at 10.218.0.1 and end0.7 at 10.219.0.1.
+func (w *wire) addBond(t *testing.T) (namespace string) {
+	t.Helper()
+	namespace = inhabited(t)
+	w.addVeth(t, namespace)
+	w.inFar(func() {
+		bond := netlink.NewLinkBond(netlink.LinkAttrs{Name: "bond0"})
+		bond.Mode, bond.Miimon = netlink.BOND_MODE_BALANCE_RR, 10
+		addLink(t, w.far.Name, bond)
+		if err := netlink.LinkSetMaster(linkOf(t, "port0"), linkOf(t, "bond0")); err != nil {
+			t.Fatalf("make port0 the bond's: %v", err)
+		}
+	})
+	here, there := netip.MustParseAddr("10.218.0.2"), netip.MustParseAddr("10.218.0.1")
+	w.settle(t, namespace, "end0", netip.PrefixFrom(there, 24))
+	w.settle(t, w.far.Name, "bond0", netip.PrefixFrom(here, 24))
+	w.acquaint(t, w.far.Name, "bond0", here, namespace, "end0", there)
+	here, there = netip.MustParseAddr("10.219.0.2"), netip.MustParseAddr("10.219.0.1")
+	w.addVLAN(t, namespace, "end0", netip.PrefixFrom(there, 24))
+	w.addVLAN(t, w.far.Name, "bond0", netip.PrefixFrom(here, 24))
+	w.acquaint(t, w.far.Name, "bond0.7", here, namespace, "end0.7", there)
+	return namespace
+}
+
+// addVLAN puts a VLAN on a device.
+func (w *wire) addVLAN(t *testing.T, namespace, device string, address netip.Prefix) {
+	t.Helper()
+	kerneltest.InNamespace(t, namespace, func() {
+		attributes := netlink.LinkAttrs{Name: device + ".7", ParentIndex: linkOf(t, device).Attrs().Index}
+		addLink(t, namespace, &netlink.Vlan{LinkAttrs: attributes, VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
+	})
+	w.settle(t, namespace, device+".7", address)
+}
+
 // addTunnel makes a VXLAN tunnel through the wire.
 func (w *wire) addTunnel(t *testing.T, name string, near, far netip.Addr) {
 	t.Helper()
