@@ -7,6 +7,9 @@
  *          fexit inet_csk_accept         from which listener. It is not seen for a
  *                                        thread that waits in there already, because
  *                                        the exit is hooked at the entry
+ *          Where there are only probes:
+ *          kprobe security_sock_graft    the same
+ *          kprobe inet_csk_accept        the same
  *          Elsewhere:
  *          tp_btf sys_exit               accept, accept4, socketcall
  *          tp_btf io_uring_complete      accepts through io_uring, Linux 6.0
@@ -28,6 +31,7 @@
  */
 #include "lib/accept.h"
 #include "lib/books.h"
+#include "lib/proof.h"
 #include "lib/syscall.h"
 #include "lib/uring.h"
 
@@ -42,7 +46,10 @@ struct {
 	__type(value, struct accept);
 } accepts SEC(".maps");
 
-/* The listener a thread is accepting from, between the two functions. */
+/*
+ * The listener a thread is accepting from, between the two functions. User space
+ * makes it an LRU_HASH where a thread that found the queue empty leaves an entry.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -103,8 +110,7 @@ static __always_inline void report_file(struct file *file, struct sock *listener
 }
 
 /* A new connection gets its struct socket, in the process that accepts it. */
-SEC("fentry/security_sock_graft")
-int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
+static __always_inline int report_grafted(struct sock *sk)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct sock **listener = bpf_map_lookup_elem(&listeners, &thread);
@@ -116,6 +122,27 @@ int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
 	return 0;
 }
 
+bool fired_see_graft;
+
+SEC("fentry/security_sock_graft")
+int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
+{
+	if (!is_armed(&fired_see_graft))
+		return 0;
+	return report_grafted(sk);
+}
+
+bool fired_probe_graft;
+
+/* The same where only probes can be set. */
+SEC("kprobe/security_sock_graft")
+int probe_graft(struct pt_regs *ctx)
+{
+	if (!is_armed(&fired_probe_graft))
+		return 0;
+	return report_grafted(first_argument(ctx));
+}
+
 static __always_inline void note_listener(struct sock *listener, struct sock *sk)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
@@ -124,27 +151,54 @@ static __always_inline void note_listener(struct sock *listener, struct sock *sk
 		bpf_map_update_elem(&listeners, &thread, &listener, BPF_ANY);
 }
 
+bool fired_note_accept_of;
+
 SEC("fexit/inet_csk_accept")
 int BPF_PROG(note_accept_of, struct sock *listener, struct proto_accept_arg *arg, struct sock *sk)
 {
+	if (!is_armed(&fired_note_accept_of))
+		return 0;
 	note_listener(listener, sk);
 	return 0;
 }
 
 /* The same before Linux 6.10. */
+bool fired_note_accept_of_old;
+
 SEC("fexit/inet_csk_accept")
 int BPF_PROG(note_accept_of_old, struct sock *listener, int flags, int *err, bool kern,
 	     struct sock *sk)
 {
+	if (!is_armed(&fired_note_accept_of_old))
+		return 0;
 	note_listener(listener, sk);
 	return 0;
 }
 
+bool fired_note_accept_from;
+
+/* At the entry: of the threads that wait in there, a probe of the exit sees only so many. */
+SEC("kprobe/inet_csk_accept")
+int note_accept_from(struct pt_regs *ctx)
+{
+	struct sock *listener = first_argument(ctx);
+
+	if (!is_armed(&fired_note_accept_from))
+		return 0;
+	note_listener(listener, listener);
+	return 0;
+}
+
+bool fired_see_syscall;
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(see_syscall, struct pt_regs *regs, long fd)
 {
-	if (fd >= 0 && is_accept(regs))
-		report_file(file_of_fd(fd), sock_of_file(file_of_fd(accept_argument(regs))));
+	if (fd < 0 || !is_accept(regs))
+		return 0;
+	if (!is_armed(&fired_see_syscall))
+		return 0;
+	report_file(file_of_fd(fd), sock_of_file(file_of_fd(accept_argument(regs))));
 	return 0;
 }
 
@@ -159,12 +213,16 @@ static __always_inline void report_completion(struct request_key *key, struct io
 		report_file(accepted_file(request, result), sock_of_file(BPF_CORE_READ(request, file)));
 }
 
+bool fired_see_completion;
+
 SEC("tp_btf/io_uring_complete")
 int see_completion(unsigned long long *ctx)
 {
 	struct request_key key = {.ring = ctx[0]};
 	int result;
 
+	if (!is_armed(&fired_see_completion))
+		return 0;
 	if (complete_has_cqe) {
 		struct io_uring_cqe *cqe = (struct io_uring_cqe *)ctx[2];
 
@@ -178,17 +236,25 @@ int see_completion(unsigned long long *ctx)
 	return 0;
 }
 
+bool fired_note_submission;
+
 SEC("tp_btf/io_uring_submit_req")
 int BPF_PROG(note_submission, struct io_kiocb *request)
 {
+	if (!is_armed(&fired_note_submission))
+		return 0;
 	remember_request(request);
 	return 0;
 }
 
 /* Also those that were submitted before we came: a connection wakes them up. */
+bool fired_note_wakeup;
+
 SEC("tp_btf/io_uring_task_add")
 int BPF_PROG(note_wakeup, struct io_kiocb *request)
 {
+	if (!is_armed(&fired_note_wakeup))
+		return 0;
 	remember_request(request);
 	return 0;
 }

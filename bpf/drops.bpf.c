@@ -18,6 +18,7 @@
 #include "lib/device.h"
 #include "lib/headers.h"
 #include "lib/listener.h"
+#include "lib/proof.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -136,25 +137,39 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 }
 
 /* up to 5.16 */
+bool fired_count_drop_bare;
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_bare, struct sk_buff *skb, void *location)
 {
+	if (!is_armed(&fired_count_drop_bare))
+		return 0;
 	return count_drop(skb, location, reason_not_available, BPF_CORE_READ(skb, sk));
 }
 
 /* 5.17 to 6.10 */
+bool fired_count_drop_reason;
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_reason, struct sk_buff *skb, void *location, __u32 reason)
 {
+	if (!is_armed(&fired_count_drop_reason))
+		return 0;
 	return count_drop(skb, location, reason, BPF_CORE_READ(skb, sk));
 }
 
 /* from 6.11: rx_sk is the socket the skb was on its way to, where the kernel had found it */
+bool fired_count_drop_socket;
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_socket, struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
+	if (!is_armed(&fired_count_drop_socket))
+		return 0;
 	return count_drop(skb, location, reason, rx_sk ? rx_sk : BPF_CORE_READ(skb, sk));
 }
+
+bool fired_watch_listeners;
 
 SEC("cgroup_skb/ingress")
 int watch_listeners(struct __sk_buff *ctx)
@@ -163,7 +178,9 @@ int watch_listeners(struct __sk_buff *ctx)
 	struct drop_key key = { .reason = reason_listen_overflow, .transport = IPPROTO_TCP };
 	struct tcp_header tcp;
 
-	if (!listener || listener->state != STATE_LISTEN || !accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
+	if (!listener || listener->state != STATE_LISTEN || !is_armed(&fired_watch_listeners))
+		return 1;
+	if (!accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
 		return 1;
 	if (is_ack(&tcp)) {
 		remember_ack(ctx, &tcp, is_half_open(ctx, &tcp));

@@ -5,6 +5,7 @@
  * Hooks:   tp_btf sock_send_length     a process sent on a socket
  *          tp_btf sock_recv_length     a process received from a socket
  *            before Linux 6.3: fentry security_socket_sendmsg, _recvmsg
+ *            where functions cannot be traced: kprobes on the same
  *          tp_btf net_dev_queue        a process sends on TCP, and has not returned yet
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
  *          cgroup/sock_create          a process made an IP socket
@@ -23,6 +24,8 @@
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
 #include "lib/pending.h"
+#include "lib/proof.h"
+#include "lib/registers.h"
 
 /* Set by user space before a survey; entries that carry it are alive. */
 __u64 epoch = 1;
@@ -54,11 +57,14 @@ static __always_inline void own(struct owner *owner, struct process *process,
 	owner->number = number_of(process, task);
 }
 
+static __always_inline bool is_counted_family(__u16 family)
+{
+	return family == AF_INET || family == AF_INET6 || family == AF_PACKET;
+}
+
 static __always_inline bool is_counted(struct sock *sk)
 {
-	__u16 family = sk->__sk_common.skc_family;
-
-	return family == AF_INET || family == AF_INET6 || family == AF_PACKET;
+	return is_counted_family(sk->__sk_common.skc_family);
 }
 
 /* The running process used the socket: it is the owner. */
@@ -84,33 +90,90 @@ static __always_inline void learn(struct sock *sk)
 	}
 }
 
+bool fired_learn_from_send;
+
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(learn_from_send, struct sock *sk, int sent, int flags)
 {
+	if (!is_armed(&fired_learn_from_send))
+		return 0;
 	learn(sk);
 	return 0;
 }
+
+bool fired_learn_from_receive;
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 {
+	if (!is_armed(&fired_learn_from_receive))
+		return 0;
 	learn(sk);
 	return 0;
 }
 
+bool fired_learn_from_sendmsg;
+
 SEC("fentry/security_socket_sendmsg")
 int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 {
+	if (!is_armed(&fired_learn_from_sendmsg))
+		return 0;
 	if (sock->sk)
 		learn(sock->sk);
 	return 0;
 }
 
+bool fired_learn_from_recvmsg;
+
 SEC("fentry/security_socket_recvmsg")
 int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int size, int flags)
 {
+	if (!is_armed(&fired_learn_from_recvmsg))
+		return 0;
 	if (sock->sk)
 		learn(sock->sk);
+	return 0;
+}
+
+/* The running process uses a socket whose storage is out of reach. */
+static __always_inline void note_user(struct socket *socket)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = BPF_CORE_READ(socket, sk);
+	__u64 address = (__u64)sk;
+	struct user *known, user = {};
+
+	if (!is_counted_family(BPF_CORE_READ(sk, __sk_common.skc_family)) || task->flags & PF_KTHREAD ||
+	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
+		return;
+	user.process = current_process();
+	known = bpf_map_lookup_elem(&users, &address);
+	if (known && is_same_process(&known->process, &user.process) && known->number != OVERFLOW)
+		return;
+	user.number = number_of(&user.process, task);
+	bpf_map_update_elem(&users, &address, &user, BPF_ANY);
+}
+
+bool fired_note_sendmsg;
+
+SEC("kprobe/security_socket_sendmsg")
+int note_sendmsg(struct pt_regs *ctx)
+{
+	if (!is_armed(&fired_note_sendmsg))
+		return 0;
+	note_user(first_argument(ctx));
+	return 0;
+}
+
+bool fired_note_recvmsg;
+
+SEC("kprobe/security_socket_recvmsg")
+int note_recvmsg(struct pt_regs *ctx)
+{
+	if (!is_armed(&fired_note_recvmsg))
+		return 0;
+	note_user(first_argument(ctx));
 	return 0;
 }
 
@@ -119,12 +182,16 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int si
  * of when it is over. Only who holds the lock of a TCP socket sends on it, and as
  * long as a task holds it no softirq does: the running task is the sender.
  */
+bool fired_learn_from_queue;
+
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 {
 	struct sock *sk = skb->sk;
 	__u8 state;
 
+	if (!is_armed(&fired_learn_from_queue))
+		return 0;
 	if (!sk || skb->skb_iif) /* forwarded: its sender may be at work elsewhere */
 		return 0;
 	state = sk->__sk_common.skc_state;
@@ -143,12 +210,16 @@ static __always_inline void listen(struct sock *sk)
 		bpf_map_update_elem(&listeners, &address, &owner->number, BPF_ANY);
 }
 
+bool fired_learn_from_state;
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 {
 	__u64 address = (__u64)sk;
 	struct owner *owner;
 
+	if (!is_armed(&fired_learn_from_state))
+		return 0;
 	if (new == STATE_SYN_SENT || new == STATE_LISTEN) {
 		learn(sk); /* connect() and listen() run in the process */
 	} else if ((old == STATE_SYN_RECV || old == STATE_LISTEN) && new == STATE_ESTABLISHED) {
@@ -167,6 +238,8 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
+bool fired_learn_from_create;
+
 SEC("cgroup/sock_create")
 int learn_from_create(struct bpf_sock *sk)
 {
@@ -174,6 +247,8 @@ int learn_from_create(struct bpf_sock *sk)
 	struct process process;
 	struct owner *owner;
 
+	if (!is_armed(&fired_learn_from_create))
+		return 1;
 	if (task->flags & PF_KTHREAD)
 		return 1;
 	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -186,22 +261,35 @@ int learn_from_create(struct bpf_sock *sk)
 
 static __always_inline void settle_last(void *sk)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	struct owner *owner = owner_of(sk);
+	__u64 address;
 
 	settle(sk, owner ? owner->number : NOBODY);
+	if (!with_users)
+		return;
+	address = address_of(sk);
+	bpf_map_delete_elem(&users, &address); /* soon it is another socket's */
 }
+
+bool fired_settle_at_release;
 
 SEC("cgroup/sock_release")
 int settle_at_release(struct bpf_sock *sk)
 {
+	if (!is_armed(&fired_settle_at_release))
+		return 1;
 	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
 		settle_last(sk);
 	return 1;
 }
 
+bool fired_settle_at_destroy;
+
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(settle_at_destroy, struct sock *sk)
 {
+	if (!is_armed(&fired_settle_at_destroy))
+		return 0;
 	settle_last(sk);
 	return 0;
 }
@@ -267,7 +355,7 @@ int settle_unused(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	if (sk->sk_protocol == IPPROTO_TCP && !sk->sk_socket)
 		return 0; /* still waits for an accept */
-	owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	owner = owner_of(sk);
 	credit(p, owner ? owner->number : NOBODY);
 	if (owner)
 		owner->used = 1;

@@ -22,6 +22,7 @@
 #include "lib/handed.h"
 #include "lib/interface.h"
 #include "lib/pending.h"
+#include "lib/proof.h"
 
 const volatile bool with_transport;
 const volatile bool with_type;
@@ -70,7 +71,7 @@ static __always_inline bool count_request(struct sock *sk, struct handed *h)
 
 static __always_inline bool count_sender(struct sock *sk, struct handed *h)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	struct owner *owner = owner_of(sk);
 
 	if (!owner && is_kernel_socket(sk)) {
 		h->account = ACCOUNT_KERNEL;
@@ -107,6 +108,8 @@ static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct n
 	measure(&h->count, skb, from, len);
 }
 
+bool fired_count_transmit;
+
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 {
@@ -115,6 +118,8 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 	struct sock *sk = skb->sk;
 	bool new;
 
+	if (!is_armed(&fired_count_transmit))
+		return 0;
 	if (!h)
 		return 0;
 	book(BOOK_SEEN);
@@ -140,11 +145,15 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 }
 
 /* What waits with its socket stays: by now the skb and its socket may be gone. */
+bool fired_undo_transmit;
+
 SEC("tp_btf/net_dev_xmit")
 int BPF_PROG(undo_transmit, struct sk_buff *skb, int rc, struct net_device *dev, unsigned int len)
 {
 	struct handed *h;
 
+	if (!is_armed(&fired_undo_transmit))
+		return 0;
 	if (rc == 0)
 		return 0;
 	h = handed_to(dev);
@@ -159,6 +168,8 @@ int BPF_PROG(undo_transmit, struct sk_buff *skb, int rc, struct net_device *dev,
 
 /* -- receive -- */
 
+bool fired_count_arrival;
+
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(count_arrival, struct sk_buff *skb)
 {
@@ -167,6 +178,8 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	__u32 link = 0, from = skb->data - skb->head;
 	struct count c = {};
 
+	if (!is_armed(&fired_count_arrival))
+		return 0;
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK) {
 		arrive(skb, netns, dev->ifindex, 0, &c); /* with nothing to claim */
 		return 0;
@@ -187,7 +200,7 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
  */
 static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **used)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0), *master;
+	struct owner *owner = owner_of(sk), *master;
 	struct mptcp_sock *mptcp;
 
 	*used = sk;
@@ -197,7 +210,7 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **use
 	mptcp = bpf_skc_to_mptcp_sock(sk);
 	if (!mptcp)
 		return owner;
-	master = bpf_sk_storage_get(&owners, mptcp, 0, 0);
+	master = owner_of(mptcp);
 	if (!master)
 		return owner;
 	*used = mptcp;
@@ -216,15 +229,12 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **use
 	return master;
 }
 
-/* The verifier allows no arithmetic on a bpf_sock, so its address goes through memory. */
 static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 {
-	struct bpf_sock *held = sk;
-	struct sock *address;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &held);
-	return BPF_CORE_READ_BITFIELD_PROBED(address, sk_kern_sock);
+	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)address_of(sk), sk_kern_sock);
 }
+
+bool fired_count_receive;
 
 SEC("cgroup_skb/ingress")
 int count_receive(struct __sk_buff *ctx)
@@ -235,6 +245,8 @@ int count_receive(struct __sk_buff *ctx)
 	bool kernel;
 	void *used;
 
+	if (!is_armed(&fired_count_receive))
+		return 1;
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
@@ -265,9 +277,13 @@ int count_receive(struct __sk_buff *ctx)
 	return 1;
 }
 
+bool fired_count_no_socket;
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_no_socket, struct sk_buff *skb, void *location, __u32 reason)
 {
+	if (!is_armed(&fired_count_no_socket))
+		return 0;
 	if (reason == reason_no_socket)
 		claim_whole(skb, ACCOUNT_NO_SOCKET);
 	return 0;

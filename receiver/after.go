@@ -11,6 +11,7 @@ import (
 type after[T instrument.Telemetry] struct {
 	first interface {
 		Start(ctx context.Context) error
+		Begin() error
 		Shutdown(ctx context.Context) error
 	}
 	instrument.Instrument[T]
@@ -25,6 +26,14 @@ func (a after[T]) Start(ctx context.Context) error {
 		return errors.Join(err, a.first.Shutdown(ctx))
 	}
 	return nil
+}
+
+// Begin implements [instrument.Instrument].
+func (a after[T]) Begin() error {
+	if err := a.first.Begin(); err != nil {
+		return err
+	}
+	return a.Instrument.Begin()
 }
 
 // Shutdown implements [instrument.Instrument].

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
@@ -26,6 +27,10 @@ type Config struct {
 	// OnUnsupported says what an instrument that cannot run does: "error" fails
 	// the Collector's start, "warn" leaves the instrument off and goes on.
 	OnUnsupported string `mapstructure:"on_unsupported"`
+
+	// AvoidHooks are hooks ("fentry/security_sock_graft") and kinds of hooks
+	// ("fentry") that are not used, where another one can do the same.
+	AvoidHooks []string `mapstructure:"avoid_hooks"`
 
 	// RootPath is where the host's root file system is mounted, when the
 	// Collector runs in a container; empty means "/".
@@ -167,6 +172,11 @@ func (c *Config) Validate() error {
 	}
 	if n := c.Accepts.MaxPerSecond; n < 0 {
 		errs = errors.Join(errs, fmt.Errorf("accepts.max_per_second is %d, and must be 0 (no limit) or more", n))
+	}
+	for i, name := range c.AvoidHooks {
+		if err := kernel.CheckHookName(name); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("avoid_hooks[%d]: %w", i, err))
+		}
 	}
 	if c.RootPath != "" && !filepath.IsAbs(c.RootPath) {
 		errs = errors.Join(errs, fmt.Errorf("root_path is %q, and must be an absolute path", c.RootPath))

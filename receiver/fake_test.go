@@ -18,6 +18,7 @@ type fake[T instrument.Telemetry] struct {
 	empty    func() T
 	batches  []T
 	startErr error
+	beginErr error
 	errs     []error // of the next Collects
 	log      []string
 }
@@ -25,6 +26,11 @@ type fake[T instrument.Telemetry] struct {
 func (f *fake[T]) Start(context.Context) error {
 	f.note("start")
 	return f.startErr
+}
+
+func (f *fake[T]) Begin() error {
+	f.note("begin")
+	return f.beginErr
 }
 
 func (f *fake[T]) Collect(context.Context) (T, error) {

@@ -25,7 +25,7 @@ func requireHost(rootPath string) error { return kernel.RequireHost(rootPath) }
 func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] {
 	c := h.config
 	ofTraffic, ofDrops := new(books.Books), new(books.Books)
-	owners := owner.New(c.RootPath, c.Traffic.MaxProcesses)
+	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
 	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
 		return metadata.NewMetricsBuilder(config, settings)
 	}
@@ -45,7 +45,7 @@ func logsTasks(h *house, settings receiver.Settings) []task[plog.Logs] {
 	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
 	return []task[plog.Logs]{
 		{"accepts", c.Accepts.InstrumentConfig, ofAccepts,
-			accepts.New(builder, h.processes, h.clock, ofAccepts, accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond})},
+			accepts.New(builder, h.processes, h.clock, ofAccepts, accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond, AvoidHooks: c.AvoidHooks})},
 	}
 }
 

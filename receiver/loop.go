@@ -41,9 +41,12 @@ func newLoop[T instrument.Telemetry](task task[T], outlet outlet[T], logger *zap
 	return &loop[T]{task: task, outlet: outlet, logger: logger.With(zap.String("instrument", task.name))}
 }
 
-// Start starts the instrument, then the loop. ctx is that of the start alone.
-func (l *loop[T]) Start(ctx context.Context) error {
-	if err := l.instrument.Start(ctx); err != nil {
+// Start starts the instrument. ctx is that of the start alone.
+func (l *loop[T]) Start(ctx context.Context) error { return l.instrument.Start(ctx) }
+
+// Begin opens the instrument's books, and starts the loop.
+func (l *loop[T]) Begin() error {
+	if err := l.instrument.Begin(); err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(context.Background())

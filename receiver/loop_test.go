@@ -116,7 +116,7 @@ func TestLoopCollectsAfterTheDelayAndOnTheInterval(t *testing.T) {
 		instrument, pipeline := fakeMetrics(points(1), points(2), points(3)), &pipeline{}
 		l := metricsLoop(t, instrument, pipeline, zap.NewNop())
 		starting, started := context.WithCancel(t.Context())
-		if err := l.Start(starting); err != nil {
+		if err := errors.Join(l.Start(starting), l.Begin()); err != nil {
 			t.Fatal(err)
 		}
 		started() // the loop lives longer than Start's context
@@ -142,7 +142,7 @@ func TestLoopCollectsAfterTheDelayAndOnTheInterval(t *testing.T) {
 		if diff := cmp.Diff([]string{"1", "2", "3"}, took(pipeline)); diff != "" {
 			t.Errorf("a shutdown delivers what is left (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]string{"start", "collect", "collect", "collect", "shutdown"}, instrument.log); diff != "" {
+		if diff := cmp.Diff([]string{"start", "begin", "collect", "collect", "collect", "shutdown"}, instrument.log); diff != "" {
 			t.Errorf("deeds differ (-want +got):\n%s", diff)
 		}
 	})
@@ -181,7 +181,7 @@ func TestLoopDelivers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pipeline := &pipeline{answers: test.answers, spoil: test.spoil}
 				l, b := logsLoop(t, fakeLogs(records("a", "b", "c"), records("d")), pipeline)
-				if err := l.Start(t.Context()); err != nil {
+				if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)
@@ -208,7 +208,7 @@ func TestLoopLeavesTheRingAloneWhileABatchWaits(t *testing.T) {
 		}
 		instrument := fakeLogs(records("a"), records("b"))
 		l, _ := logsLoop(t, instrument, pipeline)
-		if err := l.Start(t.Context()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(11 * time.Second)
@@ -246,7 +246,7 @@ func TestLoopShutdownWithABusyPipeline(t *testing.T) {
 					pipeline.answers = append(pipeline.answers, errBusy)
 				}
 				l, b := logsLoop(t, fakeLogs(records("a"), records("b")), pipeline)
-				if err := l.Start(t.Context()); err != nil {
+				if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(11 * time.Second)
@@ -273,7 +273,7 @@ func TestLoopDropsPointsThatAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pipeline := &pipeline{answers: []error{errBusy}}
 		l := metricsLoop(t, fakeMetrics(points(1), points(2)), pipeline, zap.NewNop())
-		if err := l.Start(t.Context()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10*time.Second + 1500*time.Millisecond)
@@ -294,7 +294,7 @@ func TestLoopSendsWhatAnIncompleteReadingGave(t *testing.T) {
 		once, other := errors.New("map is gone"), errors.New("clock is gone")
 		instrument.errs = []error{once, once, other, nil, once}
 		l := metricsLoop(t, instrument, pipeline, zap.New(core))
-		if err := l.Start(t.Context()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -34,6 +34,7 @@ type nettap struct {
 // worker is one instrument with its loop, of whatever signal.
 type worker interface {
 	Start(ctx context.Context) error
+	Begin() error
 	Shutdown(ctx context.Context) error
 	ledger() ledger
 }
@@ -87,7 +88,8 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUnsupportedWarn }
 
 // startWorkers starts what it can, or all until the first that cannot, and
-// returns why the others did not start.
+// returns why the others did not start. None begins before all have proved
+// themselves, so that none reports how another one did.
 func (n *nettap) startWorkers(ctx context.Context) error {
 	if err := n.requireHost(n.house.config.RootPath); err != nil {
 		return err
@@ -97,12 +99,20 @@ func (n *nettap) startWorkers(ctx context.Context) error {
 		if err := worker.Start(ctx); err != nil {
 			errs = errors.Join(errs, fmt.Errorf("start %s: %w", worker.ledger().name, err))
 			if n.failsStart() {
-				break
+				return errs
 			}
 			continue
 		}
 		n.running = append(n.running, worker)
 	}
+	n.running = slices.DeleteFunc(n.running, func(w worker) bool {
+		err := w.Begin()
+		if err == nil {
+			return false
+		}
+		errs = errors.Join(errs, fmt.Errorf("start %s: %w", w.ledger().name, err), w.Shutdown(ctx))
+		return true
+	})
 	return errs
 }
 

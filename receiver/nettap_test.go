@@ -61,7 +61,7 @@ func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"start", "collect", "shutdown", "start", "collect", "shutdown"}
+	want := []string{"start", "begin", "collect", "shutdown", "start", "begin", "collect", "shutdown"}
 	if diff := cmp.Diff([][]string{want, want}, [][]string{first.log, second.log}); diff != "" {
 		t.Errorf("deeds differ (-want +got):\n%s", diff)
 	}
@@ -75,6 +75,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		onUnsupported string
 		hostErr       error
+		beginErr      error // instead of one of Start
 		wantErr       string
 		wantFirst     []string // deeds until it is shut down
 		wantSecond    []string
@@ -83,13 +84,27 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 		"error: Start fails, and what ran is shut down": {
 			onUnsupported: onUnsupportedError,
 			wantErr:       "start second: no such hook",
-			wantFirst:     []string{"start", "collect", "shutdown"},
+			wantFirst:     []string{"start", "shutdown"},
 			wantSecond:    []string{"start"},
 		},
 		"warn: the other one runs, and the status says it": {
 			onUnsupported: onUnsupportedWarn,
-			wantFirst:     []string{"start", "collect", "shutdown"},
+			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
 			wantSecond:    []string{"start"},
+			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
+		},
+		"error: the books of one do not open": {
+			onUnsupported: onUnsupportedError,
+			beginErr:      errors.New("no epoch"),
+			wantErr:       "start second: no epoch",
+			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
+			wantSecond:    []string{"start", "begin", "shutdown"},
+		},
+		"warn: the books of one do not open": {
+			onUnsupported: onUnsupportedWarn,
+			beginErr:      errors.New("no epoch"),
+			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
+			wantSecond:    []string{"start", "begin", "shutdown"},
 			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
 		},
 		"error: on a machine that no instrument can run on": {
@@ -105,7 +120,10 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := fakeLogs(), fakeLogs()
-			second.startErr = noHook
+			second.startErr, second.beginErr = noHook, test.beginErr
+			if test.beginErr != nil {
+				second.startErr = nil
+			}
 			n := twoInstruments(t, test.onUnsupported, first, second)
 			n.requireHost = func(string) error { return test.hostErr }
 			h := &host{Host: componenttest.NewNopHost()}

@@ -19,13 +19,28 @@ type ledger struct {
 	page books.Page
 }
 
-// log says once what runs: the hooks that were chosen and how much the maps hold.
+// log says once what runs: how much the maps hold, and a line for each hook.
 func (l ledger) log(logger *zap.Logger) {
 	limits := map[string]int{}
 	for name, m := range l.page.Maps {
 		limits[name] = m.Limit
 	}
-	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Any("hooks", l.page.Hooks), zap.Any("map_limits", limits))
+	instrument := zap.String("instrument", l.name)
+	logger.Info("instrument runs", instrument, zap.Any("map_limits", limits))
+	for _, hook := range l.page.Hooks {
+		fields := []zap.Field{instrument, zap.String("job", hook.Job), zap.String("hook", hook.Name)}
+		if len(hook.Refused) > 0 {
+			fields = append(fields, zap.Strings("because", hook.Refused))
+		}
+		if hook.NotSeen != "" {
+			fields = append(fields, zap.String("not_seen", hook.NotSeen))
+		}
+		if hook.Unproven != "" {
+			logger.Warn("hook is attached, and could not be proved to fire", append(fields, zap.String("reason", hook.Unproven))...)
+			continue
+		}
+		logger.Info("hook fires", fields...)
+	}
 }
 
 // publish shows the workers' books among the Collector's own metrics, each value
@@ -74,8 +89,12 @@ func observeLost(page books.Page, value observeFunc) {
 }
 
 func observeHooks(page books.Page, value observeFunc) {
-	for job, hook := range page.Hooks {
-		value(1, attribute.String("job", job), attribute.String("hook", hook))
+	for _, hook := range page.Hooks {
+		var proven uint64
+		if hook.Unproven == "" {
+			proven = 1
+		}
+		value(proven, attribute.String("job", hook.Job), attribute.String("hook", hook.Name))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
 	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/metadatatest"
 )
@@ -22,6 +23,7 @@ type clerk struct {
 }
 
 func (*clerk) Start(context.Context) error    { return nil }
+func (*clerk) Begin() error                   { return nil }
 func (*clerk) Shutdown(context.Context) error { return nil }
 func (c *clerk) ledger() ledger               { return ledger{c.name, c.page} }
 
@@ -32,7 +34,10 @@ func TestPublish(t *testing.T) {
 		Counts: books.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
 		Copies: 3,
 		Maps:   map[string]books.Map{"processes": {Entries: 5, Limit: 4096}},
-		Hooks:  map[string]string{"transmit": "tp_btf/net_dev_start_xmit"},
+		Hooks: []kernel.Hook{
+			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
+			{Job: "arrival", Name: "tp_btf/netif_receive_skb", Unproven: "lo is down"},
+		},
 	}}
 	accepts := &clerk{"accepts", books.Page{Counts: books.Counts{Seen: 9, Exported: 6, SampledOut: 1, Lost: map[string]uint64{"ring_full": 2}}}}
 	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []worker{traffic, accepts})
@@ -56,6 +61,7 @@ func TestPublish(t *testing.T) {
 	}, ignore)
 	metadatatest.AssertEqualNettapHookActive(t, telemetry, want{
 		point(1, "traffic", attribute.String("job", "transmit"), attribute.String("hook", "tp_btf/net_dev_start_xmit")),
+		point(0, "traffic", attribute.String("job", "arrival"), attribute.String("hook", "tp_btf/netif_receive_skb")),
 	}, ignore)
 	metadatatest.AssertEqualNettapMapEntries(t, telemetry, want{point(5, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapMapLimit(t, telemetry, want{point(4096, "traffic", attribute.String("map", "processes"))}, ignore)

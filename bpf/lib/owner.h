@@ -52,6 +52,34 @@ struct {
 	__type(value, __u64); /* the owner's number */
 } listeners SEC(".maps");
 
+/*
+ * Who last sent or received on a socket, by its address, where that is learned
+ * from kprobes: they may not use a socket's storage. Set by user space.
+ */
+const volatile bool with_users;
+
+struct user {
+	__u64 number;
+	struct process process;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1); /* user space sets it where it is used */
+	__type(key, __u64);
+	__type(value, struct user);
+} users SEC(".maps");
+
+/* Through memory, for the verifier allows no arithmetic on a bpf_sock. */
+static __always_inline __u64 address_of(void *sk)
+{
+	void *held = sk;
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &held);
+	return address;
+}
+
 static __always_inline bool is_mptcp(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;

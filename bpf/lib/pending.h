@@ -120,3 +120,31 @@ static __always_inline bool settle(void *sk, __u64 number)
 		credit(p, number);
 	return p;
 }
+
+/* The owner of a socket, or NULL: who last used it, where that is known by its address alone. */
+static __always_inline struct owner *owner_of(void *sk)
+{
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	__u64 address;
+	struct user *user;
+
+	if (!with_users)
+		return owner;
+	address = address_of(sk);
+	user = bpf_map_lookup_elem(&users, &address);
+	if (!user)
+		return owner;
+	if (!owner)
+		owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return NULL;
+	if (owner->number != user->number) {
+		owner->process = user->process;
+		owner->number = user->number;
+	}
+	if (!owner->used) {
+		owner->used = 1;
+		settle(sk, owner->number);
+	}
+	return owner;
+}

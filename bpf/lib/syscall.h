@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "kernel.h"
+#include "registers.h"
 
 /*
  * Which system call returns, from the registers it was entered with. A 32-bit
@@ -8,27 +8,6 @@
  * so the kernel's mark on the call decides, not the kind of the process.
  */
 #define NO_FD (-1)
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-#if defined(__TARGET_ARCH_x86)
-
-struct pt_regs {
-	unsigned long bx;
-	unsigned long di;
-	unsigned long orig_ax;
-};
-
-#elif defined(__TARGET_ARCH_arm64)
-
-struct pt_regs {
-	__u64 orig_x0;
-	int syscallno;
-};
-
-#endif
-
-#pragma clang attribute pop
 
 #if defined(__TARGET_ARCH_x86)
 

@@ -2,6 +2,7 @@ package accepts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -87,7 +88,7 @@ func TestKernelReportsEachAcceptOnce(t *testing.T) {
 // misses returns how often the kernel did not run a program.
 func (o *observer) misses(t *testing.T, program string) uint64 {
 	t.Helper()
-	loaded, ok := o.accepts.collection.Programs[program]
+	loaded, ok := o.accepts.object.Programs[program]
 	if !ok {
 		return 0
 	}
@@ -439,7 +440,7 @@ func TestKernelAcceptsCanBeRestarted(t *testing.T) {
 	connect(t, address) // nobody looks
 
 	o.records = nil
-	if err := o.accepts.Start(t.Context()); err != nil {
+	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Begin()); err != nil {
 		t.Fatal(err)
 	}
 	o.expect(t, []connection{connect(t, address)}, address.Port())

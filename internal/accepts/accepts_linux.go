@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -25,7 +25,8 @@ var _ instrument.Instrument[plog.Logs] = (*Accepts)(nil)
 
 // Options are what the configuration says of the instrument.
 type Options struct {
-	MaxPerSecond int // records a second; 0 is no limit
+	MaxPerSecond int      // records a second; 0 is no limit
+	AvoidHooks   []string // as in [kernel.Avoiding]
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -35,42 +36,46 @@ type Accepts struct {
 	clock     *clock.Clock
 	books     *books.Books
 	options   Options
-	probe     func(hook string) error // as kernel.Probe
-	ringBytes int                     // size of the ring; 0 leaves what the kernel side says
+	ringBytes int // size of the ring; 0 leaves what the kernel side says
 
-	collection *ebpf.Collection
-	ring       *ringbuf.Reader
-	open       kernel.Closers
-	corrupt    uint64 // records that made no sense, since Start
-	filtered   uint64 // records that the configuration of events left out, since Start
+	object   *kernel.Object
+	ring     *ringbuf.Reader
+	open     kernel.Closers
+	corrupt  uint64 // records that made no sense, since Start
+	filtered uint64 // records that the configuration of events left out, since Start
 }
 
 // New returns an Accepts that records into builder.
 func New(builder *metadata.LogsBuilder, processes *process.Directory, c *clock.Clock, b *books.Books, options Options) *Accepts {
-	return &Accepts{
-		builder: builder, processes: processes, clock: c, books: b, options: options,
-		probe: kernel.Probe,
-	}
+	return &Accepts{builder: builder, processes: processes, clock: c, books: b, options: options}
 }
 
 // Start implements [instrument.Instrument].
-func (a *Accepts) Start(context.Context) error {
-	if err := a.start(); err != nil {
-		return errors.Join(fmt.Errorf("start accepts: %w", err), a.open.Close())
+func (a *Accepts) Start(ctx context.Context) error {
+	if err := a.load(); err != nil {
+		return errors.Join(fmt.Errorf("load accepts programs: %w", err), a.open.Close())
 	}
+	if err := errors.Join(a.object.Attach(""), a.object.Prove(ctx)); err != nil {
+		return errors.Join(err, a.open.Close())
+	}
+	a.books.Update(func(page *books.Page) { *page = books.Page{Hooks: a.object.Hooks()} })
 	return nil
 }
 
-func (a *Accepts) start() error {
+// Begin implements [instrument.Instrument].
+func (a *Accepts) Begin() error { return a.object.Arm() }
+
+func (a *Accepts) load() error {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return fmt.Errorf("load the kernel's BTF: %w", err)
+	}
 	spec, err := loadBpf()
 	if err != nil {
 		return err
 	}
-	ladder, err := a.chooseHooks()
+	hooks, err := chooseHooks(kernel.Avoiding(a.options.AvoidHooks, kernel.Probe), types, spec)
 	if err != nil {
-		return err
-	}
-	if err := ladder.apply(spec); err != nil {
 		return err
 	}
 	if err := spec.Variables["max_per_second"].Set(uint64(a.options.MaxPerSecond)); err != nil {
@@ -79,27 +84,15 @@ func (a *Accepts) start() error {
 	if a.ringBytes != 0 {
 		spec.Maps["accepts"].MaxEntries = uint32(a.ringBytes)
 	}
-	if a.collection, err = ebpf.NewCollection(spec); err != nil {
-		return fmt.Errorf("load programs: %w", kernel.Explain(err, spec))
+	if a.object, err = kernel.Load(spec, hooks, nil); err != nil {
+		return err
 	}
-	a.open = append(a.open, kernel.CloseFunc(a.collection.Close))
-	if a.ring, err = ringbuf.NewReader(a.collection.Maps["accepts"]); err != nil {
+	a.open = append(a.open, a.object)
+	if a.ring, err = ringbuf.NewReader(a.object.Maps["accepts"]); err != nil {
 		return fmt.Errorf("open ring: %w", err)
 	}
 	a.open = append(a.open, a.ring)
 	a.corrupt, a.filtered = 0, 0
-	a.books.Update(func(page *books.Page) { *page = books.Page{Hooks: ladder.jobs} })
-	return a.attach(ladder.programs)
-}
-
-func (a *Accepts) attach(names []string) error {
-	for _, name := range names {
-		links, err := kernel.Attach(a.collection.Programs[name])
-		if err != nil {
-			return err
-		}
-		a.open = append(a.open, &links)
-	}
 	return nil
 }
 
@@ -144,7 +137,7 @@ func (a *Accepts) drain() ([]accept, error) {
 // Audit brings the books up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (a *Accepts) Audit() error {
-	counts, err := kernel.ReadBooks(a.collection.Maps["books"])
+	counts, err := kernel.ReadBooks(a.object.Maps["books"])
 	if err != nil {
 		return err
 	}
@@ -169,13 +162,10 @@ func (a *Accepts) Audit() error {
 // another run of it was preempted on the same CPU. Where a program runs for other
 // calls too, nobody knows how many of those were accepts.
 func (a *Accepts) missed() (uint64, error) {
-	program, ok := a.collection.Programs["see_graft"]
-	if !ok {
-		return 0, nil
+	for _, name := range []string{"see_graft", "probe_graft"} {
+		if program, ok := a.object.Programs[name]; ok {
+			return kernel.MissedRuns(program)
+		}
 	}
-	stats, err := program.Stats()
-	if err != nil {
-		return 0, fmt.Errorf("read statistics of %v: %w", program, err)
-	}
-	return stats.RecursionMisses, nil
+	return 0, nil
 }

@@ -65,19 +65,31 @@ type bpfRequestKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccepts          = "accepts"
-	bpfMapBooks            = "books"
-	bpfMapListeners        = "listeners"
-	bpfMapRequests         = "requests"
-	bpfProgNoteAcceptOf    = "note_accept_of"
-	bpfProgNoteAcceptOfOld = "note_accept_of_old"
-	bpfProgNoteSubmission  = "note_submission"
-	bpfProgNoteWakeup      = "note_wakeup"
-	bpfProgSeeCompletion   = "see_completion"
-	bpfProgSeeGraft        = "see_graft"
-	bpfProgSeeSyscall      = "see_syscall"
-	bpfVarCompleteHasCqe   = "complete_has_cqe"
-	bpfVarMaxPerSecond     = "max_per_second"
+	bpfMapAccepts              = "accepts"
+	bpfMapBooks                = "books"
+	bpfMapListeners            = "listeners"
+	bpfMapRequests             = "requests"
+	bpfProgNoteAcceptFrom      = "note_accept_from"
+	bpfProgNoteAcceptOf        = "note_accept_of"
+	bpfProgNoteAcceptOfOld     = "note_accept_of_old"
+	bpfProgNoteSubmission      = "note_submission"
+	bpfProgNoteWakeup          = "note_wakeup"
+	bpfProgProbeGraft          = "probe_graft"
+	bpfProgSeeCompletion       = "see_completion"
+	bpfProgSeeGraft            = "see_graft"
+	bpfProgSeeSyscall          = "see_syscall"
+	bpfVarArmed                = "armed"
+	bpfVarCompleteHasCqe       = "complete_has_cqe"
+	bpfVarFiredNoteAcceptFrom  = "fired_note_accept_from"
+	bpfVarFiredNoteAcceptOf    = "fired_note_accept_of"
+	bpfVarFiredNoteAcceptOfOld = "fired_note_accept_of_old"
+	bpfVarFiredNoteSubmission  = "fired_note_submission"
+	bpfVarFiredNoteWakeup      = "fired_note_wakeup"
+	bpfVarFiredProbeGraft      = "fired_probe_graft"
+	bpfVarFiredSeeCompletion   = "fired_see_completion"
+	bpfVarFiredSeeGraft        = "fired_see_graft"
+	bpfVarFiredSeeSyscall      = "fired_see_syscall"
+	bpfVarMaxPerSecond         = "max_per_second"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -122,10 +134,12 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	NoteAcceptFrom  *ebpf.ProgramSpec `ebpf:"note_accept_from"`
 	NoteAcceptOf    *ebpf.ProgramSpec `ebpf:"note_accept_of"`
 	NoteAcceptOfOld *ebpf.ProgramSpec `ebpf:"note_accept_of_old"`
 	NoteSubmission  *ebpf.ProgramSpec `ebpf:"note_submission"`
 	NoteWakeup      *ebpf.ProgramSpec `ebpf:"note_wakeup"`
+	ProbeGraft      *ebpf.ProgramSpec `ebpf:"probe_graft"`
 	SeeCompletion   *ebpf.ProgramSpec `ebpf:"see_completion"`
 	SeeGraft        *ebpf.ProgramSpec `ebpf:"see_graft"`
 	SeeSyscall      *ebpf.ProgramSpec `ebpf:"see_syscall"`
@@ -145,8 +159,18 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	CompleteHasCqe *ebpf.VariableSpec `ebpf:"complete_has_cqe"`
-	MaxPerSecond   *ebpf.VariableSpec `ebpf:"max_per_second"`
+	Armed                *ebpf.VariableSpec `ebpf:"armed"`
+	CompleteHasCqe       *ebpf.VariableSpec `ebpf:"complete_has_cqe"`
+	FiredNoteAcceptFrom  *ebpf.VariableSpec `ebpf:"fired_note_accept_from"`
+	FiredNoteAcceptOf    *ebpf.VariableSpec `ebpf:"fired_note_accept_of"`
+	FiredNoteAcceptOfOld *ebpf.VariableSpec `ebpf:"fired_note_accept_of_old"`
+	FiredNoteSubmission  *ebpf.VariableSpec `ebpf:"fired_note_submission"`
+	FiredNoteWakeup      *ebpf.VariableSpec `ebpf:"fired_note_wakeup"`
+	FiredProbeGraft      *ebpf.VariableSpec `ebpf:"fired_probe_graft"`
+	FiredSeeCompletion   *ebpf.VariableSpec `ebpf:"fired_see_completion"`
+	FiredSeeGraft        *ebpf.VariableSpec `ebpf:"fired_see_graft"`
+	FiredSeeSyscall      *ebpf.VariableSpec `ebpf:"fired_see_syscall"`
+	MaxPerSecond         *ebpf.VariableSpec `ebpf:"max_per_second"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -188,18 +212,30 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	CompleteHasCqe *ebpf.Variable `ebpf:"complete_has_cqe"`
-	MaxPerSecond   *ebpf.Variable `ebpf:"max_per_second"`
+	Armed                *ebpf.Variable `ebpf:"armed"`
+	CompleteHasCqe       *ebpf.Variable `ebpf:"complete_has_cqe"`
+	FiredNoteAcceptFrom  *ebpf.Variable `ebpf:"fired_note_accept_from"`
+	FiredNoteAcceptOf    *ebpf.Variable `ebpf:"fired_note_accept_of"`
+	FiredNoteAcceptOfOld *ebpf.Variable `ebpf:"fired_note_accept_of_old"`
+	FiredNoteSubmission  *ebpf.Variable `ebpf:"fired_note_submission"`
+	FiredNoteWakeup      *ebpf.Variable `ebpf:"fired_note_wakeup"`
+	FiredProbeGraft      *ebpf.Variable `ebpf:"fired_probe_graft"`
+	FiredSeeCompletion   *ebpf.Variable `ebpf:"fired_see_completion"`
+	FiredSeeGraft        *ebpf.Variable `ebpf:"fired_see_graft"`
+	FiredSeeSyscall      *ebpf.Variable `ebpf:"fired_see_syscall"`
+	MaxPerSecond         *ebpf.Variable `ebpf:"max_per_second"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	NoteAcceptFrom  *ebpf.Program `ebpf:"note_accept_from"`
 	NoteAcceptOf    *ebpf.Program `ebpf:"note_accept_of"`
 	NoteAcceptOfOld *ebpf.Program `ebpf:"note_accept_of_old"`
 	NoteSubmission  *ebpf.Program `ebpf:"note_submission"`
 	NoteWakeup      *ebpf.Program `ebpf:"note_wakeup"`
+	ProbeGraft      *ebpf.Program `ebpf:"probe_graft"`
 	SeeCompletion   *ebpf.Program `ebpf:"see_completion"`
 	SeeGraft        *ebpf.Program `ebpf:"see_graft"`
 	SeeSyscall      *ebpf.Program `ebpf:"see_syscall"`
@@ -207,10 +243,12 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.NoteAcceptFrom,
 		p.NoteAcceptOf,
 		p.NoteAcceptOfOld,
 		p.NoteSubmission,
 		p.NoteWakeup,
+		p.ProbeGraft,
 		p.SeeCompletion,
 		p.SeeGraft,
 		p.SeeSyscall,

@@ -2,6 +2,7 @@ package accepts
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -9,58 +10,66 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// hooks is one way to see accepts.
-type hooks struct {
-	programs  []string          // the programs it takes, in the order to attach them
-	jobs      map[string]string // what is seen -> by which hook, for people
-	constants map[string]any    // what the programs must know of this kernel
-	targets   map[string]string // where a program goes that is not as its section says
+// ladder is how accepts are seen, the best way first. Where functions can be
+// traced or probed, other system calls cost nothing.
+var ladder = []kernel.Hook{
+	{Job: "accept", Name: "fentry/security_sock_graft", Programs: []string{"see_graft"}, Cause: kernel.CauseAccepts},
+	{Job: "accept", Name: "kprobe/security_sock_graft", Programs: []string{"probe_graft"}, Cause: kernel.CauseAccepts},
+	{
+		Job: "accept", Name: "tp_btf/sys_exit", Programs: []string{"see_syscall"}, Cause: kernel.CauseAccepts,
+		NotSeen: "a connection that another thread closes before the accept returns, which is counted as lost; the accept queue in a 32-bit socketcall",
+	},
 }
 
-// chooseHooks returns the best way to see accepts that this kernel offers.
-//
-// Where functions can be traced, other system calls cost nothing. Tracing the
-// exit of all system calls shows the same, but accepts through io_uring are not
-// among them.
-func (a *Accepts) chooseHooks() (hooks, error) {
-	types, err := btf.LoadKernelSpec()
+// chooseHooks returns the best way to see accepts that probe does not refuse, and
+// fits spec to it.
+func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, error) {
+	accept, err := kernel.Choose(probe, ladder...)
 	if err != nil {
-		return hooks{}, fmt.Errorf("load the kernel's BTF: %w", err)
+		return nil, err
 	}
-	const graft = "fentry/security_sock_graft" // absent without CONFIG_SECURITY_NETWORK
-	if a.probe(graft) == nil {
-		functions := hooks{
-			programs: []string{"see_graft"},
-			jobs:     map[string]string{"accept": graft},
-		}
-		return functions.withListener(types), nil
+	switch kind, _, _ := strings.Cut(accept.Name, "/"); kind {
+	case "fentry":
+		return append([]kernel.Hook{accept}, tracedListener(types)...), nil
+	case "kprobe":
+		spec.Maps["listeners"].Type = ebpf.LRUHash
+		return []kernel.Hook{accept, {
+			Job: "accept_queue", Name: "kprobe/inet_csk_accept", Programs: []string{"note_accept_from"},
+			Cause: kernel.CauseAccepts, NotSeen: notSeenOfQueue,
+		}}, nil
 	}
-	syscalls := hooks{
-		programs: []string{"see_syscall"},
-		jobs:     map[string]string{"accept": "tp_btf/sys_exit"},
+	uring, err := uringHooks(types, spec)
+	if err != nil {
+		return nil, err
 	}
-	return syscalls.withUring(types), nil
+	if len(uring) == 0 {
+		accept.NotSeen = "accepts through io_uring, before Linux 6.0; " + accept.NotSeen
+	}
+	return append(uring, accept), nil
 }
 
-// withListener adds what sees the listener, and with it the accept queue. It is
+const notSeenOfQueue = "the accept queue of a thread that waited in accept before the start"
+
+// tracedListener is what sees the listener, and with it the accept queue. It is
 // attached last, so that no listener is remembered that no accept takes.
-func (h hooks) withListener(types *btf.Spec) hooks {
+func tracedListener(types *btf.Spec) []kernel.Hook {
 	const function = "inet_csk_accept"
-	switch argumentsOf(types, function) {
-	case 2:
-		h.programs = append(h.programs, "note_accept_of")
-	case 4: // before Linux 6.10
-		h.programs = append(h.programs, "note_accept_of_old")
-	default:
-		return h
+	program := map[int]string{
+		2: "note_accept_of",
+		4: "note_accept_of_old", // before Linux 6.10
+	}[argumentsOf(types, function)]
+	if program == "" {
+		return nil
 	}
-	h.jobs["accept_queue"] = "fexit/" + function
-	return h
+	return []kernel.Hook{{
+		Job: "accept_queue", Name: "fexit/" + function, Programs: []string{program},
+		Cause: kernel.CauseAccepts, NotSeen: notSeenOfQueue,
+	}}
 }
 
-// withUring adds what sees accepts through io_uring, from Linux 6.0 on, where its
+// uringHooks is what sees accepts through io_uring, from Linux 6.0 on, where its
 // tracepoints tell which request they are about.
-func (h hooks) withUring(types *btf.Spec) hooks {
+func uringHooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, error) {
 	submit := "io_uring_submit_req"
 	if !hasTracepoint(types, submit, 1) {
 		submit = "io_uring_submit_sqe" // before Linux 6.4
@@ -69,32 +78,17 @@ func (h hooks) withUring(types *btf.Spec) hooks {
 	if !hasEntry && !hasTracepoint(types, "io_uring_complete", 7) ||
 		!hasTracepoint(types, "io_uring_task_add", 2) ||
 		!hasTracepoint(types, submit, 1) && !hasTracepoint(types, submit, 2) {
-		return h
+		return nil, nil
 	}
-	h.programs = append([]string{"note_submission", "note_wakeup", "see_completion"}, h.programs...)
-	h.jobs["io_uring_accept"] = "tp_btf/io_uring_complete"
-	h.constants = map[string]any{"complete_has_cqe": hasEntry}
-	h.targets = map[string]string{"note_submission": submit}
-	return h
-}
-
-// apply leaves in spec only what these hooks take.
-func (h hooks) apply(spec *ebpf.CollectionSpec) error {
-	programs := make(map[string]*ebpf.ProgramSpec)
-	for _, name := range h.programs {
-		programs[name] = spec.Programs[name]
-		if target := h.targets[name]; target != "" {
-			programs[name].AttachTo = target
-			programs[name].SectionName = "tp_btf/" + target
-		}
+	if err := spec.Variables["complete_has_cqe"].Set(hasEntry); err != nil {
+		return nil, fmt.Errorf("set complete_has_cqe: %w", err)
 	}
-	spec.Programs = programs
-	for name, value := range h.constants {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
-		}
-	}
-	return nil
+	submission := spec.Programs["note_submission"]
+	submission.AttachTo, submission.SectionName = submit, "tp_btf/"+submit
+	return []kernel.Hook{{
+		Job: "io_uring_accept", Name: "tp_btf/io_uring_complete",
+		Programs: []string{"note_submission", "note_wakeup", "see_completion"}, Cause: kernel.CauseUring,
+	}}, nil
 }
 
 func hasTracepoint(types *btf.Spec, name string, arguments int) bool {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"testing"
 	"time"
@@ -20,21 +21,28 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// withEachHook runs a test with the best hook of this kernel, and with the one
-// for kernels where functions cannot be traced.
+// withEachHook runs a test with each rung of the ladder that this kernel has.
 func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer)) {
 	kerneltest.Require(t)
-	for name, probe := range map[string]func(hook string) error{
-		"fentry":   kernel.Probe,
-		"sys_exit": func(string) error { return kernel.ErrUnsupported },
-	} {
-		t.Run(name, func(t *testing.T) {
-			if err := kernel.Probe("fentry/security_sock_graft"); name == "fentry" && err != nil {
+	var better []string // than the hook of the subtest
+	for _, hook := range ladder {
+		kind := path.Base(hook.Name)
+		if kind != "sys_exit" {
+			kind = path.Dir(hook.Name)
+		}
+		avoid := slices.Clone(better)
+		better = append(better, kind)
+		t.Run(kind, func(t *testing.T) {
+			if err := kernel.Probe(hook.Name); err != nil {
 				t.Skip(err)
 			}
 			test(t, func(t *testing.T, options ...func(*Accepts)) *observer {
 				t.Helper()
-				return observe(t, append(options, func(a *Accepts) { a.probe = probe })...)
+				o := observe(t, append(options, func(a *Accepts) { a.options.AvoidHooks = avoid })...)
+				if hooks := o.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
+					t.Fatalf("the hooks in use are %v, want %s", hooks, hook.Name)
+				}
+				return o
 			})
 		})
 	}

@@ -4,7 +4,10 @@ package books
 
 import (
 	"maps"
+	"slices"
 	"sync"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
 // Counts says what became of the events an instrument saw since its start:
@@ -28,9 +31,9 @@ type Map struct {
 // Page is one instrument's whole account.
 type Page struct {
 	Counts
-	Copies uint64            // traffic: deliveries of a packet beyond its first
-	Maps   map[string]Map    // by the map's name
-	Hooks  map[string]string // job -> the hook that does it, as "sys_exit"
+	Copies uint64         // traffic: deliveries of a packet beyond its first
+	Maps   map[string]Map // by the map's name
+	Hooks  []kernel.Hook  // in use
 }
 
 // Books holds the latest Page of one instrument. The instrument writes it at
@@ -54,6 +57,6 @@ func (b *Books) Read() Page {
 	page := b.page
 	page.Lost = maps.Clone(page.Lost)
 	page.Maps = maps.Clone(page.Maps)
-	page.Hooks = maps.Clone(page.Hooks)
+	page.Hooks = slices.Clone(page.Hooks)
 	return page
 }

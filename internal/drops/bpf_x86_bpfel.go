@@ -55,6 +55,11 @@ const (
 	bpfProgCountDropReason     = "count_drop_reason"
 	bpfProgCountDropSocket     = "count_drop_socket"
 	bpfProgWatchListeners      = "watch_listeners"
+	bpfVarArmed                = "armed"
+	bpfVarFiredCountDropBare   = "fired_count_drop_bare"
+	bpfVarFiredCountDropReason = "fired_count_drop_reason"
+	bpfVarFiredCountDropSocket = "fired_count_drop_socket"
+	bpfVarFiredWatchListeners  = "fired_watch_listeners"
 	bpfVarNamedTransports      = "named_transports"
 	bpfVarNetnsOperations      = "netns_operations"
 	bpfVarReasonConsumed       = "reason_consumed"
@@ -127,6 +132,11 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	Armed                *ebpf.VariableSpec `ebpf:"armed"`
+	FiredCountDropBare   *ebpf.VariableSpec `ebpf:"fired_count_drop_bare"`
+	FiredCountDropReason *ebpf.VariableSpec `ebpf:"fired_count_drop_reason"`
+	FiredCountDropSocket *ebpf.VariableSpec `ebpf:"fired_count_drop_socket"`
+	FiredWatchListeners  *ebpf.VariableSpec `ebpf:"fired_watch_listeners"`
 	NamedTransports      *ebpf.VariableSpec `ebpf:"named_transports"`
 	NetnsOperations      *ebpf.VariableSpec `ebpf:"netns_operations"`
 	ReasonConsumed       *ebpf.VariableSpec `ebpf:"reason_consumed"`
@@ -176,6 +186,11 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	Armed                *ebpf.Variable `ebpf:"armed"`
+	FiredCountDropBare   *ebpf.Variable `ebpf:"fired_count_drop_bare"`
+	FiredCountDropReason *ebpf.Variable `ebpf:"fired_count_drop_reason"`
+	FiredCountDropSocket *ebpf.Variable `ebpf:"fired_count_drop_socket"`
+	FiredWatchListeners  *ebpf.Variable `ebpf:"fired_watch_listeners"`
 	NamedTransports      *ebpf.Variable `ebpf:"named_transports"`
 	NetnsOperations      *ebpf.Variable `ebpf:"netns_operations"`
 	ReasonConsumed       *ebpf.Variable `ebpf:"reason_consumed"`

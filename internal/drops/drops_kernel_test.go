@@ -4,6 +4,7 @@ package drops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -181,7 +182,7 @@ func BenchmarkKernelDrop(b *testing.B) {
 	}
 	defer stats.Close()
 	drops := newDrops(new(books.Books))
-	if err := drops.Start(b.Context()); err != nil {
+	if err := errors.Join(drops.Start(b.Context()), drops.Begin()); err != nil {
 		b.Fatal(err)
 	}
 	defer drops.Shutdown(context.Background())
@@ -204,8 +205,8 @@ func BenchmarkKernelDrop(b *testing.B) {
 			}
 		})
 	}
-	benchmark("dropped", discard, drops.objects.CountDrop)
-	benchmark("received", socket.LocalAddr(), drops.objects.WatchListeners)
+	benchmark("dropped", discard, drops.object.Programs[drops.counting])
+	benchmark("received", socket.LocalAddr(), drops.object.Programs["watch_listeners"])
 }
 
 // provokeThree provokes three kinds of drops and returns how many there are.

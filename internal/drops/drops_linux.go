@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -36,24 +35,9 @@ type Drops struct {
 
 	maxKeys, maxCoarse uint32 // of the kernel maps; 0 is as in bpf/drops.bpf.c
 
-	objects objects
-	open    kernel.Closers
-	words   words
-}
-
-// objects are the programs and maps of one start: of the programs that count
-// what kfree_skb reports, the one that fits this kernel.
-type objects struct {
-	CountDrop      *ebpf.Program `ebpf:"count_drop"`
-	WatchListeners *ebpf.Program `ebpf:"watch_listeners"`
-	Drops          *ebpf.Map     `ebpf:"drops"`
-	WithoutDetail  *ebpf.Map     `ebpf:"drops_without_detail"`
-	Books          *ebpf.Map     `ebpf:"books"`
-}
-
-// Close implements [io.Closer].
-func (o *objects) Close() error {
-	return errors.Join(o.CountDrop.Close(), o.WatchListeners.Close(), o.Drops.Close(), o.WithoutDetail.Close(), o.Books.Close())
+	object   *kernel.Object
+	counting string // the program that counts what kfree_skb reports
+	words    words
 }
 
 // New returns a Drops that reports through builder and keeps its account in b.
@@ -62,27 +46,36 @@ func New(builder *metadata.MetricsBuilder, processes *process.Directory, c *cloc
 }
 
 // Start implements [instrument.Instrument].
-func (d *Drops) Start(context.Context) error {
-	variant, err := d.load()
-	if err != nil {
+func (d *Drops) Start(ctx context.Context) error {
+	if err := d.load(); err != nil {
 		return fmt.Errorf("load drops programs: %w", err)
 	}
-	d.open = append(d.open, &d.objects)
-	d.builder.Reset(metadata.WithStartTime(pcommon.NewTimestampFromTime(d.clock.Now())))
-	if err := d.attach(); err != nil {
-		return errors.Join(err, d.open.Close())
+	if err := errors.Join(d.object.Attach(d.options.RootPath), d.object.Prove(ctx)); err != nil {
+		return errors.Join(err, d.object.Close())
 	}
-	d.books.Update(func(page *books.Page) {
-		*page = books.Page{Hooks: map[string]string{"drop": "tp_btf/kfree_skb " + variant, "listen_overflow": "cgroup_skb/ingress"}}
-	})
-	if _, err := d.read(); err != nil {
-		return errors.Join(err, d.open.Close())
-	}
+	d.books.Update(func(page *books.Page) { *page = books.Page{Hooks: d.object.Hooks()} })
 	return nil
 }
 
+// Begin implements [instrument.Instrument].
+func (d *Drops) Begin() error {
+	d.builder.Reset(metadata.WithStartTime(pcommon.NewTimestampFromTime(d.clock.Now())))
+	if err := d.object.Arm(); err != nil {
+		return err
+	}
+	_, err := d.read()
+	return err
+}
+
 // Shutdown implements [instrument.Instrument].
-func (d *Drops) Shutdown(context.Context) error { return d.open.Close() }
+func (d *Drops) Shutdown(context.Context) error {
+	if d.object == nil {
+		return nil
+	}
+	err := d.object.Close()
+	d.object = nil
+	return err
+}
 
 // Collect implements [instrument.Instrument]. Every series it has ever returned
 // is in what it returns, with the packets since Start.
@@ -95,19 +88,4 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	err = d.learnFunctions(counts)
 	resource := d.processes.Host(d.builder.NewResourceBuilder())
 	return emit(d.builder, resource, now, bySeries(counts, d.words)), err
-}
-
-func (d *Drops) attach() error {
-	root, err := kernel.CgroupRoot(d.options.RootPath)
-	if err != nil {
-		return err
-	}
-	listeners, err := kernel.AttachCgroup(root, d.objects.WatchListeners, ebpf.AttachCGroupInetIngress)
-	if err != nil {
-		return err
-	}
-	d.open = append(d.open, listeners)
-	links, err := kernel.Attach(d.objects.CountDrop)
-	d.open = append(d.open, &links)
-	return err
 }

@@ -10,38 +10,44 @@ import (
 	"github.com/seed-7756021b/nettap/internal/packet"
 )
 
-// load loads the programs that fit this kernel and returns which one counts.
-func (d *Drops) load() (variant string, err error) {
+// load loads the programs that fit this kernel.
+func (d *Drops) load() error {
 	kernelTypes, err := btf.LoadKernelSpec()
 	if err != nil {
-		return "", err
+		return err
 	}
 	arguments, err := kernel.TracepointArgs(kernelTypes, "kfree_skb")
 	if err != nil {
-		return "", err
+		return err
 	}
 	reasons, err := kernel.DropReasons(kernelTypes, kernel.DropReasonModules()...)
 	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
-		return "", err
+		return err
 	}
 	table, err := readClasses(classesCSV)
 	if err != nil {
-		return "", err
+		return err
 	}
 	spec, err := loadBpf()
 	if err != nil {
-		return "", err
+		return err
 	}
 	d.words = words{reasons: reasons, functions: map[uint64]string{}, classes: table}
-	variant = variantFor(arguments)
-	spec.Programs["count_drop"] = spec.Programs[variant]
+	d.counting = variantFor(arguments)
 	if d.maxKeys != 0 {
 		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse
 	}
 	if err := setConstants(spec, numbersOf(reasons)); err != nil {
-		return "", err
+		return err
 	}
-	return variant, kernel.Explain(spec.LoadAndAssign(&d.objects, nil), spec)
+	drop := kernel.Hook{Job: "drop", Name: "tp_btf/kfree_skb", Programs: []string{d.counting}}
+	if len(reasons) == 0 {
+		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
+	}
+	d.object, err = kernel.Load(spec, []kernel.Hook{
+		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{"watch_listeners"}}, drop,
+	}, nil)
+	return err
 }
 
 func setConstants(spec *ebpf.CollectionSpec, reasons numbers) error {

@@ -13,18 +13,19 @@ import (
 func (d *Drops) read() (map[bpfDropKey]uint64, error) {
 	counts := map[bpfDropKey]uint64{}
 	limits := map[string]books.Map{}
-	for name, m := range map[string]*ebpf.Map{"drops": d.objects.Drops, "drops_without_detail": d.objects.WithoutDetail} {
+	for _, name := range []string{"drops", "drops_without_detail"} {
+		m := d.object.Maps[name]
 		entries, err := addCounts(counts, m)
 		if err != nil {
 			return nil, err
 		}
 		limits[name] = books.Map{Entries: entries, Limit: int(m.MaxEntries())}
 	}
-	kinds, err := kernel.ReadBooks(d.objects.Books)
+	kinds, err := kernel.ReadBooks(d.object.Maps["books"])
 	if err != nil {
 		return nil, err
 	}
-	missed, err := kernel.MissedRuns(d.objects.CountDrop)
+	missed, err := kernel.MissedRuns(d.object.Programs[d.counting])
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ package kernel_test
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,7 +14,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -121,51 +119,6 @@ func TestKernelReadBooksAddsUpTheCPUs(t *testing.T) {
 	if diff := cmp.Diff([]uint64{0, uint64(len(perCPU)) + 41, 0}, got); diff != "" {
 		t.Errorf("ReadBooks() differs (-want +got):\n%s", diff)
 	}
-}
-
-func TestKernelAttachCgroupEndsWithItsLink(t *testing.T) {
-	kerneltest.Require(t)
-	root, err := kernel.CgroupRoot("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cgroup := filepath.Join(root, fmt.Sprintf("nettap-test-%d", os.Getpid()))
-	if err := os.Mkdir(cgroup, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Remove(cgroup)
-	program := load(t, &ebpf.ProgramSpec{
-		Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
-	})
-
-	attached, err := kernel.AttachCgroup(cgroup, program, ebpf.AttachCGroupInetIngress)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := programsAt(t, cgroup); got != 1 {
-		t.Errorf("%d programs are attached, want 1", got)
-	}
-	if err := attached.Close(); err != nil {
-		t.Error(err)
-	}
-	if got := programsAt(t, cgroup); got != 0 {
-		t.Errorf("%d programs are attached after Close, want 0", got)
-	}
-}
-
-func programsAt(t *testing.T, cgroup string) int {
-	t.Helper()
-	directory, err := os.Open(cgroup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer directory.Close()
-	result, err := link.QueryPrograms(link.QueryOptions{Target: int(directory.Fd()), Attach: ebpf.AttachCGroupInetIngress})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(result.Programs)
 }
 
 func TestKernelRunIteratorVisitsEachTask(t *testing.T) {

@@ -23,13 +23,15 @@ var (
 	network = []capability{capBPF, capPerfmon, capNetAdmin}
 )
 
+// inCgroup says whether programs of the kind are attached to a cgroup.
+func (k kind) inCgroup() bool { return k.program == ebpf.CGroupSKB || k.program == ebpf.CGroupSock }
+
 var kinds = map[string]kind{
 	"tp_btf":              {ebpf.Tracing, ebpf.AttachTraceRawTp, true, tracing, "CONFIG_BPF_EVENTS"},
 	"fentry":              {ebpf.Tracing, ebpf.AttachTraceFEntry, true, tracing, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"},
 	"fexit":               {ebpf.Tracing, ebpf.AttachTraceFExit, true, tracing, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"},
 	"iter":                {ebpf.Tracing, ebpf.AttachTraceIter, true, tracing, "CONFIG_BPF_SYSCALL"},
 	"kprobe":              {ebpf.Kprobe, ebpf.AttachNone, true, tracing, "CONFIG_KPROBE_EVENTS"},
-	"kretprobe":           {ebpf.Kprobe, ebpf.AttachNone, true, tracing, "CONFIG_KPROBE_EVENTS"},
 	"cgroup_skb/ingress":  {ebpf.CGroupSKB, ebpf.AttachCGroupInetIngress, false, network, "CONFIG_CGROUP_BPF"},
 	"cgroup_skb/egress":   {ebpf.CGroupSKB, ebpf.AttachCGroupInetEgress, false, network, "CONFIG_CGROUP_BPF"},
 	"cgroup/sock_create":  {ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate, false, network, "CONFIG_CGROUP_BPF"},

@@ -5,11 +5,12 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Probe loads an empty program for a hook, given by its section name such as
@@ -72,7 +73,14 @@ func (k kind) try(hook, target string) error {
 		return err
 	}
 	defer program.Close()
-	return k.attachEmpty(hook, target, program)
+	if k.inCgroup() || k.attach == ebpf.AttachTraceIter {
+		return nil // it would take a cgroup to attach it to, or a map
+	}
+	attached, err := k.link(target, program)
+	if err != nil {
+		return err
+	}
+	return attached.Close()
 }
 
 // emptyProgram does nothing, or where programs of its kind read kernel memory it
@@ -91,26 +99,63 @@ func (k kind) emptyProgram() asm.Instructions {
 	return append(read, asm.Mov.Imm(asm.R0, 0), asm.Return())
 }
 
-// attachEmpty attaches the program for a moment.
-func (k kind) attachEmpty(hook, target string, program *ebpf.Program) error {
-	l, err := k.link(hook, target, program)
-	if l == nil || err != nil {
-		return err
+// link attaches a program that is neither of a cgroup nor an iterator.
+func (k kind) link(target string, program *ebpf.Program) (link.Link, error) {
+	if k.program == ebpf.Kprobe {
+		return link.Kprobe(target, program, nil)
 	}
-	return l.Close()
+	return link.AttachTracing(link.TracingOptions{Program: program})
 }
 
-// link attaches the program, or returns nil for a cgroup's, which would need the cgroup.
-func (k kind) link(hook, target string, program *ebpf.Program) (link.Link, error) {
-	switch {
-	case k.attach == ebpf.AttachTraceIter:
-		return link.AttachIter(link.IterOptions{Program: program})
-	case k.program == ebpf.Tracing:
-		return link.AttachTracing(link.TracingOptions{Program: program})
-	case strings.HasPrefix(hook, "kprobe/"):
-		return link.Kprobe(target, program, nil)
-	case strings.HasPrefix(hook, "kretprobe/"):
-		return link.Kretprobe(target, program, nil)
+// linkCgroup attaches a cgroup's program to the root of the host whose / is at rootPath.
+func (k kind) linkCgroup(rootPath string, program *ebpf.Program) (link.Link, error) {
+	root, err := CgroupRoot(rootPath)
+	if err != nil {
+		return nil, err
 	}
-	return nil, nil
+	return link.AttachCgroup(link.CgroupOptions{Path: root, Program: program, Attach: k.attach})
+}
+
+// ProbeSocketStorage returns nil where tracing programs can keep what they know of
+// a socket with it, and can exchange values atomically. An error matches
+// [ErrUnsupported].
+func ProbeSocketStorage() error {
+	if err := requireHeld(tracing...); err != nil {
+		return err
+	}
+	if err := trySocketStorage(); err != nil {
+		return fmt.Errorf("socket storage in tracing programs and atomic exchange, which are in Linux 5.12 and newer: %w: %w", err, ErrUnsupported)
+	}
+	return nil
+}
+
+func trySocketStorage() error {
+	storage, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "nettap_probe", Type: ebpf.SkStorage, Flags: unix.BPF_F_NO_PREALLOC, KeySize: 4, ValueSize: 8,
+		Key: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, Value: &btf.Int{Name: "unsigned long long", Size: 8},
+	})
+	if err != nil {
+		return err
+	}
+	defer storage.Close()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "nettap_probe", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "inet_sock_set_state",
+		Instructions: asm.Instructions{
+			asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord), // the socket
+			asm.LoadMapPtr(asm.R1, storage.FD()),
+			asm.Mov.Imm(asm.R3, 0),
+			asm.Mov.Imm(asm.R4, 0),
+			asm.FnSkStorageGet.Call(),
+			asm.Mov.Imm(asm.R1, 1),
+			asm.StoreMem(asm.RFP, -8, asm.R1, asm.DWord),
+			asm.Xchg.Mem(asm.RFP, asm.R1, asm.DWord, -8),
+			asm.Mov.Imm(asm.R0, 0),
+			asm.Return(),
+		},
+		License: "Dual BSD/GPL",
+	})
+	if err != nil {
+		return err
+	}
+	return program.Close()
 }

@@ -10,12 +10,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Start starts an instrument and shuts it down with the test. Where BPF cannot
+// Start starts an instrument, opens its books and shuts it down with the test. Where BPF cannot
 // run, or the kernel lacks a hook, the test is skipped, or fails if
 // NETTAP_KERNEL_TESTS=require. A program that the kernel refuses where it takes an
 // empty one is a failure.
 func Start(t *testing.T, instrument interface {
 	Start(ctx context.Context) error
+	Begin() error
 	Shutdown(ctx context.Context) error
 }) {
 	t.Helper()
@@ -32,6 +33,9 @@ func Start(t *testing.T, instrument interface {
 			t.Error(err)
 		}
 	})
+	if err := instrument.Begin(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Require skips the test where nettap cannot observe the machine, or fails it if

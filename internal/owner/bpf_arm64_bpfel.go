@@ -94,31 +94,53 @@ type bpfTrafficKey struct {
 	Direction uint8
 }
 
+type bpfUser struct {
+	_       structs.HostLayout
+	Number  uint64
+	Process bpfProcess
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccounts          = "accounts"
-	bpfMapBooks             = "books"
-	bpfMapListeners         = "listeners"
-	bpfMapOwners            = "owners"
-	bpfMapPendings          = "pendings"
-	bpfMapProcesses         = "processes"
-	bpfMapTraffic           = "traffic"
-	bpfProgLearnFromCreate  = "learn_from_create"
-	bpfProgLearnFromFiles   = "learn_from_files"
-	bpfProgLearnFromQueue   = "learn_from_queue"
-	bpfProgLearnFromReceive = "learn_from_receive"
-	bpfProgLearnFromRecvmsg = "learn_from_recvmsg"
-	bpfProgLearnFromSend    = "learn_from_send"
-	bpfProgLearnFromSendmsg = "learn_from_sendmsg"
-	bpfProgLearnFromState   = "learn_from_state"
-	bpfProgSettleAtDestroy  = "settle_at_destroy"
-	bpfProgSettleAtRelease  = "settle_at_release"
-	bpfProgSettleUnused     = "settle_unused"
-	bpfProgSurveyProcesses  = "survey_processes"
-	bpfVarEpoch             = "epoch"
-	bpfVarPatienceNs        = "patience_ns"
+	bpfMapAccounts              = "accounts"
+	bpfMapBooks                 = "books"
+	bpfMapListeners             = "listeners"
+	bpfMapOwners                = "owners"
+	bpfMapPendings              = "pendings"
+	bpfMapProcesses             = "processes"
+	bpfMapTraffic               = "traffic"
+	bpfMapUsers                 = "users"
+	bpfProgLearnFromCreate      = "learn_from_create"
+	bpfProgLearnFromFiles       = "learn_from_files"
+	bpfProgLearnFromQueue       = "learn_from_queue"
+	bpfProgLearnFromReceive     = "learn_from_receive"
+	bpfProgLearnFromRecvmsg     = "learn_from_recvmsg"
+	bpfProgLearnFromSend        = "learn_from_send"
+	bpfProgLearnFromSendmsg     = "learn_from_sendmsg"
+	bpfProgLearnFromState       = "learn_from_state"
+	bpfProgNoteRecvmsg          = "note_recvmsg"
+	bpfProgNoteSendmsg          = "note_sendmsg"
+	bpfProgSettleAtDestroy      = "settle_at_destroy"
+	bpfProgSettleAtRelease      = "settle_at_release"
+	bpfProgSettleUnused         = "settle_unused"
+	bpfProgSurveyProcesses      = "survey_processes"
+	bpfVarArmed                 = "armed"
+	bpfVarEpoch                 = "epoch"
+	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
+	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
+	bpfVarFiredLearnFromReceive = "fired_learn_from_receive"
+	bpfVarFiredLearnFromRecvmsg = "fired_learn_from_recvmsg"
+	bpfVarFiredLearnFromSend    = "fired_learn_from_send"
+	bpfVarFiredLearnFromSendmsg = "fired_learn_from_sendmsg"
+	bpfVarFiredLearnFromState   = "fired_learn_from_state"
+	bpfVarFiredNoteRecvmsg      = "fired_note_recvmsg"
+	bpfVarFiredNoteSendmsg      = "fired_note_sendmsg"
+	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
+	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
+	bpfVarPatienceNs            = "patience_ns"
+	bpfVarWithUsers             = "with_users"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -171,6 +193,8 @@ type bpfProgramSpecs struct {
 	LearnFromSend    *ebpf.ProgramSpec `ebpf:"learn_from_send"`
 	LearnFromSendmsg *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
 	LearnFromState   *ebpf.ProgramSpec `ebpf:"learn_from_state"`
+	NoteRecvmsg      *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
+	NoteSendmsg      *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
 	SettleAtDestroy  *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
 	SettleAtRelease  *ebpf.ProgramSpec `ebpf:"settle_at_release"`
 	SettleUnused     *ebpf.ProgramSpec `ebpf:"settle_unused"`
@@ -188,14 +212,28 @@ type bpfMapSpecs struct {
 	Pendings  *ebpf.MapSpec `ebpf:"pendings"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Traffic   *ebpf.MapSpec `ebpf:"traffic"`
+	Users     *ebpf.MapSpec `ebpf:"users"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Epoch      *ebpf.VariableSpec `ebpf:"epoch"`
-	PatienceNs *ebpf.VariableSpec `ebpf:"patience_ns"`
+	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
+	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
+	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
+	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
+	FiredLearnFromReceive *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
+	FiredLearnFromRecvmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
+	FiredLearnFromSend    *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
+	FiredLearnFromSendmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
+	FiredLearnFromState   *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
+	FiredNoteRecvmsg      *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
+	FiredNoteSendmsg      *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
+	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
+	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
+	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
+	WithUsers             *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -225,6 +263,7 @@ type bpfMaps struct {
 	Pendings  *ebpf.Map `ebpf:"pendings"`
 	Processes *ebpf.Map `ebpf:"processes"`
 	Traffic   *ebpf.Map `ebpf:"traffic"`
+	Users     *ebpf.Map `ebpf:"users"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -236,6 +275,7 @@ func (m *bpfMaps) Close() error {
 		m.Pendings,
 		m.Processes,
 		m.Traffic,
+		m.Users,
 	)
 }
 
@@ -243,8 +283,21 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Epoch      *ebpf.Variable `ebpf:"epoch"`
-	PatienceNs *ebpf.Variable `ebpf:"patience_ns"`
+	Armed                 *ebpf.Variable `ebpf:"armed"`
+	Epoch                 *ebpf.Variable `ebpf:"epoch"`
+	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
+	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`
+	FiredLearnFromReceive *ebpf.Variable `ebpf:"fired_learn_from_receive"`
+	FiredLearnFromRecvmsg *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
+	FiredLearnFromSend    *ebpf.Variable `ebpf:"fired_learn_from_send"`
+	FiredLearnFromSendmsg *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
+	FiredLearnFromState   *ebpf.Variable `ebpf:"fired_learn_from_state"`
+	FiredNoteRecvmsg      *ebpf.Variable `ebpf:"fired_note_recvmsg"`
+	FiredNoteSendmsg      *ebpf.Variable `ebpf:"fired_note_sendmsg"`
+	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
+	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
+	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
+	WithUsers             *ebpf.Variable `ebpf:"with_users"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -259,6 +312,8 @@ type bpfPrograms struct {
 	LearnFromSend    *ebpf.Program `ebpf:"learn_from_send"`
 	LearnFromSendmsg *ebpf.Program `ebpf:"learn_from_sendmsg"`
 	LearnFromState   *ebpf.Program `ebpf:"learn_from_state"`
+	NoteRecvmsg      *ebpf.Program `ebpf:"note_recvmsg"`
+	NoteSendmsg      *ebpf.Program `ebpf:"note_sendmsg"`
 	SettleAtDestroy  *ebpf.Program `ebpf:"settle_at_destroy"`
 	SettleAtRelease  *ebpf.Program `ebpf:"settle_at_release"`
 	SettleUnused     *ebpf.Program `ebpf:"settle_unused"`
@@ -275,6 +330,8 @@ func (p *bpfPrograms) Close() error {
 		p.LearnFromSend,
 		p.LearnFromSendmsg,
 		p.LearnFromState,
+		p.NoteRecvmsg,
+		p.NoteSendmsg,
 		p.SettleAtDestroy,
 		p.SettleAtRelease,
 		p.SettleUnused,

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -18,44 +18,49 @@ import (
 // to use; map traffic has place for that many of each process.
 const entriesPerProcess = 4
 
+// maxUsers is how many sockets' users are kept where kprobes tell of them.
+const maxUsers = 65536
+
+// Options are what the configuration says of it.
+type Options struct {
+	RootPath     string   // where the host's / is mounted; "" is /
+	MaxProcesses int      // told apart at a time; the traffic of more is on the account "overflow"
+	AvoidHooks   []string // as in [kernel.Avoiding]
+}
+
 // Owners is the knowledge of one receiver. Its zero value is not usable: see [New].
 type Owners struct {
-	rootPath     string
-	maxProcesses int
-	collection   *ebpf.Collection
-	open         kernel.Closers
-	epoch        uint64
-	hooks        map[string]string
+	options Options
+	object  *kernel.Object
+	users   bool // kprobes tell who uses a socket
+	epoch   uint64
 }
 
-// New returns Owners that tell up to maxProcesses processes apart at a time;
-// the traffic of more is on the account "overflow". The host's / is at rootPath,
-// as in [kernel.CgroupRoot].
-func New(rootPath string, maxProcesses int) *Owners {
-	return &Owners{rootPath: rootPath, maxProcesses: maxProcesses}
-}
+// New returns Owners that are not started.
+func New(options Options) *Owners { return &Owners{options: options} }
 
-// Start loads the programs, attaches them, and learns the owner of every socket
-// that is in a process's file table already.
-func (o *Owners) Start(context.Context) error {
+// Start loads the programs, attaches them and sees that they run. They learn
+// nothing until Begin.
+func (o *Owners) Start(ctx context.Context) error {
 	if err := o.load(); err != nil {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
-	if err := o.attach(); err != nil {
-		return errors.Join(err, o.Shutdown(context.Background()))
-	}
-	if err := o.LearnFiles(); err != nil {
-		return errors.Join(err, o.Shutdown(context.Background()))
+	if err := errors.Join(o.object.Attach(o.options.RootPath), o.object.Prove(ctx)); err != nil {
+		return errors.Join(err, o.Shutdown(ctx))
 	}
 	return nil
 }
+
+// Begin lets the programs learn, and learns the owner of every socket that is in
+// a process's file table already.
+func (o *Owners) Begin() error { return errors.Join(o.object.Arm(), o.LearnFiles()) }
 
 // LearnFiles looks through the file tables of all processes: sockets that have
 // no owner get one, and those of a process that has changed by exec or setuid
 // follow it, a listener above all, on which nobody sends or receives. It takes
 // time with the number of open files.
 func (o *Owners) LearnFiles() error {
-	if err := kernel.RunIterator(o.collection.Programs["learn_from_files"]); err != nil {
+	if err := kernel.RunIterator(o.object.Programs["learn_from_files"]); err != nil {
 		return fmt.Errorf("learn the owners of open sockets: %w", err)
 	}
 	return nil
@@ -63,110 +68,87 @@ func (o *Owners) LearnFiles() error {
 
 // Shutdown detaches the programs and frees them. It may be called more than once.
 func (o *Owners) Shutdown(context.Context) error {
-	o.collection = nil
-	return o.open.Close()
+	if o.object == nil {
+		return nil
+	}
+	err := o.object.Close()
+	o.object = nil
+	return err
 }
 
-// Hooks returns which kernel hook does which job, for people.
-func (o *Owners) Hooks() map[string]string { return o.hooks }
+// Hooks returns the hooks in use.
+func (o *Owners) Hooks() []kernel.Hook { return o.object.Hooks() }
+
+// UsesKprobes says whether a socket's owner is to be looked up in map users too.
+func (o *Owners) UsesKprobes() bool { return o.users }
 
 // Maps returns the maps that instruments share, by name, to replace their own
 // with. They live until Shutdown.
 func (o *Owners) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{"owners", "processes", "listeners", "pendings", "traffic", "accounts", "books"} {
-		shared[name] = o.collection.Maps[name]
+	for _, name := range []string{"owners", "users", "processes", "listeners", "pendings", "traffic", "accounts", "books"} {
+		shared[name] = o.object.Maps[name]
 	}
 	return shared
 }
 
 func (o *Owners) load() error {
+	if err := kernel.ProbeSocketStorage(); err != nil {
+		return err
+	}
 	spec, err := loadBpf()
 	if err != nil {
 		return err
 	}
-	spec.Maps["processes"].MaxEntries = uint32(o.maxProcesses)
-	spec.Maps["traffic"].MaxEntries = uint32(entriesPerProcess * o.maxProcesses)
-	if err := o.chooseHooks(spec); err != nil {
+	learns, err := kernel.Choose(kernel.Avoiding(o.options.AvoidHooks, kernel.Probe), ladder...)
+	if err != nil {
 		return err
 	}
-	o.collection, err = ebpf.NewCollection(spec)
-	if err != nil {
-		return kernel.Explain(err, spec)
+	o.users = strings.HasPrefix(learns.Name, "kprobe/")
+	if o.users {
+		spec.Maps["users"].MaxEntries = maxUsers
 	}
-	o.open = append(o.open, kernel.CloseFunc(o.collection.Close))
+	if err := spec.Variables["with_users"].Set(o.users); err != nil {
+		return err
+	}
+	spec.Maps["processes"].MaxEntries = uint32(o.options.MaxProcesses)
+	spec.Maps["traffic"].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
+	o.object, err = kernel.Load(spec, append([]kernel.Hook{learns}, hooks...), nil)
 	o.epoch = 1
-	return nil
+	return err
 }
 
-// chooseHooks leaves in spec only the programs that this kernel can run best.
-func (o *Owners) chooseHooks(spec *ebpf.CollectionSpec) error {
-	types, err := btf.LoadKernelSpec()
-	if err != nil {
-		return err
-	}
-	_, err = kernel.TracepointArgs(types, "sock_send_length")
-	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
-		return err
-	}
-	o.hooks = map[string]string{"owner": "sock_send_length"}
-	unused := []string{"learn_from_sendmsg", "learn_from_recvmsg"}
-	if err != nil {
-		o.hooks = map[string]string{"owner": "security_socket_sendmsg"}
-		unused = []string{"learn_from_send", "learn_from_receive"}
-	}
-	for _, name := range unused {
-		delete(spec.Programs, name)
-	}
-	return nil
+// ladder is how the process that uses a socket is learned, the best way first.
+var ladder = []kernel.Hook{
+	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{"learn_from_send", "learn_from_receive"}},
+	{Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{"learn_from_sendmsg", "learn_from_recvmsg"}},
+	{
+		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{"note_sendmsg", "note_recvmsg"},
+		NotSeen: "a new user of a socket, until the next packet or collection",
+	},
 }
 
-func (o *Owners) attach() error {
-	cgroup, err := kernel.CgroupRoot(o.rootPath)
-	if err != nil {
-		return err
-	}
-	for name, program := range o.collection.Programs {
-		switch program.Type() {
-		case ebpf.CGroupSock:
-			attachType := ebpf.AttachCGroupInetSockCreate
-			if name == "settle_at_release" {
-				attachType = ebpf.AttachCgroupInetSockRelease
-			}
-			l, err := kernel.AttachCgroup(cgroup, program, attachType)
-			if err != nil {
-				return err
-			}
-			o.open = append(o.open, l)
-		case ebpf.Tracing:
-			if isIterator(name) {
-				continue
-			}
-			links, err := kernel.Attach(program)
-			if err != nil {
-				return err
-			}
-			o.open = append(o.open, &links)
-		}
-	}
-	return nil
-}
-
-func isIterator(name string) bool {
-	return name == "learn_from_files" || name == "survey_processes" || name == "settle_unused"
+// hooks are the others, on every kernel. What ends a socket comes first, so that
+// nothing is learned that is not forgotten.
+var hooks = []kernel.Hook{
+	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{"settle_at_release"}},
+	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{"settle_at_destroy"}},
+	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{"learn_from_state"}},
+	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{"learn_from_queue"}},
+	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{"learn_from_create"}},
 }
 
 // Survey finds out which processes live, and credits what waits with sockets
 // that nobody uses to those who made them.
 func (o *Owners) Survey() error {
 	o.epoch++
-	if err := o.collection.Variables["epoch"].Set(o.epoch); err != nil {
+	if err := o.object.Variables["epoch"].Set(o.epoch); err != nil {
 		return fmt.Errorf("set epoch: %w", err)
 	}
-	if err := kernel.RunIterator(o.collection.Programs["survey_processes"]); err != nil {
+	if err := kernel.RunIterator(o.object.Programs["survey_processes"]); err != nil {
 		return fmt.Errorf("survey processes: %w", err)
 	}
-	if err := kernel.RunMapIterator(o.collection.Programs["settle_unused"], o.collection.Maps["pendings"]); err != nil {
+	if err := kernel.RunMapIterator(o.object.Programs["settle_unused"], o.object.Maps["pendings"]); err != nil {
 		return fmt.Errorf("settle unused sockets: %w", err)
 	}
 	return nil
@@ -178,7 +160,7 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 	processes := make(map[uint64]Process)
 	var key bpfProcess
 	var entry bpfProcessEntry
-	entries := o.collection.Maps["processes"].Iterate()
+	entries := o.object.Maps["processes"].Iterate()
 	for entries.Next(&key, &entry) {
 		processes[entry.Number] = processFrom(key, entry, o.epoch)
 	}
@@ -190,7 +172,7 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 
 // Forget makes room for another process. One that is not known is no error.
 func (o *Owners) Forget(id process.ID) error {
-	err := o.collection.Maps["processes"].Delete(keyOf(id))
+	err := o.object.Maps["processes"].Delete(keyOf(id))
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget process %d: %w", id.PID, err)
 	}

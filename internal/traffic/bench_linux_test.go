@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -44,15 +45,15 @@ func BenchmarkLoopback(b *testing.B) {
 
 func attachAll(b *testing.B) map[string]*ebpf.Program {
 	b.Helper()
-	owners := owner.New("", 4096)
-	if err := owners.Start(b.Context()); err != nil {
+	owners := owner.New(owner.Options{MaxProcesses: 4096})
+	if err := errors.Join(owners.Start(b.Context()), owners.Begin()); err != nil {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { owners.Shutdown(b.Context()) })
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	traffic := New(builder, owners, process.NewDirectory("", c), c, new(books.Books), Options{})
-	if err := traffic.Start(b.Context()); err != nil {
+	if err := errors.Join(traffic.Start(b.Context()), traffic.Begin()); err != nil {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { traffic.Shutdown(b.Context()) })
@@ -61,7 +62,7 @@ func attachAll(b *testing.B) map[string]*ebpf.Program {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { statistics.Close() })
-	return traffic.collection.Programs
+	return traffic.object.Programs
 }
 
 func sendDatagrams(b *testing.B) {

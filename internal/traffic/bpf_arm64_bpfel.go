@@ -169,32 +169,46 @@ type bpfTrafficKey struct {
 	Direction uint8
 }
 
+type bpfUser struct {
+	_       structs.HostLayout
+	Number  uint64
+	Process bpfProcess
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccounts          = "accounts"
-	bpfMapArrivals          = "arrivals"
-	bpfMapBooks             = "books"
-	bpfMapHanded            = "handed"
-	bpfMapInterfaces        = "interfaces"
-	bpfMapListeners         = "listeners"
-	bpfMapNamespaces        = "namespaces"
-	bpfMapOwners            = "owners"
-	bpfMapPendings          = "pendings"
-	bpfMapProcesses         = "processes"
-	bpfMapTraffic           = "traffic"
-	bpfProgCountArrival     = "count_arrival"
-	bpfProgCountNoSocket    = "count_no_socket"
-	bpfProgCountReceive     = "count_receive"
-	bpfProgCountTransmit    = "count_transmit"
-	bpfProgSurveyInterfaces = "survey_interfaces"
-	bpfProgUndoTransmit     = "undo_transmit"
-	bpfVarEpoch             = "epoch"
-	bpfVarHostNetnsInode    = "host_netns_inode"
-	bpfVarReasonNoSocket    = "reason_no_socket"
-	bpfVarWithTransport     = "with_transport"
-	bpfVarWithType          = "with_type"
+	bpfMapAccounts           = "accounts"
+	bpfMapArrivals           = "arrivals"
+	bpfMapBooks              = "books"
+	bpfMapHanded             = "handed"
+	bpfMapInterfaces         = "interfaces"
+	bpfMapListeners          = "listeners"
+	bpfMapNamespaces         = "namespaces"
+	bpfMapOwners             = "owners"
+	bpfMapPendings           = "pendings"
+	bpfMapProcesses          = "processes"
+	bpfMapTraffic            = "traffic"
+	bpfMapUsers              = "users"
+	bpfProgCountArrival      = "count_arrival"
+	bpfProgCountNoSocket     = "count_no_socket"
+	bpfProgCountReceive      = "count_receive"
+	bpfProgCountTransmit     = "count_transmit"
+	bpfProgSurveyInterfaces  = "survey_interfaces"
+	bpfProgUndoTransmit      = "undo_transmit"
+	bpfVarArmed              = "armed"
+	bpfVarEpoch              = "epoch"
+	bpfVarFiredCountArrival  = "fired_count_arrival"
+	bpfVarFiredCountNoSocket = "fired_count_no_socket"
+	bpfVarFiredCountReceive  = "fired_count_receive"
+	bpfVarFiredCountTransmit = "fired_count_transmit"
+	bpfVarFiredUndoTransmit  = "fired_undo_transmit"
+	bpfVarHostNetnsInode     = "host_netns_inode"
+	bpfVarReasonNoSocket     = "reason_no_socket"
+	bpfVarWithTransport      = "with_transport"
+	bpfVarWithType           = "with_type"
+	bpfVarWithUsers          = "with_users"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -262,17 +276,25 @@ type bpfMapSpecs struct {
 	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
 	Processes  *ebpf.MapSpec `ebpf:"processes"`
 	Traffic    *ebpf.MapSpec `ebpf:"traffic"`
+	Users      *ebpf.MapSpec `ebpf:"users"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Epoch          *ebpf.VariableSpec `ebpf:"epoch"`
-	HostNetnsInode *ebpf.VariableSpec `ebpf:"host_netns_inode"`
-	ReasonNoSocket *ebpf.VariableSpec `ebpf:"reason_no_socket"`
-	WithTransport  *ebpf.VariableSpec `ebpf:"with_transport"`
-	WithType       *ebpf.VariableSpec `ebpf:"with_type"`
+	Armed              *ebpf.VariableSpec `ebpf:"armed"`
+	Epoch              *ebpf.VariableSpec `ebpf:"epoch"`
+	FiredCountArrival  *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
+	FiredCountNoSocket *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
+	FiredCountReceive  *ebpf.VariableSpec `ebpf:"fired_count_receive"`
+	FiredCountTransmit *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
+	FiredUndoTransmit  *ebpf.VariableSpec `ebpf:"fired_undo_transmit"`
+	HostNetnsInode     *ebpf.VariableSpec `ebpf:"host_netns_inode"`
+	ReasonNoSocket     *ebpf.VariableSpec `ebpf:"reason_no_socket"`
+	WithTransport      *ebpf.VariableSpec `ebpf:"with_transport"`
+	WithType           *ebpf.VariableSpec `ebpf:"with_type"`
+	WithUsers          *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -306,6 +328,7 @@ type bpfMaps struct {
 	Pendings   *ebpf.Map `ebpf:"pendings"`
 	Processes  *ebpf.Map `ebpf:"processes"`
 	Traffic    *ebpf.Map `ebpf:"traffic"`
+	Users      *ebpf.Map `ebpf:"users"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -321,6 +344,7 @@ func (m *bpfMaps) Close() error {
 		m.Pendings,
 		m.Processes,
 		m.Traffic,
+		m.Users,
 	)
 }
 
@@ -328,11 +352,18 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Epoch          *ebpf.Variable `ebpf:"epoch"`
-	HostNetnsInode *ebpf.Variable `ebpf:"host_netns_inode"`
-	ReasonNoSocket *ebpf.Variable `ebpf:"reason_no_socket"`
-	WithTransport  *ebpf.Variable `ebpf:"with_transport"`
-	WithType       *ebpf.Variable `ebpf:"with_type"`
+	Armed              *ebpf.Variable `ebpf:"armed"`
+	Epoch              *ebpf.Variable `ebpf:"epoch"`
+	FiredCountArrival  *ebpf.Variable `ebpf:"fired_count_arrival"`
+	FiredCountNoSocket *ebpf.Variable `ebpf:"fired_count_no_socket"`
+	FiredCountReceive  *ebpf.Variable `ebpf:"fired_count_receive"`
+	FiredCountTransmit *ebpf.Variable `ebpf:"fired_count_transmit"`
+	FiredUndoTransmit  *ebpf.Variable `ebpf:"fired_undo_transmit"`
+	HostNetnsInode     *ebpf.Variable `ebpf:"host_netns_inode"`
+	ReasonNoSocket     *ebpf.Variable `ebpf:"reason_no_socket"`
+	WithTransport      *ebpf.Variable `ebpf:"with_transport"`
+	WithType           *ebpf.Variable `ebpf:"with_type"`
+	WithUsers          *ebpf.Variable `ebpf:"with_users"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

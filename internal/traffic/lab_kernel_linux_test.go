@@ -56,12 +56,12 @@ type place struct {
 }
 
 func observe(t *testing.T, options Options) *lab {
-	return observeUpTo(t, 4096, options)
+	return observeWith(t, owner.Options{MaxProcesses: 4096}, options)
 }
 
-func observeUpTo(t *testing.T, maxProcesses int, options Options) *lab {
+func observeWith(t *testing.T, ofOwners owner.Options, options Options) *lab {
 	t.Helper()
-	owners := owner.New("", maxProcesses)
+	owners := owner.New(ofOwners)
 	kerneltest.Start(t, owners)
 	l := &lab{books: new(books.Books), sent: map[int64]int64{}}
 	c := clock.New()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
 func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
@@ -247,7 +249,7 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 
 func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 	const limit = 1 // and there are the machine's own
-	w := connect(t, observeUpTo(t, limit, Options{AllNamespaces: true}))
+	w := connect(t, observeWith(t, owner.Options{MaxProcesses: limit}, Options{AllNamespaces: true}))
 	for range 3 {
 		p := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
 		p.open("tcp", w.far.IPv4)

@@ -29,11 +29,11 @@ func (t *Traffic) read() (*snapshot, error) {
 	}
 	errs := t.survey()
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.epoch}
-	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.collection.Maps["namespaces"]); err != nil {
+	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.object.Maps["namespaces"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read namespaces: %w", err))
 	}
 	s.earlier = t.counters.read(s.namespaces, t.epoch)
-	arrived, err := readPerCPU[bpfAccountKey](t.collection.Maps["accounts"])
+	arrived, err := readPerCPU[bpfAccountKey](t.object.Maps["accounts"])
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
@@ -42,7 +42,7 @@ func (t *Traffic) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight = leftOf(cpus, since)
-	if s.accounts, err = readPerCPU[bpfAccountKey](t.collection.Maps["accounts"]); err != nil {
+	if s.accounts, err = readPerCPU[bpfAccountKey](t.object.Maps["accounts"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
 	for key := range s.accounts {
@@ -50,10 +50,10 @@ func (t *Traffic) read() (*snapshot, error) {
 			s.accounts[key] = arrived[key]
 		}
 	}
-	if s.traffic, err = readPerCPU[bpfTrafficKey](t.collection.Maps["traffic"]); err != nil {
+	if s.traffic, err = readPerCPU[bpfTrafficKey](t.object.Maps["traffic"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
-	if s.interfaces, err = readAll[bpfInterfaceKey, bpfInterfaceEntry](t.collection.Maps["interfaces"]); err != nil {
+	if s.interfaces, err = readAll[bpfInterfaceKey, bpfInterfaceEntry](t.object.Maps["interfaces"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read interfaces: %w", err))
 	}
 	s.counters = t.counters.read(s.namespaces, t.epoch)
@@ -99,7 +99,7 @@ func (t *Traffic) awaitClaims() (since []uint64, err error) {
 
 func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 	var cpus []bpfArrivals
-	if err := t.collection.Maps["arrivals"].Lookup(uint32(0), &cpus); err != nil {
+	if err := t.object.Maps["arrivals"].Lookup(uint32(0), &cpus); err != nil {
 		return nil, fmt.Errorf("read arrivals in flight: %w", err)
 	}
 	return cpus, nil
@@ -107,11 +107,11 @@ func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 
 func (t *Traffic) survey() error {
 	t.epoch++
-	if err := t.collection.Variables["epoch"].Set(t.epoch); err != nil {
+	if err := t.object.Variables["epoch"].Set(t.epoch); err != nil {
 		return fmt.Errorf("set epoch: %w", err)
 	}
 	errs := t.owners.Survey()
-	if err := kernel.RunIterator(t.collection.Programs["survey_interfaces"]); err != nil {
+	if err := kernel.RunIterator(t.object.Programs["survey_interfaces"]); err != nil {
 		return errors.Join(errs, fmt.Errorf("survey interfaces: %w", err))
 	}
 	return errs
@@ -125,7 +125,7 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		if _, ok := gone[key.Number]; !ok {
 			continue
 		}
-		last, err := takePerCPU(t.collection.Maps["traffic"], key)
+		last, err := takePerCPU(t.object.Maps["traffic"], key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
 			continue
@@ -146,28 +146,28 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	var errs error
 	for key := range s.interfaces {
 		if t.ledger.closed[key] {
-			errs = errors.Join(errs, t.collection.Maps["interfaces"].Delete(key))
+			errs = errors.Join(errs, t.object.Maps["interfaces"].Delete(key))
 		}
 	}
 	for key := range s.accounts {
 		if t.ledger.closed[key.iface()] {
-			errs = errors.Join(errs, t.collection.Maps["accounts"].Delete(key))
+			errs = errors.Join(errs, t.object.Maps["accounts"].Delete(key))
 		}
 	}
 	for netns, entry := range s.namespaces {
 		if entry.Epoch != s.epoch {
-			errs = errors.Join(errs, t.collection.Maps["namespaces"].Delete(netns))
+			errs = errors.Join(errs, t.object.Maps["namespaces"].Delete(netns))
 		}
 	}
 	return errs
 }
 
 func (t *Traffic) writeBooks(s *snapshot) error {
-	kinds, err := kernel.ReadBooks(t.collection.Maps["books"])
+	kinds, err := kernel.ReadBooks(t.object.Maps["books"])
 	if err != nil {
 		return err
 	}
-	missed, err := kernel.MissedRuns(slices.Collect(maps.Values(t.collection.Programs))...)
+	missed, err := kernel.MissedRuns(slices.Collect(maps.Values(t.object.Programs))...)
 	if err != nil {
 		return err
 	}
@@ -188,12 +188,11 @@ func (t *Traffic) writeBooks(s *snapshot) error {
 			"interfaces": {Entries: len(s.interfaces), Limit: t.limit("interfaces")},
 			"namespaces": {Entries: len(s.namespaces), Limit: t.limit("namespaces")},
 		}
-		page.Hooks = t.hooks()
 	})
 	return nil
 }
 
-func (t *Traffic) limit(name string) int { return int(t.collection.Maps[name].MaxEntries()) }
+func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
 
 func readAll[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 	all := make(map[K]V)

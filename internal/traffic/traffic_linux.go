@@ -32,20 +32,19 @@ type Options struct {
 
 // Traffic is the instrument. Its zero value is not usable: see [New].
 type Traffic struct {
-	builder    *metadata.MetricsBuilder
-	owners     *owner.Owners
-	processes  *process.Directory
-	clock      *clock.Clock
-	books      *books.Books
-	options    Options
-	collection *ebpf.Collection
-	open       kernel.Closers
-	counters   *counters
-	ledger     *ledger
-	emitter    emitter
-	followed   map[uint64]bool // processes that have changed, by number
-	epoch      uint64
-	arrived    []uint64 // packets on each CPU, when they were last read
+	builder   *metadata.MetricsBuilder
+	owners    *owner.Owners
+	processes *process.Directory
+	clock     *clock.Clock
+	books     *books.Books
+	options   Options
+	object    *kernel.Object
+	counters  *counters
+	ledger    *ledger
+	emitter   emitter
+	followed  map[uint64]bool // processes that have changed, by number
+	epoch     uint64
+	arrived   []uint64 // packets on each CPU, when they were last read
 }
 
 // New returns a Traffic that records into builder. It counts for the processes
@@ -59,16 +58,16 @@ func New(builder *metadata.MetricsBuilder, owners *owner.Owners, processes *proc
 // Start implements [instrument.Instrument].
 func (t *Traffic) Start(ctx context.Context) error {
 	if err := t.load(); err != nil {
-		return errors.Join(fmt.Errorf("load traffic programs: %w", err), t.Shutdown(ctx))
+		return fmt.Errorf("load traffic programs: %w", err)
 	}
-	if err := t.attach(); err != nil {
-		return errors.Join(err, t.Shutdown(ctx))
-	}
-	if err := t.openLedger(); err != nil {
+	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.Prove(ctx), t.writeHooks()); err != nil {
 		return errors.Join(err, t.Shutdown(ctx))
 	}
 	return nil
 }
+
+// Begin implements [instrument.Instrument].
+func (t *Traffic) Begin() error { return errors.Join(t.object.Arm(), t.openLedger()) }
 
 // Collect implements [instrument.Instrument].
 func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
@@ -85,8 +84,12 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 
 // Shutdown implements [instrument.Instrument].
 func (t *Traffic) Shutdown(context.Context) error {
-	t.collection = nil
-	return t.open.Close()
+	if t.object == nil {
+		return nil
+	}
+	err := t.object.Close()
+	t.object = nil
+	return err
 }
 
 func (t *Traffic) load() error {
@@ -98,72 +101,55 @@ func (t *Traffic) load() error {
 	if err != nil {
 		return err
 	}
-	if err := t.configure(spec, types); err != nil {
+	hooks, err := t.configure(spec, types)
+	if err != nil {
 		return err
 	}
-	t.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: t.owners.Maps()})
-	if err != nil {
-		return kernel.Explain(err, spec)
-	}
-	t.open = append(t.open, kernel.CloseFunc(t.collection.Close))
+	t.object, err = kernel.Load(spec, hooks, t.owners.Maps())
 	t.followed = make(map[uint64]bool)
 	t.epoch = 1
-	return nil
+	return err
 }
 
-// configure fits the programs to the options and to the running kernel.
-func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) error {
+// hooks are those of every kernel, against the way of a packet: a delivery is never
+// seen without its arrival being expected.
+var hooks = []kernel.Hook{
+	{Job: "delivery", Name: "cgroup_skb/ingress", Programs: []string{"count_receive"}},
+	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{"undo_transmit"}},
+	{Job: "transmit", Name: "tp_btf/net_dev_start_xmit", Programs: []string{"count_transmit"}},
+	{Job: "arrival", Name: "tp_btf/netif_receive_skb", Programs: []string{"count_arrival"}},
+}
+
+// configure fits the programs to the options and to the running kernel, and
+// returns the hooks that they take.
+func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kernel.Hook, error) {
 	for name, replacement := range t.owners.Maps() {
 		if m, ok := spec.Maps[name]; ok {
 			m.MaxEntries = replacement.MaxEntries()
 		}
 	}
-	if err := spec.Variables["with_transport"].Set(t.options.Transport); err != nil {
-		return err
-	}
-	if err := spec.Variables["with_type"].Set(t.options.Type); err != nil {
-		return err
-	}
 	reasons, err := kernel.DropReasons(types)
-	if errors.Is(err, kernel.ErrUnsupported) {
-		delete(spec.Programs, "count_no_socket") // before 5.17: such packets stay unclaimed
-		return nil
+	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
+		return nil, err
 	}
-	if err != nil {
-		return err
+	constants := map[string]any{
+		"with_transport": t.options.Transport,
+		"with_type":      t.options.Type,
+		"with_users":     t.owners.UsesKprobes(),
 	}
-	for number, name := range reasons {
+	var noSocket []kernel.Hook
+	for number, name := range reasons { // there are none before 5.17: such packets stay unclaimed
 		if name == "no_socket" {
-			return spec.Variables["reason_no_socket"].Set(number)
+			constants["reason_no_socket"] = number
+			noSocket = []kernel.Hook{{Job: "no_socket", Name: "tp_btf/kfree_skb", Programs: []string{"count_no_socket"}}}
 		}
 	}
-	return nil
-}
-
-// attach goes against the way of a packet: a delivery is never seen without its
-// arrival being expected.
-func (t *Traffic) attach() error {
-	cgroup, err := kernel.CgroupRoot(t.options.RootPath)
-	if err != nil {
-		return err
-	}
-	ingress, err := kernel.AttachCgroup(cgroup, t.collection.Programs["count_receive"], ebpf.AttachCGroupInetIngress)
-	if err != nil {
-		return err
-	}
-	t.open = append(t.open, ingress)
-	for _, name := range []string{"count_no_socket", "undo_transmit", "count_transmit", "count_arrival"} {
-		program, ok := t.collection.Programs[name]
-		if !ok {
-			continue
+	for name, value := range constants {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
-		links, err := kernel.Attach(program)
-		if err != nil {
-			return err
-		}
-		t.open = append(t.open, &links)
 	}
-	return nil
+	return append(noSocket, hooks...), nil
 }
 
 // openLedger starts the books: what the interfaces had counted before is not ours.
@@ -177,7 +163,7 @@ func (t *Traffic) openLedger() error {
 		return err
 	}
 	var host uint32
-	if err := t.collection.Variables["host_netns_inode"].Get(&host); err != nil {
+	if err := t.object.Variables["host_netns_inode"].Get(&host); err != nil {
 		return fmt.Errorf("find the host's network namespace: %w", err)
 	}
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
@@ -186,13 +172,9 @@ func (t *Traffic) openLedger() error {
 	return t.writeBooks(snapshot)
 }
 
-func (t *Traffic) hooks() map[string]string {
-	hooks := map[string]string{"transmit": "net_dev_start_xmit", "arrival": "netif_receive_skb", "delivery": "cgroup_skb/ingress"}
-	if _, ok := t.collection.Programs["count_no_socket"]; ok {
-		hooks["no_socket"] = "kfree_skb"
-	}
-	for job, hook := range t.owners.Hooks() {
-		hooks[job] = hook
-	}
-	return hooks
+func (t *Traffic) writeHooks() error {
+	t.books.Update(func(page *books.Page) {
+		*page = books.Page{Hooks: append(t.owners.Hooks(), t.object.Hooks()...)}
+	})
+	return nil
 }

@@ -40,6 +40,8 @@ func KnownFunction(name string) string {
 
 // elsewhere are the functions that drop in other kernels.
 var elsewhere = map[string]string{
+	"ip_protocol_deliver_rcu": "ip_local_deliver_finish", // where the compiler keeps them apart
+
 	"nf_hook_slow": "nft_do_chain",   // where the latter only returns the verdict
 	"udp_rcv":      "__udp4_lib_rcv", // 7.3
 	"udpv6_rcv":    "__udp6_lib_rcv", // 7.3

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "kernel.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+#if defined(__TARGET_ARCH_x86)
+
+struct pt_regs {
+	unsigned long bx;
+	unsigned long di;
+	unsigned long orig_ax;
+};
+
+#elif defined(__TARGET_ARCH_arm64)
+
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+	int syscallno;
+};
+
+#endif
+
+#pragma clang attribute pop
+
+/* The first argument of a function, for a kprobe at its entry. */
+static __always_inline void *first_argument(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (void *)ctx->di;
+#elif defined(__TARGET_ARCH_arm64)
+	return (void *)ctx->regs[0];
+#endif
+}

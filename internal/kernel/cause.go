@@ -1,0 +1,28 @@
+package kernel
+
+// Cause is something that happens in the kernel and makes hooks fire.
+type Cause int
+
+// None of the causes is an accepted TCP connection, so that an instrument that
+// proves itself is not reported by another one of the same receiver.
+const (
+	// CausePackets is that TCP and UDP sockets are made, send and receive over
+	// lo, and are closed; and that a packet over lo is dropped.
+	CausePackets Cause = iota
+
+	// CauseAccepts is that a process accepts a connection, though not of TCP, and
+	// looks for one in the empty queue of a TCP listener.
+	CauseAccepts
+
+	// CauseUring is that a request of an io_uring waits, is woken and completes.
+	CauseUring
+)
+
+// String returns what happened.
+func (c Cause) String() string {
+	return [...]string{
+		CausePackets: "sockets on lo were used",
+		CauseAccepts: "a connection was accepted",
+		CauseUring:   "a request of an io_uring completed",
+	}[c]
+}

@@ -1,0 +1,113 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// causeTimeout bounds each step of a cause: lo is down, or a firewall closes it.
+const causeTimeout = time.Second
+
+// happen does it once. It returns an error where this machine does not let it.
+func (c Cause) happen() error {
+	switch c {
+	case CausePackets:
+		return errors.Join(exchangeSegments(), exchangeDatagrams())
+	case CauseAccepts:
+		return errors.Join(acceptUnix(), acceptNothing())
+	case CauseUring:
+		return completeRequest()
+	}
+	return fmt.Errorf("unknown cause %d", c)
+}
+
+var loopback = net.IPv4(127, 0, 0, 1)
+
+// exchangeSegments makes a TCP connection that nobody accepts, and ends it.
+func exchangeSegments() error {
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
+	if err != nil {
+		return fmt.Errorf("listen on lo: %w", err)
+	}
+	defer listener.Close()
+	client, err := net.DialTimeout("tcp4", listener.Addr().String(), causeTimeout)
+	if err != nil {
+		return fmt.Errorf("connect over lo, which must be up and open: %w", err)
+	}
+	defer client.Close()
+	if _, err := client.Write([]byte("?")); err != nil {
+		return fmt.Errorf("send over lo: %w", err)
+	}
+	return nil
+}
+
+// exchangeDatagrams sends a datagram that is received, and one that nobody is there for.
+func exchangeDatagrams() error {
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback})
+	if err != nil {
+		return fmt.Errorf("open a socket on lo: %w", err)
+	}
+	defer server.Close()
+	client, err := net.DialUDP("udp4", nil, server.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		return fmt.Errorf("open a socket on lo: %w", err)
+	}
+	defer client.Close()
+	if _, err := client.Write([]byte("?")); err != nil {
+		return fmt.Errorf("send over lo, which must be up and open: %w", err)
+	}
+	if err := server.SetReadDeadline(time.Now().Add(causeTimeout)); err != nil {
+		return err
+	}
+	if _, err := server.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("receive over lo, which must be up and open: %w", err)
+	}
+	server.Close()
+	_, err = client.Write([]byte("?"))
+	return err
+}
+
+// acceptUnix accepts a connection of a Unix socket without a name.
+func acceptUnix() error {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("listen on a Unix socket: %w", err)
+	}
+	defer listener.Close()
+	client, err := net.DialTimeout("unix", listener.Addr().String(), causeTimeout)
+	if err != nil {
+		return fmt.Errorf("connect to a Unix socket: %w", err)
+	}
+	defer client.Close()
+	if err := listener.SetDeadline(time.Now().Add(causeTimeout)); err != nil {
+		return err
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		return fmt.Errorf("accept on a Unix socket: %w", err)
+	}
+	return server.Close()
+}
+
+// acceptNothing looks into the empty queue of a TCP listener.
+func acceptNothing() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte(loopback.To4())}); err != nil {
+		return fmt.Errorf("bind to lo: %w", err)
+	}
+	if err := unix.Listen(fd, 1); err != nil {
+		return fmt.Errorf("listen on lo: %w", err)
+	}
+	if _, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC); !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("accept on an empty queue: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Hook is a place in the kernel where programs are attached for one job.
+type Hook struct {
+	Job      string   // what it is for, in a word: "owner", "transmit"
+	Name     string   // as a section name: "tp_btf/net_dev_start_xmit"
+	Programs []string // in the order to attach them
+	Cause    Cause    // what makes each of them run
+	NotSeen  string   // what it does not see that a better hook would; "" is nothing
+
+	Refused  []string // the better hooks, each with why it was not taken; set by [Choose]
+	Unproven string   // why it is not known whether it fires here; set by [Object.Prove]
+}
+
+// Choose returns the first hook that probe does not refuse with [ErrUnsupported].
+// All of them do the same job, the best one comes first.
+func Choose(probe func(hook string) error, ladder ...Hook) (Hook, error) {
+	var refused []string
+	var errs error
+	for _, hook := range ladder {
+		err := probe(hook.Name)
+		if err == nil {
+			hook.Refused = refused
+			return hook, nil
+		}
+		if !errors.Is(err, ErrUnsupported) {
+			return Hook{}, err
+		}
+		refused = append(refused, err.Error())
+		errs = errors.Join(errs, err)
+	}
+	return Hook{}, fmt.Errorf("no hook for job %q works here: %w", ladder[0].Job, errs)
+}
+
+// Avoiding returns probe, but with a refusal of the hooks that are named, as
+// "fentry/inet_csk_accept", and of the kinds that are, as "fentry".
+func Avoiding(names []string, probe func(hook string) error) func(hook string) error {
+	return func(hook string) error {
+		kind, _, _ := strings.Cut(hook, "/")
+		if slices.Contains(names, hook) || slices.Contains(names, kind) {
+			return fmt.Errorf("%s: avoid_hooks names it: %w", hook, ErrUnsupported)
+		}
+		return probe(hook)
+	}
+}
+
+// CheckHookName returns an error unless name is that of a hook or of a kind of
+// hooks, as [Avoiding] takes them.
+func CheckHookName(name string) error {
+	kind, target, _ := strings.Cut(name, "/")
+	if _, known := kinds[kind]; !known || target == "" && kind != name {
+		return fmt.Errorf("%q is no hook: want a kind (fentry, fexit, kprobe, tp_btf) or one of its hooks, as fentry/inet_csk_accept", name)
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Object is what was loaded of one object file: its maps, its iterators and those
+// of its programs that a list of hooks takes. The programs do nothing but say that
+// they run until [Object.Arm]: program NAME sets the variable fired_NAME while the
+// variable armed is false.
+//
+// Kernel side: bpf/lib/proof.h.
+type Object struct {
+	*ebpf.Collection
+	hooks    []Hook
+	sections map[string]string // of the programs
+	open     Closers
+}
+
+// Load loads what the hooks take of spec. shared maps take the place of those of
+// their names. An error says what the kernel or this process lacks.
+func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) (*Object, error) {
+	o := &Object{hooks: slices.Clone(hooks), sections: map[string]string{}}
+	used := map[string]bool{}
+	for _, hook := range hooks {
+		for _, name := range hook.Programs {
+			used[name] = true
+		}
+	}
+	for name, program := range spec.Programs {
+		if !used[name] && !strings.HasPrefix(program.SectionName, "iter/") {
+			delete(spec.Programs, name)
+			continue
+		}
+		o.sections[name] = program.SectionName
+	}
+	var err error
+	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	if err != nil {
+		return nil, Explain(err, spec)
+	}
+	o.open = append(o.open, CloseFunc(o.Collection.Close))
+	return o, nil
+}
+
+// Hooks returns the hooks, and after [Object.Prove] what is known of them.
+func (o *Object) Hooks() []Hook { return slices.Clone(o.hooks) }
+
+// Attach attaches all programs in the order of their hooks, those of cgroups to the
+// root of the host whose / is at rootPath. Links go with the process: a killed
+// collector leaves nothing attached. After an error the caller closes them.
+func (o *Object) Attach(rootPath string) error {
+	for _, hook := range o.hooks {
+		for _, name := range hook.Programs {
+			if err := o.attach(name, rootPath); err != nil {
+				return fmt.Errorf("attach %s to %s: %w", name, o.sections[name], err)
+			}
+		}
+	}
+	return nil
+}
+
+func (o *Object) attach(name, rootPath string) error {
+	kind, target, err := kindOf(o.sections[name])
+	if err != nil {
+		return err
+	}
+	var attached link.Link
+	if kind.inCgroup() {
+		attached, err = kind.linkCgroup(rootPath, o.Programs[name])
+	} else {
+		attached, err = kind.link(target, o.Programs[name])
+	}
+	if err != nil {
+		return errors.Join(err, requireHeld(kind.needs...))
+	}
+	o.open = append(o.open, attached)
+	return nil
+}
+
+// Prove makes each hook fire, and returns an error matching [ErrUnsupported] that
+// names the programs which are attached and did not run. A hook that cannot be
+// made to fire here is left unproven.
+func (o *Object) Prove(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause *= 2 {
+		silent, err := o.silent()
+		if err != nil || len(silent) == 0 {
+			return err
+		}
+		if pause > patience {
+			return o.accuse(silent)
+		}
+		o.cause(silent)
+		select { // what a softirq on top of another process runs is not seen at once everywhere
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// patience is the longest of the pauses of Prove, each of which is twice the one before.
+const patience = time.Second
+
+// Arm lets the programs begin their work.
+func (o *Object) Arm() error {
+	if err := o.Variables["armed"].Set(true); err != nil {
+		return fmt.Errorf("arm the programs: %w", err)
+	}
+	return nil
+}
+
+// Close detaches the programs and frees them. It may be called again.
+func (o *Object) Close() error { return o.open.Close() }
+
+// silent returns the programs of each hook, by its index, that have not run.
+func (o *Object) silent() (map[int][]string, error) {
+	silent := map[int][]string{}
+	for i, hook := range o.hooks {
+		for _, name := range hook.Programs {
+			var fired bool
+			if err := o.Variables["fired_"+name].Get(&fired); err != nil {
+				return nil, fmt.Errorf("see whether %s runs: %w", name, err)
+			}
+			if !fired {
+				silent[i] = append(silent[i], name)
+			}
+		}
+	}
+	return silent, nil
+}
+
+// cause does once each of what makes the hooks fire, and notes what it could not do.
+func (o *Object) cause(silent map[int][]string) {
+	done := map[Cause]error{}
+	for i := range silent {
+		hook := &o.hooks[i]
+		err, known := done[hook.Cause]
+		if !known {
+			err = hook.Cause.happen()
+			done[hook.Cause] = err
+		}
+		hook.Unproven = ""
+		if err != nil {
+			hook.Unproven = err.Error()
+		}
+	}
+}
+
+// accuse returns an error about the programs that had cause to run and did not.
+func (o *Object) accuse(silent map[int][]string) error {
+	var errs error
+	for _, i := range slices.Sorted(maps.Keys(silent)) {
+		if hook := o.hooks[i]; hook.Unproven == "" {
+			errs = errors.Join(errs, fmt.Errorf("%s is attached to %s and does not run, though %s: %w",
+				strings.Join(silent[i], ", "), hook.Name, hook.Cause, ErrUnsupported))
+		}
+	}
+	return errs
+}
