@@ -27,6 +27,7 @@ traffic: {enabled: false, collection_interval: 5s, initial_delay: 2s, max_proces
 drops: {enabled: false, collection_interval: 6s, initial_delay: 0s}
 accepts: {enabled: false, collection_interval: 100ms, initial_delay: 3s, max_per_second: 9}
 on_unsupported: warn
+avoid_hooks: [fentry, tp_btf/sock_send_length]
 root_path: /host
 `,
 			want: func(c *Config) {
@@ -36,6 +37,7 @@ root_path: /host
 				c.Accepts.Enabled, c.Accepts.CollectionInterval, c.Accepts.InitialDelay = false, 100*time.Millisecond, 3*time.Second
 				c.Accepts.MaxPerSecond = 9
 				c.OnUnsupported, c.RootPath = onUnsupportedWarn, "/host"
+				c.AvoidHooks = []string{"fentry", "tp_btf/sock_send_length"}
 			},
 		},
 		"metrics, events and resource attributes are set in the block of their instrument": {
@@ -129,6 +131,7 @@ traffic: {collection_interval: -1s, initial_delay: -1s, max_processes: 0, namesp
 drops: {collection_interval: 0s}
 accepts: {collection_interval: 0s, max_per_second: -1}
 on_unsupported: ignore
+avoid_hooks: [fentry, uprobe, kprobe/]
 root_path: host
 `,
 			want: []string{
@@ -140,6 +143,8 @@ root_path: host
 				"accepts.collection_interval is 0s, and must be at least 10ms",
 				"accepts.max_per_second is -1, and must be 0 (no limit) or more",
 				`on_unsupported is "ignore", and must be "error" or "warn"`,
+				`avoid_hooks[1]: "uprobe" is no hook`,
+				`avoid_hooks[2]: "kprobe/" is no hook`,
 				`root_path is "host", and must be an absolute path`,
 			},
 		},

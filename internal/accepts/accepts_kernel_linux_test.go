@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
@@ -445,4 +447,37 @@ func TestKernelAcceptsCanBeRestarted(t *testing.T) {
 	}
 	o.expect(t, []connection{connect(t, address)}, address.Port())
 	o.balanced(t)
+}
+
+// An attached program that does not run is a failure of the start, for then
+// nothing would be reported and nobody would know.
+func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
+	kerneltest.Require(t)
+	requireUring(t)
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks, err := uringHooks(types, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks[0].Cause = kernel.CausePackets // which is no reason for it to fire
+	object, err := kernel.Load(spec, hooks, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer object.Close()
+	if err := object.Attach(""); err != nil {
+		t.Fatal(err)
+	}
+	const want = "note_submission, note_wakeup, see_completion is attached to tp_btf/io_uring_complete and does not run, " +
+		"though sockets on lo were used: not supported by this kernel"
+	if err := object.Prove(t.Context()); err == nil || err.Error() != want || !errors.Is(err, kernel.ErrUnsupported) {
+		t.Errorf("Prove() = %v, want %s", err, want)
+	}
 }

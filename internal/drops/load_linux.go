@@ -12,6 +12,9 @@ import (
 
 // load loads the programs that fit this kernel.
 func (d *Drops) load() error {
+	if err := kernel.RequireSymbols(); err != nil {
+		return err
+	}
 	kernelTypes, err := btf.LoadKernelSpec()
 	if err != nil {
 		return err

@@ -54,8 +54,8 @@ func Avoiding(names []string, probe func(hook string) error) func(hook string) e
 // CheckHookName returns an error unless name is that of a hook or of a kind of
 // hooks, as [Avoiding] takes them.
 func CheckHookName(name string) error {
-	kind, target, _ := strings.Cut(name, "/")
-	if _, known := kinds[kind]; !known || target == "" && kind != name {
+	_, ofKind := kinds[name]
+	if _, target, err := kindOf(name); !ofKind && (err != nil || target == "") {
 		return fmt.Errorf("%q is no hook: want a kind (fentry, fexit, kprobe, tp_btf) or one of its hooks, as fentry/inet_csk_accept", name)
 	}
 	return nil

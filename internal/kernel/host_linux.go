@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,23 @@ func RequireHost(rootPath string) error {
 		return err
 	}
 	return Probe("tp_btf/kfree_skb")
+}
+
+// RequireSymbols returns nil when this process may read where the kernel's
+// functions are. An error matches [os.ErrPermission] and says what hides them.
+func RequireSymbols() error {
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return fmt.Errorf("read kernel symbols: %w", err)
+	}
+	defer file.Close()
+	if err := requireAddresses(file); err != nil {
+		if missing := requireHeld(capSyslog); missing != nil {
+			err = missing
+		}
+		return fmt.Errorf("read kernel symbols: %w", err)
+	}
+	return nil
 }
 
 // InCgroupNamespace reports whether this process is in a cgroup namespace of its

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,7 +54,7 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 		return nil, fmt.Errorf("read kernel symbols: %w", err)
 	}
 	if len(functions) == 0 && hidden {
-		return nil, fmt.Errorf("the kernel hides its addresses: CAP_SYSLOG is missing, or the sysctl kernel.kptr_restrict is 2: %w", os.ErrPermission)
+		return nil, errHidden
 	}
 	if len(functions) == 0 {
 		return nil, fmt.Errorf("no functions among the kernel symbols: %w", ErrUnsupported)
@@ -62,6 +63,25 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 	slices.SortStableFunc(functions, func(a, b function) int { return cmp.Compare(a.address, b.address) })
 	functions = slices.CompactFunc(functions, func(a, b function) bool { return a.address == b.address })
 	return &Symbols{functions: slices.Clip(functions), names: names.String()}, nil
+}
+
+// errHidden is the error about a table without addresses.
+var errHidden = fmt.Errorf("the kernel hides its addresses: CAP_SYSLOG is missing, or the sysctl kernel.kptr_restrict is 2: %w", os.ErrPermission)
+
+// requireAddresses returns errHidden unless the first functions of a table, as in
+// [ReadSymbols], have their addresses.
+func requireAddresses(r io.Reader) error {
+	lines := bufio.NewScanner(r)
+	for functions := 0; functions < 16 && lines.Scan(); {
+		address, _, ok := parseSymbol(lines.Bytes())
+		if ok && address != 0 {
+			return nil
+		}
+		if ok {
+			functions++
+		}
+	}
+	return errors.Join(lines.Err(), errHidden)
 }
 
 // parseSymbol takes a line apart: "ffffffff81e0a1c0 t tcp_v4_rcv\t[module]". It

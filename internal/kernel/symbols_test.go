@@ -85,3 +85,22 @@ func FuzzReadSymbols(f *testing.F) {
 		}
 	})
 }
+
+func TestRequireAddresses(t *testing.T) {
+	hidden := strings.Repeat("0000000000000000 T hidden\n", 15)
+	for name, test := range map[string]struct {
+		text string
+		want error
+	}{
+		"there":                   {text: "ffffffff81000100 T first\n"},
+		"behind some without":     {text: "0000000000000000 A percpu\n" + hidden + "ffffffff81000100 T first\n"},
+		"hidden from this reader": {text: hidden + hidden + "ffffffff81000100 T first\n", want: os.ErrPermission},
+		"of nothing":              {text: "0000000000000000 A percpu\n", want: os.ErrPermission},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := requireAddresses(strings.NewReader(test.text)); !errors.Is(err, test.want) {
+				t.Errorf("requireAddresses() = %v, want %v", err, test.want)
+			}
+		})
+	}
+}
