@@ -19,27 +19,29 @@ type ledger struct {
 	page books.Page
 }
 
-// log says once what runs: how much the maps hold, and a line for each hook.
+// log says once what runs: which hooks do what, and how much the maps hold. There
+// are more lines where a hook is not the best there is, and where it is not known
+// whether it fires.
 func (l ledger) log(logger *zap.Logger) {
-	limits := map[string]int{}
+	hooks, limits := map[string]string{}, map[string]int{}
+	for _, hook := range l.page.Hooks {
+		hooks[hook.Job] = hook.Name
+	}
 	for name, m := range l.page.Maps {
 		limits[name] = m.Limit
 	}
-	instrument := zap.String("instrument", l.name)
-	logger.Info("instrument runs", instrument, zap.Any("map_limits", limits))
+	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Any("hooks", hooks), zap.Any("map_limits", limits))
 	for _, hook := range l.page.Hooks {
-		fields := []zap.Field{instrument, zap.String("job", hook.Job), zap.String("hook", hook.Name)}
+		what := l.name + ": " + hook.Job + " by " + hook.Name // no two messages alike, or the logger samples them
 		if len(hook.Refused) > 0 {
-			fields = append(fields, zap.Strings("because", hook.Refused))
+			logger.Info(what+", since better hooks are not to be had", zap.Strings("because", hook.Refused))
 		}
 		if hook.NotSeen != "" {
-			fields = append(fields, zap.String("not_seen", hook.NotSeen))
+			logger.Info(what+" does not see everything", zap.String("not_seen", hook.NotSeen))
 		}
 		if hook.Unproven != "" {
-			logger.Warn("hook is attached, and could not be proved to fire", append(fields, zap.String("reason", hook.Unproven))...)
-			continue
+			logger.Warn(what+" is attached, and nothing could make it fire", zap.String("because", hook.Unproven))
 		}
-		logger.Info("hook fires", fields...)
 	}
 }
 

@@ -4,11 +4,14 @@ import (
 	"context"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -70,5 +73,42 @@ func TestPublish(t *testing.T) {
 	builder.Shutdown()
 	if _, err := telemetry.GetMetric("otelcol_nettap_events_seen"); err == nil {
 		t.Error("the books are still published after the shutdown")
+	}
+}
+
+func TestLedgerLog(t *testing.T) {
+	core, logged := observer.New(zap.InfoLevel)
+	ledger{"accepts", books.Page{
+		Hooks: []kernel.Hook{
+			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
+			{Job: "io_uring_accept", Name: "tp_btf/io_uring_complete", Unproven: "io_uring_setup: function not implemented"},
+		},
+		Maps: map[string]books.Map{"listeners": {Limit: 4096}},
+	}}.log(zap.New(core))
+
+	type line struct {
+		Message string
+		Fields  map[string]any
+	}
+	var got []line
+	for _, entry := range logged.AllUntimed() {
+		got = append(got, line{entry.Message, entry.ContextMap()})
+	}
+	want := []line{
+		{"instrument runs", map[string]any{
+			"instrument": "accepts",
+			"hooks":      map[string]string{"accept": "tp_btf/sys_exit", "io_uring_accept": "tp_btf/io_uring_complete"},
+			"map_limits": map[string]int{"listeners": 4096},
+		}},
+		{"accepts: accept by tp_btf/sys_exit, since better hooks are not to be had", map[string]any{
+			"because": []any{"fentry/security_sock_graft: not permitted"},
+		}},
+		{"accepts: accept by tp_btf/sys_exit does not see everything", map[string]any{"not_seen": "some"}},
+		{"accepts: io_uring_accept by tp_btf/io_uring_complete is attached, and nothing could make it fire", map[string]any{
+			"because": "io_uring_setup: function not implemented",
+		}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("log differs (-want +got):\n%s", diff)
 	}
 }

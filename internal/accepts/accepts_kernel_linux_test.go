@@ -1,6 +1,7 @@
 package accepts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,49 +108,60 @@ func isThread(pid, tid int64) bool {
 }
 
 func TestKernelReportsAccepts(t *testing.T) {
+	type server struct {
+		kind   string
+		listen string // default: IPv4
+		dial   netip.Addr
+		uid    int
+		early  bool // it waits in its accept when the instrument starts
+	}
+	servers := map[string]server{
+		"of IPv6":                                   {kind: "blocking", listen: "[::1]:0"},
+		"of IPv4 on an IPv6 socket":                 {kind: "blocking", listen: "[::]:0", dial: netip.MustParseAddr("127.0.0.1")},
+		"of a user who is not root":                 {kind: "blocking", uid: nobody},
+		"by threads":                                {kind: "threads"},
+		"that wait already":                         {kind: "blocking", early: true},
+		"that wait already in threads":              {kind: "threads", early: true},
+		"through io_uring":                          {kind: "io_uring"},
+		"through io_uring that wait already":        {kind: "io_uring", early: true},
+		"through io_uring, multishot":               {kind: "multishot"},
+		"through io_uring, multishot, waiting":      {kind: "multishot", early: true},
+		"through io_uring into a slot":              {kind: "fixed file"},
+		"through io_uring into any slot":            {kind: "any fixed file"},
+		"through io_uring into any slot that waits": {kind: "any fixed file", early: true},
+	}
+	uring := lackOfUring(t)
 	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		for name, test := range map[string]struct {
-			server string
-			listen string // default: IPv4
-			dial   netip.Addr
-			uid    int
-			early  bool // the server waits in its accept when the instrument starts
-		}{
-			"of IPv6":                                   {server: "blocking", listen: "[::1]:0"},
-			"of IPv4 on an IPv6 socket":                 {server: "blocking", listen: "[::]:0", dial: netip.MustParseAddr("127.0.0.1")},
-			"of a user who is not root":                 {server: "blocking", uid: nobody},
-			"by threads":                                {server: "threads"},
-			"that wait already":                         {server: "blocking", early: true},
-			"that wait already in threads":              {server: "threads", early: true},
-			"through io_uring":                          {server: "io_uring"},
-			"through io_uring that wait already":        {server: "io_uring", early: true},
-			"through io_uring, multishot":               {server: "multishot"},
-			"through io_uring, multishot, waiting":      {server: "multishot", early: true},
-			"through io_uring into a slot":              {server: "fixed file"},
-			"through io_uring into any slot":            {server: "any fixed file"},
-			"through io_uring into any slot that waits": {server: "any fixed file", early: true},
-		} {
+		addresses := map[string]netip.AddrPort{}
+		var late []func()
+		for name, server := range servers {
+			if strings.Contains(name, "io_uring") && uring != "" {
+				continue
+			}
+			listener, address := listen(t, cmp.Or(server.listen, "127.0.0.1:0"))
+			if server.dial.IsValid() {
+				address = netip.AddrPortFrom(server.dial, address.Port())
+			}
+			addresses[name] = address
+			if server.early {
+				startServer(t, server.kind, listener, server.uid)
+				connect(t, address) // so it is in its second accept, or about to
+				continue
+			}
+			late = append(late, func() { startServer(t, server.kind, listener, server.uid) })
+		}
+		time.Sleep(100 * time.Millisecond)
+		o := observe(t)
+		for _, start := range late {
+			start()
+		}
+		for name := range servers {
 			t.Run(name, func(t *testing.T) {
-				if strings.HasPrefix(name, "through io_uring") {
-					requireUring(t)
-				}
-				if test.listen == "" {
-					test.listen = "127.0.0.1:0"
-				}
-				listener, address := listen(t, test.listen)
-				if test.dial.IsValid() {
-					address = netip.AddrPortFrom(test.dial, address.Port())
+				address, ok := addresses[name]
+				if !ok {
+					t.Skip(uring)
 				}
 				var connections []connection
-				if test.early {
-					startServer(t, test.server, listener, test.uid)
-					connect(t, address) // so it is in its second accept, or about to
-					time.Sleep(100 * time.Millisecond)
-				}
-				o := observe(t)
-				if !test.early {
-					startServer(t, test.server, listener, test.uid)
-				}
 				for range 5 {
 					connections = append(connections, connect(t, address))
 				}
@@ -453,7 +465,9 @@ func TestKernelAcceptsCanBeRestarted(t *testing.T) {
 // nothing would be reported and nobody would know.
 func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
 	kerneltest.Require(t)
-	requireUring(t)
+	if lack := lackOfUring(t); lack != "" {
+		t.Skip(lack)
+	}
 	types, err := btf.LoadKernelSpec()
 	if err != nil {
 		t.Fatal(err)

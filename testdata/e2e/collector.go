@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,10 @@ import (
 
 // binary is the distribution, as seen from a test of this package.
 const binary = "../../build/otelcol-nettap"
+
+// inherited is the same for a process that runs as nobody, to whom the way to the
+// repository may be closed.
+const inherited = "/proc/self/fd/3"
 
 // patience is how long anything awaited may take before the test fails.
 const patience = 20 * time.Second
@@ -44,7 +49,14 @@ type Options struct {
 
 	// Wrap is the command that runs the Collector, such as "unshare", "--cgroup".
 	Wrap []string
+
+	// Capabilities are the only ones that the Collector has, as "bpf"; it runs as
+	// nobody then. None leaves it root.
+	Capabilities []string
 }
+
+// nobody is the user without privileges.
+const nobody = 65534
 
 // Start starts a Collector with one or more receivers of type nettap, given as
 // the YAML block below "receivers:", each in a metrics and a logs pipeline:
@@ -98,6 +110,14 @@ func prepare(t *testing.T, options Options) *Collector {
 		if err := os.WriteFile(c.path(name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if options.Capabilities == nil {
+			continue
+		}
+		for _, path := range []string{filepath.Dir(c.directory), c.directory, c.path(name)} {
+			if err := os.Chown(path, nobody, nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return c
 }
@@ -106,7 +126,18 @@ func (c *Collector) path(name string) string { return filepath.Join(c.directory,
 
 // words is the command that runs the Collector.
 func (c *Collector) words() []string {
-	words := append(append([]string{}, c.options.Wrap...), binary, "--config", c.path("config.yaml"))
+	words, executable := append([]string{}, c.options.Wrap...), binary
+	if c.options.Capabilities != nil {
+		executable = inherited
+		held := "-all"
+		for _, name := range c.options.Capabilities {
+			held += ",+" + name
+		}
+		user := strconv.Itoa(nobody)
+		words = append(words, "setpriv", "--reuid", user, "--regid", user, "--clear-groups",
+			"--inh-caps", held, "--ambient-caps", held, "--bounding-set", held)
+	}
+	words = append(words, executable, "--config", c.path("config.yaml"))
 	if c.options.Overlay != "" {
 		words = append(words, "--config", c.path("overlay.yaml"))
 	}
@@ -132,7 +163,13 @@ func (c *Collector) launch(words ...string) {
 		c.t.Fatal(err)
 	}
 	defer log.Close()
+	distribution, err := os.Open(binary)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer distribution.Close()
 	c.command = exec.Command(words[0], words[1:]...)
+	c.command.ExtraFiles = []*os.File{distribution}
 	c.command.Stdout, c.command.Stderr = log, log
 	if err := c.command.Start(); err != nil {
 		c.t.Fatal(err)

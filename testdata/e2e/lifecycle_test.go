@@ -7,11 +7,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
@@ -30,6 +35,45 @@ func TestDistributionStartsAndStops(t *testing.T) {
 	for _, instrument := range []string{"traffic", "drops", "accepts"} {
 		if line := `"instrument": "` + instrument + `", "hooks": {`; !strings.Contains(c.Log(), line) {
 			t.Errorf("the log does not say which hooks %s uses", instrument)
+		}
+	}
+}
+
+// Each hook has fired before the Collector is ready.
+func TestDistributionProvesItsHooks(t *testing.T) {
+	c := Start(t, fast)
+	for _, instrument := range []string{"traffic", "drops", "accepts"} {
+		hooks := c.Own("otelcol_nettap_hook_active", "instrument", instrument)
+		if len(hooks) < 2 {
+			t.Errorf("%s has hooks %v, want several", instrument, hooks)
+		}
+		for _, hook := range hooks {
+			if hook.Value != 1 {
+				t.Errorf("a hook of %s did not fire: %v", instrument, hook.Labels)
+			}
+		}
+	}
+}
+
+// What made them fire was the Collector's own traffic, and is not reported.
+func TestDistributionDoesNotReportItsOwnProof(t *testing.T) {
+	c := Start(t, fast)
+	pid := talker(t, listen(t))
+	c.Wait("the traffic of another process is reported", func() bool {
+		return len(c.Points("process.network.io", Attributes{"process.pid": pid})) > 0 && len(c.Records(nil)) > 0
+	})
+	c.Stop()
+	own := Attributes{"process.pid": c.PID()}
+	if points, records := c.Points("process.network.io", own), c.Records(own); len(points) > 0 || len(records) > 0 {
+		t.Errorf("the Collector reports of itself %v and %v", points, records)
+	}
+}
+
+func TestDistributionAvoidsHooks(t *testing.T) {
+	output := Refuse(t, Options{Receivers: "nettap: {avoid_hooks: [tp_btf, fentry, kprobe]}"})
+	for _, want := range []string{`no hook for job "owner" works here`, "tp_btf/sock_send_length: avoid_hooks names it"} {
+		if !strings.Contains(output, want) {
+			t.Errorf("the error does not say %q:\n%s", want, tail(output, 5))
 		}
 	}
 }
@@ -99,7 +143,6 @@ func TestDistributionNamesMistakes(t *testing.T) {
 }
 
 func TestDistributionNamesWhatIsMissing(t *testing.T) {
-	without := func(capabilities string) []string { return []string{"setpriv", "--bounding-set", capabilities} }
 	after := func(script string) []string {
 		return []string{"unshare", "--mount", "sh", "-c", script + `; exec "$@"`, "sh"}
 	}
@@ -123,11 +166,6 @@ func TestDistributionNamesWhatIsMissing(t *testing.T) {
 			wrap: after("mount -t tmpfs none /sys/kernel/btf"),
 			want: []string{"the kernel does not describe its types in /sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF=y"},
 		},
-		// CAP_SYS_ADMIN includes what was split from it.
-		"without CAP_BPF":        {wrap: without("-bpf,-sys_admin"), want: []string{"missing CAP_BPF"}},
-		"without CAP_PERFMON":    {wrap: without("-perfmon,-sys_admin"), want: []string{"missing CAP_PERFMON"}},
-		"without CAP_NET_ADMIN":  {wrap: without("-net_admin,-sys_admin"), want: []string{"missing CAP_NET_ADMIN"}},
-		"without CAP_SYS_PTRACE": {wrap: without("-sys_ptrace"), want: []string{"missing CAP_SYS_PTRACE"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			output := Refuse(t, Options{Receivers: fast, Wrap: test.wrap})
@@ -136,6 +174,57 @@ func TestDistributionNamesWhatIsMissing(t *testing.T) {
 				if !strings.Contains(last, want) {
 					t.Errorf("the error does not say %q:\n%s", want, tail(output, 5))
 				}
+			}
+		})
+	}
+}
+
+// capabilities are all that the instruments need, as docs/privileges.md says.
+var capabilities = []string{"bpf", "perfmon", "net_admin", "sys_ptrace", "syslog"}
+
+// Nobody can run all instruments, with the capabilities they need and no other.
+func TestDistributionRunsAsNobody(t *testing.T) {
+	c := StartWith(t, Options{Receivers: fast, Capabilities: capabilities})
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held uint64
+	for _, capability := range []int{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYSLOG} {
+		held |= 1 << capability
+	}
+	for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", fmt.Sprintf("CapEff:\t%016x", held)} {
+		if !strings.Contains(string(status), want+"\n") {
+			t.Fatalf("the Collector does not have %q:\n%s", want, status)
+		}
+	}
+
+	lab := dropstest.NewLab(t)
+	provoked := dropstest.Provocations()[0].Provoke(t, lab)
+	provoked.Packets = 0
+	address := listen(t)
+	pid := talker(t, address) // of root
+	c.Wait("what a process of another user sent is on its account", func() bool {
+		return c.Value("process.network.io", Attributes{
+			"process.pid": pid, "process.executable.name": "bash", "process.user.id": 0,
+			"network.interface.name": "lo", "network.io.direction": "transmit",
+		}) > 0
+	})
+	c.Wait("the drop has the name of its function", func() bool { return c.drops(lab.Receiver.Device)[provoked] > 0 })
+	c.Wait("the accepted connection is reported", func() bool {
+		return len(c.Records(Attributes{"network.local.port": address.Port, "process.pid": os.Getpid()})) == 1
+	})
+	c.Stop()
+}
+
+// With one capability less the Collector says which.
+func TestDistributionNamesTheMissingCapability(t *testing.T) {
+	for i, missing := range capabilities {
+		t.Run(missing, func(t *testing.T) {
+			output := Refuse(t, Options{Receivers: fast, Capabilities: slices.Delete(slices.Clone(capabilities), i, i+1)})
+			want := "missing CAP_" + strings.ToUpper(missing) + ": run as root, or grant"
+			if last := tail(strings.TrimSpace(output), 1); !strings.Contains(last, want) {
+				t.Errorf("the error does not say %q:\n%s", want, tail(output, 5))
 			}
 		})
 	}
