@@ -77,19 +77,26 @@ static __always_inline bool is_free(struct arrivals *a, struct arrival *slot)
 	return !slot->legs[0].left.packets || a->number - slot->number >= ARRIVAL_SLOTS;
 }
 
-/* Where a packet's arrival is noted; the last resort is another's place. */
+/*
+ * Where a packet's arrival is noted: where it was noted before, on the port of a
+ * bridge, else in a free place; the last resort is another's.
+ */
 static __always_inline __u32 place_for(struct arrivals *a, __u64 head)
 {
-	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1);
+	__u32 at = hash_of(head), place = at + ARRIVAL_PROBES - 1;
+	bool found = false;
 
-	for (int i = 1; i < ARRIVAL_PROBES; i++) {
-		struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+	for (int i = 0; i < ARRIVAL_PROBES; i++) {
+		struct arrival *slot = &a->slots[(at + i) & (ARRIVAL_SLOTS - 1)];
 
-		if (slot->head == head || is_free(a, slot))
-			break;
-		at++;
+		if (slot->head == head)
+			return (at + i) & (ARRIVAL_SLOTS - 1);
+		if (!found && is_free(a, slot)) {
+			place = at + i;
+			found = true;
+		}
 	}
-	return at & (ARRIVAL_SLOTS - 1);
+	return place & (ARRIVAL_SLOTS - 1);
 }
 
 /* Where it was noted, if anywhere. */

@@ -161,8 +161,12 @@ func TestKernelReportsAccepts(t *testing.T) {
 				if !ok {
 					t.Skip(uring)
 				}
+				made := 5
+				if strings.Contains(name, " into ") {
+					made = 2 // the kernel takes a second to close a socket that has no fd
+				}
 				var connections []connection
-				for range 5 {
+				for range made {
 					connections = append(connections, connect(t, address))
 				}
 				o.expect(t, connections, address.Port())

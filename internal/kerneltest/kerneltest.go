@@ -10,15 +10,29 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Start starts an instrument, opens its books and shuts it down with the test. Where BPF cannot
-// run, or the kernel lacks a hook, the test is skipped, or fails if
-// NETTAP_KERNEL_TESTS=require. A program that the kernel refuses where it takes an
-// empty one is a failure.
-func Start(t *testing.T, instrument interface {
+// Instrument is what tests need of one.
+type Instrument interface {
 	Start(ctx context.Context) error
 	Begin() error
 	Shutdown(ctx context.Context) error
-}) {
+}
+
+// Start starts an instrument, opens its books and shuts it down with the test.
+// Where BPF cannot run, or the kernel lacks a hook, the test is skipped, or fails
+// if NETTAP_KERNEL_TESTS=require. A program that the kernel refuses where it takes
+// an empty one is a failure.
+func Start(t *testing.T, instrument Instrument) {
+	t.Helper()
+	Run(t, instrument)
+	t.Cleanup(func() {
+		if err := instrument.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Run is [Start] of an instrument that other tests use too: it ends with the process.
+func Run(t *testing.T, instrument Instrument) {
 	t.Helper()
 	Require(t)
 	err := instrument.Start(t.Context())
@@ -28,13 +42,8 @@ func Start(t *testing.T, instrument interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := instrument.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := instrument.Begin(); err != nil {
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, instrument.Shutdown(context.Background())))
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // sent has been on the wire. Every frame has 14 bytes of Ethernet header, which
 // the counters have too.
 func TestKernelBooksEveryPacket(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	for name, test := range map[string]struct {
 		run       func(t *testing.T, w *wire)
 		near, far map[string]quantity

@@ -55,20 +55,38 @@ type place struct {
 	name  string
 }
 
-func observe(t *testing.T, options Options) *lab {
-	return observeWith(t, owner.Options{MaxProcesses: 4096}, options)
+// observe starts a lab that ends with the test.
+func observe(t *testing.T, options owner.Options) *lab {
+	t.Helper()
+	l, owners := newLab(options)
+	kerneltest.Start(t, owners)
+	kerneltest.Start(t, l.traffic)
+	return l
 }
 
-func observeWith(t *testing.T, ofOwners owner.Options, options Options) *lab {
+// shared is the lab of all tests that need none of their own.
+var shared *lab
+
+// share returns a lab that other tests use before and after, which spares the
+// time to start one.
+func share(t *testing.T) *lab {
 	t.Helper()
-	owners := owner.New(ofOwners)
-	kerneltest.Start(t, owners)
+	if shared == nil {
+		l, owners := newLab(owner.Options{MaxProcesses: 4096})
+		kerneltest.Run(t, owners)
+		kerneltest.Run(t, l.traffic)
+		shared = l
+	}
+	return shared
+}
+
+func newLab(options owner.Options) (*lab, *owner.Owners) {
+	owners := owner.New(options)
 	l := &lab{books: new(books.Books), sent: map[int64]int64{}}
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	l.traffic = New(builder, owners, process.NewDirectory("", c), c, l.books, options)
-	kerneltest.Start(t, l.traffic)
-	return l
+	l.traffic = New(builder, owners, process.NewDirectory("", c), c, l.books, Options{AllNamespaces: true})
+	return l, owners
 }
 
 // collect reads all that is published now.

@@ -22,7 +22,7 @@ func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
 	waiting.client.do("dial tcp %s", waiting.server.do("listen tcp %v", w.far.IPv4))
 	waiting.client.do("send 50000") // and nobody has accepted
 	started := time.Now()
-	w.lab = observe(t, Options{AllNamespaces: true})
+	w.lab = observe(t, owner.Options{MaxProcesses: 4096})
 
 	pump(open.client, open.server, 100_000)
 	pump(open.server, open.client, 100_000)
@@ -58,7 +58,7 @@ func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
 }
 
 func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
-	p := converse(t, observe(t, Options{AllNamespaces: true}))
+	p := converse(t, share(t))
 	p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
 
 	p.arrived(t, p.far, 74+66)
@@ -73,7 +73,7 @@ func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
 
 // Who closes first has no socket when the other side does.
 func TestKernelBooksTheEndOfAConnection(t *testing.T) {
-	p := converse(t, observe(t, Options{AllNamespaces: true}))
+	p := converse(t, share(t))
 	p.open("tcp", p.far.IPv4)
 	p.client.do("close")
 	p.arrived(t, p.near, 74+66) // SYN-ACK, and the ACK of FIN
@@ -97,7 +97,7 @@ func TestKernelBooksTheEndOfAConnection(t *testing.T) {
 
 // A process that becomes another one is counted anew, from then on.
 func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	this, another := copyOfThis(t, "this"), copyOfThis(t, "another")
 	root, nobody := int64(0), int64(65534)
 	for name, test := range map[string]struct {
@@ -222,7 +222,7 @@ func copyOfThis(t *testing.T, name string) string {
 }
 
 func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
-	p := converse(t, observe(t, Options{AllNamespaces: true}))
+	p := converse(t, share(t))
 	p.open("tcp", p.far.IPv4)
 	pump(p.client, p.server, 100_000)
 	p.client.stop()
@@ -249,7 +249,7 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 
 func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 	const limit = 1 // and there are the machine's own
-	w := connect(t, observeWith(t, owner.Options{MaxProcesses: limit}, Options{AllNamespaces: true}))
+	w := connect(t, observe(t, owner.Options{MaxProcesses: limit}))
 	for range 3 {
 		p := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
 		p.open("tcp", w.far.IPv4)
@@ -272,7 +272,7 @@ func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 
 // Every packet that a hook saw is in a series, or named as lost.
 func TestKernelLosesNoPacketUnnamed(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := observe(t, owner.Options{MaxProcesses: 4096})
 	w := connect(t, l)
 	w.send(t, 100, 1000, w.far.IPv4)
 	w.send(t, 20, 4000, w.far.IPv6)

@@ -15,7 +15,7 @@ import (
 )
 
 func TestKernelCollectsWhilePacketsArrive(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	var from, receiver *net.UDPConn
 	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
@@ -44,7 +44,7 @@ func TestKernelCollectsWhilePacketsArrive(t *testing.T) {
 // A driver that polls hands packets up in lists: several have arrived before the
 // first is delivered.
 func TestKernelTellsPacketsOfAListApart(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	w.poll(t)
 	var sinks [3]*helper

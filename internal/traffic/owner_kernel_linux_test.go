@@ -47,7 +47,7 @@ func pump(from, to *helper, bytes int) {
 // What one process sent is what the other one received, and both are what the
 // interfaces between them counted.
 func TestKernelGivesBothProcessesWhatTheWireCarried(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	for name, test := range map[string]struct {
 		kind string
 		six  bool
@@ -95,7 +95,7 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 			if err := kernel.Probe(hook); err != nil {
 				t.Skip(err)
 			}
-			l := observeWith(t, owner.Options{MaxProcesses: 4096, AvoidHooks: better}, Options{AllNamespaces: true})
+			l := observe(t, owner.Options{MaxProcesses: 4096, AvoidHooks: better})
 			if hooks := l.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook }) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook)
 			}
@@ -269,7 +269,7 @@ func requireUsage(t *testing.T, published publication, h *helper, n kerneltest.N
 // Over lo client and server are on one interface, and a packet is sent and
 // received by the same kernel.
 func TestKernelGivesBothProcessesWhatLoopbackCarried(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	for name, test := range map[string]struct{ kind, address string }{
 		"TCP":           {"tcp", "127.0.0.1"},
 		"TCP over IPv6": {"tcp", "::1"},

@@ -43,7 +43,7 @@ func (p publication) isStacked(at place) bool {
 }
 
 func TestKernelBooksMacvlanOnBothDevices(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	pod, address := w.addMacvlan(t, "mac0")
 
@@ -67,7 +67,7 @@ func TestKernelBooksMacvlanOnBothDevices(t *testing.T) {
 // No hook sees a packet on a macvlan unless a socket gets it. What the kernel
 // itself takes is in the books of the lower device, and unobserved on this one.
 func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	pod, address := w.addMacvlan(t, "mac0")
 	w.ping(t, 10, 56, address)
@@ -88,7 +88,7 @@ func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 }
 
 func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	end := w.addBridge(t, "br0")
 
@@ -122,7 +122,7 @@ func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
 }
 
 func TestKernelBooksTunnelInAndOut(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	near, far := netip.MustParseAddr("10.215.0.1"), netip.MustParseAddr("10.215.0.2")
 	w.addTunnel(t, "vx0", near, far)
@@ -151,7 +151,7 @@ func TestKernelBooksTunnelInAndOut(t *testing.T) {
 }
 
 func TestKernelBooksWhatIsForwarded(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	end := w.addRoute(t)
 
@@ -174,7 +174,7 @@ func TestKernelBooksWhatIsForwarded(t *testing.T) {
 // A packet over a VLAN on a bond goes over three devices. Each has what it sent;
 // of what is received the one in the middle is not told.
 func TestKernelBooksVLANOnBond(t *testing.T) {
-	l := observe(t, Options{AllNamespaces: true})
+	l := share(t)
 	w := connect(t, l)
 	end := w.addBond(t)
 
