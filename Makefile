@@ -48,8 +48,8 @@ run: build ## build and start the Collector with deploy/config.yaml (as root; Ct
 	exec $(collector) --config deploy/config.yaml
 
 .PHONY: test
-test: setup build ## install what is missing, then run the unit, kernel and end-to-end tests (as root)
-	@$(MAKE) --no-print-directory --keep-going test-unit test-kernel test-e2e
+test: setup build ## install what is missing, then run all tests, other kernels included (as root; 25 minutes)
+	@$(MAKE) --no-print-directory --keep-going test-unit test-kernel test-e2e test-matrix
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel

@@ -253,95 +253,87 @@ func TestKernelReportsHowLongAConnectionWaited(t *testing.T) {
 }
 
 func TestKernelReportsAConnectionThatWasResetInTheQueue(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		o := observe(t)
-		listener, address := listen(t, "127.0.0.1:0")
-		client, err := net.DialTimeout("tcp", address.String(), patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := connection{client: unmapped(client.LocalAddr()), server: address, by: newGreeting()}
-		if err := client.(*net.TCPConn).SetLinger(0); err != nil {
-			t.Fatal(err)
-		}
-		client.Close()
-		time.Sleep(100 * time.Millisecond)
-		acceptOne(t, listener)
+	o := observe(t)
+	listener, address := listen(t, "127.0.0.1:0")
+	client, err := net.DialTimeout("tcp", address.String(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := connection{client: unmapped(client.LocalAddr()), server: address, by: newGreeting()}
+	if err := client.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	time.Sleep(100 * time.Millisecond)
+	acceptOne(t, listener)
 
-		got := o.on(t, address.Port())
-		if len(got) == 1 {
-			want.by.TID = int(got[0].TID) // whatever thread this goroutine is on
-			if got[0].queued < 0.1 {
-				t.Errorf("waited %v s, want 0.1 or more", got[0].queued)
-			}
+	got := o.on(t, address.Port())
+	if len(got) == 1 {
+		want.by.TID = int(got[0].TID) // whatever thread this goroutine is on
+		if got[0].queued < 0.1 {
+			t.Errorf("waited %v s, want 0.1 or more", got[0].queued)
 		}
-		o.expect(t, []connection{want}, address.Port())
-	})
+	}
+	o.expect(t, []connection{want}, address.Port())
 }
 
 func TestKernelReportsTheNetworkNamespace(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		o := observe(t)
-		a, b := kerneltest.Namespaces(t)
-		var listener *os.File
-		var address netip.AddrPort
-		var inode uint64
-		kerneltest.InNamespace(t, b.Name, func() {
-			listener, address = listen(t, netip.AddrPortFrom(b.IPv4, 0).String())
-			var status unix.Stat_t
-			if err := unix.Stat("/proc/thread-self/ns/net", &status); err != nil {
-				t.Fatal(err)
-			}
-			inode = status.Ino
-		})
-		startServer(t, "blocking", listener, 0) // the server is in another one than its socket
-		var made connection
-		kerneltest.InNamespace(t, a.Name, func() { made = connect(t, address) })
-
-		o.expect(t, []connection{made}, address.Port())
-		for _, s := range o.on(t, address.Port()) {
-			if s.netns != int64(inode) {
-				t.Errorf("nettap.netns.inode is %d, want %d", s.netns, inode)
-			}
+	o := observe(t)
+	a, b := kerneltest.Namespaces(t)
+	var listener *os.File
+	var address netip.AddrPort
+	var inode uint64
+	kerneltest.InNamespace(t, b.Name, func() {
+		listener, address = listen(t, netip.AddrPortFrom(b.IPv4, 0).String())
+		var status unix.Stat_t
+		if err := unix.Stat("/proc/thread-self/ns/net", &status); err != nil {
+			t.Fatal(err)
 		}
+		inode = status.Ino
 	})
+	startServer(t, "blocking", listener, 0) // the server is in another one than its socket
+	var made connection
+	kerneltest.InNamespace(t, a.Name, func() { made = connect(t, address) })
+
+	o.expect(t, []connection{made}, address.Port())
+	for _, s := range o.on(t, address.Port()) {
+		if s.netns != int64(inode) {
+			t.Errorf("nettap.netns.inode is %d, want %d", s.netns, inode)
+		}
+	}
 }
 
 func TestKernelReportsBothUsersOfAProcess(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		o := observe(t)
-		listener, address := listen(t, "127.0.0.1:0")
-		startServerAs(t, "blocking", listener, 0, 1)
-		made := connect(t, address)
-		if made.by.UID != 1 || made.by.RealUID != 0 {
-			t.Fatalf("the server is %+v", made.by)
-		}
-		o.expect(t, []connection{made}, address.Port())
-	})
+	o := observe(t)
+	listener, address := listen(t, "127.0.0.1:0")
+	startServerAs(t, "blocking", listener, 0, 1)
+	made := connect(t, address)
+	if made.by.UID != 1 || made.by.RealUID != 0 {
+		t.Fatalf("the server is %+v", made.by)
+	}
+	o.expect(t, []connection{made}, address.Port())
 }
 
 func TestKernelReportsNothingElse(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		o := observe(t)
-		listener, address := listen(t, "127.0.0.1:0")
-		fd := int(listener.Fd()) // Fd makes it block
-		if err := unix.SetNonblock(fd, true); err != nil {
-			t.Fatal(err)
+	o := observe(t)
+	listener, address := listen(t, "127.0.0.1:0")
+	fd := int(listener.Fd()) // Fd makes it block
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, _, err := unix.Accept4(fd, 0); err != unix.EAGAIN {
+			t.Fatalf("accept on an empty queue: %v", err)
 		}
-		for range 3 {
-			if _, _, err := unix.Accept4(fd, 0); err != unix.EAGAIN {
-				t.Fatalf("accept on an empty queue: %v", err)
-			}
-		}
-		acceptUnix(t)
+	}
+	acceptUnix(t)
 
-		o.collect(t)
-		for _, s := range o.records {
-			if s.PID == int64(os.Getpid()) {
-				t.Errorf("reported %q on %v", s.Body, address)
-			}
+	o.collect(t)
+	for _, s := range o.records {
+		if s.PID == int64(os.Getpid()) {
+			t.Errorf("reported %q on %v", s.Body, address)
 		}
-	})
+	}
 }
 
 // acceptUnix accepts a connection that is not TCP.
@@ -365,48 +357,44 @@ func acceptUnix(t *testing.T) {
 }
 
 func TestKernelCountsWhatAFullRingLoses(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		const made = 100
-		o := observe(t, func(a *Accepts) { a.ringBytes = os.Getpagesize() })
-		listener, address := listen(t, "127.0.0.1:0")
-		startServer(t, "blocking", listener, 0)
-		for range made {
-			connect(t, address)
-		}
-		got := len(o.on(t, address.Port()))
-		page := o.balanced(t)
-		if lost := page.Lost["ring_full"]; got == 0 || got == made || uint64(made-got) > lost {
-			t.Errorf("%d of %d accepts reported, %d counted as lost", got, made, lost)
-		}
+	const made = 100
+	o := observe(t, func(a *Accepts) { a.ringBytes = os.Getpagesize() })
+	listener, address := listen(t, "127.0.0.1:0")
+	startServer(t, "blocking", listener, 0)
+	for range made {
+		connect(t, address)
+	}
+	got := len(o.on(t, address.Port()))
+	page := o.balanced(t)
+	if lost := page.Lost["ring_full"]; got == 0 || got == made || uint64(made-got) > lost {
+		t.Errorf("%d of %d accepts reported, %d counted as lost", got, made, lost)
+	}
 
-		// What was read makes room.
-		again := connect(t, address)
-		if n := len(o.on(t, address.Port())); n != got+1 {
-			t.Errorf("%d accepts after one more (%v), want %d", n, again.client, got+1)
-		}
-	})
+	// What was read makes room.
+	again := connect(t, address)
+	if n := len(o.on(t, address.Port())); n != got+1 {
+		t.Errorf("%d accepts after one more (%v), want %d", n, again.client, got+1)
+	}
 }
 
 func TestKernelReportsAtMostMaxPerSecond(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		const made, limit = 100, 3
-		o := observe(t, func(a *Accepts) { a.options.MaxPerSecond = limit })
-		listener, address := listen(t, "127.0.0.1:0")
-		startServer(t, "blocking", listener, 0)
+	const made, limit = 100, 3
+	o := observe(t, func(a *Accepts) { a.options.MaxPerSecond = limit })
+	listener, address := listen(t, "127.0.0.1:0")
+	startServer(t, "blocking", listener, 0)
+	connect(t, address)
+	start := time.Now()
+	for range made {
 		connect(t, address)
-		start := time.Now()
-		for range made {
-			connect(t, address)
-		}
-		windows := int(time.Since(start)/time.Second) + 2
+	}
+	windows := int(time.Since(start)/time.Second) + 2
 
-		if got := len(o.on(t, address.Port())); got == 0 || got > limit*windows {
-			t.Errorf("%d accepts reported in parts of %d seconds, want at most %d in each", got, windows, limit)
-		}
-		if page := o.balanced(t); page.SampledOut == 0 {
-			t.Errorf("nothing was sampled out: %+v", page)
-		}
-	})
+	if got := len(o.on(t, address.Port())); got == 0 || got > limit*windows {
+		t.Errorf("%d accepts reported in parts of %d seconds, want at most %d in each", got, windows, limit)
+	}
+	if page := o.balanced(t); page.SampledOut == 0 {
+		t.Errorf("nothing was sampled out: %+v", page)
+	}
 }
 
 func TestKernelCountsWhatTheConfigurationLeavesOut(t *testing.T) {

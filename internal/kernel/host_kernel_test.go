@@ -178,3 +178,16 @@ func TestKernelExplain(t *testing.T) {
 		t.Errorf("Explain(nil) = %v", got)
 	}
 }
+
+// It runs where a kernel was booted with lockdown=confidentiality, which no
+// machine leaves again.
+func TestLockedKernelIsRefused(t *testing.T) {
+	if lockdown, err := os.ReadFile("/sys/kernel/security/lockdown"); err != nil || !strings.Contains(string(lockdown), "[confidentiality]") {
+		t.Skip("the kernel is not locked down")
+	}
+	err := kernel.RequireHost("")
+	const want = "kernel lockdown keeps BPF from reading kernel memory: start the kernel with lockdown=integrity"
+	if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, kernel.ErrUnsupported) {
+		t.Errorf("RequireHost() = %v, want %s", err, want)
+	}
+}

@@ -21,6 +21,8 @@ type guest struct {
 	modules   []string // files to load, in this order
 	packages  []tested // to test, in this order
 	arguments []string // of each test binary
+
+	parameters []string // of the kernel's command line
 }
 
 //go:embed init.sh
@@ -32,7 +34,7 @@ func (m *matrix) prepare(ctx context.Context, k kernel) (guest, error) {
 	if err != nil {
 		return guest{}, err
 	}
-	g := guest{machine: machines[k.arch]}
+	g := guest{machine: machines[k.arch], parameters: k.parameters}
 	if g.image, err = openImage(directory); err != nil {
 		return guest{}, err
 	}

@@ -6,6 +6,7 @@ export PATH=/bin HOME=/tmp
 mount -t devtmpfs none /dev
 mount -t proc none /proc
 mount -t sysfs none /sys
+mount -t securityfs none /sys/kernel/security
 mount -t tmpfs none /tmp
 mount -t tmpfs none /run
 mount -t cgroup2 none /sys/fs/cgroup

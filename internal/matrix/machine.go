@@ -35,12 +35,12 @@ const kernelParameters = "quiet loglevel=3 mitigations=off nokaslr no_timer_chec
 
 // boot boots a kernel with an initramfs and hands each line of the console to
 // line, until the guest has switched itself off or ctx ends.
-func (m machine) boot(ctx context.Context, kernel, initramfs string, line func(string)) error {
+func (m machine) boot(ctx context.Context, kernel, initramfs string, parameters []string, line func(string)) error {
 	command := exec.CommandContext(ctx, m.qemu, append([]string{
 		// Two processors that one thread emulates in turn: with a thread each qemu
 		// has panicked guests that patch code.
 		"-accel", "tcg,thread=single,tb-size=256", "-smp", "2", "-m", "2G",
-		"-kernel", kernel, "-initrd", initramfs, "-append", "console=" + m.console + " " + kernelParameters,
+		"-kernel", kernel, "-initrd", initramfs, "-append", strings.Join(append([]string{"console=" + m.console, kernelParameters}, parameters...), " "),
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
 	}, m.options...)...)
 	var complaints strings.Builder

@@ -6,6 +6,8 @@
 // It fetches the kernels from Debian's archive, compiles the tests, and boots each
 // kernel under qemu with nothing but a busybox and the tests. A guest that dies is
 // not a failed test: it gets a second chance, and what is lost then is called so.
+// A run of all tests on all kernels also sees that the table of kernels in README.md
+// is what came out.
 //
 // It needs no root, but apt, dpkg, kmod, xz and zstd, and qemu.
 package main
@@ -23,17 +25,24 @@ import (
 	"syscall"
 )
 
+const (
+	everyTest = "^TestKernel"
+	tableFile = "README.md"
+)
+
 func main() {
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	m := matrix{build: filepath.Join("build", "matrix"), suites: map[string]*suite{}}
 	flag.StringVar(&m.cache, "cache", defaultCache(), "directory to keep what was fetched in ($NETTAP_CACHE)")
-	flag.StringVar(&m.run, "run", "^TestKernel", "only the tests that this regular expression matches")
+	flag.StringVar(&m.run, "run", everyTest, "only the tests that this regular expression matches")
 	flag.IntVar(&m.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once, each on one core")
 	plan := flag.String("plan", filepath.Join("testdata", "kernels.txt"), "the kernels and what to expect of them")
 	only := flag.String("kernel", "", "only the kernels whose line in the plan this regular expression matches")
+	write := flag.Bool("write", false, "write the table of kernels into "+tableFile)
 	flag.Parse()
+	whole := *only == "" && m.run == everyTest && flag.NArg() == 0
 	m.patterns = flag.Args()
 	if len(m.patterns) == 0 {
 		m.patterns = []string{"./internal/...", "./receiver/..."}
@@ -47,6 +56,12 @@ func main() {
 	}
 	if !summarize(os.Stdout, results) {
 		os.Exit(1)
+	}
+	if !whole {
+		return
+	}
+	if err := m.checkTable(tableFile, results, *write); err != nil {
+		log.Fatal("matrix: ", err)
 	}
 }
 

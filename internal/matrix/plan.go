@@ -12,13 +12,17 @@ type plan struct {
 	busybox string   // the suite that the guests' busybox-static is from
 	modules []string // for every guest
 	skips   []skip   // on every kernel
-	kernels []kernel
+
+	features []feature // the rows of the table of kernels
+	kernels  []kernel
 }
 
 // kernel is one to test on: the newest package of a suite whose name matches pattern.
 type kernel struct {
 	suite, arch, pattern string
 	skips                []skip
+	parameters           []string // for its command line, beside ours
+	only                 string   // the test that alone runs there; "" is all
 }
 
 // skip is a test that may skip itself there, or must, and why it does.
@@ -52,6 +56,14 @@ func (p *plan) add(keyword string, words []string) error {
 		p.busybox = words[0]
 	case keyword == "modules":
 		p.modules = append(p.modules, words...)
+	case keyword == "feature" && len(words) >= 2:
+		f := feature{name: strings.Join(words[1:], " "), patterns: strings.Split(words[0], ",")}
+		for _, pattern := range f.patterns {
+			if _, err := path.Match(pattern, ""); err != nil {
+				return fmt.Errorf("pattern %s: %w", pattern, err)
+			}
+		}
+		p.features = append(p.features, f)
 	case keyword == "kernel" && len(words) == 3:
 		if _, known := machines[words[1]]; !known {
 			return fmt.Errorf("unknown architecture %s", words[1])
@@ -60,6 +72,11 @@ func (p *plan) add(keyword string, words []string) error {
 			return fmt.Errorf("pattern %s: %w", words[2], err)
 		}
 		p.kernels = append(p.kernels, kernel{suite: words[0], arch: words[1], pattern: words[2], skips: slices.Clone(p.skips)})
+	case keyword == "parameters" && len(words) > 0 && len(p.kernels) > 0:
+		last := &p.kernels[len(p.kernels)-1]
+		last.parameters = append(last.parameters, words...)
+	case keyword == "only" && len(words) == 1 && len(p.kernels) > 0:
+		p.kernels[len(p.kernels)-1].only = words[0]
 	case (keyword == "must-skip" || keyword == "may-skip") && len(words) >= 2:
 		if _, err := path.Match(words[0], ""); err != nil {
 			return fmt.Errorf("pattern %s: %w", words[0], err)
@@ -86,4 +103,6 @@ func (k kernel) skipOf(test string) (skip, bool) {
 }
 
 // String returns the kernel as the plan names it.
-func (k kernel) String() string { return k.suite + " " + k.arch + " " + k.pattern }
+func (k kernel) String() string {
+	return strings.Join(append([]string{k.suite, k.arch, k.pattern}, k.parameters...), " ")
+}

@@ -34,6 +34,19 @@ func TestParsePlan(t *testing.T) {
 				{suite: "sid", arch: "arm64", pattern: "linux-image-7.*-arm64", skips: []skip{everywhere}},
 			}},
 		},
+		"a feature may have more than one pattern": {
+			text: "feature TestKernelA*,TestKernelB/* `drops`: by function",
+			want: plan{features: []feature{{name: "`drops`: by function", patterns: []string{"TestKernelA*", "TestKernelB/*"}}}},
+		},
+		"a feature without a name": {text: "feature TestKernelA", wantError: "line 1: feature does not go with 1 words here"},
+		"a feature of no test":     {text: "feature TestKernelA,[ all", wantError: "line 1: pattern [: syntax error in pattern"},
+		"a kernel may have parameters, and run a test alone": {
+			text: "kernel sid amd64 linux-image-7.*-amd64\nparameters lockdown=confidentiality quiet\nonly TestLocked",
+			want: plan{kernels: []kernel{
+				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64", parameters: []string{"lockdown=confidentiality", "quiet"}, only: "TestLocked"},
+			}},
+		},
+		"parameters of no kernel": {text: "parameters quiet", wantError: "line 1: parameters does not go with 1 words here"},
 		"a skip without a reason": {text: "may-skip TestKernelA", wantError: "line 1: may-skip does not go with 1 words here"},
 		"an unknown keyword":      {text: "\nkernels sid", wantError: "line 2: kernels does not go with 1 words here"},
 		"an unknown architecture": {text: "kernel sid riscv64 linux-image-*", wantError: "line 1: unknown architecture riscv64"},
@@ -45,7 +58,7 @@ func TestParsePlan(t *testing.T) {
 			if message(err) != test.wantError {
 				t.Errorf("parsePlan() fails with %q, want %q", message(err), test.wantError)
 			}
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(plan{}, kernel{}, skip{})); diff != "" {
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(plan{}, kernel{}, skip{}, feature{})); diff != "" {
 				t.Errorf("parsePlan() differs (-want +got):\n%s", diff)
 			}
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -57,9 +59,9 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 		running.Go(func() {
 			defer func() { <-slots }()
 			began := time.Now()
-			results[i].name = guests[i].image.release
+			results[i].name = strings.Join(append([]string{guests[i].image.release}, guests[i].parameters...), " ")
 			results[i].reports = runAll(ctx, results[i].packages, func(ctx context.Context, packages []tested) *console {
-				return m.boot(ctx, guests[i], packages, to)
+				return m.boot(ctx, guests[i], packages, cmp.Or(m.kernels[i].only, m.run), to)
 			})
 			results[i].took = time.Since(began)
 		})
@@ -103,21 +105,27 @@ func runAll(ctx context.Context, packages []tested, boot func(ctx context.Contex
 	}
 }
 
-// boot runs the tests of packages in one guest, prints what it prints, and returns
+// boot runs those tests of packages in one guest that the regular expression run matches, prints what it prints, and returns
 // what that means.
-func (m *matrix) boot(ctx context.Context, g guest, packages []tested, to io.Writer) *console {
+func (m *matrix) boot(ctx context.Context, g guest, packages []tested, run string, to io.Writer) *console {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	seen := &console{reports: map[string]*report{}}
-	initramfs := filepath.Join(m.build, g.image.release+".initramfs")
+	file, err := os.CreateTemp(m.build, "initramfs-*")
+	if err != nil {
+		log.Printf("matrix: %s: %v", g.image.release, err)
+		return seen
+	}
+	initramfs := file.Name()
+	file.Close()
 	defer os.Remove(initramfs)
 	g.packages = packages
-	g.arguments = []string{"-test.v", "-test.run=" + m.run, "-test.timeout=" + testTimeout}
+	g.arguments = []string{"-test.v", "-test.run=" + run, "-test.timeout=" + testTimeout}
 	if err := g.write(ctx, initramfs); err != nil {
 		log.Printf("matrix: %s: %v", g.image.release, err)
 		return seen
 	}
-	err := g.machine.boot(ctx, g.image.kernel, initramfs, func(line string) {
+	err = g.machine.boot(ctx, g.image.kernel, initramfs, g.parameters, func(line string) {
 		fmt.Fprintf(to, "%s | %s\n", g.image.release, line)
 		seen.read(line)
 	})

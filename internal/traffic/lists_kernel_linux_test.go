@@ -21,7 +21,7 @@ func TestKernelCollectsWhilePacketsArrive(t *testing.T) {
 	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
 	w.inFar(func() { receiver = datagrams(t, w.far.IPv4, 0) })
 
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {

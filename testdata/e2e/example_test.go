@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 const example = "../../deploy/config.yaml"
@@ -62,4 +65,51 @@ func TestDistributionPrintsTheExample(t *testing.T) {
 		t.Errorf("it took %v until all was printed, want 10s at most", took)
 	}
 	c.Stop()
+}
+
+// The examples for systemd and Kubernetes give the capabilities that
+// TestDistributionRunsAsNobody runs with.
+func TestExamplesGiveTheCapabilitiesNeeded(t *testing.T) {
+	var service, pod []string
+	for _, name := range capabilities {
+		pod = append(pod, strings.ToUpper(name))
+		service = append(service, "CAP_"+strings.ToUpper(name))
+	}
+	unit, err := os.ReadFile("../../deploy/otelcol-nettap.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"AmbientCapabilities", "CapabilityBoundingSet"} {
+		if line := "\n" + key + "=" + strings.Join(service, " ") + "\n"; !strings.Contains(string(unit), line) {
+			t.Errorf("the unit of systemd has no line %q", line)
+		}
+	}
+	manifest, err := os.ReadFile("../../deploy/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type container struct {
+		SecurityContext struct {
+			Capabilities struct{ Drop, Add []string }
+		} `yaml:"securityContext"`
+	}
+	var daemonSet struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					HostPID    bool `yaml:"hostPID"`
+					Containers []container
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(manifest, &daemonSet); err != nil {
+		t.Fatal(err)
+	}
+	var want container
+	want.SecurityContext.Capabilities.Drop, want.SecurityContext.Capabilities.Add = []string{"ALL"}, pod
+	got := daemonSet.Spec.Template.Spec
+	if diff := cmp.Diff([]container{want}, got.Containers); diff != "" || !got.HostPID {
+		t.Errorf("the DaemonSet differs, hostPID is %v (-want +got):\n%s", got.HostPID, diff)
+	}
 }

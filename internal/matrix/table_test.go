@@ -1,0 +1,82 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTable(t *testing.T) {
+	p := plan{features: []feature{
+		{name: "`traffic`", patterns: []string{"TestKernelBooks*"}},
+		{name: "accepts by fentry", patterns: []string{"TestKernelReports*/fentry"}},
+		{name: "32-bit", patterns: []string{"TestKernel32*", "TestKernelCompat"}},
+	}}
+	packages := []tested{{name: "internal/traffic"}, {name: "internal/accepts"}}
+	outcomes := func(of ...outcome) *report { return &report{outcomes: of} }
+	old := skip{pattern: "TestKernelBooks*", must: true, reason: "needs 5.12"}
+	arm := skip{pattern: "TestKernelReports*/fentry", must: true, reason: "needs 6.4"}
+	results := []result{
+		{
+			kernel:   kernel{arch: "amd64", pattern: "linux-image-5.10.*-cloud-amd64", skips: []skip{old}},
+			packages: packages,
+			reports: map[string]*report{
+				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: skipped}, outcome{test: "TestKernelBooksMore", verdict: skipped}),
+				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: passed}, outcome{test: "TestKernelCompat", verdict: passed}),
+			},
+		},
+		{
+			kernel:   kernel{arch: "arm64", pattern: "linux-image-7.*-cloud-arm64", skips: []skip{old, arm}},
+			packages: packages,
+			reports: map[string]*report{
+				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: passed}, outcome{test: "TestKernelBooksMore", verdict: skipped}),
+				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: skipped}),
+			},
+		},
+	}
+	const want = "| | 5.10 x86-64 | 7.x arm64 |\n" +
+		"| --- | --- | --- |\n" +
+		"| `traffic` | no (1) | partly (1) |\n" +
+		"| accepts by fentry | yes | no (2) |\n" +
+		"| 32-bit | yes | - |\n" +
+		"\n1. needs 5.12\n2. needs 6.4\n"
+	if diff := cmp.Diff(want, p.table(results)); diff != "" {
+		t.Errorf("table() differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckTable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "README.md")
+	const before, after = "# kernels\n" + tableBegins + "\n", tableEnds + "\nthe end\n"
+	read := func() string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if err := os.WriteFile(file, []byte(before+"| old |\n"+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	table := plan{}.table(nil)
+	if err := (plan{}).checkTable(file, nil, false); err == nil {
+		t.Error("an old table is not noticed")
+	}
+	if err := (plan{}).checkTable(file, nil, true); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before+table+after, read()); diff != "" {
+		t.Errorf("the file differs (-want +got):\n%s", diff)
+	}
+	if err := (plan{}).checkTable(file, nil, false); err != nil {
+		t.Errorf("the table is right, but: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("# nothing\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := (plan{}).checkTable(file, nil, true); err == nil {
+		t.Error("a file without a place for the table is not noticed")
+	}
+}
