@@ -145,6 +145,7 @@ func createDefaultConfig() component.Config {
 			Events:           metadata.DefaultEventsConfig(),
 		},
 		OnUnsupported: onUnsupportedError,
+		AvoidHooks:    []string{},
 	}
 }
 
