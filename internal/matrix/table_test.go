@@ -12,26 +12,28 @@ func TestTable(t *testing.T) {
 	p := plan{features: []feature{
 		{name: "`traffic`", patterns: []string{"TestKernelBooks*"}},
 		{name: "accepts by fentry", patterns: []string{"TestKernelReports*/fentry"}},
+		{name: "by chance", patterns: []string{"TestKernelChance"}},
 		{name: "32-bit", patterns: []string{"TestKernel32*", "TestKernelCompat"}},
 	}}
 	packages := []tested{{name: "internal/traffic"}, {name: "internal/accepts"}}
 	outcomes := func(of ...outcome) *report { return &report{outcomes: of} }
 	old := skip{pattern: "TestKernelBooks*", must: true, reason: "needs 5.12"}
 	arm := skip{pattern: "TestKernelReports*/fentry", must: true, reason: "needs 6.4"}
+	chance := skip{pattern: "TestKernelChance", reason: "depends"}
 	results := []result{
 		{
-			kernel:   kernel{arch: "amd64", pattern: "linux-image-5.10.*-cloud-amd64", skips: []skip{old}},
+			kernel:   kernel{arch: "amd64", pattern: "linux-image-5.10.*-cloud-amd64", skips: []skip{old, chance}},
 			packages: packages,
 			reports: map[string]*report{
-				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: skipped}, outcome{test: "TestKernelBooksMore", verdict: skipped}),
+				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: skipped}, outcome{test: "TestKernelBooksMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: passed}),
 				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: passed}, outcome{test: "TestKernelCompat", verdict: passed}),
 			},
 		},
 		{
-			kernel:   kernel{arch: "arm64", pattern: "linux-image-7.*-cloud-arm64", skips: []skip{old, arm}},
+			kernel:   kernel{arch: "arm64", pattern: "linux-image-7.*-cloud-arm64", skips: []skip{old, arm, chance}},
 			packages: packages,
 			reports: map[string]*report{
-				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: passed}, outcome{test: "TestKernelBooksMore", verdict: skipped}),
+				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: passed}, outcome{test: "TestKernelBooksMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: skipped}),
 				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: skipped}),
 			},
 		},
@@ -40,8 +42,9 @@ func TestTable(t *testing.T) {
 		"| --- | --- | --- |\n" +
 		"| `traffic` | no (1) | partly (1) |\n" +
 		"| accepts by fentry | yes | no (2) |\n" +
+		"| by chance | partly (3) | partly (3) |\n" +
 		"| 32-bit | yes | - |\n" +
-		"\n1. needs 5.12\n2. needs 6.4\n"
+		"\n1. needs 5.12\n2. needs 6.4\n3. depends\n"
 	if diff := cmp.Diff(want, p.table(results)); diff != "" {
 		t.Errorf("table() differs (-want +got):\n%s", diff)
 	}
