@@ -78,6 +78,28 @@ func TestDistributionAvoidsHooks(t *testing.T) {
 	}
 }
 
+// The log says of a hook that is not the best one why it was taken, and what it
+// does not see.
+func TestDistributionSaysWhyAHookWasTaken(t *testing.T) {
+	c := Start(t, `
+		nettap: {avoid_hooks: [fentry, kprobe]}
+	`)
+	for _, want := range []string{
+		"accepts: accept by tp_btf/sys_exit, since better hooks are not to be had",
+		`"fentry/security_sock_graft: avoid_hooks names it`,
+		`"kprobe/security_sock_graft: avoid_hooks names it`,
+		"accepts: accept by tp_btf/sys_exit does not see everything",
+		`"not_seen": "`,
+	} {
+		if !strings.Contains(c.Log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	if hooks := c.Own("otelcol_nettap_hook_active", "instrument", "accepts", "job", "accept"); len(hooks) != 1 || hooks[0].Labels["hook"] != "tp_btf/sys_exit" {
+		t.Errorf("the hook of accepts is %v, want tp_btf/sys_exit alone", hooks)
+	}
+}
+
 func TestDistributionLeavesNothingInTheKernel(t *testing.T) {
 	for name, end := range map[string]func(*Collector){
 		"when it is shut down": (*Collector).Stop,
