@@ -27,7 +27,7 @@ func Probe(hook string) error {
 	if err := requireHeld(kind.needs...); err != nil {
 		return fmt.Errorf("%s: %w", hook, err)
 	}
-	if err := kind.try(hook, target); err != nil {
+	if err := kind.try(target); err != nil {
 		lockdown, _ := os.ReadFile("/sys/kernel/security/lockdown") // there is none without the security module
 		return fmt.Errorf("an empty program on %s: %w: %w", hook, kind.explain(err, string(lockdown)), ErrUnsupported)
 	}
@@ -57,7 +57,7 @@ func Explain(err error, spec *ebpf.CollectionSpec) error {
 }
 
 // try loads an empty program and attaches it.
-func (k kind) try(hook, target string) error {
+func (k kind) try(target string) error {
 	spec := &ebpf.ProgramSpec{
 		Name:         "nettap_probe",
 		Type:         k.program,

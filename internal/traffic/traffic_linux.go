@@ -60,9 +60,10 @@ func (t *Traffic) Start(ctx context.Context) error {
 	if err := t.load(); err != nil {
 		return fmt.Errorf("load traffic programs: %w", err)
 	}
-	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.Prove(ctx), t.writeHooks()); err != nil {
+	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.Prove(ctx)); err != nil {
 		return errors.Join(err, t.Shutdown(ctx))
 	}
+	t.writeHooks()
 	return nil
 }
 
@@ -172,9 +173,8 @@ func (t *Traffic) openLedger() error {
 	return t.writeBooks(snapshot)
 }
 
-func (t *Traffic) writeHooks() error {
+func (t *Traffic) writeHooks() {
 	t.books.Update(func(page *books.Page) {
 		*page = books.Page{Hooks: append(t.owners.Hooks(), t.object.Hooks()...)}
 	})
-	return nil
 }
