@@ -42,9 +42,23 @@ func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T,
 				if hooks := o.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
 					t.Fatalf("the hooks in use are %v, want %s", hooks, hook.Name)
 				}
+				o.requireOnly(t, hook)
 				return o
 			})
 		})
+	}
+}
+
+// requireOnly requires that no other rung of the ladder is loaded: a tracepoint at
+// the end of every system call would slow the whole machine for nothing.
+func (o *observer) requireOnly(t *testing.T, hook kernel.Hook) {
+	t.Helper()
+	for _, other := range ladder {
+		for _, program := range other.Programs {
+			if _, loaded := o.accepts.object.Programs[program]; loaded && other.Name != hook.Name {
+				t.Fatalf("%s is in use, and %s is loaded too", hook.Name, program)
+			}
+		}
 	}
 }
 
