@@ -18,8 +18,8 @@ const (
 	// tries is how often a package is tested whose guest dies.
 	tries = 2
 	// bootTimeout ends a guest that hangs. The tests of one package end before.
-	bootTimeout = 15 * time.Minute
-	testTimeout = "5m"
+	bootTimeout = 30 * time.Minute
+	testTimeout = "10m"
 )
 
 // result is what became of the tests on one kernel.
