@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
@@ -91,6 +92,7 @@ func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUn
 // returns why the others did not start. None begins before all have proved
 // themselves, so that none reports how another one did.
 func (n *nettap) startWorkers(ctx context.Context) error {
+	defer kernel.KeepTypes()()
 	if err := n.requireHost(n.house.config.RootPath); err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf/btf"
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -460,7 +459,7 @@ func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
 	if lack := lackOfUring(t); lack != "" {
 		t.Skip(lack)
 	}
-	types, err := btf.LoadKernelSpec()
+	types, err := kernel.Types()
 	if err != nil {
 		t.Fatal(err)
 	}

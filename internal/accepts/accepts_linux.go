@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/plog"
 
@@ -66,7 +65,7 @@ func (a *Accepts) Start(ctx context.Context) error {
 func (a *Accepts) Begin() error { return a.object.Arm() }
 
 func (a *Accepts) load() error {
-	types, err := btf.LoadKernelSpec()
+	types, err := kernel.Types()
 	if err != nil {
 		return fmt.Errorf("load the kernel's BTF: %w", err)
 	}

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
 // As much of io_uring as an accepting server needs, since golang.org/x/sys has
@@ -131,7 +132,7 @@ func (r *uring) next(submit uintptr) completion {
 // or too old for its tracepoints to name a request and for multishot accepts.
 func lackOfUring(t *testing.T) string {
 	t.Helper()
-	types, err := btf.LoadKernelSpec()
+	types, err := kernel.Types()
 	if err != nil {
 		return err.Error()
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/packet"
@@ -15,7 +14,7 @@ func (d *Drops) load() error {
 	if err := kernel.RequireSymbols(); err != nil {
 		return err
 	}
-	kernelTypes, err := btf.LoadKernelSpec()
+	kernelTypes, err := kernel.Types()
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		o.sections[name] = program.SectionName
 	}
 	var err error
-	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
 	if err != nil {
 		return nil, Explain(err, spec)
 	}

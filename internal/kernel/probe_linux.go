@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -68,7 +69,7 @@ func (k kind) try(target string) error {
 	if k.program == ebpf.Tracing {
 		spec.AttachTo = target
 	}
-	program, err := ebpf.NewProgram(spec)
+	program, err := loadProgram(spec)
 	if err != nil {
 		return err
 	}
@@ -81,6 +82,22 @@ func (k kind) try(target string) error {
 		return err
 	}
 	return attached.Close()
+}
+
+// loadProgram loads one program, with the types that are kept.
+func loadProgram(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
+	loaded, err := ebpf.NewCollectionWithOptions(
+		&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{spec.Name: spec}},
+		ebpf.CollectionOptions{Cache: typeCache()},
+	)
+	if inner := errors.Unwrap(err); inner != nil {
+		return nil, inner // without the name of the one program
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer loaded.Close()
+	return loaded.DetachProgram(spec.Name), nil
 }
 
 // emptyProgram does nothing, or where programs of its kind read kernel memory it
@@ -138,7 +155,7 @@ func trySocketStorage() error {
 		return err
 	}
 	defer storage.Close()
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+	program, err := loadProgram(&ebpf.ProgramSpec{
 		Name: "nettap_probe", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "inet_sock_set_state",
 		Instructions: asm.Instructions{
 			asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord), // the socket

@@ -80,8 +80,9 @@ func dropReasonName(name string) string {
 // reasons of their own. Reasons of a module without BTF stay without a name.
 func DropReasonModules() []*btf.Spec {
 	var specs []*btf.Spec
+	types := typeCache()
 	for _, module := range []string{"mac80211", "openvswitch"} {
-		if spec, err := btf.LoadKernelModuleSpec(module); err == nil {
+		if spec, err := types.Module(module); err == nil {
 			specs = append(specs, spec)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -47,10 +48,14 @@ func Run(t *testing.T, instrument Instrument) {
 	}
 }
 
+// keepTypes spares each test of a process to parse the kernel's types.
+var keepTypes = sync.OnceFunc(func() { kernel.KeepTypes() })
+
 // Require skips the test where nettap cannot observe the machine, or fails it if
 // NETTAP_KERNEL_TESTS=require.
 func Require(t *testing.T) {
 	t.Helper()
+	keepTypes()
 	if err := errors.Join(kernel.RequireHost(""), kernel.Probe("cgroup_skb/ingress")); err != nil {
 		skip(t, err)
 	}

@@ -94,7 +94,7 @@ func (t *Traffic) Shutdown(context.Context) error {
 }
 
 func (t *Traffic) load() error {
-	types, err := btf.LoadKernelSpec()
+	types, err := kernel.Types()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,20 @@
+package kernel
+
+import "testing"
+
+func TestKeepTypes(t *testing.T) {
+	if typeCache() == typeCache() {
+		t.Error("types are kept for nobody")
+	}
+	first, second := KeepTypes(), KeepTypes()
+	same := typeCache()
+	first()
+	first()
+	if typeCache() != same {
+		t.Error("types are gone before the second keeper has released them")
+	}
+	second()
+	if typeCache() == same {
+		t.Error("types are kept after both keepers have released them")
+	}
+}
