@@ -20,7 +20,7 @@ type machine struct {
 var machines = map[string]machine{
 	"amd64": {
 		qemu: "qemu-system-x86_64", console: "ttyS0",
-		options: []string{"-machine", "q35", "-cpu", "max"},
+		options: []string{"-machine", "q35", "-cpu", "Nehalem,+rdrand"}, // Go would use AVX, which is slow to emulate
 	},
 	"arm64": {
 		qemu: "qemu-system-aarch64", console: "ttyAMA0",
