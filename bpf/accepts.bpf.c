@@ -31,11 +31,10 @@
  */
 #include "lib/accept.h"
 #include "lib/books.h"
+#include "lib/limit.h"
 #include "lib/proof.h"
 #include "lib/syscall.h"
 #include "lib/uring.h"
-
-#define NANOS 1000000000ULL
 
 struct proto_accept_arg;
 
@@ -57,25 +56,7 @@ struct {
 	__type(value, struct sock *);
 } listeners SEC(".maps");
 
-const volatile __u64 max_per_second = 0;  /* 0: no limit */
 const volatile bool complete_has_cqe = 1; /* io_uring_complete's 3rd argument, since 6.13 */
-
-static __u64 window_second, window_taken;
-
-/* Two CPUs that open a second at the very same moment may let one more through. */
-static __always_inline bool is_within_limit(void)
-{
-	__u64 second = bpf_ktime_get_ns() / NANOS;
-
-	if (!max_per_second)
-		return true;
-	if (second > window_second) {
-		window_second = second;
-		window_taken = 0;
-	}
-	__sync_fetch_and_add(&window_taken, 1);
-	return READ_ONCE(window_taken) <= max_per_second;
-}
 
 /* The running task accepted sk from listener, which may be NULL. */
 static __always_inline void report(struct sock *sk, struct sock *listener)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "address.h"
 #include "process.h"
 
 /* Not known: the field of a record stays at this. */
@@ -50,23 +51,6 @@ static __always_inline __s64 queue_time(struct sock *sk)
 	return established_us && queue_ns >= 0 ? queue_ns : UNKNOWN;
 }
 
-static __always_inline void note_addresses(struct accept *accept, struct sock *sk)
-{
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
-		BPF_CORE_READ_INTO(&accept->local_address, sk, __sk_common.skc_v6_rcv_saddr);
-		BPF_CORE_READ_INTO(&accept->peer_address, sk, __sk_common.skc_v6_daddr);
-	} else {
-		accept->local_address[10] = accept->local_address[11] = 0xff;
-		accept->peer_address[10] = accept->peer_address[11] = 0xff;
-		*(__be32 *)&accept->local_address[12] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		*(__be32 *)&accept->peer_address[12] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-	}
-	/* skc_num is 0 when the peer has reset the connection already. */
-	accept->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-	accept->peer_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	accept->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-}
-
 static __always_inline void note_queue(struct accept *accept, struct sock *listener)
 {
 	struct sock *sk = tcp_of(listener);
@@ -89,6 +73,9 @@ static __always_inline void note_accept(struct accept *accept, struct sock *sk, 
 	accept->process = process_of(task);
 	see_process(&accept->seen, task);
 	accept->thread_id = BPF_CORE_READ(task, pid);
-	note_addresses(accept, sk);
+	note_addresses(accept->local_address, accept->peer_address, sk);
+	accept->local_port = local_port_of(sk);
+	accept->peer_port = peer_port_of(sk);
+	accept->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	note_queue(accept, listener);
 }

@@ -12,6 +12,7 @@ enum book {
 	BOOK_LOST_MAP_FULL,
 	BOOK_LOST_RING_FULL,
 	BOOK_LOST_UNREADABLE,
+	BOOK_LOST_UNFINISHED, /* calls: the end of one was not seen */
 	BOOK_COPY, /* traffic: deliveries of a packet beyond its first, not seen as events */
 	BOOK_KINDS,
 };

@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
 #define AF_PACKET 17
@@ -23,9 +24,11 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 
+#define PF_IO_WORKER 0x00000010 /* of an io_uring */
 #define PF_KTHREAD 0x00200000
 
 #define SOCK_STREAM 1
+#define SOCK_BINDPORT_LOCK 8 /* of sk_userlocks: the program chose the port */
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -117,6 +120,9 @@ struct files_struct {
 struct thread_info {
 	unsigned long flags;
 	__u32 status; /* x86 only */
+	struct {
+		__u32 count;
+	} preempt; /* arm64 only; in a union */
 };
 
 struct kernfs_node {
@@ -146,6 +152,12 @@ struct task_struct {
 	int exit_state;
 	struct nsproxy *nsproxy;
 	char comm[16];
+	void *stack;
+	unsigned int __state;
+};
+
+struct task_struct___before_5_14 {
+	long state;
 };
 
 typedef struct {
@@ -190,15 +202,21 @@ struct sock_common {
 	struct sock *skc_listener; /* of a request_sock; in a union */
 };
 
+struct wait_queue_head {
+	struct list_head head;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	struct {
 		int owned; /* by a task that is in a system call on it */
+		struct wait_queue_head wq;
 	} sk_lock;
 	struct socket *sk_socket;
 	__u16 sk_protocol;
 	__u16 sk_type;
 	__u8 sk_kern_sock : 1;
+	__u8 sk_userlocks : 4;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 };
@@ -210,6 +228,12 @@ struct socket {
 
 struct inet_sock {
 	__be16 inet_sport;
+};
+
+struct unix_address;
+
+struct unix_sock {
+	struct unix_address *addr; /* an accepted socket has its listener's */
 };
 
 struct tcp_sock {

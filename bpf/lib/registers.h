@@ -8,6 +8,8 @@
 
 struct pt_regs {
 	unsigned long bx;
+	unsigned long ax;
+	unsigned long dx;
 	unsigned long di;
 	unsigned long orig_ax;
 };
@@ -31,5 +33,15 @@ static __always_inline void *first_argument(struct pt_regs *ctx)
 	return (void *)ctx->di;
 #elif defined(__TARGET_ARCH_arm64)
 	return (void *)ctx->regs[0];
+#endif
+}
+
+/* What a function returns, for a kprobe at its exit. */
+static __always_inline long returned_value(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	return ctx->ax;
+#elif defined(__TARGET_ARCH_arm64)
+	return ctx->regs[0];
 #endif
 }

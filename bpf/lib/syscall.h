@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "registers.h"
+#include "compat.h"
 
 /*
  * Which system call returns, from the registers it was entered with. A 32-bit
  * call has numbers of its own, and a 64-bit process may make one too (int $0x80),
  * so the kernel's mark on the call decides, not the kind of the process.
  */
-#define NO_FD (-1)
 
 #if defined(__TARGET_ARCH_x86)
 
-#define TS_COMPAT 0x0002             /* thread_info.status: in a 32-bit system call */
 #define X32_SYSCALL_BIT 0x40000000UL /* x32 shares the numbers of these two calls */
 #define SYS_ACCEPT 43
 #define SYS_ACCEPT4 288
@@ -19,13 +17,6 @@
 #define SYS32_ACCEPT4 364
 #define SOCKETCALL_ACCEPT 5
 #define SOCKETCALL_ACCEPT4 18
-
-static __always_inline bool is_32bit_call(void)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
-}
 
 static __always_inline bool is_accept(struct pt_regs *regs)
 {
@@ -54,18 +45,10 @@ static __always_inline int accept_argument(struct pt_regs *regs)
 
 #elif defined(__TARGET_ARCH_arm64)
 
-#define TIF_32BIT 22 /* thread_info.flags: a 32-bit process */
 #define SYS_ACCEPT 202
 #define SYS_ACCEPT4 242
 #define SYS32_ACCEPT 285
 #define SYS32_ACCEPT4 366
-
-static __always_inline bool is_32bit_call(void)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	return BPF_CORE_READ(task, thread_info.flags) >> TIF_32BIT & 1;
-}
 
 static __always_inline bool is_accept(struct pt_regs *regs)
 {

@@ -30,8 +30,9 @@ const (
 	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
 	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
 	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_COPY            bpfBook = 5
-	bpfBookBOOK_KINDS           bpfBook = 6
+	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
+	bpfBookBOOK_COPY            bpfBook = 6
+	bpfBookBOOK_KINDS           bpfBook = 7
 )
 
 type bpfCount struct {

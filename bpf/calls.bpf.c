@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * calls - the socket calls of each thread, as trees of the kernel functions they
+ *         go through.
+ *
+ * Hooks:   The functions, by the best way that the kernel has:
+ *          fentry.multi, fexit.multi       one program for all entries, one for all exits
+ *          kprobe.session                  one program for both
+ *          kprobe.multi, kretprobe.multi
+ *          fentry, fexit                   a copy of the programs for each function
+ *          kprobe, kretprobe               of calls that block, only so many exits are seen
+ *          Where there are none:
+ *          tp_btf sys_enter, sys_exit      the system calls alone, with
+ *                 sock_send_length ...     the tracepoints that fire inside them
+ *          Always:
+ *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
+ * Output:  ring calls, one record a call that is reported; nobody is woken.
+ * Rule:    A call is what the outermost of the functions does. It is reported when
+ *          it failed, took long or was sampled, which is decided when it returns.
+ *          What a soft interrupt does on top of a thread is not the thread's.
+ * Loss:    BOOK_LOST_RING_FULL; BOOK_LOST_MAP_FULL when there is no memory for a
+ *          thread's tree; BOOK_LOST_UNFINISHED when the return of a call was not seen.
+ *          A tree that is not whole says how many functions it lacks.
+ * Needs:   BTF, Linux 5.10.
+ */
+#include "lib/interrupt.h"
+#include "lib/proof.h"
+#include "lib/report.h"
+
+/*
+ * A function as user space hands it over: index, enum result_kind. It is the
+ * cookie of a link; a copy has it in place of the mark.
+ */
+#define MARK_FUNCTION "0x7a11"
+#define INDEX(function) ((__u16)(function))
+#define KIND(function) ((__u32)(function) >> 16 & 3)
+
+const volatile bool with_cookies = 1;
+const volatile bool with_result_helper = 1; /* bpf_get_func_ret, since 5.17 */
+
+static __always_inline __u64 function_of(void *ctx)
+{
+	__u64 function;
+
+	if (with_cookies)
+		return bpf_get_attach_cookie(ctx);
+	asm volatile("%0 = " MARK_FUNCTION " ll" : "=r"(function));
+	return function;
+}
+
+/* Where on the thread's stack we are: below all that is still under way. */
+static __always_inline __u32 position_of(void *ctx)
+{
+	__u64 position;
+
+	asm volatile("%[to] = %[from]" : [to] "=w"(position) : [from] "w"(ctx));
+	return position;
+}
+
+/* Whether the frame at a is above b on the stack: it may have called what is at b. */
+static __always_inline bool is_above(__u32 a, __u32 b)
+{
+	return (__s32)(a - b) > 0;
+}
+
+/* Ends the innermost calls, of those whose end was not seen; they are no longer under way. */
+static __always_inline void abandon(struct tree *t, __u32 depth, __u64 now)
+{
+	for (__u32 i = 1; i < MAX_DEPTH; i++) {
+		if (i < depth || i >= t->depth)
+			continue;
+		close_node(t, t->frame[i].node, now, 0, NODE_MISSED);
+		t->call.missed_exits++;
+	}
+	t->depth = depth;
+	t->over = 0;
+}
+
+/*
+ * A function begins at position, so what was entered below or there has returned
+ * unseen. A global function, so that its loops are verified once.
+ */
+__noinline int unwind(__u32 position)
+{
+	struct tree *t = this_tree();
+	__u32 depth = 0;
+
+	if (!t)
+		return 0;
+	for (__u32 i = 0; i < MAX_DEPTH; i++) {
+		if (i < t->depth && is_above(t->frame[i].position, position))
+			depth = i + 1;
+	}
+	if (depth) {
+		abandon(t, depth, bpf_ktime_get_boot_ns());
+		return 0;
+	}
+	t->depth = 0; /* the call itself */
+	book(BOOK_SEEN);
+	book(BOOK_LOST_UNFINISHED);
+	return 0;
+}
+
+/* A function that is not the innermost ends: those inside it have returned unseen. */
+__noinline int unwind_to(__u32 index)
+{
+	struct tree *t = this_tree();
+	__u32 depth = 0;
+
+	if (!t)
+		return 0;
+	for (__u32 i = 0; i < MAX_DEPTH; i++) {
+		if (i < t->depth && t->frame[i].function == (__u16)index)
+			depth = i + 1;
+	}
+	if (depth)
+		abandon(t, depth, bpf_ktime_get_boot_ns());
+	return depth;
+}
+
+static __always_inline void begin(struct tree *t, __u64 now)
+{
+	struct call *call = &t->call;
+
+	t->off_ns = t->wake_ns = t->sock = 0;
+	t->over = 0;
+	t->idle = t->identified = t->operation = t->touched = 0;
+	call->start_ns = now;
+	call->runnable_ns = call->idle_ns = 0;
+	for (int i = 0; i < WAIT_KINDS; i++)
+		call->blocked_ns[i] = 0;
+	call->syscall = NO_SYSCALL;
+	call->fd = NO_FD;
+	call->lost_nodes = call->missed_exits = call->nodes = 0;
+}
+
+/* The tree that a new function belongs in, NULL if it is not wanted. */
+static __always_inline struct tree *tree_at(__u32 position)
+{
+	struct tree *t = this_tree();
+
+	if (t && t->depth && !is_above(t->frame[(t->depth - 1) & 31].position, position))
+		unwind(position);
+	if (t && t->depth)
+		return t;
+	if (!is_wanted_here())
+		return NULL;
+	if (!t)
+		t = make_tree();
+	if (!t) {
+		book(BOOK_SEEN);
+		book(BOOK_LOST_MAP_FULL);
+	}
+	return t;
+}
+
+static __always_inline void enter(__u16 index, __u32 position)
+{
+	struct frame *frame;
+	struct tree *t;
+	__u32 depth;
+	__u64 now;
+
+	if (in_softirq())
+		return;
+	t = tree_at(position);
+	if (!t)
+		return;
+	now = bpf_ktime_get_boot_ns();
+	depth = t->depth;
+	if (!depth)
+		begin(t, now);
+	if (depth >= MAX_DEPTH) {
+		t->over++;
+		t->call.lost_nodes++;
+		return;
+	}
+	frame = &t->frame[depth];
+	frame->node = add_node(t, index, NODE_OPEN, 0, now);
+	frame->function = index;
+	frame->position = position;
+	t->depth = depth + 1;
+}
+
+static __always_inline void leave(__u64 function, __s64 value)
+{
+	struct tree *t;
+	__s64 result;
+	__u32 depth;
+	__u64 now;
+
+	if (in_softirq())
+		return;
+	t = this_tree();
+	if (!t || !t->depth)
+		return; /* it was under way before us, or is not wanted */
+	if (t->over) {
+		t->over--;
+		return;
+	}
+	depth = t->depth;
+	if (depth > MAX_DEPTH)
+		return;
+	if (t->frame[depth - 1].function != INDEX(function)) {
+		depth = unwind_to(INDEX(function));
+		if (!depth || depth > MAX_DEPTH)
+			return; /* its beginning was not seen */
+	}
+	now = bpf_ktime_get_boot_ns();
+	result = result_of(KIND(function), value);
+	close_node(t, t->frame[depth - 1].node, now, result, 0);
+	t->depth = depth - 1;
+	if (depth == 1)
+		finish(t, KIND(function), result, now);
+}
+
+bool fired_enter_function;
+
+SEC("fentry/sock_alloc_file")
+int enter_function(void *ctx)
+{
+	if (!is_armed(&fired_enter_function))
+		return 0;
+	enter(function_of(ctx), position_of(ctx));
+	return 0;
+}
+
+bool fired_leave_function;
+
+SEC("fexit/sock_alloc_file")
+int leave_function(void *ctx)
+{
+	__u64 value = 0;
+
+	if (!is_armed(&fired_leave_function))
+		return 0;
+	if (with_result_helper)
+		bpf_get_func_ret(ctx, &value);
+	else /* behind the arguments: user space puts their size in place of the mark, or no load at all */
+		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
+	leave(function_of(ctx), value);
+	return 0;
+}
+
+bool fired_enter_probe;
+
+SEC("kprobe/sock_alloc_file")
+int enter_probe(struct pt_regs *ctx)
+{
+	if (!is_armed(&fired_enter_probe))
+		return 0;
+	enter(function_of(ctx), position_of(ctx));
+	return 0;
+}
+
+bool fired_leave_probe;
+
+SEC("kretprobe/sock_alloc_file")
+int leave_probe(struct pt_regs *ctx)
+{
+	if (!is_armed(&fired_leave_probe))
+		return 0;
+	leave(function_of(ctx), returned_value(ctx));
+	return 0;
+}
+
+/*
+ * The kfunc bpf_session_is_return, whose type changed in 7.x: user space puts a
+ * call of it in place of this one.
+ */
+#define MARK_IS_RETURN 0x7a33
+static bool (*is_return)(void *ctx) = (void *)MARK_IS_RETURN;
+
+bool fired_visit_function;
+
+SEC("kprobe.session/sock_alloc_file")
+int visit_function(struct pt_regs *ctx)
+{
+	if (!is_armed(&fired_visit_function))
+		return 0;
+	if (is_return(ctx))
+		leave(function_of(ctx), returned_value(ctx));
+	else
+		enter(function_of(ctx), position_of(ctx));
+	return 0; /* 1 would mean that the exit does not matter */
+}
+
+/* On system calls the index is the call's number, on tracepoints one of these. */
+enum point {
+	POINT_SEND_LENGTH = SYSCALL_LIMIT,
+	POINT_RECEIVE_LENGTH,
+	POINT_SENDMSG_LOCKED,
+	POINT_QUEUE,
+	POINT_START_XMIT,
+	POINT_RECEIVE_SKB,
+	POINT_KFREE_SKB,
+	POINT_SET_STATE,
+};
+
+bool fired_enter_syscall;
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
+{
+	__u8 how = operation_of(number);
+
+	if (!how || is_32bit_call())
+		return 0;
+	if (!is_armed(&fired_enter_syscall))
+		return 0;
+	if (how & ON_FILE && !sock_of_file(file_of_fd(first_of(regs))) &&
+	    !(how & ON_THIRD && sock_of_file(file_of_fd(third_of(regs)))))
+		return 0;
+	enter(number, position_of(ctx));
+	return 0;
+}
+
+bool fired_leave_syscall;
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
+{
+	long number = syscall_of(regs);
+	__u8 how = operation_of(number);
+	struct tree *t;
+
+	if (!how)
+		return 0;
+	if (!is_armed(&fired_leave_syscall))
+		return 0;
+	t = this_tree();
+	if (!t || !t->depth)
+		return 0;
+	if (how & ON_ANY && !t->touched)
+		t->depth = 0; /* it had nothing to do with a socket */
+	else
+		leave((__u64)RESULT_LONG << 16 | number, result);
+	return 0;
+}
+
+/* A tracepoint inside the running thread's call. */
+__noinline int note_point(enum point index, __s32 result)
+{
+	struct tree *t;
+
+	if (in_softirq())
+		return 0;
+	t = this_tree();
+	if (!t || !t->depth)
+		return 0;
+	t->touched = 1;
+	add_node(t, index, NODE_POINT, result, bpf_ktime_get_boot_ns());
+	return 0;
+}
+
+#define POINT_PROGRAM(name, tracepoint, index, result) \
+	bool fired_##name;                             \
+                                                       \
+	SEC("tp_btf/" #tracepoint)                     \
+	int name(__u64 *ctx)                           \
+	{                                              \
+		if (is_armed(&fired_##name))           \
+			note_point(index, result);     \
+		return 0;                              \
+	}
+
+POINT_PROGRAM(see_send_length, sock_send_length, POINT_SEND_LENGTH, ctx[1])
+POINT_PROGRAM(see_receive_length, sock_recv_length, POINT_RECEIVE_LENGTH, ctx[1])
+POINT_PROGRAM(see_sendmsg_locked, tcp_sendmsg_locked, POINT_SENDMSG_LOCKED, 0)
+POINT_PROGRAM(see_queue, net_dev_queue, POINT_QUEUE, 0)
+POINT_PROGRAM(see_start_xmit, net_dev_start_xmit, POINT_START_XMIT, 0)
+POINT_PROGRAM(see_receive_skb, netif_receive_skb, POINT_RECEIVE_SKB, 0)
+POINT_PROGRAM(see_kfree_skb, kfree_skb, POINT_KFREE_SKB, 0)
+POINT_PROGRAM(see_set_state, inet_sock_set_state, POINT_SET_STATE, 0)
+
+static __always_inline bool is_running(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->__state))
+		return !BPF_CORE_READ(task, __state);
+	return !BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
+}
+
+bool fired_see_switch;
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(see_switch, bool preempted, struct task_struct *from, struct task_struct *to)
+{
+	struct tree *t;
+
+	if (!is_armed(&fired_see_switch))
+		return 0;
+	t = tree_of(from);
+	if (t && t->depth)
+		leave_cpu(t, preempted || is_running(from));
+	t = tree_of(to);
+	if (t && t->depth && t->off_ns)
+		reach_cpu(t);
+	return 0;
+}
+
+bool fired_see_wakeup;
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(see_wakeup, struct task_struct *task)
+{
+	struct tree *t;
+
+	if (!is_armed(&fired_see_wakeup))
+		return 0;
+	t = tree_of(task);
+	if (t && t->depth && t->off_ns && !t->wake_ns)
+		t->wake_ns = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
+bool fired_forget_thread;
+
+/* Where there is no task storage: a thread id is soon another's. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(forget_thread, struct task_struct *task)
+{
+	__u32 thread = BPF_CORE_READ(task, pid);
+
+	if (is_armed(&fired_forget_thread))
+		bpf_map_delete_elem(&thread_trees, &thread);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "books.h"
+#include "filter.h"
+#include "limit.h"
+#include "thread.h"
+
+/* 1,500 trees of the largest size, 20,000 of a few functions. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+const volatile __u64 min_duration_ns = 1000000;
+const volatile __u64 sample_threshold; /* of 2^32 calls, so many are kept */
+const volatile bool idle_waits;
+
+/* Failures that are reported whatever they took, by errno. */
+const volatile __u64 wanted_errors[3];
+
+#define EAGAIN 11
+#define EINPROGRESS 115
+#define LAST_ERROR 133 /* what is above tells the kernel to start the call again */
+
+/* What a function returns says of failure. Go: kernel.Result. */
+enum result_kind {
+	RESULT_NONE, /* it cannot fail */
+	RESULT_INT,
+	RESULT_LONG,
+	RESULT_POINTER, /* ERR_PTR */
+};
+
+static __always_inline __s64 result_of(__u32 kind, __s64 value)
+{
+	return kind == RESULT_INT ? (__s32)value : value;
+}
+
+static __always_inline bool is_wanted_failure(__u32 kind, __s64 result)
+{
+	__u64 error = -result;
+
+	if (kind == RESULT_NONE || error > LAST_ERROR || !error)
+		return false;
+	return wanted_errors[error >> 6 & 3] >> (error & 63) & 1;
+}
+
+static __always_inline void note_socket(struct call *call, struct sock *sk)
+{
+	call->family = family_of(sk);
+	call->protocol = BPF_CORE_READ(sk, sk_protocol);
+	call->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (call->family != AF_INET && call->family != AF_INET6)
+		return;
+	note_addresses(call->local_address, call->peer_address, sk);
+	call->local_port = local_port_of(sk);
+	call->peer_port = peer_port_of(sk);
+}
+
+/* Fills in who made the call, and on what. */
+static __always_inline void note_call(struct tree *t)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct call *call = &t->call;
+	struct sock *sk;
+
+	identify(t);
+	call->process = process_of(task);
+	__builtin_memset(&call->seen, 0, sizeof(call->seen));
+	see_process(&call->seen, task);
+	call->thread_id = BPF_CORE_READ(task, pid);
+	bpf_get_current_comm(call->thread_name, sizeof(call->thread_name));
+	sk = (struct sock *)t->sock;
+	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
+		sk = sock_of_file(file_of_fd(call->result)); /* the new one */
+	__builtin_memset(call->local_address, 0, sizeof(call->local_address));
+	__builtin_memset(call->peer_address, 0, sizeof(call->peer_address));
+	call->local_port = call->peer_port = call->family = call->protocol = call->netns_inode = 0;
+	if (sk)
+		note_socket(call, sk);
+}
+
+/* Why the call that has ended is to be reported. */
+static __always_inline enum reason reason_of(struct call *call, __u32 kind)
+{
+	__u64 idle = idle_waits ? 0 : call->idle_ns;
+
+	if (is_wanted_failure(kind, call->result))
+		return REASON_FAILED;
+	if (call->duration_ns - idle >= min_duration_ns)
+		return REASON_SLOW;
+	if (sample_threshold && bpf_get_prandom_u32() < sample_threshold)
+		return REASON_SAMPLED;
+	return REASON_NONE;
+}
+
+/*
+ * A global function, which is verified once, not at each of its calls: before
+ * Linux 5.12 only scalars can be handed to one.
+ */
+__noinline int report_call(enum reason reason)
+{
+	struct tree *t = this_tree();
+	struct call *call;
+	__u32 size;
+
+	if (!t)
+		return 0;
+	call = &t->call;
+	call->reason = reason;
+	note_call(t);
+	if (!is_wanted_connection(call))
+		return 0;
+	book(BOOK_SEEN);
+	if (reason == REASON_NONE || !is_within_limit()) {
+		book(BOOK_SAMPLED_OUT);
+		return 0;
+	}
+	size = call->nodes;
+	if (size > MAX_NODES)
+		size = MAX_NODES;
+	size = CALL_HEAD + size * sizeof(struct call_node);
+	if (bpf_ringbuf_output(&calls, call, size, BPF_RB_NO_WAKEUP))
+		book(BOOK_LOST_RING_FULL);
+	return 0;
+}
+
+/* Remembers for later calls which way data went. */
+__noinline int note_operation(__u32 now_low, __u32 now_high)
+{
+	struct tree *t = this_tree();
+
+	if (!t)
+		return 0;
+	identify(t);
+	if (t->sock && (t->operation == OPERATION_SEND || t->operation == OPERATION_RECEIVE ||
+			t->operation == OPERATION_CONNECT))
+		note_exchange((struct sock *)t->sock, t->operation, (__u64)now_high << 32 | now_low);
+	return 0;
+}
+
+/* The call that is under way in the running thread has returned. */
+static __always_inline void finish(struct tree *t, __u32 kind, __s64 result, __u64 now)
+{
+	struct call *call = &t->call;
+	enum reason reason;
+
+	call->duration_ns = now - call->start_ns;
+	call->result = result;
+	if (!idle_waits && min_duration_ns && (result > 0 || (kind != RESULT_NONE && (!result || result == -EINPROGRESS))))
+		note_operation(now, now >> 32);
+	reason = reason_of(call, kind);
+	if (reason != REASON_NONE || filters_addresses || filters_ports) {
+		report_call(reason);
+	} else {
+		book(BOOK_SEEN);
+		book(BOOK_SAMPLED_OUT);
+	}
+}

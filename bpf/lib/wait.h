@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "conversation.h"
+#include "tree.h"
+
+const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
+const volatile bool with_off_cpu = 0;        /* nodes for the time off the CPU */
+
+#define THREAD_SIZE 16384 /* of the kernel's stack, where there is no helper */
+
+/* The registers with which the running thread entered the kernel. */
+static __always_inline struct pt_regs *user_registers(void)
+{
+	struct task_struct *task;
+
+	if (with_task_registers)
+		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	task = (struct task_struct *)bpf_get_current_task();
+	return BPF_CORE_READ(task, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
+}
+
+static __always_inline long syscall_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, orig_ax) & ~X32_BIT;
+#elif defined(__TARGET_ARCH_arm64)
+	return BPF_CORE_READ(regs, syscallno);
+#endif
+}
+
+static __always_inline int first_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, di);
+#elif defined(__TARGET_ARCH_arm64)
+	return BPF_CORE_READ(regs, orig_x0);
+#endif
+}
+
+static __always_inline int third_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(regs, dx);
+#elif defined(__TARGET_ARCH_arm64)
+	return BPF_CORE_READ(regs, regs[2]);
+#endif
+}
+
+/* Finds out once which system call the thread is in, on which fd and socket. */
+static __always_inline void identify(struct tree *t)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct call *call = &t->call;
+	struct pt_regs *regs;
+	struct sock *sk;
+	__u8 how;
+
+	if (t->identified)
+		return;
+	t->identified = 1;
+	if (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER) || is_32bit_call())
+		return; /* it is in none, or in one with a number of another table */
+	regs = user_registers();
+	call->syscall = syscall_of(regs);
+	how = operation_of(call->syscall);
+	if (!(how & (ON_SOCKET | ON_FILE)) || call->syscall == SYS_SOCKET || call->syscall == SYS_SOCKETPAIR)
+		return;
+	call->fd = first_of(regs);
+	sk = sock_of_file(file_of_fd(call->fd));
+	if (!sk && how & ON_THIRD) {
+		call->fd = third_of(regs);
+		sk = sock_of_file(file_of_fd(call->fd));
+		t->operation = OPERATION_SEND;
+	} else {
+		t->operation = how & OPERATION_KIND;
+	}
+	t->sock = (__u64)sk;
+}
+
+/* Whether somebody waits to get hold of the socket. */
+static __always_inline bool is_contended(struct sock *sk)
+{
+	void *head = &sk->sk_lock.wq.head;
+
+	return BPF_CORE_READ(sk, sk_lock.owned) && BPF_CORE_READ(sk, sk_lock.wq.head.next) != head;
+}
+
+/* What the running thread waits for, as it is about to leave the CPU. */
+static __always_inline enum wait wait_of(struct tree *t)
+{
+	struct sock *sk;
+	__u8 state;
+
+	identify(t);
+	sk = (struct sock *)t->sock;
+	if (!sk)
+		return WAIT_OTHER;
+	if (is_contended(sk))
+		return WAIT_LOCK;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	switch (t->operation) {
+	case OPERATION_ACCEPT:
+		return WAIT_ACCEPT_QUEUE;
+	case OPERATION_CONNECT:
+		return WAIT_HANDSHAKE;
+	case OPERATION_RECEIVE:
+		return state == STATE_SYN_SENT ? WAIT_HANDSHAKE : WAIT_RECEIVE_QUEUE;
+	case OPERATION_SEND:
+		return state == STATE_SYN_SENT ? WAIT_HANDSHAKE : WAIT_SEND_BUFFER;
+	}
+	return WAIT_OTHER;
+}
+
+static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags, __s32 result, __u64 now)
+{
+	struct call *call = &t->call;
+	__u32 n = call->nodes, depth = t->depth;
+	struct call_node *node;
+
+	if (n >= MAX_NODES) {
+		call->lost_nodes++;
+		return NO_NODE;
+	}
+	node = &call->node[n];
+	node->start_ns = now - call->start_ns;
+	node->duration_ns = 0;
+	node->result = result;
+	node->function = function;
+	node->parent = depth && depth <= MAX_DEPTH ? t->frame[depth - 1].node : NO_NODE;
+	node->flags = flags;
+	call->nodes = n + 1;
+	return n;
+}
+
+static __always_inline void close_node(struct tree *t, __u32 n, __u64 now, __s32 result, __u8 flags)
+{
+	struct call_node *node;
+
+	if (n >= MAX_NODES)
+		return;
+	node = &t->call.node[n];
+	node->duration_ns = now - t->call.start_ns - node->start_ns;
+	node->result = result;
+	node->flags = flags | (node->flags & ~NODE_OPEN);
+}
+
+/* The running thread leaves the CPU; runs: it would rather not. */
+static __always_inline void leave_cpu(struct tree *t, bool runs)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	t->off_ns = now;
+	t->wake_ns = runs ? now : 0;
+	t->wait = WAIT_OTHER;
+	t->idle = 0;
+	if (!runs) {
+		t->wait = wait_of(t);
+		t->idle = t->wait == WAIT_ACCEPT_QUEUE ||
+			  (t->wait == WAIT_RECEIVE_QUEUE && waits_for_work((struct sock *)t->sock));
+	}
+	if (with_off_cpu)
+		t->off_node = add_node(t, FUNCTION_OFF_CPU, NODE_OPEN, 0, now);
+}
+
+/* A thread is back on the CPU. */
+static __always_inline void reach_cpu(struct tree *t)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), off = t->off_ns, wake = t->wake_ns, asked;
+	__u32 wait = t->wait;
+	__s32 runnable;
+
+	if (wake < off || wake > now)
+		wake = now;
+	if (wait < WAIT_KINDS)
+		t->call.blocked_ns[wait] += wake - off;
+	t->call.runnable_ns += now - wake;
+	if (t->idle) {
+		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since((struct sock *)t->sock) : 0;
+		t->call.idle_ns += (asked > off && asked < wake ? asked : wake) - off;
+	}
+	if (with_off_cpu) {
+		runnable = now - wake > 0x7fffffff ? 0x7fffffff : now - wake;
+		close_node(t, t->off_node, now, runnable, wait << 4);
+	}
+	t->off_ns = 0;
+}
