@@ -343,6 +343,7 @@ type ResourceAttributesConfig struct {
 	ProcessRealUserID     ResourceAttributeConfig `mapstructure:"process.real_user.id"`
 	ProcessUserID         ResourceAttributeConfig `mapstructure:"process.user.id"`
 	ProcessVpid           ResourceAttributeConfig `mapstructure:"process.vpid"`
+	ServiceName           ResourceAttributeConfig `mapstructure:"service.name"`
 }
 
 func DefaultResourceAttributesConfig() ResourceAttributesConfig {
@@ -391,6 +392,9 @@ func DefaultResourceAttributesConfig() ResourceAttributesConfig {
 		},
 		ProcessVpid: ResourceAttributeConfig{
 			Enabled: false,
+		},
+		ServiceName: ResourceAttributeConfig{
+			Enabled: true,
 		},
 	}
 }

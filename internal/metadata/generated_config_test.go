@@ -68,6 +68,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					ProcessRealUserID:     ResourceAttributeConfig{Enabled: true},
 					ProcessUserID:         ResourceAttributeConfig{Enabled: true},
 					ProcessVpid:           ResourceAttributeConfig{Enabled: true},
+					ServiceName:           ResourceAttributeConfig{Enabled: true},
 				},
 			},
 		},
@@ -117,6 +118,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					ProcessRealUserID:     ResourceAttributeConfig{Enabled: false},
 					ProcessUserID:         ResourceAttributeConfig{Enabled: false},
 					ProcessVpid:           ResourceAttributeConfig{Enabled: false},
+					ServiceName:           ResourceAttributeConfig{Enabled: false},
 				},
 			},
 		},
@@ -201,6 +203,7 @@ func TestResourceAttributesConfig(t *testing.T) {
 				ProcessRealUserID:     ResourceAttributeConfig{Enabled: true},
 				ProcessUserID:         ResourceAttributeConfig{Enabled: true},
 				ProcessVpid:           ResourceAttributeConfig{Enabled: true},
+				ServiceName:           ResourceAttributeConfig{Enabled: true},
 			},
 		},
 		{
@@ -221,6 +224,7 @@ func TestResourceAttributesConfig(t *testing.T) {
 				ProcessRealUserID:     ResourceAttributeConfig{Enabled: false},
 				ProcessUserID:         ResourceAttributeConfig{Enabled: false},
 				ProcessVpid:           ResourceAttributeConfig{Enabled: false},
+				ServiceName:           ResourceAttributeConfig{Enabled: false},
 			},
 		},
 	}

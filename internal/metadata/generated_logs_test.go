@@ -45,6 +45,7 @@ func TestLogsBuilderAppendLogRecord(t *testing.T) {
 	rb.SetProcessRealUserID(20)
 	rb.SetProcessUserID(15)
 	rb.SetProcessVpid(12)
+	rb.SetServiceName("service.name-val")
 	res := rb.Emit()
 
 	// append the first log record
@@ -160,6 +161,7 @@ func TestLogsBuilder(t *testing.T) {
 			rb.SetProcessRealUserID(20)
 			rb.SetProcessUserID(15)
 			rb.SetProcessVpid(12)
+			rb.SetServiceName("service.name-val")
 			res := rb.Emit()
 			logs := lb.Emit(WithLogsResource(res))
 

@@ -854,6 +854,12 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 	if mbc.ResourceAttributes.ProcessVpid.MetricsExclude != nil {
 		mb.resourceAttributeExcludeFilter["process.vpid"] = filter.CreateFilter(mbc.ResourceAttributes.ProcessVpid.MetricsExclude)
 	}
+	if mbc.ResourceAttributes.ServiceName.MetricsInclude != nil {
+		mb.resourceAttributeIncludeFilter["service.name"] = filter.CreateFilter(mbc.ResourceAttributes.ServiceName.MetricsInclude)
+	}
+	if mbc.ResourceAttributes.ServiceName.MetricsExclude != nil {
+		mb.resourceAttributeExcludeFilter["service.name"] = filter.CreateFilter(mbc.ResourceAttributes.ServiceName.MetricsExclude)
+	}
 
 	for _, op := range options {
 		op.apply(mb)

@@ -121,6 +121,7 @@ func TestMetricsBuilder(t *testing.T) {
 			rb.SetProcessRealUserID(20)
 			rb.SetProcessUserID(15)
 			rb.SetProcessVpid(12)
+			rb.SetServiceName("service.name-val")
 			res := rb.Emit()
 			metrics := mb.Emit(WithResource(res))
 			if tt.name == "reaggregate_set" {
