@@ -1,0 +1,36 @@
+package calls
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Options are what the configuration says of the instrument.
+type Options struct {
+	RootPath     string        // where the host's / is mounted; empty means /
+	MinDuration  time.Duration // calls that took at least this long are kept; 0 is all
+	SampleRatio  float64       // of the others, from 0 to 1
+	MaxPerSecond int           // trees a second; 0 is no limit
+	IdleWaits    bool          // waiting for work counts into the duration
+	OffCPU       bool          // what a thread waits for becomes nodes
+	Errors       Errnos        // failures that are kept
+	Functions    []string      // as [CheckFunctionPattern] takes them
+	AvoidHooks   []string      // as in kernel.Avoiding
+	Filter       Filter
+}
+
+// Filter says which calls are looked at. An empty list is all; a call has to be
+// in each list, of which cgroups and containers are one.
+type Filter struct {
+	PIDs       []uint32
+	Commands   []string       // of the thread group leader, at most [MaxCommand] bytes
+	Users      []uint32       // real user ids
+	Cgroups    []string       // as "/system.slice/nginx.service", and all below
+	Containers []string       // ids
+	Syscalls   []string       // as [CheckSyscall] takes them
+	Prefixes   []netip.Prefix // of either end
+	Ports      []uint16       // of either end
+}
+
+// MaxCommand is how long a command is at most, in bytes.
+const MaxCommand = 15

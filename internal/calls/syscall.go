@@ -1,0 +1,58 @@
+package calls
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/elastic/go-seccomp-bpf/arch"
+)
+
+// syscalls are the names and numbers of the running architecture.
+var syscalls = func() *arch.Info {
+	if runtime.GOARCH == "arm64" {
+		return arch.AARCH64
+	}
+	return arch.X86_64
+}()
+
+// CheckSyscall returns an error unless Linux has a system call of this name, on
+// x86-64 or arm64.
+func CheckSyscall(name string) error {
+	_, amd64 := arch.X86_64.SyscallNames[name]
+	_, arm64 := arch.AARCH64.SyscallNames[name]
+	if !amd64 && !arm64 {
+		return fmt.Errorf("%q is no system call", name)
+	}
+	return nil
+}
+
+// syscallNumbers returns the numbers of system calls, without those that the
+// running architecture does not have.
+func syscallNumbers(names []string) []uint32 {
+	var numbers []uint32
+	for _, name := range names {
+		if number, ok := syscalls.SyscallNames[name]; ok {
+			numbers = append(numbers, uint32(number))
+		}
+	}
+	return numbers
+}
+
+// syscallName is the inverse: "recvfrom". A number without a name gives "syscall_999".
+func syscallName(number int) string {
+	if name, ok := syscalls.SyscallNumbers[number]; ok {
+		return name
+	}
+	return fmt.Sprintf("syscall_%d", number)
+}
+
+// movesBytes says whether the result of a system call is a number of bytes.
+func movesBytes(number int) bool {
+	switch syscallName(number) {
+	case "read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg",
+		"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg",
+		"sendfile", "splice":
+		return true
+	}
+	return false
+}
