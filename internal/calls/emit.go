@@ -1,0 +1,214 @@
+package calls
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// function is what a node's number stands for.
+type function struct {
+	name  string // of the function or the tracepoint
+	fails bool   // a result from -4095 to -1 is an error
+}
+
+// emitter turns calls into traces.
+type emitter struct {
+	resource  metadata.ResourceAttributesConfig
+	version   string // of the receiver
+	functions []function
+	ratio     float64 // of those that are kept by chance
+	describe  func(process.ID, process.Seen) process.Process
+	wall      func(bootNanos uint64) time.Time
+	ids       ids
+}
+
+// emit returns a trace for each call, on the resource of its process.
+func (e *emitter) emit(calls []call) ptrace.Traces {
+	traces := ptrace.NewTraces()
+	for _, group := range byProcess(calls) {
+		batch := traces.ResourceSpans().AppendEmpty()
+		batch.SetSchemaUrl(conventions.SchemaURL)
+		e.resourceOf(group[0]).MoveTo(batch.Resource())
+		scope := batch.ScopeSpans().AppendEmpty()
+		scope.Scope().SetName(metadata.ScopeName)
+		scope.Scope().SetVersion(e.version)
+		for _, c := range group {
+			e.tree(scope.Spans(), c)
+		}
+	}
+	return traces
+}
+
+// resourceOf is the process of a call. A process that does not say which service it
+// is gets the name that the conventions have for that.
+func (e *emitter) resourceOf(c call) pcommon.Resource {
+	p := e.describe(c.process, c.seen)
+	service := "unknown_service"
+	if p.Executable != "" {
+		service += ":" + utf8(p.Executable)
+	}
+	builder := metadata.NewResourceBuilder(e.resource)
+	builder.SetServiceName(service)
+	return p.Resource(builder)
+}
+
+// tree appends the spans of a call: its root, then the others, each after its parent.
+func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
+	var threshold uint64
+	var state string
+	if c.reason == bpfReasonREASON_SAMPLED && e.ratio < 1 {
+		threshold = thresholdOf(e.ratio)
+		state = traceState(threshold)
+	}
+	trace := e.ids.trace(threshold)
+	ofNode := make([]ptrace.Span, len(c.nodes))
+	for i, n := range c.nodes {
+		if n.kind == ofTracepoint {
+			e.event(ofNode[n.parent].Events(), c, n)
+			continue
+		}
+		span := spans.AppendEmpty()
+		ofNode[i] = span
+		span.SetTraceID(trace)
+		span.SetSpanID(e.ids.span())
+		span.TraceState().FromRaw(state)
+		span.SetFlags(sampledAtRandom)
+		span.SetKind(ptrace.SpanKindInternal)
+		span.SetStartTimestamp(e.timestamp(c, n.start))
+		span.SetEndTimestamp(e.timestamp(c, n.start+n.duration))
+		if n.parent >= 0 {
+			span.SetParentSpanID(ofNode[n.parent].SpanID())
+		}
+		e.describeNode(span, n)
+	}
+	e.describeRoot(ofNode[0], c)
+}
+
+// sampledAtRandom are the W3C trace flags of a trace that is kept and whose id is random.
+const sampledAtRandom = 0x03
+
+func (e *emitter) timestamp(c call, sinceStart time.Duration) pcommon.Timestamp {
+	return pcommon.NewTimestampFromTime(e.wall(c.startNanos + uint64(sinceStart)))
+}
+
+func (e *emitter) event(events ptrace.SpanEventSlice, c call, n node) {
+	event := events.AppendEmpty()
+	event.SetName(e.functions[n.function].name)
+	event.SetTimestamp(e.timestamp(c, n.start))
+}
+
+// describeNode says of a span what it says of any node.
+func (e *emitter) describeNode(span ptrace.Span, n node) {
+	attributes := span.Attributes()
+	if n.kind == offCPU {
+		span.SetName("off_cpu")
+		if n.duration > n.runnable {
+			attributes.PutStr("nettap.call.blocked.on", waitNames[n.wait])
+		}
+		attributes.PutDouble("nettap.call.runnable.duration", min(n.runnable, n.duration).Seconds())
+	} else {
+		f := e.functions[n.function]
+		span.SetName(f.name)
+		attributes.PutStr("code.function.name", f.name)
+		if f.fails && n.parent >= 0 && !n.missed {
+			putError(attributes, int64(n.result))
+		}
+	}
+	if n.missed {
+		attributes.PutBool("nettap.call.exit_missed", true)
+	}
+}
+
+// putError says which error a result is, and returns whether that is a failure.
+func putError(attributes pcommon.Map, result int64) bool {
+	number, ok := errnoOf(result)
+	if !ok {
+		return false
+	}
+	if !isFailure(number) {
+		attributes.PutStr("nettap.call.errno", errnoName(number))
+		return false
+	}
+	attributes.PutStr("error.type", errnoName(number))
+	return true
+}
+
+// describeRoot says of the root's span what is known of the whole call.
+func (e *emitter) describeRoot(span ptrace.Span, c call) {
+	root := c.nodes[0]
+	attributes := span.Attributes()
+	if e.functions[root.function].fails && !root.missed && putError(attributes, c.result) {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+	attributes.PutStr("nettap.call.kept", keptNames[c.reason])
+	attributes.PutInt("nettap.thread.id", int64(c.threadID))
+	putText(attributes, "thread.name", c.threadName)
+	putOperation(attributes, c)
+	putSocket(attributes, c)
+	putTimes(attributes, c)
+	if c.lostNodes > 0 {
+		attributes.PutBool("nettap.call.truncated", true)
+		attributes.PutInt("nettap.call.lost_functions", int64(c.lostNodes))
+	}
+	if c.missedExits > 0 {
+		attributes.PutInt("nettap.call.missed_exits", int64(c.missedExits))
+	}
+}
+
+func putOperation(attributes pcommon.Map, c call) {
+	if c.syscall >= 0 {
+		attributes.PutStr("nettap.call.syscall", syscallName(c.syscall))
+		if c.result >= 0 && !c.nodes[0].missed && movesBytes(c.syscall) {
+			attributes.PutInt("nettap.call.bytes", c.result)
+		}
+	}
+	if c.fd >= 0 {
+		attributes.PutInt("nettap.call.fd", int64(c.fd))
+	}
+}
+
+func putSocket(attributes pcommon.Map, c call) {
+	putEnd(attributes, "network.local", c.local)
+	putEnd(attributes, "network.peer", c.peer)
+	putText(attributes, "network.transport", c.networkTransport())
+	putText(attributes, "network.type", c.networkType())
+	if c.netnsInode != 0 {
+		attributes.PutInt("nettap.netns.inode", int64(c.netnsInode))
+	}
+}
+
+func putEnd(attributes pcommon.Map, name string, end netip.AddrPort) {
+	if end.IsValid() {
+		attributes.PutStr(name+".address", end.Addr().String())
+	}
+	if end.Port() != 0 {
+		attributes.PutInt(name+".port", int64(end.Port()))
+	}
+}
+
+func putTimes(attributes pcommon.Map, c call) {
+	attributes.PutDouble("nettap.call.cpu.duration", c.onCPU().Seconds())
+	attributes.PutDouble("nettap.call.runnable.duration", c.runnable.Seconds())
+	attributes.PutDouble("nettap.call.blocked.duration", c.blockedTime().Seconds())
+	putText(attributes, "nettap.call.blocked.on", c.blockedOn())
+	if c.idle > 0 {
+		attributes.PutDouble("nettap.call.idle.duration", c.idle.Seconds())
+	}
+}
+
+func putText(attributes pcommon.Map, name, value string) {
+	if value != "" {
+		attributes.PutStr(name, utf8(value))
+	}
+}
+
+// utf8 keeps names that are any bytes from losing a whole batch.
+func utf8(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }

@@ -1,0 +1,186 @@
+package calls
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// Kernel side: bpf/lib/tree.h.
+const (
+	functionOffCPU = 0xffff
+	noNode         = 0xff
+	waitShift      = 4 // of the flags of functionOffCPU
+)
+
+const (
+	headBytes = int(unsafe.Offsetof(bpfCall{}.Node))
+	nodeBytes = int(unsafe.Sizeof(bpfCall{}.Node[0]))
+)
+
+// decode reads a record of the kernel's ring. functions is how many there are in
+// the table that the nodes point into. A record of another size than its number
+// of nodes says gives an error, and so does one whose nodes are no tree, or are
+// not within the time of the node they are in.
+//
+// Kernel side: struct call in bpf/lib/tree.h, which is cut after its last node.
+func decode(record []byte, functions int) (call, error) {
+	var raw bpfCall
+	if len(record) < headBytes || len(record) > binary.Size(raw) {
+		return call{}, fmt.Errorf("decode call: the record has %d bytes", len(record))
+	}
+	whole := make([]byte, binary.Size(raw))
+	copy(whole, record)
+	if _, err := binary.Decode(whole, binary.NativeEndian, &raw); err != nil {
+		return call{}, fmt.Errorf("decode call: %w", err)
+	}
+	if size := headBytes + int(raw.Nodes)*nodeBytes; len(record) != size || raw.Nodes == 0 {
+		return call{}, fmt.Errorf("decode call: the record has %d bytes, not %d for its %d nodes", len(record), size, raw.Nodes)
+	}
+	c, err := inOurWords(&raw)
+	if err != nil {
+		return call{}, fmt.Errorf("decode call: %w", err)
+	}
+	for i := range int(raw.Nodes) {
+		n, err := c.place(&raw, i, functions)
+		if err != nil {
+			return call{}, fmt.Errorf("decode call: node %d: %w", i, err)
+		}
+		c.nodes = append(c.nodes, n)
+	}
+	return c, nil
+}
+
+// inOurWords returns a call without its nodes.
+func inOurWords(raw *bpfCall) (call, error) {
+	if raw.StartNs > math.MaxInt64 || raw.DurationNs > math.MaxInt64-raw.StartNs {
+		return call{}, fmt.Errorf("it lasts %d ns from %d on", raw.DurationNs, raw.StartNs)
+	}
+	if keptNames[raw.Reason] == "" {
+		return call{}, fmt.Errorf("there is no reason %d", raw.Reason)
+	}
+	c := call{
+		process: process.ID{
+			StartNanos: raw.Process.StartNs,
+			PID:        raw.Process.Pid,
+			ExecID:     raw.Process.ExecId,
+			UserID:     raw.Process.Uid,
+			RealUserID: raw.Process.RealUid,
+		},
+		seen: process.Seen{
+			FirstNanos: raw.Seen.FirstNs,
+			CgroupID:   raw.Seen.CgroupId,
+			Comm:       text(raw.Seen.Comm[:]),
+			Executable: text(raw.Seen.Executable[:]),
+		},
+		startNanos:  raw.StartNs,
+		duration:    time.Duration(raw.DurationNs),
+		runnable:    duration(raw.RunnableNs),
+		idle:        duration(raw.IdleNs),
+		result:      raw.Result,
+		threadID:    raw.ThreadId,
+		threadName:  text(raw.ThreadName[:]),
+		syscall:     int(raw.Syscall),
+		fd:          int(raw.Fd),
+		local:       addrPort(raw.LocalAddress, raw.LocalPort),
+		peer:        addrPort(raw.PeerAddress, raw.PeerPort),
+		netnsInode:  raw.NetnsInode,
+		family:      raw.Family,
+		protocol:    raw.Protocol,
+		lostNodes:   raw.LostNodes,
+		missedExits: raw.MissedExits,
+		reason:      raw.Reason,
+		nodes:       make([]node, 0, raw.Nodes),
+	}
+	for kind, nanos := range raw.BlockedNs {
+		c.blocked[kind] = duration(nanos)
+	}
+	return c, nil
+}
+
+// place returns node i of the record, which has to have its place among the
+// nodes before it.
+func (c *call) place(record *bpfCall, i, functions int) (node, error) {
+	raw := &record.Node[i]
+	n := node{
+		function: int(raw.Function),
+		parent:   int(raw.Parent),
+		start:    duration(raw.StartNs),
+		duration: duration(raw.DurationNs),
+		missed:   raw.Flags&(bpfNodeFlagNODE_OPEN|bpfNodeFlagNODE_MISSED) != 0,
+		result:   raw.Result,
+	}
+	flags := raw.Flags
+	switch {
+	case raw.Function == functionOffCPU:
+		flags &= 1<<waitShift - 1
+		n.kind, n.function, n.result = offCPU, 0, 0
+		n.runnable, n.wait = time.Duration(raw.Result), bpfWait(raw.Flags>>waitShift)
+	case raw.Flags&bpfNodeFlagNODE_POINT != 0:
+		n.kind, n.duration = ofTracepoint, 0
+	}
+	if n.function >= functions || flags > bpfNodeFlagNODE_OPEN|bpfNodeFlagNODE_MISSED|bpfNodeFlagNODE_POINT ||
+		n.wait >= bpfWaitWAIT_KINDS || n.runnable < 0 {
+		return node{}, fmt.Errorf("function %d, flags %#x, result %d mean nothing", raw.Function, raw.Flags, raw.Result)
+	}
+	if i == 0 {
+		if raw.Parent != noNode || n.kind != ofFunction {
+			return node{}, errors.New("it is no root")
+		}
+		n.parent, n.start, n.duration = -1, 0, c.duration
+		return n, nil
+	}
+	if n.parent >= i || c.nodes[n.parent].kind != ofFunction {
+		return node{}, fmt.Errorf("it is in %d, which is no function before it", raw.Parent)
+	}
+	return n, n.within(c.nodes[n.parent], raw.Flags&bpfNodeFlagNODE_OPEN != 0)
+}
+
+// within checks that a node was within the time of the one it is in. One whose end
+// was not seen ends there at the latest.
+func (n *node) within(parent node, open bool) error {
+	end := parent.start + parent.duration
+	if n.missed {
+		n.start = min(max(n.start, parent.start), end)
+		n.duration = min(n.duration, end-n.start)
+		if open {
+			n.duration = end - n.start
+		}
+	}
+	if n.start < parent.start || n.start > end || n.duration > end-n.start {
+		return fmt.Errorf("it lasts %v from %v on, and node %d lasts %v from %v on",
+			n.duration, n.start, n.parent, parent.duration, parent.start)
+	}
+	return nil
+}
+
+// duration is ns, or the longest there is.
+func duration(nanos uint64) time.Duration { return time.Duration(min(nanos, math.MaxInt64)) }
+
+// addrPort is not valid for a socket that has none, or none yet.
+func addrPort(address [16]uint8, port uint16) netip.AddrPort {
+	a := netip.AddrFrom16(address).Unmap()
+	if a.IsUnspecified() && port == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a, port)
+}
+
+// text is a C string: up to its first zero byte.
+func text(chars []int8) string {
+	var b strings.Builder
+	for _, c := range chars {
+		if c == 0 {
+			break
+		}
+		b.WriteByte(byte(c))
+	}
+	return b.String()
+}
