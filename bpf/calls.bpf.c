@@ -23,7 +23,6 @@
  *          A tree that is not whole says how many functions it lacks.
  * Needs:   BTF, Linux 5.10.
  */
-#include "lib/interrupt.h"
 #include "lib/proof.h"
 #include "lib/report.h"
 
@@ -48,56 +47,43 @@ static __always_inline __u64 function_of(void *ctx)
 	return function;
 }
 
-/* Where on the thread's stack we are: below all that is still under way. */
-static __always_inline __u32 position_of(void *ctx)
-{
-	__u64 position;
-
-	asm volatile("%[to] = %[from]" : [to] "=w"(position) : [from] "w"(ctx));
-	return position;
-}
-
 /* Whether the frame at a is above b on the stack: it may have called what is at b. */
 static __always_inline bool is_above(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) > 0;
 }
 
-/* Ends the innermost calls, of those whose end was not seen; they are no longer under way. */
-static __always_inline void abandon(struct tree *t, __u32 depth, __u64 now)
+/* Ends the innermost function, whose return was not seen; false when there is none. */
+static __always_inline bool abandon(struct tree *t, __u64 now)
 {
-	for (__u32 i = 1; i < MAX_DEPTH; i++) {
-		if (i < depth || i >= t->depth)
-			continue;
-		close_node(t, t->frame[i].node, now, 0, NODE_MISSED);
-		t->call.missed_exits++;
-	}
-	t->depth = depth;
+	struct frame *frame = innermost(t);
+
+	if (!frame)
+		return false;
+	close_node(t, frame->node, now, 0, NODE_MISSED);
+	t->call.missed_exits++;
+	t->depth--;
 	t->over = 0;
+	return true;
 }
 
 /*
  * A function begins at position, so what was entered below or there has returned
- * unseen. A global function, so that its loops are verified once.
+ * unseen. A global function, so that its loop is verified once.
  */
 __noinline int unwind(__u32 position)
 {
 	struct tree *t = this_tree();
-	__u32 depth = 0;
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct frame *frame;
 
 	if (!t)
 		return 0;
-	for (__u32 i = 0; i < MAX_DEPTH; i++) {
-		if (i < t->depth && is_above(t->frame[i].position, position))
-			depth = i + 1;
+	for (int i = 0; i < MAX_DEPTH; i++) {
+		frame = innermost(t);
+		if (!frame || is_above(frame->position, position) || !abandon(t, now))
+			break;
 	}
-	if (depth) {
-		abandon(t, depth, bpf_ktime_get_boot_ns());
-		return 0;
-	}
-	t->depth = 0; /* the call itself */
-	book(BOOK_SEEN);
-	book(BOOK_LOST_UNFINISHED);
 	return 0;
 }
 
@@ -105,17 +91,22 @@ __noinline int unwind(__u32 position)
 __noinline int unwind_to(__u32 index)
 {
 	struct tree *t = this_tree();
-	__u32 depth = 0;
+	__u64 now = bpf_ktime_get_boot_ns();
 
 	if (!t)
 		return 0;
-	for (__u32 i = 0; i < MAX_DEPTH; i++) {
+	t->kept = 0; /* in memory, where the verifier does not follow its values */
+	for (int i = 0; i < MAX_DEPTH; i++) {
 		if (i < t->depth && t->frame[i].function == (__u16)index)
-			depth = i + 1;
+			t->kept = i + 1;
 	}
-	if (depth)
-		abandon(t, depth, bpf_ktime_get_boot_ns());
-	return depth;
+	if (!READ_ONCE(t->kept))
+		return 0;
+	for (int i = 0; i < MAX_DEPTH; i++) {
+		if (READ_ONCE(t->depth) <= READ_ONCE(t->kept) || !abandon(t, now))
+			break;
+	}
+	return 1;
 }
 
 static __always_inline void begin(struct tree *t, __u64 now)
@@ -139,10 +130,17 @@ static __always_inline struct tree *tree_at(__u32 position)
 {
 	struct tree *t = this_tree();
 
-	if (t && t->depth && !is_above(t->frame[(t->depth - 1) & 31].position, position))
-		unwind(position);
-	if (t && t->depth)
+	struct frame *caller = t ? innermost(t) : NULL;
+
+	if (caller && is_above(caller->position, position))
 		return t;
+	if (caller) {
+		unwind(position);
+		if (READ_ONCE(t->depth))
+			return t;
+		book(BOOK_SEEN); /* the call itself had returned */
+		book(BOOK_LOST_UNFINISHED);
+	}
 	if (!is_wanted_here())
 		return NULL;
 	if (!t)
@@ -161,7 +159,7 @@ static __always_inline void enter(__u16 index, __u32 position)
 	__u32 depth;
 	__u64 now;
 
-	if (in_softirq())
+	if (is_interrupt(position))
 		return;
 	t = tree_at(position);
 	if (!t)
@@ -175,6 +173,7 @@ static __always_inline void enter(__u16 index, __u32 position)
 		t->call.lost_nodes++;
 		return;
 	}
+	CHECKED(depth);
 	frame = &t->frame[depth];
 	frame->node = add_node(t, index, NODE_OPEN, 0, now);
 	frame->function = index;
@@ -182,35 +181,34 @@ static __always_inline void enter(__u16 index, __u32 position)
 	t->depth = depth + 1;
 }
 
-static __always_inline void leave(__u64 function, __s64 value)
+static __always_inline void leave(__u64 function, __u32 position, __s64 value)
 {
+	struct frame *frame;
 	struct tree *t;
 	__s64 result;
-	__u32 depth;
 	__u64 now;
 
-	if (in_softirq())
+	if (is_interrupt(position))
 		return;
 	t = this_tree();
-	if (!t || !t->depth)
+	frame = t ? innermost(t) : NULL;
+	if (!frame)
 		return; /* it was under way before us, or is not wanted */
 	if (t->over) {
 		t->over--;
 		return;
 	}
-	depth = t->depth;
-	if (depth > MAX_DEPTH)
-		return;
-	if (t->frame[depth - 1].function != INDEX(function)) {
-		depth = unwind_to(INDEX(function));
-		if (!depth || depth > MAX_DEPTH)
+	if (frame->function != INDEX(function)) {
+		if (!unwind_to(INDEX(function)))
 			return; /* its beginning was not seen */
+		frame = innermost(t);
+		if (!frame)
+			return;
 	}
 	now = bpf_ktime_get_boot_ns();
 	result = result_of(KIND(function), value);
-	close_node(t, t->frame[depth - 1].node, now, result, 0);
-	t->depth = depth - 1;
-	if (depth == 1)
+	close_node(t, frame->node, now, result, 0);
+	if (!--t->depth)
 		finish(t, KIND(function), result, now);
 }
 
@@ -238,7 +236,7 @@ int leave_function(void *ctx)
 		bpf_get_func_ret(ctx, &value);
 	else /* behind the arguments: user space puts their size in place of the mark, or no load at all */
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
-	leave(function_of(ctx), value);
+	leave(function_of(ctx), position_of(ctx), value);
 	return 0;
 }
 
@@ -260,7 +258,7 @@ int leave_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_leave_probe))
 		return 0;
-	leave(function_of(ctx), returned_value(ctx));
+	leave(function_of(ctx), position_of(ctx), returned_value(ctx));
 	return 0;
 }
 
@@ -279,7 +277,7 @@ int visit_function(struct pt_regs *ctx)
 	if (!is_armed(&fired_visit_function))
 		return 0;
 	if (is_return(ctx))
-		leave(function_of(ctx), returned_value(ctx));
+		leave(function_of(ctx), position_of(ctx), returned_value(ctx));
 	else
 		enter(function_of(ctx), position_of(ctx));
 	return 0; /* 1 would mean that the exit does not matter */
@@ -334,16 +332,16 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 	if (how & ON_ANY && !t->touched)
 		t->depth = 0; /* it had nothing to do with a socket */
 	else
-		leave((__u64)RESULT_LONG << 16 | number, result);
+		leave((__u64)RESULT_LONG << 16 | number, position_of(ctx), result);
 	return 0;
 }
 
 /* A tracepoint inside the running thread's call. */
-__noinline int note_point(enum point index, __s32 result)
+__noinline int note_point(enum point index, __s32 result, __u32 position)
 {
 	struct tree *t;
 
-	if (in_softirq())
+	if (is_interrupt(position))
 		return 0;
 	t = this_tree();
 	if (!t || !t->depth)
@@ -360,7 +358,7 @@ __noinline int note_point(enum point index, __s32 result)
 	int name(__u64 *ctx)                           \
 	{                                              \
 		if (is_armed(&fired_##name))           \
-			note_point(index, result);     \
+			note_point(index, result, position_of(ctx)); \
 		return 0;                              \
 	}
 

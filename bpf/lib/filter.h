@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "address.h"
+#include "interrupt.h"
 #include "wait.h"
 
 /*
@@ -84,7 +85,7 @@ static __always_inline bool is_wanted_here(void)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-	if (pid == own_pid)
+	if (pid == own_pid || is_thread_of_cpu())
 		return false;
 	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
 		return false;

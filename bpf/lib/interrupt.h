@@ -4,53 +4,39 @@
 
 /*
  * A soft interrupt runs on top of whatever thread it came upon, and what it calls
- * is not that thread's. Of the preemption count only this bit says so:
- * local_bh_disable, as in lock_sock, adds the next one, and a kprobe sets those of
- * hard interrupts.
+ * is not that thread's. x86 runs it on a stack of its own, arm64 counts it in the
+ * thread.
  */
-#define SERVING_SOFTIRQ 0x100
+#define THREAD_SIZE 16384       /* of the kernel's stack of a thread */
+#define SERVING_SOFTIRQ 0x100   /* of preempt_count; local_bh_disable adds the next bit */
+#define PF_WQ_WORKER 0x00000020
+#define PF_NO_SETAFFINITY 0x04000000
 
-#if defined(__TARGET_ARCH_x86)
-
-/*
- * The count is a variable of the CPU: __preempt_count, or a field of pcpu_hot (6.2
- * to 6.14). User space puts the variable's BTF id in place of the mark, or where
- * BTF has no variables sets the addresses. Go: kernel.SetPreemptCount.
- */
-#define MARK_PREEMPT_COUNT "0x7a22"
-
-const volatile __u32 preempt_count_offset;
-const volatile __u64 preempt_count_address; /* in the per-CPU area; 0: by the mark */
-const volatile __u64 per_cpu_offsets;       /* address of __per_cpu_offset */
-
-static __always_inline __u32 preempt_count(void)
+/* Where on the running thread's stack we are: below all that is still under way. */
+static __always_inline __u32 position_of(void *ctx)
 {
-	__u64 base = 0;
-	__u32 count = 0;
-	void *variable;
+	__u64 position;
 
-	if (preempt_count_address) {
-		bpf_probe_read_kernel(&base, sizeof(base), (void *)(per_cpu_offsets + 8 * bpf_get_smp_processor_id()));
-		bpf_probe_read_kernel(&count, sizeof(count), (void *)(base + preempt_count_address));
-		return count;
-	}
-	asm volatile("%0 = " MARK_PREEMPT_COUNT " ll" : "=r"(variable));
-	variable = bpf_this_cpu_ptr(variable);
-	return *(__u32 *)(variable + preempt_count_offset);
+	asm volatile("%[to] = %[from]" : [to] "=w"(position) : [from] "w"(ctx));
+	return position;
 }
 
-#elif defined(__TARGET_ARCH_arm64)
-
-static __always_inline __u32 preempt_count(void)
+static __always_inline bool is_interrupt(__u32 position)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
-	return BPF_CORE_READ(task, thread_info.preempt.count);
+#if defined(__TARGET_ARCH_x86)
+	return position - (__u32)(__u64)BPF_CORE_READ(task, stack) >= THREAD_SIZE;
+#elif defined(__TARGET_ARCH_arm64)
+	return BPF_CORE_READ(task, thread_info.preempt.count) & SERVING_SOFTIRQ;
+#endif
 }
 
-#endif
-
-static __always_inline bool in_softirq(void)
+/* A CPU's own thread, of which ksoftirqd serves soft interrupts on its own stack. */
+static __always_inline bool is_thread_of_cpu(void)
 {
-	return preempt_count() & SERVING_SOFTIRQ;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_NO_SETAFFINITY | PF_WQ_WORKER)) ==
+	       (PF_KTHREAD | PF_NO_SETAFFINITY);
 }

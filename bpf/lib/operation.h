@@ -66,7 +66,12 @@ static const __u8 operations[SYSCALL_LIMIT] = {
 #define SYS_SOCKET NR(41, 198)
 #define SYS_SOCKETPAIR NR(53, 199)
 
-static __always_inline __u8 operation_of(long number)
+static __always_inline __u8 operation_of(__s64 number)
 {
-	return number >= 0 && number < SYSCALL_LIMIT ? operations[number] : OPERATION_NONE;
+	__u64 index = number;
+
+	if (index >= SYSCALL_LIMIT)
+		return OPERATION_NONE;
+	asm volatile("%0 &= 511" : "+r"(index)); /* the verifier may have lost sight of the limit */
+	return operations[index];
 }

@@ -98,7 +98,21 @@ struct tree {
 	__u8 identified; /* syscall, fd and sock have been looked for */
 	__u8 operation;  /* enum operation */
 	__u8 touched;    /* it had to do with a socket */
-	__u16 pad;
+	__u16 kept;      /* functions still under way when others have returned unseen */
 	struct frame frame[MAX_DEPTH];
 	struct call call;
 };
+
+/* Keeps the compiler from computing with a value before it was checked. */
+#define CHECKED(value) asm volatile("" : "+r"(value))
+
+/* The innermost function that is under way, or NULL. */
+static __always_inline struct frame *innermost(struct tree *t)
+{
+	__u32 depth = READ_ONCE(t->depth);
+
+	if (!depth || depth > MAX_DEPTH)
+		return NULL;
+	CHECKED(depth);
+	return &t->frame[depth - 1];
+}

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "conversation.h"
+#include "interrupt.h"
 #include "tree.h"
 
 const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
 const volatile bool with_off_cpu = 0;        /* nodes for the time off the CPU */
-
-#define THREAD_SIZE 16384 /* of the kernel's stack, where there is no helper */
 
 /* The registers with which the running thread entered the kernel. */
 static __always_inline struct pt_regs *user_registers(void)
@@ -114,19 +113,21 @@ static __always_inline enum wait wait_of(struct tree *t)
 static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags, __s32 result, __u64 now)
 {
 	struct call *call = &t->call;
-	__u32 n = call->nodes, depth = t->depth;
+	struct frame *caller = innermost(t);
+	__u32 n = call->nodes;
 	struct call_node *node;
 
 	if (n >= MAX_NODES) {
 		call->lost_nodes++;
 		return NO_NODE;
 	}
+	CHECKED(n);
 	node = &call->node[n];
-	node->start_ns = now - call->start_ns;
+	node->start_ns = now > call->start_ns ? now - call->start_ns : 0; /* clocks of two CPUs */
 	node->duration_ns = 0;
 	node->result = result;
 	node->function = function;
-	node->parent = depth && depth <= MAX_DEPTH ? t->frame[depth - 1].node : NO_NODE;
+	node->parent = caller ? caller->node : NO_NODE;
 	node->flags = flags;
 	call->nodes = n + 1;
 	return n;
@@ -138,6 +139,7 @@ static __always_inline void close_node(struct tree *t, __u32 n, __u64 now, __s32
 
 	if (n >= MAX_NODES)
 		return;
+	CHECKED(n);
 	node = &t->call.node[n];
 	node->duration_ns = now - t->call.start_ns - node->start_ns;
 	node->result = result;
@@ -171,8 +173,10 @@ static __always_inline void reach_cpu(struct tree *t)
 
 	if (wake < off || wake > now)
 		wake = now;
-	if (wait < WAIT_KINDS)
+	if (wait < WAIT_KINDS) {
+		CHECKED(wait);
 		t->call.blocked_ns[wait] += wake - off;
+	}
 	t->call.runnable_ns += now - wake;
 	if (t->idle) {
 		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since((struct sock *)t->sock) : 0;

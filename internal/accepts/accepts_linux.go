@@ -106,31 +106,19 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 // Shutdown implements [instrument.Instrument].
 func (a *Accepts) Shutdown(context.Context) error { return a.open.Close() }
 
-// errEnough ends a drain that the kernel side fills as fast as it is read.
-var errEnough = errors.New("enough records")
-
 // drain returns the accepts in the ring, as many as it can hold.
 func (a *Accepts) drain() ([]accept, error) {
 	var accepts []accept
-	var unreadable error
-	rest := a.ring.BufferSize()
-	err := kernel.Drain(a.ring, func(record []byte) error {
+	err := kernel.DrainOnce(a.ring, func(record []byte) error {
 		accept, err := decode(record)
 		if err != nil {
 			a.corrupt++
-			unreadable = err
-		} else {
-			accepts = append(accepts, accept)
+			return err
 		}
-		if rest -= len(record); rest <= 0 {
-			return errEnough
-		}
+		accepts = append(accepts, accept)
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return accepts, errors.Join(err, unreadable)
+	return accepts, err
 }
 
 // Audit brings the books up to date without reading the ring: what is in it has

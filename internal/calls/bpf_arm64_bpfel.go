@@ -136,7 +136,7 @@ type bpfTree struct {
 	Identified uint8
 	Operation  uint8
 	Touched    uint8
-	Pad        uint16
+	Kept       uint16
 	Frame      [20]struct {
 		_        structs.HostLayout
 		Position uint32

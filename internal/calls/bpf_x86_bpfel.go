@@ -136,7 +136,7 @@ type bpfTree struct {
 	Identified uint8
 	Operation  uint8
 	Touched    uint8
-	Pad        uint16
+	Kept       uint16
 	Frame      [20]struct {
 		_        structs.HostLayout
 		Position uint32
@@ -224,9 +224,6 @@ const (
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
 	bpfVarOwnPid                = "own_pid"
-	bpfVarPerCpuOffsets         = "per_cpu_offsets"
-	bpfVarPreemptCountAddress   = "preempt_count_address"
-	bpfVarPreemptCountOffset    = "preempt_count_offset"
 	bpfVarSampleThreshold       = "sample_threshold"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
@@ -351,9 +348,6 @@ type bpfVariableSpecs struct {
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
-	PerCpuOffsets         *ebpf.VariableSpec `ebpf:"per_cpu_offsets"`
-	PreemptCountAddress   *ebpf.VariableSpec `ebpf:"preempt_count_address"`
-	PreemptCountOffset    *ebpf.VariableSpec `ebpf:"preempt_count_offset"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
@@ -450,9 +444,6 @@ type bpfVariables struct {
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
-	PerCpuOffsets         *ebpf.Variable `ebpf:"per_cpu_offsets"`
-	PreemptCountAddress   *ebpf.Variable `ebpf:"preempt_count_address"`
-	PreemptCountOffset    *ebpf.Variable `ebpf:"preempt_count_offset"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`

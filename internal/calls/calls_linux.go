@@ -1,5 +1,104 @@
-// Package calls reports the socket calls of each thread as trees of the kernel
-// functions they go through. Kernel side: bpf/calls.bpf.c.
 package calls
 
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf/ringbuf"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type point -type book bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
+
+// Calls is the instrument. Its zero value is not usable: see [New].
+type Calls struct {
+	emitter   emitter
+	books     *books.Books
+	options   Options
+	ringBytes int // size of the ring; 0 leaves what the kernel side says
+
+	object  *kernel.Object
+	ring    *ringbuf.Reader
+	open    kernel.Closers
+	cgroups map[uint64]bool // that the filter holds
+	corrupt uint64          // records that made no sense, since Start
+}
+
+// New returns a Calls whose spans have resources with the given attributes and a
+// scope of the given version.
+func New(resource metadata.ResourceAttributesConfig, version string, processes *process.Directory,
+	c *clock.Clock, b *books.Books, options Options,
+) *Calls {
+	e := emitter{resource: resource, version: version, ratio: options.SampleRatio, describe: processes.Describe, wall: c.Wall, ids: newIDs()}
+	return &Calls{emitter: e, books: b, options: options}
+}
+
+// Start implements [instrument.Instrument].
+func (c *Calls) Start(ctx context.Context) error {
+	if err := c.load(); err != nil {
+		return errors.Join(fmt.Errorf("load calls programs: %w", err), c.open.Close())
+	}
+	if err := errors.Join(c.object.Attach(c.options.RootPath), c.object.Prove(ctx)); err != nil {
+		return errors.Join(err, c.open.Close())
+	}
+	c.books.Update(func(page *books.Page) { *page = books.Page{Hooks: c.object.Hooks()} })
+	return nil
+}
+
+// Begin implements [instrument.Instrument].
+func (c *Calls) Begin() error { return c.object.Arm() }
+
+// Collect implements [instrument.Instrument].
+func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
+	calls, err := c.drain()
+	return c.emitter.emit(calls), errors.Join(err, c.refreshCgroups(), c.Audit())
+}
+
+// Shutdown implements [instrument.Instrument].
+func (c *Calls) Shutdown(context.Context) error { return c.open.Close() }
+
+// drain returns the calls in the ring, as many as it can hold.
+func (c *Calls) drain() ([]call, error) {
+	var calls []call
+	err := kernel.DrainOnce(c.ring, func(record []byte) error {
+		call, err := decode(record, len(c.emitter.functions))
+		if err != nil {
+			c.corrupt++
+			return err
+		}
+		calls = append(calls, call)
+		return nil
+	})
+	return calls, err
+}
+
+// Audit brings the books up to date without reading the ring: what is in it has
+// been seen and is not reported yet.
+func (c *Calls) Audit() error {
+	counts, err := kernel.ReadBooks(c.object.Maps["books"])
+	if err != nil {
+		return err
+	}
+	c.books.Update(func(page *books.Page) {
+		page.Seen = counts[bpfBookBOOK_SEEN]
+		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
+		if page.Lost == nil {
+			page.Lost = map[string]uint64{}
+		}
+		page.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
+		page.Lost["map_full"] = counts[bpfBookBOOK_LOST_MAP_FULL]
+		page.Lost["unfinished"] = counts[bpfBookBOOK_LOST_UNFINISHED]
+		page.Lost["unreadable"] = c.corrupt
+	})
+	return nil
+}

@@ -16,6 +16,9 @@ const (
 
 	// CauseUring is that a request of an io_uring waits, is woken and completes.
 	CauseUring
+
+	// CauseThread is that a thread ends.
+	CauseThread
 )
 
 // String returns what happened.
@@ -24,5 +27,6 @@ func (c Cause) String() string {
 		CausePackets: "sockets on lo were used",
 		CauseAccepts: "a connection was accepted",
 		CauseUring:   "a request of an io_uring completed",
+		CauseThread:  "a thread ended",
 	}[c]
 }

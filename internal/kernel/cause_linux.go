@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,9 @@ func (c Cause) happen() error {
 		return errors.Join(acceptUnix(), acceptNothing())
 	case CauseUring:
 		return completeRequest()
+	case CauseThread:
+		endThread()
+		return nil
 	}
 	return fmt.Errorf("unknown cause %d", c)
 }
@@ -110,4 +114,14 @@ func acceptNothing() error {
 		return fmt.Errorf("accept on an empty queue: %w", err)
 	}
 	return nil
+}
+
+// endThread ends a thread: a goroutine that ends takes one with it that it has locked.
+func endThread() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread()
+	}()
+	<-ended
 }

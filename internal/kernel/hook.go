@@ -15,6 +15,9 @@ type Hook struct {
 	Cause    Cause    // what makes each of them run
 	NotSeen  string   // what it does not see that a better hook would; "" is nothing
 
+	Functions []Function // that each program is attached to, where it is not only the one of its name
+	Copies    bool       // a copy of its programs for each function, where links have no cookies
+
 	Refused  []string // the better hooks, each with why it was not taken; set by [Choose]
 	Unproven string   // why it is not known whether it fires here; set by [Object.Prove]
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
 // Object is what was loaded of one object file: its maps, its iterators and those
@@ -24,12 +24,14 @@ type Object struct {
 	hooks    []Hook
 	sections map[string]string // of the programs
 	open     Closers
+
+	untraceable map[string]bool // functions that no program can be attached to
 }
 
 // Load loads what the hooks take of spec. shared maps take the place of those of
 // their names. An error says what the kernel or this process lacks.
 func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) (*Object, error) {
-	o := &Object{hooks: slices.Clone(hooks), sections: map[string]string{}}
+	o := &Object{hooks: slices.Clone(hooks), sections: map[string]string{}, untraceable: map[string]bool{}}
 	used := map[string]bool{}
 	for _, hook := range hooks {
 		for _, name := range hook.Programs {
@@ -42,6 +44,13 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 			continue
 		}
 		o.sections[name] = program.SectionName
+	}
+	for _, hook := range hooks {
+		if hook.copies() {
+			copyPrograms(spec, hook)
+		} else if len(hook.Functions) > 0 {
+			fitPrograms(spec, hook)
+		}
 	}
 	var err error
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
@@ -61,20 +70,24 @@ func (o *Object) Hooks() []Hook { return slices.Clone(o.hooks) }
 func (o *Object) Attach(rootPath string) error {
 	for _, hook := range o.hooks {
 		for _, name := range hook.Programs {
-			if err := o.attach(name, rootPath); err != nil {
+			if err := o.attach(hook, name, rootPath); err != nil {
 				return fmt.Errorf("attach %s to %s: %w", name, o.sections[name], err)
 			}
 		}
 	}
+	o.noteUntraceable()
 	return nil
 }
 
-func (o *Object) attach(name, rootPath string) error {
+func (o *Object) attach(hook Hook, name, rootPath string) error {
+	if len(hook.Functions) > 0 {
+		return o.attachFunctions(hook, name)
+	}
 	kind, target, err := kindOf(o.sections[name])
 	if err != nil {
 		return err
 	}
-	var attached link.Link
+	var attached io.Closer
 	if kind.inCgroup() {
 		attached, err = kind.linkCgroup(rootPath, o.Programs[name])
 	} else {

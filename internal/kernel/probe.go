@@ -16,6 +16,8 @@ type kind struct {
 	reads   bool         // its programs read kernel memory
 	needs   []capability // to load and attach it
 	option  string       // of the kernel's build, without which there are none
+	many    bool         // one link attaches a program to many functions
+	exit    bool         // its programs run where a function returns
 }
 
 var (
@@ -26,16 +28,38 @@ var (
 // inCgroup says whether programs of the kind are attached to a cgroup.
 func (k kind) inCgroup() bool { return k.program == ebpf.CGroupSKB || k.program == ebpf.CGroupSock }
 
+// Attach types of Linux 7.x that cilium/ebpf does not know yet.
+//
+// Source: enum bpf_attach_type in include/uapi/linux/bpf.h.
+const (
+	attachFEntryMulti ebpf.AttachType = 59 // BPF_TRACE_FENTRY_MULTI
+	attachFExitMulti  ebpf.AttachType = 60 // BPF_TRACE_FEXIT_MULTI
+)
+
+const (
+	trampolines = "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
+	probes      = "CONFIG_KPROBE_EVENTS"
+	fprobes     = "CONFIG_FPROBE"
+	cgroups     = "CONFIG_CGROUP_BPF"
+)
+
 var kinds = map[string]kind{
-	"tp_btf":              {ebpf.Tracing, ebpf.AttachTraceRawTp, true, tracing, "CONFIG_BPF_EVENTS"},
-	"fentry":              {ebpf.Tracing, ebpf.AttachTraceFEntry, true, tracing, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"},
-	"fexit":               {ebpf.Tracing, ebpf.AttachTraceFExit, true, tracing, "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"},
-	"iter":                {ebpf.Tracing, ebpf.AttachTraceIter, true, tracing, "CONFIG_BPF_SYSCALL"},
-	"kprobe":              {ebpf.Kprobe, ebpf.AttachNone, true, tracing, "CONFIG_KPROBE_EVENTS"},
-	"cgroup_skb/ingress":  {ebpf.CGroupSKB, ebpf.AttachCGroupInetIngress, false, network, "CONFIG_CGROUP_BPF"},
-	"cgroup_skb/egress":   {ebpf.CGroupSKB, ebpf.AttachCGroupInetEgress, false, network, "CONFIG_CGROUP_BPF"},
-	"cgroup/sock_create":  {ebpf.CGroupSock, ebpf.AttachCGroupInetSockCreate, false, network, "CONFIG_CGROUP_BPF"},
-	"cgroup/sock_release": {ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, false, network, "CONFIG_CGROUP_BPF"},
+	"tp_btf":          {program: ebpf.Tracing, attach: ebpf.AttachTraceRawTp, reads: true, needs: tracing, option: "CONFIG_BPF_EVENTS"},
+	"iter":            {program: ebpf.Tracing, attach: ebpf.AttachTraceIter, reads: true, needs: tracing, option: "CONFIG_BPF_SYSCALL"},
+	"fentry":          {program: ebpf.Tracing, attach: ebpf.AttachTraceFEntry, reads: true, needs: tracing, option: trampolines},
+	"fexit":           {program: ebpf.Tracing, attach: ebpf.AttachTraceFExit, reads: true, needs: tracing, option: trampolines, exit: true},
+	"fentry.multi":    {program: ebpf.Tracing, attach: attachFEntryMulti, reads: true, needs: tracing, option: trampolines, many: true},
+	"fexit.multi":     {program: ebpf.Tracing, attach: attachFExitMulti, reads: true, needs: tracing, option: trampolines, many: true, exit: true},
+	"kprobe":          {program: ebpf.Kprobe, attach: ebpf.AttachNone, reads: true, needs: tracing, option: probes},
+	"kretprobe":       {program: ebpf.Kprobe, attach: ebpf.AttachNone, reads: true, needs: tracing, option: probes, exit: true},
+	"kprobe.multi":    {program: ebpf.Kprobe, attach: ebpf.AttachTraceKprobeMulti, reads: true, needs: tracing, option: fprobes, many: true},
+	"kretprobe.multi": {program: ebpf.Kprobe, attach: ebpf.AttachTraceKprobeMulti, reads: true, needs: tracing, option: fprobes, many: true, exit: true},
+	"kprobe.session":  {program: ebpf.Kprobe, attach: ebpf.AttachTraceKprobeSession, reads: true, needs: tracing, option: fprobes, many: true},
+
+	"cgroup_skb/ingress":  {program: ebpf.CGroupSKB, attach: ebpf.AttachCGroupInetIngress, needs: network, option: cgroups},
+	"cgroup_skb/egress":   {program: ebpf.CGroupSKB, attach: ebpf.AttachCGroupInetEgress, needs: network, option: cgroups},
+	"cgroup/sock_create":  {program: ebpf.CGroupSock, attach: ebpf.AttachCGroupInetSockCreate, needs: network, option: cgroups},
+	"cgroup/sock_release": {program: ebpf.CGroupSock, attach: ebpf.AttachCgroupInetSockRelease, needs: network, option: cgroups},
 }
 
 // kindOf splits a section name: "fexit/inet_csk_accept" is of kind fexit and its

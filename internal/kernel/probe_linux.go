@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -59,6 +60,9 @@ func Explain(err error, spec *ebpf.CollectionSpec) error {
 
 // try loads an empty program and attaches it.
 func (k kind) try(target string) error {
+	if target == "" && !k.inCgroup() {
+		target = anyFunction
+	}
 	spec := &ebpf.ProgramSpec{
 		Name:         "nettap_probe",
 		Type:         k.program,
@@ -66,7 +70,7 @@ func (k kind) try(target string) error {
 		Instructions: k.emptyProgram(),
 		License:      "Dual BSD/GPL",
 	}
-	if k.program == ebpf.Tracing {
+	if k.program == ebpf.Tracing && !k.many {
 		spec.AttachTo = target
 	}
 	program, err := loadProgram(spec)
@@ -100,6 +104,9 @@ func loadProgram(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	return loaded.DetachProgram(spec.Name), nil
 }
 
+// anyFunction is what a kind of hook without a target is tried on.
+const anyFunction = "sock_alloc_file"
+
 // emptyProgram does nothing, or where programs of its kind read kernel memory it
 // reads a little, which lockdown forbids.
 func (k kind) emptyProgram() asm.Instructions {
@@ -117,11 +124,21 @@ func (k kind) emptyProgram() asm.Instructions {
 }
 
 // link attaches a program that is neither of a cgroup nor an iterator.
-func (k kind) link(target string, program *ebpf.Program) (link.Link, error) {
-	if k.program == ebpf.Kprobe {
-		return link.Kprobe(target, program, nil)
+func (k kind) link(target string, program *ebpf.Program) (io.Closer, error) {
+	f := Function{Name: target}
+	if !k.many {
+		return k.linkFunction(program, f, 0)
 	}
-	return link.AttachTracing(link.TracingOptions{Program: program})
+	if k.program == ebpf.Tracing {
+		types, err := Types()
+		if err != nil {
+			return nil, err
+		}
+		if f, err = FunctionType(types, target); err != nil {
+			return nil, err
+		}
+	}
+	return k.linkAll(program, []Function{f}, []uint64{0})
 }
 
 // linkCgroup attaches a cgroup's program to the root of the host whose / is at rootPath.

@@ -27,3 +27,27 @@ func Drain(ring *ringbuf.Reader, visit func(record []byte) error) error {
 		}
 	}
 }
+
+// errEnough ends a drain that the kernel side fills as fast as it is read.
+var errEnough = errors.New("enough records")
+
+// DrainOnce calls visit with each record now in the ring, oldest first, but with
+// no more than the ring can hold. What visit complains of is skipped; the last
+// complaint is returned.
+func DrainOnce(ring *ringbuf.Reader, visit func(record []byte) error) error {
+	var complaint error
+	rest := ring.BufferSize()
+	err := Drain(ring, func(record []byte) error {
+		if err := visit(record); err != nil {
+			complaint = err
+		}
+		if rest -= len(record); rest <= 0 {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return errors.Join(err, complaint)
+}

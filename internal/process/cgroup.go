@@ -85,3 +85,19 @@ func readCgroups(root string) map[uint64]string {
 	})
 	return paths
 }
+
+// CgroupsUnder returns the ids of the cgroups that are wanted, by their path below
+// the root of the host's hierarchy and the container they are in, if any.
+func CgroupsUnder(rootPath string, wanted func(path, containerID string) bool) ([]uint64, error) {
+	root, err := kernel.CgroupRoot(rootPath)
+	if err != nil {
+		return nil, err
+	}
+	var ids []uint64
+	for id, path := range readCgroups(root) {
+		if containerID, _ := container(path); wanted(path, containerID) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}

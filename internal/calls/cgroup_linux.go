@@ -1,0 +1,58 @@
+package calls
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// maxCgroups is how many cgroups the filter holds: those named, and all in them.
+const maxCgroups = 4096
+
+// refreshCgroups brings the filter of cgroups up to date: those that are wanted
+// come and go.
+func (c *Calls) refreshCgroups() error {
+	filter := c.options.Filter
+	if len(filter.Cgroups)+len(filter.Containers) == 0 {
+		return nil
+	}
+	present, err := process.CgroupsUnder(c.options.RootPath, filter.wantsCgroup)
+	if err != nil {
+		return fmt.Errorf("filter by cgroup: %w", err)
+	}
+	gone := maps.Clone(c.cgroups)
+	for _, id := range present {
+		delete(gone, id)
+		if c.cgroups[id] {
+			continue
+		}
+		if err := c.object.Maps["cgroups"].Put(id, uint8(1)); err != nil {
+			return fmt.Errorf("filter by cgroup, of which %d can be told apart: %w", maxCgroups, err)
+		}
+		c.cgroups[id] = true
+	}
+	for id := range gone {
+		if err := c.object.Maps["cgroups"].Delete(id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("filter by cgroup: %w", err)
+		}
+		delete(c.cgroups, id)
+	}
+	return nil
+}
+
+// wantsCgroup says whether the filter names a cgroup, one that it is in, or its container.
+func (f Filter) wantsCgroup(path, containerID string) bool {
+	if containerID != "" && slices.Contains(f.Containers, containerID) {
+		return true
+	}
+	return slices.ContainsFunc(f.Cgroups, func(named string) bool {
+		named = "/" + strings.Trim(named, "/")
+		return path == named || named == "/" || strings.HasPrefix(path, named+"/")
+	})
+}

@@ -1,0 +1,133 @@
+package calls
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// ladder is how functions are seen, the best way first. Calls that block are the
+// ones that are looked for, so what counts is that their ends are seen.
+var ladder = []kernel.Hook{
+	{Job: "call", Name: "fentry.multi", Programs: []string{"enter_function"}},
+	{Job: "call", Name: "kprobe.session", Programs: []string{"visit_function"}},
+	{Job: "call", Name: "kprobe.multi", Programs: []string{"enter_probe"}},
+	{Job: "call", Name: "fentry", Programs: []string{"enter_function"}},
+	{Job: "call", Name: "kprobe", Programs: []string{"enter_probe"}, NotSeen: notSeenOfProbes},
+	{Job: "call", Name: "tp_btf/sys_enter", Programs: []string{"enter_syscall"}, NotSeen: notSeenOfSyscalls},
+}
+
+const (
+	notSeenOfProbes = "the end of a call, while many others wait in the same function: the kernel notes only so many of them; " +
+		"counted as lost with cause unfinished"
+	notSeenOfSyscalls = "the functions inside a call, only tracepoints; 32-bit system calls; calls of kernel threads and of io_uring's workers"
+)
+
+// exits is what sees the end of a function, by what sees its beginning.
+var exits = map[string]kernel.Hook{
+	"fentry.multi":     {Job: "call_end", Name: "fexit.multi", Programs: []string{"leave_function"}},
+	"kprobe.multi":     {Job: "call_end", Name: "kretprobe.multi", Programs: []string{"leave_probe"}},
+	"fentry":           {Job: "call_end", Name: "fexit", Programs: []string{"leave_function"}},
+	"kprobe":           {Job: "call_end", Name: "kretprobe", Programs: []string{"leave_probe"}},
+	"tp_btf/sys_enter": {Job: "call_end", Name: "tp_btf/sys_exit", Programs: []string{"leave_syscall"}},
+}
+
+// scheduling is what sees a thread wait.
+var scheduling = []kernel.Hook{
+	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{"see_switch"}},
+	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{"see_wakeup"}},
+}
+
+// chooseHooks returns the best way to see calls that this kernel has, fits spec to
+// it, and makes the table of what the nodes' numbers stand for. What sees an end is
+// attached first, so that no call is begun whose end nobody sees.
+func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kernel.Hook, error) {
+	begin, err := kernel.Choose(kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) }), ladder...)
+	if err != nil {
+		return nil, err
+	}
+	hooks := slices.Clone(scheduling)
+	if !kernel.HasHelper(types, "task_storage_get") {
+		hooks = append(hooks, kernel.Hook{Job: "thread_end", Name: "tp_btf/sched_process_exit", Programs: []string{"forget_thread"}, Cause: kernel.CauseThread})
+	}
+	end, apart := exits[begin.Name]
+	if begin.Name == "tp_btf/sys_enter" {
+		c.emitter.functions = syscallTable()
+		return append(append(hooks, points(types)...), end, begin), nil
+	}
+	functions, err := c.findFunctions(types, begin.Name)
+	if err != nil {
+		return nil, err
+	}
+	if begin.Name == "kprobe.session" {
+		err = kernel.CallIsReturn(spec, types)
+	}
+	copies := begin.Name == "fentry" || begin.Name == "kprobe" && !kernel.HasHelper(types, "get_attach_cookie")
+	for _, hook := range []*kernel.Hook{&begin, &end} {
+		hook.Functions, hook.Copies = functions, copies
+	}
+	if apart {
+		hooks = append(hooks, end)
+	}
+	return append(hooks, begin), errors.Join(err, spec.Variables["with_cookies"].Set(!copies))
+}
+
+// probe is [kernel.Probe] of what sees the beginning of a function, and its end.
+func probe(hook string, types *btf.Spec) error {
+	if (hook == "kprobe.session" || hook == "kprobe.multi") && kernel.ExitsFromPool(types) {
+		return fmt.Errorf("%s: this kernel notes only so many calls whose end is to be seen: %w", hook, kernel.ErrUnsupported)
+	}
+	if err := kernel.Probe(hook); err != nil {
+		return err
+	}
+	if end, ok := exits[hook]; ok {
+		return kernel.Probe(end.Name)
+	}
+	return nil
+}
+
+// findFunctions returns the functions that the options name and the hook can see,
+// and notes their names.
+func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, error) {
+	if err := kernel.RequireSymbols(); err != nil {
+		return nil, err
+	}
+	table, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return nil, fmt.Errorf("read kernel symbols: %w", err)
+	}
+	defer table.Close()
+	symbols, err := kernel.ReadSymbols(table)
+	if err != nil {
+		return nil, err
+	}
+	functions, err := chooseFunctions(c.options.Functions, symbols, func(name string) (kernel.Function, error) {
+		return kernel.FunctionType(types, name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	functions = slices.DeleteFunc(functions, func(f kernel.Function) bool { return !canSee(hook, f) })
+	c.emitter.functions = nil
+	for _, f := range functions {
+		c.emitter.functions = append(c.emitter.functions, function{name: f.Name, fails: f.Result != kernel.ResultNone})
+	}
+	return functions, nil
+}
+
+// canSee says whether a function can be seen by a hook as far as its type tells.
+func canSee(hook string, f kernel.Function) bool {
+	switch hook {
+	case "fentry.multi":
+		return f.Type != 0 || f.Twin != 0
+	case "fentry":
+		return f.Type != 0
+	}
+	return true
+}

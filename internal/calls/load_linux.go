@@ -1,0 +1,158 @@
+package calls
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// maxThreads is how many threads have a tree at a time where there is no task
+// storage, before Linux 5.11: 8 MB.
+const maxThreads = 4096
+
+func (c *Calls) load() error {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return fmt.Errorf("load the kernel's BTF: %w", err)
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(fit(spec, types), configure(spec, c.options)); err != nil {
+		return err
+	}
+	hooks, err := c.chooseHooks(spec, types)
+	if err != nil {
+		return err
+	}
+	if c.ringBytes != 0 {
+		spec.Maps["calls"].MaxEntries = uint32(c.ringBytes)
+	}
+	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
+		return err
+	}
+	c.open = append(c.open, c.object)
+	if c.ring, err = ringbuf.NewReader(c.object.Maps["calls"]); err != nil {
+		return fmt.Errorf("open ring: %w", err)
+	}
+	c.open = append(c.open, c.ring)
+	c.corrupt, c.cgroups = 0, map[uint64]bool{}
+	return errors.Join(fill(c.object, c.options.Filter), c.refreshCgroups())
+}
+
+// fit makes of spec what the running kernel can do.
+func fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
+	storage := kernel.HasHelper(types, "task_storage_get")
+	if !storage {
+		useless := spec.Maps["trees"]
+		useless.Type, useless.Flags, useless.MaxEntries = ebpf.Hash, 0, 1
+		spec.Maps["thread_trees"].MaxEntries = maxThreads
+	}
+	return errors.Join(
+		spec.Variables["with_task_storage"].Set(storage),
+		spec.Variables["with_task_registers"].Set(kernel.HasHelper(types, "task_pt_regs")),
+		spec.Variables["with_result_helper"].Set(kernel.HasHelper(types, "get_func_ret")),
+	)
+}
+
+// configure tells the programs what the options say.
+func configure(spec *ebpf.CollectionSpec, o Options) error {
+	filter := o.Filter
+	for name, entries := range map[string]int{
+		"pids": len(filter.PIDs), "commands": len(filter.Commands), "users": len(filter.Users), "syscalls": len(filter.Syscalls),
+		"addresses": len(filter.Prefixes), "ports": len(filter.Ports),
+	} {
+		spec.Maps[name].MaxEntries = uint32(max(entries, 1))
+	}
+	byCgroup := len(filter.Cgroups)+len(filter.Containers) > 0
+	if byCgroup {
+		spec.Maps["cgroups"].MaxEntries = maxCgroups
+	}
+	return errors.Join(
+		spec.Variables["own_pid"].Set(uint32(os.Getpid())),
+		spec.Variables["min_duration_ns"].Set(uint64(o.MinDuration)),
+		spec.Variables["sample_threshold"].Set(uint64(o.SampleRatio*(1<<32))),
+		spec.Variables["max_per_second"].Set(uint64(o.MaxPerSecond)),
+		spec.Variables["idle_waits"].Set(o.IdleWaits),
+		spec.Variables["with_off_cpu"].Set(o.OffCPU),
+		spec.Variables["wanted_errors"].Set(wantedErrors(o.Errors)),
+		spec.Variables["filters_pids"].Set(len(filter.PIDs) > 0),
+		spec.Variables["filters_commands"].Set(len(filter.Commands) > 0),
+		spec.Variables["filters_users"].Set(len(filter.Users) > 0),
+		spec.Variables["filters_cgroups"].Set(byCgroup),
+		spec.Variables["filters_syscalls"].Set(len(filter.Syscalls) > 0),
+		spec.Variables["filters_addresses"].Set(len(filter.Prefixes) > 0),
+		spec.Variables["filters_ports"].Set(len(filter.Ports) > 0),
+	)
+}
+
+// wantedErrors is a bit for each errno whose failures are kept.
+func wantedErrors(errnos Errnos) [3]uint64 {
+	var bits [3]uint64
+	numbers := errnos.Numbers
+	if errnos.All {
+		for number := uint32(1); number <= lastErrno; number++ {
+			if isFailure(number) {
+				numbers = append(numbers, number)
+			}
+		}
+	}
+	for _, number := range numbers {
+		bits[number/64] |= 1 << (number % 64)
+	}
+	return bits
+}
+
+// fill puts into the maps of the filters what they let through.
+func fill(object *kernel.Object, filter Filter) error {
+	var errs error
+	put := func(name string, key any) {
+		if err := object.Maps[name].Put(key, uint8(1)); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("fill filter %s: %w", name, err))
+		}
+	}
+	for _, pid := range filter.PIDs {
+		put("pids", pid)
+	}
+	for _, command := range filter.Commands {
+		var key [16]byte
+		copy(key[:], command)
+		put("commands", key)
+	}
+	for _, user := range filter.Users {
+		put("users", user)
+	}
+	for _, number := range syscallNumbers(filter.Syscalls) {
+		put("syscalls", number)
+	}
+	for _, port := range filter.Ports {
+		put("ports", port)
+	}
+	for _, prefix := range filter.Prefixes {
+		put("addresses", prefixKey(prefix))
+	}
+	return errs
+}
+
+// prefixKey is a prefix as the kernel side has it: IPv4 as ::ffff:a.b.c.d.
+func prefixKey(prefix netip.Prefix) [20]byte {
+	var key [20]byte
+	bits := prefix.Bits()
+	if prefix.Addr().Is4() {
+		bits += 96
+	}
+	binary.NativeEndian.PutUint32(key[:], uint32(min(bits, math.MaxUint8)))
+	address := prefix.Addr().As16()
+	copy(key[4:], address[:])
+	return key
+}

@@ -1,0 +1,56 @@
+package calls
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// tracepoints are those that are seen inside of system calls, where functions
+// cannot be.
+var tracepoints = []struct {
+	point   bpfPoint
+	name    string
+	program string
+}{
+	{bpfPointPOINT_SEND_LENGTH, "sock_send_length", "see_send_length"},
+	{bpfPointPOINT_RECEIVE_LENGTH, "sock_recv_length", "see_receive_length"},
+	{bpfPointPOINT_SENDMSG_LOCKED, "tcp_sendmsg_locked", "see_sendmsg_locked"},
+	{bpfPointPOINT_QUEUE, "net_dev_queue", "see_queue"},
+	{bpfPointPOINT_START_XMIT, "net_dev_start_xmit", "see_start_xmit"},
+	{bpfPointPOINT_RECEIVE_SKB, "netif_receive_skb", "see_receive_skb"},
+	{bpfPointPOINT_KFREE_SKB, "kfree_skb", "see_kfree_skb"},
+	{bpfPointPOINT_SET_STATE, "inet_sock_set_state", "see_set_state"},
+}
+
+// points returns the hooks of those tracepoints that this kernel has.
+func points(types *btf.Spec) []kernel.Hook {
+	var hooks []kernel.Hook
+	for _, t := range tracepoints {
+		if _, err := kernel.TracepointArgs(types, t.name); err == nil {
+			hooks = append(hooks, kernel.Hook{Job: t.name, Name: "tp_btf/" + t.name, Programs: []string{t.program}})
+		}
+	}
+	return hooks
+}
+
+// syscallTable is what the nodes' numbers stand for there: system calls by their
+// own number, then tracepoints.
+func syscallTable() []function {
+	table := make([]function, bpfPointPOINT_SET_STATE+1)
+	for number := range table {
+		table[number] = function{name: wrapperOf(number), fails: true}
+	}
+	for _, t := range tracepoints {
+		table[t.point] = function{name: t.name}
+	}
+	return table
+}
+
+// wrapperOf is the kernel function that a system call enters: "__x64_sys_recvfrom".
+func wrapperOf(number int) string {
+	return fmt.Sprintf("__%s_sys_%s", map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH], syscallName(number))
+}

@@ -1,0 +1,266 @@
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Marks in the instructions of a program that is copied for each function.
+//
+// Kernel side: bpf/calls.bpf.c.
+const (
+	markFunction = 0x7a11
+	markResult   = 888
+)
+
+// mark is what a program gets to know of the function that it runs for: its index
+// in the hook's list, and how its result tells of failure.
+func (f Function) mark(index int) uint64 { return uint64(index) | uint64(f.Result)<<16 }
+
+// copies says whether the hook's programs are copied for each of its functions.
+func (h Hook) copies() bool {
+	kind, _, err := kindOf(h.Name)
+	return err == nil && len(h.Functions) > 0 && (kind.program == ebpf.Tracing && !kind.many || h.Copies)
+}
+
+// copyPrograms puts in place of each program of the hook a copy for each function.
+func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
+	for _, name := range hook.Programs {
+		for i, f := range hook.Functions {
+			spec.Programs[copyName(name, i)] = copyFor(spec.Programs[name], i, f)
+		}
+		delete(spec.Programs, name)
+	}
+}
+
+// fitPrograms makes the hook's programs such as can be attached to many functions.
+func fitPrograms(spec *ebpf.CollectionSpec, hook Hook) {
+	kind, _, err := kindOf(hook.Name)
+	if err != nil {
+		return
+	}
+	for _, name := range hook.Programs {
+		program := spec.Programs[name]
+		program.AttachType = kind.attach
+		if kind.program == ebpf.Tracing {
+			program.AttachTo = "" // the link says it
+		}
+	}
+}
+
+func copyName(program string, index int) string { return fmt.Sprintf("%s.%d", program, index) }
+
+// copyFor is a program for one function: with its mark, and where it needs no
+// helper for it with its result behind the arguments.
+func copyFor(program *ebpf.ProgramSpec, index int, f Function) *ebpf.ProgramSpec {
+	c := program.Copy()
+	c.AttachTo = f.Name
+	for i := range c.Instructions {
+		switch ins := &c.Instructions[i]; {
+		case ins.OpCode.IsDWordLoad() && ins.Src == 0 && ins.Constant == markFunction:
+			ins.Constant = int64(f.mark(index))
+		case ins.OpCode.Class() == asm.LdXClass && ins.Offset == markResult:
+			if f.Result == ResultNone || f.Result == ResultPointer { // the verifier would know it for a pointer
+				*ins = asm.Mov.Imm(ins.Dst, 0).WithMetadata(ins.Metadata)
+			} else {
+				ins.Offset = int16(8 * f.Arguments)
+			}
+		}
+	}
+	return c
+}
+
+// attachFunctions attaches a program to all functions of its hook but those that
+// cannot be traced, which it adds to o.untraceable.
+func (o *Object) attachFunctions(hook Hook, name string) error {
+	kind, _, err := kindOf(hook.Name)
+	if err != nil {
+		return err
+	}
+	var indexes []int
+	for i, f := range hook.Functions {
+		if !o.untraceable[f.Name] {
+			indexes = append(indexes, i)
+		}
+	}
+	links, err := o.linkFunctions(hook, kind, name, indexes)
+	o.open = append(o.open, links)
+	if len(*links) == 0 {
+		return errors.Join(err, requireHeld(kind.needs...))
+	}
+	return nil
+}
+
+// linkFunctions returns the links of a program to those functions of a hook that
+// take it, and the last error of the others.
+func (o *Object) linkFunctions(hook Hook, kind kind, name string, indexes []int) (*parallel, error) {
+	links := new(parallel)
+	if kind.many {
+		err := o.linkMany(links, hook, kind, o.Programs[name], indexes)
+		return links, err
+	}
+	var last error
+	for _, i := range indexes {
+		program := o.Programs[name]
+		if hook.copies() {
+			program = o.Programs[copyName(name, i)]
+		}
+		attached, err := kind.linkFunction(program, hook.Functions[i], hook.Functions[i].mark(i))
+		if err != nil {
+			o.untraceable[hook.Functions[i].Name] = true
+			last = err
+			continue
+		}
+		*links = append(*links, attached)
+	}
+	return links, last
+}
+
+// linkMany attaches a program to many functions by one link. One that cannot be
+// traced fails the link, so then each half gets a link of its own.
+func (o *Object) linkMany(links *parallel, hook Hook, kind kind, program *ebpf.Program, indexes []int) error {
+	var functions []Function
+	var marks []uint64
+	for _, i := range indexes {
+		functions = append(functions, hook.Functions[i])
+		marks = append(marks, hook.Functions[i].mark(i))
+	}
+	attached, err := kind.linkAll(program, functions, marks)
+	if err == nil {
+		*links = append(*links, attached)
+		return nil
+	}
+	if len(indexes) <= 1 {
+		for _, f := range functions {
+			o.untraceable[f.Name] = true
+		}
+		return err
+	}
+	half := len(indexes) / 2
+	first := o.linkMany(links, hook, kind, program, indexes[:half])
+	if len(*links) == 0 && o.allUntraceable(functions[:half]) && half >= giveUp {
+		return first // it is not about single functions
+	}
+	return errors.Join(first, o.linkMany(links, hook, kind, program, indexes[half:]))
+}
+
+// giveUp is how many functions in a row are refused before no other one is tried.
+const giveUp = 8
+
+func (o *Object) allUntraceable(functions []Function) bool {
+	for _, f := range functions {
+		if !o.untraceable[f.Name] {
+			return false
+		}
+	}
+	return true
+}
+
+// linkFunction attaches a program to one function, with a mark where it is no copy.
+func (k kind) linkFunction(program *ebpf.Program, f Function, mark uint64) (io.Closer, error) {
+	switch {
+	case k.program == ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	case k.exit:
+		return link.Kretprobe(f.Name, program, &link.KprobeOptions{Cookie: mark})
+	default:
+		return link.Kprobe(f.Name, program, &link.KprobeOptions{Cookie: mark})
+	}
+}
+
+// linkAll attaches a program to all of the functions, or to none.
+func (k kind) linkAll(program *ebpf.Program, functions []Function, marks []uint64) (io.Closer, error) {
+	if k.program == ebpf.Tracing {
+		return linkTracingMulti(program, k.attach, functions, marks)
+	}
+	options := link.KprobeMultiOptions{Cookies: marks, Session: k.attach == ebpf.AttachTraceKprobeSession}
+	for _, f := range functions {
+		options.Symbols = append(options.Symbols, f.Name)
+	}
+	if k.exit {
+		return link.KretprobeMulti(program, options)
+	}
+	return link.KprobeMulti(program, options)
+}
+
+// fileDescriptor is a link that cilium/ebpf does not know.
+type fileDescriptor int
+
+// Close implements [io.Closer].
+func (fd fileDescriptor) Close() error { return unix.Close(int(fd)) }
+
+// linkTracingMulti attaches a fentry.multi or fexit.multi program.
+//
+// Source: struct tracing_multi of union bpf_attr in include/uapi/linux/bpf.h.
+func linkTracingMulti(program *ebpf.Program, attach ebpf.AttachType, functions []Function, marks []uint64) (io.Closer, error) {
+	types := make([]uint32, len(functions))
+	for i, f := range functions {
+		types[i] = uint32(cmp.Or(f.Type, f.Twin))
+	}
+	attributes := struct {
+		program, target, attach, flags uint32
+		types, marks                   unsafe.Pointer
+		count, pad                     uint32
+		_                              [24]byte
+	}{
+		program: uint32(program.FD()), attach: uint32(attach),
+		types: unsafe.Pointer(unsafe.SliceData(types)), marks: unsafe.Pointer(unsafe.SliceData(marks)),
+		count: uint32(len(functions)),
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_LINK_CREATE, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	if errno != 0 {
+		return nil, fmt.Errorf("create link of %d functions: %w", len(functions), errno)
+	}
+	return fileDescriptor(fd), nil
+}
+
+// parallel closes many things at once, since the kernel takes a while for each
+// link of a function.
+type parallel []io.Closer
+
+// Close implements [io.Closer].
+func (p *parallel) Close() error {
+	var closing sync.WaitGroup
+	errs := make([]error, len(*p))
+	limit := make(chan struct{}, 64)
+	for i, closer := range *p {
+		limit <- struct{}{}
+		closing.Go(func() {
+			errs[i] = closer.Close()
+			<-limit
+		})
+	}
+	closing.Wait()
+	*p = nil
+	return errors.Join(errs...)
+}
+
+// noteUntraceable adds to what the hooks do not see.
+func (o *Object) noteUntraceable() {
+	for i := range o.hooks {
+		hook := &o.hooks[i]
+		var names []string
+		for _, f := range hook.Functions {
+			if o.untraceable[f.Name] {
+				names = append(names, f.Name)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		if hook.NotSeen != "" {
+			hook.NotSeen += "; "
+		}
+		hook.NotSeen += "functions that cannot be traced: " + strings.Join(names, ", ")
+	}
+}
