@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"sort"
@@ -17,14 +18,24 @@ import (
 // Symbols is the kernel's table of functions at one moment: those of modules
 // loaded later are not in it.
 type Symbols struct {
-	functions []function // by address
+	functions []function // by address, those of one address as the table has them
 	names     string     // all names, one behind the other
+}
+
+// Symbol is a name of a function. A function can have several of them, and
+// several functions can have the same.
+type Symbol struct {
+	Name    string
+	Address uint64
+	Module  bool // it is of a module, or of a BPF program, and not of the kernel itself
 }
 
 // function is 16 bytes, because there are 200,000 of them.
 type function struct {
-	address    uint64
-	start, end uint32 // of its name in names
+	address uint64
+	start   uint32 // of its name in names
+	length  uint16 // of its name; a line that is longer is no line for bufio.Scanner
+	module  bool
 }
 
 // ReadSymbols reads the functions (types t, T, w, W) from text in the form of
@@ -38,7 +49,7 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 	hidden := false
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		address, name, ok := parseSymbol(lines.Bytes())
+		address, name, module, ok := parseSymbol(lines.Bytes())
 		if !ok {
 			continue
 		}
@@ -46,9 +57,8 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 			hidden = true
 			continue
 		}
-		start := uint32(names.Len())
+		functions = append(functions, function{address, uint32(names.Len()), uint16(len(name)), module})
 		names.Write(name)
-		functions = append(functions, function{address, start, uint32(names.Len())})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("read kernel symbols: %w", err)
@@ -59,9 +69,7 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 	if len(functions) == 0 {
 		return nil, fmt.Errorf("no functions among the kernel symbols: %w", ErrUnsupported)
 	}
-	// Of several names of one address the kernel's own %pS prints the first.
 	slices.SortStableFunc(functions, func(a, b function) int { return cmp.Compare(a.address, b.address) })
-	functions = slices.CompactFunc(functions, func(a, b function) bool { return a.address == b.address })
 	return &Symbols{functions: slices.Clip(functions), names: names.String()}, nil
 }
 
@@ -73,7 +81,7 @@ var errHidden = fmt.Errorf("the kernel hides its addresses: CAP_SYSLOG is missin
 func requireAddresses(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	for functions := 0; functions < 16 && lines.Scan(); {
-		address, _, ok := parseSymbol(lines.Bytes())
+		address, _, _, ok := parseSymbol(lines.Bytes())
 		if ok && address != 0 {
 			return nil
 		}
@@ -86,19 +94,20 @@ func requireAddresses(r io.Reader) error {
 
 // parseSymbol takes a line apart: "ffffffff81e0a1c0 t tcp_v4_rcv\t[module]". It
 // is not ok when the line is no function.
-func parseSymbol(line []byte) (address uint64, name []byte, ok bool) {
+func parseSymbol(line []byte) (address uint64, name []byte, module, ok bool) {
 	digits, rest, _ := bytes.Cut(line, []byte(" "))
 	kind, rest, _ := bytes.Cut(rest, []byte(" "))
-	name, _, _ = bytes.Cut(rest, []byte("\t"))
+	name, _, module = bytes.Cut(rest, []byte("\t"))
 	if len(kind) != 1 || !bytes.Contains([]byte("tTwW"), kind) || len(name) == 0 {
-		return 0, nil, false
+		return 0, nil, false, false
 	}
 	address, err := strconv.ParseUint(string(digits), 16, 64)
-	return address, name, err == nil
+	return address, name, module, err == nil
 }
 
 // Function returns the name of the function that addr is in, as the kernel has
-// it: "tcp_v4_rcv", or "foo.isra.0" for the compiler's copy of foo.
+// it: "tcp_v4_rcv", or "foo.isra.0" for the compiler's copy of foo. Of several
+// names of one address it is the first, which the kernel's own %pS prints.
 //
 // The table has no sizes, so an address behind the last function of a module is
 // taken for a part of it. An address below all functions is none.
@@ -107,6 +116,23 @@ func (s *Symbols) Function(addr uint64) (string, bool) {
 	if next == 0 {
 		return "", false
 	}
-	f := s.functions[next-1]
-	return s.names[f.start:f.end], true
+	first := next - 1
+	for first > 0 && s.functions[first-1].address == s.functions[first].address {
+		first--
+	}
+	return s.name(s.functions[first]), true
+}
+
+func (s *Symbols) name(f function) string { return s.names[f.start:][:f.length] }
+
+// All yields every name of every function, by address; of one address in the
+// order of the table.
+func (s *Symbols) All() iter.Seq[Symbol] {
+	return func(yield func(Symbol) bool) {
+		for _, f := range s.functions {
+			if !yield(Symbol{Name: s.name(f), Address: f.address, Module: f.module}) {
+				return
+			}
+		}
+	}
 }

@@ -2,9 +2,13 @@ package kernel
 
 import (
 	"errors"
+	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestSymbolsFunction(t *testing.T) {
@@ -37,6 +41,28 @@ ffffffff81000500 w weak
 				t.Errorf("Function(%#x) = %q, %v, want %q", test.address, got, ok, test.want)
 			}
 		})
+	}
+}
+
+func TestSymbolsAll(t *testing.T) {
+	symbols, err := ReadSymbols(strings.NewReader(`ffffffff81000300 t second
+ffffffffc0001000 t in_module	[nf_tables]
+ffffffff81000300 W alias
+ffffffff81000100 T first
+ffffffffc0002000 t bpf_prog_1c5d_count	[bpf]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Symbol{
+		{Name: "first", Address: 0xffffffff81000100},
+		{Name: "second", Address: 0xffffffff81000300},
+		{Name: "alias", Address: 0xffffffff81000300},
+		{Name: "in_module", Address: 0xffffffffc0001000, Module: true},
+		{Name: "bpf_prog_1c5d_count", Address: 0xffffffffc0002000, Module: true},
+	}
+	if diff := cmp.Diff(want, slices.Collect(symbols.All())); diff != "" {
+		t.Errorf("All() differs (-want +got):\n%s", diff)
 	}
 }
 
@@ -75,6 +101,7 @@ func TestReadSymbolsErrors(t *testing.T) {
 func FuzzReadSymbols(f *testing.F) {
 	f.Add("ffffffff81000300 t second\t[module]\nffffffff81000100 T first\n", uint64(0xffffffff81000301))
 	f.Add("0000000000000000 T _stext\n", uint64(0))
+	f.Add("ffffffff81000100 T one\nffffffff81000100 T two\n", uint64(math.MaxUint64))
 	f.Fuzz(func(t *testing.T, text string, address uint64) {
 		symbols, err := ReadSymbols(strings.NewReader(text))
 		if err != nil {
