@@ -1,0 +1,193 @@
+package calls
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+const (
+	socketFile   = "net/socket.c"
+	maxFunctions = 1024 // at once
+)
+
+// functionName is what the name of a function looks like; a dot is only in names
+// of the compiler's.
+var functionName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+
+// CheckFunctionPattern returns an error unless pattern can name functions: as
+// "net/socket.c" all of that file, as "tcp_sendmsg" one, as "tcp_*" what
+// [path.Match] says.
+func CheckFunctionPattern(pattern string) error {
+	switch _, err := path.Match(pattern, ""); {
+	case pattern == socketFile:
+		return nil
+	case pattern == "":
+		return fmt.Errorf("%q names no function", pattern)
+	case strings.HasSuffix(pattern, ".c") || strings.Contains(pattern, "/"):
+		return fmt.Errorf("%q is a file, and the only one whose functions are known is %s", pattern, socketFile)
+	case err != nil:
+		return fmt.Errorf("%q: %w", pattern, err)
+	case !isGlob(pattern) && !functionName.MatchString(pattern):
+		return fmt.Errorf("%q is no name of a function", pattern)
+	}
+	return nil
+}
+
+func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
+
+// chooseFunctions returns the functions that the patterns name, in the order of
+// their names, each once, with what types knows of them. A function of several
+// names goes by the one that was written out, or else by one that has a type.
+//
+// What cannot be traced is passed over where a file or a glob names it, and an
+// error where it is written out. So is a pattern that names nothing; of net/socket.c
+// the error matches [kernel.ErrUnsupported].
+func chooseFunctions(patterns []string, symbols *kernel.Symbols, types func(name string) (kernel.Function, error)) ([]kernel.Function, error) {
+	attachable := symbols.Attachable()
+	chosen := map[uint64][]string{} // names by address
+	var errs []error
+	for _, pattern := range patterns {
+		found, err := find(pattern, attachable)
+		if err == nil && len(found) == 0 {
+			err = nothing(pattern, symbols, attachable)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("functions: %w", err))
+		}
+		for _, f := range found {
+			chosen[f.Address] = append(chosen[f.Address], f.Name)
+		}
+	}
+	if len(chosen) > maxFunctions {
+		errs = append(errs, fmt.Errorf("functions: the patterns match %d functions, and at most %d can be traced: narrow them", len(chosen), maxFunctions))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	functions := make([]kernel.Function, 0, len(chosen))
+	for address, names := range chosen {
+		f, err := choose(names, patterns, types)
+		if err != nil {
+			return nil, err
+		}
+		f.Address = address
+		functions = append(functions, f)
+	}
+	slices.SortFunc(functions, func(a, b kernel.Function) int { return strings.Compare(a.Name, b.Name) })
+	return functions, nil
+}
+
+// choose returns the function of one of the names, which are of one address.
+func choose(names, patterns []string, types func(string) (kernel.Function, error)) (kernel.Function, error) {
+	slices.Sort(names)
+	var best kernel.Function
+	for i, name := range slices.Compact(names) {
+		f, err := types(name)
+		if err != nil {
+			return kernel.Function{}, err
+		}
+		if i == 0 || rank(f, patterns) > rank(best, patterns) {
+			best = f
+		}
+	}
+	return best, nil
+}
+
+// rank is higher for the better of two names.
+func rank(f kernel.Function, patterns []string) int {
+	switch {
+	case slices.Contains(patterns, f.Name):
+		return 3
+	case f.Type != 0:
+		return 2
+	case f.Twin != 0:
+		return 1
+	}
+	return 0
+}
+
+// find returns what a pattern names of the attachable functions.
+func find(pattern string, attachable []kernel.Symbol) ([]kernel.Symbol, error) {
+	if err := CheckFunctionPattern(pattern); err != nil {
+		return nil, err
+	}
+	if pattern == socketFile {
+		return socketFunctions(attachable), nil
+	}
+	if !isGlob(pattern) {
+		return lookup(attachable, pattern), nil
+	}
+	var found []kernel.Symbol
+	observers := 0
+	for _, symbol := range attachable {
+		if ok, _ := path.Match(pattern, symbol.Name); !ok {
+			continue
+		}
+		if isObserver(symbol.Name) {
+			observers++
+			continue
+		}
+		found = append(found, symbol)
+	}
+	if len(found) == 0 && observers > 0 {
+		return nil, fmt.Errorf("%q matches only functions that serve tracing itself, which have to be written out", pattern)
+	}
+	return found, nil
+}
+
+// lookup returns the function of a name, or nothing.
+func lookup(attachable []kernel.Symbol, name string) []kernel.Symbol {
+	i, ok := slices.BinarySearchFunc(attachable, name, func(s kernel.Symbol, name string) int { return strings.Compare(s.Name, name) })
+	if !ok {
+		return nil
+	}
+	return attachable[i : i+1]
+}
+
+// isObserver says whether a function runs because something is traced. Our own
+// programs call some, and the kernel leaves out the hooks that it meets on the
+// way there: a glob that is after the network would give what is no part of it,
+// and losses.
+func isObserver(name string) bool {
+	return slices.ContainsFunc([]string{
+		"bpf_", "__bpf_", "__traceiter_", "__do_trace_", "__probestub_", "perf_trace_", "trace_event_", "trace_raw_output_",
+	}, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// nothing says why a pattern names no function that can be traced.
+func nothing(pattern string, symbols *kernel.Symbols, attachable []kernel.Symbol) error {
+	if pattern == socketFile {
+		return fmt.Errorf("%q: none of its functions is known: %w", pattern, kernel.ErrUnsupported)
+	}
+	addresses := map[uint64]bool{}
+	inModule, part := false, ""
+	for symbol := range symbols.All() {
+		if symbol.Name == pattern {
+			addresses[symbol.Address] = true
+			inModule = inModule || symbol.Module
+		}
+		if strings.HasPrefix(symbol.Name, pattern+".") {
+			part = symbol.Name
+		}
+	}
+	switch {
+	case len(addresses) > 1:
+		return fmt.Errorf("%q is the name of %d functions of this kernel, which cannot be told apart", pattern, len(addresses))
+	case inModule:
+		return fmt.Errorf("%q is of a kernel module, and only functions of the kernel itself can be traced", pattern)
+	case len(addresses) == 1:
+		return fmt.Errorf("%q cannot be traced on this kernel", pattern)
+	case part != "":
+		return fmt.Errorf("%q cannot be traced on this kernel, where the compiler made it %s", pattern, part)
+	}
+	if names := near(pattern, attachable); len(names) > 0 {
+		return fmt.Errorf("%q matches no function of this kernel; near: %s", pattern, strings.Join(names, ", "))
+	}
+	return fmt.Errorf("%q matches no function of this kernel", pattern)
+}

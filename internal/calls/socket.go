@@ -1,0 +1,59 @@
+package calls
+
+import (
+	_ "embed"
+	"math"
+	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// socketText lists functions of net/socket.c.
+//
+//go:embed socket.txt
+var socketText string
+
+// socketAnchors are functions of net/socket.c and no other file, among them those
+// that mostly are its first and its last. What lies between them is of that file
+// too, since a linker keeps the functions of a file together: on Linux 6.1 it is
+// all that SystemTap finds by the file's debug information, and nothing else.
+var socketAnchors = []string{
+	"__sock_create", "__sys_recvmsg", "__sys_sendto", "__sys_socket", "kernel_accept", "kernel_connect", "kernel_sock_shutdown",
+	"sock_alloc", "sock_alloc_file", "sock_from_file", "sock_is_registered", "sock_register", "sock_release", "sock_show_fdinfo",
+	"sock_unregister", "socket_seq_show",
+}
+
+// maxBetween is how many functions can lie between the anchors. There are 145;
+// where there are more, a linker sorted the functions by another order.
+const maxBetween = 256
+
+// socketFunctions returns the functions of net/socket.c: those of the list, which
+// on a kernel with an order of its own is all, and those between the anchors.
+// Some are returned twice.
+func socketFunctions(attachable []kernel.Symbol) []kernel.Symbol {
+	found := between(attachable, socketAnchors)
+	if len(found) > maxBetween {
+		found = nil
+	}
+	for line := range strings.Lines(socketText) {
+		found = append(found, lookup(attachable, strings.TrimSpace(line))...)
+	}
+	return found
+}
+
+// between returns the functions from the lowest to the highest of the anchors.
+func between(attachable []kernel.Symbol, anchors []string) []kernel.Symbol {
+	first, last := uint64(math.MaxUint64), uint64(0)
+	for _, anchor := range anchors {
+		for _, symbol := range lookup(attachable, anchor) {
+			first, last = min(first, symbol.Address), max(last, symbol.Address)
+		}
+	}
+	var found []kernel.Symbol
+	for _, symbol := range attachable {
+		if first <= symbol.Address && symbol.Address <= last {
+			found = append(found, symbol)
+		}
+	}
+	return found
+}
