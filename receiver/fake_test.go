@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
@@ -72,6 +73,23 @@ func fakeLogs(batches ...plog.Logs) *fake[plog.Logs] {
 
 func fakeMetrics(batches ...pmetric.Metrics) *fake[pmetric.Metrics] {
 	return &fake[pmetric.Metrics]{empty: pmetric.NewMetrics, batches: batches}
+}
+
+func fakeTraces(batches ...ptrace.Traces) *fake[ptrace.Traces] {
+	return &fake[ptrace.Traces]{empty: ptrace.NewTraces, batches: batches}
+}
+
+// trees returns a batch of traces with these names, each of two spans.
+func trees(names ...string) ptrace.Traces {
+	traces := ptrace.NewTraces()
+	all := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for _, name := range names {
+		all.AppendEmpty().SetName(name)
+		child := all.AppendEmpty()
+		child.SetName(name + "'")
+		child.SetParentSpanID([8]byte{1})
+	}
+	return traces
 }
 
 // records returns a batch of log records with these bodies.

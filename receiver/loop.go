@@ -90,33 +90,33 @@ func (l *loop[T]) run(ctx context.Context) {
 func (l *loop[T]) round(ctx context.Context) {
 	batch, err := l.instrument.Collect(ctx)
 	l.logReading(err)
-	items := l.outlet.items(batch)
-	if items == 0 {
+	whole := l.outlet.size(batch)
+	if whole.items == 0 {
 		return
 	}
 	ctx = l.outlet.begin(ctx)
 	refused, err := l.offer(ctx, batch)
-	if refused < items {
-		l.outlet.end(ctx, items-refused, nil)
+	if refused.items < whole.items {
+		l.outlet.end(ctx, whole.items-refused.items, nil)
 	}
-	if refused > 0 {
-		l.logger.Warn("the pipeline refused a batch", zap.Int("items", refused), zap.Error(err))
-		l.outlet.end(ctx, refused, err)
+	if refused.items > 0 {
+		l.logger.Warn("the pipeline refused a batch", zap.Int("items", refused.items), zap.Error(err))
+		l.outlet.end(ctx, refused.items, err)
 	}
 	if l.outlet.events {
-		l.books.Update(func(page *books.Page) { book(page, items-refused, refused) })
+		l.books.Update(func(page *books.Page) { book(page, whole.events-refused.events, refused.events) })
 	}
 }
 
-// offer hands the batch to the pipeline and returns how many items it refused
+// offer hands the batch to the pipeline and returns how much of it was refused
 // for good. Events are offered until they are taken, or the receiver is shut
 // down and one last time did not help; points only once.
-func (l *loop[T]) offer(ctx context.Context, batch T) (int, error) {
+func (l *loop[T]) offer(ctx context.Context, batch T) (size, error) {
 	if !l.outlet.events {
 		if err := l.outlet.consume(ctx, batch); err != nil {
-			return l.outlet.items(batch), err
+			return l.outlet.size(batch), err
 		}
-		return 0, nil
+		return size{}, nil
 	}
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
@@ -124,18 +124,18 @@ func (l *loop[T]) offer(ctx context.Context, batch T) (int, error) {
 		// A pipeline may change what it is given, and a second offer must be of the original.
 		err := l.outlet.consume(ctx, l.outlet.clone(batch))
 		if err == nil {
-			return 0, nil
+			return size{}, nil
 		}
 		batch = l.outlet.rest(batch, err)
 		if consumererror.IsPermanent(err) {
-			return l.outlet.items(batch), err
+			return l.outlet.size(batch), err
 		}
 		l.audit()
 		if sleep(ctx, pause.NextBackOff()) {
 			continue
 		}
 		if last {
-			return l.outlet.items(batch), err
+			return l.outlet.size(batch), err
 		}
 		ctx, last = l.last, true
 	}

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -71,6 +72,18 @@ func (p *pipeline) ConsumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	}
 	for _, point := range metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().All() {
 		p.took = append(p.took, string(rune('0'+point.IntValue())))
+	}
+	return nil
+}
+
+func (p *pipeline) ConsumeTraces(ctx context.Context, traces ptrace.Traces) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.answer(ctx); err != nil {
+		return err
+	}
+	for _, span := range traces.ResourceSpans().At(0).ScopeSpans().At(0).Spans().All() {
+		p.took = append(p.took, span.Name())
 	}
 	return nil
 }
@@ -190,6 +203,52 @@ func TestLoopDelivers(t *testing.T) {
 				}
 				if diff := cmp.Diff(test.want, took(pipeline)); diff != "" {
 					t.Errorf("taken records differ (-want +got):\n%s", diff)
+				}
+				want := books.Page{Counts: books.Counts{Exported: test.wantExported, Lost: test.wantLost}}
+				if diff := cmp.Diff(want, b.Read()); diff != "" {
+					t.Errorf("books differ (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestLoopBooksATraceAsOneEvent(t *testing.T) {
+	permanent := consumererror.NewPermanent(errors.New("no such tenant"))
+	for name, test := range map[string]struct {
+		answers      []error
+		want         []string
+		wantExported uint64
+		wantLost     map[string]uint64
+	}{
+		"that is taken": {
+			want: []string{"a", "a'", "b", "b'"}, wantExported: 2,
+		},
+		"that is taken later, when a part was taken before": {
+			answers: []error{consumererror.NewTraces(errBusy, trees("b"))},
+			want:    []string{"b", "b'"}, wantExported: 2,
+		},
+		"that is refused for good": {
+			answers: []error{permanent}, wantLost: map[string]uint64{"refused": 2},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pipeline, b := &pipeline{answers: test.answers}, new(books.Books)
+				outlet, err := tracesOutlet(receivertest.NewNopSettings(metadata.Type), pipeline)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l := newLoop(task[ptrace.Traces]{"calls", everySecond, b, fakeTraces(trees("a", "b"))}, outlet, zap.NewNop())
+				if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				if err := l.Shutdown(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(test.want, took(pipeline)); diff != "" {
+					t.Errorf("taken spans differ (-want +got):\n%s", diff)
 				}
 				want := books.Page{Counts: books.Counts{Exported: test.wantExported, Lost: test.wantLost}}
 				if diff := cmp.Diff(want, b.Read()); diff != "" {

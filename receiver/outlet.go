@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 
@@ -21,7 +22,7 @@ type outlet[T instrument.Telemetry] struct {
 	// a series, which the next one repeats.
 	events bool
 
-	items   func(T) int
+	size    func(T) size
 	consume func(context.Context, T) error
 	clone   func(T) T
 	rest    func(whole T, err error) T // what a consumer that took some has not taken
@@ -31,13 +32,16 @@ type outlet[T instrument.Telemetry] struct {
 	end   func(ctx context.Context, items int, err error)
 }
 
+// size is how much a batch holds: items of its signal, and events that they report.
+type size struct{ items, events int }
+
 func metricsOutlet(settings receiver.Settings, next consumer.Metrics) (outlet[pmetric.Metrics], error) {
 	report, err := newReport(settings)
 	if err != nil {
 		return outlet[pmetric.Metrics]{}, err
 	}
 	return outlet[pmetric.Metrics]{
-		items:   pmetric.Metrics.DataPointCount,
+		size:    func(batch pmetric.Metrics) size { return size{items: batch.DataPointCount()} },
 		consume: next.ConsumeMetrics,
 		begin:   report.StartMetricsOp,
 		end: func(ctx context.Context, items int, err error) {
@@ -53,7 +57,7 @@ func logsOutlet(settings receiver.Settings, next consumer.Logs) (outlet[plog.Log
 	}
 	return outlet[plog.Logs]{
 		events:  true,
-		items:   plog.Logs.LogRecordCount,
+		size:    func(batch plog.Logs) size { return size{batch.LogRecordCount(), batch.LogRecordCount()} },
 		consume: next.ConsumeLogs,
 		clone: func(whole plog.Logs) plog.Logs {
 			clone := plog.NewLogs()
@@ -72,6 +76,49 @@ func logsOutlet(settings receiver.Settings, next consumer.Logs) (outlet[plog.Log
 			report.EndLogsOp(ctx, metadata.Type.String(), items, err)
 		},
 	}, nil
+}
+
+func tracesOutlet(settings receiver.Settings, next consumer.Traces) (outlet[ptrace.Traces], error) {
+	report, err := newReport(settings)
+	if err != nil {
+		return outlet[ptrace.Traces]{}, err
+	}
+	return outlet[ptrace.Traces]{
+		events:  true,
+		size:    func(batch ptrace.Traces) size { return size{batch.SpanCount(), roots(batch)} },
+		consume: next.ConsumeTraces,
+		clone: func(whole ptrace.Traces) ptrace.Traces {
+			clone := ptrace.NewTraces()
+			whole.CopyTo(clone)
+			return clone
+		},
+		rest: func(whole ptrace.Traces, err error) ptrace.Traces {
+			var partial consumererror.Traces
+			if errors.As(err, &partial) {
+				return partial.Data()
+			}
+			return whole
+		},
+		begin: report.StartTracesOp,
+		end: func(ctx context.Context, items int, err error) {
+			report.EndTracesOp(ctx, metadata.Type.String(), items, err)
+		},
+	}, nil
+}
+
+// roots returns how many traces begin in a batch.
+func roots(batch ptrace.Traces) int {
+	count := 0
+	for _, resource := range batch.ResourceSpans().All() {
+		for _, scope := range resource.ScopeSpans().All() {
+			for _, span := range scope.Spans().All() {
+				if span.ParentSpanID().IsEmpty() {
+					count++
+				}
+			}
+		}
+	}
+	return count
 }
 
 func newReport(settings receiver.Settings) (*receiverhelper.ObsReport, error) {
