@@ -24,6 +24,9 @@ type Config struct {
 	// Accepts reports accepted TCP connections, as log records.
 	Accepts AcceptsConfig `mapstructure:"accepts"`
 
+	// Calls reports the trees of functions that socket calls go through, as traces.
+	Calls CallsConfig `mapstructure:"calls"`
+
 	// OnUnsupported says what an instrument that cannot run does: "error" fails
 	// the Collector's start, "warn" leaves the instrument off and goes on.
 	OnUnsupported string `mapstructure:"on_unsupported"`
@@ -144,6 +147,7 @@ func createDefaultConfig() component.Config {
 			InstrumentConfig: defaultInstrumentConfig(time.Second),
 			Events:           metadata.DefaultEventsConfig(),
 		},
+		Calls:         defaultCallsConfig(),
 		OnUnsupported: onUnsupportedError,
 		AvoidHooks:    []string{},
 	}
@@ -165,6 +169,7 @@ func (c *Config) Validate() error {
 		c.Traffic.validate("traffic"),
 		c.Drops.validate("drops"),
 		c.Accepts.validate("accepts"),
+		c.Calls.validate(),
 		oneOf("traffic.namespaces", c.Traffic.Namespaces, namespacesHost, namespacesAll),
 		oneOf("on_unsupported", c.OnUnsupported, onUnsupportedError, onUnsupportedWarn),
 	)
@@ -174,11 +179,7 @@ func (c *Config) Validate() error {
 	if n := c.Accepts.MaxPerSecond; n < 0 {
 		errs = errors.Join(errs, fmt.Errorf("accepts.max_per_second is %d, and must be 0 (no limit) or more", n))
 	}
-	for i, name := range c.AvoidHooks {
-		if err := kernel.CheckHookName(name); err != nil {
-			errs = errors.Join(errs, fmt.Errorf("avoid_hooks[%d]: %w", i, err))
-		}
-	}
+	errs = errors.Join(errs, each("avoid_hooks", c.AvoidHooks, kernel.CheckHookName))
 	if c.RootPath != "" && !filepath.IsAbs(c.RootPath) {
 		errs = errors.Join(errs, fmt.Errorf("root_path is %q, and must be an absolute path", c.RootPath))
 	}

@@ -26,6 +26,26 @@ func TestConfig(t *testing.T) {
 traffic: {enabled: false, collection_interval: 5s, initial_delay: 2s, max_processes: 7, namespaces: all}
 drops: {enabled: false, collection_interval: 6s, initial_delay: 0s}
 accepts: {enabled: false, collection_interval: 100ms, initial_delay: 3s, max_per_second: 9}
+calls:
+  enabled: false
+  collection_interval: 200ms
+  initial_delay: 4s
+  min_duration: 10ms
+  sample_ratio: 0.5
+  max_per_second: 0
+  idle_waits: true
+  errors: [ECONNREFUSED, ETIMEDOUT]
+  off_cpu: true
+  functions: [net/socket.c, tcp_*]
+  filter:
+    pids: [71]
+    commands: [nginx]
+    users: [0, 33]
+    cgroups: [/system.slice/nginx.service]
+    containers: [4f5a]
+    syscalls: [connect, sendto]
+    addresses: [10.0.0.0/8, "::1"]
+    ports: [443]
 on_unsupported: warn
 avoid_hooks: [fentry, tp_btf/sock_send_length]
 root_path: /host
@@ -36,9 +56,22 @@ root_path: /host
 				c.Drops.Enabled, c.Drops.CollectionInterval, c.Drops.InitialDelay = false, 6*time.Second, 0
 				c.Accepts.Enabled, c.Accepts.CollectionInterval, c.Accepts.InitialDelay = false, 100*time.Millisecond, 3*time.Second
 				c.Accepts.MaxPerSecond = 9
+				c.Calls.Enabled, c.Calls.CollectionInterval, c.Calls.InitialDelay = false, 200*time.Millisecond, 4*time.Second
+				c.Calls.MinDuration, c.Calls.SampleRatio, c.Calls.MaxPerSecond = 10*time.Millisecond, 0.5, 0
+				c.Calls.IdleWaits, c.Calls.OffCPU = true, true
+				c.Calls.Errors = []string{"ECONNREFUSED", "ETIMEDOUT"}
+				c.Calls.Functions = []string{"net/socket.c", "tcp_*"}
+				c.Calls.Filter = CallsFilterConfig{
+					PIDs: []int{71}, Commands: []string{"nginx"}, Users: []int{0, 33}, Cgroups: []string{"/system.slice/nginx.service"},
+					Containers: []string{"4f5a"}, Syscalls: []string{"connect", "sendto"}, Addresses: []string{"10.0.0.0/8", "::1"}, Ports: []int{443},
+				}
 				c.OnUnsupported, c.RootPath = onUnsupportedWarn, "/host"
 				c.AvoidHooks = []string{"fentry", "tp_btf/sock_send_length"}
 			},
+		},
+		"errors may be one word": {
+			yaml: "{calls: {errors: never}}",
+			want: func(c *Config) { c.Calls.Errors = []string{errorsNever} },
 		},
 		"metrics, events and resource attributes are set in the block of their instrument": {
 			yaml: `
@@ -52,6 +85,8 @@ drops:
 accepts:
   events: {nettap.connection.accepted: {enabled: false}}
   resource_attributes: {container.id: {enabled: false}}
+calls:
+  resource_attributes: {service.name: {enabled: false}}
 `,
 			want: func(c *Config) {
 				c.Traffic.Metrics.InterfaceIO.Enabled = false
@@ -62,6 +97,7 @@ accepts:
 				c.Drops.Metrics.PacketDropped.Enabled = false
 				c.Accepts.Events.NettapConnectionAccepted.Enabled = false
 				c.Accepts.ResourceAttributes.ContainerID.Enabled = false
+				c.Calls.ResourceAttributes.ServiceName.Enabled = false
 			},
 		},
 	} {
@@ -97,9 +133,9 @@ func TestConfigMistakes(t *testing.T) {
 			yaml: "{traffic: {interval: 5s}}",
 			want: []string{"traffic", "invalid keys: interval"},
 		},
-		"an instrument that does not exist yet": {
-			yaml: "{calls: {min_duration: 1ms}}",
-			want: []string{"invalid keys: calls"},
+		"a key that does not exist in the filter": {
+			yaml: "{calls: {filter: {pid: [1]}}}",
+			want: []string{"calls.filter", "invalid keys: pid"},
 		},
 		"a metric of another instrument": {
 			yaml: "{traffic: {metrics: {nettap.packet.dropped: {enabled: false}}}}",
@@ -130,6 +166,22 @@ func TestConfigMistakes(t *testing.T) {
 traffic: {collection_interval: -1s, initial_delay: -1s, max_processes: 0, namespaces: none}
 drops: {collection_interval: 0s}
 accepts: {collection_interval: 0s, max_per_second: -1}
+calls:
+  collection_interval: 1ms
+  min_duration: -1s
+  sample_ratio: 1.5
+  max_per_second: -1
+  errors: [ECONNREFUSED, always, EREFUSED]
+  functions: [net/socket.c, net/ipv4/tcp.c]
+  filter:
+    pids: [1, 0]
+    commands: [sixteen-letters-]
+    users: [-1]
+    cgroups: [system.slice]
+    containers: [a/b]
+    syscalls: [sys_read]
+    addresses: [10.0.0.0/33, localhost]
+    ports: [0, 65536]
 on_unsupported: ignore
 avoid_hooks: [fentry, uprobe, kprobe/]
 root_path: host
@@ -142,10 +194,35 @@ root_path: host
 				"drops.collection_interval is 0s, and must be at least 10ms",
 				"accepts.collection_interval is 0s, and must be at least 10ms",
 				"accepts.max_per_second is -1, and must be 0 (no limit) or more",
+				"calls.collection_interval is 1ms, and must be at least 10ms",
+				"calls.min_duration is -1s, and must be 0s or more",
+				"calls.sample_ratio is 1.5, and must be from 0 to 1",
+				"calls.max_per_second is -1, and must be 0 (no limit) or more",
+				`calls.errors[1]: "always" is no name of an error: want names as ECONNREFUSED, or "always" or "never" alone`,
+				`calls.errors[2]: "EREFUSED" is no name of an error`,
+				`calls.functions[1]: "net/ipv4/tcp.c"`,
+				"calls.filter.pids[1]: 0 is not from 1 to 2147483647",
+				`calls.filter.commands[0]: "sixteen-letters-" is no command: the kernel has 1 to 15 bytes of it`,
+				"calls.filter.users[0]: -1 is not from 0 to 4294967294",
+				`calls.filter.cgroups[0]: "system.slice" is no path below the root of cgroup2, as /system.slice`,
+				`calls.filter.containers[0]: "a/b" is no id of a container`,
+				`calls.filter.syscalls[0]: "sys_read" is no system call`,
+				`calls.filter.addresses[0]: "10.0.0.0/33" is no address`,
+				`calls.filter.addresses[1]: "localhost" is no address`,
+				"calls.filter.ports[0]: 0 is not from 1 to 65535",
+				"calls.filter.ports[1]: 65536 is not from 1 to 65535",
 				`on_unsupported is "ignore", and must be "error" or "warn"`,
 				`avoid_hooks[1]: "uprobe" is no hook`,
 				`avoid_hooks[2]: "kprobe/" is no hook`,
 				`root_path is "host", and must be an absolute path`,
+			},
+		},
+		"nothing to choose from": {
+			yaml: "{calls: {errors: [], functions: [], sample_ratio: .nan}}",
+			want: []string{
+				`calls.errors is empty, and must be "always", "never" or names of errors`,
+				"calls.functions is empty, and must name functions",
+				"calls.sample_ratio is NaN, and must be from 0 to 1",
 			},
 		},
 		"more processes than the kernel's maps may hold": {
@@ -187,6 +264,7 @@ func TestReadmeDefaults(t *testing.T) {
 	got.Traffic.Metrics, got.Traffic.ResourceAttributes = want.Traffic.Metrics, want.Traffic.ResourceAttributes
 	got.Drops.Metrics, got.Drops.ResourceAttributes = want.Drops.Metrics, want.Drops.ResourceAttributes
 	got.Accepts.Events, got.Accepts.ResourceAttributes = want.Accepts.Events, want.Accepts.ResourceAttributes
+	got.Calls.ResourceAttributes = want.Calls.ResourceAttributes
 	if err := load(t, string(block[1]), got); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +274,9 @@ func TestReadmeDefaults(t *testing.T) {
 }
 
 // configOptions compare configurations but for what mdatagen keeps to itself.
+// No list and an empty one are the same.
 var configOptions = cmp.Options{
+	cmpopts.EquateEmpty(),
 	cmpopts.IgnoreUnexported(
 		Config{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},

@@ -20,6 +20,7 @@ func NewFactory() receiver.Factory {
 		createDefaultConfig,
 		receiver.WithMetrics(h.createMetrics, metadata.MetricsStability),
 		receiver.WithLogs(h.createLogs, metadata.LogsStability),
+		receiver.WithTraces(h.createTraces, metadata.TracesStability),
 	)
 }
 
@@ -41,4 +42,14 @@ func (h *houses) createLogs(
 		return nil, err
 	}
 	return newNettap(h, config.(*Config), settings, outlet, logsTasks), nil
+}
+
+func (h *houses) createTraces(
+	_ context.Context, settings receiver.Settings, config component.Config, next consumer.Traces,
+) (receiver.Traces, error) {
+	outlet, err := tracesOutlet(settings, next)
+	if err != nil {
+		return nil, err
+	}
+	return newNettap(h, config.(*Config), settings, outlet, tracesTasks), nil
 }

@@ -7,10 +7,12 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/seed-7756021b/nettap/internal/accepts"
 	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/calls"
 	"github.com/seed-7756021b/nettap/internal/drops"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
@@ -46,6 +48,16 @@ func logsTasks(h *house, settings receiver.Settings) []task[plog.Logs] {
 	return []task[plog.Logs]{
 		{"accepts", c.Accepts.InstrumentConfig, ofAccepts,
 			accepts.New(builder, h.processes, h.clock, ofAccepts, accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond, AvoidHooks: c.AvoidHooks})},
+	}
+}
+
+// tracesTasks returns the instruments whose signal is traces.
+func tracesTasks(h *house, settings receiver.Settings) []task[ptrace.Traces] {
+	c := h.config
+	ofCalls := new(books.Books)
+	return []task[ptrace.Traces]{
+		{"calls", c.Calls.InstrumentConfig, ofCalls,
+			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.processes, h.clock, ofCalls, c.callsOptions())},
 	}
 }
 

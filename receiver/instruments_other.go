@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/seed-7756021b/nettap/internal/books"
@@ -25,5 +26,11 @@ func metricsTasks(h *house, _ receiver.Settings) []task[pmetric.Metrics] {
 func logsTasks(h *house, _ receiver.Settings) []task[plog.Logs] {
 	return []task[plog.Logs]{
 		{"accepts", h.config.Accepts.InstrumentConfig, new(books.Books), nil},
+	}
+}
+
+func tracesTasks(h *house, _ receiver.Settings) []task[ptrace.Traces] {
+	return []task[ptrace.Traces]{
+		{"calls", h.config.Calls.InstrumentConfig, new(books.Books), nil},
 	}
 }

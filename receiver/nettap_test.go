@@ -152,7 +152,7 @@ func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
 	h := &houses{}
 	config, other := createDefaultConfig().(*Config), createDefaultConfig().(*Config)
 	settings := receivertest.NewNopSettings(metadata.Type)
-	create := func(config *Config) (metrics, logs *nettap) {
+	create := func(config *Config) (metrics, logs, traces *nettap) {
 		t.Helper()
 		m, err := h.createMetrics(t.Context(), settings, config, &pipeline{})
 		if err != nil {
@@ -162,12 +162,16 @@ func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return m.(*nettap), l.(*nettap)
+		s, err := h.createTraces(t.Context(), settings, config, &pipeline{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.(*nettap), l.(*nettap), s.(*nettap)
 	}
-	metrics, logs := create(config)
-	otherMetrics, _ := create(other)
-	if metrics.house != logs.house {
-		t.Error("two signals of one configuration are two instances")
+	metrics, logs, traces := create(config)
+	otherMetrics, _, _ := create(other)
+	if metrics.house != logs.house || metrics.house != traces.house {
+		t.Error("the signals of one configuration are several instances")
 	}
 	if metrics.house == otherMetrics.house {
 		t.Error("two configurations are one instance")
@@ -184,8 +188,9 @@ func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
 	}
 	shutDown(metrics, 2)
 	shutDown(metrics, 2) // again
-	shutDown(logs, 1)
-	if again, _ := create(config); again.house == metrics.house {
+	shutDown(logs, 2)
+	shutDown(traces, 1)
+	if again, _, _ := create(config); again.house == metrics.house {
 		t.Error("the instance outlived its shutdown")
 	}
 }

@@ -27,7 +27,9 @@ func (h *house) warnWithoutHostID(logger *zap.Logger) {
 
 // shows reports whether the resources of an enabled instrument have an attribute.
 func (c *Config) shows(attribute func(metadata.ResourceAttributesConfig) bool) bool {
-	for _, instrument := range []InstrumentConfig{c.Traffic.InstrumentConfig, c.Drops.InstrumentConfig, c.Accepts.InstrumentConfig} {
+	for _, instrument := range []InstrumentConfig{
+		c.Traffic.InstrumentConfig, c.Drops.InstrumentConfig, c.Accepts.InstrumentConfig, c.Calls.InstrumentConfig,
+	} {
 		if instrument.Enabled && attribute(instrument.ResourceAttributes) {
 			return true
 		}

@@ -50,6 +50,7 @@ func TestWarnWithoutHostID(t *testing.T) {
 			config.RootPath = t.TempDir() // without etc/machine-id
 			for _, instrument := range []*InstrumentConfig{
 				&config.Traffic.InstrumentConfig, &config.Drops.InstrumentConfig, &config.Accepts.InstrumentConfig,
+				&config.Calls.InstrumentConfig,
 			} {
 				instrument.ResourceAttributes.HostID.Enabled = test.enabled
 			}

@@ -38,7 +38,7 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 	goleak.VerifyNone(t)
 }
 
-// startAndShutDown runs a receiver of both signals, and returns the BPF objects
+// startAndShutDown runs a receiver of all signals, and returns the BPF objects
 // that it had.
 func startAndShutDown(t *testing.T) kerneltest.Objects {
 	t.Helper()
@@ -55,13 +55,18 @@ func startAndShutDown(t *testing.T) kerneltest.Objects {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, signal := range []component.Component{metrics, logs} {
+	traces, err := factory.CreateTraces(t.Context(), settings, config, consumertest.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals := []component.Component{metrics, logs, traces}
+	for _, signal := range signals {
 		if err := signal.Start(t.Context(), componenttest.NewNopHost()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	objects := kerneltest.ObjectsOf(t, os.Getpid())
-	for _, signal := range []component.Component{metrics, logs} {
+	for _, signal := range signals {
 		if err := signal.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,230 @@
+package nettapreceiver
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/calls"
+)
+
+// CallsConfig is the block "calls".
+type CallsConfig struct {
+	InstrumentConfig `mapstructure:",squash"`
+
+	// MinDuration is how long a call takes at least to be kept; 0 keeps all.
+	MinDuration time.Duration `mapstructure:"min_duration"`
+
+	// SampleRatio is the part that is kept of the other calls, from 0 to 1.
+	SampleRatio float64 `mapstructure:"sample_ratio"`
+
+	// MaxPerSecond is how many trees a second are made; 0 is no limit.
+	MaxPerSecond int `mapstructure:"max_per_second"`
+
+	// IdleWaits lets the time that a thread waits for work count as duration.
+	IdleWaits bool `mapstructure:"idle_waits"`
+
+	// Errors says which failed calls are kept, whatever they took: "always",
+	// "never", or those that failed with one of these errors ("ECONNREFUSED").
+	Errors []string `mapstructure:"errors"`
+
+	// OffCPU makes a span of each time that a thread was off the CPU.
+	OffCPU bool `mapstructure:"off_cpu"`
+
+	// Functions are those that a tree is made of: "net/socket.c" is all of that
+	// file; others by name or pattern, as "tcp_*".
+	Functions []string `mapstructure:"functions"`
+
+	// Filter says which calls are looked at.
+	Filter CallsFilterConfig `mapstructure:"filter"`
+}
+
+// CallsFilterConfig is the block "calls.filter". An empty list lets all through;
+// a call has to be in each list, of which cgroups and containers are one.
+type CallsFilterConfig struct {
+	PIDs       []int    `mapstructure:"pids"`
+	Commands   []string `mapstructure:"commands"`   // of the thread group leader, as in /proc/PID/comm
+	Users      []int    `mapstructure:"users"`      // real user ids
+	Cgroups    []string `mapstructure:"cgroups"`    // "/system.slice/nginx.service", and all below
+	Containers []string `mapstructure:"containers"` // ids
+	Syscalls   []string `mapstructure:"syscalls"`   // "connect"
+	Addresses  []string `mapstructure:"addresses"`  // "10.0.0.0/8", "::1"; of either end
+	Ports      []int    `mapstructure:"ports"`      // of either end
+}
+
+// The words of calls.errors; other values are names of errors.
+const (
+	errorsAlways = "always"
+	errorsNever  = "never"
+)
+
+func defaultCallsConfig() CallsConfig {
+	return CallsConfig{
+		InstrumentConfig: defaultInstrumentConfig(time.Second),
+		MinDuration:      time.Millisecond,
+		SampleRatio:      0.01,
+		MaxPerSecond:     100,
+		Errors:           []string{errorsAlways},
+		Functions:        []string{"net/socket.c"},
+	}
+}
+
+func (c *CallsConfig) validate() error {
+	errs := errors.Join(c.InstrumentConfig.validate("calls"), c.validateErrors(), c.Filter.validate())
+	if c.MinDuration < 0 {
+		errs = errors.Join(errs, fmt.Errorf("calls.min_duration is %v, and must be 0s or more", c.MinDuration))
+	}
+	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) { // NaN is neither
+		errs = errors.Join(errs, fmt.Errorf("calls.sample_ratio is %v, and must be from 0 to 1", c.SampleRatio))
+	}
+	if c.MaxPerSecond < 0 {
+		errs = errors.Join(errs, fmt.Errorf("calls.max_per_second is %d, and must be 0 (no limit) or more", c.MaxPerSecond))
+	}
+	if len(c.Functions) == 0 {
+		errs = errors.Join(errs, errors.New("calls.functions is empty, and must name functions"))
+	}
+	return errors.Join(errs, each("calls.functions", c.Functions, calls.CheckFunctionPattern))
+}
+
+func (c *CallsConfig) validateErrors() error {
+	if len(c.Errors) == 1 && (c.Errors[0] == errorsAlways || c.Errors[0] == errorsNever) {
+		return nil
+	}
+	if len(c.Errors) == 0 {
+		return fmt.Errorf("calls.errors is empty, and must be %q, %q or names of errors", errorsAlways, errorsNever)
+	}
+	return each("calls.errors", c.Errors, func(name string) error {
+		if _, ok := calls.ErrnoNumber(name); !ok {
+			return fmt.Errorf("%q is no name of an error: want names as ECONNREFUSED, or %q or %q alone", name, errorsAlways, errorsNever)
+		}
+		return nil
+	})
+}
+
+func (f *CallsFilterConfig) validate() error {
+	return errors.Join(
+		each("calls.filter.pids", f.PIDs, within(1, math.MaxInt32)),
+		each("calls.filter.commands", f.Commands, func(command string) error {
+			if command == "" || len(command) > calls.MaxCommand {
+				return fmt.Errorf("%q is no command: the kernel has 1 to %d bytes of it", command, calls.MaxCommand)
+			}
+			return nil
+		}),
+		each("calls.filter.users", f.Users, within(0, math.MaxUint32-1)),
+		each("calls.filter.cgroups", f.Cgroups, func(cgroup string) error {
+			if !path.IsAbs(cgroup) || path.Clean(cgroup) != cgroup {
+				return fmt.Errorf("%q is no path below the root of cgroup2, as /system.slice", cgroup)
+			}
+			return nil
+		}),
+		each("calls.filter.containers", f.Containers, func(id string) error {
+			if id == "" || strings.ContainsAny(id, "/ ") {
+				return fmt.Errorf("%q is no id of a container", id)
+			}
+			return nil
+		}),
+		each("calls.filter.syscalls", f.Syscalls, calls.CheckSyscall),
+		each("calls.filter.addresses", f.Addresses, func(text string) error {
+			_, err := parsePrefix(text)
+			return err
+		}),
+		each("calls.filter.ports", f.Ports, within(1, math.MaxUint16)),
+	)
+}
+
+// each returns what check finds wrong with the values of a list.
+func each[T any](key string, values []T, check func(T) error) error {
+	var errs error
+	for i, value := range values {
+		if err := check(value); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("%s[%d]: %w", key, i, err))
+		}
+	}
+	return errs
+}
+
+func within(lowest, highest int64) func(int) error {
+	return func(n int) error {
+		if int64(n) < lowest || int64(n) > highest {
+			return fmt.Errorf("%d is not from %d to %d", n, lowest, highest)
+		}
+		return nil
+	}
+}
+
+// parsePrefix takes "10.0.0.0/8", and an address for its whole length.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+		return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96).Masked(), nil
+	} else if err == nil {
+		return prefix.Masked(), nil
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil || address.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%q is no address, nor one with the length of a prefix, as 10.0.0.0/8", text)
+	}
+	address = address.Unmap()
+	return netip.PrefixFrom(address, address.BitLen()), nil
+}
+
+// callsOptions returns what calls has to know of a configuration that is valid.
+func (c *Config) callsOptions() calls.Options {
+	f := c.Calls.Filter
+	return calls.Options{
+		RootPath:     c.RootPath,
+		MinDuration:  c.Calls.MinDuration,
+		SampleRatio:  c.Calls.SampleRatio,
+		MaxPerSecond: c.Calls.MaxPerSecond,
+		IdleWaits:    c.Calls.IdleWaits,
+		OffCPU:       c.Calls.OffCPU,
+		Errors:       c.Calls.errnos(),
+		Functions:    c.Calls.Functions,
+		AvoidHooks:   c.AvoidHooks,
+		Filter: calls.Filter{
+			PIDs:       numbers[uint32](f.PIDs),
+			Commands:   f.Commands,
+			Users:      numbers[uint32](f.Users),
+			Cgroups:    f.Cgroups,
+			Containers: f.Containers,
+			Syscalls:   f.Syscalls,
+			Prefixes:   f.prefixes(),
+			Ports:      numbers[uint16](f.Ports),
+		},
+	}
+}
+
+func (c *CallsConfig) errnos() calls.Errnos {
+	if slices.Contains(c.Errors, errorsAlways) {
+		return calls.Errnos{All: true}
+	}
+	var errnos calls.Errnos
+	for _, name := range c.Errors {
+		if number, ok := calls.ErrnoNumber(name); ok { // "never" has none
+			errnos.Numbers = append(errnos.Numbers, number)
+		}
+	}
+	return errnos
+}
+
+func (f *CallsFilterConfig) prefixes() []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, text := range f.Addresses {
+		if prefix, err := parsePrefix(text); err == nil {
+			prefixes = append(prefixes, prefix)
+		}
+	}
+	return prefixes
+}
+
+func numbers[T uint16 | uint32](values []int) []T {
+	var converted []T
+	for _, n := range values {
+		converted = append(converted, T(n))
+	}
+	return converted
+}
