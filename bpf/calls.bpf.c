@@ -155,9 +155,8 @@ static __always_inline struct tree *tree_at(__u32 position)
 static __always_inline void enter(__u16 index, __u32 position)
 {
 	struct frame *frame;
+	__u64 now, depth;
 	struct tree *t;
-	__u32 depth;
-	__u64 now;
 
 	if (is_interrupt(position))
 		return;
@@ -165,7 +164,7 @@ static __always_inline void enter(__u16 index, __u32 position)
 	if (!t)
 		return;
 	now = bpf_ktime_get_boot_ns();
-	depth = t->depth;
+	depth = READ_ONCE(t->depth);
 	if (!depth)
 		begin(t, now);
 	if (depth >= MAX_DEPTH) {

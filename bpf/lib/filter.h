@@ -6,12 +6,12 @@
 
 /*
  * Whose calls are wanted. A filter that is not set lets everything through; the
- * maps hold what it lets through, and user space gives them their sizes.
+ * maps hold what it lets through.
  */
-const volatile __u32 own_pid; /* the Collector's: reports of its own calls would feed on themselves */
+__u32 own_pid; /* the Collector's: reports of its own calls would feed on themselves */
 
-const volatile bool filters_pids, filters_commands, filters_users, filters_cgroups, filters_syscalls;
-const volatile bool filters_addresses, filters_ports;
+bool filters_pids, filters_commands, filters_users, filters_cgroups, filters_syscalls;
+bool filters_addresses, filters_ports;
 
 struct command {
 	char name[COMM_SIZE];
@@ -22,25 +22,35 @@ struct prefix {
 	__u8 address[16];
 };
 
-#define FILTER(name, key_type)                   \
-	struct {                                 \
-		__uint(type, BPF_MAP_TYPE_HASH); \
-		__uint(max_entries, 1);          \
-		__type(key, key_type);           \
-		__type(value, __u8);             \
+#define FILTER_ENTRIES 1024
+
+#define FILTER(name, key_type)                           \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_HASH);         \
+		__uint(map_flags, BPF_F_NO_PREALLOC);    \
+		__uint(max_entries, FILTER_ENTRIES);     \
+		__type(key, key_type);                   \
+		__type(value, __u8);                     \
 	} name SEC(".maps")
 
 FILTER(pids, __u32);
 FILTER(commands, struct command);
 FILTER(users, __u32); /* real */
-FILTER(cgroups, __u64);
 FILTER(syscalls, __u32);
 FILTER(ports, __u16); /* host byte order */
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096); /* those named, and all in them */
+	__type(key, __u64);
+	__type(value, __u8);
+} cgroups SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1);
+	__uint(max_entries, FILTER_ENTRIES);
 	__type(key, struct prefix);
 	__type(value, __u8);
 } addresses SEC(".maps");
@@ -80,12 +90,12 @@ static __always_inline bool is_wanted_syscall(void)
 	return bpf_map_lookup_elem(&syscalls, &number);
 }
 
-/* Whether the running thread's next call may be wanted. */
-static __always_inline bool is_wanted_here(void)
+/* Whether the running thread's next call may be wanted. A global function: see report_call. */
+__noinline int is_wanted_here(void)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-	if (pid == own_pid || is_thread_of_cpu())
+	if (pid == own_pid || is_thread_of_cpu() || is_in_user_mode())
 		return false;
 	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
 		return false;

@@ -12,12 +12,12 @@ struct {
 	__type(value, struct call);
 } calls SEC(".maps");
 
-const volatile __u64 min_duration_ns = 1000000;
-const volatile __u64 sample_threshold; /* of 2^32 calls, so many are kept */
-const volatile bool idle_waits;
+__u64 min_duration_ns;
+__u64 sample_threshold; /* of 2^32 calls, so many are kept */
+bool idle_waits;
 
 /* Failures that are reported whatever they took, by errno. */
-const volatile __u64 wanted_errors[3];
+__u64 wanted_errors[3];
 
 #define EAGAIN 11
 #define EINPROGRESS 115

@@ -109,10 +109,10 @@ struct tree {
 /* The innermost function that is under way, or NULL. */
 static __always_inline struct frame *innermost(struct tree *t)
 {
-	__u32 depth = READ_ONCE(t->depth);
+	__u64 index = READ_ONCE(t->depth) - 1ULL; /* beyond all where there is none */
 
-	if (!depth || depth > MAX_DEPTH)
+	if (index >= MAX_DEPTH)
 		return NULL;
-	CHECKED(depth);
-	return &t->frame[depth - 1];
+	CHECKED(index);
+	return &t->frame[index];
 }

@@ -5,7 +5,7 @@
 #include "tree.h"
 
 const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
-const volatile bool with_off_cpu = 0;        /* nodes for the time off the CPU */
+bool with_off_cpu;                           /* nodes for the time off the CPU */
 
 /* The registers with which the running thread entered the kernel. */
 static __always_inline struct pt_regs *user_registers(void)
@@ -18,10 +18,13 @@ static __always_inline struct pt_regs *user_registers(void)
 	return BPF_CORE_READ(task, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
 }
 
+/* Negative outside of system calls. */
 static __always_inline long syscall_of(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	return BPF_CORE_READ(regs, orig_ax) & ~X32_BIT;
+	long number = BPF_CORE_READ(regs, orig_ax);
+
+	return number < 0 ? number : number & ~X32_BIT;
 #elif defined(__TARGET_ARCH_arm64)
 	return BPF_CORE_READ(regs, syscallno);
 #endif
@@ -43,6 +46,17 @@ static __always_inline int third_of(struct pt_regs *regs)
 #elif defined(__TARGET_ARCH_arm64)
 	return BPF_CORE_READ(regs, regs[2]);
 #endif
+}
+
+/*
+ * Whether the running thread is a process's own and in no system call: then an
+ * interrupt came upon it in user mode, and is served on the thread's empty stack.
+ */
+static __always_inline bool is_in_user_mode(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return !(BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) && syscall_of(user_registers()) < 0;
 }
 
 /* Finds out once which system call the thread is in, on which fd and socket. */
@@ -114,7 +128,7 @@ static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags
 {
 	struct call *call = &t->call;
 	struct frame *caller = innermost(t);
-	__u32 n = call->nodes;
+	__u64 n = READ_ONCE(call->nodes);
 	struct call_node *node;
 
 	if (n >= MAX_NODES) {
@@ -133,7 +147,7 @@ static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags
 	return n;
 }
 
-static __always_inline void close_node(struct tree *t, __u32 n, __u64 now, __s32 result, __u8 flags)
+static __always_inline void close_node(struct tree *t, __u64 n, __u64 now, __s32 result, __u8 flags)
 {
 	struct call_node *node;
 
@@ -168,7 +182,7 @@ static __always_inline void leave_cpu(struct tree *t, bool runs)
 static __always_inline void reach_cpu(struct tree *t)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), off = t->off_ns, wake = t->wake_ns, asked;
-	__u32 wait = t->wait;
+	__u64 wait = READ_ONCE(t->wait);
 	__s32 runnable;
 
 	if (wake < off || wake > now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -26,6 +27,7 @@ type Calls struct {
 	books     *books.Books
 	options   Options
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
+	ownPID    int // whose calls are left out
 
 	object  *kernel.Object
 	ring    *ringbuf.Reader
@@ -40,7 +42,7 @@ func New(resource metadata.ResourceAttributesConfig, version string, processes *
 	c *clock.Clock, b *books.Books, options Options,
 ) *Calls {
 	e := emitter{resource: resource, version: version, ratio: options.SampleRatio, describe: processes.Describe, wall: c.Wall, ids: newIDs()}
-	return &Calls{emitter: e, books: b, options: options}
+	return &Calls{emitter: e, books: b, options: options, ownPID: os.Getpid()}
 }
 
 // Start implements [instrument.Instrument].

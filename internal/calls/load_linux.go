@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -28,7 +27,7 @@ func (c *Calls) load() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(fit(spec, types), configure(spec, c.options)); err != nil {
+	if err := errors.Join(fit(spec, types), spec.Variables["max_per_second"].Set(uint64(c.options.MaxPerSecond))); err != nil {
 		return err
 	}
 	hooks, err := c.chooseHooks(spec, types)
@@ -47,7 +46,7 @@ func (c *Calls) load() error {
 	}
 	c.open = append(c.open, c.ring)
 	c.corrupt, c.cgroups = 0, map[uint64]bool{}
-	return errors.Join(fill(c.object, c.options.Filter), c.refreshCgroups())
+	return c.configure()
 }
 
 // fit makes of spec what the running kernel can do.
@@ -66,34 +65,29 @@ func fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 }
 
 // configure tells the programs what the options say.
-func configure(spec *ebpf.CollectionSpec, o Options) error {
-	filter := o.Filter
-	for name, entries := range map[string]int{
-		"pids": len(filter.PIDs), "commands": len(filter.Commands), "users": len(filter.Users), "syscalls": len(filter.Syscalls),
-		"addresses": len(filter.Prefixes), "ports": len(filter.Ports),
+func (c *Calls) configure() error {
+	o, filter := c.options, c.options.Filter
+	var errs error
+	for name, value := range map[string]any{
+		"own_pid":           uint32(c.ownPID),
+		"min_duration_ns":   uint64(o.MinDuration),
+		"sample_threshold":  uint64(o.SampleRatio * (1 << 32)),
+		"idle_waits":        o.IdleWaits,
+		"with_off_cpu":      o.OffCPU,
+		"wanted_errors":     wantedErrors(o.Errors),
+		"filters_pids":      len(filter.PIDs) > 0,
+		"filters_commands":  len(filter.Commands) > 0,
+		"filters_users":     len(filter.Users) > 0,
+		"filters_cgroups":   len(filter.Cgroups)+len(filter.Containers) > 0,
+		"filters_syscalls":  len(filter.Syscalls) > 0,
+		"filters_addresses": len(filter.Prefixes) > 0,
+		"filters_ports":     len(filter.Ports) > 0,
 	} {
-		spec.Maps[name].MaxEntries = uint32(max(entries, 1))
+		if err := c.object.Variables[name].Set(value); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("set %s: %w", name, err))
+		}
 	}
-	byCgroup := len(filter.Cgroups)+len(filter.Containers) > 0
-	if byCgroup {
-		spec.Maps["cgroups"].MaxEntries = maxCgroups
-	}
-	return errors.Join(
-		spec.Variables["own_pid"].Set(uint32(os.Getpid())),
-		spec.Variables["min_duration_ns"].Set(uint64(o.MinDuration)),
-		spec.Variables["sample_threshold"].Set(uint64(o.SampleRatio*(1<<32))),
-		spec.Variables["max_per_second"].Set(uint64(o.MaxPerSecond)),
-		spec.Variables["idle_waits"].Set(o.IdleWaits),
-		spec.Variables["with_off_cpu"].Set(o.OffCPU),
-		spec.Variables["wanted_errors"].Set(wantedErrors(o.Errors)),
-		spec.Variables["filters_pids"].Set(len(filter.PIDs) > 0),
-		spec.Variables["filters_commands"].Set(len(filter.Commands) > 0),
-		spec.Variables["filters_users"].Set(len(filter.Users) > 0),
-		spec.Variables["filters_cgroups"].Set(byCgroup),
-		spec.Variables["filters_syscalls"].Set(len(filter.Syscalls) > 0),
-		spec.Variables["filters_addresses"].Set(len(filter.Prefixes) > 0),
-		spec.Variables["filters_ports"].Set(len(filter.Ports) > 0),
-	)
+	return errors.Join(errs, fill(c.object, filter), c.refreshCgroups())
 }
 
 // wantedErrors is a bit for each errno whose failures are kept.

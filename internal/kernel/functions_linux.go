@@ -111,11 +111,11 @@ func (o *Object) linkFunctions(hook Hook, kind kind, name string, indexes []int)
 	}
 	var last error
 	for _, i := range indexes {
-		program := o.Programs[name]
+		program, mark := o.Programs[name], hook.Functions[i].mark(i)
 		if hook.copies() {
-			program = o.Programs[copyName(name, i)]
+			program, mark = o.Programs[copyName(name, i)], 0
 		}
-		attached, err := kind.linkFunction(program, hook.Functions[i], hook.Functions[i].mark(i))
+		attached, err := kind.linkFunction(program, hook.Functions[i], mark)
 		if err != nil {
 			o.untraceable[hook.Functions[i].Name] = true
 			last = err
@@ -166,7 +166,7 @@ func (o *Object) allUntraceable(functions []Function) bool {
 	return true
 }
 
-// linkFunction attaches a program to one function, with a mark where it is no copy.
+// linkFunction attaches a program to one function; a copy has its mark already.
 func (k kind) linkFunction(program *ebpf.Program, f Function, mark uint64) (io.Closer, error) {
 	switch {
 	case k.program == ebpf.Tracing:

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
@@ -40,6 +43,10 @@ func Run(t *testing.T, instrument Instrument) {
 	if errors.Is(err, kernel.ErrUnsupported) {
 		skip(t, err)
 	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		t.Log(strings.Join(verifier.Log[max(0, len(verifier.Log)-lastLines):], "\n"))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +57,9 @@ func Run(t *testing.T, instrument Instrument) {
 
 // keepTypes spares each test of a process to parse the kernel's types.
 var keepTypes = sync.OnceFunc(func() { kernel.KeepTypes() })
+
+// lastLines of a verifier's log say what it did not like.
+const lastLines = 30
 
 // Require skips the test where nettap cannot observe the machine, or fails it if
 // NETTAP_KERNEL_TESTS=require.
