@@ -67,11 +67,19 @@ static __always_inline bool abandon(struct tree *t, __u64 now)
 	return true;
 }
 
+/* Whether what is under way in frame cannot have called a function at position. */
+static __always_inline bool has_returned(struct frame *frame, __u32 position, __u16 index)
+{
+	if (frame->position == position) /* else it has left its place on the stack to what it calls last */
+		return frame->function == index;
+	return !is_above(frame->position, position);
+}
+
 /*
- * A function begins at position, so what was entered below or there has returned
+ * A function begins at position: of what is under way, it ends what has returned
  * unseen. A global function, so that its loop is verified once.
  */
-__noinline int unwind(__u32 position)
+__noinline int unwind(__u32 position, __u32 index)
 {
 	struct tree *t = this_tree();
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -79,9 +87,13 @@ __noinline int unwind(__u32 position)
 
 	if (!t)
 		return 0;
+	if (this_syscall() != t->call.syscall) {
+		t->depth = 0;
+		return 0;
+	}
 	for (int i = 0; i < MAX_DEPTH; i++) {
 		frame = innermost(t);
-		if (!frame || is_above(frame->position, position) || !abandon(t, now))
+		if (!frame || !has_returned(frame, position, index) || !abandon(t, now))
 			break;
 	}
 	return 0;
@@ -120,13 +132,13 @@ static __always_inline void begin(struct tree *t, __u64 now)
 	call->runnable_ns = call->idle_ns = 0;
 	for (int i = 0; i < WAIT_KINDS; i++)
 		call->blocked_ns[i] = 0;
-	call->syscall = NO_SYSCALL;
+	call->syscall = this_syscall();
 	call->fd = NO_FD;
 	call->lost_nodes = call->missed_exits = call->nodes = 0;
 }
 
 /* The tree that a new function belongs in, NULL if it is not wanted. */
-static __always_inline struct tree *tree_at(__u32 position)
+static __always_inline struct tree *tree_at(__u32 position, __u16 index)
 {
 	struct tree *t = this_tree();
 
@@ -135,7 +147,7 @@ static __always_inline struct tree *tree_at(__u32 position)
 	if (caller && is_above(caller->position, position))
 		return t;
 	if (caller) {
-		unwind(position);
+		unwind(position, index);
 		if (READ_ONCE(t->depth))
 			return t;
 		book(BOOK_SEEN); /* the call itself had returned */
@@ -160,7 +172,7 @@ static __always_inline void enter(__u16 index, __u32 position)
 
 	if (is_interrupt(position))
 		return;
-	t = tree_at(position);
+	t = tree_at(position, index);
 	if (!t)
 		return;
 	now = bpf_ktime_get_boot_ns();
@@ -206,7 +218,7 @@ static __always_inline void leave(__u64 function, __u32 position, __s64 value)
 	}
 	now = bpf_ktime_get_boot_ns();
 	result = result_of(KIND(function), value);
-	close_node(t, frame->node, now, result, 0);
+	close_node(t, frame->node, now, result >= -MAX_ERRNO && result <= 0x7fffffff ? result : 0, 0);
 	if (!--t->depth)
 		finish(t, KIND(function), result, now);
 }

@@ -79,14 +79,8 @@ static __always_inline bool is_wanted_cgroup(void)
 	return bpf_map_lookup_elem(&cgroups, &cgroup);
 }
 
-static __always_inline bool is_wanted_syscall(void)
+static __always_inline bool is_wanted_syscall(__u32 number)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u32 number;
-
-	if (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER) || is_32bit_call())
-		return false;
-	number = syscall_of(user_registers());
 	return bpf_map_lookup_elem(&syscalls, &number);
 }
 
@@ -94,13 +88,14 @@ static __always_inline bool is_wanted_syscall(void)
 __noinline int is_wanted_here(void)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__s32 syscall = this_syscall();
 
-	if (pid == own_pid || is_thread_of_cpu() || is_in_user_mode())
+	if (pid == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
 		return false;
 	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
 	return (!filters_commands || is_wanted_command()) && (!filters_users || is_wanted_user()) &&
-	       (!filters_cgroups || is_wanted_cgroup()) && (!filters_syscalls || is_wanted_syscall());
+	       (!filters_cgroups || is_wanted_cgroup()) && (!filters_syscalls || is_wanted_syscall(syscall));
 }
 
 static __always_inline bool is_wanted_address(struct call *call)

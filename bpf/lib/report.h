@@ -21,6 +21,7 @@ __u64 wanted_errors[3];
 
 #define EAGAIN 11
 #define EINPROGRESS 115
+#define MAX_ERRNO 4095
 #define LAST_ERROR 133 /* what is above tells the kernel to start the call again */
 
 /* What a function returns says of failure. Go: kernel.Result. */

@@ -42,7 +42,7 @@ enum __attribute__((packed)) reason {
 struct call_node {
 	__u64 start_ns; /* from the start of the call */
 	__u64 duration_ns;
-	__s32 result; /* of a function that can fail: its errno; off the CPU: ns until it could run again, cut */
+	__s32 result; /* of a function, if it is that small; off the CPU: ns for which it could have run, cut */
 	__u16 function;
 	__u8 parent; /* index of the node it is in; NO_NODE: it is the root */
 	enum node_flag flags; /* off the CPU the high half is enum wait */
@@ -95,7 +95,7 @@ struct tree {
 	__u8 off_node;
 	enum wait wait;  /* while off the CPU */
 	__u8 idle;       /* it waits for work */
-	__u8 identified; /* syscall, fd and sock have been looked for */
+	__u8 identified; /* fd and sock have been looked for */
 	__u8 operation;  /* enum operation */
 	__u8 touched;    /* it had to do with a socket */
 	__u16 kept;      /* functions still under way when others have returned unseen */

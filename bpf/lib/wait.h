@@ -49,20 +49,28 @@ static __always_inline int third_of(struct pt_regs *regs)
 }
 
 /*
- * Whether the running thread is a process's own and in no system call: then an
- * interrupt came upon it in user mode, and is served on the thread's empty stack.
+ * The system call that the running thread is in: NO_SYSCALL for a kernel thread,
+ * and for a 32-bit call, which has a number of another table. IN_USER_MODE: it is
+ * in none, but an interrupt came upon it and is served on the thread's empty stack.
  */
-static __always_inline bool is_in_user_mode(void)
+#define IN_USER_MODE (-2)
+
+static __always_inline __s32 this_syscall(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	long number;
 
-	return !(BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER)) && syscall_of(user_registers()) < 0;
+	if (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER))
+		return NO_SYSCALL;
+	number = syscall_of(user_registers());
+	if (number < 0)
+		return IN_USER_MODE;
+	return is_32bit_call() ? NO_SYSCALL : number;
 }
 
-/* Finds out once which system call the thread is in, on which fd and socket. */
+/* Finds out once on which fd and socket the call is. */
 static __always_inline void identify(struct tree *t)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct call *call = &t->call;
 	struct pt_regs *regs;
 	struct sock *sk;
@@ -71,13 +79,10 @@ static __always_inline void identify(struct tree *t)
 	if (t->identified)
 		return;
 	t->identified = 1;
-	if (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER) || is_32bit_call())
-		return; /* it is in none, or in one with a number of another table */
-	regs = user_registers();
-	call->syscall = syscall_of(regs);
 	how = operation_of(call->syscall);
 	if (!(how & (ON_SOCKET | ON_FILE)) || call->syscall == SYS_SOCKET || call->syscall == SYS_SOCKETPAIR)
 		return;
+	regs = user_registers();
 	call->fd = first_of(regs);
 	sk = sock_of_file(file_of_fd(call->fd));
 	if (!sk && how & ON_THIRD) {

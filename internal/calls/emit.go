@@ -69,10 +69,11 @@ func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 		state = traceState(threshold)
 	}
 	trace := e.ids.trace(threshold)
+	began := e.wall(c.startNanos) // once: the wall clock may be set at any moment
 	ofNode := make([]ptrace.Span, len(c.nodes))
 	for i, n := range c.nodes {
 		if n.kind == ofTracepoint {
-			e.event(ofNode[n.parent].Events(), c, n)
+			e.event(ofNode[n.parent].Events(), began, n)
 			continue
 		}
 		span := spans.AppendEmpty()
@@ -82,8 +83,8 @@ func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 		span.TraceState().FromRaw(state)
 		span.SetFlags(sampledAtRandom)
 		span.SetKind(ptrace.SpanKindInternal)
-		span.SetStartTimestamp(e.timestamp(c, n.start))
-		span.SetEndTimestamp(e.timestamp(c, n.start+n.duration))
+		span.SetStartTimestamp(timestamp(began, n.start))
+		span.SetEndTimestamp(timestamp(began, n.start+n.duration))
 		if n.parent >= 0 {
 			span.SetParentSpanID(ofNode[n.parent].SpanID())
 		}
@@ -95,14 +96,14 @@ func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 // sampledAtRandom are the W3C trace flags of a trace that is kept and whose id is random.
 const sampledAtRandom = 0x03
 
-func (e *emitter) timestamp(c call, sinceStart time.Duration) pcommon.Timestamp {
-	return pcommon.NewTimestampFromTime(e.wall(c.startNanos + uint64(sinceStart)))
+func timestamp(began time.Time, since time.Duration) pcommon.Timestamp {
+	return pcommon.NewTimestampFromTime(began.Add(since))
 }
 
-func (e *emitter) event(events ptrace.SpanEventSlice, c call, n node) {
+func (e *emitter) event(events ptrace.SpanEventSlice, began time.Time, n node) {
 	event := events.AppendEmpty()
 	event.SetName(e.functions[n.function].name)
-	event.SetTimestamp(e.timestamp(c, n.start))
+	event.SetTimestamp(timestamp(began, n.start))
 }
 
 // describeNode says of a span what it says of any node.

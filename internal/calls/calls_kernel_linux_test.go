@@ -1,0 +1,634 @@
+package calls
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"golang.org/x/sys/unix"
+)
+
+// TestKernelReportsCalls starts each rung once: on an emulated machine that takes a
+// while.
+func TestKernelReportsCalls(t *testing.T) {
+	onEachRung(t, func(t *testing.T, o *observer) {
+		for _, test := range []struct {
+			name string
+			test func(t *testing.T, o *observer)
+		}{
+			{"with their system call, descriptor and bytes", callsOfAPair},
+			{"with the functions inside", functionsInside},
+			{"on sockets and not on files", filesAndSockets},
+			{"with the ends of the connection", connectionEnds},
+			{"that fail", failures},
+			{"that fail with chosen errors", chosenErrors},
+			{"of many threads that wait", manyThatWait},
+			{"of many threads at once", manyAtOnce},
+			{"but not for waiting for work", waitingForWork},
+			{"but not what interrupts do", interrupts},
+			{"that a signal interrupts", interrupted},
+			{"with the time off the CPU", offTheCPU},
+			{"by chance", byChance},
+			{"that the filter lets through", filtered},
+			{"as far as they go", truncated},
+		} {
+			t.Run(test.name, func(t *testing.T) { test.test(t, o) })
+		}
+	})
+}
+
+// pair is two connected sockets.
+func pair(t *testing.T, kind int) [2]int {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+	})
+	return fds
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func receive(fd int) (int, error) {
+	n, _, err := unix.Recvfrom(fd, make([]byte, 1<<16), 0)
+	return n, err
+}
+
+func send(t *testing.T, fd int, bytes int) {
+	if err := unix.Sendto(fd, make([]byte, bytes), 0, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func callsOfAPair(t *testing.T, o *observer) {
+	fds := pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{})
+	thread := onThread(func() {
+		send(t, fds[0], 5)
+		receive(fds[1])
+		unix.Sendmsg(fds[0], make([]byte, 3), nil, nil, 0)
+		unix.Recvmsg(fds[1], make([]byte, 10), nil, 0)
+		unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_RCVBUF, 65536)
+		unix.Shutdown(fds[0], unix.SHUT_WR)
+	})
+	want := []deed{
+		{Syscall: "sendto", FD: int64(fds[0]), Bytes: int64(5), Transport: "unix", Kept: "slow"},
+		{Syscall: "recvfrom", FD: int64(fds[1]), Bytes: int64(5), Transport: "unix", Kept: "slow"},
+		{Syscall: "sendmsg", FD: int64(fds[0]), Bytes: int64(3), Transport: "unix", Kept: "slow"},
+		{Syscall: "recvmsg", FD: int64(fds[1]), Bytes: int64(3), Transport: "unix", Kept: "slow"},
+		{Syscall: "setsockopt", FD: int64(fds[0]), Transport: "unix", Kept: "slow"},
+		{Syscall: "shutdown", FD: int64(fds[0]), Transport: "unix", Kept: "slow"},
+	}
+	if diff := gocmp.Diff(want, o.deeds(t, thread)); diff != "" {
+		t.Errorf("calls differ (-want +got):\n%s", diff)
+	}
+	for _, tr := range o.by(t, thread) {
+		if tr.root.Kind() != ptrace.SpanKindInternal || tr.value("code.function.name") != tr.root.Name() {
+			t.Errorf("the root is %v %q of function %v", tr.root.Kind(), tr.root.Name(), tr.value("code.function.name"))
+		}
+		if pid := value(tr.resource, "process.pid"); pid != int64(unix.Getpid()) {
+			t.Errorf("the process is %v", pid)
+		}
+	}
+	if got := o.counts(t); int(got.Seen) != len(o.trees) || len(got.Lost) > 0 || got.SampledOut > 0 {
+		t.Errorf("the books have %+v, and there are %d trees", got, len(o.trees))
+	}
+}
+
+// functionsInside looks for functions that no compiler puts into their callers on
+// any of the kernels.
+func functionsInside(t *testing.T, o *observer) {
+	client, server := connectTCP(t)
+	o.want(t, Options{})
+	thread := onThread(func() {
+		send(t, client, 10)
+		receive(server)
+	})
+	trees := o.by(t, thread)
+	if len(trees) != 2 {
+		t.Fatalf("there are %d trees, want 2", len(trees))
+	}
+	want := []string{"tcp_sendmsg", "sock_recvmsg"}
+	if !o.functions() {
+		want = []string{"net_dev_queue", ""}
+	}
+	for i, name := range want {
+		if name != "" && !trees[i].has(name) {
+			t.Errorf("%s is not in %v", name, trees[i].nestings())
+		}
+	}
+}
+
+func filesAndSockets(t *testing.T, o *observer) {
+	fds := pair(t, unix.SOCK_STREAM)
+	var files [2]int
+	if err := unix.Pipe(files[:]); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(files[0])
+	defer unix.Close(files[1])
+	o.want(t, Options{})
+	thread := onThread(func() {
+		buffer := make([]byte, 100)
+		unix.Write(files[1], buffer[:7])
+		unix.Read(files[0], buffer)
+		unix.Write(fds[0], buffer[:4])
+		unix.Read(fds[1], buffer)
+		unix.Writev(fds[0], [][]byte{buffer[:1], buffer[:2]})
+		unix.Readv(fds[1], [][]byte{buffer})
+		unix.Write(files[1], buffer[:6])
+		unix.Splice(files[0], nil, fds[0], nil, 6, 0)
+		unix.Splice(fds[1], nil, files[1], nil, 6, 0)
+	})
+	on := func(syscall string, fd, bytes int) deed {
+		return deed{Syscall: syscall, FD: int64(fd), Bytes: int64(bytes), Transport: "unix", Kept: "slow"}
+	}
+	want := []deed{
+		on("write", fds[0], 4), on("read", fds[1], 4), on("writev", fds[0], 3), on("readv", fds[1], 3),
+		on("splice", fds[0], 6), on("splice", fds[1], 6),
+	}
+	got := o.deeds(t, thread)
+	// A splice can go through several functions of the file, one after the other.
+	got = slices.CompactFunc(got, func(a, b deed) bool { return a.Syscall == "splice" && b.Syscall == "splice" && a.FD == b.FD })
+	for i := range got {
+		if got[i].Syscall == "splice" {
+			got[i].Bytes = int64(6)
+		}
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("calls differ (-want +got):\n%s", diff)
+	}
+}
+
+// connectTCP returns the ends of a connection over lo.
+func connectTCP(t *testing.T) (client, server int) {
+	t.Helper()
+	listener := listenTCP(t)
+	client = must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+	if err := unix.Connect(client, must(unix.Getsockname(listener))); err != nil {
+		t.Fatal(err)
+	}
+	server, _, err := unix.Accept(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(client)
+		unix.Close(server)
+	})
+	return client, server
+}
+
+func listenTCP(t *testing.T) int {
+	t.Helper()
+	listener := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+	if err := unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(listener, 128); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(listener) })
+	return listener
+}
+
+func localOf(fd int) netip.AddrPort {
+	address := must(unix.Getsockname(fd)).(*unix.SockaddrInet4)
+	return netip.AddrPortFrom(netip.AddrFrom4(address.Addr), uint16(address.Port))
+}
+
+func connectionEnds(t *testing.T, o *observer) {
+	o.want(t, Options{})
+	var ends [2]netip.AddrPort
+	thread := onThread(func() {
+		listener := listenTCP(t)
+		client := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+		defer unix.Close(client)
+		unix.Connect(client, must(unix.Getsockname(listener)))
+		server, _, _ := unix.Accept(listener)
+		defer unix.Close(server)
+		send(t, client, 1)
+		receive(server)
+		ends = [2]netip.AddrPort{localOf(client), localOf(server)}
+	})
+	got := map[string][2]string{}
+	for _, tr := range o.by(t, thread) {
+		if tr.value("network.peer.port") == nil || tr.value("network.peer.port") == int64(0) {
+			continue
+		}
+		end := func(side string) string {
+			return fmt.Sprintf("%v:%v", tr.value("network."+side+".address"), tr.value("network."+side+".port"))
+		}
+		got[deedOf(tr).Syscall] = [2]string{end("local"), end("peer")}
+	}
+	for _, syscall := range []string{"close", "getsockname", "getsockopt"} {
+		delete(got, syscall)
+	}
+	client, server := ends[0].String(), ends[1].String()
+	want := map[string][2]string{
+		"connect": {client, server}, "accept": {server, client}, "sendto": {client, server}, "recvfrom": {server, client},
+	}
+	if _, ok := got["accept4"]; ok {
+		want["accept4"] = want["accept"]
+		delete(want, "accept")
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("ends differ (-want +got):\n%s", diff)
+	}
+}
+
+// closedPort returns an address nobody listens on.
+func closedPort(t *testing.T) unix.Sockaddr {
+	t.Helper()
+	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	return must(unix.Getsockname(fd))
+}
+
+func failures(t *testing.T, o *observer) {
+	fds := pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{MinDuration: time.Hour, Errors: Errnos{All: true}})
+	closed := closedPort(t)
+	thread := onThread(func() {
+		fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+		defer unix.Close(fd)
+		unix.Connect(fd, closed)
+		unix.Recvfrom(fds[0], make([]byte, 1), unix.MSG_DONTWAIT) // EAGAIN is no failure
+		unix.Sendto(fds[0], make([]byte, 1), 0, nil)
+	})
+	trees := o.by(t, thread)
+	if len(trees) != 1 {
+		t.Fatalf("there are %d trees, want 1", len(trees))
+	}
+	got := deedOf(trees[0])
+	if got.Syscall != "connect" || got.Error != "ECONNREFUSED" || got.Kept != "failed" || trees[0].root.Status().Code() != ptrace.StatusCodeError {
+		t.Errorf("the tree is %+v with status %v", got, trees[0].root.Status().Code())
+	}
+}
+
+func chosenErrors(t *testing.T, o *observer) {
+	number, _ := ErrnoNumber("ENOTCONN")
+	o.want(t, Options{MinDuration: time.Hour, Errors: Errnos{Numbers: []uint32{number}}})
+	closed := closedPort(t)
+	thread := onThread(func() {
+		fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+		defer unix.Close(fd)
+		unix.Connect(fd, closed)
+		unix.Getpeername(fd)
+	})
+	got := o.deeds(t, thread)
+	if len(got) != 1 || got[0].Syscall != "getpeername" || got[0].Error != "ENOTCONN" {
+		t.Errorf("the calls are %+v", got)
+	}
+}
+
+// manyThatWait blocks 60 threads at once, twice.
+func manyThatWait(t *testing.T, o *observer) {
+	const threads = 60
+	o.want(t, Options{})
+	var waited []int
+	for range 2 {
+		waited = append(waited, blockAtOnce(t, threads)...)
+	}
+	seen := map[int]int{}
+	for _, tr := range o.collect(t) {
+		if d := deedOf(tr); d.Syscall == "recvfrom" {
+			seen[int(tr.value("nettap.thread.id").(int64))]++
+			if d.BlockedOn != "receive_queue" || d.Bytes != int64(1) {
+				t.Errorf("a call that waited is %+v", d)
+			}
+		}
+	}
+	whole := 0
+	for _, thread := range waited {
+		whole += seen[thread]
+	}
+	counts := o.counts(t)
+	if lost := counts.Lost["unfinished"]; o.rung == "kprobe" && lost > 0 {
+		if whole+int(lost) != 2*threads {
+			t.Errorf("%d of %d calls are trees, and %d are lost", whole, 2*threads, lost)
+		}
+		return
+	}
+	if whole != 2*threads || len(counts.Lost) > 0 {
+		t.Errorf("%d of %d calls are trees; lost: %v", whole, 2*threads, counts.Lost)
+	}
+}
+
+// blockAtOnce lets threads wait for a byte, all at the same time, and returns their
+// ids. Each makes one more call, so that one whose end was not seen is noticed.
+func blockAtOnce(t *testing.T, threads int) []int {
+	t.Helper()
+	var waiting sync.WaitGroup
+	ids, fds := make([]int, threads), make([][2]int, threads)
+	for i := range threads {
+		fds[i] = must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+		ready := make(chan int)
+		waiting.Go(func() {
+			onThread(func() {
+				ready <- unix.Gettid()
+				receive(fds[i][0])
+				unix.Getsockname(fds[i][0])
+			})
+		})
+		ids[i] = <-ready
+	}
+	for _, id := range ids {
+		awaitReceive(t, id)
+	}
+	for _, pair := range fds {
+		unix.Write(pair[1], []byte("x"))
+	}
+	waiting.Wait()
+	for _, pair := range fds {
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+	}
+	return ids
+}
+
+func manyAtOnce(t *testing.T, o *observer) {
+	const threads, rounds = 64, 15
+	ids, fds := make([]int, threads), make([][2]int, threads)
+	for i := range threads {
+		fds[i] = pair(t, unix.SOCK_DGRAM)
+	}
+	o.want(t, Options{})
+	var working sync.WaitGroup
+	for i := range threads {
+		working.Go(func() {
+			ids[i] = onThread(func() {
+				for range rounds {
+					send(t, fds[i][0], i+1)
+					receive(fds[i][1])
+				}
+			})
+		})
+	}
+	working.Wait()
+	for i, id := range ids {
+		var want []deed
+		for range rounds {
+			want = append(want,
+				deed{Syscall: "sendto", FD: int64(fds[i][0]), Bytes: int64(i + 1), Transport: "unix", Kept: "slow"},
+				deed{Syscall: "recvfrom", FD: int64(fds[i][1]), Bytes: int64(i + 1), Transport: "unix", Kept: "slow"})
+		}
+		if diff := gocmp.Diff(want, o.deeds(t, id)); diff != "" {
+			t.Errorf("calls of thread %d differ (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+// waitingForWork lets a server and a client wait for each other. What counts as
+// long is more than a busy machine takes for a call.
+func waitingForWork(t *testing.T, o *observer) {
+	const long = 300 * time.Millisecond
+	client, server := connectTCP(t)
+	o.want(t, Options{MinDuration: long})
+	serving := make(chan int)
+	go func() {
+		serving <- onThread(func() {
+			receive(server) // the request: it waits for work
+			time.Sleep(2 * long)
+			send(t, server, 2)
+			receive(server) // the next request: it waits for work again
+		})
+	}()
+	time.Sleep(2 * long)
+	asking := onThread(func() {
+		send(t, client, 1)
+		receive(client) // the answer
+		go func() {
+			time.Sleep(2 * long)
+			send(t, server, 3)
+		}()
+		receive(client) // nothing was asked for
+		send(t, client, 1)
+	})
+	got := append(o.deeds(t, <-serving), o.deeds(t, asking)...)
+	want := []deed{{
+		Syscall: "recvfrom", FD: int64(client), Bytes: int64(2), Transport: "tcp", Kept: "slow", BlockedOn: "receive_queue",
+	}}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("calls differ (-want +got):\n%s", diff)
+	}
+
+	o.want(t, Options{MinDuration: long, IdleWaits: true})
+	go func() {
+		time.Sleep(2 * long)
+		send(t, client, 4)
+	}()
+	waiting := onThread(func() { receive(server) })
+	got = o.deeds(t, waiting)
+	want = []deed{{
+		Syscall: "recvfrom", FD: int64(server), Bytes: int64(4), Transport: "tcp", Kept: "slow", BlockedOn: "receive_queue",
+	}}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("calls differ with idle_waits (-want +got):\n%s", diff)
+	}
+}
+
+// interrupts sends over lo: what receives it there runs on top of the sender.
+func interrupts(t *testing.T, o *observer) {
+	const sends = 500
+	client, server := connectTCP(t)
+	o.want(t, Options{})
+	thread := onThread(func() {
+		for range sends {
+			send(t, client, 1000)
+			receive(server)
+		}
+	})
+	trees := o.by(t, thread)
+	if len(trees) != 2*sends {
+		t.Errorf("there are %d trees, want %d", len(trees), 2*sends)
+	}
+	for _, tr := range o.trees {
+		for _, foreign := range []string{"tcp_v4_rcv", "netif_receive_skb"} {
+			if tr.has(foreign) {
+				t.Fatalf("%s is in %v", foreign, tr.nestings())
+			}
+		}
+		if tr.value("nettap.call.syscall") == nil {
+			t.Fatalf("%s is in no system call", tr.root.Name())
+		}
+	}
+}
+
+func interrupted(t *testing.T, o *observer) {
+	fds := pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{})
+	ready, done := make(chan int), make(chan error)
+	go onThread(func() {
+		ready <- unix.Gettid()
+		_, err := receive(fds[0])
+		unix.Getsockname(fds[0])
+		done <- err
+	})
+	thread := <-ready
+	awaitReceive(t, thread)
+	// The runtime's own signal, whose handler is there and restarts nothing by itself.
+	if err := unix.Tgkill(unix.Getpid(), thread, unix.SIGURG); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		if deeds := o.deeds(t, thread); len(deeds) == 0 || deeds[0].Syscall != "recvfrom" || deeds[0].Error != nil {
+			return fmt.Sprintf("the calls are %+v", deeds)
+		}
+		return ""
+	})
+	first := o.by(t, thread)[0]
+	if errno := first.value("nettap.call.errno"); errno != "ERESTARTSYS" || first.root.Status().Code() != ptrace.StatusCodeUnset {
+		t.Errorf("the call ended with %v and status %v", errno, first.root.Status().Code())
+	}
+	send(t, fds[1], 1)
+	<-done
+}
+
+func offTheCPU(t *testing.T, o *observer) {
+	fds := pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{OffCPU: true})
+	ready, done := make(chan int), make(chan int)
+	go func() {
+		done <- onThread(func() {
+			ready <- unix.Gettid()
+			receive(fds[0])
+		})
+	}()
+	awaitReceive(t, <-ready)
+	send(t, fds[1], 1)
+	trees := o.by(t, <-done)
+	if len(trees) != 1 {
+		t.Fatalf("there are %d trees, want 1", len(trees))
+	}
+	var off float64
+	for _, span := range trees[0].spans {
+		if span.Name() == "off_cpu" && value(span.Attributes(), "nettap.call.blocked.on") == "receive_queue" {
+			off += span.EndTimestamp().AsTime().Sub(span.StartTimestamp().AsTime()).Seconds()
+		}
+	}
+	blocked, _ := trees[0].value("nettap.call.blocked.duration").(float64)
+	total := trees[0].root.EndTimestamp().AsTime().Sub(trees[0].root.StartTimestamp().AsTime()).Seconds()
+	if off == 0 || blocked == 0 || blocked > off+1e-6 || off > total {
+		t.Errorf("of %v s it was blocked for %v, and the spans off the CPU have %v", total, blocked, off)
+	}
+}
+
+func byChance(t *testing.T, o *observer) {
+	const sends = 1000
+	fds := pair(t, unix.SOCK_DGRAM)
+	o.want(t, Options{MinDuration: time.Hour, SampleRatio: 0.5})
+	o.calls.emitter.ratio = 0.5
+	thread := onThread(func() {
+		for range sends {
+			send(t, fds[0], 1)
+			receive(fds[1])
+		}
+	})
+	trees := o.by(t, thread)
+	if n := len(trees); n < 800 || n > 1200 { // 9 standard deviations
+		t.Errorf("of %d calls %d are kept, want half", 2*sends, n)
+	}
+	for _, tr := range trees {
+		if tr.value("nettap.call.kept") != "sampled" || tr.root.TraceState().AsRaw() != "ot=th:8" {
+			t.Fatalf("a call is kept as %v, with trace state %q", tr.value("nettap.call.kept"), tr.root.TraceState().AsRaw())
+		}
+	}
+	counts := o.counts(t)
+	if counts.Seen != counts.SampledOut+uint64(len(o.trees)) || counts.Seen < 2*sends || len(counts.Lost) > 0 {
+		t.Errorf("the books have %+v, and there are %d trees", counts, len(o.trees))
+	}
+}
+
+func filtered(t *testing.T, o *observer) {
+	client, server := connectTCP(t)
+	fds := pair(t, unix.SOCK_STREAM)
+	port := localOf(server).Port()
+	act := func() {
+		send(t, client, 1)
+		receive(server)
+		send(t, fds[0], 1)
+		receive(fds[1])
+	}
+	everything := []string{"sendto", "recvfrom", "sendto", "recvfrom"}
+	for name, test := range map[string]struct {
+		filter Filter
+		want   []string
+	}{
+		"pids":                  {Filter{PIDs: []uint32{1 << 22}}, nil},
+		"commands":              {Filter{Commands: []string{comm(t)}}, everything},
+		"other commands":        {Filter{Commands: []string{"other"}}, nil},
+		"users":                 {Filter{Users: []uint32{uint32(unix.Getuid())}}, everything},
+		"other users":           {Filter{Users: []uint32{12345}}, nil},
+		"system calls":          {Filter{Syscalls: []string{"recvfrom", "accept"}}, []string{"recvfrom", "recvfrom"}},
+		"ports":                 {Filter{Ports: []uint16{port}}, []string{"sendto", "recvfrom"}},
+		"other ports":           {Filter{Ports: []uint16{1}}, nil},
+		"addresses":             {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, []string{"sendto", "recvfrom"}},
+		"other addresses":       {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, nil},
+		"the root's cgroups":    {Filter{Cgroups: []string{"/"}}, everything},
+		"cgroups that are none": {Filter{Cgroups: []string{"/nettap-is-not-there"}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.want(t, Options{Filter: test.filter})
+			thread := onThread(act)
+			var got []string
+			for _, d := range o.deeds(t, thread) {
+				got = append(got, d.Syscall)
+			}
+			if diff := gocmp.Diff(test.want, got); diff != "" {
+				t.Errorf("calls differ (-want +got):\n%s", diff)
+			}
+			if counts := o.counts(t); int(counts.Seen) != len(o.trees) {
+				t.Errorf("%d calls are seen, and %d reported", counts.Seen, len(o.trees))
+			}
+		})
+	}
+}
+
+// truncated makes a call that goes through more functions than a tree has room for.
+func truncated(t *testing.T, o *observer) {
+	receiver := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+	defer unix.Close(receiver)
+	if err := unix.Bind(receiver, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sender := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+	defer unix.Close(sender)
+	if err := unix.Connect(sender, must(unix.Getsockname(receiver))); err != nil {
+		t.Fatal(err)
+	}
+	o.want(t, Options{})
+	thread := onThread(func() { sendMany(t, sender, 100) })
+	trees := o.by(t, thread)
+	if len(trees) != 1 {
+		t.Fatalf("there are %d trees, want 1", len(trees))
+	}
+	nodes := len(trees[0].spans)
+	for _, span := range trees[0].spans {
+		nodes += span.Events().Len()
+	}
+	lost, _ := trees[0].value("nettap.call.lost_functions").(int64)
+	if nodes != len(bpfCall{}.Node) || trees[0].value("nettap.call.truncated") != true || lost < 40 {
+		t.Errorf("the tree has %d nodes, truncated: %v, lost: %d", nodes, trees[0].value("nettap.call.truncated"), lost)
+	}
+	if missed := trees[0].value("nettap.call.missed_exits"); missed != nil {
+		t.Errorf("the ends of %v functions are missing", missed)
+	}
+}

@@ -1,0 +1,304 @@
+package calls
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/btf"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// beyondTheFile are functions that the tests look at too: what a process does when
+// it sends, and what only a soft interrupt does.
+var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
+
+// onEachRung runs a test on each rung of the ladder that this kernel has.
+func onEachRung(t *testing.T, test func(t *testing.T, o *observer)) {
+	kerneltest.Require(t)
+	types := kernelTypes(t)
+	var better []string // than the hook of the subtest
+	for _, hook := range ladder {
+		avoid := slices.Clone(better)
+		better = append(better, hook.Name)
+		t.Run(path.Base(hook.Name), func(t *testing.T) {
+			if err := probe(hook.Name, types); err != nil {
+				t.Skip(err)
+			}
+			o := observe(t, Options{AvoidHooks: avoid, Functions: append([]string{socketFile}, beyondTheFile...)}, func(*Calls) {})
+			if hooks := o.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
+				t.Fatalf("the hooks in use are %v, want %s", hooks, hook.Name)
+			}
+			o.rung = hook.Name
+			test(t, o)
+		})
+	}
+}
+
+func kernelTypes(t *testing.T) *btf.Spec {
+	t.Helper()
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return types
+}
+
+// observer is a running instrument and what came out of it.
+type observer struct {
+	calls *Calls
+	books *books.Books
+	rung  string
+	trees []tree
+	base  books.Counts // when the present options were set
+}
+
+// observe starts the instrument, which also looks at this process.
+func observe(t *testing.T, options Options, change func(*Calls)) *observer {
+	t.Helper()
+	if options.Functions == nil {
+		options.Functions = []string{socketFile}
+	}
+	o := &observer{books: &books.Books{}}
+	c := clock.New()
+	o.calls = New(metadata.DefaultResourceAttributesConfig(), "test", process.NewDirectory("", c), c, o.books, options)
+	o.calls.ownPID = 0
+	change(o.calls)
+	kerneltest.Start(t, o.calls)
+	return o
+}
+
+// functions says whether the rung sees functions, and not only system calls.
+func (o *observer) functions() bool { return o.rung != "tp_btf/sys_enter" }
+
+// want sets what is reported from now on, by this process unless the filter says
+// otherwise.
+func (o *observer) want(t *testing.T, options Options) {
+	t.Helper()
+	o.collect(t)
+	if options.Filter.PIDs == nil {
+		options.Filter.PIDs = []uint32{uint32(unix.Getpid())}
+	}
+	o.empty(t)
+	was := o.calls.options
+	options.AvoidHooks, options.Functions = was.AvoidHooks, was.Functions
+	o.calls.options = options
+	if err := o.calls.configure(); err != nil {
+		t.Fatal(err)
+	}
+	o.collect(t)
+	o.trees, o.base = nil, o.books.Read().Counts
+}
+
+// empty takes from the filters what they let through.
+func (o *observer) empty(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"pids", "commands", "users", "syscalls", "ports", "addresses"} {
+		m := o.calls.object.Maps[name]
+		var keys [][]byte
+		var key, value []byte
+		for entries := m.Iterate(); entries.Next(&key, &value); {
+			keys = append(keys, slices.Clone(key))
+		}
+		for _, key := range keys {
+			if err := m.Delete(key); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// collect reads everything until now, and returns all that was seen.
+func (o *observer) collect(t *testing.T) []tree {
+	t.Helper()
+	traces, err := o.calls.Collect(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.trees = append(o.trees, treesOf(t, traces)...)
+	slices.SortStableFunc(o.trees, func(a, b tree) int { return cmp.Compare(a.root.StartTimestamp(), b.root.StartTimestamp()) })
+	return o.trees
+}
+
+// counts returns what the books say of the time since want.
+func (o *observer) counts(t *testing.T) books.Counts {
+	t.Helper()
+	o.collect(t)
+	now := o.books.Read().Counts
+	now.Seen -= o.base.Seen
+	now.SampledOut -= o.base.SampledOut
+	for cause := range now.Lost {
+		now.Lost[cause] -= o.base.Lost[cause]
+	}
+	now.Lost = maps.Collect(func(yield func(string, uint64) bool) {
+		for cause, lost := range now.Lost {
+			if lost > 0 && !yield(cause, lost) {
+				return
+			}
+		}
+	})
+	return now
+}
+
+// by returns the trees of a thread.
+func (o *observer) by(t *testing.T, thread int) []tree {
+	t.Helper()
+	return slices.DeleteFunc(slices.Clone(o.collect(t)), func(tr tree) bool { return tr.value("nettap.thread.id") != int64(thread) })
+}
+
+// onThread calls f on a thread of its own, and returns its id.
+func onThread(f func()) int {
+	thread := make(chan int)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		id := unix.Gettid()
+		f()
+		thread <- id
+	}()
+	return <-thread
+}
+
+// tree is a trace in the words of a test.
+type tree struct {
+	root     ptrace.Span
+	resource pcommon.Map
+	spans    map[pcommon.SpanID]ptrace.Span
+}
+
+func treesOf(t *testing.T, traces ptrace.Traces) []tree {
+	t.Helper()
+	byTrace := map[pcommon.TraceID]*tree{}
+	for _, resource := range traces.ResourceSpans().All() {
+		for _, scope := range resource.ScopeSpans().All() {
+			for _, span := range scope.Spans().All() {
+				id := span.TraceID()
+				if byTrace[id] == nil {
+					byTrace[id] = &tree{resource: resource.Resource().Attributes(), spans: map[pcommon.SpanID]ptrace.Span{}}
+				}
+				byTrace[id].spans[span.SpanID()] = span
+				if span.ParentSpanID().IsEmpty() {
+					byTrace[id].root = span
+				}
+			}
+		}
+	}
+	var trees []tree
+	for _, tr := range byTrace {
+		tr.check(t)
+		trees = append(trees, *tr)
+	}
+	return trees
+}
+
+// check holds what is true of any tree.
+func (tr tree) check(t *testing.T) {
+	t.Helper()
+	for _, span := range tr.spans {
+		parent, ok := tr.spans[span.ParentSpanID()]
+		if span == tr.root {
+			continue
+		}
+		if !ok {
+			t.Errorf("%s has a parent that is not in its trace", span.Name())
+			continue
+		}
+		if span.StartTimestamp() < parent.StartTimestamp() || span.EndTimestamp() > parent.EndTimestamp() {
+			t.Errorf("%s is not within %s", span.Name(), parent.Name())
+		}
+	}
+}
+
+// value returns an attribute as int64, float64, string or bool, or nil.
+func value(attributes pcommon.Map, name string) any {
+	v, ok := attributes.Get(name)
+	if !ok {
+		return nil
+	}
+	return v.AsRaw()
+}
+
+func (tr tree) value(name string) any { return value(tr.root.Attributes(), name) }
+
+// nestings returns "parent > child" for each span below another one, and for each
+// event on a span.
+func (tr tree) nestings() map[string]int {
+	found := map[string]int{}
+	for _, span := range tr.spans {
+		if parent, ok := tr.spans[span.ParentSpanID()]; ok {
+			found[parent.Name()+" > "+span.Name()]++
+		}
+		for _, event := range span.Events().All() {
+			found[span.Name()+" > "+event.Name()]++
+		}
+	}
+	return found
+}
+
+func (tr tree) has(name string) bool {
+	for nesting := range tr.nestings() {
+		if strings.HasSuffix(nesting, " > "+name) {
+			return true
+		}
+	}
+	return tr.root.Name() == name
+}
+
+// deed is what a tree says was done, in short.
+type deed struct {
+	Syscall   string
+	FD        any // int64, or nil
+	Bytes     any
+	Transport any
+	Error     any
+	Kept      string
+	BlockedOn any
+}
+
+func deedOf(tr tree) deed {
+	syscall, _ := tr.value("nettap.call.syscall").(string)
+	kept, _ := tr.value("nettap.call.kept").(string)
+	return deed{
+		Syscall: syscall, Kept: kept, FD: tr.value("nettap.call.fd"), Bytes: tr.value("nettap.call.bytes"),
+		Transport: tr.value("network.transport"), Error: tr.value("error.type"), BlockedOn: tr.value("nettap.call.blocked.on"),
+	}
+}
+
+// deeds returns what a thread did, in order, without what closes sockets.
+func (o *observer) deeds(t *testing.T, thread int) []deed {
+	t.Helper()
+	var deeds []deed
+	for _, tr := range o.by(t, thread) {
+		if d := deedOf(tr); d.Syscall != "close" {
+			deeds = append(deeds, d)
+		}
+	}
+	return deeds
+}
+
+// eventually waits until complaint has none, and fails with its last one.
+func eventually(t *testing.T, complaint func() string) {
+	t.Helper()
+	var last string
+	for range 200 {
+		if last = complaint(); last == "" {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error(last)
+}
