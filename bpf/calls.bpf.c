@@ -87,7 +87,7 @@ __noinline int unwind(__u32 position, __u32 index)
 
 	if (!t)
 		return 0;
-	if (this_syscall() != t->call.syscall) {
+	if (!is_same_entry(t)) {
 		t->depth = 0;
 		return 0;
 	}
@@ -132,6 +132,7 @@ static __always_inline void begin(struct tree *t, __u64 now)
 	call->runnable_ns = call->idle_ns = 0;
 	for (int i = 0; i < WAIT_KINDS; i++)
 		call->blocked_ns[i] = 0;
+	t->entry = syscall_of(user_registers());
 	call->syscall = this_syscall();
 	call->fd = NO_FD;
 	call->lost_nodes = call->missed_exits = call->nodes = 0;
@@ -144,7 +145,7 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index)
 
 	struct frame *caller = t ? innermost(t) : NULL;
 
-	if (caller && is_above(caller->position, position))
+	if (caller && is_above(caller->position, position) && is_same_entry(t))
 		return t;
 	if (caller) {
 		unwind(position, index);

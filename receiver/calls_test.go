@@ -14,6 +14,7 @@ func TestCallsOptions(t *testing.T) {
 	byDefault := calls.Options{
 		MinDuration: time.Millisecond, SampleRatio: 0.01, MaxPerSecond: 100,
 		Errors: calls.Errnos{All: true}, Functions: []string{"net/socket.c"},
+		AvoidHooks: []string{},
 	}
 	for name, test := range map[string]struct {
 		yaml string

@@ -71,9 +71,10 @@ func publish(settings component.TelemetrySettings, id component.ID, workers []wo
 		builder.RegisterNettapEventsSampledOutCallback(each(func(page books.Page, value observeFunc) { value(page.SampledOut) })),
 		builder.RegisterNettapEventsLostCallback(each(observeLost)),
 		builder.RegisterNettapHookActiveCallback(each(observeHooks)),
+		builder.RegisterNettapHookMissedRunsCallback(each(observeIfAny(func(page books.Page) uint64 { return page.MissedRuns }))),
 		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m books.Map) int { return m.Entries }))),
 		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m books.Map) int { return m.Limit }))),
-		builder.RegisterNettapTrafficCopiesCallback(each(observeCopies)),
+		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(page books.Page) uint64 { return page.Copies }))),
 	)
 	if err != nil {
 		builder.Shutdown()
@@ -108,8 +109,11 @@ func observeMaps(of func(books.Map) int) func(page books.Page, value observeFunc
 	}
 }
 
-func observeCopies(page books.Page, value observeFunc) {
-	if page.Copies > 0 {
-		value(page.Copies)
+// observeIfAny is for what most instruments do not have.
+func observeIfAny(of func(books.Page) uint64) func(page books.Page, value observeFunc) {
+	return func(page books.Page, value observeFunc) {
+		if n := of(page); n > 0 {
+			value(n)
+		}
 	}
 }

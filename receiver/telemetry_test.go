@@ -35,8 +35,8 @@ func TestPublish(t *testing.T) {
 	defer telemetry.Shutdown(t.Context())
 	traffic := &clerk{"traffic", books.Page{
 		Counts: books.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
-		Copies: 3,
-		Maps:   map[string]books.Map{"processes": {Entries: 5, Limit: 4096}},
+		Copies: 3, MissedRuns: 4,
+		Maps: map[string]books.Map{"processes": {Entries: 5, Limit: 4096}},
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
 			{Job: "arrival", Name: "tp_btf/netif_receive_skb", Unproven: "lo is down"},
@@ -68,6 +68,7 @@ func TestPublish(t *testing.T) {
 	}, ignore)
 	metadatatest.AssertEqualNettapMapEntries(t, telemetry, want{point(5, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapMapLimit(t, telemetry, want{point(4096, "traffic", attribute.String("map", "processes"))}, ignore)
+	metadatatest.AssertEqualNettapHookMissedRuns(t, telemetry, want{point(4, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapTrafficCopies(t, telemetry, want{point(3, "traffic")}, ignore)
 
 	builder.Shutdown()

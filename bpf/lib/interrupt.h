@@ -28,6 +28,7 @@ static __always_inline bool is_interrupt(__u32 position)
 #if defined(__TARGET_ARCH_x86)
 	return position - (__u32)(__u64)BPF_CORE_READ(task, stack) >= THREAD_SIZE;
 #elif defined(__TARGET_ARCH_arm64)
+	asm volatile("" : : "r"(position)); /* or a function would get anything in its place */
 	return BPF_CORE_READ(task, thread_info.preempt.count) & SERVING_SOFTIRQ;
 #endif
 }

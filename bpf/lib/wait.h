@@ -68,6 +68,12 @@ static __always_inline __s32 this_syscall(void)
 	return is_32bit_call() ? NO_SYSCALL : number;
 }
 
+/* Whether the running thread is still in the system call that the tree was begun in. */
+static __always_inline bool is_same_entry(struct tree *t)
+{
+	return t->entry == syscall_of(user_registers());
+}
+
 /* Finds out once on which fd and socket the call is. */
 static __always_inline void identify(struct tree *t)
 {

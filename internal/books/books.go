@@ -31,9 +31,10 @@ type Map struct {
 // Page is one instrument's whole account.
 type Page struct {
 	Counts
-	Copies uint64         // traffic: deliveries of a packet beyond its first
-	Maps   map[string]Map // by the map's name
-	Hooks  []kernel.Hook  // in use
+	Copies     uint64         // traffic: deliveries of a packet beyond its first
+	MissedRuns uint64         // calls: how often the kernel did not run a program on a hook
+	Maps       map[string]Map // by the map's name
+	Hooks      []kernel.Hook  // in use
 }
 
 // Books holds the latest Page of one instrument. The instrument writes it at

@@ -128,6 +128,7 @@ type bpfTree struct {
 	OffNs      uint64
 	WakeNs     uint64
 	Sock       uint64
+	Entry      int64
 	Depth      uint32
 	Over       uint32
 	OffNode    uint8

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,10 +18,11 @@ import (
 // while.
 func TestKernelReportsCalls(t *testing.T) {
 	onEachRung(t, func(t *testing.T, o *observer) {
-		for _, test := range []struct {
+		type named struct {
 			name string
 			test func(t *testing.T, o *observer)
-		}{
+		}
+		tests := []named{
 			{"with their system call, descriptor and bytes", callsOfAPair},
 			{"with the functions inside", functionsInside},
 			{"on sockets and not on files", filesAndSockets},
@@ -35,8 +37,11 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"with the time off the CPU", offTheCPU},
 			{"by chance", byChance},
 			{"that the filter lets through", filtered},
-			{"as far as they go", truncated},
-		} {
+		}
+		if !o.few {
+			tests = append(tests, named{"as far as they go", truncated})
+		}
+		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) { test.test(t, o) })
 		}
 	})
@@ -122,13 +127,14 @@ func functionsInside(t *testing.T, o *observer) {
 	if len(trees) != 2 {
 		t.Fatalf("there are %d trees, want 2", len(trees))
 	}
-	want := []string{"tcp_sendmsg", "sock_recvmsg"}
+	want := []string{"tcp_sendmsg", "sock_recvmsg or move_addr_to_user"}
 	if !o.functions() {
 		want = []string{"net_dev_queue", ""}
 	}
-	for i, name := range want {
-		if name != "" && !trees[i].has(name) {
-			t.Errorf("%s is not in %v", name, trees[i].nestings())
+	for i, names := range want {
+		found := slices.ContainsFunc(strings.Split(names, " or "), trees[i].has)
+		if names != "" && !found {
+			t.Errorf("%s is not in %v", names, trees[i].nestings())
 		}
 	}
 }
@@ -320,15 +326,13 @@ func manyThatWait(t *testing.T, o *observer) {
 	for _, thread := range waited {
 		whole += seen[thread]
 	}
-	counts := o.counts(t)
-	if lost := counts.Lost["unfinished"]; o.rung == "kprobe" && lost > 0 {
-		if whole+int(lost) != 2*threads {
-			t.Errorf("%d of %d calls are trees, and %d are lost", whole, 2*threads, lost)
-		}
-		return
+	counts, missed := o.counts(t), o.missed(t)
+	lost := int(counts.Lost["unfinished"])
+	if missed == 0 && whole+lost != 2*threads || whole > 2*threads || whole+lost+missed < 2*threads {
+		t.Errorf("of %d calls %d are trees and %d are lost; %d runs of programs are missing", 2*threads, whole, lost, missed)
 	}
-	if whole != 2*threads || len(counts.Lost) > 0 {
-		t.Errorf("%d of %d calls are trees; lost: %v", whole, 2*threads, counts.Lost)
+	if lost > 0 && missed == 0 && o.rung != "kprobe" {
+		t.Errorf("%d calls are lost: %v", lost, counts.Lost)
 	}
 }
 
@@ -383,16 +387,23 @@ func manyAtOnce(t *testing.T, o *observer) {
 		})
 	}
 	working.Wait()
+	lacking := 0
 	for i, id := range ids {
-		var want []deed
-		for range rounds {
-			want = append(want,
-				deed{Syscall: "sendto", FD: int64(fds[i][0]), Bytes: int64(i + 1), Transport: "unix", Kept: "slow"},
-				deed{Syscall: "recvfrom", FD: int64(fds[i][1]), Bytes: int64(i + 1), Transport: "unix", Kept: "slow"})
+		sent := deed{Syscall: "sendto", FD: int64(fds[i][0]), Bytes: int64(i + 1), Transport: "unix", Kept: "slow"}
+		received := deed{Syscall: "recvfrom", FD: int64(fds[i][1]), Bytes: int64(i + 1), Transport: "unix", Kept: "slow"}
+		for _, d := range o.deeds(t, id) {
+			if d != sent && d != received {
+				t.Errorf("thread %d did not do %+v", i, d)
+			}
 		}
-		if diff := gocmp.Diff(want, o.deeds(t, id)); diff != "" {
-			t.Errorf("calls of thread %d differ (-want +got):\n%s", i, diff)
-		}
+		lacking += 2*rounds - len(o.deeds(t, id))
+	}
+	missed, lost := o.missed(t), o.counts(t).Lost
+	for _, n := range lost {
+		missed += int(n)
+	}
+	if lacking < 0 || lacking > missed {
+		t.Errorf("%d calls are not there; lost: %v, with the runs of programs that are missing %d", lacking, lost, missed)
 	}
 }
 

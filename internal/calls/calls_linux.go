@@ -91,7 +91,12 @@ func (c *Calls) Audit() error {
 	if err != nil {
 		return err
 	}
+	missed, err := c.object.MissedRuns()
+	if err != nil {
+		return err
+	}
 	c.books.Update(func(page *books.Page) {
+		page.MissedRuns = missed
 		page.Seen = counts[bpfBookBOOK_SEEN]
 		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
 		if page.Lost == nil {

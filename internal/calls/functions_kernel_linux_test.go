@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf/btf"
-
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -24,7 +22,7 @@ func TestKernelFindsTheFunctionsOfTheSocketFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, err := btf.LoadKernelSpec()
+	spec, err := kernel.Types()
 	if err != nil {
 		t.Fatal(err)
 	}

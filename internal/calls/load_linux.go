@@ -19,7 +19,7 @@ import (
 const maxThreads = 4096
 
 func (c *Calls) load() error {
-	types, err := btf.LoadKernelSpec()
+	types, err := kernel.Types()
 	if err != nil {
 		return fmt.Errorf("load the kernel's BTF: %w", err)
 	}

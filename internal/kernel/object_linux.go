@@ -135,6 +135,11 @@ func (o *Object) Arm() error {
 // Close detaches the programs and frees them. It may be called again.
 func (o *Object) Close() error { return o.open.Close() }
 
+// MissedRuns is [MissedRuns] of all programs.
+func (o *Object) MissedRuns() (uint64, error) {
+	return MissedRuns(slices.Collect(maps.Values(o.Programs))...)
+}
+
 // silent returns the programs of each hook, by its index, that have not run.
 func (o *Object) silent() (map[int][]string, error) {
 	silent := map[int][]string{}

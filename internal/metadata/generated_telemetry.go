@@ -34,6 +34,7 @@ type TelemetryBuilder struct {
 	NettapEventsSampledOut metric.Int64ObservableCounter
 	NettapEventsSeen       metric.Int64ObservableCounter
 	NettapHookActive       metric.Int64ObservableGauge
+	NettapHookMissedRuns   metric.Int64ObservableCounter
 	NettapMapEntries       metric.Int64ObservableGauge
 	NettapMapLimit         metric.Int64ObservableGauge
 	NettapTrafficCopies    metric.Int64ObservableCounter
@@ -131,6 +132,21 @@ func (builder *TelemetryBuilder) RegisterNettapHookActiveCallback(cb metric.Int6
 		cb(ctx, &observerInt64{inst: builder.NettapHookActive, obs: o})
 		return nil
 	}, builder.NettapHookActive)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterNettapHookMissedRunsCallback sets callback for observable NettapHookMissedRuns metric.
+func (builder *TelemetryBuilder) RegisterNettapHookMissedRunsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapHookMissedRuns, obs: o})
+		return nil
+	}, builder.NettapHookMissedRuns)
 	if err != nil {
 		return err
 	}
@@ -247,6 +263,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_nettap_hook_active",
 		metric.WithDescription("A kernel hook in use, with what it is used for. 1 when it was seen to fire at the start, 0 when nothing could make it fire. [Development]"),
 		metric.WithUnit("{hook}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.NettapHookMissedRuns, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_hook_missed_runs",
+		metric.WithDescription("How often the kernel did not run a program on a hook, since another run of it was interrupted there. A tree of calls may lack a function then. [Development]"),
+		metric.WithUnit("{run}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapMapEntries, err = builder.meter.Int64ObservableGauge(
