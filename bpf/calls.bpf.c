@@ -13,6 +13,7 @@
  *          tp_btf sys_enter, sys_exit      the system calls alone, with
  *                 sock_send_length ...     the tracepoints that fire inside them
  *          Always:
+ *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
  * Output:  ring calls, one record a call that is reported; nobody is woken.
  * Rule:    A call is what the outermost of the functions does. It is reported when
@@ -127,7 +128,7 @@ static __always_inline void begin(struct tree *t, __u64 now)
 
 	t->off_ns = t->wake_ns = t->sock = 0;
 	t->over = 0;
-	t->idle = t->identified = t->operation = t->touched = 0;
+	t->idle = t->identified = t->operation = t->touched = t->connected = 0;
 	call->start_ns = now;
 	call->runnable_ns = call->idle_ns = 0;
 	for (int i = 0; i < WAIT_KINDS; i++)
@@ -381,7 +382,33 @@ POINT_PROGRAM(see_queue, net_dev_queue, POINT_QUEUE, 0)
 POINT_PROGRAM(see_start_xmit, net_dev_start_xmit, POINT_START_XMIT, 0)
 POINT_PROGRAM(see_receive_skb, netif_receive_skb, POINT_RECEIVE_SKB, 0)
 POINT_PROGRAM(see_kfree_skb, kfree_skb, POINT_KFREE_SKB, 0)
-POINT_PROGRAM(see_set_state, inet_sock_set_state, POINT_SET_STATE, 0)
+
+bool with_points; /* on system calls, what happens inside is told by tracepoints */
+bool fired_see_state;
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(see_state, struct sock *sk, int old, int new)
+{
+	__u32 position = position_of(ctx);
+	struct tree *t;
+
+	if (!is_armed(&fired_see_state))
+		return 0;
+	if (is_interrupt(position))
+		return 0;
+	if (new == STATE_SYN_SENT) {
+		t = this_tree();
+		if (t && t->depth) {
+			__builtin_memset(t->call.local_address, 0, sizeof(t->call.local_address));
+			__builtin_memset(t->call.peer_address, 0, sizeof(t->call.peer_address));
+			note_socket(&t->call, sk);
+			t->connected = 1;
+		}
+	}
+	if (with_points)
+		note_point(POINT_SET_STATE, new, position);
+	return 0;
+}
 
 static __always_inline bool is_running(struct task_struct *task)
 {

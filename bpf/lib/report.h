@@ -74,6 +74,8 @@ static __always_inline void note_call(struct tree *t)
 	sk = (struct sock *)t->sock;
 	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
 		sk = sock_of_file(file_of_fd(call->result)); /* the new one */
+	if (t->connected && (!sk || !peer_port_of(sk)))
+		return; /* a connection that failed has forgotten with whom */
 	__builtin_memset(call->local_address, 0, sizeof(call->local_address));
 	__builtin_memset(call->peer_address, 0, sizeof(call->peer_address));
 	call->local_port = call->peer_port = call->family = call->protocol = call->netns_inode = 0;

@@ -99,7 +99,8 @@ struct tree {
 	__u8 identified; /* fd and sock have been looked for */
 	__u8 operation;  /* enum operation */
 	__u8 touched;    /* it had to do with a socket */
-	__u16 kept;      /* functions still under way when others have returned unseen */
+	__u8 connected;  /* the ends of the connection are noted */
+	__u8 kept;       /* functions still under way when others have returned unseen */
 	struct frame frame[MAX_DEPTH];
 	struct call call;
 };

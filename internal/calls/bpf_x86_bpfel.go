@@ -137,7 +137,8 @@ type bpfTree struct {
 	Identified uint8
 	Operation  uint8
 	Touched    uint8
-	Kept       uint16
+	Connected  uint8
+	Kept       uint8
 	Frame      [20]struct {
 		_        structs.HostLayout
 		Position uint32
@@ -190,8 +191,8 @@ const (
 	bpfProgSeeReceiveSkb        = "see_receive_skb"
 	bpfProgSeeSendLength        = "see_send_length"
 	bpfProgSeeSendmsgLocked     = "see_sendmsg_locked"
-	bpfProgSeeSetState          = "see_set_state"
 	bpfProgSeeStartXmit         = "see_start_xmit"
+	bpfProgSeeState             = "see_state"
 	bpfProgSeeSwitch            = "see_switch"
 	bpfProgSeeWakeup            = "see_wakeup"
 	bpfProgVisitFunction        = "visit_function"
@@ -216,8 +217,8 @@ const (
 	bpfVarFiredSeeReceiveSkb    = "fired_see_receive_skb"
 	bpfVarFiredSeeSendLength    = "fired_see_send_length"
 	bpfVarFiredSeeSendmsgLocked = "fired_see_sendmsg_locked"
-	bpfVarFiredSeeSetState      = "fired_see_set_state"
 	bpfVarFiredSeeStartXmit     = "fired_see_start_xmit"
+	bpfVarFiredSeeState         = "fired_see_state"
 	bpfVarFiredSeeSwitch        = "fired_see_switch"
 	bpfVarFiredSeeWakeup        = "fired_see_wakeup"
 	bpfVarFiredVisitFunction    = "fired_visit_function"
@@ -229,6 +230,7 @@ const (
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
 	bpfVarWithOffCpu            = "with_off_cpu"
+	bpfVarWithPoints            = "with_points"
 	bpfVarWithResultHelper      = "with_result_helper"
 	bpfVarWithTaskRegisters     = "with_task_registers"
 	bpfVarWithTaskStorage       = "with_task_storage"
@@ -289,8 +291,8 @@ type bpfProgramSpecs struct {
 	SeeReceiveSkb    *ebpf.ProgramSpec `ebpf:"see_receive_skb"`
 	SeeSendLength    *ebpf.ProgramSpec `ebpf:"see_send_length"`
 	SeeSendmsgLocked *ebpf.ProgramSpec `ebpf:"see_sendmsg_locked"`
-	SeeSetState      *ebpf.ProgramSpec `ebpf:"see_set_state"`
 	SeeStartXmit     *ebpf.ProgramSpec `ebpf:"see_start_xmit"`
+	SeeState         *ebpf.ProgramSpec `ebpf:"see_state"`
 	SeeSwitch        *ebpf.ProgramSpec `ebpf:"see_switch"`
 	SeeWakeup        *ebpf.ProgramSpec `ebpf:"see_wakeup"`
 	VisitFunction    *ebpf.ProgramSpec `ebpf:"visit_function"`
@@ -340,8 +342,8 @@ type bpfVariableSpecs struct {
 	FiredSeeReceiveSkb    *ebpf.VariableSpec `ebpf:"fired_see_receive_skb"`
 	FiredSeeSendLength    *ebpf.VariableSpec `ebpf:"fired_see_send_length"`
 	FiredSeeSendmsgLocked *ebpf.VariableSpec `ebpf:"fired_see_sendmsg_locked"`
-	FiredSeeSetState      *ebpf.VariableSpec `ebpf:"fired_see_set_state"`
 	FiredSeeStartXmit     *ebpf.VariableSpec `ebpf:"fired_see_start_xmit"`
+	FiredSeeState         *ebpf.VariableSpec `ebpf:"fired_see_state"`
 	FiredSeeSwitch        *ebpf.VariableSpec `ebpf:"fired_see_switch"`
 	FiredSeeWakeup        *ebpf.VariableSpec `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.VariableSpec `ebpf:"fired_visit_function"`
@@ -353,6 +355,7 @@ type bpfVariableSpecs struct {
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
 	WithOffCpu            *ebpf.VariableSpec `ebpf:"with_off_cpu"`
+	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
 	WithResultHelper      *ebpf.VariableSpec `ebpf:"with_result_helper"`
 	WithTaskRegisters     *ebpf.VariableSpec `ebpf:"with_task_registers"`
 	WithTaskStorage       *ebpf.VariableSpec `ebpf:"with_task_storage"`
@@ -436,8 +439,8 @@ type bpfVariables struct {
 	FiredSeeReceiveSkb    *ebpf.Variable `ebpf:"fired_see_receive_skb"`
 	FiredSeeSendLength    *ebpf.Variable `ebpf:"fired_see_send_length"`
 	FiredSeeSendmsgLocked *ebpf.Variable `ebpf:"fired_see_sendmsg_locked"`
-	FiredSeeSetState      *ebpf.Variable `ebpf:"fired_see_set_state"`
 	FiredSeeStartXmit     *ebpf.Variable `ebpf:"fired_see_start_xmit"`
+	FiredSeeState         *ebpf.Variable `ebpf:"fired_see_state"`
 	FiredSeeSwitch        *ebpf.Variable `ebpf:"fired_see_switch"`
 	FiredSeeWakeup        *ebpf.Variable `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.Variable `ebpf:"fired_visit_function"`
@@ -449,6 +452,7 @@ type bpfVariables struct {
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
 	WithOffCpu            *ebpf.Variable `ebpf:"with_off_cpu"`
+	WithPoints            *ebpf.Variable `ebpf:"with_points"`
 	WithResultHelper      *ebpf.Variable `ebpf:"with_result_helper"`
 	WithTaskRegisters     *ebpf.Variable `ebpf:"with_task_registers"`
 	WithTaskStorage       *ebpf.Variable `ebpf:"with_task_storage"`
@@ -471,8 +475,8 @@ type bpfPrograms struct {
 	SeeReceiveSkb    *ebpf.Program `ebpf:"see_receive_skb"`
 	SeeSendLength    *ebpf.Program `ebpf:"see_send_length"`
 	SeeSendmsgLocked *ebpf.Program `ebpf:"see_sendmsg_locked"`
-	SeeSetState      *ebpf.Program `ebpf:"see_set_state"`
 	SeeStartXmit     *ebpf.Program `ebpf:"see_start_xmit"`
+	SeeState         *ebpf.Program `ebpf:"see_state"`
 	SeeSwitch        *ebpf.Program `ebpf:"see_switch"`
 	SeeWakeup        *ebpf.Program `ebpf:"see_wakeup"`
 	VisitFunction    *ebpf.Program `ebpf:"visit_function"`
@@ -493,8 +497,8 @@ func (p *bpfPrograms) Close() error {
 		p.SeeReceiveSkb,
 		p.SeeSendLength,
 		p.SeeSendmsgLocked,
-		p.SeeSetState,
 		p.SeeStartXmit,
+		p.SeeState,
 		p.SeeSwitch,
 		p.SeeWakeup,
 		p.VisitFunction,

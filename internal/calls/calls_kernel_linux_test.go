@@ -287,6 +287,9 @@ func failures(t *testing.T, o *observer) {
 	if got.Syscall != "connect" || got.Error != "ECONNREFUSED" || got.Kept != "failed" || trees[0].root.Status().Code() != ptrace.StatusCodeError {
 		t.Errorf("the tree is %+v with status %v", got, trees[0].root.Status().Code())
 	}
+	if port := int64(closed.(*unix.SockaddrInet4).Port); trees[0].value("network.peer.port") != port || trees[0].value("network.peer.address") != "127.0.0.1" {
+		t.Errorf("it connected to %v:%v, not to port %d", trees[0].value("network.peer.address"), trees[0].value("network.peer.port"), port)
+	}
 }
 
 func chosenErrors(t *testing.T, o *observer) {

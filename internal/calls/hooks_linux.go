@@ -41,10 +41,11 @@ var exits = map[string]kernel.Hook{
 	"tp_btf/sys_enter": {Job: "call_end", Name: "tp_btf/sys_exit", Programs: []string{"leave_syscall"}},
 }
 
-// scheduling is what sees a thread wait.
-var scheduling = []kernel.Hook{
+// always is what sees a thread wait, and with whom it connects.
+var always = []kernel.Hook{
 	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{"see_switch"}},
 	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{"see_wakeup"}},
+	{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{"see_state"}},
 }
 
 // chooseHooks returns the best way to see calls that this kernel has, fits spec to
@@ -55,14 +56,14 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	if err != nil {
 		return nil, err
 	}
-	hooks := slices.Clone(scheduling)
+	hooks := slices.Clone(always)
 	if !kernel.HasHelper(types, "task_storage_get") {
 		hooks = append(hooks, kernel.Hook{Job: "thread_end", Name: "tp_btf/sched_process_exit", Programs: []string{"forget_thread"}, Cause: kernel.CauseThread})
 	}
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
 		c.emitter.functions = syscallTable()
-		return append(append(hooks, points(types)...), end, begin), nil
+		return append(append(hooks, points(types)...), end, begin), spec.Variables["with_points"].Set(true)
 	}
 	functions, err := c.findFunctions(types, begin.Name)
 	if err != nil {

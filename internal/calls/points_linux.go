@@ -23,14 +23,14 @@ var tracepoints = []struct {
 	{bpfPointPOINT_START_XMIT, "net_dev_start_xmit", "see_start_xmit"},
 	{bpfPointPOINT_RECEIVE_SKB, "netif_receive_skb", "see_receive_skb"},
 	{bpfPointPOINT_KFREE_SKB, "kfree_skb", "see_kfree_skb"},
-	{bpfPointPOINT_SET_STATE, "inet_sock_set_state", "see_set_state"},
+	{bpfPointPOINT_SET_STATE, "inet_sock_set_state", ""}, // it is always seen
 }
 
 // points returns the hooks of those tracepoints that this kernel has.
 func points(types *btf.Spec) []kernel.Hook {
 	var hooks []kernel.Hook
 	for _, t := range tracepoints {
-		if _, err := kernel.TracepointArgs(types, t.name); err == nil {
+		if _, err := kernel.TracepointArgs(types, t.name); err == nil && t.program != "" {
 			hooks = append(hooks, kernel.Hook{Job: t.name, Name: "tp_btf/" + t.name, Programs: []string{t.program}})
 		}
 	}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -43,6 +44,9 @@ type Collector struct {
 type Options struct {
 	// Receivers is the YAML block below "receivers:".
 	Receivers string
+
+	// Traces puts the receiver "nettap" into a pipeline of traces also.
+	Traces bool
 
 	// Overlay is YAML merged over the whole configuration, if not empty.
 	Overlay string
@@ -106,7 +110,9 @@ func prepare(t *testing.T, options Options) *Collector {
 	}
 	c := &Collector{t: t, options: options, directory: t.TempDir(), ownPort: freePort(t), prometheusPort: freePort(t)}
 	config := configuration(t, options.Receivers, c.directory, c.ownPort, c.prometheusPort)
-	for name, content := range map[string]string{"config.yaml": config, "overlay.yaml": indent(options.Overlay, "")} {
+	for name, content := range map[string]string{
+		"config.yaml": config, "traces.yaml": fmt.Sprintf(traces, c.directory), "overlay.yaml": indent(options.Overlay, ""),
+	} {
 		if err := os.WriteFile(c.path(name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -138,6 +144,9 @@ func (c *Collector) words() []string {
 			"--inh-caps", held, "--ambient-caps", held, "--bounding-set", held)
 	}
 	words = append(words, executable, "--config", c.path("config.yaml"))
+	if c.options.Traces {
+		words = append(words, "--config", c.path("traces.yaml"))
+	}
 	if c.options.Overlay != "" {
 		words = append(words, "--config", c.path("overlay.yaml"))
 	}

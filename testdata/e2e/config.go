@@ -30,6 +30,15 @@ service:
     logs: {receivers: [%[4]s], exporters: [file/logs]}
 `
 
+// traces adds a pipeline for traces, into a file too.
+const traces = `
+exporters:
+  file/traces: {path: "%[1]s/traces.json", flush_interval: 50ms}
+service:
+  pipelines:
+    traces: {receivers: [nettap], exporters: [file/traces]}
+`
+
 // configuration returns the Collector's configuration with the YAML block
 // receivers below "receivers:".
 func configuration(t *testing.T, receivers, directory string, ownPort, prometheusPort int) string {
