@@ -3,7 +3,7 @@ package kernel
 import "testing"
 
 func TestKeepTypes(t *testing.T) {
-	if typeCache() == typeCache() {
+	if a, b := typeCache(), typeCache(); a == b {
 		t.Error("types are kept for nobody")
 	}
 	first, second := KeepTypes(), KeepTypes()
