@@ -80,7 +80,7 @@ static __always_inline bool has_returned(struct frame *frame, __u32 position, __
  * A function begins at position: of what is under way, it ends what has returned
  * unseen. A global function, so that its loop is verified once.
  */
-__noinline int unwind(__u32 position, __u32 index)
+__noinline int unwind(__u32 position, __u32 index, __s32 entry)
 {
 	struct tree *t = this_tree();
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -88,7 +88,7 @@ __noinline int unwind(__u32 position, __u32 index)
 
 	if (!t)
 		return 0;
-	if (!is_same_entry(t)) {
+	if (t->entry != entry) {
 		t->depth = 0;
 		return 0;
 	}
@@ -122,7 +122,7 @@ __noinline int unwind_to(__u32 index)
 	return 1;
 }
 
-static __always_inline void begin(struct tree *t, __u64 now)
+static __always_inline void begin(struct tree *t, __s32 entry, __u64 now)
 {
 	struct call *call = &t->call;
 
@@ -133,29 +133,29 @@ static __always_inline void begin(struct tree *t, __u64 now)
 	call->runnable_ns = call->idle_ns = 0;
 	for (int i = 0; i < WAIT_KINDS; i++)
 		call->blocked_ns[i] = 0;
-	t->entry = syscall_of(user_registers());
-	call->syscall = this_syscall();
+	t->entry = entry;
+	call->syscall = number_of(entry);
 	call->fd = NO_FD;
 	call->lost_nodes = call->missed_exits = call->nodes = 0;
 }
 
 /* The tree that a new function belongs in, NULL if it is not wanted. */
-static __always_inline struct tree *tree_at(__u32 position, __u16 index)
+static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 entry)
 {
 	struct tree *t = this_tree();
 
 	struct frame *caller = t ? innermost(t) : NULL;
 
-	if (caller && is_above(caller->position, position) && is_same_entry(t))
+	if (caller && is_above(caller->position, position) && t->entry == entry)
 		return t;
 	if (caller) {
-		unwind(position, index);
+		unwind(position, index, entry);
 		if (READ_ONCE(t->depth))
 			return t;
 		book(BOOK_SEEN); /* the call itself had returned */
 		book(BOOK_LOST_UNFINISHED);
 	}
-	if (!is_wanted_here())
+	if (!is_wanted_here(number_of(entry)))
 		return NULL;
 	if (!t)
 		t = make_tree();
@@ -171,16 +171,18 @@ static __always_inline void enter(__u16 index, __u32 position)
 	struct frame *frame;
 	__u64 now, depth;
 	struct tree *t;
+	__s32 entry;
 
 	if (is_interrupt(position))
 		return;
-	t = tree_at(position, index);
+	entry = syscall_of(user_registers());
+	t = tree_at(position, index, entry);
 	if (!t)
 		return;
 	now = bpf_ktime_get_boot_ns();
 	depth = READ_ONCE(t->depth);
 	if (!depth)
-		begin(t, now);
+		begin(t, entry, now);
 	if (depth >= MAX_DEPTH) {
 		t->over++;
 		t->call.lost_nodes++;

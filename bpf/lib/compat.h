@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "current.h"
 #include "registers.h"
 
 #define NO_FD (-1)
@@ -9,11 +10,9 @@
 /* Whether the running thread is in a 32-bit system call: they have other numbers. */
 static __always_inline bool is_32bit_call(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
 #if defined(__TARGET_ARCH_x86)
-	return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
+	return THIS_TASK(thread_info.status) & TS_COMPAT;
 #elif defined(__TARGET_ARCH_arm64)
-	return BPF_CORE_READ(task, thread_info.flags) >> TIF_32BIT & 1;
+	return THIS_TASK(thread_info.flags) >> TIF_32BIT & 1;
 #endif
 }

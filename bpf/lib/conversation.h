@@ -43,11 +43,13 @@ static __always_inline bool is_passive(struct sock *sk, __u16 family)
 	       BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK;
 }
 
+/* Both addresses and ports of an IPv4 socket, which struct sock begins with, in a word. */
 static __always_inline __u64 ends_of(struct sock *sk)
 {
-	__u32 local = BPF_CORE_READ(sk, __sk_common.skc_num), address = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	__u64 ends[2] = {}; /* skc_addrpair; skc_hash and skc_portpair */
 
-	return (__u64)BPF_CORE_READ(sk, __sk_common.skc_dport) << 48 | (__u64)local << 32 | address;
+	bpf_probe_read_kernel(ends, sizeof(ends), &sk->__sk_common.skc_daddr);
+	return ends[0] ^ ends[1];
 }
 
 static __always_inline struct conversation *conversation_of(struct sock *sk)

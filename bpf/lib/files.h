@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "kernel.h"
+#include "current.h"
 
 /*
  * The socket behind a file, or NULL. Only a socket's file and its struct socket
@@ -18,12 +18,24 @@ static __always_inline struct sock *sock_of_file(struct file *file)
 /* The running task's open file of that number, or NULL. */
 static __always_inline struct file *file_of_fd(long fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **slots = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
+	struct file **slots, *file = NULL;
+	struct fdtable *table;
+	unsigned int limit;
 
-	if (fd >= 0 && fd < BPF_CORE_READ(table, max_fds))
+	if (with_current_task) {
+		struct files_struct *files = bpf_get_current_task_btf()->files;
+
+		table = files ? files->fdt : NULL;
+		if (!table)
+			return NULL;
+		limit = table->max_fds;
+		slots = table->fd;
+	} else {
+		table = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), files, fdt);
+		limit = BPF_CORE_READ(table, max_fds);
+		slots = BPF_CORE_READ(table, fd);
+	}
+	if (fd >= 0 && fd < limit)
 		bpf_probe_read_kernel(&file, sizeof(file), slots + fd);
 	return file;
 }

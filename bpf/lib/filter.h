@@ -85,10 +85,9 @@ static __always_inline bool is_wanted_syscall(__u32 number)
 }
 
 /* Whether the running thread's next call may be wanted. A global function: see report_call. */
-__noinline int is_wanted_here(void)
+__noinline int is_wanted_here(__s32 syscall)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	__s32 syscall = this_syscall();
 
 	if (pid == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
 		return false;

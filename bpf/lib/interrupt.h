@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "kernel.h"
+#include "current.h"
 
 /*
  * A soft interrupt runs on top of whatever thread it came upon, and what it calls
@@ -23,21 +23,17 @@ static __always_inline __u32 position_of(void *ctx)
 
 static __always_inline bool is_interrupt(__u32 position)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
 #if defined(__TARGET_ARCH_x86)
-	return position - (__u32)(__u64)BPF_CORE_READ(task, stack) >= THREAD_SIZE;
+	return position - (__u32)(__u64)THIS_TASK(stack) >= THREAD_SIZE;
 #elif defined(__TARGET_ARCH_arm64)
 	asm volatile("" : : "r"(position)); /* or a function would get anything in its place */
-	return BPF_CORE_READ(task, thread_info.preempt.count) & SERVING_SOFTIRQ;
+	return THIS_TASK(thread_info.preempt.count) & SERVING_SOFTIRQ;
 #endif
 }
 
 /* A CPU's own thread, of which ksoftirqd serves soft interrupts on its own stack. */
 static __always_inline bool is_thread_of_cpu(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	return (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_NO_SETAFFINITY | PF_WQ_WORKER)) ==
+	return (THIS_TASK(flags) & (PF_KTHREAD | PF_NO_SETAFFINITY | PF_WQ_WORKER)) ==
 	       (PF_KTHREAD | PF_NO_SETAFFINITY);
 }

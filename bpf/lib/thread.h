@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "current.h"
 #include "tree.h"
 
 /*
- * Where a thread's tree is. Before Linux 5.11 there is no task storage: then user
- * space makes trees a hash of no use, and threads have their tree in thread_trees.
+ * Where a thread's tree is. Before Linux 5.11 there is no task storage (nor what
+ * with_current_task says): then user space makes trees a hash of no use, and threads have their tree in thread_trees.
  */
-const volatile bool with_task_storage = 1;
-
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -34,7 +33,7 @@ static __always_inline struct tree *tree_of(struct task_struct *task)
 {
 	__u32 thread;
 
-	if (with_task_storage)
+	if (with_current_task)
 		return bpf_task_storage_get(&trees, task, 0, 0);
 	thread = BPF_CORE_READ(task, pid);
 	return bpf_map_lookup_elem(&thread_trees, &thread);
@@ -45,7 +44,7 @@ static __always_inline struct tree *this_tree(void)
 {
 	__u32 thread;
 
-	if (with_task_storage)
+	if (with_current_task)
 		return bpf_task_storage_get(&trees, bpf_get_current_task_btf(), 0, 0);
 	thread = bpf_get_current_pid_tgid();
 	return bpf_map_lookup_elem(&thread_trees, &thread);
@@ -57,7 +56,7 @@ static __always_inline struct tree *make_tree(void)
 	__u32 thread, zero = 0;
 	struct tree *blank;
 
-	if (with_task_storage)
+	if (with_current_task)
 		return bpf_task_storage_get(&trees, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	thread = bpf_get_current_pid_tgid();
 	blank = bpf_map_lookup_elem(&blank_tree, &zero);

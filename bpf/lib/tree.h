@@ -90,9 +90,10 @@ struct tree {
 	__u64 off_ns;  /* when its thread left the CPU; 0: it is on it */
 	__u64 wake_ns; /* when it could run again; 0: it cannot */
 	__u64 sock;    /* address of the call's socket; 0: not known yet */
-	__s64 entry;   /* as what the thread entered the kernel, whatever that is */
 	__u32 depth;
 	__u32 over; /* calls beyond MAX_DEPTH */
+	__s32 entry; /* what the thread entered the kernel with */
+	__u32 pad;
 	__u8 off_node;
 	enum wait wait;  /* while off the CPU */
 	__u8 idle;       /* it waits for work */

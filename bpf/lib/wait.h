@@ -10,68 +10,58 @@ bool with_off_cpu;                           /* nodes for the time off the CPU *
 /* The registers with which the running thread entered the kernel. */
 static __always_inline struct pt_regs *user_registers(void)
 {
-	struct task_struct *task;
-
 	if (with_task_registers)
 		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	task = (struct task_struct *)bpf_get_current_task();
-	return BPF_CORE_READ(task, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
+	return THIS_TASK(stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
 }
 
-/* Negative outside of system calls. */
+#define REGISTER(regs, field) (with_task_registers ? (regs)->field : BPF_CORE_READ(regs, field))
+
+/* The system call with which it entered; negative outside of system calls. */
 static __always_inline long syscall_of(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	long number = BPF_CORE_READ(regs, orig_ax);
+	long number = REGISTER(regs, orig_ax);
 
 	return number < 0 ? number : number & ~X32_BIT;
 #elif defined(__TARGET_ARCH_arm64)
-	return BPF_CORE_READ(regs, syscallno);
+	return REGISTER(regs, syscallno);
 #endif
 }
 
 static __always_inline int first_of(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	return BPF_CORE_READ(regs, di);
+	return REGISTER(regs, di);
 #elif defined(__TARGET_ARCH_arm64)
-	return BPF_CORE_READ(regs, orig_x0);
+	return REGISTER(regs, orig_x0);
 #endif
 }
 
 static __always_inline int third_of(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	return BPF_CORE_READ(regs, dx);
+	return REGISTER(regs, dx);
 #elif defined(__TARGET_ARCH_arm64)
-	return BPF_CORE_READ(regs, regs[2]);
+	return REGISTER(regs, regs[2]);
 #endif
 }
 
 /*
- * The system call that the running thread is in: NO_SYSCALL for a kernel thread,
- * and for a 32-bit call, which has a number of another table. IN_USER_MODE: it is
- * in none, but an interrupt came upon it and is served on the thread's empty stack.
+ * The number of the system call that the running thread is in, having entered the
+ * kernel with entry: NO_SYSCALL for a kernel thread, and for a 32-bit call, which
+ * has a number of another table. IN_USER_MODE: it is in none, but an interrupt came
+ * upon it and is served on the thread's empty stack.
  */
 #define IN_USER_MODE (-2)
 
-static __always_inline __s32 this_syscall(void)
+static __always_inline __s32 number_of(long entry)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	long number;
-
-	if (BPF_CORE_READ(task, flags) & (PF_KTHREAD | PF_IO_WORKER))
+	if (THIS_TASK(flags) & (PF_KTHREAD | PF_IO_WORKER))
 		return NO_SYSCALL;
-	number = syscall_of(user_registers());
-	if (number < 0)
+	if (entry < 0)
 		return IN_USER_MODE;
-	return is_32bit_call() ? NO_SYSCALL : number;
-}
-
-/* Whether the running thread is still in the system call that the tree was begun in. */
-static __always_inline bool is_same_entry(struct tree *t)
-{
-	return t->entry == syscall_of(user_registers());
+	return is_32bit_call() ? NO_SYSCALL : entry;
 }
 
 /* Finds out once on which fd and socket the call is. */

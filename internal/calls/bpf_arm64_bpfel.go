@@ -128,9 +128,10 @@ type bpfTree struct {
 	OffNs      uint64
 	WakeNs     uint64
 	Sock       uint64
-	Entry      int64
 	Depth      uint32
 	Over       uint32
+	Entry      int32
+	Pad        uint32
 	OffNode    uint8
 	Wait       bpfWait
 	Idle       uint8
@@ -229,11 +230,11 @@ const (
 	bpfVarSampleThreshold       = "sample_threshold"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
+	bpfVarWithCurrentTask       = "with_current_task"
 	bpfVarWithOffCpu            = "with_off_cpu"
 	bpfVarWithPoints            = "with_points"
 	bpfVarWithResultHelper      = "with_result_helper"
 	bpfVarWithTaskRegisters     = "with_task_registers"
-	bpfVarWithTaskStorage       = "with_task_storage"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -354,11 +355,11 @@ type bpfVariableSpecs struct {
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
+	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithOffCpu            *ebpf.VariableSpec `ebpf:"with_off_cpu"`
 	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
 	WithResultHelper      *ebpf.VariableSpec `ebpf:"with_result_helper"`
 	WithTaskRegisters     *ebpf.VariableSpec `ebpf:"with_task_registers"`
-	WithTaskStorage       *ebpf.VariableSpec `ebpf:"with_task_storage"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -451,11 +452,11 @@ type bpfVariables struct {
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
+	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
 	WithOffCpu            *ebpf.Variable `ebpf:"with_off_cpu"`
 	WithPoints            *ebpf.Variable `ebpf:"with_points"`
 	WithResultHelper      *ebpf.Variable `ebpf:"with_result_helper"`
 	WithTaskRegisters     *ebpf.Variable `ebpf:"with_task_registers"`
-	WithTaskStorage       *ebpf.Variable `ebpf:"with_task_storage"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

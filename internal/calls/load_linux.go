@@ -58,7 +58,6 @@ func fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 		spec.Maps["thread_trees"].MaxEntries = maxThreads
 	}
 	return errors.Join(
-		spec.Variables["with_task_storage"].Set(storage),
 		spec.Variables["with_task_registers"].Set(kernel.HasHelper(types, "task_pt_regs")),
 		spec.Variables["with_result_helper"].Set(kernel.HasHelper(types, "get_func_ret")),
 	)

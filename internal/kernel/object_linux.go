@@ -52,6 +52,9 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 			fitPrograms(spec, hook)
 		}
 	}
+	if err := setCurrentTask(spec); err != nil {
+		return nil, err
+	}
 	var err error
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
 	if err != nil {
@@ -59,6 +62,20 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	}
 	o.open = append(o.open, CloseFunc(o.Collection.Close))
 	return o, nil
+}
+
+// setCurrentTask says whether programs may use what the verifier knows of the
+// running task, from Linux 5.11 on. Kernel side: bpf/lib/current.h.
+func setCurrentTask(spec *ebpf.CollectionSpec) error {
+	variable, ok := spec.Variables["with_current_task"]
+	if !ok {
+		return nil
+	}
+	types, err := Types()
+	if err != nil {
+		return err
+	}
+	return variable.Set(HasHelper(types, "get_current_task_btf"))
 }
 
 // Hooks returns the hooks, and after [Object.Prove] what is known of them.
