@@ -223,4 +223,4 @@ func unmapped(address net.Addr) netip.AddrPort {
 }
 
 // patience bounds every wait; a virtual machine without help from the hardware is slow.
-const patience = 20 * time.Second
+const patience = time.Minute

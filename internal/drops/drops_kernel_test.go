@@ -254,9 +254,9 @@ func asKnown(drops *Drops, drop dropstest.Drop) dropstest.Drop {
 	return drop
 }
 
-// settled calls differ until it returns "" or a few seconds have passed.
+// settled calls differ until it returns "" or a minute has passed.
 func settled(differ func() string) (diff string) {
-	for range 50 {
+	for range 600 {
 		if diff = differ(); diff == "" {
 			return ""
 		}

@@ -22,7 +22,7 @@ func TestKernelNamespacesReachEachOther(t *testing.T) {
 			})
 			defer listener.Close()
 			InNamespace(t, a.Name, func() {
-				connection, err := net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+				connection, err := net.DialTimeout("tcp", listener.Addr().String(), time.Minute)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -57,7 +57,7 @@ func ObjectsOf(t *testing.T, pid int) Objects {
 // after their last user has gone; meanwhile is called between two looks.
 func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for kind, ids := range o {
 		for _, id := range ids {
 			for exists(t, kind, id) {

@@ -71,6 +71,9 @@ func (r result) has(f feature) (answer, reason string) {
 			if !f.covers(outcome.test) {
 				continue
 			}
+			if part, all := report.skippedParts(outcome.test); all {
+				outcome = part
+			}
 			skip, expected := r.kernel.skipOf(outcome.test)
 			chance := expected && !skip.must
 			if chance || outcome.verdict == passed {
@@ -91,6 +94,21 @@ func (r result) has(f feature) (answer, reason string) {
 		return "partly", reason
 	}
 	return "yes", ""
+}
+
+// skippedParts says whether a test has parts and all of them were skipped, which
+// leaves a test that has passed and tried nothing. It returns one of them.
+func (r report) skippedParts(test string) (part outcome, all bool) {
+	for _, outcome := range r.outcomes {
+		if !strings.HasPrefix(outcome.test, test+"/") {
+			continue
+		}
+		if outcome.verdict != skipped {
+			return part, false
+		}
+		part = outcome
+	}
+	return part, part.test != ""
 }
 
 func (f feature) covers(test string) bool {

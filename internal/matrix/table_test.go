@@ -12,13 +12,15 @@ func TestTable(t *testing.T) {
 	p := plan{features: []feature{
 		{name: "`traffic`", patterns: []string{"TestKernelBooks*"}},
 		{name: "accepts by fentry", patterns: []string{"TestKernelReports*/fentry"}},
+		{name: "in parts", patterns: []string{"TestKernelDropsOnEachHook"}},
 		{name: "by chance", patterns: []string{"TestKernelChance"}},
 		{name: "32-bit", patterns: []string{"TestKernel32*", "TestKernelCompat"}},
 	}}
-	packages := []tested{{name: "internal/traffic"}, {name: "internal/accepts"}}
+	packages := []tested{{name: "internal/traffic"}, {name: "internal/accepts"}, {name: "internal/drops"}}
 	outcomes := func(of ...outcome) *report { return &report{outcomes: of} }
 	old := skip{pattern: "TestKernelBooks*", must: true, reason: "needs 5.12"}
 	arm := skip{pattern: "TestKernelReports*/fentry", must: true, reason: "needs 6.4"}
+	dropsArm := skip{pattern: "TestKernelDropsOnEachHook/fentry", must: true, reason: "needs 6.4"}
 	chance := skip{pattern: "TestKernelChance", reason: "depends"}
 	results := []result{
 		{
@@ -30,11 +32,12 @@ func TestTable(t *testing.T) {
 			},
 		},
 		{
-			kernel:   kernel{arch: "arm64", pattern: "linux-image-7.*-cloud-arm64", skips: []skip{old, arm, chance}},
+			kernel:   kernel{arch: "arm64", pattern: "linux-image-7.*-cloud-arm64", skips: []skip{old, arm, dropsArm, chance}},
 			packages: packages,
 			reports: map[string]*report{
 				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: passed}, outcome{test: "TestKernelBooksMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: skipped}),
 				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: skipped}),
+				"internal/drops":   outcomes(outcome{test: "TestKernelDropsOnEachHook/fentry", verdict: skipped}, outcome{test: "TestKernelDropsOnEachHook", verdict: passed}),
 			},
 		},
 	}
@@ -42,6 +45,7 @@ func TestTable(t *testing.T) {
 		"| --- | --- | --- |\n" +
 		"| `traffic` | no (1) | partly (1) |\n" +
 		"| accepts by fentry | yes | no (2) |\n" +
+		"| in parts | - | no (2) |\n" +
 		"| by chance | partly (3) | partly (3) |\n" +
 		"| 32-bit | yes | - |\n" +
 		"\n1. needs 5.12\n2. needs 6.4\n3. depends\n"

@@ -97,7 +97,7 @@ func (h *helper) end() string {
 			h.t.Fatalf("helper %d: %s", h.pid(), line)
 		}
 		return line
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		h.t.Fatalf("helper %d does not answer", h.pid())
 	}
 	return ""

@@ -42,7 +42,7 @@ func sendTo(t *testing.T, from *net.UDPConn, to net.Addr, n, size int, receivers
 // receive waits until a socket has received size bytes.
 func receive(t *testing.T, receiver *net.UDPConn, size int) {
 	t.Helper()
-	receiver.SetReadDeadline(time.Now().Add(5 * time.Second))
+	receiver.SetReadDeadline(time.Now().Add(patience))
 	buffer := make([]byte, 65536)
 	for got := 0; got < size; {
 		n, err := receiver.Read(buffer)
@@ -124,7 +124,7 @@ func (w *wire) ping(t *testing.T, n, size int, to netip.Addr) {
 		check := checksum(message)
 		message[2], message[3] = byte(check>>8), byte(check)
 	}
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	for range n {
 		if _, err := conn.Write(message); err != nil {
 			t.Fatal(err)
@@ -164,7 +164,7 @@ func (w *wire) dialNobody(t *testing.T, n int) {
 	t.Helper()
 	w.inNear(func() {
 		for range n {
-			_, err := net.DialTimeout("tcp", netip.AddrPortFrom(w.far.IPv4, 9).String(), 5*time.Second)
+			_, err := net.DialTimeout("tcp", netip.AddrPortFrom(w.far.IPv4, 9).String(), patience)
 			if !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Fatalf("dial a closed port: %v", err)
 			}

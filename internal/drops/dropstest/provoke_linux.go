@@ -92,7 +92,7 @@ func closedUDPPortIPv6(t *testing.T, lab *Lab) Drop {
 func closedTCPPort(t *testing.T, lab *Lab) Drop {
 	lab.inSender(t, func() {
 		for range 3 {
-			connection, err := net.DialTimeout("tcp", netip.AddrPortFrom(lab.Receiver.IPv4, closedPort).String(), 5*time.Second)
+			connection, err := net.DialTimeout("tcp", netip.AddrPortFrom(lab.Receiver.IPv4, closedPort).String(), time.Minute)
 			if err == nil {
 				connection.Close()
 				t.Fatal("a closed port accepts connections")
@@ -111,7 +111,7 @@ func fullReceiveBuffer(t *testing.T, lab *Lab) Drop {
 	before := lab.receiveBufferErrors(t)
 	lab.sendDatagrams(t, sent, netip.AddrPortFrom(lab.Receiver.IPv4, openPort), 900)
 	received, dropped := 0, 0
-	for deadline := time.Now().Add(5 * time.Second); received+dropped < sent && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); received+dropped < sent && time.Now().Before(deadline); {
 		received += countDatagrams(t, reader)
 		dropped = lab.receiveBufferErrors(t) - before
 	}
