@@ -34,6 +34,8 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"but not for waiting for work", waitingForWork},
 			{"but not what interrupts do", interrupts},
 			{"that a signal interrupts", interrupted},
+			{"of a process that ends", ends},
+			{"of a process that executes another program", becomes},
 			{"with the time off the CPU", offTheCPU},
 			{"by chance", byChance},
 			{"that the filter lets through", filtered},

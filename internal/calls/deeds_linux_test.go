@@ -14,13 +14,19 @@ import (
 // awaitReceive waits until a thread of this process waits in recvfrom.
 func awaitReceive(t *testing.T, thread int) {
 	t.Helper()
+	awaitCall(t, os.Getpid(), thread, unix.SYS_RECVFROM)
+}
+
+// awaitCall waits until a thread sleeps in a system call.
+func awaitCall(t *testing.T, pid, thread, number int) {
+	t.Helper()
 	for range 1000 {
 		// The number of the system call that it sleeps in, or "running".
-		state, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", thread))
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, thread))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(string(state), fmt.Sprint(unix.SYS_RECVFROM, " ")) {
+		if strings.HasPrefix(string(state), fmt.Sprint(number, " ")) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)

@@ -1,0 +1,104 @@
+package calls
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// helperVariable makes this test binary a process that ends, or becomes another
+// program, while one of its threads is in a call.
+const helperVariable = "NETTAP_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if how := os.Getenv(helperVariable); how != "" {
+		help(how)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func help(how string) {
+	fds := must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	if how == "executed" {
+		unix.Sendto(fds[0], make([]byte, 3), 0, nil)
+		return
+	}
+	thread := make(chan int)
+	go onThread(func() {
+		thread <- unix.Gettid()
+		receive(fds[0])
+	})
+	fmt.Println(<-thread, fds[0])
+	bufio.NewReader(os.Stdin).ReadString('\n') //nolint:errcheck // the test has seen the thread wait
+	if how == "executes" {
+		panic(unix.Exec("/proc/self/exe", []string{"executed"}, []string{helperVariable + "=executed"}))
+	}
+}
+
+// ended lets a process end that has a thread in a call, and returns what it did:
+// that call, and afterwards its main thread.
+func ended(t *testing.T, o *observer, how string) (thread []deed, errno any, main []deed) {
+	t.Helper()
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), helperVariable+"="+how)
+	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid)}}})
+	var id, fd int
+	line := must(bufio.NewReader(out).ReadString('\n'))
+	if _, err := fmt.Sscan(line, &id, &fd); err != nil {
+		t.Fatal(err)
+	}
+	awaitCall(t, command.Process.Pid, id, unix.SYS_RECVFROM)
+	in.Close()
+	if err := command.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range o.collect(t) { // whoever executes takes the id of the process over
+		switch d := deedOf(tr); d.Syscall {
+		case "recvfrom":
+			thread, errno = append(thread, d), tr.value("nettap.call.errno")
+		case "sendto":
+			main = append(main, d)
+		}
+	}
+	return thread, errno, main
+}
+
+// ends and becomes are what happens to a thread that waits when its process does.
+func ends(t *testing.T, o *observer) {
+	thread, _, _ := ended(t, o, "ends")
+	// A thread may be in the call still when the process has gone.
+	if len(thread) > 1 || len(thread) == 1 && thread[0].Syscall != "recvfrom" {
+		t.Errorf("the calls are %+v", thread)
+	}
+	if lost := o.counts(t).Lost; len(lost) > 0 {
+		t.Errorf("lost: %v", lost)
+	}
+}
+
+func becomes(t *testing.T, o *observer) {
+	thread, errno, main := ended(t, o, "executes")
+	if len(thread) != 1 || thread[0].Syscall != "recvfrom" || thread[0].Error != nil || errno != "ERESTARTSYS" {
+		t.Errorf("the thread that waited did %+v, which ended with %v", thread, errno)
+	}
+	fd := any(nil)
+	if len(main) > 0 {
+		fd = main[0].FD
+	}
+	want := []deed{{Syscall: "sendto", FD: fd, Bytes: int64(3), Transport: "unix", Kept: "slow"}}
+	if diff := gocmp.Diff(want, main); diff != "" {
+		t.Errorf("calls of the new program differ (-want +got):\n%s", diff)
+	}
+	if lost := o.counts(t).Lost; len(lost) > 0 {
+		t.Errorf("lost: %v", lost)
+	}
+}
