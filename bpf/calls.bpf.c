@@ -262,7 +262,7 @@ int enter_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_enter_probe))
 		return 0;
-	enter(function_of(ctx), position_of(ctx));
+	enter(function_of(ctx), ctx->sp);
 	return 0;
 }
 
@@ -294,7 +294,7 @@ int visit_function(struct pt_regs *ctx)
 	if (is_return(ctx))
 		leave(function_of(ctx), position_of(ctx), returned_value(ctx));
 	else
-		enter(function_of(ctx), position_of(ctx));
+		enter(function_of(ctx), ctx->sp);
 	return 0; /* 1 would mean that the exit does not matter */
 }
 

@@ -22,7 +22,8 @@ struct arrival {
 	struct leg legs[2];
 };
 
-#define ARRIVAL_SLOTS 128 /* twice what a driver hands up at once */
+#define ARRIVAL_AGE 128   /* twice what a driver hands up at once: what is older is claimed by nobody */
+#define ARRIVAL_SLOTS 256 /* most are free, so that one is near where a packet's place is */
 #define ARRIVAL_PROBES 4
 
 struct arrivals {
@@ -74,7 +75,7 @@ static __always_inline __u32 hash_of(__u64 head)
 /* Whether nobody will claim what the slot has: it is claimed, or too old. */
 static __always_inline bool is_free(struct arrivals *a, struct arrival *slot)
 {
-	return !slot->legs[0].left.packets || a->number - slot->number >= ARRIVAL_SLOTS;
+	return !slot->legs[0].left.packets || a->number - slot->number >= ARRIVAL_AGE;
 }
 
 /*

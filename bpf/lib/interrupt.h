@@ -12,7 +12,10 @@
 #define PF_WQ_WORKER 0x00000020
 #define PF_NO_SETAFFINITY 0x04000000
 
-/* Where on the running thread's stack we are: below all that is still under way. */
+/*
+ * Where on the running thread's stack we are: below all that is still under way. Not
+ * for the entry of a probe, whose context may be elsewhere: it has the stack's pointer.
+ */
 static __always_inline __u32 position_of(void *ctx)
 {
 	__u64 position;

@@ -12,12 +12,14 @@ struct pt_regs {
 	unsigned long dx;
 	unsigned long di;
 	unsigned long orig_ax;
+	unsigned long sp;
 };
 
 #elif defined(__TARGET_ARCH_arm64)
 
 struct pt_regs {
 	__u64 regs[31];
+	__u64 sp;
 	__u64 orig_x0;
 	int syscallno;
 };

@@ -152,7 +152,7 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	attributes.PutStr("nettap.call.kept", keptNames[c.reason])
 	attributes.PutInt("nettap.thread.id", int64(c.threadID))
 	putText(attributes, "thread.name", c.threadName)
-	putOperation(attributes, c)
+	putOperation(attributes, c, e.functions[c.nodes[0].function].name)
 	putSocket(attributes, c)
 	putTimes(attributes, c)
 	if c.lostNodes > 0 {
@@ -164,10 +164,10 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	}
 }
 
-func putOperation(attributes pcommon.Map, c call) {
+func putOperation(attributes pcommon.Map, c call, function string) {
 	if c.syscall >= 0 {
 		attributes.PutStr("nettap.call.syscall", syscallName(c.syscall))
-		if c.result >= 0 && !c.nodes[0].missed && movesBytes(c.syscall) {
+		if c.result >= 0 && !c.nodes[0].missed && movesBytes(c.syscall, function) {
 			attributes.PutInt("nettap.call.bytes", c.result)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -86,9 +85,6 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 func probe(hook string, types *btf.Spec) error {
 	if (hook == "kprobe.session" || hook == "kprobe.multi") && kernel.ExitsFromPool(types) {
 		return fmt.Errorf("%s: this kernel notes only so many calls whose end is to be seen: %w", hook, kernel.ErrUnsupported)
-	}
-	if hook == "kprobe.session" && runtime.GOARCH == "arm64" { // seen on 6.18, where kprobe.multi does well
-		return fmt.Errorf("%s: on arm64 it tells of returns that are none: %w", hook, kernel.ErrUnsupported)
 	}
 	if err := kernel.Probe(hook); err != nil {
 		return err

@@ -3,6 +3,7 @@ package calls
 import (
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 )
@@ -46,13 +47,17 @@ func syscallName(number int) string {
 	return fmt.Sprintf("syscall_%d", number)
 }
 
-// movesBytes says whether the result of a system call is a number of bytes.
-func movesBytes(number int) bool {
-	switch syscallName(number) {
-	case "read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg",
-		"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg",
+// movesBytes says whether the result of a system call is a number of bytes, and is
+// that of a function which stands for the whole call: what its first function was
+// may not have been seen.
+func movesBytes(number int, function string) bool {
+	name := syscallName(number)
+	switch name {
+	case "read", "readv", "pread64", "preadv", "preadv2", "write", "writev", "pwrite64", "pwritev", "pwritev2",
 		"sendfile", "splice":
-		return true
+		return strings.HasSuffix(function, "_sys_"+name) || strings.HasPrefix(function, "sock_") || strings.HasPrefix(function, "splice_")
+	case "recvfrom", "recvmsg", "sendto", "sendmsg":
+		return strings.HasSuffix(function, "_sys_"+name)
 	}
 	return false
 }

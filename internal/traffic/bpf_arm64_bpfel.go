@@ -39,7 +39,7 @@ type bpfAccountKey struct {
 
 type bpfArrivals struct {
 	_     structs.HostLayout
-	Slots [128]struct {
+	Slots [256]struct {
 		_      structs.HostLayout
 		Head   uint64
 		Netns  uint64
