@@ -48,7 +48,7 @@ run: build ## build and start the Collector with deploy/config.yaml (as root; Ct
 	exec $(collector) --config deploy/config.yaml
 
 .PHONY: test
-test: setup build ## install what is missing, then run all tests, other kernels included (as root; 25 minutes)
+test: setup build ## install what is missing, then run all tests, other kernels included (as root; 35 minutes)
 	@$(MAKE) --no-print-directory --keep-going test-unit test-kernel test-e2e test-matrix
 
 .PHONY: test-unit
@@ -74,7 +74,7 @@ fuzz: ## feed each decoder and parser random input, for FUZZTIME each (10s)
 		while read -r directory name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$directory || exit 1; done
 
 .PHONY: bench
-bench: ## measure what traffic costs a packet (as root)
+bench: ## measure what a packet and a system call cost (as root)
 	go test -run '^$$' -bench . -benchtime 3s $(packages)
 
 .PHONY: footprint
