@@ -63,13 +63,11 @@ func ended(t *testing.T, o *observer, how string) (thread []deed, errno any, mai
 		t.Fatal(err)
 	}
 	for _, tr := range o.collect(t) { // whoever executes takes the id of the process over
-		if tr.root.Name() == "sock_close" {
-			continue // what a process had open when it ended, in whatever call that was
-		}
-		switch d := deedOf(tr); d.Syscall {
-		case "recvfrom":
+		// A process closes what it had open when it ends, in whatever call that is.
+		switch d := deedOf(tr); {
+		case d.Syscall == "recvfrom" && d.BlockedOn != nil:
 			thread, errno = append(thread, d), tr.value("nettap.call.errno")
-		case "sendto":
+		case d.Syscall == "sendto":
 			main = append(main, d)
 		}
 	}
