@@ -47,8 +47,8 @@ func decode(record []byte) (accept, error) {
 		seen: process.Seen{
 			FirstNanos: raw.Seen.FirstNs,
 			CgroupID:   raw.Seen.CgroupId,
-			Comm:       text(raw.Seen.Comm[:]),
-			Executable: text(raw.Seen.Executable[:]),
+			Comm:       process.Text(raw.Seen.Comm[:]),
+			Executable: process.Text(raw.Seen.Executable[:]),
 		},
 		nanos:       raw.TimeNs,
 		threadID:    raw.ThreadId,
@@ -65,33 +65,10 @@ func addrPort(address [16]uint8, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(address).Unmap(), port)
 }
 
-// text is a C string: up to its first zero byte.
-func text(chars []int8) string {
-	var b strings.Builder
-	for _, c := range chars {
-		if c == 0 {
-			break
-		}
-		b.WriteByte(byte(c))
-	}
-	return b.String()
-}
-
 // byProcess groups accepts by the process that made them, each group in the
 // given order, the groups in the order of their first.
 func byProcess(accepts []accept) [][]accept {
-	var groups [][]accept
-	index := make(map[process.ID]int)
-	for _, a := range accepts {
-		i, known := index[a.process]
-		if !known {
-			i = len(groups)
-			index[a.process] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], a)
-	}
-	return groups
+	return process.Group(accepts, func(a accept) process.ID { return a.process })
 }
 
 // line says an accept in one line for people:

@@ -75,18 +75,7 @@ var waitNames = [bpfWaitWAIT_KINDS]string{
 // byProcess groups calls by the process that made them, each group in the given
 // order, the groups in the order of their first.
 func byProcess(calls []call) [][]call {
-	var groups [][]call
-	index := make(map[process.ID]int)
-	for _, c := range calls {
-		i, known := index[c.process]
-		if !known {
-			i = len(groups)
-			index[c.process] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], c)
-	}
-	return groups
+	return process.Group(calls, func(c call) process.ID { return c.process })
 }
 
 // onCPU is how long a call ran.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -77,8 +76,8 @@ func inOurWords(raw *bpfCall) (call, error) {
 		seen: process.Seen{
 			FirstNanos: raw.Seen.FirstNs,
 			CgroupID:   raw.Seen.CgroupId,
-			Comm:       text(raw.Seen.Comm[:]),
-			Executable: text(raw.Seen.Executable[:]),
+			Comm:       process.Text(raw.Seen.Comm[:]),
+			Executable: process.Text(raw.Seen.Executable[:]),
 		},
 		startNanos:  raw.StartNs,
 		duration:    time.Duration(raw.DurationNs),
@@ -86,7 +85,7 @@ func inOurWords(raw *bpfCall) (call, error) {
 		idle:        duration(raw.IdleNs),
 		result:      raw.Result,
 		threadID:    raw.ThreadId,
-		threadName:  text(raw.ThreadName[:]),
+		threadName:  process.Text(raw.ThreadName[:]),
 		syscall:     int(raw.Syscall),
 		fd:          int(raw.Fd),
 		local:       addrPort(raw.LocalAddress, raw.LocalPort),
@@ -171,16 +170,4 @@ func addrPort(address [16]uint8, port uint16) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(a, port)
-}
-
-// text is a C string: up to its first zero byte.
-func text(chars []int8) string {
-	var b strings.Builder
-	for _, c := range chars {
-		if c == 0 {
-			break
-		}
-		b.WriteByte(byte(c))
-	}
-	return b.String()
 }

@@ -23,8 +23,8 @@ func processFrom(key bpfProcess, entry bpfProcessEntry, epoch uint64) Process {
 		Seen: process.Seen{
 			FirstNanos: entry.Seen.FirstNs,
 			CgroupID:   entry.Seen.CgroupId,
-			Comm:       text(entry.Seen.Comm[:]),
-			Executable: text(entry.Seen.Executable[:]),
+			Comm:       process.Text(entry.Seen.Comm[:]),
+			Executable: process.Text(entry.Seen.Executable[:]),
 		},
 		Alive: entry.Epoch >= epoch,
 	}
@@ -38,16 +38,4 @@ func keyOf(id process.ID) bpfProcess {
 		Uid:     id.UserID,
 		RealUid: id.RealUserID,
 	}
-}
-
-// text is a C string: up to its first zero byte.
-func text(chars []int8) string {
-	b := make([]byte, 0, len(chars))
-	for _, c := range chars {
-		if c == 0 {
-			break
-		}
-		b = append(b, byte(c))
-	}
-	return string(b)
 }
