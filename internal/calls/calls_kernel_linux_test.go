@@ -20,7 +20,7 @@ func TestKernelReportsCalls(t *testing.T) {
 	onEachRung(t, func(t *testing.T, o *observer) {
 		type named struct {
 			name string
-			test func(t *testing.T, o *observer)
+			test func(t testing.TB, o *observer)
 		}
 		tests := []named{
 			{"with their system call, descriptor and bytes", callsOfAPair},
@@ -44,13 +44,13 @@ func TestKernelReportsCalls(t *testing.T) {
 			tests = append(tests, named{"as far as they go", truncated})
 		}
 		for _, test := range tests {
-			t.Run(test.name, func(t *testing.T) { test.test(t, o) })
+			t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
 		}
 	})
 }
 
 // pair is two connected sockets.
-func pair(t *testing.T, kind int) [2]int {
+func pair(t testing.TB, kind int) [2]int {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
 	if err != nil {
@@ -76,13 +76,13 @@ func receive(fd int) int {
 	return n
 }
 
-func send(t *testing.T, fd int, bytes int) {
+func send(t testing.TB, fd int, bytes int) {
 	if err := unix.Sendto(fd, make([]byte, bytes), 0, nil); err != nil {
 		t.Error(err)
 	}
 }
 
-func callsOfAPair(t *testing.T, o *observer) {
+func callsOfAPair(t testing.TB, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	thread := onThread(func() {
@@ -119,7 +119,7 @@ func callsOfAPair(t *testing.T, o *observer) {
 
 // functionsInside looks for functions that no compiler puts into their callers on
 // any of the kernels.
-func functionsInside(t *testing.T, o *observer) {
+func functionsInside(t testing.TB, o *observer) {
 	client, server := connectTCP(t)
 	o.want(t, Options{})
 	thread := onThread(func() {
@@ -142,7 +142,7 @@ func functionsInside(t *testing.T, o *observer) {
 	}
 }
 
-func filesAndSockets(t *testing.T, o *observer) {
+func filesAndSockets(t testing.TB, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	var files [2]int
 	if err := unix.Pipe(files[:]); err != nil {
@@ -184,7 +184,7 @@ func filesAndSockets(t *testing.T, o *observer) {
 }
 
 // connectTCP returns the ends of a connection over lo.
-func connectTCP(t *testing.T) (client, server int) {
+func connectTCP(t testing.TB) (client, server int) {
 	t.Helper()
 	listener := listenTCP(t)
 	client = must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
@@ -202,7 +202,7 @@ func connectTCP(t *testing.T) (client, server int) {
 	return client, server
 }
 
-func listenTCP(t *testing.T) int {
+func listenTCP(t testing.TB) int {
 	t.Helper()
 	listener := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
 	if err := unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
@@ -220,7 +220,7 @@ func localOf(fd int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4(address.Addr), uint16(address.Port))
 }
 
-func connectionEnds(t *testing.T, o *observer) {
+func connectionEnds(t testing.TB, o *observer) {
 	o.want(t, Options{})
 	var ends [2]netip.AddrPort
 	thread := onThread(func() {
@@ -261,7 +261,7 @@ func connectionEnds(t *testing.T, o *observer) {
 }
 
 // closedPort returns an address nobody listens on.
-func closedPort(t *testing.T) unix.Sockaddr {
+func closedPort(t testing.TB) unix.Sockaddr {
 	t.Helper()
 	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
 	defer unix.Close(fd)
@@ -271,7 +271,7 @@ func closedPort(t *testing.T) unix.Sockaddr {
 	return must(unix.Getsockname(fd))
 }
 
-func failures(t *testing.T, o *observer) {
+func failures(t testing.TB, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{MinDuration: time.Hour, Errors: Errnos{All: true}})
 	closed := closedPort(t)
@@ -295,7 +295,7 @@ func failures(t *testing.T, o *observer) {
 	}
 }
 
-func chosenErrors(t *testing.T, o *observer) {
+func chosenErrors(t testing.TB, o *observer) {
 	number, _ := ErrnoNumber("ENOTCONN")
 	o.want(t, Options{MinDuration: time.Hour, Errors: Errnos{Numbers: []uint32{number}}})
 	closed := closedPort(t)
@@ -312,7 +312,7 @@ func chosenErrors(t *testing.T, o *observer) {
 }
 
 // manyThatWait blocks 60 threads at once, twice.
-func manyThatWait(t *testing.T, o *observer) {
+func manyThatWait(t testing.TB, o *observer) {
 	const threads = 60
 	o.want(t, Options{})
 	var waited []int
@@ -348,7 +348,7 @@ func manyThatWait(t *testing.T, o *observer) {
 
 // blockAtOnce lets threads wait for a byte, all at the same time, and returns their
 // ids. Each makes one more call, so that one whose end was not seen is noticed.
-func blockAtOnce(t *testing.T, threads int) []int {
+func blockAtOnce(t testing.TB, threads int) []int {
 	t.Helper()
 	var waiting sync.WaitGroup
 	ids, fds := make([]int, threads), make([][2]int, threads)
@@ -378,7 +378,7 @@ func blockAtOnce(t *testing.T, threads int) []int {
 	return ids
 }
 
-func manyAtOnce(t *testing.T, o *observer) {
+func manyAtOnce(t testing.TB, o *observer) {
 	const threads, rounds = 64, 15
 	ids, fds := make([]int, threads), make([][2]int, threads)
 	for i := range threads {
@@ -422,7 +422,7 @@ func manyAtOnce(t *testing.T, o *observer) {
 
 // waitingForWork lets a server and a client wait for each other. What counts as
 // long is more than a busy machine takes for a call.
-func waitingForWork(t *testing.T, o *observer) {
+func waitingForWork(t testing.TB, o *observer) {
 	const long = 300 * time.Millisecond
 	client, server := connectTCP(t)
 	o.want(t, Options{MinDuration: long})
@@ -470,7 +470,7 @@ func waitingForWork(t *testing.T, o *observer) {
 }
 
 // interrupts sends over lo: what receives it there runs on top of the sender.
-func interrupts(t *testing.T, o *observer) {
+func interrupts(t testing.TB, o *observer) {
 	const sends = 500
 	client, server := connectTCP(t)
 	o.want(t, Options{})
@@ -496,7 +496,7 @@ func interrupts(t *testing.T, o *observer) {
 	}
 }
 
-func interrupted(t *testing.T, o *observer) {
+func interrupted(t testing.TB, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	ready, done := make(chan int), make(chan int)
@@ -526,7 +526,7 @@ func interrupted(t *testing.T, o *observer) {
 	<-done
 }
 
-func offTheCPU(t *testing.T, o *observer) {
+func offTheCPU(t testing.TB, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{OffCPU: true})
 	ready, done := make(chan int), make(chan int)
@@ -555,7 +555,7 @@ func offTheCPU(t *testing.T, o *observer) {
 	}
 }
 
-func byChance(t *testing.T, o *observer) {
+func byChance(t testing.TB, o *observer) {
 	const sends = 1000
 	fds := pair(t, unix.SOCK_DGRAM)
 	o.want(t, Options{MinDuration: time.Hour, SampleRatio: 0.5})
@@ -581,7 +581,7 @@ func byChance(t *testing.T, o *observer) {
 	}
 }
 
-func filtered(t *testing.T, o *observer) {
+func filtered(t testing.TB, o *observer) {
 	client, server := connectTCP(t)
 	fds := pair(t, unix.SOCK_STREAM)
 	port := localOf(server).Port()
@@ -609,25 +609,23 @@ func filtered(t *testing.T, o *observer) {
 		"the root's cgroups":    {Filter{Cgroups: []string{"/"}}, everything},
 		"cgroups that are none": {Filter{Cgroups: []string{"/nettap-is-not-there"}}, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			o.want(t, Options{Filter: test.filter})
-			thread := onThread(act)
-			var got []string
-			for _, d := range o.deeds(t, thread) {
-				got = append(got, d.Syscall)
-			}
-			if diff := gocmp.Diff(test.want, got); diff != "" {
-				t.Errorf("calls differ (-want +got):\n%s", diff)
-			}
-			if counts := o.counts(t); int(counts.Seen) != len(o.trees) {
-				t.Errorf("%d calls are seen, and %d reported", counts.Seen, len(o.trees))
-			}
-		})
+		o.want(t, Options{Filter: test.filter})
+		thread := onThread(act)
+		var got []string
+		for _, d := range o.deeds(t, thread) {
+			got = append(got, d.Syscall)
+		}
+		if diff := gocmp.Diff(test.want, got); diff != "" {
+			t.Errorf("calls with a filter for %s differ (-want +got):\n%s", name, diff)
+		}
+		if counts := o.counts(t); int(counts.Seen) != len(o.trees) {
+			t.Errorf("with a filter for %s %d calls are seen, and %d reported", name, counts.Seen, len(o.trees))
+		}
 	}
 }
 
 // truncated makes a call that goes through more functions than a tree has room for.
-func truncated(t *testing.T, o *observer) {
+func truncated(t testing.TB, o *observer) {
 	receiver := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
 	defer unix.Close(receiver)
 	if err := unix.Bind(receiver, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {

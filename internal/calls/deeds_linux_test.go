@@ -12,13 +12,13 @@ import (
 )
 
 // awaitReceive waits until a thread of this process waits in recvfrom.
-func awaitReceive(t *testing.T, thread int) {
+func awaitReceive(t testing.TB, thread int) {
 	t.Helper()
 	awaitCall(t, os.Getpid(), thread, unix.SYS_RECVFROM)
 }
 
 // awaitCall waits until a thread sleeps in a system call.
-func awaitCall(t *testing.T, pid, thread, number int) {
+func awaitCall(t testing.TB, pid, thread, number int) {
 	t.Helper()
 	for range 1000 {
 		// The number of the system call that it sleeps in, or "running".
@@ -35,7 +35,7 @@ func awaitCall(t *testing.T, pid, thread, number int) {
 }
 
 // comm is the command name of this process.
-func comm(t *testing.T) string {
+func comm(t testing.TB) string {
 	t.Helper()
 	name, err := os.ReadFile("/proc/self/comm")
 	if err != nil {
@@ -45,7 +45,7 @@ func comm(t *testing.T) string {
 }
 
 // sendMany sends messages of a byte in one system call.
-func sendMany(t *testing.T, fd, messages int) {
+func sendMany(t testing.TB, fd, messages int) {
 	content := []byte{1}
 	vector := unix.Iovec{Base: &content[0], Len: 1}
 	type message struct {

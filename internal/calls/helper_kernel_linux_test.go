@@ -43,7 +43,7 @@ func help(how string) {
 
 // ended lets a process end that has a thread in a call, and returns what it did:
 // that call, and afterwards its main thread.
-func ended(t *testing.T, o *observer, how string) (thread []deed, errno any, main []deed) {
+func ended(t testing.TB, o *observer, how string) (thread []deed, errno any, main []deed) {
 	t.Helper()
 	command := exec.Command("/proc/self/exe")
 	command.Env = append(os.Environ(), helperVariable+"="+how)
@@ -75,7 +75,7 @@ func ended(t *testing.T, o *observer, how string) (thread []deed, errno any, mai
 }
 
 // ends and becomes are what happens to a thread that waits when its process does.
-func ends(t *testing.T, o *observer) {
+func ends(t testing.TB, o *observer) {
 	thread, _, _ := ended(t, o, "ends")
 	// A thread may be in the call still when the process has gone.
 	if len(thread) > 1 || len(thread) == 1 && thread[0].Syscall != "recvfrom" {
@@ -86,7 +86,7 @@ func ends(t *testing.T, o *observer) {
 	}
 }
 
-func becomes(t *testing.T, o *observer) {
+func becomes(t testing.TB, o *observer) {
 	thread, errno, main := ended(t, o, "executes")
 	if len(thread) != 1 || thread[0].Syscall != "recvfrom" || thread[0].Error != nil || errno != "ERESTARTSYS" {
 		t.Errorf("the thread that waited did %+v, which ended with %v", thread, errno)

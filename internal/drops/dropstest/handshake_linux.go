@@ -22,17 +22,17 @@ type handshake struct {
 const clientSequence = 1000
 
 // beginHandshake opens a listener and begins a handshake with it.
-func (l *Lab) beginHandshake(t *testing.T, listener netip.Addr) *handshake {
+func (l *Lab) beginHandshake(t *testing.T, address netip.Addr) (listener int, h *handshake) {
 	t.Helper()
-	h := &handshake{lab: l, source: 1111, header: ipHeader{
-		protocol: protocolTCP, ttl: 64, source: neighbour(listener), destination: listener,
+	h = &handshake{lab: l, source: 1111, header: ipHeader{
+		protocol: protocolTCP, ttl: 64, source: neighbour(address), destination: address,
 	}}
 	l.knowNeighbour(t, h.header.source)
-	answers := l.openAnswers(t, ethertypeOf(listener))
-	l.listen(t, listener)
+	answers := l.openAnswers(t, ethertypeOf(address))
+	listener = l.listen(t, address)
 	h.sendSYNs(t, 1)
 	h.synACK = receive(t, answers, h.header.source)
-	return h
+	return listener, h
 }
 
 func (h *handshake) sendSYNs(t *testing.T, n int) {

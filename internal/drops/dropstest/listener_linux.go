@@ -50,10 +50,14 @@ func lateACKIPv6(t *testing.T, lab *Lab) Drop {
 func comeLate(t *testing.T, lab *Lab, address netip.Addr, networkType string) Drop {
 	const acks = 3
 	before := lab.listenOverflows(t)
-	handshake := lab.beginHandshake(t, address)
-	lab.fillQueue(t, address)
+	listener, handshake := lab.beginHandshake(t, address)
+	lab.fillQueue(t, listener, address)
 	handshake.sendACKs(t, acks)
-	if overflows := lab.listenOverflows(t) - before; overflows != acks {
+	overflows := 0
+	if !within(time.Minute, func() bool {
+		overflows = lab.listenOverflows(t) - before
+		return overflows >= acks
+	}) || overflows != acks {
 		t.Errorf("ListenOverflows grew by %d, want %d", overflows, acks)
 	}
 	return Drop{"", "nettap_listen_overflow", "loss", networkType, "tcp", acks}
@@ -74,8 +78,8 @@ func TalkToFullListener(t *testing.T, lab *Lab) {
 	t.Helper()
 	for _, address := range []netip.Addr{lab.Receiver.IPv4, lab.Receiver.IPv6} {
 		before := lab.listenOverflows(t)
-		handshake := lab.beginHandshake(t, address)
-		lab.fillQueue(t, address)
+		listener, handshake := lab.beginHandshake(t, address)
+		lab.fillQueue(t, listener, address)
 		handshake.sendSYNs(t, 3)
 		handshake.source++
 		handshake.sendACKs(t, 3)
@@ -89,23 +93,45 @@ func TalkToFullListener(t *testing.T, lab *Lab) {
 // drops them when it has forgotten their device.
 func SendOldSegments(t *testing.T, lab *Lab, n int) {
 	t.Helper()
-	handshake := lab.beginHandshake(t, lab.Receiver.IPv4)
+	_, handshake := lab.beginHandshake(t, lab.Receiver.IPv4)
 	handshake.sendACKs(t, 1)
 	handshake.send(t, n, segment{sequence: clientSequence - 100, ack: handshake.synACK.sequence + 1, flags: flagACK, payload: "old"})
 }
 
-// fillQueue lets a client take the one place that a listener has.
-func (l *Lab) fillQueue(t *testing.T, listener netip.Addr) {
+// fillQueue lets a client take the one place that a listener has. Until it has it,
+// another handshake could.
+func (l *Lab) fillQueue(t *testing.T, listener int, address netip.Addr) {
 	t.Helper()
-	fd := l.connect(t, listener)
-	t.Cleanup(func() { unix.Close(fd) })
+	client := l.connect(t, address)
+	t.Cleanup(func() { unix.Close(client) })
+	if !within(time.Minute, func() bool {
+		info, err := unix.GetsockoptTCPInfo(listener, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Unacked == 1 // a listener's are the connections in its queue
+	}) {
+		t.Fatal("no connection came into the listener's queue")
+	}
+}
+
+// within waits until something is so, no longer than a time.
+func within(limit time.Duration, is func() bool) bool {
+	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		if is() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
 }
 
 // listen opens a listener that has place for one connection and accepts none.
-func (l *Lab) listen(t *testing.T, address netip.Addr) {
+func (l *Lab) listen(t *testing.T, address netip.Addr) (fd int) {
 	t.Helper()
 	l.inReceiver(t, func() {
-		fd := openStream(t, address, 0)
+		fd = openStream(t, address, 0)
 		t.Cleanup(func() { unix.Close(fd) })
 		if err := unix.Bind(fd, socketAddress(address)); err != nil {
 			t.Fatal(err)
@@ -114,6 +140,7 @@ func (l *Lab) listen(t *testing.T, address netip.Addr) {
 			t.Fatal(err)
 		}
 	})
+	return fd
 }
 
 // connect starts to connect to the listener and does not wait. When it is closed
