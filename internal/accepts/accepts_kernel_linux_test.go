@@ -27,7 +27,7 @@ const nobody = 65534
 
 func TestKernelReportsEachAcceptOnce(t *testing.T) {
 	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		const each = 250
+		const each = 100
 		o := observe(t)
 		var all sync.Mutex
 		var connections []connection
