@@ -1,0 +1,170 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// TestDistributionLeavesNothingBehindWhenItReloads has the Collector shut down
+// and start everything again in the same process, as SIGHUP asks it to.
+func TestDistributionLeavesNothingBehindWhenItReloads(t *testing.T) {
+	pprof := freePort(t)
+	c := StartWith(t, Options{Receivers: fast, Traces: true, Overlay: fmt.Sprintf(`
+		extensions: {pprof: {endpoint: "127.0.0.1:%d"}}
+		service: {extensions: [pprof]}
+	`, pprof)})
+	c.reload() // for what a process keeps for good, such as its poller's descriptors
+	before := c.possessions(pprof)
+	looks := 0
+	c.Wait("what is there only now and then was seen to be gone", func() bool {
+		looks++
+		before = before.least(c.possessions(pprof))
+		return looks == 20
+	})
+	for _, kind := range []string{"anon_inode:bpf-map", "anon_inode:bpf-prog", "anon_inode:bpf_link"} {
+		if before[kind] < 5 {
+			t.Errorf("it has %d of %s, want several: %v", before[kind], kind, before)
+		}
+	}
+
+	var replaced []kerneltest.Objects
+	for range 3 {
+		replaced = append(replaced, kerneltest.ObjectsOf(t, c.PID()))
+		c.reload()
+	}
+
+	after := c.possessions(pprof)
+	var diff string
+	t.Cleanup(func() {
+		if diff != "" {
+			t.Errorf("what the process has differs (-before +after):\n%s", diff)
+		}
+	})
+	c.Wait("the process has what it had before", func() bool {
+		after = after.least(c.possessions(pprof))
+		diff = cmp.Diff(before, after)
+		return diff == ""
+	})
+	for _, objects := range replaced {
+		// A map that is gone for the Collector may be in its memory until that is collected.
+		objects.AwaitGone(t, func() { get(t, pprof, "heap?gc=1") })
+	}
+
+	address := listen(t)
+	pid := talker(t, address)
+	c.Wait("accepts are reported again", func() bool {
+		return len(c.Records(Attributes{"network.local.port": address.Port, "process.pid": os.Getpid()})) == 1
+	})
+	c.await("process.network.io", Attributes{"process.pid": pid, "network.interface.name": "lo", "network.io.direction": "transmit"})
+	c.Stop()
+}
+
+// reload has the Collector read its configuration again, and waits until it is ready.
+func (c *Collector) reload() {
+	c.t.Helper()
+	const ready = "Everything is ready"
+	times := strings.Count(c.Log(), ready)
+	if err := c.command.Process.Signal(syscall.SIGHUP); err != nil {
+		c.t.Fatal(err)
+	}
+	c.Wait("the Collector has reloaded", func() bool { return strings.Count(c.Log(), ready) == times+1 })
+}
+
+// possessions are how many of each kind a process has: of files by what
+// /proc/PID/fd says, and of goroutines by the function they began in.
+type possessions map[string]int
+
+// least returns what is in both.
+func (p possessions) least(other possessions) possessions {
+	both := possessions{}
+	for kind, n := range p {
+		if n = min(n, other[kind]); n > 0 {
+			both[kind] = n
+		}
+	}
+	return both
+}
+
+// number is the one of a socket or a pipe.
+var number = regexp.MustCompile(`:\[\d+\]$`)
+
+// possessions returns what the Collector has. The port is that of the extension pprof.
+func (c *Collector) possessions(pprof int) possessions {
+	c.t.Helper()
+	p := goroutines(c.t, get(c.t, pprof, "goroutine?debug=1"))
+	directory := fmt.Sprintf("/proc/%d/fd/", c.PID())
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if target, err := os.Readlink(directory + entry.Name()); err == nil {
+			p[number.ReplaceAllString(target, "")]++
+		}
+	}
+	return p
+}
+
+var (
+	stackCount = regexp.MustCompile(`^(\d+) @ `)
+	stackFrame = regexp.MustCompile(`^#\t0x[0-9a-f]+\t(\S+)\+0x`)
+)
+
+// goroutines counts those of a profile by the last frame of their stacks.
+func goroutines(t *testing.T, profile string) possessions {
+	t.Helper()
+	counts := possessions{}
+	for stack := range strings.SplitSeq(profile, "\n\n") {
+		var count int
+		var began string
+		for line := range strings.Lines(stack) {
+			if found := stackCount.FindStringSubmatch(line); found != nil {
+				count, _ = strconv.Atoi(found[1]) // digits they are
+			}
+			if found := stackFrame.FindStringSubmatch(line); found != nil {
+				began = found[1]
+			}
+		}
+		if count == 0 || began == "" {
+			continue
+		}
+		counts[began] += count
+	}
+	if len(counts) == 0 {
+		t.Fatalf("no goroutines in the profile:\n%s", profile)
+	}
+	return counts
+}
+
+// get returns a page of the extension pprof, over a connection of its own.
+func get(t *testing.T, pprof int, page string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/%s", pprof, page), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
