@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Objects are the ids of BPF objects by kind: "map", "prog" and "link".
@@ -70,6 +72,46 @@ func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 			}
 		}
 	}
+}
+
+// Fill takes every free place of a map: one that holds a number for each CPU, by
+// keys that mean nothing, and with 0.
+func (o Objects) Fill(t *testing.T, name string) {
+	t.Helper()
+	m := o.mapNamed(t, name)
+	defer m.Close()
+	key := make([]byte, m.KeySize())
+	for i := range m.MaxEntries() {
+		binary.NativeEndian.PutUint32(key, i+1)
+		err := m.Update(key, make([]uint64, ebpf.MustPossibleCPU()), ebpf.UpdateNoExist)
+		if errors.Is(err, unix.E2BIG) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("fill map %s: %v", name, err)
+		}
+	}
+}
+
+// mapNamed opens the map of a name, of which the kernel keeps 15 characters.
+func (o Objects) mapNamed(t *testing.T, name string) *ebpf.Map {
+	t.Helper()
+	for _, id := range o["map"] {
+		m, err := ebpf.NewMapFromID(ebpf.MapID(id))
+		if err != nil {
+			t.Fatalf("open map %d: %v", id, err)
+		}
+		info, err := m.Info()
+		if err != nil {
+			t.Fatalf("ask map %d: %v", id, err)
+		}
+		if info.Name == name[:min(len(name), 15)] {
+			return m
+		}
+		m.Close()
+	}
+	t.Fatalf("no map %s among %v", name, o["map"])
+	return nil
 }
 
 func exists(t *testing.T, kind string, id uint32) bool {

@@ -9,6 +9,9 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // tooMany is more accepts than the ring has room for: 2 MiB in records of about
@@ -96,5 +99,38 @@ func TestDistributionCountsProcessesBeyondTheLimit(t *testing.T) {
 	c.Wait("the Collector's own metrics say so", func() bool {
 		return c.OwnValue("otelcol_nettap_events_lost", "instrument", "traffic", "cause", "processes_full") > 0 &&
 			c.OwnValue("otelcol_nettap_map_limit", "instrument", "traffic", "map", "processes") == 1
+	})
+}
+
+// TestDistributionCountsDropsThatFindNoPlace has more kinds of drops than a map
+// has room for, and then more kinds without detail. The latter are written into
+// the map, because no kernel drops for so many reasons.
+func TestDistributionCountsDropsThatFindNoPlace(t *testing.T) {
+	c := Start(t, dropsOnly)
+	own := func(name string, labels ...string) int {
+		return int(c.OwnValue("otelcol_nettap_"+name, append(labels, "instrument", "drops")...))
+	}
+	isFull := func(name string) bool {
+		return own("map_entries", "map", name) == own("map_limit", "map", name) && own("map_limit", "map", name) > 0
+	}
+	lab := dropstest.NewLab(t)
+	for made, devices := 0, 0; made < 4096; devices++ {
+		made += dropstest.Scatter(t, lab, devices)
+	}
+	c.Wait("the Collector's own metrics say that the map is full", func() bool { return isFull("drops") })
+
+	want := dropstest.Provocations()[0].Provoke(t, lab)
+	packets := want.Packets
+	want.Packets, want.Transport, want.Type = 0, "", ""
+	c.Wait("the next kind is counted without detail", func() bool { return c.drops(nil)[want] >= packets })
+	if lost := own("events_lost"); lost != own("events_lost", "cause", "recursion") {
+		t.Errorf("%d drops are lost", lost)
+	}
+
+	kerneltest.ObjectsOf(t, c.PID()).Fill(t, "drops_without_detail")
+	packets = dropstest.Provocations()[1].Provoke(t, lab).Packets
+	c.Wait("the kind after that is counted as lost", func() bool {
+		return isFull("drops_without_detail") && own("events_lost", "cause", "map_full") >= packets &&
+			own("events_seen") == own("events_aggregated")+own("events_lost")
 	})
 }
