@@ -3,18 +3,24 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // acceptsOnly has the instrument's own interval.
@@ -45,7 +51,7 @@ func TestDistributionReportsEachAccept(t *testing.T) {
 		{server: servePython(t, "prefork", "::1", 2)},
 	}
 
-	var want, got []accepted
+	var want []accepted
 	arrivals := arrivals{}
 	for range each {
 		for _, s := range servers {
@@ -53,31 +59,123 @@ func TestDistributionReportsEachAccept(t *testing.T) {
 		}
 		arrivals.note(c)
 	}
-	var records []Record
-	c.Wait("all connections are reported", func() bool {
-		arrivals.note(c)
-		records = nil
-		for _, s := range servers {
-			records = append(records, c.Records(Attributes{"network.local.port": int(s.address.Port())})...)
-		}
-		return len(records) >= len(want)
-	})
+	records := c.requireAccepts(want, func() { arrivals.note(c) })
 	for _, record := range records {
-		a := reported(t, record)
-		if a.Local == servers[1].address && isThread(a.PID, a.Thread) {
-			a.Thread = 0 // the server in Go does not know
-		}
-		got = append(got, a)
 		if late := arrivals[record.Body].Sub(record.Time); late > 2*time.Second {
 			t.Errorf("%q came out %v after the accept", record.Body, late)
 		}
 	}
+	c.Wait("the books balance", c.balanced)
+}
+
+// requireAccepts waits until as many connections are reported on the local ports
+// of the wanted ones, and holds the records, which it returns, against those.
+// It calls meanwhile between two looks.
+func (c *Collector) requireAccepts(want []accepted, meanwhile func()) (records []Record) {
+	c.t.Helper()
+	ports := map[any]bool{}
+	for _, a := range want {
+		ports[int64(a.Local.Port())] = true
+	}
+	c.Wait("all connections are reported", func() bool {
+		meanwhile()
+		records = slices.DeleteFunc(c.Records(nil), func(r Record) bool { return !ports[r.Attributes["network.local.port"]] })
+		return len(records) >= len(want)
+	})
+	var got []accepted
+	for _, record := range records {
+		got = append(got, reported(c.t, record))
+	}
 	slices.SortFunc(want, accepted.compare)
 	slices.SortFunc(got, accepted.compare)
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-		t.Errorf("records differ (-want +got):\n%s", diff)
+	for i := range min(len(want), len(got)) {
+		if want[i].Thread == 0 && isThread(got[i].PID, got[i].Thread) {
+			got[i].Thread = 0
+		}
+		const clocks = time.Millisecond // the kernel's and ours
+		if at := got[i].earliest; at.Before(want[i].earliest.Add(-clocks)) || at.After(want[i].latest.Add(clocks)) {
+			c.t.Errorf("%q is of %v, and was accepted from %v to %v", got[i].Body, at, want[i].earliest, want[i].latest)
+		}
 	}
+	equal := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
+	if diff := cmp.Diff(want, got, equal, cmpopts.IgnoreUnexported(accepted{})); diff != "" {
+		c.t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+	return records
+}
+
+// TestDistributionReportsAcceptsOfEveryKind has what a hook can easily get wrong.
+func TestDistributionReportsAcceptsOfEveryKind(t *testing.T) {
+	waiting := servePython(t, "alone", "127.0.0.1", 0)
+	waitingThreads := servePython(t, "threads", "127.0.0.1", nobody)
+	waiting.awaitWaiting(t, 1)
+	waitingThreads.awaitWaiting(t, 4)
+	c := Start(t, acceptsOnly)
+	both := servePython(t, "alone", "::", 0)
+	both.address = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), both.address.Port())
+	a, b := kerneltest.Namespaces(t)
+	var elsewhere server
+	kerneltest.InNamespace(t, b.Name, func() { elsewhere = servePython(t, "prefork", b.IPv6.String(), nobody) })
+
+	var want []accepted
+	for range 5 {
+		want = append(want, waiting.visit(t, "", 0), waitingThreads.visit(t, "", nobody), both.visit(t, "", 0))
+		kerneltest.InNamespace(t, a.Name, func() { want = append(want, elsewhere.visit(t, "", nobody)) })
+	}
+	want = append(want, acceptLate(t)...)
+	c.requireAccepts(want, func() {})
 	c.Wait("the books balance", c.balanced)
+}
+
+// acceptLate accepts two connections whose clients have gone meanwhile, one with
+// a FIN and one with a reset.
+func acceptLate(t *testing.T) []accepted {
+	t.Helper()
+	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	loopback := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if err := errors.Join(unix.Bind(listener, loopback), unix.Listen(listener, 2)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := netip.AddrPortFrom(netip.AddrFrom4(loopback.Addr), uint16(name.(*unix.SockaddrInet4).Port))
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all := make([]accepted, 2)
+	for i := range all {
+		client, err := net.DialTCP("tcp4", nil, net.TCPAddrFromAddrPort(local))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = accepted{
+			PID: int64(os.Getpid()), Thread: int64(unix.Gettid()), User: int64(os.Getuid()),
+			Local: local, Peer: client.LocalAddr().(*net.TCPAddr).AddrPort(), Netns: netnsOf(t, os.Getpid()),
+		}
+		all[i].Body = all[i].line(commOf(os.Args[0]))
+		if i == 1 {
+			if err := client.SetLinger(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		client.Close() // over lo, so that the listener's end knows when this returns
+	}
+	for i := range all {
+		all[i].earliest = time.Now()
+		fd, _, err := unix.Accept(listener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i].latest = time.Now()
+		unix.Close(fd)
+	}
+	return all
 }
 
 // arrivals are when records were seen to have come out, by their bodies.
@@ -124,7 +222,8 @@ func reported(t *testing.T, record Record) accepted {
 	}
 	a := accepted{
 		PID: number("process.pid"), Thread: number("nettap.thread.id"), User: number("process.real_user.id"),
-		Local: address("local"), Peer: address("peer"), Body: record.Body,
+		Local: address("local"), Peer: address("peer"), Netns: number("nettap.netns.inode"), Body: record.Body,
+		earliest: record.Time, latest: record.Time,
 	}
 	want := Attributes{"network.transport": "tcp", "network.type": "ipv6", "process.user.id": int(a.User)}
 	if a.Local.Addr().Is4() {

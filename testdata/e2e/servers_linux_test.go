@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -63,7 +65,7 @@ func init() {
 
 // server is one that runs until the test ends.
 type server struct {
-	address netip.AddrPort
+	address netip.AddrPort // to connect to
 	pid     int
 	comm    string
 }
@@ -105,22 +107,58 @@ func servePython(t *testing.T, how, address string, user int) server {
 	return serve(t, address, "python3", exec.Command("/usr/bin/python3", "-c", pythonServer, how, address, strconv.Itoa(user)))
 }
 
+// awaitWaiting waits until all threads of a server are in their accept.
+func (s server) awaitWaiting(t *testing.T, threads int) {
+	t.Helper()
+	waiting := 0
+	for deadline := time.Now().Add(patience); waiting != threads; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d threads of %d wait in accept4", waiting, threads)
+		}
+		calls, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", s.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = 0
+		for _, path := range calls {
+			if call, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(call), fmt.Sprintf("%d ", syscall.SYS_ACCEPT4)) {
+				waiting++
+			}
+		}
+	}
+}
+
 // accepted is what a record has to say. A thread of 0 is not known.
 type accepted struct {
 	PID, Thread, User int64
 	Local, Peer       netip.AddrPort
+	Netns             int64
 	Body              string
+
+	// When it was accepted, as far as a client knows. A record has one time.
+	earliest, latest time.Time
+}
+
+// netnsOf returns the network namespace of a process, by its inode.
+func netnsOf(t *testing.T, pid int) int64 {
+	t.Helper()
+	var status syscall.Stat_t
+	if err := syscall.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &status); err != nil {
+		t.Fatal(err)
+	}
+	return int64(status.Ino)
 }
 
 // compare orders by connection; a client's port may be used twice.
 func (a accepted) compare(b accepted) int {
-	return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Thread, b.Thread))
+	return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer), a.earliest.Compare(b.earliest))
 }
 
 // visit sends a request and returns what a record of it has to say. A server
 // that does not say who accepted is its first process, in its first thread.
 func (s server) visit(t *testing.T, request string, user int64) accepted {
 	t.Helper()
+	earliest := time.Now()
 	connection, err := net.DialTimeout("tcp", s.address.String(), patience)
 	if err != nil {
 		t.Fatal(err)
@@ -139,12 +177,18 @@ func (s server) visit(t *testing.T, request string, user int64) accepted {
 	a := accepted{
 		PID: int64(s.pid), Thread: int64(s.pid), User: user,
 		Local: s.address, Peer: connection.LocalAddr().(*net.TCPAddr).AddrPort(),
+		Netns: netnsOf(t, s.pid), earliest: earliest, latest: time.Now(),
 	}
 	if request == "" {
 		if _, err := fmt.Sscan(string(answer), &a.PID, &a.Thread, &a.User); err != nil {
 			t.Fatalf("the server said %q: %v", answer, err)
 		}
 	}
-	a.Body = fmt.Sprintf("%s[%d] uid %d accepted %v on %v", s.comm, a.PID, a.User, a.Peer, a.Local)
+	a.Body = a.line(s.comm)
 	return a
+}
+
+// line is the body of a record, of a process of that name.
+func (a accepted) line(comm string) string {
+	return fmt.Sprintf("%s[%d] uid %d accepted %v on %v", comm, a.PID, a.User, a.Peer, a.Local)
 }
