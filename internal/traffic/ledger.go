@@ -27,6 +27,8 @@ type ledger struct {
 	departed map[uint64]departure            // remembered
 	retired  map[bpfInterfaceKey][2]bpfCount // what departed processes moved
 
+	forgotten fate // of what is no longer in the kernel's maps
+
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry // all that ever had a packet or a survey
 	baseline   map[bpfInterfaceKey]baseline
 	units      map[bpfInterfaceKey][2]unit  // what its counter counts, by direction

@@ -469,9 +469,31 @@ func TestTotals(t *testing.T) {
 		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = packets(16, 1600)
 	})
 
-	aggregated, overflow := opened(counter{}).totals(s)
+	aggregated, overflow := opened(counter{}).totals(s, nil)
 
 	if aggregated != 1+4+16-1 || overflow != 1 {
 		t.Errorf("totals() = %d, %d, want 20, 1", aggregated, overflow)
+	}
+}
+
+// What the kernel's maps no longer have was still seen.
+func TestTotalsDoNotShrink(t *testing.T) {
+	l := opened(counter{})
+	gone := bpfAccountKey{Netns: host, Ifindex: 3, Account: bpfAccountACCOUNT_ARRIVED}
+	l.closed[gone.iface()] = true
+	s := at(20, counter{}, func(s *snapshot) {
+		s.traffic[sent(1)] = packets(1, 100)
+		s.traffic[sent(2)] = packets(2, 200)
+		s.accounts[gone] = packets(4, 400)
+		s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(8, 800)
+		s.accounts[arrived(bpfAccountACCOUNT_OVERFLOW)] = packets(1, 100)
+	})
+	if aggregated, overflow := l.totals(s, map[uint64]owner.Process{2: {}}); aggregated != 1+2+4+8-1 || overflow != 1 {
+		t.Errorf("with what is forgotten: totals() = %d, %d, want 14, 1", aggregated, overflow)
+	}
+	delete(s.traffic, sent(2))
+	delete(s.accounts, gone)
+	if aggregated, overflow := l.totals(s, nil); aggregated != 1+2+4+8-1 || overflow != 1 {
+		t.Errorf("without what is forgotten: totals() = %d, %d, want 14, 1", aggregated, overflow)
 	}
 }

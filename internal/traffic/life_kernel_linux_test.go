@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
@@ -281,6 +282,44 @@ func TestKernelLosesNoPacketUnnamed(t *testing.T) {
 	w.sendToNobody(t, 10, 100)
 	w.moved()
 
+	l.loseNothing(t)
+	if page := l.books.Read(); page.Copies < 20 {
+		t.Errorf("%d deliveries are copies, and at least 20 of multicast were", page.Copies)
+	}
+}
+
+// Not even when its interface is gone.
+func TestKernelForgetsNoPacket(t *testing.T) {
+	l := observe(t, owner.Options{MaxProcesses: 4096})
+	w := connect(t, l)
+	start(t, w.near.Name) // so that the survey finds the namespace
+	w.send(t, 100, 1000, w.far.IPv4)
+	l.loseNothing(t)
+	w.inNear(func() {
+		link := must(netlink.LinkByIndex(w.near.Index))
+		if err := netlink.LinkDel(link); err != nil {
+			t.Fatal(err)
+		}
+	})
+	before := l.books.Read().Aggregated
+	eventually(t, "the interface is gone", func() string {
+		l.collect(t)
+		if after := l.books.Read().Aggregated; after < before {
+			t.Fatalf("%d packets were aggregated, and then %d", before, after)
+		}
+		for key, entry := range l.traffic.ledger.interfaces {
+			if entry.name() == w.near.Device && !l.traffic.ledger.closed[key] {
+				return "it is open"
+			}
+		}
+		return ""
+	})
+	l.loseNothing(t)
+}
+
+// loseNothing waits until all packets seen are in a series or named as lost.
+func (l *lab) loseNothing(t *testing.T) {
+	t.Helper()
 	eventually(t, "what was seen is in the books", func() string {
 		l.collect(t)
 		page := l.books.Read()
@@ -290,7 +329,4 @@ func TestKernelLosesNoPacketUnnamed(t *testing.T) {
 		}
 		return cmp.Diff(want, page.Seen)
 	})
-	if page := l.books.Read(); page.Copies < 20 {
-		t.Errorf("%d deliveries are copies, and at least 20 of multicast were", page.Copies)
-	}
 }

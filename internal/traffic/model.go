@@ -125,26 +125,54 @@ func (l *ledger) usageOf(process owner.Process, start uint64, keys []bpfTrafficK
 	return u
 }
 
-// totals says what became of the packets seen: how many are in a series, and how
-// many of those found no place for their process.
-func (l *ledger) totals(s *snapshot) (aggregated, overflow uint64) {
-	for _, c := range l.retired {
-		aggregated += c[bpfDirectionTRANSMIT].Packets // what was received is in ACCOUNT_ARRIVED
+// fate is what became of packets that were seen.
+type fate struct {
+	booked   uint64 // in a series
+	overflow uint64 // of those, without a place for their process
+}
+
+func (f *fate) add(other fate) {
+	f.booked += other.booked
+	f.overflow += other.overflow
+}
+
+// fate counts what was sent: what was received is in ACCOUNT_ARRIVED.
+func (k bpfTrafficKey) fate(c bpfCount) fate {
+	if bpfDirection(k.Direction) != bpfDirectionTRANSMIT {
+		return fate{}
 	}
+	return fate{booked: c.Packets}
+}
+
+func (k bpfAccountKey) fate(c bpfCount) (f fate) {
+	if k.Account == bpfAccountACCOUNT_ARRIVED || k.Direction == bpfDirectionTRANSMIT {
+		f.booked = c.Packets
+	}
+	if k.Account == bpfAccountACCOUNT_OVERFLOW {
+		f.overflow = c.Packets
+	}
+	return f
+}
+
+// totals says what became of the packets seen since the start: how many are in a
+// series of their own, and how many found no place for their process. The entries
+// of processes that are departing, and of closed interfaces, are in s for the
+// last time, and count on.
+func (l *ledger) totals(s *snapshot, departing map[uint64]owner.Process) (aggregated, overflow uint64) {
+	total := l.forgotten
 	for key, c := range s.traffic {
-		if bpfDirection(key.Direction) == bpfDirectionTRANSMIT {
-			aggregated += c.Packets
+		total.add(key.fate(c))
+		if _, last := departing[key.Number]; last {
+			l.forgotten.add(key.fate(c))
 		}
 	}
 	for key, c := range s.accounts {
-		if key.Account == bpfAccountACCOUNT_OVERFLOW {
-			overflow += c.Packets
-		}
-		if key.Account == bpfAccountACCOUNT_ARRIVED || key.Direction == bpfDirectionTRANSMIT {
-			aggregated += c.Packets
+		total.add(key.fate(c))
+		if l.closed[key.iface()] {
+			l.forgotten.add(key.fate(c))
 		}
 	}
-	return aggregated - overflow, overflow
+	return total.booked - total.overflow, total.overflow
 }
 
 func sortUsages(usages []usage) {

@@ -141,7 +141,8 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 	return errs
 }
 
-// forgetInterfaces frees the map entries of interfaces that are gone.
+// forgetInterfaces frees the map entries of interfaces that are gone. What was
+// counted since the reading goes into s.
 func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	var errs error
 	for key := range s.interfaces {
@@ -150,9 +151,15 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 		}
 	}
 	for key := range s.accounts {
-		if t.ledger.closed[key.iface()] {
-			errs = errors.Join(errs, t.object.Maps["accounts"].Delete(key))
+		if !t.ledger.closed[key.iface()] {
+			continue
 		}
+		last, err := takePerCPU(t.object.Maps["accounts"], key)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("forget the accounts of an interface: %w", err))
+			continue
+		}
+		s.accounts[key] = last
 	}
 	for netns, entry := range s.namespaces {
 		if entry.Epoch != s.epoch {
@@ -162,7 +169,7 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	return errs
 }
 
-func (t *Traffic) writeBooks(s *snapshot) error {
+func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) error {
 	kinds, err := kernel.ReadBooks(t.object.Maps["books"])
 	if err != nil {
 		return err
@@ -171,7 +178,7 @@ func (t *Traffic) writeBooks(s *snapshot) error {
 	if err != nil {
 		return err
 	}
-	aggregated, overflow := t.ledger.totals(s)
+	aggregated, overflow := t.ledger.totals(s, departing)
 	t.books.Update(func(page *books.Page) {
 		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
 		page.Aggregated = aggregated

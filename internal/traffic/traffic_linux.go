@@ -79,7 +79,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	departing := t.ledger.departing(snapshot)
 	err = errors.Join(err, t.forgetProcesses(snapshot, departing))
 	report := t.ledger.post(snapshot, departing)
-	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot))
+	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing))
 	return t.emitter.emit(t.clock.Now(), report), err
 }
 
@@ -170,7 +170,7 @@ func (t *Traffic) openLedger() error {
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
-	return t.writeBooks(snapshot)
+	return t.writeBooks(snapshot, nil)
 }
 
 func (t *Traffic) writeHooks() {
