@@ -96,7 +96,9 @@ __noinline int count_account(__u64 netns, __u32 ifindex, enum account account,
 		value = bpf_map_lookup_elem(&accounts, &key);
 	}
 	if (!value) {
-		book_n(BOOK_LOST_MAP_FULL, c->packets);
+		/* Whoever claims a packet, it is in ACCOUNT_ARRIVED already. */
+		if (direction == TRANSMIT || account == ACCOUNT_ARRIVED)
+			book_n(BOOK_LOST_MAP_FULL, c->packets);
 		return false;
 	}
 	add_count(value, c);

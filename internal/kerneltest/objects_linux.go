@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -74,44 +75,49 @@ func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 	}
 }
 
-// Fill takes every free place of a map: one that holds a number for each CPU, by
-// keys that mean nothing, and with 0.
-func (o Objects) Fill(t *testing.T, name string) {
+// Fill takes every free place of a map that holds a value for each CPU, with keys
+// that mean nothing and zeros.
+func Fill(t *testing.T, m *ebpf.Map) {
 	t.Helper()
-	m := o.mapNamed(t, name)
-	defer m.Close()
+	value := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
+	zeros := reflect.MakeSlice(reflect.SliceOf(value), ebpf.MustPossibleCPU(), ebpf.MustPossibleCPU()).Interface()
 	key := make([]byte, m.KeySize())
-	for i := range m.MaxEntries() {
-		binary.NativeEndian.PutUint32(key, i+1)
-		err := m.Update(key, make([]uint64, ebpf.MustPossibleCPU()), ebpf.UpdateNoExist)
-		if errors.Is(err, unix.E2BIG) {
+	deadline := time.Now().Add(time.Minute)
+	for i := uint32(1); i <= m.MaxEntries(); {
+		binary.NativeEndian.PutUint32(key, i)
+		err := m.Update(key, zeros, ebpf.UpdateNoExist)
+		switch {
+		case err == nil:
+			i++
+		case errors.Is(err, unix.E2BIG):
 			return
-		}
-		if err != nil {
-			t.Fatalf("fill map %s: %v", name, err)
+		case errors.Is(err, unix.ENOMEM) && time.Now().Before(deadline):
+			time.Sleep(time.Millisecond) // the kernel is fetching some
+		default:
+			t.Fatalf("fill %v: %v", m, err)
 		}
 	}
 }
 
-// mapNamed opens the map of a name, of which the kernel keeps 15 characters.
-func (o Objects) mapNamed(t *testing.T, name string) *ebpf.Map {
+// Fill is [Fill] of the map of a name, of which the kernel keeps 15 characters.
+func (o Objects) Fill(t *testing.T, name string) {
 	t.Helper()
 	for _, id := range o["map"] {
 		m, err := ebpf.NewMapFromID(ebpf.MapID(id))
 		if err != nil {
 			t.Fatalf("open map %d: %v", id, err)
 		}
+		defer m.Close()
 		info, err := m.Info()
 		if err != nil {
 			t.Fatalf("ask map %d: %v", id, err)
 		}
 		if info.Name == name[:min(len(name), 15)] {
-			return m
+			Fill(t, m)
+			return
 		}
-		m.Close()
 	}
 	t.Fatalf("no map %s among %v", name, o["map"])
-	return nil
 }
 
 func exists(t *testing.T, kind string, id uint32) bool {

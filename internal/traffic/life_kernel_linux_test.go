@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
@@ -314,6 +315,18 @@ func TestKernelForgetsNoPacket(t *testing.T) {
 		}
 		return ""
 	})
+	l.loseNothing(t)
+}
+
+// What is received on an interface that has a place, for an account that finds
+// none, is not lost: it is the interface's.
+func TestKernelLosesNoPacketTwice(t *testing.T) {
+	l := observe(t, owner.Options{MaxProcesses: 4096})
+	w := connect(t, l)
+	w.send(t, 100, 1000, w.far.IPv4)
+	l.loseNothing(t)
+	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
+	w.sendToNobody(t, 10, 100)
 	l.loseNothing(t)
 }
 

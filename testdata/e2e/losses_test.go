@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"sync/atomic"
 	"testing"
 
@@ -132,5 +133,25 @@ func TestDistributionCountsDropsThatFindNoPlace(t *testing.T) {
 	c.Wait("the kind after that is counted as lost", func() bool {
 		return isFull("drops_without_detail") && own("events_lost", "cause", "map_full") >= packets &&
 			own("events_seen") == own("events_aggregated")+own("events_lost")
+	})
+}
+
+// TestDistributionCountsPacketsThatFindNoPlace fills a map that has room for more
+// interfaces than a test can make.
+func TestDistributionCountsPacketsThatFindNoPlace(t *testing.T) {
+	c := Start(t, fast)
+	own := func(name string, labels ...string) int {
+		return int(c.OwnValue("otelcol_nettap_"+name, append(labels, "instrument", "traffic")...))
+	}
+	kerneltest.ObjectsOf(t, c.PID()).Fill(t, "accounts")
+	a, b := kerneltest.Namespaces(t)
+	kerneltest.InNamespace(t, a.Name, func() {
+		if output, err := exec.Command("ping", "-c", "3", "-i", "0.01", b.IPv4.String()).CombinedOutput(); err != nil {
+			t.Fatalf("ping: %v\n%s", err, output)
+		}
+	})
+	c.Wait("the Collector's own metrics say so", func() bool {
+		return own("map_entries", "map", "accounts") == own("map_limit", "map", "accounts") && own("map_limit", "map", "accounts") > 0 &&
+			own("events_lost", "cause", "map_full") >= 12 // three questions and answers, at two interfaces each
 	})
 }
