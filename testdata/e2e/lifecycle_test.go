@@ -291,6 +291,36 @@ func TestDistributionRunsOtherPipelinesWithoutNettap(t *testing.T) {
 	c.Stop()
 }
 
+// One instrument without a hook that works does not keep the others from running.
+func TestDistributionRunsOtherInstruments(t *testing.T) {
+	c := Start(t, `
+		nettap:
+		  on_unsupported: warn
+		  avoid_hooks: [tp_btf/sock_send_length, fentry, kprobe]
+		  drops: {collection_interval: 200ms, initial_delay: 0s}
+		  accepts: {collection_interval: 200ms, initial_delay: 0s}
+	`)
+	for _, want := range []string{"left off, since on_unsupported is warn", "start traffic: load owner programs: no hook for job"} {
+		if !strings.Contains(c.Log(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	lab := dropstest.NewLab(t)
+	want := dropstest.Provocations()[0].Provoke(t, lab)
+	packets := want.Packets
+	want.Packets = 0
+	c.Wait("the drops are reported", func() bool { return c.drops(lab.Receiver.Device)[want] == packets })
+	address := listen(t)
+	talker(t, address)
+	c.Wait("the accepted connection is reported", func() bool {
+		return len(c.Records(Attributes{"network.local.port": address.Port, "process.pid": os.Getpid()})) == 1
+	})
+	if points := c.Points("process.network.io", nil); len(points) > 0 {
+		t.Errorf("traffic is off, and reports %v", points)
+	}
+	c.Stop()
+}
+
 // talker is a process of its own that sends one line to address and then keeps
 // the connection until its input ends.
 func talker(t *testing.T, address *net.TCPAddr) (pid int) {
