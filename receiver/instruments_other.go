@@ -3,7 +3,8 @@
 package nettapreceiver
 
 import (
-	"errors"
+	"fmt"
+	"runtime"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -14,7 +15,9 @@ import (
 )
 
 // requireHost fails, so that no instrument of the tasks below is ever started.
-func requireHost(string) error { return errors.New("nettap runs on Linux only") }
+func requireHost(string) error {
+	return fmt.Errorf("nettap runs on Linux only, and this is %s: set on_unsupported: warn to run the rest without it", runtime.GOOS)
+}
 
 func metricsTasks(h *house, _ receiver.Settings) []task[pmetric.Metrics] {
 	return []task[pmetric.Metrics]{

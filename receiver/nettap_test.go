@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -45,6 +46,25 @@ func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog
 		})
 	n.requireHost = func(string) error { return nil }
 	return n
+}
+
+// allSignals returns one receiver, as metrics, logs and traces.
+func allSignals(t *testing.T, config *Config) []component.Component {
+	t.Helper()
+	factory, settings := NewFactory(), receivertest.NewNopSettings(metadata.Type)
+	metrics, err := factory.CreateMetrics(t.Context(), settings, config, consumertest.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := factory.CreateLogs(t.Context(), settings, config, consumertest.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	traces, err := factory.CreateTraces(t.Context(), settings, config, consumertest.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []component.Component{metrics, logs, traces}
 }
 
 func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {

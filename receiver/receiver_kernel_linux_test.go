@@ -6,15 +6,11 @@ import (
 	"runtime"
 	"testing"
 
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
-	"go.opentelemetry.io/collector/consumer/consumertest"
-	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/goleak"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
-	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
 func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
@@ -42,26 +38,13 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 // that it had.
 func startAndShutDown(t *testing.T) kerneltest.Objects {
 	t.Helper()
-	factory, config := NewFactory(), createDefaultConfig().(*Config)
+	config := createDefaultConfig().(*Config)
 	if errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) {
 		config.Traffic.Enabled = false // before Linux 5.12
 	}
 	// Where each function has a program of its own, an emulated machine takes a minute for all of them.
 	config.Calls.Functions = []string{"__sys_s*"}
-	settings := receivertest.NewNopSettings(metadata.Type)
-	metrics, err := factory.CreateMetrics(t.Context(), settings, config, consumertest.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs, err := factory.CreateLogs(t.Context(), settings, config, consumertest.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	traces, err := factory.CreateTraces(t.Context(), settings, config, consumertest.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	signals := []component.Component{metrics, logs, traces}
+	signals := allSignals(t, config)
 	for _, signal := range signals {
 		if err := signal.Start(t.Context(), componenttest.NewNopHost()); err != nil {
 			t.Fatal(err)
