@@ -1,0 +1,69 @@
+package tracecontext
+
+import (
+	"debug/buildinfo"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var (
+	errNotGo          = errors.New("not a Go program")
+	errUnknownRelease = errors.New("unknown release of Go")
+)
+
+// goLayout is where a Go program keeps what leads to the pprof labels of the
+// goroutine that a thread runs: thread pointer + tls -> g -> m -> curg -> labels.
+// On arm64 the first step is register x28.
+//
+// Source: struct g and struct m in src/runtime/runtime2.go; setProfLabel in
+// src/runtime/proflabel.go and type labelMap in src/runtime/pprof/label.go.
+type goLayout struct {
+	release  string   // "go1.26.8"
+	tls      int32    // of g from the thread pointer; 0 on arm64
+	m        uint16   // offset of m in g
+	curg     uint16   // of curg in m
+	labels   uint16   // of labels in g
+	startPC  uint16   // of startpc in g
+	labelMap bool     // labels is a *map[string]string (until Go 1.23), and not a *[]struct{ key, value string }
+	pooled   []uint64 // where goroutines start that serve many requests and have the labels of whoever started them; as linked
+	entry    uint64   // the program's entry point as linked, for loadBias
+}
+
+// readGoLayout finds the layout of a program from its file, which may be
+// stripped. Offsets come from a table, because only a program with debugging
+// information has them.
+//
+// The error matches errNotGo for any file that is no Go program for Linux on
+// x86-64 or arm64, and errUnknownRelease when the table does not have the release
+// it was built with, such as "devel go1.27-5f6e2c1" or "go1.26.0 X:arenas":
+// wrong offsets would read any memory. Other errors are about Go programs that
+// are damaged or packed.
+func readGoLayout(r io.ReaderAt) (goLayout, error) {
+	f, err := openELF(r)
+	if err != nil {
+		return goLayout{}, fmt.Errorf("%w: %w", errNotGo, err)
+	}
+	info, err := buildinfo.Read(r)
+	if err != nil {
+		return goLayout{}, fmt.Errorf("%w: %w", errNotGo, err)
+	}
+	layout, err := goOffsets(info.GoVersion, f.Machine)
+	if err != nil {
+		return goLayout{}, err
+	}
+	layout.entry = f.Entry
+	functions, err := readGoFunctions(f)
+	if err != nil {
+		return goLayout{}, fmt.Errorf("read table of functions: %w", err)
+	}
+	layout.pooled = functions.pooled(layout.release)
+	if f.Machine == elf.EM_X86_64 {
+		layout.tls, err = functions.tlsOffset(f)
+	}
+	if err != nil {
+		return goLayout{}, fmt.Errorf("find the thread's goroutine: %w", err)
+	}
+	return layout, nil
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package tracecontext
+
+import "io/fs"
+
+func deviceAndInode(fs.FileInfo) (device, inode uint64) { return 0, 0 }

@@ -1,0 +1,73 @@
+package tracecontext
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+const deleted = " (deleted)" // behind the path of a file that is gone
+
+// mapping is a range of a process's memory, and what is mapped there.
+type mapping struct {
+	start, end uint64
+	offset     uint64 // of start in the file
+	executable bool
+	device     string // of the file: "fe:00"
+	inode      uint64 // of the file; 0 without one
+	path       string // empty, or "[stack]", where there is no file; it ends in deleted if the file is gone
+}
+
+// readMaps returns the mappings of a process, by address. Package procfs has this
+// too, but not where it compiles for Windows, and it changes paths with spaces.
+func readMaps(process string) ([]mapping, error) {
+	file, err := os.Open(filepath.Join(process, "maps"))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return parseMaps(file)
+}
+
+// parseMaps reads mappings from text in the form of /proc/PID/maps.
+//
+// Source: show_map_vma in fs/proc/task_mmu.c.
+func parseMaps(r io.Reader) ([]mapping, error) {
+	var mappings []mapping
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		m, err := parseMapping(lines.Text())
+		if err != nil {
+			return nil, fmt.Errorf("read mapping %q: %w", lines.Text(), err)
+		}
+		mappings = append(mappings, m)
+	}
+	return mappings, lines.Err()
+}
+
+// parseMapping takes a line apart:
+// "7f1dbe6f4000-7f1dbe84a000 r-xp 00026000 fe:00 2623 /usr/lib/libc.so.6", with
+// more spaces before the path.
+func parseMapping(line string) (m mapping, err error) {
+	addresses, rest, _ := strings.Cut(line, " ")
+	permissions, rest, _ := strings.Cut(rest, " ")
+	offset, rest, _ := strings.Cut(rest, " ")
+	device, rest, _ := strings.Cut(rest, " ")
+	inode, path, _ := strings.Cut(rest, " ")
+	start, end, _ := strings.Cut(addresses, "-")
+
+	m.executable = strings.Contains(permissions, "x")
+	m.device = device
+	m.path = strings.TrimLeft(path, " ")
+	errs := make([]error, 4)
+	m.start, errs[0] = strconv.ParseUint(start, 16, 64)
+	m.end, errs[1] = strconv.ParseUint(end, 16, 64)
+	m.offset, errs[2] = strconv.ParseUint(offset, 16, 64)
+	m.inode, errs[3] = strconv.ParseUint(inode, 10, 64)
+	return m, errors.Join(errs...)
+}

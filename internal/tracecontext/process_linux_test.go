@@ -1,0 +1,60 @@
+package tracecontext
+
+import (
+	"bufio"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// start runs a program until the test ends. It returns its pid and the lines that
+// it printed before "ready". The program ends at the end of its input.
+func start(t *testing.T, command *exec.Cmd) (pid int, lines []string) {
+	t.Helper()
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var complaints strings.Builder
+	command.Stderr = &complaints
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		input.Close()
+		command.Wait()
+	})
+	printed := bufio.NewScanner(output)
+	for printed.Scan() {
+		if printed.Text() == "ready" {
+			go io.Copy(io.Discard, output)
+			return command.Process.Pid, lines
+		}
+		lines = append(lines, printed.Text())
+	}
+	input.Close()
+	command.Wait()
+	t.Fatalf("%v ended before it was ready: %q %s", command, lines, complaints.String())
+	return 0, nil
+}
+
+// build runs a compiler, and skips the test where there is none. It returns the path
+// of what was built.
+func build(t *testing.T, name, compiler string, arguments ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(compiler); err != nil {
+		t.Skipf("this test builds programs: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	command := exec.CommandContext(t.Context(), compiler, append(arguments, "-o", path)...)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", command, err, output)
+	}
+	return path
+}

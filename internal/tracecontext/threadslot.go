@@ -1,0 +1,191 @@
+package tracecontext
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+)
+
+var errNoThreadContext = errors.New("no " + threadVariableName + " in the program or its libraries")
+
+// threadSlot is where each thread of a process keeps its pointer to the context
+// of OTEP 4947; the pointer is NULL while there is none.
+//
+// Without module it is at thread pointer + offset. Otherwise it is in the
+// thread's block of a library, block(module) + offset, and a thread has that
+// block since its first use of it. The dynamic thread vector has the address of
+// the block, or -1 until then, in its entry number module. The vector's address is
+// at thread pointer + 8 on x86-64; on arm64 at the thread pointer, and with musl
+// at thread pointer - 8. Entry number -1 of glibc's vector is how many entries
+// there are: module may be above it while the library is new to the thread.
+//
+// Source: dtv_t in glibc's sysdeps/generic/dl-dtv.h; struct pthread in musl's
+// src/internal/pthread_impl.h.
+type threadSlot struct {
+	offset      int64
+	module      uint64 // 0 at a fixed offset from the thread pointer
+	muslEntries bool   // the vector's entries have 8 bytes, and not the 16 of glibc
+}
+
+// findThreadSlot finds the slot of a process, or returns an error that matches
+// errNoThreadContext when neither the program nor a library that is loaded has
+// the variable. Proc is /proc, and cache remembers files between processes.
+//
+// Other errors are about a process that is gone, or about a library that the
+// loader has not linked yet: the same call can give a slot later.
+//
+// Source: oteps/profiles/4947-thread-ctx.md in
+// open-telemetry/opentelemetry-specification; TLS descriptors in glibc's
+// sysdeps/x86_64/dl-machine.h and sysdeps/aarch64/dl-machine.h.
+func findThreadSlot(proc string, pid int, cache *elfCache) (threadSlot, error) {
+	process := processDirectory(proc, pid)
+	mappings, err := readMaps(process)
+	if err != nil {
+		return threadSlot{}, err
+	}
+	entry, err := readEntry(process)
+	if err != nil {
+		return threadSlot{}, fmt.Errorf("read entry point: %w", err)
+	}
+	variable, code, err := findMappedVariable(process, mappings, cache)
+	if err != nil {
+		return threadSlot{}, err
+	}
+	if code.start <= entry && entry < code.end {
+		return threadSlot{offset: variable.fixed}, nil
+	}
+	memory, err := openMemory(process)
+	if err != nil {
+		return threadSlot{}, err
+	}
+	defer memory.Close()
+	slot, err := variable.slot(memory, variable.bias(code))
+	if err != nil {
+		return threadSlot{}, fmt.Errorf("find %s of %s: %w", threadVariableName, code.path, err)
+	}
+	slot.muslEntries = slot.module != 0 && usesMusl(mappings)
+	return slot, nil
+}
+
+// findMappedVariable returns the variable of the first file that has it, and where
+// the code of the file is mapped. The kernel maps a program below its libraries.
+func findMappedVariable(process string, mappings []mapping, cache *elfCache) (*threadVariable, mapping, error) {
+	type file struct {
+		device string
+		inode  uint64
+	}
+	seen := map[file]bool{}
+	var unread error
+	for _, m := range mappings {
+		id := file{m.device, m.inode}
+		if !m.executable || m.inode == 0 || seen[id] {
+			continue
+		}
+		seen[id] = true
+		variable, err := cache.read(process, m)
+		if err != nil {
+			unread = fmt.Errorf("%s: %w", m.path, err)
+		}
+		if variable != nil {
+			return variable, m, nil
+		}
+	}
+	if unread != nil {
+		return nil, mapping{}, fmt.Errorf("%w that can be read: %w", errNoThreadContext, unread)
+	}
+	return nil, mapping{}, errNoThreadContext
+}
+
+// bias returns how far from where it was linked a library was loaded; code is
+// where its executable segment is mapped.
+func (v *threadVariable) bias(code mapping) uint64 {
+	return code.start - code.offset - (v.codeAddress - v.codeOffset)
+}
+
+// slot reads from the memory of a process what its loader has decided for the
+// variable of a library that was loaded bias away from where it was linked.
+func (v *threadVariable) slot(memory io.ReaderAt, bias uint64) (threadSlot, error) {
+	err := errors.New("nothing in the library refers to it")
+	for _, r := range v.references {
+		var slot threadSlot
+		switch address := bias + r.address; r.kind {
+		case fromThreadPointer:
+			slot, err = v.readOffset(memory, address)
+		case descriptor:
+			slot, err = v.readDescriptor(memory, address)
+		case moduleNumber:
+			slot, err = v.readModule(memory, address)
+		}
+		if err == nil {
+			return slot, nil
+		}
+	}
+	return threadSlot{}, err
+}
+
+func (v *threadVariable) readOffset(memory io.ReaderAt, address uint64) (threadSlot, error) {
+	offset, err := readWord(memory, address)
+	if err == nil && !v.isStatic(offset) {
+		err = errNotLinked
+	}
+	return threadSlot{offset: int64(offset)}, err
+}
+
+// readDescriptor reads the argument of a TLS descriptor's function: an offset from
+// the thread pointer, or the address of {module, offset}.
+func (v *threadVariable) readDescriptor(memory io.ReaderAt, address uint64) (threadSlot, error) {
+	argument, err := readWord(memory, address+8)
+	if err != nil {
+		return threadSlot{}, err
+	}
+	if v.isStatic(argument) {
+		return threadSlot{offset: int64(argument)}, nil
+	}
+	slot, err := v.readModule(memory, argument)
+	if err != nil {
+		return threadSlot{}, err
+	}
+	// A loader that links on first use has something else there before.
+	offset, err := readWord(memory, argument+8)
+	if err == nil && offset != v.value {
+		err = errNotLinked
+	}
+	return slot, err
+}
+
+func (v *threadVariable) readModule(memory io.ReaderAt, address uint64) (threadSlot, error) {
+	module, err := readWord(memory, address)
+	if err == nil && (module == 0 || module > maxModule) {
+		err = errNotLinked
+	}
+	return threadSlot{offset: int64(v.value), module: module}, err
+}
+
+var errNotLinked = errors.New("the library is not linked yet")
+
+const (
+	maxModule = 1 << 16 // libraries with thread-local variables in one process
+	maxStatic = 1 << 22 // bytes of thread-local variables around the thread pointer; no program is mapped below
+)
+
+// isStatic reports whether a word is an offset from the thread pointer: it is
+// negative on x86-64 and positive on arm64, and never 0.
+func (v *threadVariable) isStatic(word uint64) bool {
+	offset := int64(word)
+	if v.machine == elf.EM_AARCH64 {
+		return 0 < offset && offset < maxStatic
+	}
+	return -maxStatic < offset && offset < 0
+}
+
+func usesMusl(mappings []mapping) bool {
+	for _, m := range mappings {
+		if strings.HasPrefix(path.Base(m.path), "ld-musl-") {
+			return true
+		}
+	}
+	return false
+}
