@@ -17,8 +17,11 @@ const (
 	// CauseUring is that a request of an io_uring waits, is woken and completes.
 	CauseUring
 
-	// CauseThread is that a thread ends.
+	// CauseThread is that a thread begins and ends.
 	CauseThread
+
+	// CauseExec is that a process runs another program.
+	CauseExec
 )
 
 // String returns what happened.
@@ -27,6 +30,7 @@ func (c Cause) String() string {
 		CausePackets: "sockets on lo were used",
 		CauseAccepts: "a connection was accepted",
 		CauseUring:   "a request of an io_uring completed",
-		CauseThread:  "a thread ended",
+		CauseThread:  "a thread began and ended",
+		CauseExec:    "a program was run",
 	}[c]
 }

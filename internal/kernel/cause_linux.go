@@ -25,13 +25,16 @@ func (c Cause) happen() error {
 	case CauseThread:
 		endThread()
 		return nil
+	case CauseExec:
+		return runNothing()
 	}
 	return fmt.Errorf("unknown cause %d", c)
 }
 
 var loopback = net.IPv4(127, 0, 0, 1)
 
-// exchangeSegments makes a TCP connection that nobody accepts, and ends it.
+// exchangeSegments makes a TCP connection that nobody accepts, looks for what its
+// other end has sent, which is nothing, and ends it.
 func exchangeSegments() error {
 	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
 	if err != nil {
@@ -46,7 +49,14 @@ func exchangeSegments() error {
 	if _, err := client.Write([]byte("?")); err != nil {
 		return fmt.Errorf("send over lo: %w", err)
 	}
-	return nil
+	raw, err := client.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return fmt.Errorf("look for an answer over lo: %w", err)
+	}
+	return raw.Read(func(fd uintptr) bool {
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_DONTWAIT)
+		return err != nil // it is EAGAIN
+	})
 }
 
 // exchangeDatagrams sends a datagram that is received, and one that nobody is there for.
