@@ -64,7 +64,7 @@ test-e2e: build ## run the tests that drive build/otelcol-nettap with real traff
 	go test $(TESTFLAGS) -count=1 -timeout 30m ./testdata/e2e/
 
 .PHONY: test-matrix
-test-matrix: ## run the kernel tests on the kernels of testdata/kernels.txt, under qemu
+test-matrix: build ## run the kernel tests on the kernels of testdata/kernels.txt, under qemu
 	@.ci/setup matrix
 	go run ./internal/matrix $(MATRIXFLAGS)
 

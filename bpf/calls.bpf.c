@@ -322,7 +322,7 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 	if (!is_armed(&fired_enter_syscall))
 		return 0;
 	if (how & ON_FILE && !sock_of_file(file_of_fd(first_of(regs))) &&
-	    !(how & ON_THIRD && sock_of_file(file_of_fd(third_of(regs)))))
+	    !(how & ON_THIRD && sock_of_file(file_of_fd((int)third_of(regs)))))
 		return 0;
 	enter(number, position_of(ctx));
 	return 0;

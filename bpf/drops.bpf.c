@@ -10,11 +10,14 @@
  *                               there, and before 6.15 not why the ACKs are.
  * Output:  maps drops and drops_without_detail, which user space adds up.
  *          Entries are never deleted, so a count never goes backwards.
+ *          Map exemplars has for some of the keys the trace context of a socket that
+ *          lost a packet; user space takes it away.
  * Counts:  skbs: one of them can be many frames.
  * Loss:    BOOK_LOST_MAP_FULL when a new key finds both maps full.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/books.h"
+#include "lib/context/socket.h"
 #include "lib/device.h"
 #include "lib/headers.h"
 #include "lib/listener.h"
@@ -64,6 +67,29 @@ struct {
 	__type(key, struct drop_key);
 	__type(value, __u64);
 } drops_without_detail SEC(".maps");
+
+/* What an application did on a socket when a packet of it was dropped. */
+struct exemplar {
+	struct context context;
+	__u64 time_ns; /* CLOCK_BOOTTIME */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct drop_key);
+	__type(value, struct exemplar);
+} exemplars SEC(".maps");
+
+static __always_inline void note_exemplar(const struct drop_key *key, struct sock *sk)
+{
+	struct exemplar exemplar = {};
+
+	if (!with_socket || !sk || !socket_context(&exemplar.context, sk))
+		return;
+	exemplar.time_ns = bpf_ktime_get_boot_ns();
+	bpf_map_update_elem(&exemplars, key, &exemplar, BPF_ANY);
+}
 
 static __always_inline bool increment(void *map, const struct drop_key *key)
 {
@@ -133,6 +159,7 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 		key.transport = transport;
 	name_interface(&key, device_of(skb, sk));
 	count(&key);
+	note_exemplar(&key, sk);
 	return 0;
 }
 

@@ -40,3 +40,18 @@ func (a after[T]) Begin() error {
 func (a after[T]) Shutdown(ctx context.Context) error {
 	return errors.Join(a.Instrument.Shutdown(ctx), a.first.Shutdown(ctx))
 }
+
+// Audit implements auditor.
+func (a after[T]) Audit() error {
+	if i, ok := a.Instrument.(auditor); ok {
+		return i.Audit()
+	}
+	return nil
+}
+
+// Finish implements finisher.
+func (a after[T]) Finish() {
+	if i, ok := a.Instrument.(finisher); ok {
+		i.Finish()
+	}
+}

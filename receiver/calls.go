@@ -109,12 +109,7 @@ func (c *CallsConfig) validateErrors() error {
 func (f *CallsFilterConfig) validate() error {
 	return errors.Join(
 		each("calls.filter.pids", f.PIDs, within(1, math.MaxInt32)),
-		each("calls.filter.commands", f.Commands, func(command string) error {
-			if command == "" || len(command) > calls.MaxCommand {
-				return fmt.Errorf("%q is no command: the kernel has 1 to %d bytes of it", command, calls.MaxCommand)
-			}
-			return nil
-		}),
+		each("calls.filter.commands", f.Commands, checkCommand),
 		each("calls.filter.users", f.Users, within(0, math.MaxUint32-1)),
 		each("calls.filter.cgroups", f.Cgroups, func(cgroup string) error {
 			if !path.IsAbs(cgroup) || path.Clean(cgroup) != cgroup {
@@ -185,6 +180,8 @@ func (c *Config) callsOptions() calls.Options {
 		Errors:       c.Calls.errnos(),
 		Functions:    c.Calls.Functions,
 		AvoidHooks:   c.AvoidHooks,
+
+		KeepUnsampled: c.TraceContext.Unsampled == unsampledKeep,
 		Filter: calls.Filter{
 			PIDs:       numbers[uint32](f.PIDs),
 			Commands:   f.Commands,

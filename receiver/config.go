@@ -27,6 +27,10 @@ type Config struct {
 	// Calls reports the trees of functions that socket calls go through, as traces.
 	Calls CallsConfig `mapstructure:"calls"`
 
+	// TraceContext says how calls, accepts and drops learn which span of the
+	// application they belong to.
+	TraceContext TraceContextConfig `mapstructure:"trace_context"`
+
 	// OnUnsupported says what an instrument that cannot run does: "error" fails
 	// the Collector's start, "warn" leaves the instrument off and goes on.
 	OnUnsupported string `mapstructure:"on_unsupported"`
@@ -148,6 +152,7 @@ func createDefaultConfig() component.Config {
 			Events:           metadata.DefaultEventsConfig(),
 		},
 		Calls:         defaultCallsConfig(),
+		TraceContext:  defaultTraceContextConfig(),
 		OnUnsupported: onUnsupportedError,
 		AvoidHooks:    []string{},
 	}
@@ -170,6 +175,7 @@ func (c *Config) Validate() error {
 		c.Drops.validate("drops"),
 		c.Accepts.validate("accepts"),
 		c.Calls.validate(),
+		c.TraceContext.validate(),
 		oneOf("traffic.namespaces", c.Traffic.Namespaces, namespacesHost, namespacesAll),
 		oneOf("on_unsupported", c.OnUnsupported, onUnsupportedError, onUnsupportedWarn),
 	)

@@ -46,6 +46,16 @@ calls:
     syscalls: [connect, sendto]
     addresses: [10.0.0.0/8, "::1"]
     ports: [443]
+trace_context:
+  sources: [otel_thread]
+  inbound: parent
+  unsampled: keep
+  late_bind: 1s
+  http: {head_bytes: 4096}
+  go_labels: {trace_id_key: trace, span_id_key: span}
+  obi: {map: /obi}
+  socket: {ttl: 1m}
+  filter: {pids: [71], commands: [nginx]}
 on_unsupported: warn
 avoid_hooks: [fentry, tp_btf/sock_send_length]
 root_path: /host
@@ -64,6 +74,12 @@ root_path: /host
 				c.Calls.Filter = CallsFilterConfig{
 					PIDs: []int{71}, Commands: []string{"nginx"}, Users: []int{0, 33}, Cgroups: []string{"/system.slice/nginx.service"},
 					Containers: []string{"4f5a"}, Syscalls: []string{"connect", "sendto"}, Addresses: []string{"10.0.0.0/8", "::1"}, Ports: []int{443},
+				}
+				c.TraceContext = TraceContextConfig{
+					Sources: []string{"otel_thread"}, Inbound: inboundParent, Unsampled: unsampledKeep, LateBind: time.Second,
+					HTTP: HTTPContextConfig{HeadBytes: 4096}, GoLabels: GoLabelsContextConfig{TraceIDKey: "trace", SpanIDKey: "span"},
+					OBI: OBIContextConfig{Map: "/obi"}, Socket: SocketContextConfig{TTL: time.Minute},
+					Filter: TraceContextFilterConfig{PIDs: []int{71}, Commands: []string{"nginx"}},
 				}
 				c.OnUnsupported, c.RootPath = onUnsupportedWarn, "/host"
 				c.AvoidHooks = []string{"fentry", "tp_btf/sock_send_length"}
@@ -182,6 +198,16 @@ calls:
     syscalls: [sys_read]
     addresses: [10.0.0.0/33, localhost]
     ports: [0, 65536]
+trace_context:
+  sources: [http, w3c]
+  inbound: both
+  unsampled: ignore
+  late_bind: 2m
+  http: {head_bytes: 5000}
+  go_labels: {trace_id_key: "", span_id_key: seventeen-letters}
+  obi: {map: otel/traces_ctx_v1}
+  socket: {ttl: 0s}
+  filter: {pids: [0], commands: [sixteen-letters-]}
 on_unsupported: ignore
 avoid_hooks: [fentry, uprobe, kprobe/]
 root_path: host
@@ -194,6 +220,17 @@ root_path: host
 				"drops.collection_interval is 0s, and must be at least 10ms",
 				"accepts.collection_interval is 0s, and must be at least 10ms",
 				"accepts.max_per_second is -1, and must be 0 (no limit) or more",
+				`trace_context.sources[1]: "w3c" is no source of trace contexts: there are ["http" "otel_thread" "go_labels" "obi" "socket"]`,
+				`trace_context.inbound is "both", and must be "link" or "parent"`,
+				`trace_context.unsampled is "ignore", and must be "drop" or "keep"`,
+				"trace_context.late_bind is 2m0s, and must be from 0s to 1m0s",
+				"trace_context.http.head_bytes is 5000, and must be from 128 to 4096",
+				`trace_context.go_labels.trace_id_key is "", and must have from 1 to 16 bytes`,
+				`trace_context.go_labels.span_id_key is "seventeen-letters", and must have from 1 to 16 bytes`,
+				`trace_context.obi.map is "otel/traces_ctx_v1", and must be an absolute path`,
+				"trace_context.socket.ttl is 0s, and must be above 0s",
+				"trace_context.filter.pids[0]: 0 is not from 1 to",
+				`trace_context.filter.commands[0]: "sixteen-letters-" is no command`,
 				"calls.collection_interval is 1ms, and must be at least 10ms",
 				"calls.min_duration is -1s, and must be 0s or more",
 				"calls.sample_ratio is 1.5, and must be from 0 to 1",

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/seed-7756021b/nettap/internal/calls"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
@@ -84,7 +85,10 @@ func trees(names ...string) ptrace.Traces {
 	traces := ptrace.NewTraces()
 	all := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
 	for _, name := range names {
-		all.AppendEmpty().SetName(name)
+		root := all.AppendEmpty()
+		root.SetName(name)
+		root.SetParentSpanID([8]byte{9}) // a span of an application
+		root.Attributes().PutStr(calls.RootAttribute, "slow")
 		child := all.AppendEmpty()
 		child.SetName(name + "'")
 		child.SetParentSpanID([8]byte{1})

@@ -3,8 +3,11 @@ package nettapreceiver
 import (
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // house is one configured receiver: what its signals share.
@@ -12,8 +15,10 @@ type house struct {
 	config    *Config
 	clock     *clock.Clock
 	processes *process.Directory
+	contexts  *tracecontext.Contexts // nil: none are wanted
 	hostID    sync.Once
-	users     int // signals that entered and have not left; guarded by houses.mu
+	reporter  sync.Once // the signal that reports on the contexts
+	users     int       // signals that entered and have not left; guarded by houses.mu
 }
 
 // houses holds one house a configuration, so that a receiver in the pipelines
@@ -24,7 +29,7 @@ type houses struct {
 }
 
 // enter returns the house of config, which stays until each that entered has left.
-func (h *houses) enter(config *Config) *house {
+func (h *houses) enter(config *Config, logger *zap.Logger) *house {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.byConfig == nil {
@@ -33,7 +38,7 @@ func (h *houses) enter(config *Config) *house {
 	found, ok := h.byConfig[config]
 	if !ok {
 		clock := clock.New()
-		found = &house{config: config, clock: clock, processes: newDirectory(config, clock)}
+		found = &house{config: config, clock: clock, processes: newDirectory(config, clock), contexts: newContexts(config, logger)}
 		h.byConfig[config] = found
 	}
 	found.users++

@@ -9,14 +9,17 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
 
 	"github.com/seed-7756021b/nettap/internal/accepts"
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/calls"
 	"github.com/seed-7756021b/nettap/internal/drops"
+	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 	"github.com/seed-7756021b/nettap/internal/traffic"
 )
 
@@ -35,8 +38,8 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, after[pmetric.Metrics]{
 			owners, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
 		}},
-		{"drops", c.Drops.InstrumentConfig, ofDrops,
-			drops.New(builder(c.Drops.metricsBuilderConfig()), h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath})},
+		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h,
+			drops.New(builder(c.Drops.metricsBuilderConfig()), h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath}))},
 	}
 }
 
@@ -46,8 +49,8 @@ func logsTasks(h *house, settings receiver.Settings) []task[plog.Logs] {
 	ofAccepts := new(books.Books)
 	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
 	return []task[plog.Logs]{
-		{"accepts", c.Accepts.InstrumentConfig, ofAccepts,
-			accepts.New(builder, h.processes, h.clock, ofAccepts, accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond, AvoidHooks: c.AvoidHooks})},
+		{"accepts", c.Accepts.InstrumentConfig, ofAccepts, withContexts(h,
+			accepts.New(builder, h.contexts, h.processes, h.clock, ofAccepts, c.acceptsOptions()))},
 	}
 }
 
@@ -56,9 +59,30 @@ func tracesTasks(h *house, settings receiver.Settings) []task[ptrace.Traces] {
 	c := h.config
 	ofCalls := new(books.Books)
 	return []task[ptrace.Traces]{
-		{"calls", c.Calls.InstrumentConfig, ofCalls,
-			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.processes, h.clock, ofCalls, c.callsOptions())},
+		{"calls", c.Calls.InstrumentConfig, ofCalls, withContexts(h,
+			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions()))},
 	}
+}
+
+// newContexts returns what finds the trace contexts of the house's instruments, nil
+// where the configuration has no sources.
+func newContexts(config *Config, logger *zap.Logger) *tracecontext.Contexts {
+	if len(config.TraceContext.Sources) == 0 {
+		return nil
+	}
+	return tracecontext.NewContexts(config.traceContextOptions(func(message string) { logger.Warn(message) }))
+}
+
+// withContexts lets an instrument run while trace contexts are found, if any are.
+func withContexts[T instrument.Telemetry](h *house, i instrument.Instrument[T]) instrument.Instrument[T] {
+	if h.contexts == nil {
+		return i
+	}
+	return after[T]{h.contexts, i}
+}
+
+func (c *Config) acceptsOptions() accepts.Options {
+	return accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond, LateBind: c.TraceContext.LateBind, AvoidHooks: c.AvoidHooks}
 }
 
 // options returns what traffic has to know of its configuration. It tells

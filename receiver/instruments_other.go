@@ -10,14 +10,18 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
 
 	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // requireHost fails, so that no instrument of the tasks below is ever started.
 func requireHost(string) error {
 	return fmt.Errorf("nettap runs on Linux only, and this is %s: set on_unsupported: warn to run the rest without it", runtime.GOOS)
 }
+
+func newContexts(*Config, *zap.Logger) *tracecontext.Contexts { return nil }
 
 func metricsTasks(h *house, _ receiver.Settings) []task[pmetric.Metrics] {
 	return []task[pmetric.Metrics]{

@@ -83,6 +83,9 @@ func (l *loop[T]) run(ctx context.Context) {
 			}
 		}
 	}
+	if i, ok := l.instrument.(finisher); ok {
+		i.Finish()
+	}
 	l.round(l.last)
 }
 
@@ -144,6 +147,9 @@ func (l *loop[T]) offer(ctx context.Context, batch T) (size, error) {
 // auditor is an instrument that can bring its books up to date without reading
 // events. While a batch waits, that shows what the ring loses meanwhile.
 type auditor interface{ Audit() error }
+
+// finisher is an instrument that wants to know that the next Collect is the last.
+type finisher interface{ Finish() }
 
 func (l *loop[T]) audit() {
 	if auditor, ok := l.instrument.(auditor); ok {

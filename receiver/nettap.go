@@ -11,9 +11,11 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
 
+	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // nettap is a receiver in the pipelines of one signal: the instruments of that
@@ -45,7 +47,7 @@ func newNettap[T instrument.Telemetry](
 ) *nettap {
 	n := &nettap{
 		houses:   houses,
-		house:    houses.enter(config),
+		house:    houses.enter(config, settings.Logger),
 		logger:   settings.Logger,
 		settings: settings.TelemetrySettings,
 		id:       settings.ID,
@@ -80,10 +82,24 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 		worker.ledger().log(n.logger)
 	}
 	var err error
-	if n.telemetry, err = publish(n.settings, n.id, n.running); err != nil {
+	if n.telemetry, err = publish(n.settings, n.id, n.running, n.contextsToReport()); err != nil {
 		return errors.Join(err, n.stopWorkers(ctx))
 	}
 	return nil
+}
+
+// contextsToReport returns the house's contexts to one of its signals, and nil to the others.
+func (n *nettap) contextsToReport() *tracecontext.Contexts {
+	hooks, ok := n.house.contexts.Hooks()
+	if !ok {
+		return nil
+	}
+	var contexts *tracecontext.Contexts
+	n.house.reporter.Do(func() {
+		contexts = n.house.contexts
+		ledger{name: "trace_context", page: books.Page{Hooks: hooks}}.log(n.logger)
+	})
+	return contexts
 }
 
 func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUnsupportedWarn }

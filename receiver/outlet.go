@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 
+	"github.com/seed-7756021b/nettap/internal/calls"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
@@ -106,13 +107,14 @@ func tracesOutlet(settings receiver.Settings, next consumer.Traces) (outlet[ptra
 	}, nil
 }
 
-// roots returns how many traces begin in a batch.
+// roots returns how many calls are in a batch. Their roots may have a parent: a span
+// of the application.
 func roots(batch ptrace.Traces) int {
 	count := 0
 	for _, resource := range batch.ResourceSpans().All() {
 		for _, scope := range resource.ScopeSpans().All() {
 			for _, span := range scope.Spans().All() {
-				if span.ParentSpanID().IsEmpty() {
+				if _, ok := span.Attributes().Get(calls.RootAttribute); ok {
 					count++
 				}
 			}

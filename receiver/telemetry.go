@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // ledger is a page of an instrument's books, with its name.
@@ -46,8 +47,10 @@ func (l ledger) log(logger *zap.Logger) {
 }
 
 // publish shows the workers' books among the Collector's own metrics, each value
-// with the attributes receiver and instrument.
-func publish(settings component.TelemetrySettings, id component.ID, workers []worker) (*metadata.TelemetryBuilder, error) {
+// with the attributes receiver and instrument, and what contexts found, if they are
+// not nil.
+func publish(settings component.TelemetrySettings, id component.ID, workers []worker, contexts *tracecontext.Contexts,
+) (*metadata.TelemetryBuilder, error) {
 	builder, err := metadata.NewTelemetryBuilder(settings)
 	if err != nil {
 		return nil, err
@@ -76,11 +79,30 @@ func publish(settings component.TelemetrySettings, id component.ID, workers []wo
 		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m books.Map) int { return m.Limit }))),
 		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(page books.Page) uint64 { return page.Copies }))),
 	)
+	if contexts != nil {
+		err = errors.Join(err, publishContexts(builder, id, contexts))
+	}
 	if err != nil {
 		builder.Shutdown()
 		return nil, err
 	}
 	return builder, nil
+}
+
+func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contexts *tracecontext.Contexts) error {
+	each := func(key string, of func(tracecontext.Counts) map[string]uint64) metric.Int64Callback {
+		return func(_ context.Context, observer metric.Int64Observer) error {
+			counts, err := contexts.Counts()
+			for name, n := range of(counts) {
+				observer.Observe(int64(n), metric.WithAttributes(attribute.String("receiver", id.String()), attribute.String(key, name)))
+			}
+			return err
+		}
+	}
+	return errors.Join(
+		builder.RegisterNettapTraceContextFoundCallback(each("source", func(c tracecontext.Counts) map[string]uint64 { return c.Found })),
+		builder.RegisterNettapTraceContextRefusedCallback(each("cause", func(c tracecontext.Counts) map[string]uint64 { return c.Refused })),
+	)
 }
 
 type observeFunc func(value uint64, more ...attribute.KeyValue)

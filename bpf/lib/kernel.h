@@ -137,6 +137,13 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* of cgroup v2 */
 };
 
+struct thread_struct {
+	unsigned long fsbase; /* x86 */
+	struct {
+		unsigned long tp_value;
+	} uw; /* arm64 */
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct files_struct *files;
@@ -154,6 +161,7 @@ struct task_struct {
 	char comm[16];
 	void *stack;
 	unsigned int __state;
+	struct thread_struct thread;
 };
 
 struct task_struct___before_5_14 {
@@ -199,6 +207,9 @@ struct sock_common {
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	struct {
+		__s64 counter;
+	} skc_cookie; /* 0: nobody has asked for it */
 	struct sock *skc_listener; /* of a request_sock; in a union */
 };
 

@@ -10,6 +10,7 @@ struct pt_regs {
 	unsigned long bx;
 	unsigned long ax;
 	unsigned long dx;
+	unsigned long si;
 	unsigned long di;
 	unsigned long orig_ax;
 	unsigned long sp;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "books.h"
+#include "context/thread.h"
 #include "filter.h"
 #include "limit.h"
 #include "thread.h"
@@ -97,6 +98,35 @@ static __always_inline enum reason reason_of(struct call *call, __u32 kind)
 	return REASON_NONE;
 }
 
+bool keep_unsampled; /* calls of spans that are not recorded */
+
+/* Finds out which span of the application the running thread's call belongs to. */
+__noinline int find_context(void)
+{
+	struct message_context *message = NULL;
+	struct tree *t = this_tree();
+	struct context *c;
+
+	if (!t)
+		return 0;
+	c = &t->call.context;
+	__builtin_memset(c, 0, sizeof(*c));
+	if (with_current_task && (with_http || with_socket))
+		message = bpf_task_storage_get(&messages, bpf_get_current_task_btf(), 0, 0);
+	if (message && message->time_ns < t->call.start_ns)
+		message = NULL; /* of an earlier call */
+	if (message && message->context.source == CONTEXT_HTTP)
+		*c = message->context;
+	else if (!thread_context(c, observed_process()))
+		*c = message ? message->context : (struct context){};
+	return 0;
+}
+
+static __always_inline bool is_of_unsampled(const struct context *c)
+{
+	return c->source && !c->link && !c->sampled;
+}
+
 /*
  * A global function, which is verified once, not at each of its calls: before
  * Linux 5.12 only scalars can be handed to one.
@@ -115,7 +145,9 @@ __noinline int report_call(enum reason reason)
 	if (!is_wanted_connection(call))
 		return 0;
 	book(BOOK_SEEN);
-	if (reason == REASON_NONE || !is_within_limit()) {
+	if (reason != REASON_NONE)
+		find_context();
+	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context)) || !is_within_limit()) {
 		book(BOOK_SAMPLED_OUT);
 		return 0;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "process.h"
+#include "context.h"
 
 /*
  * The call of a thread that is under way, with the functions it has gone through.
@@ -58,6 +58,7 @@ struct call {
 	__s64 result;
 	struct process process;
 	struct process_seen seen;
+	struct context context;
 	char thread_name[COMM_SIZE];
 	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d; all 0 where there is none */
 	__u8 peer_address[16];

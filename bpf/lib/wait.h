@@ -1,51 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "conversation.h"
-#include "interrupt.h"
+#include "entry.h"
 #include "tree.h"
 
-const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
-bool with_off_cpu;                           /* nodes for the time off the CPU */
-
-/* The registers with which the running thread entered the kernel. */
-static __always_inline struct pt_regs *user_registers(void)
-{
-	if (with_task_registers)
-		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	return THIS_TASK(stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
-}
-
-#define REGISTER(regs, field) (with_task_registers ? (regs)->field : BPF_CORE_READ(regs, field))
-
-/* The system call with which it entered; negative outside of system calls. */
-static __always_inline long syscall_of(struct pt_regs *regs)
-{
-#if defined(__TARGET_ARCH_x86)
-	long number = REGISTER(regs, orig_ax);
-
-	return number < 0 ? number : number & ~X32_BIT;
-#elif defined(__TARGET_ARCH_arm64)
-	return REGISTER(regs, syscallno);
-#endif
-}
-
-static __always_inline int first_of(struct pt_regs *regs)
-{
-#if defined(__TARGET_ARCH_x86)
-	return REGISTER(regs, di);
-#elif defined(__TARGET_ARCH_arm64)
-	return REGISTER(regs, orig_x0);
-#endif
-}
-
-static __always_inline int third_of(struct pt_regs *regs)
-{
-#if defined(__TARGET_ARCH_x86)
-	return REGISTER(regs, dx);
-#elif defined(__TARGET_ARCH_arm64)
-	return REGISTER(regs, regs[2]);
-#endif
-}
+bool with_off_cpu; /* nodes for the time off the CPU */
 
 /*
  * The number of the system call that the running thread is in, having entered the
@@ -82,7 +41,7 @@ static __always_inline void identify(struct tree *t)
 	call->fd = first_of(regs);
 	sk = sock_of_file(file_of_fd(call->fd));
 	if (!sk && how & ON_THIRD) {
-		call->fd = third_of(regs);
+		call->fd = (int)third_of(regs);
 		sk = sock_of_file(file_of_fd(call->fd));
 		t->operation = OPERATION_SEND;
 	} else {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -16,6 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/accepts.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -24,8 +26,9 @@ var _ instrument.Instrument[plog.Logs] = (*Accepts)(nil)
 
 // Options are what the configuration says of the instrument.
 type Options struct {
-	MaxPerSecond int      // records a second; 0 is no limit
-	AvoidHooks   []string // as in [kernel.Avoiding]
+	MaxPerSecond int           // records a second; 0 is no limit
+	LateBind     time.Duration // how long a record waits for the connection's first trace context
+	AvoidHooks   []string      // as in [kernel.Avoiding]
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -34,19 +37,25 @@ type Accepts struct {
 	processes *process.Directory
 	clock     *clock.Clock
 	books     *books.Books
+	contexts  *tracecontext.Contexts
 	options   Options
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
 
 	object   *kernel.Object
 	ring     *ringbuf.Reader
 	open     kernel.Closers
-	corrupt  uint64 // records that made no sense, since Start
-	filtered uint64 // records that the configuration of events left out, since Start
+	held     []accept // that wait for a trace context
+	last     bool     // nothing waits any more
+	corrupt  uint64   // records that made no sense, since Start
+	filtered uint64   // records that the configuration of events left out, since Start
 }
 
-// New returns an Accepts that records into builder.
-func New(builder *metadata.LogsBuilder, processes *process.Directory, c *clock.Clock, b *books.Books, options Options) *Accepts {
-	return &Accepts{builder: builder, processes: processes, clock: c, books: b, options: options}
+// New returns an Accepts that records into builder. contexts are started before it
+// and may be nil.
+func New(builder *metadata.LogsBuilder, contexts *tracecontext.Contexts, processes *process.Directory,
+	c *clock.Clock, b *books.Books, options Options,
+) *Accepts {
+	return &Accepts{builder: builder, contexts: contexts, processes: processes, clock: c, books: b, options: options}
 }
 
 // Start implements [instrument.Instrument].
@@ -91,16 +100,28 @@ func (a *Accepts) load() error {
 		return fmt.Errorf("open ring: %w", err)
 	}
 	a.open = append(a.open, a.ring)
-	a.corrupt, a.filtered = 0, 0
+	a.corrupt, a.filtered, a.held, a.last = 0, 0, nil, false
 	return nil
 }
 
 // Collect implements [instrument.Instrument].
 func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	accepts, err := a.drain()
+	now := a.clock.BootNanos(a.clock.Now())
+	accepts, a.held = bind(append(a.held, accepts...), a.contexts.First, a.waits(now))
 	logs := emit(a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), accepts)
 	a.filtered += uint64(len(accepts) - logs.LogRecordCount())
 	return logs, errors.Join(err, a.Audit())
+}
+
+// Finish says that the next Collect is the last: nothing waits for it.
+func (a *Accepts) Finish() { a.last = true }
+
+// waits returns what says whether an accept may still get a context at now.
+func (a *Accepts) waits(now uint64) func(accept) bool {
+	return func(accepted accept) bool {
+		return !a.last && a.contexts.BindsLate() && accepted.nanos+uint64(a.options.LateBind) > now
+	}
 }
 
 // Shutdown implements [instrument.Instrument].
@@ -132,6 +153,10 @@ func (a *Accepts) Audit() error {
 	if err != nil {
 		return err
 	}
+	all, err := a.object.MissedRuns()
+	if err != nil {
+		return err
+	}
 	a.books.Update(func(page *books.Page) {
 		page.Seen = counts[bpfBookBOOK_SEEN] + missed
 		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT] + a.filtered
@@ -141,13 +166,14 @@ func (a *Accepts) Audit() error {
 		page.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
 		page.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
 		page.Lost["preempted"] = missed
+		page.MissedRuns = all - missed
 	})
 	return nil
 }
 
 // missed returns for how many accepts the kernel did not run our program, because
 // another run of it was preempted on the same CPU. Where a program runs for other
-// calls too, nobody knows how many of those were accepts.
+// calls too, nobody knows how many of those were accepts: see books.Page.MissedRuns.
 func (a *Accepts) missed() (uint64, error) {
 	for _, name := range []string{"see_graft", "probe_graft"} {
 		if program, ok := a.object.Programs[name]; ok {

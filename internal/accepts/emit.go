@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // emit returns a log record for each accept, on the resource of its process.
@@ -46,6 +47,9 @@ func record(builder *metadata.LogsBuilder, accepted time.Time, a accept) {
 	if a.queueLimit >= 0 {
 		options = append(options, metadata.WithNettapAcceptQueueLimitEventAttribute(int64(a.queueLimit)))
 	}
+	if a.context.Source != tracecontext.None {
+		options = append(options, metadata.WithNettapTraceContextSourceEventAttribute(a.context.Source.String()))
+	}
 	builder.RecordNettapConnectionAcceptedEvent(context.Background(), pcommon.NewTimestampFromTime(accepted),
 		a.local.Addr().String(), int64(a.local.Port()), a.peer.Addr().String(), int64(a.peer.Port()),
 		int64(a.threadID), int64(a.netnsInode), options...)
@@ -61,6 +65,7 @@ func complete(batch plog.Logs, now time.Time, group []accept) {
 				record.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
 				record.SetSeverityNumber(plog.SeverityNumberInfo)
 				record.Body().SetStr(group[next].line())
+				record.SetTraceID(group[next].context.TraceID)
 				next++
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 var (
@@ -38,6 +39,7 @@ func TestEmit(t *testing.T) {
 		process: nginx, seen: process.Seen{Comm: "nginx"}, threadID: 72, nanos: 5_500_000_000,
 		local: netip.MustParseAddrPort("[2001:db8::1]:443"), peer: netip.MustParseAddrPort("[2001:db8::7]:40022"),
 		queued: -1, queueLength: -1, queueLimit: -1,
+		context: tracecontext.Context{TraceID: [16]byte{1, 15: 2}, SpanID: [8]byte{3}, Source: tracecontext.HTTP},
 	}
 	later := decodedAccept()
 	later.nanos, later.threadID, later.queueLength = 5_750_000_000, 3170, 0

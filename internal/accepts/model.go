@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // accept is a TCP connection that a process accepted.
@@ -22,6 +23,28 @@ type accept struct {
 	queued      time.Duration // from the handshake's end to the accept; negative is unknown
 	queueLength int           // connections that waited after this one; negative is unknown
 	queueLimit  int           // negative is unknown
+
+	context tracecontext.Context // the first on the connection
+}
+
+// maxHeld is how many accepts wait for a trace context at a time: about 4 MB.
+const maxHeld = 10_000
+
+// bind gives accepts the first context on their connection. held are those that
+// have none yet and wait; of more than maxHeld the oldest wait no longer.
+func bind(accepts []accept, first func(tracecontext.Connection, uint64) (tracecontext.Context, bool),
+	waits func(accept) bool,
+) (ready, held []accept) {
+	for i, a := range accepts {
+		context, found := first(tracecontext.Connection{Local: a.local, Peer: a.peer, NetnsInode: a.netnsInode}, a.nanos)
+		a.context = context
+		if !found && waits(a) && len(accepts)-i <= maxHeld {
+			held = append(held, a)
+		} else {
+			ready = append(ready, a)
+		}
+	}
+	return ready, held
 }
 
 // decode reads a record of the kernel's ring. A record of another size than

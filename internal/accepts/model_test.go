@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 var (
@@ -209,4 +210,46 @@ func chars(text string) []int8 {
 		signed[i] = int8(text[i])
 	}
 	return signed
+}
+
+func TestBind(t *testing.T) {
+	const lateBind = 100
+	context := tracecontext.Context{TraceID: [16]byte{1}, SpanID: [8]byte{2}, Source: tracecontext.HTTP}
+	port := func(port uint16, nanos uint64, context tracecontext.Context) accept {
+		return accept{peer: netip.AddrPortFrom(netip.IPv6Loopback(), port), nanos: nanos, context: context}
+	}
+	none := tracecontext.Context{}
+	for name, test := range map[string]struct {
+		accepts, ready, held []accept
+	}{
+		"nothing was accepted":        {},
+		"a context is there":          {accepts: []accept{port(1, 950, none)}, ready: []accept{port(1, 950, context)}},
+		"one may still come":          {accepts: []accept{port(2, 950, none)}, held: []accept{port(2, 950, none)}},
+		"none has come":               {accepts: []accept{port(2, 900, none)}, ready: []accept{port(2, 900, none)}},
+		"it was another connection's": {accepts: []accept{port(1, 990, none)}, held: []accept{port(1, 990, none)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := func(c tracecontext.Connection, since uint64) (tracecontext.Context, bool) {
+				if c.Peer.Port() == 1 && since <= 960 {
+					return context, true
+				}
+				return none, false
+			}
+			ready, held := bind(test.accepts, first, func(a accept) bool { return a.nanos+lateBind > 1000 })
+			if diff := cmp.Diff([2][]accept{test.ready, test.held}, [2][]accept{ready, held}, compare); diff != "" {
+				t.Errorf("bind() differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBindHoldsSoMany(t *testing.T) {
+	accepts := make([]accept, maxHeld+3)
+	never := func(tracecontext.Connection, uint64) (tracecontext.Context, bool) {
+		return tracecontext.Context{}, false
+	}
+	ready, held := bind(accepts, never, func(accept) bool { return true })
+	if len(ready) != 3 || len(held) != maxHeld {
+		t.Errorf("%d wait and %d do not, want %d and 3", len(held), len(ready), maxHeld)
+	}
 }

@@ -74,7 +74,7 @@ func observe(t *testing.T, options ...func(*Accepts)) *observer {
 	o := &observer{books: &books.Books{}}
 	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
 	c := clock.New()
-	o.accepts = New(builder, process.NewDirectory("", c), c, o.books, Options{})
+	o.accepts = New(builder, nil, process.NewDirectory("", c), c, o.books, Options{})
 	for _, option := range options {
 		option(o.accepts)
 	}

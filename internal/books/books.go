@@ -32,7 +32,7 @@ type Map struct {
 type Page struct {
 	Counts
 	Copies     uint64         // traffic: deliveries of a packet beyond its first
-	MissedRuns uint64         // calls: how often the kernel did not run a program on a hook
+	MissedRuns uint64         // how often the kernel did not run a program, where not each is an event lost
 	Maps       map[string]Map // by the map's name
 	Hooks      []kernel.Hook  // in use
 }

@@ -64,7 +64,7 @@ func attachAll(b *testing.B, options Options) (*Calls, map[string]*ebpf.Program)
 	b.Helper()
 	options.Functions = []string{socketFile}
 	clock := clock.New()
-	c := New(metadata.DefaultResourceAttributesConfig(), "test", process.NewDirectory("", clock), clock, new(books.Books), options)
+	c := New(metadata.DefaultResourceAttributesConfig(), "test", nil, process.NewDirectory("", clock), clock, new(books.Books), options)
 	c.ownPID = 0
 	if err := c.Start(b.Context()); err != nil {
 		b.Skip(err)

@@ -49,6 +49,15 @@ type bpfCall struct {
 		Comm       [16]int8
 		Executable [64]int8
 	}
+	Context struct {
+		_       structs.HostLayout
+		TraceId [16]uint8
+		SpanId  [8]uint8
+		Source  uint8
+		Link    uint8
+		Sampled uint8
+		Pad     [5]uint8
+	}
 	ThreadName   [16]int8
 	LocalAddress [16]uint8
 	PeerAddress  [16]uint8
@@ -80,11 +89,43 @@ type bpfCommand struct {
 	Name [16]int8
 }
 
+type bpfContextCount uint32
+
+const (
+	bpfContextCountREFUSED_UNREADABLE bpfContextCount = 6
+	bpfContextCountREFUSED_INVALID    bpfContextCount = 7
+	bpfContextCountREFUSED_POOLED     bpfContextCount = 8
+	bpfContextCountREFUSED_FOREIGN    bpfContextCount = 9
+	bpfContextCountREFUSED_EXPIRED    bpfContextCount = 10
+	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 11
+	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 12
+)
+
 type bpfConversation struct {
 	_          structs.HostLayout
 	SentNs     uint64
 	ReceivedNs uint64
 	Ends       uint64
+}
+
+type bpfLabelKey struct {
+	_      structs.HostLayout
+	Name   [16]int8
+	Length uint64
+}
+
+type bpfMessageContext struct {
+	_       structs.HostLayout
+	Context struct {
+		_       structs.HostLayout
+		TraceId [16]uint8
+		SpanId  [8]uint8
+		Source  uint8
+		Link    uint8
+		Sampled uint8
+		Pad     [5]uint8
+	}
+	TimeNs uint64
 }
 
 type bpfNodeFlag uint8
@@ -94,6 +135,31 @@ const (
 	bpfNodeFlagNODE_MISSED bpfNodeFlag = 2
 	bpfNodeFlagNODE_POINT  bpfNodeFlag = 4
 )
+
+type bpfObiContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
+type bpfObserved struct {
+	_           structs.HostLayout
+	StartNs     uint64
+	SlotModule  uint64
+	SlotOffset  int64
+	Pooled      [16]uint64
+	ExecId      uint32
+	Flags       uint32
+	G_tls       int32
+	G_m         uint16
+	M_curg      uint16
+	G_labels    uint16
+	G_startpc   uint16
+	PooledCount uint32
+	Ask         uint16
+	Publishes   uint16
+	_           [4]byte
+}
 
 type bpfPoint uint32
 
@@ -172,11 +238,15 @@ const (
 	bpfMapCalls                 = "calls"
 	bpfMapCgroups               = "cgroups"
 	bpfMapCommands              = "commands"
+	bpfMapContextCounts         = "context_counts"
 	bpfMapConversations         = "conversations"
+	bpfMapMessages              = "messages"
+	bpfMapObserved              = "observed"
 	bpfMapPids                  = "pids"
 	bpfMapPorts                 = "ports"
 	bpfMapSyscalls              = "syscalls"
 	bpfMapThreadTrees           = "thread_trees"
+	bpfMapTracesCtxV1           = "traces_ctx_v1"
 	bpfMapTrees                 = "trees"
 	bpfMapUsers                 = "users"
 	bpfProgEnterFunction        = "enter_function"
@@ -224,16 +294,24 @@ const (
 	bpfVarFiredSeeWakeup        = "fired_see_wakeup"
 	bpfVarFiredVisitFunction    = "fired_visit_function"
 	bpfVarIdleWaits             = "idle_waits"
+	bpfVarKeepUnsampled         = "keep_unsampled"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
 	bpfVarOwnPid                = "own_pid"
 	bpfVarSampleThreshold       = "sample_threshold"
+	bpfVarSpanIdLabel           = "span_id_label"
+	bpfVarTraceIdLabel          = "trace_id_label"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
 	bpfVarWithCurrentTask       = "with_current_task"
+	bpfVarWithGoLabels          = "with_go_labels"
+	bpfVarWithHttp              = "with_http"
+	bpfVarWithObi               = "with_obi"
 	bpfVarWithOffCpu            = "with_off_cpu"
+	bpfVarWithOtelThread        = "with_otel_thread"
 	bpfVarWithPoints            = "with_points"
 	bpfVarWithResultHelper      = "with_result_helper"
+	bpfVarWithSocket            = "with_socket"
 	bpfVarWithTaskRegisters     = "with_task_registers"
 )
 
@@ -309,11 +387,15 @@ type bpfMapSpecs struct {
 	Calls         *ebpf.MapSpec `ebpf:"calls"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Commands      *ebpf.MapSpec `ebpf:"commands"`
+	ContextCounts *ebpf.MapSpec `ebpf:"context_counts"`
 	Conversations *ebpf.MapSpec `ebpf:"conversations"`
+	Messages      *ebpf.MapSpec `ebpf:"messages"`
+	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Pids          *ebpf.MapSpec `ebpf:"pids"`
 	Ports         *ebpf.MapSpec `ebpf:"ports"`
 	Syscalls      *ebpf.MapSpec `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.MapSpec `ebpf:"thread_trees"`
+	TracesCtxV1   *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
 	Users         *ebpf.MapSpec `ebpf:"users"`
 }
@@ -349,16 +431,24 @@ type bpfVariableSpecs struct {
 	FiredSeeWakeup        *ebpf.VariableSpec `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.VariableSpec `ebpf:"fired_visit_function"`
 	IdleWaits             *ebpf.VariableSpec `ebpf:"idle_waits"`
+	KeepUnsampled         *ebpf.VariableSpec `ebpf:"keep_unsampled"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
+	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
+	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
 	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
+	WithGoLabels          *ebpf.VariableSpec `ebpf:"with_go_labels"`
+	WithHttp              *ebpf.VariableSpec `ebpf:"with_http"`
+	WithObi               *ebpf.VariableSpec `ebpf:"with_obi"`
 	WithOffCpu            *ebpf.VariableSpec `ebpf:"with_off_cpu"`
+	WithOtelThread        *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
 	WithResultHelper      *ebpf.VariableSpec `ebpf:"with_result_helper"`
+	WithSocket            *ebpf.VariableSpec `ebpf:"with_socket"`
 	WithTaskRegisters     *ebpf.VariableSpec `ebpf:"with_task_registers"`
 }
 
@@ -388,11 +478,15 @@ type bpfMaps struct {
 	Calls         *ebpf.Map `ebpf:"calls"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Commands      *ebpf.Map `ebpf:"commands"`
+	ContextCounts *ebpf.Map `ebpf:"context_counts"`
 	Conversations *ebpf.Map `ebpf:"conversations"`
+	Messages      *ebpf.Map `ebpf:"messages"`
+	Observed      *ebpf.Map `ebpf:"observed"`
 	Pids          *ebpf.Map `ebpf:"pids"`
 	Ports         *ebpf.Map `ebpf:"ports"`
 	Syscalls      *ebpf.Map `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.Map `ebpf:"thread_trees"`
+	TracesCtxV1   *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Trees         *ebpf.Map `ebpf:"trees"`
 	Users         *ebpf.Map `ebpf:"users"`
 }
@@ -405,11 +499,15 @@ func (m *bpfMaps) Close() error {
 		m.Calls,
 		m.Cgroups,
 		m.Commands,
+		m.ContextCounts,
 		m.Conversations,
+		m.Messages,
+		m.Observed,
 		m.Pids,
 		m.Ports,
 		m.Syscalls,
 		m.ThreadTrees,
+		m.TracesCtxV1,
 		m.Trees,
 		m.Users,
 	)
@@ -446,16 +544,24 @@ type bpfVariables struct {
 	FiredSeeWakeup        *ebpf.Variable `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.Variable `ebpf:"fired_visit_function"`
 	IdleWaits             *ebpf.Variable `ebpf:"idle_waits"`
+	KeepUnsampled         *ebpf.Variable `ebpf:"keep_unsampled"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
+	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
+	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
 	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
+	WithGoLabels          *ebpf.Variable `ebpf:"with_go_labels"`
+	WithHttp              *ebpf.Variable `ebpf:"with_http"`
+	WithObi               *ebpf.Variable `ebpf:"with_obi"`
 	WithOffCpu            *ebpf.Variable `ebpf:"with_off_cpu"`
+	WithOtelThread        *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.Variable `ebpf:"with_points"`
 	WithResultHelper      *ebpf.Variable `ebpf:"with_result_helper"`
+	WithSocket            *ebpf.Variable `ebpf:"with_socket"`
 	WithTaskRegisters     *ebpf.Variable `ebpf:"with_task_registers"`
 }
 

@@ -8,13 +8,15 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/packet"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // call is a call that a thread made, with the functions it went through.
 type call struct {
 	process     process.ID
 	seen        process.Seen
-	startNanos  uint64 // CLOCK_BOOTTIME
+	context     tracecontext.Context // of the application
+	startNanos  uint64               // CLOCK_BOOTTIME
 	duration    time.Duration
 	runnable    time.Duration                    // off the CPU, though nothing was waited for
 	blocked     [bpfWaitWAIT_KINDS]time.Duration // off the CPU, by what was waited for

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type point -type book bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -25,6 +26,7 @@ var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 type Calls struct {
 	emitter   emitter
 	books     *books.Books
+	contexts  *tracecontext.Contexts
 	options   Options
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
 	ownPID    int // whose calls are left out
@@ -37,12 +39,15 @@ type Calls struct {
 }
 
 // New returns a Calls whose spans have resources with the given attributes and a
-// scope of the given version.
-func New(resource metadata.ResourceAttributesConfig, version string, processes *process.Directory,
+// scope of the given version. contexts are started before it and may be nil.
+func New(resource metadata.ResourceAttributesConfig, version string, contexts *tracecontext.Contexts, processes *process.Directory,
 	c *clock.Clock, b *books.Books, options Options,
 ) *Calls {
-	e := emitter{resource: resource, version: version, ratio: options.SampleRatio, describe: processes.Describe, wall: c.Wall, ids: newIDs()}
-	return &Calls{emitter: e, books: b, options: options, ownPID: os.Getpid()}
+	e := emitter{
+		resource: resource, version: version, ratio: options.SampleRatio,
+		describe: processes.Describe, service: contexts.Service, wall: c.Wall, ids: newIDs(),
+	}
+	return &Calls{emitter: e, books: b, contexts: contexts, options: options, ownPID: os.Getpid()}
 }
 
 // Start implements [instrument.Instrument].

@@ -1,6 +1,7 @@
 package calls
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // function is what a node's number stands for.
@@ -19,6 +21,9 @@ type function struct {
 	fails bool   // a result from -4095 to -1 is an error
 }
 
+// RootAttribute is on the root span of each call, and on no other.
+const RootAttribute = "nettap.call.kept"
+
 // emitter turns calls into traces.
 type emitter struct {
 	resource  metadata.ResourceAttributesConfig
@@ -26,6 +31,7 @@ type emitter struct {
 	functions []function
 	ratio     float64 // of those that are kept by chance
 	describe  func(process.ID, process.Seen) process.Process
+	service   func(process.ID) tracecontext.Service
 	wall      func(bootNanos uint64) time.Time
 	ids       ids
 }
@@ -47,28 +53,29 @@ func (e *emitter) emit(calls []call) ptrace.Traces {
 	return traces
 }
 
-// resourceOf is the process of a call. A process that does not say which service it
-// is gets the name that the conventions have for that.
+// resourceOf is the process of a call, and the service that it says it is. One that
+// does not say it gets the name that the conventions have for that.
 func (e *emitter) resourceOf(c call) pcommon.Resource {
 	p := e.describe(c.process, c.seen)
-	service := "unknown_service"
+	service := e.service(c.process)
+	name := "unknown_service"
 	if p.Executable != "" {
-		service += ":" + utf8(p.Executable)
+		name += ":" + p.Executable
 	}
 	builder := metadata.NewResourceBuilder(e.resource)
-	builder.SetServiceName(service)
+	builder.SetServiceName(utf8(cmp.Or(service.Name, name)))
+	if service.InstanceID != "" {
+		builder.SetServiceInstanceID(utf8(service.InstanceID))
+	}
+	if service.Namespace != "" {
+		builder.SetServiceNamespace(utf8(service.Namespace))
+	}
 	return p.Resource(builder)
 }
 
 // tree appends the spans of a call: its root, then the others, each after its parent.
 func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
-	var threshold uint64
-	var state string
-	if c.reason == bpfReasonREASON_SAMPLED && e.ratio < 1 {
-		threshold = thresholdOf(e.ratio)
-		state = traceState(threshold)
-	}
-	trace := e.ids.trace(threshold)
+	trace, state := e.traceOf(c)
 	began := e.wall(c.startNanos) // once: the wall clock may be set at any moment
 	ofNode := make([]ptrace.Span, len(c.nodes))
 	for i, n := range c.nodes {
@@ -90,7 +97,37 @@ func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 		}
 		e.describeNode(span, n)
 	}
+	relate(ofNode[0], c.context)
 	e.describeRoot(ofNode[0], c)
+}
+
+// traceOf returns the trace that a call belongs to: that of the span which caused it,
+// or one of its own.
+func (e *emitter) traceOf(c call) (id pcommon.TraceID, state string) {
+	if c.context.Source != tracecontext.None && !c.context.Link {
+		return c.context.TraceID, ""
+	}
+	var threshold uint64
+	if c.reason == bpfReasonREASON_SAMPLED && e.ratio < 1 {
+		threshold = thresholdOf(e.ratio)
+		state = traceState(threshold)
+	}
+	return e.ids.trace(threshold), state
+}
+
+// relate says of a call's root which span of the application it belongs to.
+func relate(root ptrace.Span, context tracecontext.Context) {
+	if context.Source == tracecontext.None {
+		return
+	}
+	root.Attributes().PutStr("nettap.trace_context.source", context.Source.String())
+	if !context.Link {
+		root.SetParentSpanID(context.SpanID)
+		return
+	}
+	link := root.Links().AppendEmpty()
+	link.SetTraceID(context.TraceID)
+	link.SetSpanID(context.SpanID)
 }
 
 // sampledAtRandom are the W3C trace flags of a trace that is kept and whose id is random.
@@ -149,7 +186,7 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	if e.functions[root.function].fails && !root.missed && putError(attributes, c.result) {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	attributes.PutStr("nettap.call.kept", keptNames[c.reason])
+	attributes.PutStr(RootAttribute, keptNames[c.reason])
 	attributes.PutInt("nettap.thread.id", int64(c.threadID))
 	putText(attributes, "thread.name", c.threadName)
 	putOperation(attributes, c, e.functions[c.nodes[0].function].name)

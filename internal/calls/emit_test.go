@@ -14,6 +14,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 var boot = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -31,8 +32,9 @@ func testEmitter() *emitter {
 				ID: id, HostID: "h1", Created: wall(id.StartNanos), Comm: seen.Comm, Executable: seen.Executable,
 			}
 		},
-		wall: wall,
-		ids:  ids{rand.New(rand.NewChaCha8([32]byte{1}))},
+		service: func(process.ID) tracecontext.Service { return tracecontext.Service{} },
+		wall:    wall,
+		ids:     ids{rand.New(rand.NewChaCha8([32]byte{1}))},
 	}
 }
 
@@ -116,6 +118,74 @@ func TestEmitServiceName(t *testing.T) {
 			got := e.emit([]call{c}).ResourceSpans().At(0).Resource().Attributes().AsRaw()["service.name"]
 			if got != test.want {
 				t.Errorf("service.name = %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestEmitService(t *testing.T) {
+	e := testEmitter()
+	e.service = func(process.ID) tracecontext.Service {
+		return tracecontext.Service{Name: "checkout", InstanceID: "i-7", Namespace: "shop"}
+	}
+	attributes := e.emit([]call{decodedCall()}).ResourceSpans().At(0).Resource().Attributes().AsRaw()
+	got := map[string]any{}
+	for _, key := range []string{"service.name", "service.instance.id", "service.namespace"} {
+		got[key] = attributes[key]
+	}
+	want := map[string]any{"service.name": "checkout", "service.instance.id": "i-7", "service.namespace": "shop"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("attributes differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestEmitContext(t *testing.T) {
+	type relation struct {
+		trace      pcommon.TraceID // of the whole tree; empty is one of its own
+		parent     pcommon.SpanID
+		link       pcommon.SpanID
+		source     any
+		traceState string
+	}
+	trace, span := pcommon.TraceID{1, 15: 2}, pcommon.SpanID{3, 7: 4}
+	for name, test := range map[string]struct {
+		context tracecontext.Context
+		want    relation
+	}{
+		"none is known": {want: relation{traceState: "ot=th:fd70a3d70a3d7"}},
+		"a span of the application caused it": {
+			context: tracecontext.Context{TraceID: trace, SpanID: span, Source: tracecontext.GoLabels, Sampled: true},
+			want:    relation{trace: trace, parent: span, source: "go_labels"},
+		},
+		"a span is related": {
+			context: tracecontext.Context{TraceID: trace, SpanID: span, Source: tracecontext.HTTP, Link: true},
+			want:    relation{link: span, source: "http", traceState: "ot=th:fd70a3d70a3d7"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := decodedCall()
+			c.reason, c.context = bpfReasonREASON_SAMPLED, test.context
+			var spans []ptrace.Span
+			for _, span := range all(testEmitter().emit([]call{c})) {
+				spans = append(spans, span)
+			}
+			got := relation{parent: spans[0].ParentSpanID(), traceState: spans[0].TraceState().AsRaw()}
+			if spans[0].TraceID() == test.want.trace {
+				got.trace = spans[0].TraceID()
+			}
+			if source, ok := spans[0].Attributes().Get("nettap.trace_context.source"); ok {
+				got.source = source.Str()
+			}
+			if spans[0].Links().Len() > 0 {
+				got.link = spans[0].Links().At(0).SpanID()
+			}
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(relation{})); diff != "" {
+				t.Errorf("the root's relation differs (-want +got):\n%s", diff)
+			}
+			for _, inside := range spans[1:] {
+				if inside.TraceID() != spans[0].TraceID() || inside.ParentSpanID().IsEmpty() || inside.Links().Len() > 0 {
+					t.Errorf("%s is not inside its root alone", inside.Name())
+				}
 			}
 		})
 	}

@@ -27,7 +27,7 @@ func (c *Calls) load() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(fit(spec, types), spec.Variables["max_per_second"].Set(uint64(c.options.MaxPerSecond))); err != nil {
+	if err := errors.Join(fit(spec, types), c.contexts.Fit(spec, types), spec.Variables["max_per_second"].Set(uint64(c.options.MaxPerSecond))); err != nil {
 		return err
 	}
 	hooks, err := c.chooseHooks(spec, types)
@@ -37,7 +37,7 @@ func (c *Calls) load() error {
 	if c.ringBytes != 0 {
 		spec.Maps["calls"].MaxEntries = uint32(c.ringBytes)
 	}
-	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
+	if c.object, err = kernel.Load(spec, hooks, c.contexts.Maps(spec)); err != nil {
 		return err
 	}
 	c.open = append(c.open, c.object)
@@ -72,6 +72,7 @@ func (c *Calls) configure() error {
 		"min_duration_ns":   uint64(o.MinDuration),
 		"sample_threshold":  uint64(o.SampleRatio * (1 << 32)),
 		"idle_waits":        o.IdleWaits,
+		"keep_unsampled":    o.KeepUnsampled,
 		"with_off_cpu":      o.OffCPU,
 		"wanted_errors":     wantedErrors(o.Errors),
 		"filters_pids":      len(filter.PIDs) > 0,

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // Kernel side: bpf/lib/tree.h.
@@ -65,7 +66,13 @@ func inOurWords(raw *bpfCall) (call, error) {
 	if keptNames[raw.Reason] == "" {
 		return call{}, fmt.Errorf("there is no reason %d", raw.Reason)
 	}
+	k := raw.Context
+	context, err := tracecontext.New(k.TraceId, k.SpanId, k.Source, k.Link, k.Sampled)
+	if err != nil {
+		return call{}, err
+	}
 	c := call{
+		context: context,
 		process: process.ID{
 			StartNanos: raw.Process.StartNs,
 			PID:        raw.Process.Pid,

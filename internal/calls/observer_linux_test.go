@@ -92,7 +92,7 @@ func observe(t *testing.T, options Options, change func(*Calls)) *observer {
 	}
 	o := &observer{books: &books.Books{}}
 	c := clock.New()
-	o.calls = New(metadata.DefaultResourceAttributesConfig(), "test", process.NewDirectory("", c), c, o.books, options)
+	o.calls = New(metadata.DefaultResourceAttributesConfig(), "test", nil, process.NewDirectory("", c), c, o.books, options)
 	o.calls.ownPID = 0
 	change(o.calls)
 	kerneltest.Start(t, o.calls)
@@ -274,7 +274,7 @@ func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 					byTrace[id] = &tree{resource: resource.Resource().Attributes(), spans: map[pcommon.SpanID]ptrace.Span{}}
 				}
 				byTrace[id].spans[span.SpanID()] = span
-				if span.ParentSpanID().IsEmpty() {
+				if _, ok := span.Attributes().Get(RootAttribute); ok {
 					byTrace[id].root = span
 				}
 			}

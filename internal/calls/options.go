@@ -7,16 +7,17 @@ import (
 
 // Options are what the configuration says of the instrument.
 type Options struct {
-	RootPath     string        // where the host's / is mounted; empty means /
-	MinDuration  time.Duration // calls that took at least this long are kept; 0 is all
-	SampleRatio  float64       // of the others, from 0 to 1
-	MaxPerSecond int           // trees a second; 0 is no limit
-	IdleWaits    bool          // waiting for work counts into the duration
-	OffCPU       bool          // what a thread waits for becomes nodes
-	Errors       Errnos        // failures that are kept
-	Functions    []string      // as [CheckFunctionPattern] takes them
-	AvoidHooks   []string      // as in kernel.Avoiding
-	Filter       Filter
+	RootPath      string        // where the host's / is mounted; empty means /
+	MinDuration   time.Duration // calls that took at least this long are kept; 0 is all
+	SampleRatio   float64       // of the others, from 0 to 1
+	MaxPerSecond  int           // trees a second; 0 is no limit
+	IdleWaits     bool          // waiting for work counts into the duration
+	OffCPU        bool          // what a thread waits for becomes nodes
+	KeepUnsampled bool          // calls of an application's spans that are not recorded are kept
+	Errors        Errnos        // failures that are kept
+	Functions     []string      // as [CheckFunctionPattern] takes them
+	AvoidHooks    []string      // as in kernel.Avoiding
+	Filter        Filter
 }
 
 // Filter says which calls are looked at. An empty list is all; a call has to be

@@ -26,6 +26,18 @@ const (
 	bpfBookBOOK_KINDS           bpfBook = 7
 )
 
+type bpfContextCount uint32
+
+const (
+	bpfContextCountREFUSED_UNREADABLE bpfContextCount = 6
+	bpfContextCountREFUSED_INVALID    bpfContextCount = 7
+	bpfContextCountREFUSED_POOLED     bpfContextCount = 8
+	bpfContextCountREFUSED_FOREIGN    bpfContextCount = 9
+	bpfContextCountREFUSED_EXPIRED    bpfContextCount = 10
+	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 11
+	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 12
+)
+
 type bpfDropKey struct {
 	_         structs.HostLayout
 	Location  uint64
@@ -36,6 +48,40 @@ type bpfDropKey struct {
 	Pad       uint8
 }
 
+type bpfExchange struct {
+	_       structs.HostLayout
+	Context struct {
+		_       structs.HostLayout
+		TraceId [16]uint8
+		SpanId  [8]uint8
+		Source  uint8
+		Link    uint8
+		Sampled uint8
+		Pad     [5]uint8
+	}
+	Check       uint64
+	TimeNs      uint64
+	StartNs     uint64
+	Pid         uint32
+	Direction   uint32
+	Multiplexed uint32
+	Pad         uint32
+}
+
+type bpfExemplar struct {
+	_       structs.HostLayout
+	Context struct {
+		_       structs.HostLayout
+		TraceId [16]uint8
+		SpanId  [8]uint8
+		Source  uint8
+		Link    uint8
+		Sampled uint8
+		Pad     [5]uint8
+	}
+	TimeNs uint64
+}
+
 type bpfLateAck struct {
 	_        structs.HostLayout
 	Skb      uint64
@@ -44,14 +90,52 @@ type bpfLateAck struct {
 	Pad      [7]uint8
 }
 
+type bpfMessageContext struct {
+	_       structs.HostLayout
+	Context struct {
+		_       structs.HostLayout
+		TraceId [16]uint8
+		SpanId  [8]uint8
+		Source  uint8
+		Link    uint8
+		Sampled uint8
+		Pad     [5]uint8
+	}
+	TimeNs uint64
+}
+
+type bpfObserved struct {
+	_           structs.HostLayout
+	StartNs     uint64
+	SlotModule  uint64
+	SlotOffset  int64
+	Pooled      [16]uint64
+	ExecId      uint32
+	Flags       uint32
+	G_tls       int32
+	G_m         uint16
+	M_curg      uint16
+	G_labels    uint16
+	G_startpc   uint16
+	PooledCount uint32
+	Ask         uint16
+	Publishes   uint16
+	_           [4]byte
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapBooks                = "books"
+	bpfMapContextCounts        = "context_counts"
 	bpfMapDrops                = "drops"
 	bpfMapDropsWithoutDetail   = "drops_without_detail"
+	bpfMapExchanges            = "exchanges"
+	bpfMapExemplars            = "exemplars"
 	bpfMapLateAcks             = "late_acks"
+	bpfMapMessages             = "messages"
+	bpfMapObserved             = "observed"
 	bpfProgCountDropBare       = "count_drop_bare"
 	bpfProgCountDropReason     = "count_drop_reason"
 	bpfProgCountDropSocket     = "count_drop_socket"
@@ -69,6 +153,12 @@ const (
 	bpfVarReasonNotAvailable   = "reason_not_available"
 	bpfVarReasonOverflow       = "reason_overflow"
 	bpfVarReasonUnspecified    = "reason_unspecified"
+	bpfVarSocketTtlNs          = "socket_ttl_ns"
+	bpfVarWithGoLabels         = "with_go_labels"
+	bpfVarWithHttp             = "with_http"
+	bpfVarWithObi              = "with_obi"
+	bpfVarWithOtelThread       = "with_otel_thread"
+	bpfVarWithSocket           = "with_socket"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -124,9 +214,14 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Books              *ebpf.MapSpec `ebpf:"books"`
+	ContextCounts      *ebpf.MapSpec `ebpf:"context_counts"`
 	Drops              *ebpf.MapSpec `ebpf:"drops"`
 	DropsWithoutDetail *ebpf.MapSpec `ebpf:"drops_without_detail"`
+	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
+	Exemplars          *ebpf.MapSpec `ebpf:"exemplars"`
 	LateAcks           *ebpf.MapSpec `ebpf:"late_acks"`
+	Messages           *ebpf.MapSpec `ebpf:"messages"`
+	Observed           *ebpf.MapSpec `ebpf:"observed"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -146,6 +241,12 @@ type bpfVariableSpecs struct {
 	ReasonNotAvailable   *ebpf.VariableSpec `ebpf:"reason_not_available"`
 	ReasonOverflow       *ebpf.VariableSpec `ebpf:"reason_overflow"`
 	ReasonUnspecified    *ebpf.VariableSpec `ebpf:"reason_unspecified"`
+	SocketTtlNs          *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
+	WithGoLabels         *ebpf.VariableSpec `ebpf:"with_go_labels"`
+	WithHttp             *ebpf.VariableSpec `ebpf:"with_http"`
+	WithObi              *ebpf.VariableSpec `ebpf:"with_obi"`
+	WithOtelThread       *ebpf.VariableSpec `ebpf:"with_otel_thread"`
+	WithSocket           *ebpf.VariableSpec `ebpf:"with_socket"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -169,17 +270,27 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Books              *ebpf.Map `ebpf:"books"`
+	ContextCounts      *ebpf.Map `ebpf:"context_counts"`
 	Drops              *ebpf.Map `ebpf:"drops"`
 	DropsWithoutDetail *ebpf.Map `ebpf:"drops_without_detail"`
+	Exchanges          *ebpf.Map `ebpf:"exchanges"`
+	Exemplars          *ebpf.Map `ebpf:"exemplars"`
 	LateAcks           *ebpf.Map `ebpf:"late_acks"`
+	Messages           *ebpf.Map `ebpf:"messages"`
+	Observed           *ebpf.Map `ebpf:"observed"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Books,
+		m.ContextCounts,
 		m.Drops,
 		m.DropsWithoutDetail,
+		m.Exchanges,
+		m.Exemplars,
 		m.LateAcks,
+		m.Messages,
+		m.Observed,
 	)
 }
 
@@ -200,6 +311,12 @@ type bpfVariables struct {
 	ReasonNotAvailable   *ebpf.Variable `ebpf:"reason_not_available"`
 	ReasonOverflow       *ebpf.Variable `ebpf:"reason_overflow"`
 	ReasonUnspecified    *ebpf.Variable `ebpf:"reason_unspecified"`
+	SocketTtlNs          *ebpf.Variable `ebpf:"socket_ttl_ns"`
+	WithGoLabels         *ebpf.Variable `ebpf:"with_go_labels"`
+	WithHttp             *ebpf.Variable `ebpf:"with_http"`
+	WithObi              *ebpf.Variable `ebpf:"with_obi"`
+	WithOtelThread       *ebpf.Variable `ebpf:"with_otel_thread"`
+	WithSocket           *ebpf.Variable `ebpf:"with_socket"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

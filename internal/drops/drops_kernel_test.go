@@ -221,7 +221,7 @@ func provokeThree(t *testing.T, lab *dropstest.Lab) (packets int) {
 func newDrops(b *books.Books) *Drops {
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	return New(builder, process.NewDirectory("", c), c, b, Options{})
+	return New(builder, nil, process.NewDirectory("", c), c, b, Options{})
 }
 
 // A kernel newer than the table may have more reasons; they come out as unknown.

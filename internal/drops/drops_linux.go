@@ -15,6 +15,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/drops.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -31,6 +32,7 @@ type Drops struct {
 	processes *process.Directory
 	clock     *clock.Clock
 	books     *books.Books
+	contexts  *tracecontext.Contexts
 	options   Options
 
 	maxKeys, maxCoarse uint32 // of the kernel maps; 0 is as in bpf/drops.bpf.c
@@ -41,8 +43,11 @@ type Drops struct {
 }
 
 // New returns a Drops that reports through builder and keeps its account in b.
-func New(builder *metadata.MetricsBuilder, processes *process.Directory, c *clock.Clock, b *books.Books, options Options) *Drops {
-	return &Drops{builder: builder, processes: processes, clock: c, books: b, options: options}
+// contexts are started before it and may be nil.
+func New(builder *metadata.MetricsBuilder, contexts *tracecontext.Contexts, processes *process.Directory,
+	c *clock.Clock, b *books.Books, options Options,
+) *Drops {
+	return &Drops{builder: builder, contexts: contexts, processes: processes, clock: c, books: b, options: options}
 }
 
 // Start implements [instrument.Instrument].
@@ -85,7 +90,8 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 		return pmetric.NewMetrics(), fmt.Errorf("read drops: %w", err)
 	}
 	now := d.clock.Now()
-	err = d.learnFunctions(counts)
+	exemplars, exemplarErr := d.takeExemplars()
+	err = errors.Join(d.learnFunctions(counts), exemplarErr)
 	resource := d.processes.Host(d.builder.NewResourceBuilder())
-	return emit(d.builder, resource, now, bySeries(counts, d.words)), err
+	return emit(d.builder, resource, now, d.clock.Wall, bySeries(counts, exemplars, d.words)), err
 }

@@ -10,13 +10,44 @@ import (
 )
 
 // emit makes one data point of each drop, all on one resource: a packet that
-// was dropped belongs to no process.
-func emit(builder *metadata.MetricsBuilder, resource pcommon.Resource, now time.Time, drops []drop) pmetric.Metrics {
+// was dropped belongs to no process. wall turns CLOCK_BOOTTIME into wall time.
+func emit(builder *metadata.MetricsBuilder, resource pcommon.Resource, now time.Time,
+	wall func(bootNanos uint64) time.Time, drops []drop,
+) pmetric.Metrics {
 	timestamp := pcommon.NewTimestampFromTime(now)
 	for _, d := range drops {
 		builder.RecordNettapPacketDroppedDataPoint(timestamp, int64(d.packets), d.reason, d.class, d.options()...)
 	}
-	return builder.Emit(metadata.WithResource(resource))
+	metrics := builder.Emit(metadata.WithResource(resource))
+	addExemplars(metrics, wall, drops)
+	return metrics
+}
+
+// addExemplars sets what the generated builder cannot. It gives the points in the
+// order they were recorded, or none.
+func addExemplars(metrics pmetric.Metrics, wall func(bootNanos uint64) time.Time, drops []drop) {
+	next := 0
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				for _, point := range metric.Sum().DataPoints().All() {
+					for _, e := range drops[next].exemplars {
+						e.appendTo(point.Exemplars(), wall)
+					}
+					next++
+				}
+			}
+		}
+	}
+}
+
+func (e exemplar) appendTo(exemplars pmetric.ExemplarSlice, wall func(bootNanos uint64) time.Time) {
+	one := exemplars.AppendEmpty()
+	one.SetIntValue(1)
+	one.SetTimestamp(pcommon.NewTimestampFromTime(wall(e.nanos)))
+	one.SetTraceID(e.context.TraceID)
+	one.SetSpanID(e.context.SpanID)
+	one.FilteredAttributes().PutStr("nettap.trace_context.source", e.context.Source.String())
 }
 
 // options are the attributes that are left out where they are unknown.

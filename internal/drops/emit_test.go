@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 var started = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -19,15 +20,20 @@ func testBuilder(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder 
 		metadata.WithStartTime(pcommon.NewTimestampFromTime(started)))
 }
 
+func wallSinceStart(bootNanos uint64) time.Time { return started.Add(time.Duration(bootNanos)) }
+
 func TestEmit(t *testing.T) {
 	builder := testBuilder(metadata.NewDefaultMetricsBuilderConfig())
 	host := builder.NewResourceBuilder()
 	host.SetHostID("h1")
 
-	metrics := emit(builder, host.Emit(), started.Add(10*time.Second), []drop{
-		{series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, 4},
-		{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, 15},
-		{series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, 1},
+	metrics := emit(builder, host.Emit(), started.Add(10*time.Second), wallSinceStart, []drop{
+		{series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, 4, []exemplar{{
+			context: tracecontext.Context{TraceID: [16]byte{1, 2}, SpanID: [8]byte{3}, Source: tracecontext.Socket, Link: true},
+			nanos:   uint64(time.Second),
+		}}},
+		{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, 15, nil},
+		{series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, 1, nil},
 	})
 	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
 	if err != nil {
@@ -39,7 +45,7 @@ func TestEmit(t *testing.T) {
 func TestEmitNothing(t *testing.T) {
 	off := metadata.NewDefaultMetricsBuilderConfig()
 	off.Metrics.NettapPacketDropped.Enabled = false
-	some := []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 1}}
+	some := []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 1, nil}}
 
 	for name, test := range map[string]struct {
 		config metadata.MetricsBuilderConfig
@@ -49,7 +55,7 @@ func TestEmitNothing(t *testing.T) {
 		"the metric is switched off": {off, some},
 	} {
 		t.Run(name, func(t *testing.T) {
-			metrics := emit(testBuilder(test.config), pcommon.NewResource(), started, test.drops)
+			metrics := emit(testBuilder(test.config), pcommon.NewResource(), started, wallSinceStart, test.drops)
 			if n := metrics.ResourceMetrics().Len(); n != 0 {
 				t.Errorf("emit() has %d resources, want none", n)
 			}

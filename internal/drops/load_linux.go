@@ -39,7 +39,7 @@ func (d *Drops) load() error {
 	if d.maxKeys != 0 {
 		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse
 	}
-	if err := setConstants(spec, numbersOf(reasons)); err != nil {
+	if err := errors.Join(setConstants(spec, numbersOf(reasons)), d.contexts.Fit(spec, kernelTypes)); err != nil {
 		return err
 	}
 	drop := kernel.Hook{Job: "drop", Name: "tp_btf/kfree_skb", Programs: []string{d.counting}}
@@ -48,7 +48,7 @@ func (d *Drops) load() error {
 	}
 	d.object, err = kernel.Load(spec, []kernel.Hook{
 		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{"watch_listeners"}}, drop,
-	}, nil)
+	}, d.contexts.Maps(spec))
 	return err
 }
 

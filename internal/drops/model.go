@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/seed-7756021b/nettap/internal/packet"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // Reasons that no kernel gives. Their numbers are beyond those of any subsystem.
@@ -37,7 +38,14 @@ type series struct {
 // drop is one counter's value, in packets since the start.
 type drop struct {
 	series
-	packets uint64
+	packets   uint64
+	exemplars []exemplar // since the last time
+}
+
+// exemplar is a packet of a socket whose application was at work on something.
+type exemplar struct {
+	context tracecontext.Context
+	nanos   uint64 // CLOCK_BOOTTIME
 }
 
 // words turn the kernel's numbers into names.
@@ -49,16 +57,20 @@ type words struct {
 
 // bySeries adds up the counts of each series, sorted so that the same drops
 // always come out in the same order. A series without packets is left out.
-func bySeries(counts map[bpfDropKey]uint64, w words) []drop {
+func bySeries(counts map[bpfDropKey]uint64, exemplars map[bpfDropKey]exemplar, w words) []drop {
 	sums := map[series]uint64{}
 	for key, packets := range counts {
 		if packets > 0 {
 			sums[w.series(key)] += packets
 		}
 	}
+	examples := map[series][]exemplar{}
+	for key, e := range exemplars {
+		examples[w.series(key)] = append(examples[w.series(key)], e)
+	}
 	drops := make([]drop, 0, len(sums))
 	for _, s := range slices.SortedFunc(maps.Keys(sums), series.compare) {
-		drops = append(drops, drop{s, sums[s]})
+		drops = append(drops, drop{s, sums[s], examples[s]})
 	}
 	return drops
 }

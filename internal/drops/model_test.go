@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 const (
@@ -33,10 +34,17 @@ func interfaceNamed(name string) (field [16]uint8) {
 func TestBySeries(t *testing.T) {
 	eth0 := interfaceNamed("eth0")
 
+	at := exemplar{tracecontext.Context{TraceID: [16]byte{1}, SpanID: [8]byte{2}, Source: tracecontext.Socket}, 7}
 	for name, test := range map[string]struct {
-		counts map[bpfDropKey]uint64
-		want   []drop
+		counts    map[bpfDropKey]uint64
+		exemplars map[bpfDropKey]exemplar
+		want      []drop
 	}{
+		"an exemplar is with its series": {
+			counts:    map[bpfDropKey]uint64{{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806}: 1},
+			exemplars: map[bpfDropKey]exemplar{{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806}: at},
+			want:      []drop{{series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"}, 1, []exemplar{at}}},
+		},
 		"nothing was dropped": {want: []drop{}},
 		"a key without packets is no series": {
 			counts: map[bpfDropKey]uint64{{Location: 0x100, Reason: 3}: 0},
@@ -47,7 +55,7 @@ func TestBySeries(t *testing.T) {
 				{Location: 0x100, Reason: 3, Interface: eth0, Type: 0x0800, Transport: 6}: 2,
 				{Location: 0x180, Reason: 3, Interface: eth0, Type: 0x0800, Transport: 6}: 3,
 			},
-			want: []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 5}},
+			want: []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 5, nil}},
 		},
 		"one function gives several reasons, on several interfaces": {
 			counts: map[bpfDropKey]uint64{
@@ -56,27 +64,27 @@ func TestBySeries(t *testing.T) {
 				{Location: 0x200, Reason: 2, Interface: interfaceNamed("eth1")}: 3,
 			},
 			want: []drop{
-				{series{"ip_rcv_core.isra.0", "not_specified", unknown, "eth0", "", ""}, 2},
-				{series{"ip_rcv_core.isra.0", "not_specified", unknown, "eth1", "", ""}, 3},
-				{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", ""}, 1},
+				{series{"ip_rcv_core.isra.0", "not_specified", unknown, "eth0", "", ""}, 2, nil},
+				{series{"ip_rcv_core.isra.0", "not_specified", unknown, "eth1", "", ""}, 3, nil},
+				{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", ""}, 1, nil},
 			},
 		},
 		"what is unknown stays empty, and a reason without a name keeps its number": {
 			counts: map[bpfDropKey]uint64{{Location: 0x999, Reason: 0x30007}: 1},
-			want:   []drop{{series{"", "reason_196615", unknown, "", "", ""}, 1}},
+			want:   []drop{{series{"", "reason_196615", unknown, "", "", ""}, 1, nil}},
 		},
 		"a full accept queue has no function": {
 			counts: map[bpfDropKey]uint64{{Reason: reasonListenOverflow, Interface: eth0, Type: 0x86dd, Transport: 6}: 4},
-			want:   []drop{{series{"", "nettap_listen_overflow", unknown, "eth0", "tcp", "ipv6"}, 4}},
+			want:   []drop{{series{"", "nettap_listen_overflow", unknown, "eth0", "tcp", "ipv6"}, 4, nil}},
 		},
 		"a kernel without reasons has its functions": {
 			counts: map[bpfDropKey]uint64{{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806}: 1},
-			want:   []drop{{series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"}, 1}},
+			want:   []drop{{series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"}, 1, nil}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := bySeries(test.counts, testWords())
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(drop{}, series{})); diff != "" {
+			got := bySeries(test.counts, test.exemplars, testWords())
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(drop{}, series{}, exemplar{})); diff != "" {
 				t.Errorf("bySeries() differs (-want +got):\n%s", diff)
 			}
 		})

@@ -1,12 +1,15 @@
 package drops
 
 import (
+	"errors"
+	"fmt"
 	"os"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // read returns all counts, and brings the books up to date with them.
@@ -55,6 +58,37 @@ func addCounts(counts map[bpfDropKey]uint64, m *ebpf.Map) (entries int, err erro
 		}
 	}
 	return entries, all.Err()
+}
+
+// takeExemplars returns, by key, what an application did when a packet of it was
+// dropped since the last time.
+func (d *Drops) takeExemplars() (map[bpfDropKey]exemplar, error) {
+	if d.contexts == nil {
+		return nil, nil
+	}
+	m := d.object.Maps["exemplars"]
+	taken := map[bpfDropKey]exemplar{}
+	var key bpfDropKey
+	var value bpfExemplar
+	entries := m.Iterate()
+	for entries.Next(&key, &value) {
+		k := value.Context
+		context, err := tracecontext.New(k.TraceId, k.SpanId, k.Source, k.Link, k.Sampled)
+		if err != nil {
+			return taken, fmt.Errorf("read exemplars: %w", err)
+		}
+		taken[key] = exemplar{context, value.TimeNs}
+	}
+	errs := entries.Err()
+	for key := range taken {
+		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	if errs != nil {
+		return taken, fmt.Errorf("read exemplars: %w", errs)
+	}
+	return taken, nil
 }
 
 // learnFunctions learns the names of locations met for the first time. The

@@ -343,7 +343,9 @@ type ResourceAttributesConfig struct {
 	ProcessRealUserID     ResourceAttributeConfig `mapstructure:"process.real_user.id"`
 	ProcessUserID         ResourceAttributeConfig `mapstructure:"process.user.id"`
 	ProcessVpid           ResourceAttributeConfig `mapstructure:"process.vpid"`
+	ServiceInstanceID     ResourceAttributeConfig `mapstructure:"service.instance.id"`
 	ServiceName           ResourceAttributeConfig `mapstructure:"service.name"`
+	ServiceNamespace      ResourceAttributeConfig `mapstructure:"service.namespace"`
 }
 
 func DefaultResourceAttributesConfig() ResourceAttributesConfig {
@@ -393,7 +395,13 @@ func DefaultResourceAttributesConfig() ResourceAttributesConfig {
 		ProcessVpid: ResourceAttributeConfig{
 			Enabled: false,
 		},
+		ServiceInstanceID: ResourceAttributeConfig{
+			Enabled: true,
+		},
 		ServiceName: ResourceAttributeConfig{
+			Enabled: true,
+		},
+		ServiceNamespace: ResourceAttributeConfig{
 			Enabled: true,
 		},
 	}

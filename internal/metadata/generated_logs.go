@@ -41,6 +41,12 @@ func WithNettapAcceptQueueLimitEventAttribute(nettapAcceptQueueLimitAttributeVal
 	})
 }
 
+func WithNettapTraceContextSourceEventAttribute(nettapTraceContextSourceAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("nettap.trace_context.source", nettapTraceContextSourceAttributeValue)
+	})
+}
+
 func WithNetworkTransportEventAttribute(networkTransportAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("network.transport", networkTransportAttributeValue)
@@ -214,11 +220,23 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 	if lbc.ResourceAttributes.ProcessVpid.EventsExclude != nil {
 		lb.resourceAttributeExcludeFilter["process.vpid"] = filter.CreateFilter(lbc.ResourceAttributes.ProcessVpid.EventsExclude)
 	}
+	if lbc.ResourceAttributes.ServiceInstanceID.EventsInclude != nil {
+		lb.resourceAttributeIncludeFilter["service.instance.id"] = filter.CreateFilter(lbc.ResourceAttributes.ServiceInstanceID.EventsInclude)
+	}
+	if lbc.ResourceAttributes.ServiceInstanceID.EventsExclude != nil {
+		lb.resourceAttributeExcludeFilter["service.instance.id"] = filter.CreateFilter(lbc.ResourceAttributes.ServiceInstanceID.EventsExclude)
+	}
 	if lbc.ResourceAttributes.ServiceName.EventsInclude != nil {
 		lb.resourceAttributeIncludeFilter["service.name"] = filter.CreateFilter(lbc.ResourceAttributes.ServiceName.EventsInclude)
 	}
 	if lbc.ResourceAttributes.ServiceName.EventsExclude != nil {
 		lb.resourceAttributeExcludeFilter["service.name"] = filter.CreateFilter(lbc.ResourceAttributes.ServiceName.EventsExclude)
+	}
+	if lbc.ResourceAttributes.ServiceNamespace.EventsInclude != nil {
+		lb.resourceAttributeIncludeFilter["service.namespace"] = filter.CreateFilter(lbc.ResourceAttributes.ServiceNamespace.EventsInclude)
+	}
+	if lbc.ResourceAttributes.ServiceNamespace.EventsExclude != nil {
+		lb.resourceAttributeExcludeFilter["service.namespace"] = filter.CreateFilter(lbc.ResourceAttributes.ServiceNamespace.EventsExclude)
 	}
 
 	return lb

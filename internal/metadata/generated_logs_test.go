@@ -45,7 +45,9 @@ func TestLogsBuilderAppendLogRecord(t *testing.T) {
 	rb.SetProcessRealUserID(20)
 	rb.SetProcessUserID(15)
 	rb.SetProcessVpid(12)
+	rb.SetServiceInstanceID("service.instance.id-val")
 	rb.SetServiceName("service.name-val")
+	rb.SetServiceNamespace("service.namespace-val")
 	res := rb.Emit()
 
 	// append the first log record
@@ -143,7 +145,7 @@ func TestLogsBuilder(t *testing.T) {
 			allEventsCount := 0
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordNettapConnectionAcceptedEvent(ctx, timestamp, "network.local.address-val", 18, "network.peer.address-val", 17, 16, 18, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapAcceptQueueDurationEventAttribute(28.100000), WithNettapAcceptQueueLengthEventAttribute(26), WithNettapAcceptQueueLimitEventAttribute(25))
+			lb.RecordNettapConnectionAcceptedEvent(ctx, timestamp, "network.local.address-val", 18, "network.peer.address-val", 17, 16, 18, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapAcceptQueueDurationEventAttribute(28.100000), WithNettapAcceptQueueLengthEventAttribute(26), WithNettapAcceptQueueLimitEventAttribute(25), WithNettapTraceContextSourceEventAttribute("nettap.trace_context.source-val"))
 
 			rb := lb.NewResourceBuilder()
 			rb.SetContainerID("container.id-val")
@@ -161,7 +163,9 @@ func TestLogsBuilder(t *testing.T) {
 			rb.SetProcessRealUserID(20)
 			rb.SetProcessUserID(15)
 			rb.SetProcessVpid(12)
+			rb.SetServiceInstanceID("service.instance.id-val")
 			rb.SetServiceName("service.name-val")
+			rb.SetServiceNamespace("service.namespace-val")
 			res := rb.Emit()
 			logs := lb.Emit(WithLogsResource(res))
 
@@ -224,6 +228,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("nettap.accept.queue.limit")
 					assert.True(t, ok)
 					assert.EqualValues(t, 25, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.trace_context.source")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.trace_context.source-val", attrVal.Str())
 				}
 			}
 		})

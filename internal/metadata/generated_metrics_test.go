@@ -121,7 +121,9 @@ func TestMetricsBuilder(t *testing.T) {
 			rb.SetProcessRealUserID(20)
 			rb.SetProcessUserID(15)
 			rb.SetProcessVpid(12)
+			rb.SetServiceInstanceID("service.instance.id-val")
 			rb.SetServiceName("service.name-val")
+			rb.SetServiceNamespace("service.namespace-val")
 			res := rb.Emit()
 			metrics := mb.Emit(WithResource(res))
 			if tt.name == "reaggregate_set" {

@@ -25,19 +25,21 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                  metric.Meter
-	mu                     sync.Mutex
-	registrations          []metric.Registration
-	NettapEventsAggregated metric.Int64ObservableCounter
-	NettapEventsExported   metric.Int64ObservableCounter
-	NettapEventsLost       metric.Int64ObservableCounter
-	NettapEventsSampledOut metric.Int64ObservableCounter
-	NettapEventsSeen       metric.Int64ObservableCounter
-	NettapHookActive       metric.Int64ObservableGauge
-	NettapHookMissedRuns   metric.Int64ObservableCounter
-	NettapMapEntries       metric.Int64ObservableGauge
-	NettapMapLimit         metric.Int64ObservableGauge
-	NettapTrafficCopies    metric.Int64ObservableCounter
+	meter                     metric.Meter
+	mu                        sync.Mutex
+	registrations             []metric.Registration
+	NettapEventsAggregated    metric.Int64ObservableCounter
+	NettapEventsExported      metric.Int64ObservableCounter
+	NettapEventsLost          metric.Int64ObservableCounter
+	NettapEventsSampledOut    metric.Int64ObservableCounter
+	NettapEventsSeen          metric.Int64ObservableCounter
+	NettapHookActive          metric.Int64ObservableGauge
+	NettapHookMissedRuns      metric.Int64ObservableCounter
+	NettapMapEntries          metric.Int64ObservableGauge
+	NettapMapLimit            metric.Int64ObservableGauge
+	NettapTraceContextFound   metric.Int64ObservableCounter
+	NettapTraceContextRefused metric.Int64ObservableCounter
+	NettapTrafficCopies       metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -186,6 +188,36 @@ func (builder *TelemetryBuilder) RegisterNettapMapLimitCallback(cb metric.Int64C
 	return nil
 }
 
+// RegisterNettapTraceContextFoundCallback sets callback for observable NettapTraceContextFound metric.
+func (builder *TelemetryBuilder) RegisterNettapTraceContextFoundCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapTraceContextFound, obs: o})
+		return nil
+	}, builder.NettapTraceContextFound)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterNettapTraceContextRefusedCallback sets callback for observable NettapTraceContextRefused metric.
+func (builder *TelemetryBuilder) RegisterNettapTraceContextRefusedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapTraceContextRefused, obs: o})
+		return nil
+	}, builder.NettapTraceContextRefused)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterNettapTrafficCopiesCallback sets callback for observable NettapTrafficCopies metric.
 func (builder *TelemetryBuilder) RegisterNettapTrafficCopiesCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -267,7 +299,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapHookMissedRuns, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_hook_missed_runs",
-		metric.WithDescription("How often the kernel did not run a program on a hook, since another run of it was interrupted there. A tree of calls may lack a function then. [Development]"),
+		metric.WithDescription("How often the kernel did not run a program on a hook, since another run of it was interrupted there, where it is not known whether that lost an event. A tree of calls may lack a function then; of accepts by system call, at most so many were not seen. [Development]"),
 		metric.WithUnit("{run}"),
 	)
 	errs = errors.Join(errs, err)
@@ -281,6 +313,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_nettap_map_limit",
 		metric.WithDescription("Entries that a kernel map can hold. [Development]"),
 		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.NettapTraceContextFound, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_trace_context_found",
+		metric.WithDescription("Messages whose trace context was found, by source. [Development]"),
+		metric.WithUnit("{message}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.NettapTraceContextRefused, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_trace_context_refused",
+		metric.WithDescription("Trace contexts that were not believed or could not be read, by cause. [Development]"),
+		metric.WithUnit("{context}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapTrafficCopies, err = builder.meter.Int64ObservableCounter(

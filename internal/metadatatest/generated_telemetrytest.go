@@ -118,7 +118,7 @@ func AssertEqualNettapHookActive(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualNettapHookMissedRuns(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_hook_missed_runs",
-		Description: "How often the kernel did not run a program on a hook, since another run of it was interrupted there. A tree of calls may lack a function then. [Development]",
+		Description: "How often the kernel did not run a program on a hook, since another run of it was interrupted there, where it is not known whether that lost an event. A tree of calls may lack a function then; of accepts by system call, at most so many were not seen. [Development]",
 		Unit:        "{run}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -155,6 +155,38 @@ func AssertEqualNettapMapLimit(t *testing.T, tt *componenttest.Telemetry, dps []
 		},
 	}
 	got, err := tt.GetMetric("otelcol_nettap_map_limit")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualNettapTraceContextFound(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_nettap_trace_context_found",
+		Description: "Messages whose trace context was found, by source. [Development]",
+		Unit:        "{message}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_nettap_trace_context_found")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualNettapTraceContextRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_nettap_trace_context_refused",
+		Description: "Trace contexts that were not believed or could not be read, by cause. [Development]",
+		Unit:        "{context}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_nettap_trace_context_refused")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "otel_thread.h"
+
+/*
+ * The pprof labels of the goroutine that the thread runs, under two keys the ids
+ * of its span. A goroutine that serves many requests, such as a pooled connection's
+ * writer, has the labels of whoever started it: those are not believed.
+ */
+#define MAX_LABELS 8
+#define LABEL_NAME 16
+
+struct label_key {
+	char name[LABEL_NAME];
+	__u64 length;
+};
+
+const volatile struct label_key trace_id_label, span_id_label;
+
+struct go_string {
+	__u64 data;
+	__u64 length;
+};
+
+struct go_slice {
+	__u64 data;
+	__u64 length;
+	__u64 capacity;
+};
+
+/* Up to Go 1.23: a map of up to eight entries has one bucket, with all keys before the values. */
+struct go_map {
+	__u64 count;
+	__u8 flags;
+	__u8 log_buckets;
+	__u8 pad[6];
+	__u64 buckets;
+};
+
+#define BUCKET_TOP_HASHES 8
+#define BUCKET_VALUES (BUCKET_TOP_HASHES + MAX_LABELS * sizeof(struct go_string))
+#define MIN_TOP_HASH 5 /* what is less says that the place is empty */
+
+/* Where the labels lie: label i has its key at keys + i * stride, and its value likewise. */
+struct labels {
+	__u64 keys;
+	__u64 values;
+	__u64 stride;
+	__u64 count;
+	__u64 used; /* of a map, the top hashes */
+};
+
+static __always_inline bool find_labels(struct labels *l, const struct observed *process, __u64 labels)
+{
+	struct go_slice slice;
+	struct go_map map;
+	__u64 address;
+
+	if (!(process->flags & OBSERVED_GO_MAP)) {
+		if (bpf_probe_read_user(&slice, sizeof(slice), (void *)labels))
+			return false;
+		*l = (struct labels){slice.data, slice.data + sizeof(struct go_string), 2 * sizeof(struct go_string),
+				     slice.length, EACH_BYTE(MIN_TOP_HASH)};
+		return true;
+	}
+	if (bpf_probe_read_user(&address, sizeof(address), (void *)labels) || !address ||
+	    bpf_probe_read_user(&map, sizeof(map), (void *)address))
+		return false;
+	*l = (struct labels){map.buckets + BUCKET_TOP_HASHES, map.buckets + BUCKET_VALUES, sizeof(struct go_string), MAX_LABELS};
+	return !map.log_buckets && !bpf_probe_read_user(&l->used, sizeof(l->used), (void *)map.buckets);
+}
+
+/* Whether the string at address is the key. */
+static __always_inline bool is_label(__u64 address, const volatile struct label_key *key)
+{
+	__u64 name[2] = {}, length = key->length;
+	struct go_string string;
+
+	if (bpf_probe_read_user(&string, sizeof(string), (void *)address) || string.length != length || length > LABEL_NAME)
+		return false;
+	if (bpf_probe_read_user(name, length, (void *)string.data))
+		return false;
+	return name[0] == ((const volatile __u64 *)key->name)[0] && name[1] == ((const volatile __u64 *)key->name)[1];
+}
+
+/* Reads the digits of a label of that many. */
+static __always_inline bool read_label(__u64 *digits, __u32 bytes, __u64 address)
+{
+	struct go_string string;
+
+	return !bpf_probe_read_user(&string, sizeof(string), (void *)address) && string.length == bytes &&
+	       !bpf_probe_read_user(digits, bytes, (void *)string.data);
+}
+
+/* The labels of a goroutine; one of the runtime's own has none. */
+static __always_inline __u64 labels_of(const struct observed *process, __u64 *g)
+{
+	__u64 labels = 0, m = 0, current = 0;
+
+	if (!read_user_word(&labels, *g + process->g_labels))
+		return 0;
+	if (labels)
+		return labels;
+	/* In a call of C code the thread runs on g0, and the goroutine is m.curg. */
+	if (!read_user_word(&m, *g + process->g_m) || !m || !read_user_word(&current, m + process->m_curg) || !current ||
+	    current == *g)
+		return 0;
+	*g = current;
+	return read_user_word(&labels, *g + process->g_labels) ? labels : 0;
+}
+
+static __always_inline bool is_pooled(const struct observed *process, __u64 g)
+{
+	__u64 start = 0;
+
+	if (!process->pooled_count)
+		return false;
+	if (!read_user_word(&start, g + process->g_startpc))
+		return true;
+	for (int i = 0; i < MAX_POOLED; i++) {
+		if (i < process->pooled_count && process->pooled[i] == start)
+			return true;
+	}
+	return false;
+}
+
+/* g is the goroutine that the thread runs. */
+static __always_inline bool go_labels_context(struct context *c, const struct observed *process, __u64 g)
+{
+	bool has_trace = false, has_span = false;
+	__u64 labels, trace[4], span[2];
+	struct labels l;
+
+	labels = g ? labels_of(process, &g) : 0;
+	if (!labels)
+		return false;
+	if (!find_labels(&l, process, labels)) {
+		count_context(REFUSED_UNREADABLE);
+		return false;
+	}
+	for (__u32 i = 0; i < MAX_LABELS; i++) {
+		if (i >= l.count || (has_trace && has_span))
+			break;
+		if ((l.used >> 8 * i & 0xff) < MIN_TOP_HASH)
+			continue;
+		if (!has_trace && is_label(l.keys + i * l.stride, &trace_id_label))
+			has_trace = read_label(trace, sizeof(trace), l.values + i * l.stride);
+		else if (!has_span && is_label(l.keys + i * l.stride, &span_id_label))
+			has_span = read_label(span, sizeof(span), l.values + i * l.stride);
+	}
+	if (!has_trace || !has_span)
+		return false;
+	if (!parse_ids(c, trace, span)) {
+		count_context(REFUSED_INVALID);
+		return false;
+	}
+	if (is_pooled(process, g)) {
+		count_context(REFUSED_POOLED);
+		return false;
+	}
+	c->source = CONTEXT_GO_LABELS;
+	c->sampled = 1; /* who sets labels does it for spans that are recorded */
+	return true;
+}

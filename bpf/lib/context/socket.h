@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "ids.h"
+
+/*
+ * The last context of an exchange (a request and its answer) on a TCP connection:
+ * the answer often leaves when the span has ended, and a drop has no thread. By the
+ * socket's cookie, which no later socket has again.
+ */
+struct exchange {
+	struct context context;
+	__u64 check;   /* of the ids: two threads may write at once */
+	__u64 time_ns; /* CLOCK_BOOTTIME */
+	__u64 start_ns; /* of the process whose context it is */
+	__u32 pid;
+	__u32 direction; /* of the last message: enum head_reader */
+	__u32 multiplexed; /* what moves here belongs to many requests at once */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct exchange);
+} exchanges SEC(".maps");
+
+const volatile __u64 socket_ttl_ns = 30000000000ULL;
+
+static __always_inline __u64 check_of(const struct context *c)
+{
+	const __u64 *trace = (const __u64 *)c->trace_id, *span = (const __u64 *)c->span_id;
+
+	return trace[0] ^ trace[1] * 3 ^ span[0] * 5;
+}
+
+/* Sets c to what an exchange has, if it is whole and not too old. */
+static __always_inline bool recall(struct context *c, const struct exchange *e, __u64 now)
+{
+	__u64 check = e->check;
+
+	*c = e->context;
+	if (now - e->time_ns > socket_ttl_ns) {
+		count_context(REFUSED_EXPIRED);
+		c->source = CONTEXT_NONE;
+	} else if (check_of(c) != check || !is_valid_context(c)) {
+		count_context(REFUSED_INVALID);
+		c->source = CONTEXT_NONE;
+	}
+	if (!c->source)
+		return false;
+	c->source = CONTEXT_SOCKET;
+	c->link = 1;
+	return true;
+}
+
+/* For who has a socket that he must not rely on, such as that of a dropped packet. */
+static __always_inline bool socket_context(struct context *c, struct sock *sk)
+{
+	__u64 cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	struct exchange *e = cookie ? bpf_map_lookup_elem(&exchanges, &cookie) : NULL;
+
+	return e && !e->multiplexed && recall(c, e, bpf_ktime_get_boot_ns());
+}

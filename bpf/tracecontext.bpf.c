@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * tracecontext - which span of the application each message belongs to.
+ *
+ * Hooks:   tp_btf sock_send_length     a process has sent on a socket
+ *          tp_btf sock_recv_length     a process has received from a socket
+ *            before Linux 6.3: fexit tcp_sendmsg, tcp_recvmsg
+ *          tp_btf sched_process_exec   a process runs another program
+ *          tp_btf sched_process_fork   a process has the memory of its parent
+ *          iter task                   the processes there are, at start
+ * Output:  maps messages, the context of the last message a thread moved; exchanges,
+ *          the last one of each connection; firsts, the first one of those accepted;
+ *          ring questions, the processes that user space is to look at.
+ * Rule:    The message's own head outranks what its thread says, and that outranks
+ *          the socket. A context is never another process's, and none is kept
+ *          from one request on a connection to the next.
+ * Loss:    What is not found is counted by cause: enum context_count.
+ * Needs:   BTF, Linux 5.17 for messages; 5.10 for what threads say.
+ */
+#include "lib/address.h"
+#include "lib/context/http.h"
+#include "lib/context/socket.h"
+#include "lib/context/thread.h"
+#include "lib/proof.h"
+
+__u32 own_pid;                              /* the Collector's */
+const volatile bool with_filter;            /* not every process may be read */
+const volatile bool inbound_is_parent;      /* what a stranger's request says is believed */
+const volatile bool with_firsts;            /* somebody waits for an accepted connection's first context */
+
+/* A process that user space is to look at. Somebody is woken: there are not many. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+	__type(value, __u32);
+} questions SEC(".maps");
+
+/* The ends of a connection. */
+struct connection {
+	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 peer_address[16];
+	__u32 netns_inode;
+	__u16 local_port; /* host byte order */
+	__u16 peer_port;
+};
+
+/* The first context on a connection that was accepted. */
+struct first_context {
+	struct context context;
+	__u64 time_ns; /* CLOCK_BOOTTIME */
+	__u64 cookie;  /* of the socket: the ends come again */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct connection);
+	__type(value, struct first_context);
+} firsts SEC(".maps");
+
+static __always_inline __u64 start_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+/*
+ * Asks user space about a process, once. known is what is known of it, or NULL.
+ * Whatever else has its place in the table is another process that had its pid.
+ */
+static __always_inline void ask(struct task_struct *task, struct observed *known)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	struct observed new = {};
+
+	if (!known) {
+		new.start_ns = start_of(task);
+		new.exec_id = BPF_CORE_READ(task, self_exec_id);
+		if (!bpf_map_update_elem(&observed, &pid, &new, BPF_ANY))
+			known = bpf_map_lookup_elem(&observed, &pid);
+	}
+	if (!known) {
+		count_context(REFUSED_TABLE_FULL);
+		return;
+	}
+	known->ask = 0;
+	if (bpf_ringbuf_output(&questions, &pid, sizeof(pid), 0))
+		known->ask = 1; /* the next time */
+}
+
+/* What of a message is in the first of its buffers. */
+struct buffer {
+	__u64 address;
+	__u64 bytes;
+};
+
+static __always_inline bool read_buffer(struct buffer *buffer, __u64 iovec)
+{
+	return iovec && !bpf_probe_read_user(buffer, sizeof(*buffer), (void *)iovec);
+}
+
+#define MSG_IOV 16 /* offset in the struct msghdr of a 64-bit process */
+
+static __always_inline bool find_buffer(struct buffer *buffer)
+{
+	struct pt_regs *regs = user_registers();
+	__u64 second = second_of(regs);
+
+	if (is_32bit_call())
+		return false;
+	switch (syscall_of(regs)) {
+	case NR(0, 63):   /* read */
+	case NR(1, 64):   /* write */
+	case NR(44, 206): /* sendto */
+	case NR(45, 207): /* recvfrom */
+		buffer->address = second;
+		buffer->bytes = third_of(regs);
+		return true;
+	case NR(19, 65): /* readv */
+	case NR(20, 66): /* writev */
+		return read_buffer(buffer, second);
+	case NR(46, 211): /* sendmsg */
+	case NR(47, 212): /* recvmsg */
+		if (bpf_probe_read_user(&second, sizeof(second), (void *)(second + MSG_IOV)))
+			return false;
+		return read_buffer(buffer, second);
+	}
+	return false;
+}
+
+/* Looks at what the message begins with, and for a context in its head. */
+static __always_inline enum beginning read_message(struct context *c, int bytes, enum head_reader direction)
+{
+	enum beginning beginning;
+	struct buffer buffer;
+	__u64 first;
+
+	if (bytes < sizeof(first) || !find_buffer(&buffer))
+		return BEGINNING_OTHER;
+	if (buffer.bytes > bytes)
+		buffer.bytes = bytes;
+	if (buffer.bytes < sizeof(first))
+		return BEGINNING_OTHER;
+	if (bpf_probe_read_user(&first, sizeof(first), (void *)buffer.address)) {
+		count_context(REFUSED_UNREADABLE);
+		return BEGINNING_OTHER;
+	}
+	beginning = beginning_of(first);
+	if ((beginning == BEGINNING_REQUEST || beginning == BEGINNING_RESPONSE) &&
+	    http_context(c, direction, buffer.address, buffer.bytes))
+		c->link = direction == READER_RECEIVE && !inbound_is_parent;
+	return beginning;
+}
+
+/* Accepted: a child has the limit of its listener's accept queue, one that connects none. */
+static __always_inline bool is_accepted(struct sock *sk)
+{
+	return sk->sk_max_ack_backlog;
+}
+
+static __always_inline bool is_connection(struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	return (family == AF_INET || family == AF_INET6) &&
+	       (sk->sk_protocol == IPPROTO_TCP || sk->sk_protocol == IPPROTO_MPTCP);
+}
+
+static __always_inline void note_first(struct sock *sk, const struct context *c, __u64 cookie, __u64 now)
+{
+	struct first_context *known, new = {.context = *c, .time_ns = now, .cookie = cookie};
+	struct connection connection = {};
+
+	note_addresses(connection.local_address, connection.peer_address, sk);
+	connection.netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	connection.local_port = local_port_of(sk);
+	connection.peer_port = peer_port_of(sk);
+	known = bpf_map_lookup_elem(&firsts, &connection);
+	if (!known || known->cookie != cookie)
+		bpf_map_update_elem(&firsts, &connection, &new, BPF_ANY);
+}
+
+/* Remembers the context of a message that has one of its own. */
+static __always_inline void remember(struct sock *sk, const struct context *c, struct exchange *known, __u64 cookie,
+				     enum head_reader direction, enum beginning beginning)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct exchange new = {
+		.context = *c,
+		.check = check_of(c),
+		.time_ns = bpf_ktime_get_boot_ns(),
+		.start_ns = start_of(task),
+		.pid = task->tgid,
+		.direction = direction,
+		.multiplexed = beginning == BEGINNING_MULTIPLEXED,
+	};
+
+	if (known && known->multiplexed)
+		return;
+	bpf_map_update_elem(&exchanges, &cookie, &new, BPF_ANY);
+	if (with_firsts && c->source && is_accepted(sk))
+		note_first(sk, c, cookie, new.time_ns);
+}
+
+/* Whether a message begins another exchange than the one before it belonged to. */
+static __always_inline bool begins_exchange(struct sock *sk, const struct exchange *e, enum head_reader direction,
+					    enum beginning beginning)
+{
+	if (beginning == BEGINNING_REQUEST)
+		return true;
+	return direction != e->direction && direction == (is_accepted(sk) ? READER_RECEIVE : READER_SEND);
+}
+
+/* The context of the exchange that a message without one belongs to. */
+static __always_inline void follow(struct sock *sk, struct context *c, struct exchange *e, __u64 cookie,
+				   enum head_reader direction, enum beginning beginning)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (e->multiplexed)
+		return;
+	if (e->pid != task->tgid || e->start_ns != start_of(task)) {
+		count_context(REFUSED_FOREIGN);
+		return;
+	}
+	if (begins_exchange(sk, e, direction, beginning)) {
+		bpf_map_delete_elem(&exchanges, &cookie);
+		return;
+	}
+	e->direction = direction;
+	recall(c, e, bpf_ktime_get_boot_ns());
+}
+
+static __always_inline void see_exchange(struct sock *sk, struct context *c, enum head_reader direction,
+					 enum beginning beginning)
+{
+	struct exchange *known;
+	__u64 cookie;
+
+	if (!c->source && beginning != BEGINNING_MULTIPLEXED && !sk->__sk_common.skc_cookie.counter)
+		return; /* nothing was ever remembered: a socket gets its cookie with the first */
+	cookie = bpf_get_socket_cookie(sk);
+	known = bpf_map_lookup_elem(&exchanges, &cookie);
+	if (c->source || beginning == BEGINNING_MULTIPLEXED)
+		remember(sk, c, known, cookie, direction, beginning);
+	else if (known)
+		follow(sk, c, known, cookie, direction, beginning);
+}
+
+/* For the instruments that look at the thread's call. */
+static __always_inline void tell(const struct context *c)
+{
+	struct message_context *message;
+
+	message = bpf_task_storage_get(&messages, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!message)
+		return;
+	message->context = *c;
+	message->time_ns = bpf_ktime_get_boot_ns();
+}
+
+/* The running process has moved bytes on sk. */
+static __always_inline void see_message(struct sock *sk, int bytes, enum head_reader direction)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	enum beginning beginning = BEGINNING_OTHER;
+	struct observed *process;
+	struct context c = {};
+
+	if (bytes <= 0 || sk->sk_type != SOCK_STREAM || task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->tgid == own_pid)
+		return;
+	process = observed_process();
+	if (!process || process->ask)
+		ask(task, process);
+	if (with_filter && !(process && process->flags & OBSERVED_WANTED))
+		return;
+	if (with_http)
+		beginning = read_message(&c, bytes, direction);
+	if (!c.source && !thread_context(&c, process))
+		__builtin_memset(&c, 0, sizeof(c));
+	if (with_socket && is_connection(sk))
+		see_exchange(sk, &c, direction, beginning);
+	if (!c.source)
+		return;
+	count_context((enum context_count)c.source);
+	if (c.source == CONTEXT_HTTP || c.source == CONTEXT_SOCKET)
+		tell(&c);
+}
+
+bool fired_see_send;
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(see_send, struct sock *sk, int sent, int flags)
+{
+	if (is_armed(&fired_see_send))
+		see_message(sk, sent, READER_SEND);
+	return 0;
+}
+
+bool fired_see_receive;
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(see_receive, struct sock *sk, int received, int flags)
+{
+	if (is_armed(&fired_see_receive))
+		see_message(sk, received, READER_RECEIVE);
+	return 0;
+}
+
+bool fired_see_sendmsg;
+
+SEC("fexit/tcp_sendmsg")
+int see_sendmsg(__u64 *ctx)
+{
+	__u64 sent = 0;
+
+	if (!is_armed(&fired_see_sendmsg))
+		return 0;
+	bpf_get_func_ret(ctx, &sent);
+	see_message((struct sock *)ctx[0], sent, READER_SEND);
+	return 0;
+}
+
+bool fired_see_recvmsg;
+
+SEC("fexit/tcp_recvmsg")
+int see_recvmsg(__u64 *ctx)
+{
+	__u64 received = 0;
+
+	if (!is_armed(&fired_see_recvmsg))
+		return 0;
+	bpf_get_func_ret(ctx, &received);
+	see_message((struct sock *)ctx[0], received, READER_RECEIVE);
+	return 0;
+}
+
+bool fired_see_exec;
+
+/* Its libraries are not loaded yet: user space looks again when it moves a message. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(see_exec, struct task_struct *task)
+{
+	if (is_armed(&fired_see_exec))
+		ask(task, NULL);
+	return 0;
+}
+
+bool fired_see_fork;
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(see_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 pid = BPF_CORE_READ(child, tgid);
+	struct observed *known, new;
+
+	if (!is_armed(&fired_see_fork))
+		return 0;
+	if (pid != BPF_CORE_READ(child, pid))
+		return 0; /* a thread */
+	known = observed_process();
+	if (!known)
+		return 0;
+	new = *known;
+	new.start_ns = BPF_CORE_READ(child, start_boottime);
+	new.ask = 1;
+	bpf_map_update_elem(&observed, &pid, &new, BPF_ANY);
+	return 0;
+}
+
+SEC("iter/task")
+int ask_about_all(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct observed *known;
+	__u32 pid;
+
+	if (!task || task->flags & PF_KTHREAD || task->pid != task->tgid)
+		return 0;
+	pid = task->tgid;
+	known = bpf_map_lookup_elem(&observed, &pid);
+	if (!known)
+		ask(task, NULL);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,265 @@
+package calls
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"runtime/pprof"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
+)
+
+// relation is what a call's root says of the application's spans.
+type relation struct {
+	Syscall string
+	Source  string
+	Parent  string // span id, in the root's trace
+	Link    string // span id
+}
+
+// relations are those of a thread's calls, in order, without what it does beside.
+func (o *observer) relations(t testing.TB, thread int) []relation {
+	t.Helper()
+	var relations []relation
+	for _, tr := range o.by(t, thread) {
+		r := relation{Syscall: deedOf(tr).Syscall}
+		r.Source, _ = tr.value("nettap.trace_context.source").(string)
+		if parent := tr.root.ParentSpanID(); !parent.IsEmpty() {
+			r.Parent = parent.String()
+		}
+		if tr.root.Links().Len() > 0 {
+			r.Link = tr.root.Links().At(0).SpanID().String()
+		}
+		relations = append(relations, r)
+	}
+	return relations
+}
+
+func traceIDOf(n int) string { return fmt.Sprintf("%032x", 0xa0000000+n) }
+
+func spanIDOf(n int) string { return fmt.Sprintf("%016x", 0xb0000000+n) }
+
+func traceparent(n int) string {
+	return fmt.Sprintf("traceparent: 00-%s-%s-01\r\n", traceIDOf(n), spanIDOf(n))
+}
+
+func request(headers string) string {
+	return "GET /a HTTP/1.1\r\nHost: example.com\r\n" + headers + "Accept: */*\r\n\r\n"
+}
+
+func write(t testing.TB, fd int, text string) {
+	t.Helper()
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		t.Error(err)
+	}
+}
+
+// observeContexts starts the instrument with trace contexts by all sources, on a rung
+// that starts fast.
+func observeContexts(t *testing.T, change func(*tracecontext.Options)) *observer {
+	t.Helper()
+	kerneltest.Require(t)
+	options := tracecontext.Options{
+		HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
+		OBIMap: "/sys/fs/bpf/nettap-is-not-there", Warn: func(message string) { t.Log(message) },
+	}
+	for s := tracecontext.HTTP; s <= tracecontext.Socket; s++ {
+		options.Sources = append(options.Sources, s)
+	}
+	change(&options)
+	contexts := tracecontext.NewContexts(options)
+	if err := contexts.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := contexts.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	o := observe(t, Options{AvoidHooks: []string{"fentry", "kprobe"}}, func(c *Calls) {
+		c.contexts, c.emitter.service = contexts, contexts.Service
+	})
+	if err := contexts.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// needMessages skips the test where this kernel does not show the messages of processes.
+func needMessages(t *testing.T, o *observer) {
+	t.Helper()
+	hooks, _ := o.calls.contexts.Hooks()
+	for _, hook := range hooks {
+		if hook.Job == "message" && len(hook.Programs) == 0 {
+			t.Skip("not seen here: ", hook.NotSeen, ": ", hook.Refused)
+		}
+	}
+}
+
+// TestKernelFindsContextsInHeads sends heads in each way, and others that are none.
+func TestKernelFindsContextsInHeads(t *testing.T) {
+	o := observeContexts(t, func(*tracecontext.Options) {})
+	needMessages(t, o)
+	for name, test := range map[string]struct {
+		text  string
+		found bool
+	}{
+		"a request":                      {request(traceparent(1)), true},
+		"a response":                     {"HTTP/1.1 200 OK\r\n" + traceparent(1) + "\r\n", true},
+		"in capitals":                    {request("Traceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-01\r\n"), true},
+		"without white space":            {request("traceparent:00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-01\r\n"), true},
+		"behind a long header":           {request("X: " + string(make([]byte, 1700)) + "\r\n" + traceparent(1)), true},
+		"too far away":                   {request("X: " + string(make([]byte, 2100)) + "\r\n" + traceparent(1)), false},
+		"in the body":                    {request("") + traceparent(1) + "\r\n" + traceparent(1), false},
+		"in another header":              {request("X-" + traceparent(1)), false},
+		"not HTTP":                       {"SET a b\r\n" + traceparent(1) + "\r\n", false},
+		"upper-case ids":                 {request("traceparent: 00-" + "A" + traceIDOf(1)[1:] + "-" + spanIDOf(1) + "-01\r\n"), false},
+		"a trace id of zeros":            {request("traceparent: 00-" + fmt.Sprintf("%032d", 0) + "-" + spanIDOf(1) + "-01\r\n"), false},
+		"a span id of zeros":             {request("traceparent: 00-" + traceIDOf(1) + "-" + fmt.Sprintf("%016d", 0) + "-01\r\n"), false},
+		"version ff":                     {request("traceparent: ff-" + traceIDOf(1) + "-" + spanIDOf(1) + "-01\r\n"), false},
+		"no hyphens":                     {request("traceparent: 00_" + traceIDOf(1) + "_" + spanIDOf(1) + "_01\r\n"), false},
+		"cut off":                        {"GET / HTTP/1.1\r\ntraceparent: 00-" + traceIDOf(1), false},
+		"at the end of what is received": {"GET / HTTP/1.1\r\ntraceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-01", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.try(t, func(t testing.TB, o *observer) {
+				client, _ := connectTCP(t)
+				o.want(t, Options{})
+				thread := onThread(func() { write(t, client, test.text) })
+				want := []relation{{Syscall: "write"}}
+				if test.found {
+					want[0].Source, want[0].Parent = "http", spanIDOf(1)
+				}
+				if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+					t.Errorf("relations differ (-want +got):\n%s", diff)
+				}
+				for _, tr := range o.by(t, thread) {
+					if id := tr.root.TraceID(); test.found != (hex.EncodeToString(id[:]) == traceIDOf(1)) {
+						t.Errorf("the trace is %s", id)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestKernelReadsGoLabels labels goroutines of this process, which was not looked at yet
+// when it begins.
+func TestKernelReadsGoLabels(t *testing.T) {
+	o := observeContexts(t, func(*tracecontext.Options) {})
+	fds := pair(t, unix.SOCK_STREAM)
+	labelled := func(n int) func() {
+		return func() {
+			labels := pprof.Labels("user", "7", "trace_id", traceIDOf(n), "span_id", spanIDOf(n), "zone", "b")
+			pprof.Do(context.Background(), labels, func(context.Context) { send(t, fds[0], 1) })
+			send(t, fds[0], 1)
+		}
+	}
+	o.want(t, Options{})
+	eventually(t, func() string {
+		if found := o.relations(t, onThread(labelled(1))); len(found) == 0 || found[0].Source != "go_labels" {
+			return fmt.Sprintf("the relations are %+v", found)
+		}
+		return ""
+	})
+	o.try(t, func(t testing.TB, o *observer) {
+		o.want(t, Options{})
+		for n := range 20 {
+			want := []relation{{"sendto", "go_labels", spanIDOf(n), ""}, {Syscall: "sendto"}}
+			if diff := gocmp.Diff(want, o.relations(t, onThread(labelled(n)))); diff != "" {
+				t.Errorf("relations differ (-want +got):\n%s", diff)
+			}
+		}
+	})
+}
+
+// TestKernelBelievesOBI reads a map as OBI pins it.
+func TestKernelBelievesOBI(t *testing.T) {
+	kerneltest.Require(t)
+	path := filepath.Join(t.TempDir(), "traces_ctx_v1")
+	if err := unix.Mount("bpffs", filepath.Dir(path), "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(filepath.Dir(path), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Pin(path); err != nil {
+		t.Fatal(err)
+	}
+	o := observeContexts(t, func(options *tracecontext.Options) { options.OBIMap = path })
+	o.try(t, func(t testing.TB, o *observer) {
+		fds := pair(t, unix.SOCK_STREAM)
+		o.want(t, Options{})
+		thread := onThread(func() {
+			send(t, fds[0], 1)
+			value := must(hex.DecodeString(traceIDOf(3) + spanIDOf(3)))
+			id := uint64(unix.Getpid())<<32 | uint64(unix.Gettid())
+			if err := m.Put(id, value); err != nil {
+				t.Error(err)
+			}
+			send(t, fds[0], 1)
+			if err := m.Delete(id); err != nil {
+				t.Error(err)
+			}
+			send(t, fds[0], 1)
+		})
+		want := []relation{{Syscall: "sendto"}, {Syscall: "sendto", Source: "obi", Parent: spanIDOf(3)}, {Syscall: "sendto"}}
+		if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+			t.Errorf("relations differ (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestKernelKeepsContextsToTheirExchange follows requests and their answers on one
+// connection.
+func TestKernelKeepsContextsToTheirExchange(t *testing.T) {
+	o := observeContexts(t, func(*tracecontext.Options) {})
+	needMessages(t, o)
+	o.try(t, func(t testing.TB, o *observer) {
+		client, server := connectTCP(t)
+		o.want(t, Options{})
+		thread := onThread(func() {
+			for i, headers := range []string{traceparent(1), "", traceparent(2)} {
+				write(t, client, request(headers))
+				receive(server)
+				write(t, server, "HTTP/1.1 200 OK\r\n\r\n")
+				receive(client)
+				if i == 0 { // more of the same answer
+					write(t, server, "the body")
+					receive(client)
+				}
+			}
+		})
+		exchange := func(n int, parts int) []relation {
+			all := []relation{
+				{"write", "http", spanIDOf(n), ""}, {"recvfrom", "http", "", spanIDOf(n)},
+				{"write", "socket", "", spanIDOf(n)}, {"recvfrom", "socket", "", spanIDOf(n)},
+			}
+			for range parts - 1 {
+				all = append(all, all[2:4]...)
+			}
+			return all
+		}
+		want := exchange(1, 2)
+		want = append(want, relation{Syscall: "write"}, relation{Syscall: "recvfrom"}, relation{Syscall: "write"}, relation{Syscall: "recvfrom"})
+		want = append(want, exchange(2, 1)...)
+		if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+			t.Errorf("relations differ (-want +got):\n%s", diff)
+		}
+	})
+}

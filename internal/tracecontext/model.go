@@ -1,0 +1,93 @@
+// Package tracecontext finds out which span of an application something in the
+// kernel belongs to. It is loaded once a receiver; instruments share its maps.
+// Kernel side: bpf/tracecontext.bpf.c and bpf/lib/context/.
+package tracecontext
+
+import (
+	"fmt"
+	"net/netip"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
+
+// Source is what a context was learned from.
+type Source uint8
+
+// The sources, the one that is trusted most first.
+//
+// Kernel side: enum context_source in bpf/lib/context.h.
+const (
+	None       Source = iota
+	HTTP              // the traceparent in the head of the message itself
+	OTelThread        // what the thread publishes by OTEP 4947
+	GoLabels          // the pprof labels of the goroutine
+	OBI               // what OBI knows of the thread
+	Socket            // the last one of the same exchange on the socket
+	sources
+)
+
+var sourceNames = [sources]string{"", "http", "otel_thread", "go_labels", "obi", "socket"}
+
+// String returns the name that the configuration and nettap.trace_context.source have for it.
+func (s Source) String() string {
+	if s < sources {
+		return sourceNames[s]
+	}
+	return fmt.Sprintf("source_%d", uint8(s))
+}
+
+// SourceOf returns the source of a name, or an error that names those there are.
+func SourceOf(name string) (Source, error) {
+	for s := HTTP; s < sources; s++ {
+		if sourceNames[s] == name {
+			return s, nil
+		}
+	}
+	return None, fmt.Errorf("%q is no source of trace contexts: there are %q", name, sourceNames[HTTP:])
+}
+
+// Context is a span of an application. Its zero value is none.
+type Context struct {
+	TraceID pcommon.TraceID
+	SpanID  pcommon.SpanID
+	Source  Source
+	Link    bool // it is related, and not known to be the cause
+	Sampled bool // its spans are recorded
+}
+
+// New returns the context in a record of the kernel's. One that makes no sense
+// gives an error.
+//
+// Kernel side: struct context in bpf/lib/context.h.
+func New(traceID [16]uint8, spanID [8]uint8, source, link, sampled uint8) (Context, error) {
+	c := Context{TraceID: traceID, SpanID: spanID, Source: Source(source), Link: link != 0, Sampled: sampled != 0}
+	if c.Source == None {
+		return Context{}, nil
+	}
+	if c.Source >= sources || c.TraceID.IsEmpty() || c.SpanID.IsEmpty() {
+		return Context{}, fmt.Errorf("the trace context of %s has trace id %s and span id %s", c.Source, c.TraceID, c.SpanID)
+	}
+	return c, nil
+}
+
+// Connection is a TCP connection in its network namespace. An IPv4 address is never
+// written as an IPv6 one.
+type Connection struct {
+	Local, Peer netip.AddrPort
+	NetnsInode  uint32
+}
+
+// Service is what a process publishes of itself by OTEP 4719; what it does not
+// publish is empty.
+type Service struct {
+	Name       string // service.name
+	InstanceID string // service.instance.id
+	Namespace  string // service.namespace
+}
+
+// Counts are how many contexts were found on messages, by source, and how many were
+// not, by cause.
+type Counts struct {
+	Found   map[string]uint64
+	Refused map[string]uint64
+}

@@ -1,0 +1,299 @@
+package tracecontext
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// observer looks at processes when the kernel asks about them, and again later: a
+// program loads libraries and publishes what it is when it has run for a while. Its
+// goroutine is no instrument's, since the kernel wants an answer before the next
+// collection.
+type observer struct {
+	options   Options
+	proc      string
+	processes *ebpf.Map
+	questions *ringbuf.Reader
+	stopped   chan struct{} // nil: it was not started
+	layouts   map[fileID]layout
+	files     *elfCache
+	known     map[uint32]*acquaintance
+
+	mu       sync.Mutex
+	services map[uint32]identified // by pid
+	causes   map[string]uint64
+}
+
+// acquaintance is a process that was looked at.
+type acquaintance struct {
+	startNanos uint64
+	execID     uint32
+	looks      int
+	next       time.Time
+}
+
+type identified struct {
+	startNanos uint64
+	execID     uint32
+	service    Service
+}
+
+// layout is what is known of an executable.
+type layout struct {
+	goLayout
+	err error
+}
+
+// pauses are how long after a look the next ones come; then the last one again.
+var pauses = []time.Duration{time.Second, 10 * time.Second, time.Minute, 5 * time.Minute}
+
+// maxLayouts bounds what is kept of executables.
+const maxLayouts = 1024
+
+func newObserver(options Options, m map[string]*ebpf.Map) (*observer, error) {
+	questions, err := ringbuf.NewReader(m["questions"])
+	if err != nil {
+		return nil, fmt.Errorf("open ring: %w", err)
+	}
+	return &observer{
+		options:   options,
+		proc:      options.RootPath + "/proc",
+		processes: m["observed"],
+		questions: questions,
+		layouts:   map[fileID]layout{},
+		files:     new(elfCache),
+		known:     map[uint32]*acquaintance{},
+		services:  map[uint32]identified{},
+		causes:    map[string]uint64{},
+	}, nil
+}
+
+func (o *observer) start() {
+	o.stopped = make(chan struct{})
+	go o.run()
+}
+
+// Close ends the goroutine, if there is one.
+func (o *observer) Close() error {
+	err := o.questions.Close()
+	if o.stopped != nil {
+		<-o.stopped
+	}
+	return err
+}
+
+func (o *observer) run() {
+	defer close(o.stopped)
+	for {
+		o.questions.SetDeadline(o.lookAgain(time.Now()))
+		record, err := o.questions.Read()
+		if errors.Is(err, ringbuf.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // the deadline
+		}
+		if pid, err := pidOf(record.RawSample); err == nil {
+			o.look(pid, time.Now())
+		}
+	}
+}
+
+// lookAgain looks at those whose time has come, and returns when the next one's does.
+func (o *observer) lookAgain(now time.Time) time.Time {
+	next := now.Add(pauses[0])
+	for pid, a := range o.known {
+		if !a.next.After(now) {
+			o.look(pid, now)
+		}
+		if a.next.After(now) && a.next.Before(next) {
+			next = a.next
+		}
+	}
+	return next
+}
+
+// look finds out where a process keeps its contexts, and tells the kernel.
+func (o *observer) look(pid uint32, now time.Time) {
+	var entry bpfObserved
+	if err := o.processes.Lookup(pid, &entry); err != nil {
+		o.forget(pid)
+		return
+	}
+	if _, err := os.Stat(o.path(pid, "")); err != nil {
+		o.forget(pid)
+		_ = o.processes.Delete(pid) // it has gone, and its pid with it
+		return
+	}
+	a := o.known[pid]
+	if a == nil || a.startNanos != entry.StartNs || a.execID != entry.ExecId {
+		a = &acquaintance{startNanos: entry.StartNs, execID: entry.ExecId}
+		o.known[pid] = a
+	}
+	a.next = now.Add(pauses[min(a.looks, len(pauses)-1)])
+	a.looks++
+	found := bpfObserved{StartNs: entry.StartNs, ExecId: entry.ExecId, Publishes: entry.Publishes}
+	if o.wants(pid) {
+		found.Flags |= bpfObservedFlagOBSERVED_WANTED
+		o.findGo(pid, &found, a.looks == 1)
+		o.findThreadSlot(pid, &found)
+		o.findService(pid, a)
+	}
+	if a.looks == 1 {
+		found.Ask = 1 // it may have just begun
+	}
+	// If it runs another program by now, this is not believed: exec_id tells.
+	_ = o.processes.Put(pid, found)
+}
+
+func (o *observer) forget(pid uint32) {
+	delete(o.known, pid)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.services, pid)
+}
+
+func (o *observer) path(pid uint32, name string) string {
+	return fmt.Sprintf("%s/%d/%s", o.proc, pid, name)
+}
+
+// wants says whether the configuration lets the memory of a process be read.
+func (o *observer) wants(pid uint32) bool {
+	if len(o.options.PIDs) > 0 && !slices.Contains(o.options.PIDs, pid) {
+		return false
+	}
+	if len(o.options.Commands) == 0 {
+		return true
+	}
+	command, err := os.ReadFile(o.path(pid, "comm"))
+	return err == nil && slices.Contains(o.options.Commands, strings.TrimSuffix(string(command), "\n"))
+}
+
+// findGo looks where a Go program has the labels of its goroutines.
+func (o *observer) findGo(pid uint32, found *bpfObserved, first bool) {
+	if !o.options.has(GoLabels) {
+		return
+	}
+	l := o.layoutOf(pid)
+	if errors.Is(l.err, errUnknownRelease) && first {
+		o.refuse("unknown_go_release")
+		o.options.Warn(fmt.Sprintf("source go_labels is off for process %d: %v", pid, l.err))
+	}
+	if l.err != nil {
+		return
+	}
+	bias, err := loadBias(o.proc, int(pid), l.entry)
+	if err != nil {
+		o.refuse("unreadable_process")
+		return
+	}
+	found.Flags |= bpfObservedFlagOBSERVED_GO
+	if l.labelMap {
+		found.Flags |= bpfObservedFlagOBSERVED_GO_MAP
+	}
+	found.G_tls, found.G_m, found.M_curg, found.G_labels, found.G_startpc = l.tls, l.m, l.curg, l.labels, l.startPC
+	for i, entry := range l.pooled {
+		if i < len(found.Pooled) {
+			found.Pooled[i] = entry + bias
+			found.PooledCount++
+		}
+	}
+}
+
+// layoutOf reads an executable once.
+func (o *observer) layoutOf(pid uint32) layout {
+	file, err := os.Open(o.path(pid, "exe"))
+	if err != nil {
+		o.refuse("unreadable_process")
+		return layout{err: err}
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return layout{err: err}
+	}
+	id := identify(info)
+	known, ok := o.layouts[id]
+	if !ok {
+		if len(o.layouts) >= maxLayouts {
+			clear(o.layouts)
+		}
+		known.goLayout, known.err = readGoLayout(file)
+		o.layouts[id] = known
+	}
+	return known
+}
+
+// findThreadSlot looks where the threads of a process publish their contexts.
+func (o *observer) findThreadSlot(pid uint32, found *bpfObserved) {
+	if !o.options.has(OTelThread) {
+		return
+	}
+	slot, err := findThreadSlot(o.proc, int(pid), o.files)
+	if err != nil {
+		if !errors.Is(err, errNoThreadContext) && !errors.Is(err, os.ErrNotExist) {
+			o.refuse("unreadable_process")
+		}
+		return
+	}
+	found.Flags |= bpfObservedFlagOBSERVED_THREAD_SLOT
+	found.SlotOffset, found.SlotModule = slot.offset, slot.module
+	if slot.module != 0 {
+		found.Flags |= bpfObservedFlagOBSERVED_THREAD_MODULE
+	}
+	if slot.muslEntries {
+		found.Flags |= bpfObservedFlagOBSERVED_MUSL
+	}
+}
+
+// findService looks what a process publishes of itself.
+func (o *observer) findService(pid uint32, a *acquaintance) {
+	published, err := readPublishedContext(o.proc, int(pid))
+	if err != nil {
+		if !errors.Is(err, errNotPublished) && !errors.Is(err, os.ErrNotExist) {
+			o.refuse("unreadable_publication")
+		}
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.services[pid] = identified{a.startNanos, a.execID, Service{
+		Name:       published.resource["service.name"],
+		InstanceID: published.resource["service.instance.id"],
+		Namespace:  published.resource["service.namespace"],
+	}}
+}
+
+func (o *observer) service(id process.ID) Service {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known := o.services[id.PID]
+	if known.startNanos != id.StartNanos || known.execID != id.ExecID {
+		return Service{}
+	}
+	return known.service
+}
+
+// refuse counts what was not found out of a process.
+func (o *observer) refuse(cause string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.causes[cause]++
+}
+
+func (o *observer) refused() map[string]uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.causes)
+}

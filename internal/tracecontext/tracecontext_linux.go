@@ -1,0 +1,357 @@
+package tracecontext
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type context_count -type observed_flag bpf ../../bpf/tracecontext.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+// Contexts is the knowledge of one receiver. It is used by several instruments: the
+// first that starts it does, and the last that shuts it down. A nil one has no
+// sources. Its zero value is not usable: see [NewContexts].
+type Contexts struct {
+	options  Options
+	mu       sync.Mutex
+	users    int
+	begun    bool
+	object   *kernel.Object
+	open     kernel.Closers
+	observer *observer
+	notSeen  []kernel.Hook // jobs that nothing does here
+	withOBI  bool          // OBI's map is there
+}
+
+// NewContexts returns Contexts that are not started.
+func NewContexts(options Options) *Contexts {
+	if options.Warn == nil {
+		options.Warn = func(string) {}
+	}
+	return &Contexts{options: options}
+}
+
+// Start loads the programs, attaches them and sees that they run. They find nothing
+// until Begin.
+func (c *Contexts) Start(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users++; c.users > 1 {
+		return nil
+	}
+	err := c.load()
+	if err != nil {
+		err = fmt.Errorf("load trace context programs: %w", err)
+	} else {
+		err = errors.Join(c.object.Attach(c.options.RootPath), c.object.Prove(ctx))
+	}
+	if err != nil {
+		c.users = 0
+		return errors.Join(err, c.open.Close())
+	}
+	return nil
+}
+
+// Begin lets the programs find contexts, and looks at the processes there are.
+func (c *Contexts) Begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun {
+		return nil
+	}
+	c.begun = true
+	c.observer.start()
+	if err := c.object.Arm(); err != nil {
+		return err
+	}
+	if err := kernel.RunIterator(c.object.Programs["ask_about_all"]); err != nil {
+		return fmt.Errorf("look at the processes there are: %w", err)
+	}
+	return nil
+}
+
+// Shutdown detaches the programs and frees them when nobody uses them any more.
+func (c *Contexts) Shutdown(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users == 0 {
+		return nil
+	}
+	if c.users--; c.users > 0 {
+		return nil
+	}
+	c.begun = false
+	return c.open.Close()
+}
+
+// Hooks returns the hooks in use; ok is false where they were not started.
+func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
+	if c == nil {
+		return nil, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users == 0 {
+		return nil, false
+	}
+	return append(c.object.Hooks(), c.notSeen...), true
+}
+
+// shared are the maps that other programs have too.
+var shared = []string{"context_counts", "observed", "messages", "traces_ctx_v1", "exchanges", "firsts"}
+
+// Maps returns those of a spec's maps that are shared, by name, to replace them
+// with. They live until Shutdown.
+func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	if c == nil {
+		return nil
+	}
+	maps := make(map[string]*ebpf.Map)
+	for _, name := range shared {
+		if m, ok := spec.Maps[name]; ok {
+			maps[name] = c.object.Maps[name]
+			m.MaxEntries, m.Flags = maps[name].MaxEntries(), maps[name].Flags() // as OBI made its own
+		}
+	}
+	return maps
+}
+
+// Fit makes of a spec that has parts of bpf/lib/context what the sources and the
+// kernel want. Without sources their maps are as small as can be.
+func (c *Contexts) Fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
+	if messages, ok := spec.Maps["messages"]; ok && !kernel.HasHelper(types, "task_storage_get") {
+		messages.Type, messages.Flags, messages.MaxEntries, messages.Key = ebpf.Hash, 0, 1, nil
+	}
+	if c == nil {
+		for _, name := range []string{"observed", "exchanges"} {
+			if m, ok := spec.Maps[name]; ok {
+				m.MaxEntries = 1
+			}
+		}
+		return nil
+	}
+	label := func(name string) (label struct {
+		Name   [MaxLabel]byte
+		Length uint64
+	}) {
+		label.Length = uint64(copy(label.Name[:], name))
+		return label
+	}
+	return setThose(spec, map[string]any{
+		"with_http":        c.options.has(HTTP),
+		"with_otel_thread": c.options.has(OTelThread),
+		"with_go_labels":   c.options.has(GoLabels),
+		"with_obi":         c.withOBI,
+		"with_socket":      c.options.has(Socket),
+		"trace_id_label":   label(c.options.TraceIDLabel),
+		"span_id_label":    label(c.options.SpanIDLabel),
+		"socket_ttl_ns":    uint64(c.options.SocketTTL),
+		"head_bytes":       uint32(c.options.HeadBytes),
+
+		"with_task_registers": kernel.HasHelper(types, "task_pt_regs"),
+	})
+}
+
+// setThose sets the variables that spec has.
+func setThose(spec *ebpf.CollectionSpec, values map[string]any) error {
+	var errs error
+	for name, value := range values {
+		if variable, ok := spec.Variables[name]; ok {
+			if err := variable.Set(value); err != nil {
+				errs = errors.Join(errs, fmt.Errorf("set %s: %w", name, err))
+			}
+		}
+	}
+	return errs
+}
+
+func (c *Contexts) load() error {
+	types, err := kernel.Types()
+	if err != nil {
+		return fmt.Errorf("load the kernel's BTF: %w", err)
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	hooks, err := c.chooseHooks(types)
+	if err != nil {
+		return err
+	}
+	replaced := map[string]*ebpf.Map{}
+	obi, err := c.findOBIMap(spec.Maps["traces_ctx_v1"])
+	if err != nil {
+		c.options.Warn(err.Error())
+	}
+	if c.withOBI = obi != nil; c.withOBI {
+		defer obi.Close()
+		replaced["traces_ctx_v1"] = obi
+	}
+	err = errors.Join(c.Fit(spec, types), setThose(spec, map[string]any{
+		"with_filter":       len(c.options.PIDs)+len(c.options.Commands) > 0,
+		"inbound_is_parent": c.options.InboundParent,
+		"with_firsts":       c.options.LateBind > 0,
+		"own_pid":           c.options.IgnoredPID,
+	}))
+	if err != nil {
+		return err
+	}
+	if c.object, err = kernel.Load(spec, hooks, replaced); err != nil {
+		return err
+	}
+	c.open = append(c.open, c.object)
+	c.observer, err = newObserver(c.options, c.object.Maps)
+	if err != nil {
+		return err
+	}
+	c.open = append(c.open, c.observer)
+	return nil
+}
+
+// ladder is how the messages of processes are seen, the best way first.
+var ladder = []kernel.Hook{
+	{Job: "message", Name: "tp_btf/sock_send_length", Programs: []string{"see_send", "see_receive"}},
+	{Job: "message", Name: "fexit/tcp_sendmsg", Programs: []string{"see_sendmsg", "see_recvmsg"}, NotSeen: "messages on Unix sockets"},
+}
+
+const notSeenWithoutMessages = "the contexts of sources http and socket, and the first context of an accepted connection"
+
+// chooseHooks returns what this kernel has. Where messages are not seen, the other
+// sources still say what a thread works at.
+func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
+	hooks := []kernel.Hook{
+		{Job: "exec", Name: "tp_btf/sched_process_exec", Programs: []string{"see_exec"}, Cause: kernel.CauseExec},
+		{Job: "fork", Name: "tp_btf/sched_process_fork", Programs: []string{"see_fork"}, Cause: kernel.CauseThread},
+	}
+	c.notSeen = nil
+	if !c.options.has(HTTP) && !c.options.has(Socket) && c.options.LateBind == 0 {
+		return hooks, nil
+	}
+	messages, err := kernel.Choose(kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) }), ladder...)
+	if errors.Is(err, kernel.ErrUnsupported) {
+		c.notSeen = append(c.notSeen, kernel.Hook{Job: "message", Name: "none", NotSeen: notSeenWithoutMessages, Refused: []string{err.Error()}})
+		return hooks, nil
+	}
+	return append(hooks, messages), err
+}
+
+// probe is [kernel.Probe], and of the helpers that the programs use.
+func probe(hook string, types *btf.Spec) error {
+	for _, helper := range []string{"loop", "task_storage_get", "task_pt_regs", "get_func_ret"} {
+		if !kernel.HasHelper(types, helper) {
+			return fmt.Errorf("%s: this kernel has no bpf_%s: %w", hook, helper, kernel.ErrUnsupported)
+		}
+	}
+	return kernel.Probe(hook)
+}
+
+// findOBIMap opens the map that OBI has pinned, if it is wanted; nil where it is not
+// there. One of another form is an error.
+func (c *Contexts) findOBIMap(want *ebpf.MapSpec) (*ebpf.Map, error) {
+	path := c.options.OBIMap
+	if !c.options.has(OBI) {
+		return nil, nil
+	}
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("source obi is off: open the map that OBI pins: %w", err)
+	}
+	if m.Type() != want.Type || m.KeySize() != want.KeySize || m.ValueSize() != want.ValueSize {
+		defer m.Close()
+		return nil, fmt.Errorf("source obi is off: %s is %v with keys of %d and values of %d bytes, not %v with %d and %d",
+			path, m.Type(), m.KeySize(), m.ValueSize(), want.Type, want.KeySize, want.ValueSize)
+	}
+	want.MaxEntries, want.Flags = m.MaxEntries(), m.Flags()
+	return m, nil
+}
+
+// First returns the first context on an accepted connection, if it came after
+// sinceNanos of CLOCK_BOOTTIME.
+func (c *Contexts) First(connection Connection, sinceNanos uint64) (Context, bool) {
+	if c == nil {
+		return Context{}, false
+	}
+	var first bpfFirstContext
+	if err := c.object.Maps["firsts"].Lookup(keyOf(connection), &first); err != nil || first.TimeNs < sinceNanos {
+		return Context{}, false
+	}
+	k := first.Context
+	found, err := New(k.TraceId, k.SpanId, k.Source, k.Link, k.Sampled)
+	return found, err == nil && found.Source != None
+}
+
+// BindsLate says whether an accepted connection's first context may come later.
+func (c *Contexts) BindsLate() bool { return c != nil && c.options.LateBind > 0 && len(c.notSeen) == 0 }
+
+func keyOf(connection Connection) bpfConnection {
+	return bpfConnection{
+		LocalAddress: connection.Local.Addr().As16(),
+		PeerAddress:  connection.Peer.Addr().As16(),
+		LocalPort:    connection.Local.Port(),
+		PeerPort:     connection.Peer.Port(),
+		NetnsInode:   connection.NetnsInode,
+	}
+}
+
+// Service returns what a process publishes of itself.
+func (c *Contexts) Service(id process.ID) Service {
+	if c == nil {
+		return Service{}
+	}
+	return c.observer.service(id)
+}
+
+// Counts returns what was found since Start.
+func (c *Contexts) Counts() (Counts, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users == 0 {
+		return Counts{}, nil
+	}
+	counts := Counts{Found: map[string]uint64{}, Refused: c.observer.refused()}
+	var perCPU []uint64
+	for kind := range uint32(bpfContextCountCONTEXT_COUNTS) {
+		if err := c.object.Maps["context_counts"].Lookup(kind, &perCPU); err != nil {
+			return counts, fmt.Errorf("read the counts of trace contexts: %w", err)
+		}
+		var sum uint64
+		for _, n := range perCPU {
+			sum += n
+		}
+		if kind > uint32(None) && kind < uint32(sources) {
+			counts.Found[sourceNames[kind]] = sum
+		} else if name, ok := refusals[bpfContextCount(kind)]; ok {
+			counts.Refused[name] = sum
+		}
+	}
+	return counts, nil
+}
+
+var refusals = map[bpfContextCount]string{
+	bpfContextCountREFUSED_UNREADABLE: "unreadable",
+	bpfContextCountREFUSED_INVALID:    "invalid",
+	bpfContextCountREFUSED_POOLED:     "pooled_goroutine",
+	bpfContextCountREFUSED_FOREIGN:    "foreign_process",
+	bpfContextCountREFUSED_EXPIRED:    "expired",
+	bpfContextCountREFUSED_TABLE_FULL: "table_full",
+}
+
+// pidOf decodes a question of the kernel's.
+func pidOf(record []byte) (uint32, error) {
+	if len(record) < 4 {
+		return 0, fmt.Errorf("decode question: the record has %d bytes", len(record))
+	}
+	return binary.NativeEndian.Uint32(record), nil
+}

@@ -1,0 +1,170 @@
+package nettapreceiver
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/calls"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
+)
+
+// TraceContextConfig is the block "trace_context": how calls, accepts and drops learn
+// which span of the application they belong to.
+type TraceContextConfig struct {
+	// Sources are those that are used; their order of trust is always the same. An
+	// empty list reads nothing.
+	Sources []string `mapstructure:"sources"`
+
+	// Inbound says what a request received from elsewhere is to the call that
+	// received it: "link", for anyone may have chosen its ids, or "parent".
+	Inbound string `mapstructure:"inbound"`
+
+	// Unsampled says what becomes of calls whose parent is a span that is not
+	// recorded: "drop" or "keep".
+	Unsampled string `mapstructure:"unsampled"`
+
+	// LateBind is how long the record of an accepted connection waits for the
+	// first context on it; 0 is not at all.
+	LateBind time.Duration `mapstructure:"late_bind"`
+
+	HTTP     HTTPContextConfig     `mapstructure:"http"`
+	GoLabels GoLabelsContextConfig `mapstructure:"go_labels"`
+	OBI      OBIContextConfig      `mapstructure:"obi"`
+	Socket   SocketContextConfig   `mapstructure:"socket"`
+
+	// Filter says which processes' memory may be read.
+	Filter TraceContextFilterConfig `mapstructure:"filter"`
+}
+
+// HTTPContextConfig is the block "trace_context.http".
+type HTTPContextConfig struct {
+	// HeadBytes is how much of a message is looked at.
+	HeadBytes int `mapstructure:"head_bytes"`
+}
+
+// GoLabelsContextConfig is the block "trace_context.go_labels".
+type GoLabelsContextConfig struct {
+	// TraceIDKey and SpanIDKey are the keys of the pprof labels with the ids in hex.
+	TraceIDKey string `mapstructure:"trace_id_key"`
+	SpanIDKey  string `mapstructure:"span_id_key"`
+}
+
+// OBIContextConfig is the block "trace_context.obi".
+type OBIContextConfig struct {
+	// Map is where OBI pins the map of its contexts.
+	Map string `mapstructure:"map"`
+}
+
+// SocketContextConfig is the block "trace_context.socket".
+type SocketContextConfig struct {
+	// TTL is how long a context is remembered with a socket.
+	TTL time.Duration `mapstructure:"ttl"`
+}
+
+// TraceContextFilterConfig is the block "trace_context.filter". An empty list lets
+// all processes through.
+type TraceContextFilterConfig struct {
+	PIDs     []int    `mapstructure:"pids"`
+	Commands []string `mapstructure:"commands"` // of the thread group leader, as in /proc/PID/comm
+}
+
+// The values of trace_context.inbound and trace_context.unsampled.
+const (
+	inboundLink   = "link"
+	inboundParent = "parent"
+
+	unsampledDrop = "drop"
+	unsampledKeep = "keep"
+)
+
+// longestBind keeps the record of an accept from being late.
+const longestBind = time.Minute
+
+func defaultTraceContextConfig() TraceContextConfig {
+	config := TraceContextConfig{
+		Inbound:   inboundLink,
+		Unsampled: unsampledDrop,
+		LateBind:  500 * time.Millisecond,
+		HTTP:      HTTPContextConfig{HeadBytes: 2048},
+		GoLabels:  GoLabelsContextConfig{TraceIDKey: "trace_id", SpanIDKey: "span_id"},
+		OBI:       OBIContextConfig{Map: "/sys/fs/bpf/otel/traces_ctx_v1"},
+		Socket:    SocketContextConfig{TTL: 30 * time.Second},
+	}
+	for s := tracecontext.HTTP; s <= tracecontext.Socket; s++ {
+		config.Sources = append(config.Sources, s.String())
+	}
+	return config
+}
+
+func (c *TraceContextConfig) validate() error {
+	const block = "trace_context."
+	errs := errors.Join(
+		each(block+"sources", c.Sources, func(name string) error {
+			_, err := tracecontext.SourceOf(name)
+			return err
+		}),
+		oneOf(block+"inbound", c.Inbound, inboundLink, inboundParent),
+		oneOf(block+"unsampled", c.Unsampled, unsampledDrop, unsampledKeep),
+		each(block+"filter.pids", c.Filter.PIDs, within(1, math.MaxInt32)),
+		each(block+"filter.commands", c.Filter.Commands, checkCommand),
+		checkLabel(block+"go_labels.trace_id_key", c.GoLabels.TraceIDKey),
+		checkLabel(block+"go_labels.span_id_key", c.GoLabels.SpanIDKey),
+	)
+	if c.LateBind < 0 || c.LateBind > longestBind {
+		errs = errors.Join(errs, fmt.Errorf(block+"late_bind is %v, and must be from 0s to %v", c.LateBind, longestBind))
+	}
+	if n := c.HTTP.HeadBytes; n < 128 || n > tracecontext.MaxHeadBytes {
+		errs = errors.Join(errs, fmt.Errorf(block+"http.head_bytes is %d, and must be from 128 to %d", n, tracecontext.MaxHeadBytes))
+	}
+	if !filepath.IsAbs(c.OBI.Map) {
+		errs = errors.Join(errs, fmt.Errorf(block+"obi.map is %q, and must be an absolute path", c.OBI.Map))
+	}
+	if c.Socket.TTL <= 0 {
+		errs = errors.Join(errs, fmt.Errorf(block+"socket.ttl is %v, and must be above 0s", c.Socket.TTL))
+	}
+	return errs
+}
+
+func checkLabel(key, label string) error {
+	if label == "" || len(label) > tracecontext.MaxLabel {
+		return fmt.Errorf("%s is %q, and must have from 1 to %d bytes", key, label, tracecontext.MaxLabel)
+	}
+	return nil
+}
+
+func checkCommand(command string) error {
+	if command == "" || len(command) > calls.MaxCommand {
+		return fmt.Errorf("%q is no command: the kernel has 1 to %d bytes of it", command, calls.MaxCommand)
+	}
+	return nil
+}
+
+// traceContextOptions returns what a configuration that is valid says.
+func (c *Config) traceContextOptions(warn func(string)) tracecontext.Options {
+	t := c.TraceContext
+	options := tracecontext.Options{
+		HeadBytes:     t.HTTP.HeadBytes,
+		TraceIDLabel:  t.GoLabels.TraceIDKey,
+		SpanIDLabel:   t.GoLabels.SpanIDKey,
+		OBIMap:        t.OBI.Map,
+		SocketTTL:     t.Socket.TTL,
+		InboundParent: t.Inbound == inboundParent,
+		LateBind:      t.LateBind,
+		IgnoredPID:    uint32(os.Getpid()),
+		PIDs:          numbers[uint32](t.Filter.PIDs),
+		Commands:      t.Filter.Commands,
+		RootPath:      c.RootPath,
+		AvoidHooks:    c.AvoidHooks,
+		Warn:          warn,
+	}
+	for _, name := range t.Sources {
+		if source, err := tracecontext.SourceOf(name); err == nil {
+			options.Sources = append(options.Sources, source)
+		}
+	}
+	return options
+}
