@@ -53,11 +53,12 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 			trace = map[pcommon.SpanID]bool{}
 			inTrace[span.TraceID()] = trace
 		}
-		if isRoot := span.ParentSpanID().IsEmpty(); isRoot == (len(trace) > 0) || !isRoot && !trace[span.ParentSpanID()] {
+		_, isRoot := attributes["nettap.call.kept"] // its parent may be a span of the application
+		if isRoot == trace[span.ParentSpanID()] || isRoot && span.ParentSpanID().IsEmpty() && len(trace) > 0 {
 			c.t.Errorf("span %s of trace %v has no place in it", span.Name(), span.TraceID())
 		}
 		trace[span.SpanID()] = true
-		if span.ParentSpanID().IsEmpty() && attributes.has(want) {
+		if isRoot && attributes.has(want) {
 			roots = append(roots, Span{span, attributes})
 		}
 	}

@@ -37,8 +37,9 @@ func (a Attributes) has(want Attributes) bool {
 type Point struct {
 	Attributes  Attributes
 	Start, Time time.Time
-	Value       int64 // the last recorded one
-	Ended       bool  // NoRecordedValue came after it
+	Value       int64              // the last recorded one
+	Ended       bool               // NoRecordedValue came after it
+	Exemplars   []pmetric.Exemplar // of all its points
 }
 
 // Record is a log record.
@@ -48,6 +49,7 @@ type Record struct {
 	Time, Observed time.Time
 	Body           string
 	Severity       plog.SeverityNumber
+	TraceID        pcommon.TraceID
 }
 
 // Logs returns every batch of log records that came out so far.
@@ -140,6 +142,13 @@ func collect(series map[string]Point, resource pcommon.Resource, m pmetric.Metri
 		if dataPoint.Flags().NoRecordedValue() {
 			point.Ended, point.Value = true, series[key].Value
 		}
+		point.Exemplars = slices.AppendSeq(series[key].Exemplars, func(yield func(pmetric.Exemplar) bool) {
+			for _, exemplar := range dataPoint.Exemplars().All() {
+				if !yield(exemplar) {
+					return
+				}
+			}
+		})
 		series[key] = point
 	}
 }
@@ -170,6 +179,7 @@ func (c *Collector) Records(want Attributes) []Record {
 						Observed:   r.ObservedTimestamp().AsTime(),
 						Body:       r.Body().AsString(),
 						Severity:   r.SeverityNumber(),
+						TraceID:    r.TraceID(),
 					}
 					if record.Attributes.has(want) {
 						found = append(found, record)

@@ -68,6 +68,7 @@ type server struct {
 	address netip.AddrPort // to connect to
 	pid     int
 	comm    string
+	output  *bufio.Reader // what it says beside
 }
 
 var portLine = regexp.MustCompile(`port (\d+)`)
@@ -87,7 +88,8 @@ func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 		syscall.Kill(-command.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
 		command.Wait()                                      //nolint:errcheck // it was killed
 	})
-	line, err := bufio.NewReader(output).ReadString('\n')
+	reader := bufio.NewReader(output)
+	line, err := reader.ReadString('\n')
 	if err != nil {
 		t.Fatalf("%v does not start: %v", command, err)
 	}
@@ -99,7 +101,7 @@ func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server{netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port)), command.Process.Pid, comm}
+	return server{netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port)), command.Process.Pid, comm, reader}
 }
 
 func servePython(t *testing.T, how, address string, user int) server {

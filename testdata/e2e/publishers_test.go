@@ -1,0 +1,162 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// callsOfPublisher reports every call on a port.
+const callsOfPublisher = `
+	nettap:
+	  traffic: {enabled: false}
+	  drops: {enabled: false}
+	  accepts: {enabled: false}
+	  calls:
+	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {ports: [%d], commands: [%s]}}
+`
+
+// TestDistributionReadsThreadContexts runs C programs with each way in which a
+// thread-local variable is found.
+func TestDistributionReadsThreadContexts(t *testing.T) {
+	const directory = "testdata/publisher/"
+	for name, test := range map[string]struct {
+		program []string // with the variable in it; nil: it is in a library
+		library []string
+	}{
+		"in the program":  {program: []string{"-rdynamic"}},
+		"initial exec":    {library: []string{"-ftls-model=initial-exec"}},
+		"general dynamic": {library: []string{"-mtls-dialect=gnu"}},
+		"a descriptor":    {library: []string{"-mtls-dialect=gnu2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			built := t.TempDir()
+			program := filepath.Join(built, "publisher")
+			if test.program != nil {
+				run(t, "gcc", append(test.program, "-o", program, directory+"publisher.c", directory+"context.c")...)
+			} else {
+				run(t, "gcc", append(test.library, "-shared", "-fPIC", "-o", filepath.Join(built, "libcontext.so"), directory+"context.c")...)
+				run(t, "gcc", "-o", program, directory+"publisher.c", "-L"+built, "-lcontext", "-Wl,-rpath,"+built)
+			}
+			followPublisher(t, program, "otel_thread", "publisher")
+		})
+	}
+}
+
+// TestDistributionReadsGoLabels runs Go programs that were built in each way.
+func TestDistributionReadsGoLabels(t *testing.T) {
+	for name, test := range map[string]struct {
+		flags   []string
+		setting []string
+	}{
+		"as usual":                {setting: []string{"CGO_ENABLED=0"}},
+		"position-independent":    {flags: []string{"-buildmode=pie"}, setting: []string{"CGO_ENABLED=0"}},
+		"stripped":                {flags: []string{"-ldflags=-s -w"}, setting: []string{"CGO_ENABLED=0"}},
+		"with C code":             {setting: []string{"CGO_ENABLED=1"}},
+		"with C code, everywhere": {flags: []string{"-buildmode=pie"}, setting: []string{"CGO_ENABLED=1"}},
+		"with C code, all in one": {flags: []string{"-ldflags=-linkmode=external -extldflags=-static"}, setting: []string{"CGO_ENABLED=1"}},
+		"by Go 1.23, in a map":    {setting: []string{"CGO_ENABLED=0", "GOTOOLCHAIN=go1.23.12"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			program := filepath.Join(t.TempDir(), "labels")
+			command := exec.Command("go", append(append([]string{"build", "-C", "testdata/labels", "-o", program}, test.flags...), ".")...)
+			command.Env = append(os.Environ(), test.setting...)
+			if output, err := command.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, output)
+			}
+			followPublisher(t, program, "go_labels", "unknown_service:labels")
+		})
+	}
+}
+
+func run(t *testing.T, name string, arguments ...string) {
+	t.Helper()
+	if output, err := exec.Command(name, arguments...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", name, err, output)
+	}
+}
+
+// followPublisher runs a program that says at which spans it works, and holds its
+// calls against that.
+func followPublisher(t *testing.T, program, source, service string) {
+	t.Helper()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go io.Copy(io.Discard, connection) //nolint:errcheck // until the program has gone
+		}
+	}()
+	port := listener.Addr().(*net.TCPAddr).Port
+	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
+	command := exec.Command(program, fmt.Sprint(port))
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		input.Close()
+		if err := command.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	relations := func() []string {
+		var all []string
+		for _, span := range c.Spans(Attributes{"process.pid": command.Process.Pid}) {
+			if syscall := span.Attributes["nettap.call.syscall"]; syscall != "sendto" && syscall != "write" {
+				continue
+			}
+			relation := fmt.Sprint(span.Attributes["nettap.trace_context.source"])
+			if parent := span.ParentSpanID(); !parent.IsEmpty() {
+				relation += fmt.Sprint(" ", span.TraceID(), " ", parent, " ", span.Attributes["service.name"])
+			}
+			all = append(all, relation)
+		}
+		return all
+	}
+	at := func(number int) string {
+		return fmt.Sprintf("%s %s%02x %s%02x %s", source, strings.Repeat("c0", 15), number, strings.Repeat("d0", 7), number, service)
+	}
+	c.Wait("the program was looked at", func() bool {
+		found := relations()
+		return len(found) > 0 && found[len(found)-1] == at(0xff)
+	})
+	if _, err := fmt.Fprintln(input); err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for number := range 10 {
+		want = append(want, at(number+1), "socket")
+	}
+	c.Wait("the program has sent everything", func() bool {
+		got = relations()
+		return len(got) > len(want) && got[len(got)-1] == "socket" && got[len(got)-2] == at(10)
+	})
+	if diff := cmp.Diff(want, got[len(got)-len(want):]); diff != "" {
+		t.Errorf("the program's calls differ (-want +got):\n%s", diff)
+	}
+	for _, relation := range got[:len(got)-len(want)] {
+		if relation != at(0xff) && relation != "<nil>" {
+			t.Errorf("before that there is a call at %q", relation)
+		}
+	}
+}

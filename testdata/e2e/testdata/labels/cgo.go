@@ -1,0 +1,8 @@
+//go:build cgo
+
+package main
+
+// #include <unistd.h>
+import "C"
+
+var _ = C.getpid() // linked with C code

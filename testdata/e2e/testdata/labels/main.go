@@ -1,0 +1,62 @@
+// Command labels labels its goroutine with the span it works at, as
+// receiver/pproflabels does, and sends over a connection to a port: with labels,
+// which are others each time, until it gets a line; then ten times with labels and
+// without them in turn. It ends with its input.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"runtime/pprof"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	port, err := strconv.Atoi(os.Args[1])
+	check(err)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	check(err)
+	check(syscall.Connect(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}))
+	lines := make(chan string)
+	go func() {
+		for input := bufio.NewScanner(os.Stdin); input.Scan(); {
+			lines <- input.Text()
+		}
+		close(lines)
+	}()
+	for waiting := true; waiting; {
+		work(fd, 0xff)
+		select {
+		case <-lines:
+			waiting = false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	for number := 1; number <= 10; number++ {
+		work(fd, number)
+		send(fd, "y")
+	}
+	for range lines {
+	}
+}
+
+func work(fd, number int) {
+	labels := pprof.Labels("path", "/", "span_id", fmt.Sprintf("d0d0d0d0d0d0d0%02x", number),
+		"trace_id", fmt.Sprintf("c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0%02x", number))
+	pprof.Do(context.Background(), labels, func(context.Context) { send(fd, "x") })
+}
+
+func send(fd int, text string) {
+	_, err := syscall.Write(fd, []byte(text))
+	check(err)
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
