@@ -22,7 +22,8 @@ type guest struct {
 	packages  []tested // to test, in this order
 	arguments []string // of each test binary
 
-	parameters []string // of the kernel's command line
+	parameters   []string // of the kernel's command line
+	distribution string   // an executable that tests drive; "" is none
 }
 
 //go:embed init.sh
@@ -72,7 +73,7 @@ func (g guest) write(ctx context.Context, file string) (err error) {
 	a.file("init", initScript)
 	a.file("etc/passwd", []byte("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"))
 	a.file("arguments", []byte(strings.Join(g.arguments, "\n")))
-	if err := errors.Join(a.copy("bin/busybox", g.busybox), g.addModules(ctx, a), g.addTests(a), a.close()); err != nil {
+	if err := errors.Join(a.copy("bin/busybox", g.busybox), g.addModules(ctx, a), g.addTests(a), g.addDistribution(a), a.close()); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return buffered.Flush()
@@ -108,6 +109,16 @@ func (g guest) addTests(a *archive) error {
 	}
 	a.file("packages", []byte(list.String()))
 	return nil
+}
+
+// addDistribution adds what is built where the tests that drive it look for it.
+func (g guest) addDistribution(a *archive) error {
+	if g.distribution == "" {
+		return nil
+	}
+	directory := "tests/" + filepath.Dir(g.distribution)
+	a.directory(directory)
+	return a.copy(filepath.Join(directory, filepath.Base(g.distribution)), g.distribution)
 }
 
 // copy adds a file of this machine.

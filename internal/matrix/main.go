@@ -44,7 +44,7 @@ func main() {
 	flag.Parse()
 	whole := *only == "" && m.run == everyTest && flag.NArg() == 0
 	m.patterns = flag.Args()
-	if len(m.patterns) == 0 {
+	if m.everyPackage = len(m.patterns) == 0; m.everyPackage {
 		m.patterns = []string{"./internal/...", "./receiver/..."}
 	}
 	if err := m.readPlan(*plan, *only); err != nil {
@@ -85,6 +85,7 @@ type matrix struct {
 	run          string            // a regular expression of tests
 	parallel     int
 	patterns     []string // of Go packages
+	everyPackage bool
 }
 
 func (m *matrix) readPlan(file, only string) error {

@@ -23,6 +23,7 @@ type kernel struct {
 	skips                []skip
 	parameters           []string // for its command line, beside ours
 	only                 string   // the test that alone runs there; "" is all
+	distribution         bool     // what is built is run there, too
 }
 
 // skip is a test that may skip itself there, or must, and why it does.
@@ -77,6 +78,8 @@ func (p *plan) add(keyword string, words []string) error {
 		last.parameters = append(last.parameters, words...)
 	case keyword == "only" && len(words) == 1 && len(p.kernels) > 0:
 		p.kernels[len(p.kernels)-1].only = words[0]
+	case keyword == "distribution" && len(words) == 0 && len(p.kernels) > 0:
+		p.kernels[len(p.kernels)-1].distribution = true
 	case (keyword == "must-skip" || keyword == "may-skip") && len(words) >= 2:
 		if _, err := path.Match(words[0], ""); err != nil {
 			return fmt.Errorf("pattern %s: %w", words[0], err)

@@ -41,9 +41,9 @@ func TestParsePlan(t *testing.T) {
 		"a feature without a name": {text: "feature TestKernelA", wantError: "line 1: feature does not go with 1 words here"},
 		"a feature of no test":     {text: "feature TestKernelA,[ all", wantError: "line 1: pattern [: syntax error in pattern"},
 		"a kernel may have parameters, and run a test alone": {
-			text: "kernel sid amd64 linux-image-7.*-amd64\nparameters lockdown=confidentiality quiet\nonly TestLocked",
+			text: "kernel sid amd64 linux-image-7.*-amd64\nparameters lockdown=confidentiality quiet\nonly TestLocked\ndistribution",
 			want: plan{kernels: []kernel{
-				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64", parameters: []string{"lockdown=confidentiality", "quiet"}, only: "TestLocked"},
+				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64", parameters: []string{"lockdown=confidentiality", "quiet"}, only: "TestLocked", distribution: true},
 			}},
 		},
 		"parameters of no kernel": {text: "parameters quiet", wantError: "line 1: parameters does not go with 1 words here"},

@@ -20,6 +20,10 @@ const (
 	// bootTimeout ends a guest that hangs. The tests of one package end before.
 	bootTimeout = 30 * time.Minute
 	testTimeout = "10m"
+
+	// What is built is run by the kernel tests of a package that drives it.
+	distribution = "build/otelcol-nettap"
+	drivers      = "testdata/e2e"
 )
 
 // result is what became of the tests on one kernel.
@@ -48,6 +52,14 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	for i, k := range m.kernels {
 		results[i] = result{kernel: k, name: k.String(), packages: packages[k.arch]}
 		guests[i], results[i].err = m.prepare(ctx, k)
+		if k.distribution && m.everyPackage {
+			driving, err := buildTests(ctx, k.arch, filepath.Join(m.build, k.arch), []string{"./" + drivers})
+			if err != nil {
+				return nil, fmt.Errorf("build the tests of the distribution: %w", err)
+			}
+			results[i].packages = slices.Concat(results[i].packages, driving)
+			guests[i].distribution = distribution
+		}
 	}
 	var running sync.WaitGroup
 	slots := make(chan struct{}, m.parallel)
@@ -120,7 +132,7 @@ func (m *matrix) boot(ctx context.Context, g guest, packages []tested, run strin
 	file.Close()
 	defer os.Remove(initramfs)
 	g.packages = packages
-	g.arguments = []string{"-test.v", "-test.run=" + run, "-test.timeout=" + testTimeout}
+	g.arguments = []string{"-test.v", "-test.short", "-test.run=" + run, "-test.timeout=" + testTimeout}
 	if err := g.write(ctx, initramfs); err != nil {
 		log.Printf("matrix: %s: %v", g.image.release, err)
 		return seen
