@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
@@ -90,14 +89,13 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 
 // contextsToReport returns the house's contexts to one of its signals, and nil to the others.
 func (n *nettap) contextsToReport() *tracecontext.Contexts {
-	hooks, ok := n.house.contexts.Hooks()
-	if !ok {
+	if _, running := n.house.contexts.Hooks(); !running {
 		return nil
 	}
 	var contexts *tracecontext.Contexts
 	n.house.reporter.Do(func() {
 		contexts = n.house.contexts
-		ledger{name: "trace_context", page: books.Page{Hooks: hooks}}.log(n.logger)
+		ledgerOf(contexts).log(n.logger)
 	})
 	return contexts
 }

@@ -58,11 +58,7 @@ func publish(settings component.TelemetrySettings, id component.ID, workers []wo
 	each := func(observe func(page books.Page, value observeFunc)) metric.Int64Callback {
 		return func(_ context.Context, observer metric.Int64Observer) error {
 			for _, worker := range workers {
-				ledger := worker.ledger()
-				common := []attribute.KeyValue{attribute.String("receiver", id.String()), attribute.String("instrument", ledger.name)}
-				observe(ledger.page, func(value uint64, more ...attribute.KeyValue) {
-					observer.Observe(int64(value), metric.WithAttributes(append(more, common...)...))
-				})
+				worker.ledger().observe(id, observer, observe)
 			}
 			return nil
 		}
@@ -89,6 +85,14 @@ func publish(settings component.TelemetrySettings, id component.ID, workers []wo
 	return builder, nil
 }
 
+// observe gives an observer what is observed of the page, with whose page it is.
+func (l ledger) observe(id component.ID, observer metric.Int64Observer, observe func(page books.Page, value observeFunc)) {
+	common := []attribute.KeyValue{attribute.String("receiver", id.String()), attribute.String("instrument", l.name)}
+	observe(l.page, func(value uint64, more ...attribute.KeyValue) {
+		observer.Observe(int64(value), metric.WithAttributes(append(more, common...)...))
+	})
+}
+
 func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contexts *tracecontext.Contexts) error {
 	each := func(key string, of func(tracecontext.Counts) map[string]uint64) metric.Int64Callback {
 		return func(_ context.Context, observer metric.Int64Observer) error {
@@ -99,10 +103,21 @@ func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contex
 			return err
 		}
 	}
+	hooks := func(_ context.Context, observer metric.Int64Observer) error {
+		ledgerOf(contexts).observe(id, observer, observeHooks)
+		return nil
+	}
 	return errors.Join(
+		builder.RegisterNettapHookActiveCallback(hooks),
 		builder.RegisterNettapTraceContextFoundCallback(each("source", func(c tracecontext.Counts) map[string]uint64 { return c.Found })),
 		builder.RegisterNettapTraceContextRefusedCallback(each("cause", func(c tracecontext.Counts) map[string]uint64 { return c.Refused })),
 	)
+}
+
+// ledgerOf has the hooks of contexts, which have no books of events.
+func ledgerOf(contexts *tracecontext.Contexts) ledger {
+	hooks, _ := contexts.Hooks()
+	return ledger{name: "trace_context", page: books.Page{Hooks: hooks}}
 }
 
 type observeFunc func(value uint64, more ...attribute.KeyValue)

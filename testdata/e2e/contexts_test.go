@@ -113,6 +113,12 @@ func TestDistributionJoinsTraces(t *testing.T) {
 		got[int64(s.pid)] = slices.Compact(got[int64(s.pid)]) // Python reads and writes in as many parts as it likes
 		return len(got[client]) >= 5 && len(got[int64(s.pid)]) >= 6
 	})
+	if found := c.OwnValue("otelcol_nettap_trace_context_found", "source", "http"); found < 2 {
+		t.Errorf("%v contexts were found in heads, want those of both ends", found)
+	}
+	if hooks := c.Own("otelcol_nettap_hook_active", "instrument", "trace_context", "job", "message"); len(hooks) != 1 || hooks[0].Value != 1 {
+		t.Errorf("the hooks of messages are %v", hooks)
+	}
 	wantOfClient := []string{
 		"sendto child of " + spanID + " http", "sendto link " + spanID + " socket", "recvfrom link " + spanID + " socket",
 		"sendto alone <nil>", "recvfrom alone <nil>",
