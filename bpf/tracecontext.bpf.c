@@ -58,6 +58,62 @@ struct {
 	__type(value, struct first_context);
 } firsts SEC(".maps");
 
+/*
+ * What is spoken on a socket, and whether its process has anything to say. Both are
+ * found out again now and then: see is_quiet.
+ */
+struct spoken {
+	__u32 generation; /* when the process had nothing to say; 0: it may have */
+	__u32 pid;
+	__u32 exec_id;
+	__u16 messages; /* modulo */
+	__u16 http;     /* one of them began as HTTP does */
+};
+
+#define SETTLED 8    /* after so many messages that are none it is no HTTP */
+#define AGAIN 31     /* one of 32 messages is looked at all the same */
+#define PATIENCE 512 /* a process that could publish and has not in so many messages does not */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct spoken);
+} spokens SEC(".maps");
+
+__u32 generation = 1; /* of what user space knows of processes */
+
+/* Whether the running process has nothing to say, as was found out before. */
+static __always_inline bool is_silent(const struct spoken *s, struct task_struct *task)
+{
+	return s->generation == generation && s->pid == task->tgid && s->exec_id == (__u32)task->self_exec_id;
+}
+
+/* Whether there is nothing to look for in a message. */
+static __always_inline bool is_quiet(struct spoken *s, struct task_struct *task)
+{
+	return !s->http && s->messages > SETTLED && ++s->messages & AGAIN && is_silent(s, task);
+}
+
+static __always_inline bool may_publish(const struct observed *process)
+{
+	return process->flags & (OBSERVED_THREAD_SLOT | OBSERVED_GO) &&
+	       (process->publishes || process->silences < PATIENCE);
+}
+
+static __always_inline void note_spoken(struct spoken *s, struct task_struct *task, const struct observed *process,
+					enum beginning beginning)
+{
+	if (beginning != BEGINNING_OTHER)
+		s->http = 1;
+	s->messages++;
+	if (!process)
+		return;
+	s->pid = task->tgid;
+	s->exec_id = task->self_exec_id;
+	s->generation = with_obi || process->ask || may_publish(process) ? 0 : generation;
+}
+
 static __always_inline __u64 start_of(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, group_leader, start_boottime);
@@ -263,20 +319,27 @@ static __always_inline void see_message(struct sock *sk, int bytes, enum head_re
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	enum beginning beginning = BEGINNING_OTHER;
-	struct observed *process;
+	struct observed *process = NULL;
 	struct context c = {};
+	struct spoken *spoken;
 
 	if (bytes <= 0 || sk->sk_type != SOCK_STREAM || task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->tgid == own_pid)
 		return;
-	process = observed_process();
-	if (!process || process->ask)
-		ask(task, process);
-	if (with_filter && !(process && process->flags & OBSERVED_WANTED))
+	spoken = bpf_sk_storage_get(&spokens, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!spoken || is_quiet(spoken, task))
 		return;
+	if (with_filter || !is_silent(spoken, task) || !(spoken->messages & AGAIN)) {
+		process = observed_process();
+		if (!process || process->ask)
+			ask(task, process);
+		if (with_filter && !(process && process->flags & OBSERVED_WANTED))
+			return;
+	}
 	if (with_http)
 		beginning = read_message(&c, bytes, direction);
-	if (!c.source && !thread_context(&c, process))
+	if (!c.source && (process || with_obi) && !thread_context(&c, process))
 		__builtin_memset(&c, 0, sizeof(c));
+	note_spoken(spoken, task, process, beginning);
 	if (with_socket && is_connection(sk))
 		see_exchange(sk, &c, direction, beginning);
 	if (!c.source)

@@ -63,6 +63,7 @@ enum observed_flag {
 	OBSERVED_MUSL = 8,          /* whose entries are 8 bytes, not 16 */
 	OBSERVED_GO = 16,
 	OBSERVED_GO_MAP = 32, /* the labels are a map: up to Go 1.23 */
+	OBSERVED_GO_CGO = 64, /* it can call C code, on another goroutine's stack */
 };
 
 #define MAX_POOLED 16
@@ -80,6 +81,8 @@ struct observed {
 	__u32 pooled_count;
 	__u16 ask;       /* user space is to look again when it is next met */
 	__u16 publishes; /* it has said itself at which span a thread works */
+	__u32 silences;  /* how often it has not, if it never has */
+	__u32 pad;
 };
 
 struct {

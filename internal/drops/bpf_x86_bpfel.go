@@ -120,6 +120,8 @@ type bpfObserved struct {
 	PooledCount uint32
 	Ask         uint16
 	Publishes   uint16
+	Silences    uint32
+	Pad         uint32
 	_           [4]byte
 }
 

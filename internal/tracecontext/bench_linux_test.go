@@ -24,8 +24,10 @@ func BenchmarkMessage(b *testing.B) {
 		sources []Source
 	}{
 		{"no sources", plain, nil},
-		{"without a context", plain, []Source{HTTP, OTelThread, GoLabels, OBI, Socket}},
-		{"a head without one", head + "\r\n" + plain, []Source{HTTP, OTelThread, GoLabels, OBI, Socket}},
+		{"no head", plain, []Source{HTTP}},
+		{"nothing published", plain, []Source{HTTP, OTelThread, OBI, Socket}},
+		{"a goroutine without labels", plain, []Source{HTTP, OTelThread, GoLabels, OBI, Socket}},
+		{"a head without one", head + "\r\n" + plain, []Source{HTTP, OTelThread, OBI, Socket}},
 		{"a head with one", head + traceparent, []Source{HTTP}},
 		{"a head with one, remembered", head + traceparent, []Source{HTTP, Socket}},
 	} {

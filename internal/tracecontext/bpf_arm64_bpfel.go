@@ -124,6 +124,8 @@ type bpfObserved struct {
 	PooledCount uint32
 	Ask         uint16
 	Publishes   uint16
+	Silences    uint32
+	Pad         uint32
 	_           [4]byte
 }
 
@@ -136,7 +138,17 @@ const (
 	bpfObservedFlagOBSERVED_MUSL          bpfObservedFlag = 8
 	bpfObservedFlagOBSERVED_GO            bpfObservedFlag = 16
 	bpfObservedFlagOBSERVED_GO_MAP        bpfObservedFlag = 32
+	bpfObservedFlagOBSERVED_GO_CGO        bpfObservedFlag = 64
 )
+
+type bpfSpoken struct {
+	_          structs.HostLayout
+	Generation uint32
+	Pid        uint32
+	ExecId     uint32
+	Messages   uint16
+	Http       uint16
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -149,6 +161,7 @@ const (
 	bpfMapMessages          = "messages"
 	bpfMapObserved          = "observed"
 	bpfMapQuestions         = "questions"
+	bpfMapSpokens           = "spokens"
 	bpfMapTracesCtxV1       = "traces_ctx_v1"
 	bpfProgAskAboutAll      = "ask_about_all"
 	bpfProgSeeExec          = "see_exec"
@@ -164,6 +177,7 @@ const (
 	bpfVarFiredSeeRecvmsg   = "fired_see_recvmsg"
 	bpfVarFiredSeeSend      = "fired_see_send"
 	bpfVarFiredSeeSendmsg   = "fired_see_sendmsg"
+	bpfVarGeneration        = "generation"
 	bpfVarHeadBytes         = "head_bytes"
 	bpfVarInboundIsParent   = "inbound_is_parent"
 	bpfVarOwnPid            = "own_pid"
@@ -243,6 +257,7 @@ type bpfMapSpecs struct {
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
 	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Questions     *ebpf.MapSpec `ebpf:"questions"`
+	Spokens       *ebpf.MapSpec `ebpf:"spokens"`
 	TracesCtxV1   *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
 
@@ -257,6 +272,7 @@ type bpfVariableSpecs struct {
 	FiredSeeRecvmsg   *ebpf.VariableSpec `ebpf:"fired_see_recvmsg"`
 	FiredSeeSend      *ebpf.VariableSpec `ebpf:"fired_see_send"`
 	FiredSeeSendmsg   *ebpf.VariableSpec `ebpf:"fired_see_sendmsg"`
+	Generation        *ebpf.VariableSpec `ebpf:"generation"`
 	HeadBytes         *ebpf.VariableSpec `ebpf:"head_bytes"`
 	InboundIsParent   *ebpf.VariableSpec `ebpf:"inbound_is_parent"`
 	OwnPid            *ebpf.VariableSpec `ebpf:"own_pid"`
@@ -301,6 +317,7 @@ type bpfMaps struct {
 	Messages      *ebpf.Map `ebpf:"messages"`
 	Observed      *ebpf.Map `ebpf:"observed"`
 	Questions     *ebpf.Map `ebpf:"questions"`
+	Spokens       *ebpf.Map `ebpf:"spokens"`
 	TracesCtxV1   *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
 
@@ -313,6 +330,7 @@ func (m *bpfMaps) Close() error {
 		m.Messages,
 		m.Observed,
 		m.Questions,
+		m.Spokens,
 		m.TracesCtxV1,
 	)
 }
@@ -328,6 +346,7 @@ type bpfVariables struct {
 	FiredSeeRecvmsg   *ebpf.Variable `ebpf:"fired_see_recvmsg"`
 	FiredSeeSend      *ebpf.Variable `ebpf:"fired_see_send"`
 	FiredSeeSendmsg   *ebpf.Variable `ebpf:"fired_see_sendmsg"`
+	Generation        *ebpf.Variable `ebpf:"generation"`
 	HeadBytes         *ebpf.Variable `ebpf:"head_bytes"`
 	InboundIsParent   *ebpf.Variable `ebpf:"inbound_is_parent"`
 	OwnPid            *ebpf.Variable `ebpf:"own_pid"`

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
+	"slices"
 )
 
 var (
@@ -26,6 +28,7 @@ type goLayout struct {
 	curg     uint16   // of curg in m
 	labels   uint16   // of labels in g
 	startPC  uint16   // of startpc in g
+	cgo      bool     // it can call C code, which runs on g0's stack
 	labelMap bool     // labels is a *map[string]string (until Go 1.23), and not a *[]struct{ key, value string }
 	pooled   []uint64 // where goroutines start that serve many requests and have the labels of whoever started them; as linked
 	entry    uint64   // the program's entry point as linked, for loadBias
@@ -54,6 +57,7 @@ func readGoLayout(r io.ReaderAt) (goLayout, error) {
 		return goLayout{}, err
 	}
 	layout.entry = f.Entry
+	layout.cgo = !slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"})
 	functions, err := readGoFunctions(f)
 	if err != nil {
 		return goLayout{}, fmt.Errorf("read table of functions: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -24,6 +25,7 @@ type observer struct {
 	options   Options
 	proc      string
 	processes *ebpf.Map
+	news      func() error // tells the kernel side that a process has something after all
 	questions *ringbuf.Reader
 	stopped   chan struct{} // nil: it was not started
 	layouts   map[fileID]layout
@@ -61,15 +63,16 @@ var pauses = []time.Duration{time.Second, 10 * time.Second, time.Minute, 5 * tim
 // maxLayouts bounds what is kept of executables.
 const maxLayouts = 1024
 
-func newObserver(options Options, m map[string]*ebpf.Map) (*observer, error) {
-	questions, err := ringbuf.NewReader(m["questions"])
+func newObserver(options Options, object *kernel.Object) (*observer, error) {
+	questions, err := ringbuf.NewReader(object.Maps["questions"])
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	return &observer{
 		options:   options,
 		proc:      options.RootPath + "/proc",
-		processes: m["observed"],
+		processes: object.Maps["observed"],
+		news:      func() error { return increment(object.Variables["generation"]) },
 		questions: questions,
 		layouts:   map[fileID]layout{},
 		files:     new(elfCache),
@@ -154,7 +157,18 @@ func (o *observer) look(pid uint32, now time.Time) {
 		found.Ask = 1 // it may have just begun
 	}
 	// If it runs another program by now, this is not believed: exec_id tells.
-	_ = o.processes.Put(pid, found)
+	if err := o.processes.Put(pid, found); err == nil && found.Flags != entry.Flags {
+		_ = o.news() // it fails only when the maps are gone
+	}
+}
+
+// increment adds one to a variable that nobody else writes.
+func increment(variable *ebpf.Variable) error {
+	var n uint32
+	if err := variable.Get(&n); err != nil {
+		return err
+	}
+	return variable.Set(n + 1)
 }
 
 func (o *observer) forget(pid uint32) {
@@ -199,6 +213,9 @@ func (o *observer) findGo(pid uint32, found *bpfObserved, first bool) {
 		return
 	}
 	found.Flags |= bpfObservedFlagOBSERVED_GO
+	if l.cgo {
+		found.Flags |= bpfObservedFlagOBSERVED_GO_CGO
+	}
 	if l.labelMap {
 		found.Flags |= bpfObservedFlagOBSERVED_GO_MAP
 	}

@@ -209,7 +209,7 @@ func (c *Contexts) load() error {
 		return err
 	}
 	c.open = append(c.open, c.object)
-	c.observer, err = newObserver(c.options, c.object.Maps)
+	c.observer, err = newObserver(c.options, c.object)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ static __always_inline __u64 labels_of(const struct observed *process, __u64 *g)
 
 	if (!read_user_word(&labels, *g + process->g_labels))
 		return 0;
-	if (labels)
+	if (labels || !(process->flags & OBSERVED_GO_CGO))
 		return labels;
 	/* In a call of C code the thread runs on g0, and the goroutine is m.curg. */
 	if (!read_user_word(&m, *g + process->g_m) || !m || !read_user_word(&current, m + process->m_curg) || !current ||

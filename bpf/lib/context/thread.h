@@ -62,9 +62,12 @@ static __always_inline bool thread_context(struct context *c, struct observed *p
 {
 	if (THIS_TASK(flags) & (PF_KTHREAD | PF_IO_WORKER))
 		return false;
-	if (process && process->flags & OBSERVED_WANTED && published_context(c, process)) {
-		process->publishes = 1;
-		return true;
+	if (process && process->flags & OBSERVED_WANTED) {
+		if (published_context(c, process)) {
+			process->publishes = 1;
+			return true;
+		}
+		process->silences++;
 	}
 	return with_obi && obi_context(c, process);
 }
