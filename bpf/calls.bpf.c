@@ -122,9 +122,10 @@ __noinline int unwind_to(__u32 index)
 	return 1;
 }
 
-static __always_inline void begin(struct tree *t, __s32 entry, __u64 now)
+static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now)
 {
 	struct call *call = &t->call;
+	__u8 how;
 
 	t->off_ns = t->wake_ns = t->sock = 0;
 	t->over = 0;
@@ -135,7 +136,8 @@ static __always_inline void begin(struct tree *t, __s32 entry, __u64 now)
 		call->blocked_ns[i] = 0;
 	t->entry = entry;
 	call->syscall = number_of(entry);
-	call->fd = NO_FD;
+	how = operation_of(call->syscall);
+	call->fd = how & (ON_SOCKET | ON_FILE) && !makes_sockets(call->syscall) ? first_of(regs) : NO_FD;
 	call->lost_nodes = call->missed_exits = call->nodes = 0;
 }
 
@@ -166,7 +168,7 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 e
 	return t;
 }
 
-static __always_inline void enter(__u16 index, __u32 position)
+static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs)
 {
 	struct frame *frame;
 	__u64 now, depth;
@@ -175,14 +177,14 @@ static __always_inline void enter(__u16 index, __u32 position)
 
 	if (is_interrupt(position))
 		return;
-	entry = syscall_of(user_registers());
+	entry = syscall_of(regs);
 	t = tree_at(position, index, entry);
 	if (!t)
 		return;
 	now = bpf_ktime_get_boot_ns();
 	depth = READ_ONCE(t->depth);
 	if (!depth)
-		begin(t, entry, now);
+		begin(t, regs, entry, now);
 	if (depth >= MAX_DEPTH) {
 		t->over++;
 		t->call.lost_nodes++;
@@ -196,17 +198,12 @@ static __always_inline void enter(__u16 index, __u32 position)
 	t->depth = depth + 1;
 }
 
-static __always_inline void leave(__u64 function, __u32 position, __s64 value)
+static __always_inline void leave(struct tree *t, __u64 function, __s64 value)
 {
-	struct frame *frame;
-	struct tree *t;
+	struct frame *frame = t ? innermost(t) : NULL;
 	__s64 result;
 	__u64 now;
 
-	if (is_interrupt(position))
-		return;
-	t = this_tree();
-	frame = t ? innermost(t) : NULL;
 	if (!frame)
 		return; /* it was under way before us, or is not wanted */
 	if (t->over) {
@@ -234,8 +231,14 @@ int enter_function(void *ctx)
 {
 	if (!is_armed(&fired_enter_function))
 		return 0;
-	enter(function_of(ctx), position_of(ctx));
+	enter(function_of(ctx), position_of(ctx), user_registers());
 	return 0;
+}
+
+/* The tree of what returns at position; NULL if it is a soft interrupt's. */
+static __always_inline struct tree *tree_that_ends(__u32 position)
+{
+	return is_interrupt(position) ? NULL : this_tree();
 }
 
 bool fired_leave_function;
@@ -251,7 +254,7 @@ int leave_function(void *ctx)
 		bpf_get_func_ret(ctx, &value);
 	else /* behind the arguments: user space puts their size in place of the mark, or no load at all */
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
-	leave(function_of(ctx), position_of(ctx), value);
+	leave(tree_that_ends(position_of(ctx)), function_of(ctx), value);
 	return 0;
 }
 
@@ -262,7 +265,7 @@ int enter_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_enter_probe))
 		return 0;
-	enter(function_of(ctx), ctx->sp);
+	enter(function_of(ctx), ctx->sp, user_registers());
 	return 0;
 }
 
@@ -273,7 +276,7 @@ int leave_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_leave_probe))
 		return 0;
-	leave(function_of(ctx), position_of(ctx), returned_value(ctx));
+	leave(tree_that_ends(position_of(ctx)), function_of(ctx), returned_value(ctx));
 	return 0;
 }
 
@@ -292,9 +295,9 @@ int visit_function(struct pt_regs *ctx)
 	if (!is_armed(&fired_visit_function))
 		return 0;
 	if (is_return(ctx))
-		leave(function_of(ctx), position_of(ctx), returned_value(ctx));
+		leave(tree_that_ends(position_of(ctx)), function_of(ctx), returned_value(ctx));
 	else
-		enter(function_of(ctx), ctx->sp);
+		enter(function_of(ctx), ctx->sp, user_registers());
 	return 0; /* 1 would mean that the exit does not matter */
 }
 
@@ -310,6 +313,14 @@ enum point {
 	POINT_SET_STATE,
 };
 
+const volatile enum point last_point = POINT_SET_STATE; /* by its type Go gets to know them */
+
+static __always_inline bool is_about_socket(struct pt_regs *regs, __u8 how)
+{
+	return how & ON_SOCKET || sock_of_file(file_of_fd(first_of(regs))) ||
+	       (how & ON_THIRD && sock_of_file(file_of_fd((int)third_of(regs))));
+}
+
 bool fired_enter_syscall;
 
 SEC("tp_btf/sys_enter")
@@ -321,10 +332,11 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 		return 0;
 	if (!is_armed(&fired_enter_syscall))
 		return 0;
-	if (how & ON_FILE && !sock_of_file(file_of_fd(first_of(regs))) &&
-	    !(how & ON_THIRD && sock_of_file(file_of_fd((int)third_of(regs)))))
+	if (filters_any && !is_let_through(number))
 		return 0;
-	enter(number, position_of(ctx));
+	if (!shows_inside(number, how) && !is_about_socket(regs, how))
+		return 0;
+	enter(number, position_of(ctx), regs);
 	return 0;
 }
 
@@ -344,15 +356,15 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 	t = this_tree();
 	if (!t || !t->depth)
 		return 0;
-	if (how & ON_ANY && !t->touched)
+	if (shows_inside(number, how) && !t->touched)
 		t->depth = 0; /* it had nothing to do with a socket */
 	else
-		leave((__u64)RESULT_LONG << 16 | number, position_of(ctx), result);
+		leave(t, (__u64)RESULT_LONG << 16 | number, result);
 	return 0;
 }
 
 /* A tracepoint inside the running thread's call. */
-__noinline int note_point(enum point index, __s32 result, __u32 position)
+static __always_inline int note_point(enum point index, __s32 result, __u32 position)
 {
 	struct tree *t;
 

@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "operation.h"
+#include "tree.h"
 
 /*
  * Whether somebody waits for an answer on a socket, or for work. A server waits for
  * work whenever it has nothing to read. A client waits for an answer from when it
- * sends until it has received; that is noted here for sockets that are no server's.
+ * sends until it has received. Most threads send and receive on a socket themselves,
+ * so each remembers its last few descriptors; of one that only receives, the kernel
+ * knows how much was sent when it last did.
  */
-struct conversation {
-	__u64 sent_ns; /* CLOCK_BOOTTIME; 0: not since it was connected */
-	__u64 received_ns;
-	__u64 ends; /* a later socket at the same address has others */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u64); /* address of the socket */
-	__type(value, struct conversation);
-} conversations SEC(".maps");
 
 static __always_inline __u16 family_of(struct sock *sk)
 {
@@ -43,59 +34,101 @@ static __always_inline bool is_passive(struct sock *sk, __u16 family)
 	       BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK;
 }
 
-/* Both addresses and ports of an IPv4 socket, which struct sock begins with, in a word. */
-static __always_inline __u64 ends_of(struct sock *sk)
+static __always_inline bool is_tcp_connection(struct sock *sk)
 {
-	__u64 ends[2] = {}; /* skc_addrpair; skc_hash and skc_portpair */
+	__u16 family = family_of(sk);
 
-	bpf_probe_read_kernel(ends, sizeof(ends), &sk->__sk_common.skc_daddr);
-	return ends[0] ^ ends[1];
+	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
 }
 
-static __always_inline struct conversation *conversation_of(struct sock *sk)
+/* How much was sent on a TCP connection, modulo 2^32. */
+static __always_inline __u32 written_on(struct sock *sk)
 {
-	__u64 address = (__u64)sk;
-	struct conversation *c = bpf_map_lookup_elem(&conversations, &address);
-
-	return c && c->ends == ends_of(sk) ? c : NULL;
+	return BPF_CORE_READ((struct tcp_sock *)sk, write_seq);
 }
 
-/* A thread has sent or received on sk, or has connected it. */
-static __always_inline void note_exchange(struct sock *sk, __u8 operation, __u64 now)
+static __always_inline struct conversation *conversation_of(struct tree *t, __s32 fd)
 {
-	__u64 address = (__u64)sk;
-	struct conversation new = {}, *c;
-
-	if (is_passive(sk, family_of(sk)))
-		return;
-	c = conversation_of(sk);
-	if (!c)
-		c = &new;
-	if (operation == OPERATION_SEND)
-		c->sent_ns = now;
-	else
-		c->received_ns = now;
-	if (c != &new)
-		return;
-	new.ends = ends_of(sk);
-	bpf_map_update_elem(&conversations, &address, &new, BPF_ANY);
+	return &t->conversation[fd & (CONVERSATIONS - 1)];
 }
 
-/* Whether a thread that finds nothing to receive on sk waits for work. */
-static __always_inline bool waits_for_work(struct sock *sk)
+/* The running thread has sent, received or connected on fd, or has closed it. */
+static __always_inline void note_exchange(struct tree *t, __u8 operation, __s32 fd)
 {
-	struct conversation *c;
+	struct conversation *c = conversation_of(t, fd);
 
+	if (c->fd != fd || operation == OPERATION_OTHER) {
+		c->fd = fd;
+		c->role = ROLE_UNKNOWN;
+	}
+	switch (operation) {
+	case OPERATION_SEND:
+		if (c->role != ROLE_SERVER)
+			c->role = ROLE_CLIENT;
+		c->asks = 1;
+		break;
+	case OPERATION_CONNECT:
+		c->role = ROLE_CLIENT;
+		c->asks = 0;
+		break;
+	case OPERATION_RECEIVE:
+		c->asks = 0;
+		break;
+	}
+}
+
+/* The same for a thread that receives and has not sent: somebody else may. */
+static __always_inline bool is_reader(struct tree *t, __u8 operation, __s32 fd)
+{
+	struct conversation *c = conversation_of(t, fd);
+
+	return operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER);
+}
+
+static __always_inline void note_reader(struct tree *t, struct sock *sk, __s32 fd)
+{
+	struct conversation *c = conversation_of(t, fd);
+
+	if (is_passive(sk, family_of(sk))) {
+		c->role = ROLE_SERVER;
+	} else if (is_tcp_connection(sk)) {
+		c->role = ROLE_READER;
+		c->written = written_on(sk);
+	} else {
+		c->role = ROLE_OTHER;
+	}
+}
+
+/* Whether the running thread, which finds nothing to receive on sk, waits for work. */
+static __always_inline bool waits_for_work(struct tree *t, struct sock *sk)
+{
+	struct conversation *c = conversation_of(t, t->call.fd);
+
+	if (c->fd == t->call.fd && c->role == ROLE_CLIENT)
+		return !c->asks;
 	if (is_passive(sk, family_of(sk)))
 		return true;
-	c = conversation_of(sk);
-	return c && c->received_ns >= c->sent_ns;
+	if (!is_tcp_connection(sk))
+		return false;
+	if (c->fd == t->call.fd && c->role == ROLE_READER)
+		return c->written == written_on(sk);
+	return !BPF_CORE_READ((struct tcp_sock *)sk, bytes_sent);
 }
 
-/* When it was asked for an answer after all, by another thread; 0 if it was not. */
-static __always_inline __u64 asked_since(struct sock *sk)
+/*
+ * When, after off_ns, another thread asked for an answer on sk after all; 0 if none
+ * did. The kernel notes it in jiffies.
+ */
+static __always_inline __u64 asked_since(struct tree *t, struct sock *sk, __u64 off_ns, __u64 now_ns)
 {
-	struct conversation *c = conversation_of(sk);
+	__u32 jiffies = bpf_jiffies64(), sent;
 
-	return c ? c->sent_ns : 0;
+	if (!is_tcp_connection(sk) || is_passive(sk, family_of(sk)))
+		return 0;
+	if (written_on(sk) == t->off_written || jiffies == t->off_jiffies)
+		return 0;
+	sent = BPF_CORE_READ((struct tcp_sock *)sk, lsndtime) - t->off_jiffies;
+	if (sent > jiffies - t->off_jiffies)
+		return off_ns; /* before it left the CPU, by this clock */
+	return off_ns + (now_ns - off_ns) / (jiffies - t->off_jiffies) * sent;
 }

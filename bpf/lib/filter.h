@@ -10,6 +10,7 @@
  */
 __u32 own_pid; /* the Collector's: reports of its own calls would feed on themselves */
 
+bool filters_any; /* calls as they begin: some of the next five */
 bool filters_pids, filters_commands, filters_users, filters_cgroups, filters_syscalls;
 bool filters_addresses, filters_ports;
 
@@ -84,17 +85,23 @@ static __always_inline bool is_wanted_syscall(__u32 number)
 	return bpf_map_lookup_elem(&syscalls, &number);
 }
 
-/* Whether the running thread's next call may be wanted. A global function: see report_call. */
-__noinline int is_wanted_here(__s32 syscall)
+/* Whether the filters let the running thread's next call through. A global function: see report_call. */
+__noinline int is_let_through(__s32 syscall)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-	if (pid == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
-		return false;
 	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
 	return (!filters_commands || is_wanted_command()) && (!filters_users || is_wanted_user()) &&
 	       (!filters_cgroups || is_wanted_cgroup()) && (!filters_syscalls || is_wanted_syscall(syscall));
+}
+
+/* Whether the running thread's next call may be wanted. */
+static __always_inline bool is_wanted_here(__s32 syscall)
+{
+	if (THIS_TASK(tgid) == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
+		return false;
+	return !filters_any || is_let_through(syscall);
 }
 
 static __always_inline bool is_wanted_address(struct call *call)

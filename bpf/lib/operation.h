@@ -63,8 +63,14 @@ static const __u8 operations[SYSCALL_LIMIT] = {
 	[NR(426, 426)] = OPERATION_OTHER | ON_ANY,            /* io_uring_enter */
 };
 
+#define SYS_CLOSE NR(3, 57)
 #define SYS_SOCKET NR(41, 198)
 #define SYS_SOCKETPAIR NR(53, 199)
+
+static __always_inline bool makes_sockets(__s32 number)
+{
+	return number == SYS_SOCKET || number == SYS_SOCKETPAIR;
+}
 
 static __always_inline __u8 operation_of(__s64 number)
 {
@@ -74,4 +80,16 @@ static __always_inline __u8 operation_of(__s64 number)
 		return OPERATION_NONE;
 	asm volatile("%0 &= 511" : "+r"(index)); /* the verifier may have lost sight of the limit */
 	return operations[index];
+}
+
+/*
+ * Where system calls are watched: the tracepoints of sending and receiving are there,
+ * which say whether a file was a socket. To find out beforehand takes longer.
+ */
+const volatile bool with_lengths;
+
+/* Whether what a system call is about shows only inside of it. */
+static __always_inline bool shows_inside(long number, __u8 how)
+{
+	return how & ON_ANY || (with_lengths && how & ON_FILE && !(how & ON_THIRD) && number != SYS_CLOSE);
 }

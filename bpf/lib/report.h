@@ -84,16 +84,31 @@ static __always_inline void note_call(struct tree *t)
 		note_socket(call, sk);
 }
 
-/* Why the call that has ended is to be reported. */
-static __always_inline enum reason reason_of(struct call *call, __u32 kind)
+/* The next of a thread's random numbers: xorshift, which takes no call. */
+static __always_inline __u32 random_of(struct tree *t)
 {
+	__u64 x = t->random;
+
+	if (!x)
+		x = (__u64)bpf_get_prandom_u32() << 32 | 1;
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	t->random = x;
+	return x >> 32;
+}
+
+/* Why the call that has ended is to be reported. */
+static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
+{
+	struct call *call = &t->call;
 	__u64 idle = idle_waits ? 0 : call->idle_ns;
 
 	if (is_wanted_failure(kind, call->result))
 		return REASON_FAILED;
 	if (call->duration_ns - idle >= min_duration_ns)
 		return REASON_SLOW;
-	if (sample_threshold && bpf_get_prandom_u32() < sample_threshold)
+	if (sample_threshold && random_of(t) < sample_threshold)
 		return REASON_SAMPLED;
 	return REASON_NONE;
 }
@@ -142,15 +157,17 @@ __noinline int report_call(enum reason reason)
 	call = &t->call;
 	call->reason = reason;
 	note_call(t);
+	if (call->fd >= 0 && !t->sock && shows_inside(call->syscall, operation_of(call->syscall)))
+		return 0; /* a file that only lies behind sockets, as on NFS */
 	if (!is_wanted_connection(call))
 		return 0;
-	book(BOOK_SEEN);
 	if (reason != REASON_NONE)
 		find_context();
 	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context)) || !is_within_limit()) {
 		book(BOOK_SAMPLED_OUT);
 		return 0;
 	}
+	book(BOOK_SEEN);
 	size = call->nodes;
 	if (size > MAX_NODES)
 		size = MAX_NODES;
@@ -160,18 +177,38 @@ __noinline int report_call(enum reason reason)
 	return 0;
 }
 
-/* Remembers for later calls which way data went. */
-__noinline int note_operation(__u32 now_low, __u32 now_high)
+/* A thread that only receives has done so. A global function: see report_call. */
+__noinline int note_received(void)
 {
 	struct tree *t = this_tree();
 
 	if (!t)
 		return 0;
 	identify(t);
-	if (t->sock && (t->operation == OPERATION_SEND || t->operation == OPERATION_RECEIVE ||
-			t->operation == OPERATION_CONNECT))
-		note_exchange((struct sock *)t->sock, t->operation, (__u64)now_high << 32 | now_low);
+	if (t->sock)
+		note_reader(t, (struct sock *)t->sock, t->call.fd);
 	return 0;
+}
+
+/* Remembers for later calls which way data went. */
+static __always_inline void note_operation(struct tree *t, __s64 result)
+{
+	__s32 fd = t->call.fd, syscall = t->call.syscall;
+	__u8 operation = operation_of(syscall) & OPERATION_KIND;
+
+	if (fd < 0)
+		return;
+	if (syscall == SYS_CLOSE) {
+		note_exchange(t, OPERATION_OTHER, fd);
+		return;
+	}
+	if (operation != OPERATION_SEND && operation != OPERATION_RECEIVE && operation != OPERATION_CONNECT)
+		return;
+	if (result < 0 && result != -EINPROGRESS)
+		return;
+	note_exchange(t, operation, fd);
+	if (is_reader(t, operation, fd))
+		note_received();
 }
 
 /* The call that is under way in the running thread has returned. */
@@ -182,13 +219,11 @@ static __always_inline void finish(struct tree *t, __u32 kind, __s64 result, __u
 
 	call->duration_ns = now - call->start_ns;
 	call->result = result;
-	if (!idle_waits && min_duration_ns && (result > 0 || (kind != RESULT_NONE && (!result || result == -EINPROGRESS))))
-		note_operation(now, now >> 32);
-	reason = reason_of(call, kind);
-	if (reason != REASON_NONE || filters_addresses || filters_ports) {
+	if (!idle_waits && min_duration_ns)
+		note_operation(t, result);
+	reason = reason_of(t, kind);
+	if (reason != REASON_NONE || filters_addresses || filters_ports)
 		report_call(reason);
-	} else {
-		book(BOOK_SEEN);
+	else
 		book(BOOK_SAMPLED_OUT);
-	}
 }

@@ -80,6 +80,25 @@ struct call {
 #define CALL_HEAD __builtin_offsetof(struct call, node)
 #define NO_SYSCALL (-1)
 
+/* What a thread does on a descriptor: see conversation.h. */
+enum __attribute__((packed)) role {
+	ROLE_UNKNOWN,
+	ROLE_CLIENT, /* it sends, and receives the answers */
+	ROLE_READER, /* it receives what another thread asks for */
+	ROLE_SERVER,
+	ROLE_OTHER, /* a reader, on a socket that does not tell what was sent */
+};
+
+struct conversation {
+	__s32 fd;
+	__u32 written; /* of a reader: how much was sent when it last received */
+	enum role role;
+	__u8 asks; /* of a client: it has sent since it received */
+	__u16 pad;
+};
+
+#define CONVERSATIONS 4
+
 struct frame {
 	__u32 position; /* low half of where on the thread's stack it was called */
 	__u16 function;
@@ -91,10 +110,14 @@ struct tree {
 	__u64 off_ns;  /* when its thread left the CPU; 0: it is on it */
 	__u64 wake_ns; /* when it could run again; 0: it cannot */
 	__u64 sock;    /* address of the call's socket; 0: not known yet */
+	__u64 random;  /* state of the thread's own generator */
 	__u32 depth;
 	__u32 over; /* calls beyond MAX_DEPTH */
 	__s32 entry; /* what the thread entered the kernel with */
+	__u32 off_jiffies; /* off_ns, by the clock of the network */
+	__u32 off_written; /* how much was sent on the socket by then */
 	__u32 pad;
+	struct conversation conversation[CONVERSATIONS];
 	__u8 off_node;
 	enum wait wait;  /* while off the CPU */
 	__u8 idle;       /* it waits for work */

@@ -35,12 +35,11 @@ static __always_inline void identify(struct tree *t)
 		return;
 	t->identified = 1;
 	how = operation_of(call->syscall);
-	if (!(how & (ON_SOCKET | ON_FILE)) || call->syscall == SYS_SOCKET || call->syscall == SYS_SOCKETPAIR)
+	if (call->fd < 0)
 		return;
-	regs = user_registers();
-	call->fd = first_of(regs);
 	sk = sock_of_file(file_of_fd(call->fd));
 	if (!sk && how & ON_THIRD) {
+		regs = user_registers();
 		call->fd = (int)third_of(regs);
 		sk = sock_of_file(file_of_fd(call->fd));
 		t->operation = OPERATION_SEND;
@@ -132,7 +131,11 @@ static __always_inline void leave_cpu(struct tree *t, bool runs)
 	if (!runs) {
 		t->wait = wait_of(t);
 		t->idle = t->wait == WAIT_ACCEPT_QUEUE ||
-			  (t->wait == WAIT_RECEIVE_QUEUE && waits_for_work((struct sock *)t->sock));
+			  (t->wait == WAIT_RECEIVE_QUEUE && waits_for_work(t, (struct sock *)t->sock));
+		if (t->idle) {
+			t->off_jiffies = bpf_jiffies64();
+			t->off_written = written_on((struct sock *)t->sock);
+		}
 	}
 	if (with_off_cpu)
 		t->off_node = add_node(t, FUNCTION_OFF_CPU, NODE_OPEN, 0, now);
@@ -153,8 +156,8 @@ static __always_inline void reach_cpu(struct tree *t)
 	}
 	t->call.runnable_ns += now - wake;
 	if (t->idle) {
-		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since((struct sock *)t->sock) : 0;
-		t->call.idle_ns += (asked > off && asked < wake ? asked : wake) - off;
+		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since(t, (struct sock *)t->sock, off, now) : 0;
+		t->call.idle_ns += (asked && asked < wake ? asked : wake) - off;
 	}
 	if (with_off_cpu) {
 		runnable = now - wake > 0x7fffffff ? 0x7fffffff : now - wake;

@@ -27,6 +27,7 @@ func BenchmarkCall(b *testing.B) {
 		options *Options
 	}{
 		{"off", nil},
+		{"filtered", &Options{Filter: Filter{PIDs: []uint32{1 << 22}}}},
 		{"unwanted", &Options{MinDuration: time.Hour}},
 		{"reported", &Options{MaxPerSecond: 0}},
 	} {

@@ -101,13 +101,6 @@ const (
 	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 12
 )
 
-type bpfConversation struct {
-	_          structs.HostLayout
-	SentNs     uint64
-	ReceivedNs uint64
-	Ends       uint64
-}
-
 type bpfLabelKey struct {
 	_      structs.HostLayout
 	Name   [16]int8
@@ -192,14 +185,25 @@ const (
 )
 
 type bpfTree struct {
-	_          structs.HostLayout
-	OffNs      uint64
-	WakeNs     uint64
-	Sock       uint64
-	Depth      uint32
-	Over       uint32
-	Entry      int32
-	Pad        uint32
+	_            structs.HostLayout
+	OffNs        uint64
+	WakeNs       uint64
+	Sock         uint64
+	Random       uint64
+	Depth        uint32
+	Over         uint32
+	Entry        int32
+	OffJiffies   uint32
+	OffWritten   uint32
+	Pad          uint32
+	Conversation [4]struct {
+		_       structs.HostLayout
+		Fd      int32
+		Written uint32
+		Role    uint8
+		Asks    uint8
+		Pad     uint16
+	}
 	OffNode    uint8
 	Wait       bpfWait
 	Idle       uint8
@@ -241,7 +245,6 @@ const (
 	bpfMapCgroups               = "cgroups"
 	bpfMapCommands              = "commands"
 	bpfMapContextCounts         = "context_counts"
-	bpfMapConversations         = "conversations"
 	bpfMapMessages              = "messages"
 	bpfMapObserved              = "observed"
 	bpfMapPids                  = "pids"
@@ -271,6 +274,7 @@ const (
 	bpfProgVisitFunction        = "visit_function"
 	bpfVarArmed                 = "armed"
 	bpfVarFiltersAddresses      = "filters_addresses"
+	bpfVarFiltersAny            = "filters_any"
 	bpfVarFiltersCgroups        = "filters_cgroups"
 	bpfVarFiltersCommands       = "filters_commands"
 	bpfVarFiltersPids           = "filters_pids"
@@ -297,6 +301,7 @@ const (
 	bpfVarFiredVisitFunction    = "fired_visit_function"
 	bpfVarIdleWaits             = "idle_waits"
 	bpfVarKeepUnsampled         = "keep_unsampled"
+	bpfVarLastPoint             = "last_point"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
 	bpfVarOwnPid                = "own_pid"
@@ -308,6 +313,7 @@ const (
 	bpfVarWithCurrentTask       = "with_current_task"
 	bpfVarWithGoLabels          = "with_go_labels"
 	bpfVarWithHttp              = "with_http"
+	bpfVarWithLengths           = "with_lengths"
 	bpfVarWithObi               = "with_obi"
 	bpfVarWithOffCpu            = "with_off_cpu"
 	bpfVarWithOtelThread        = "with_otel_thread"
@@ -390,7 +396,6 @@ type bpfMapSpecs struct {
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Commands      *ebpf.MapSpec `ebpf:"commands"`
 	ContextCounts *ebpf.MapSpec `ebpf:"context_counts"`
-	Conversations *ebpf.MapSpec `ebpf:"conversations"`
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
 	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Pids          *ebpf.MapSpec `ebpf:"pids"`
@@ -408,6 +413,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
 	FiltersAddresses      *ebpf.VariableSpec `ebpf:"filters_addresses"`
+	FiltersAny            *ebpf.VariableSpec `ebpf:"filters_any"`
 	FiltersCgroups        *ebpf.VariableSpec `ebpf:"filters_cgroups"`
 	FiltersCommands       *ebpf.VariableSpec `ebpf:"filters_commands"`
 	FiltersPids           *ebpf.VariableSpec `ebpf:"filters_pids"`
@@ -434,6 +440,7 @@ type bpfVariableSpecs struct {
 	FiredVisitFunction    *ebpf.VariableSpec `ebpf:"fired_visit_function"`
 	IdleWaits             *ebpf.VariableSpec `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.VariableSpec `ebpf:"keep_unsampled"`
+	LastPoint             *ebpf.VariableSpec `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
@@ -445,6 +452,7 @@ type bpfVariableSpecs struct {
 	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithGoLabels          *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.VariableSpec `ebpf:"with_http"`
+	WithLengths           *ebpf.VariableSpec `ebpf:"with_lengths"`
 	WithObi               *ebpf.VariableSpec `ebpf:"with_obi"`
 	WithOffCpu            *ebpf.VariableSpec `ebpf:"with_off_cpu"`
 	WithOtelThread        *ebpf.VariableSpec `ebpf:"with_otel_thread"`
@@ -481,7 +489,6 @@ type bpfMaps struct {
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Commands      *ebpf.Map `ebpf:"commands"`
 	ContextCounts *ebpf.Map `ebpf:"context_counts"`
-	Conversations *ebpf.Map `ebpf:"conversations"`
 	Messages      *ebpf.Map `ebpf:"messages"`
 	Observed      *ebpf.Map `ebpf:"observed"`
 	Pids          *ebpf.Map `ebpf:"pids"`
@@ -502,7 +509,6 @@ func (m *bpfMaps) Close() error {
 		m.Cgroups,
 		m.Commands,
 		m.ContextCounts,
-		m.Conversations,
 		m.Messages,
 		m.Observed,
 		m.Pids,
@@ -521,6 +527,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	Armed                 *ebpf.Variable `ebpf:"armed"`
 	FiltersAddresses      *ebpf.Variable `ebpf:"filters_addresses"`
+	FiltersAny            *ebpf.Variable `ebpf:"filters_any"`
 	FiltersCgroups        *ebpf.Variable `ebpf:"filters_cgroups"`
 	FiltersCommands       *ebpf.Variable `ebpf:"filters_commands"`
 	FiltersPids           *ebpf.Variable `ebpf:"filters_pids"`
@@ -547,6 +554,7 @@ type bpfVariables struct {
 	FiredVisitFunction    *ebpf.Variable `ebpf:"fired_visit_function"`
 	IdleWaits             *ebpf.Variable `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.Variable `ebpf:"keep_unsampled"`
+	LastPoint             *ebpf.Variable `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
@@ -558,6 +566,7 @@ type bpfVariables struct {
 	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
 	WithGoLabels          *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.Variable `ebpf:"with_http"`
+	WithLengths           *ebpf.Variable `ebpf:"with_lengths"`
 	WithObi               *ebpf.Variable `ebpf:"with_obi"`
 	WithOffCpu            *ebpf.Variable `ebpf:"with_off_cpu"`
 	WithOtelThread        *ebpf.Variable `ebpf:"with_otel_thread"`

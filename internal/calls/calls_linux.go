@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type point -type book bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type book bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 
@@ -102,7 +102,7 @@ func (c *Calls) Audit() error {
 	}
 	c.books.Update(func(page *books.Page) {
 		page.MissedRuns = missed
-		page.Seen = counts[bpfBookBOOK_SEEN]
+		page.Seen = counts[bpfBookBOOK_SEEN] + counts[bpfBookBOOK_SAMPLED_OUT] // those are in one of the books only
 		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
 		if page.Lost == nil {
 			page.Lost = map[string]uint64{}

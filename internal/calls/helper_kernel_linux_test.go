@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -15,7 +16,15 @@ import (
 // program, while one of its threads is in a call.
 const helperVariable = "NETTAP_TEST_HELPER"
 
+// withoutPreemption keeps Go's runtime from interrupting system calls by its signals:
+// then one call of a test would be two.
+const withoutPreemption = "asyncpreemptoff=1"
+
 func TestMain(m *testing.M) {
+	if !strings.Contains(os.Getenv("GODEBUG"), withoutPreemption) {
+		os.Setenv("GODEBUG", withoutPreemption)
+		panic(unix.Exec("/proc/self/exe", os.Args, os.Environ()))
+	}
 	if how := os.Getenv(helperVariable); how != "" {
 		help(how)
 		os.Exit(0)

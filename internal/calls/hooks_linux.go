@@ -62,7 +62,9 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
 		c.emitter.functions = syscallTable()
-		return append(append(hooks, points(types)...), end, begin), spec.Variables["with_points"].Set(true)
+		_, err := kernel.TracepointArgs(types, "sock_recv_length")
+		return append(append(hooks, points(types)...), end, begin),
+			errors.Join(spec.Variables["with_points"].Set(true), spec.Variables["with_lengths"].Set(err == nil))
 	}
 	functions, err := c.findFunctions(types, begin.Name)
 	if err != nil {
