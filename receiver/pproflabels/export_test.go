@@ -1,0 +1,4 @@
+package pproflabels
+
+// GoroutineLabels is for tests that have no time to read a profile.
+var GoroutineLabels = goroutineLabels
