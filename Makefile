@@ -9,7 +9,7 @@ lint = go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
 collector := build/otelcol-nettap
 FUZZTIME ?= 10s
 packages := ./internal/... ./receiver/...
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/demo/*')
 
 .PHONY: help
 help:
