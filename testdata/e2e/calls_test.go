@@ -15,12 +15,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// Span is a span with the attributes of its resource and its own together.
-type Span struct {
-	ptrace.Span
-	Attributes Attributes
-}
-
 // Spans returns every root span that came out so far and has the wanted
 // attributes, and fails the test where a trace is no tree.
 func (c *Collector) Spans(want Attributes) []Span {
@@ -42,12 +36,7 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 	var roots []Span
 	inTrace := map[pcommon.TraceID]map[pcommon.SpanID]bool{}
 	for _, span := range spans.All() {
-		attributes := Attributes{}
-		for _, m := range []pcommon.Map{resource.Attributes(), span.Attributes()} {
-			for name, value := range m.All() {
-				attributes[name] = value.AsRaw()
-			}
-		}
+		attributes := join(resource.Attributes(), span.Attributes())
 		trace := inTrace[span.TraceID()]
 		if trace == nil {
 			trace = map[pcommon.SpanID]bool{}

@@ -36,6 +36,7 @@ type Collector struct {
 
 	ownPort        int // of the Collector's own metrics
 	prometheusPort int // of the prometheus exporter
+	otlpPort       int // of the otlp receiver
 
 	series series
 }
@@ -47,6 +48,9 @@ type Options struct {
 
 	// Traces puts the receiver "nettap" into a pipeline of traces also.
 	Traces bool
+
+	// Applications lets applications send spans and points, to [Collector.Endpoint].
+	Applications bool
 
 	// Overlay is YAML merged over the whole configuration, if not empty.
 	Overlay string
@@ -108,10 +112,11 @@ func prepare(t *testing.T, options Options) *Collector {
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("no distribution to test, please run make build: %v", err)
 	}
-	c := &Collector{t: t, options: options, directory: t.TempDir(), ownPort: freePort(t), prometheusPort: freePort(t)}
+	c := &Collector{t: t, options: options, directory: t.TempDir(), ownPort: freePort(t), prometheusPort: freePort(t), otlpPort: freePort(t)}
 	config := configuration(t, options.Receivers, c.directory, c.ownPort, c.prometheusPort)
 	for name, content := range map[string]string{
 		"config.yaml": config, "traces.yaml": fmt.Sprintf(traces, c.directory), "overlay.yaml": indent(options.Overlay, ""),
+		"applications.yaml": fmt.Sprintf(applications, c.directory, c.otlpPort),
 	} {
 		if err := os.WriteFile(c.path(name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -146,6 +151,9 @@ func (c *Collector) words() []string {
 	words = append(words, executable, "--config", c.path("config.yaml"))
 	if c.options.Traces {
 		words = append(words, "--config", c.path("traces.yaml"))
+	}
+	if c.options.Applications {
+		words = append(words, "--config", c.path("applications.yaml"))
 	}
 	if c.options.Overlay != "" {
 		words = append(words, "--config", c.path("overlay.yaml"))
@@ -195,6 +203,9 @@ func (c *Collector) launch(words ...string) {
 		}
 	})
 }
+
+// Endpoint is where applications send, as OTEL_EXPORTER_OTLP_ENDPOINT has it.
+func (c *Collector) Endpoint() string { return fmt.Sprintf("http://127.0.0.1:%d", c.otlpPort) }
 
 // PID returns the process id of the Collector.
 func (c *Collector) PID() int { return c.command.Process.Pid }

@@ -39,6 +39,19 @@ service:
     traces: {receivers: [nettap], exporters: [file/traces]}
 `
 
+// applications adds a receiver of what applications say of themselves. Their points
+// go where those of nettap go, their spans into a file of their own.
+const applications = `
+receivers:
+  otlp: {protocols: {grpc: {endpoint: "127.0.0.1:%[2]d"}}}
+exporters:
+  file/applications: {path: "%[1]s/applications.json", flush_interval: 50ms}
+service:
+  pipelines:
+    metrics/applications: {receivers: [otlp], exporters: [file/metrics]}
+    traces/applications: {receivers: [otlp], exporters: [file/applications]}
+`
+
 // configuration returns the Collector's configuration with the YAML block
 // receivers below "receivers:".
 func configuration(t *testing.T, receivers, directory string, ownPort, prometheusPort int) string {

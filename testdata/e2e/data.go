@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
 // Attributes are those of a resource and of a point or record together. Numbers
@@ -51,6 +52,24 @@ type Record struct {
 	Severity       plog.SeverityNumber
 	TraceID        pcommon.TraceID
 }
+
+// SpanKey says which span of all there are.
+type SpanKey struct {
+	Trace pcommon.TraceID
+	Span  pcommon.SpanID
+}
+
+// Span is a span with the attributes of its resource and its own together.
+type Span struct {
+	ptrace.Span
+	Attributes Attributes
+}
+
+// Key says which span it is.
+func (s Span) Key() SpanKey { return SpanKey{s.TraceID(), s.SpanID()} }
+
+// Parent says which span it is below; without one, only the trace.
+func (s Span) Parent() SpanKey { return SpanKey{s.TraceID(), s.ParentSpanID()} }
 
 // Logs returns every batch of log records that came out so far.
 func (c *Collector) Logs() []plog.Logs {
@@ -130,7 +149,11 @@ func (s *series) add(batch pmetric.Metrics) {
 	}
 }
 
+// collect takes the points of sums. Applications have histograms too.
 func collect(series map[string]Point, resource pcommon.Resource, m pmetric.Metric) {
+	if m.Type() != pmetric.MetricTypeSum {
+		return
+	}
 	for _, dataPoint := range m.Sum().DataPoints().All() {
 		point := Point{
 			Attributes: join(resource.Attributes(), dataPoint.Attributes()),
@@ -183,6 +206,45 @@ func (c *Collector) Records(want Attributes) []Record {
 					}
 					if record.Attributes.has(want) {
 						found = append(found, record)
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// KernelSpans returns the spans of nettap that have the wanted attributes, roots and
+// others, in the order they came out.
+func (c *Collector) KernelSpans(want Attributes) []Span {
+	c.t.Helper()
+	return c.spans("traces.json", want)
+}
+
+// ApplicationSpans returns the spans that applications said they had, by their ids.
+func (c *Collector) ApplicationSpans(want Attributes) map[SpanKey]Span {
+	c.t.Helper()
+	spans := map[SpanKey]Span{}
+	for _, span := range c.spans("applications.json", want) {
+		if _, twice := spans[span.Key()]; twice {
+			c.t.Errorf("an application has two spans %v", span.Key())
+		}
+		spans[span.Key()] = span
+	}
+	return spans
+}
+
+func (c *Collector) spans(file string, want Attributes) []Span {
+	c.t.Helper()
+	batches, _ := read(c, file, 0, (&ptrace.JSONUnmarshaler{}).UnmarshalTraces)
+	var found []Span
+	for _, batch := range batches {
+		for _, resource := range batch.ResourceSpans().All() {
+			for _, scope := range resource.ScopeSpans().All() {
+				for _, s := range scope.Spans().All() {
+					span := Span{s, join(resource.Resource().Attributes(), s.Attributes())}
+					if span.Attributes.has(want) {
+						found = append(found, span)
 					}
 				}
 			}

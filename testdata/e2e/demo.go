@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// demo is the program of internal/demo, as seen from a test of this package.
+const demo = "../../build/demo"
+
+var buildDemo = sync.OnceValue(func() error {
+	if output, err := exec.Command("go", "build", "-o", demo, "../../internal/demo").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the demo: %w\n%s", err, output)
+	}
+	return nil
+})
+
+// Demo is an application of internal/demo that says of itself what it does, to a
+// Collector. It ends with the test.
+type Demo struct {
+	t       *testing.T
+	command *exec.Cmd
+	output  string // a file
+	exited  chan struct{}
+}
+
+// StartDemo starts an application with arguments as on its command line, the first
+// is client or server. A server listens on any port.
+func (c *Collector) StartDemo(arguments ...string) *Demo {
+	c.t.Helper()
+	if err := buildDemo(); err != nil {
+		c.t.Fatal(err)
+	}
+	d := &Demo{t: c.t, output: filepath.Join(c.t.TempDir(), "output"), exited: make(chan struct{})}
+	output, err := os.Create(d.output)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer output.Close()
+	if arguments[0] == "server" {
+		arguments = append(arguments, "-address", "127.0.0.1:0")
+	}
+	d.command = exec.Command(demo, arguments...)
+	d.command.Stdout, d.command.Stderr = output, output
+	d.command.Env = append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+c.Endpoint(),
+		"OTEL_BSP_SCHEDULE_DELAY=200", "OTEL_METRIC_EXPORT_INTERVAL=500", // milliseconds
+		"OTEL_BSP_MAX_QUEUE_SIZE=50000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=2000")
+	if err := d.command.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	go func() {
+		defer close(d.exited)
+		d.command.Wait() //nolint:errcheck // the state says how it ended
+	}()
+	c.t.Cleanup(func() {
+		d.command.Process.Kill() //nolint:errcheck // it may have ended
+		<-d.exited
+		if d.t.Failed() {
+			d.t.Logf("%v wrote\n%s", d.command, tail(d.Output(), 20))
+		}
+	})
+	return d
+}
+
+// PID returns the process id of the application.
+func (d *Demo) PID() int { return d.command.Process.Pid }
+
+// Service returns what the application is, client or server.
+func (d *Demo) Service() string { return d.command.Args[1] }
+
+// Output returns what the application wrote so far.
+func (d *Demo) Output() string {
+	output, err := os.ReadFile(d.output)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(output)
+}
+
+// Address waits until a server listens, and returns where.
+func (c *Collector) Address(d *Demo) netip.AddrPort {
+	c.t.Helper()
+	var found []string
+	c.Wait("the server of the demo listens", func() bool {
+		found = regexp.MustCompile(`listens on (\S+),`).FindStringSubmatch(d.Output())
+		return found != nil
+	})
+	return netip.MustParseAddrPort(found[1])
+}
+
+// End waits until the application ends by itself or, if told, because it is asked
+// to; then it has sent everything.
+func (c *Collector) End(d *Demo, ask bool) {
+	c.t.Helper()
+	if ask {
+		d.command.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	}
+	c.Wait("the demo ends", func() bool {
+		select {
+		case <-d.exited:
+			return true
+		default:
+			return false
+		}
+	})
+	if !d.command.ProcessState.Success() {
+		c.t.Errorf("%v: %v", d.command, d.command.ProcessState)
+	}
+}
+
+// Request is a request as the demo's client or server knows it.
+type Request struct {
+	PID    int
+	Span   SpanKey // the client's or the server's span
+	Client netip.AddrPort
+	Bytes  int64
+	Failed bool
+}
+
+var requestLine = regexp.MustCompile(`(?m)^(?:client|server) pid=(\d+) trace=(\w+) span=(\w+) (?:parent=\w+ )?(?:local|peer)=(\S+) (?:status=\d+ )?bytes=(\d+)( error=.*)?$`)
+
+// Requests returns the requests that the application has finished, in the order it
+// says so. A request that found no server is from no address.
+func (d *Demo) Requests() []Request {
+	d.t.Helper()
+	var requests []Request
+	for _, found := range requestLine.FindAllStringSubmatch(d.Output(), -1) {
+		var r Request
+		r.PID, _ = strconv.Atoi(found[1])
+		r.Span = spanKey(d.t, found[2], found[3])
+		r.Client, _ = netip.ParseAddrPort(found[4])
+		r.Bytes, _ = strconv.ParseInt(found[5], 10, 64)
+		r.Failed = found[6] != ""
+		requests = append(requests, r)
+	}
+	return requests
+}
+
+func spanKey(t *testing.T, trace, span string) SpanKey {
+	t.Helper()
+	traceID, errTrace := hex.DecodeString(trace)
+	spanID, errSpan := hex.DecodeString(span)
+	var key SpanKey
+	if err := errors.Join(errTrace, errSpan); err != nil || copy(key.Trace[:], traceID) != 16 || copy(key.Span[:], spanID) != 8 {
+		t.Fatalf("%q and %q are no ids: %v", trace, span, err)
+	}
+	return key
+}

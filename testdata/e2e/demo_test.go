@@ -1,0 +1,294 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// demoReceiver keeps every call of the demo's processes; those of another demo on
+// this machine, too.
+const demoReceiver = `
+	nettap:
+	  traffic: {collection_interval: 200ms, initial_delay: 0s}
+	  accepts: {collection_interval: 100ms, initial_delay: 0s}
+	  calls: {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {commands: [demo]}}
+`
+
+// large is the size of an answer that is written while its span is open.
+const large = 100_000
+
+// seenTwice is what applications did and said, and nettap saw.
+type seenTwice struct {
+	*Collector
+	server  *Demo
+	clients []*Demo
+	// sent are the requests as their clients know them.
+	sent []Request
+}
+
+// runDemo runs a server, and the clients one after another.
+func runDemo(t *testing.T, options Options, clients ...[]string) *seenTwice {
+	t.Helper()
+	s := &seenTwice{Collector: StartWith(t, options)}
+	s.server = s.StartDemo("server")
+	address := s.Address(s.server)
+	for _, arguments := range clients {
+		arguments = append([]string{"client", "-url", fmt.Sprintf("http://%v/", address)}, arguments...)
+		client := s.StartDemo(arguments...) // the last -url counts
+		s.End(client, false)
+		s.clients = append(s.clients, client)
+		s.sent = append(s.sent, client.Requests()...)
+	}
+	s.End(s.server, true)
+	return s
+}
+
+// serverSpans returns the spans of the server by the client's spans above them.
+func (s *seenTwice) serverSpans() map[SpanKey][]Span {
+	byParent := map[SpanKey][]Span{}
+	for _, span := range s.ApplicationSpans(Attributes{"process.pid": s.server.PID()}) {
+		if span.Kind() == ptrace.SpanKindServer {
+			byParent[span.Parent()] = append(byParent[span.Parent()], span)
+		}
+	}
+	return byParent
+}
+
+// accepts returns the record of each connection that the server accepted, by the
+// client's address.
+func (s *seenTwice) accepts() map[string]Record {
+	records := map[string]Record{}
+	for _, record := range s.Records(Attributes{"process.pid": s.server.PID()}) {
+		records[fmt.Sprintf("%v:%v", record.Attributes["network.peer.address"], record.Attributes["network.peer.port"])] = record
+	}
+	return records
+}
+
+func TestDistributionSeesWhatApplicationsSay(t *testing.T) {
+	const each = 20
+	s := runDemo(t, Options{Receivers: demoReceiver, Traces: true, Applications: true},
+		[]string{"-requests", fmt.Sprint(each)},
+		[]string{"-requests", fmt.Sprint(each), "-keep-alive=false", "-delay", "2ms"},
+		[]string{"-requests", fmt.Sprint(each), "-size", fmt.Sprint(large), "-parallel", "4"},
+		[]string{"-requests", fmt.Sprint(each), "-fail", "2"},
+		[]string{"-requests", "1", "-url", "http://127.0.0.1:1/"}, // where nothing listens
+	)
+	if want := 4*each + 1; len(s.sent) != want {
+		t.Fatalf("the clients sent %d requests, want %d", len(s.sent), want)
+	}
+	s.checkSpans()
+	s.checkBytes()
+	s.checkCalls()
+	s.checkAccepts()
+	s.checkTraces()
+}
+
+// checkSpans sees that of each request there are the spans of both sides, one below
+// the other.
+func (s *seenTwice) checkSpans() {
+	s.t.Helper()
+	all, serverSpans := s.ApplicationSpans(nil), s.serverSpans()
+	for _, request := range s.sent {
+		client, ok := all[request.Span]
+		want := Attributes{"process.pid": request.PID, "service.name": "demo-client"}
+		if !ok || client.Kind() != ptrace.SpanKindClient || !client.Attributes.has(want) {
+			s.t.Errorf("the client's span of %+v is %v", request, client.Attributes)
+			continue
+		}
+		if failed := client.Status().Code() == ptrace.StatusCodeError; failed != request.Failed {
+			s.t.Errorf("the status of %+v is %v", request, client.Status().Code())
+		}
+		if above, ok := all[client.Parent()]; !ok || above.Name() != "request" || !above.ParentSpanID().IsEmpty() {
+			s.t.Errorf("above the client's span of %+v is %v", request, above.Attributes)
+		}
+		below := serverSpans[request.Span]
+		if !request.Client.IsValid() { // it found no server
+			if len(below) > 0 {
+				s.t.Errorf("the server has spans of %+v", request)
+			}
+			continue
+		}
+		want = Attributes{"service.name": "demo-server", "network.peer.port": int(request.Client.Port())}
+		if len(below) != 1 || !below[0].Attributes.has(want) {
+			s.t.Errorf("the server has %d spans of %+v", len(below), request)
+		}
+	}
+}
+
+// checkBytes holds what the applications counted against each other, and against
+// what the kernel had counted by then. That is more: headers, and what was sent to
+// the Collector; but not twice as much.
+func (s *seenTwice) checkBytes() {
+	s.t.Helper()
+	said := map[string]map[string]int64{"transmit": {}, "receive": {}}
+	for _, d := range append(slices.Clone(s.clients), s.server) {
+		for direction, sums := range said {
+			which := Attributes{"process.pid": d.PID(), "network.io.direction": direction}
+			points := s.Points("demo.io", which)
+			if len(points) == 0 && !d.Requests()[0].Client.IsValid() {
+				continue // it had no connection
+			}
+			if len(points) != 1 {
+				s.t.Fatalf("points of demo.io with %v are %v", which, points)
+			}
+			application, kernel := points[0].Value, s.kernelBytes(which, points[0].Time)
+			s.t.Logf("process %d, %s: %d bytes of the application, %d of the kernel", d.PID(), direction, application, kernel)
+			const telemetry = 300_000
+			if kernel < application || kernel > application*11/10+telemetry {
+				s.t.Errorf("process %d, %s: %d bytes of the application, %d of the kernel", d.PID(), direction, application, kernel)
+			}
+			sums[d.Service()] += application
+		}
+	}
+	if said["transmit"]["client"] != said["receive"]["server"] || said["transmit"]["server"] != said["receive"]["client"] {
+		s.t.Errorf("the applications counted %v bytes", said)
+	}
+}
+
+// kernelBytes returns what the kernel counted up to a time, or soon after.
+func (s *seenTwice) kernelBytes(which Attributes, upTo time.Time) int64 {
+	s.t.Helper()
+	var bytes int64
+	s.Wait(fmt.Sprintf("the kernel's bytes of %v are counted", which), func() bool {
+		bytes = 0
+		done := false
+		for _, point := range s.Points("process.network.io", which) {
+			bytes += point.Value
+			done = done || point.Ended || !point.Time.Before(upTo)
+		}
+		return done
+	})
+	return bytes
+}
+
+// checkCalls sees that there are calls of both sides on each request's connection.
+func (s *seenTwice) checkCalls() {
+	s.t.Helper()
+	for _, request := range s.sent {
+		if !request.Client.IsValid() {
+			continue
+		}
+		port := int(request.Client.Port())
+		for _, side := range []Attributes{
+			{"process.pid": request.PID, "network.local.port": port}, {"process.pid": s.server.PID(), "network.peer.port": port},
+		} {
+			s.Wait(fmt.Sprintf("calls with %v are reported", side), func() bool { return len(s.KernelSpans(side)) > 0 })
+		}
+	}
+}
+
+// checkAccepts sees that each connection of a client has a record, and no other.
+func (s *seenTwice) checkAccepts() {
+	s.t.Helper()
+	connections := map[string]bool{}
+	for _, request := range s.sent {
+		if request.Client.IsValid() {
+			connections[request.Client.String()] = true
+		}
+	}
+	s.Wait("the accepts are reported", func() bool { return len(s.accepts()) >= len(connections) })
+	for client := range s.accepts() {
+		if !connections[client] {
+			s.t.Errorf("the server accepted %v, which no client had", client)
+		}
+	}
+}
+
+// checkTraces sees that what the kernel did is in the applications' traces: below a
+// span that was really exported, of the same process; and that for each connection
+// the server's first span, calls of the server below it and the accept are of one trace.
+func (s *seenTwice) checkTraces() {
+	s.t.Helper()
+	all, servers := s.ApplicationSpans(nil), s.serverSpans()
+	inTrace := map[SpanKey]int{} // calls below a span
+	for _, call := range s.Spans(nil) {
+		if call.ParentSpanID().IsEmpty() {
+			continue
+		}
+		above, ok := all[call.Parent()]
+		if !ok || above.Attributes["process.pid"] != call.Attributes["process.pid"] {
+			s.t.Errorf("a call of process %v, by %v, is below a span of process %v", call.Attributes["process.pid"],
+				call.Attributes["nettap.trace_context.source"], above.Attributes["process.pid"])
+		}
+		inTrace[call.Parent()]++
+	}
+	seen := map[string]bool{}
+	accepts := s.accepts()
+	for _, request := range s.sent {
+		if !request.Client.IsValid() {
+			continue
+		}
+		if inTrace[request.Span] == 0 {
+			s.t.Errorf("no call is below the client's span of %+v", request)
+		}
+		if client := request.Client.String(); !seen[client] {
+			seen[client] = true
+			if accept := accepts[client]; accept.TraceID != request.Span.Trace {
+				s.t.Errorf("the accept of %v is of trace %v by %v, want %v", client, accept.TraceID,
+					accept.Attributes["nettap.trace_context.source"], request.Span.Trace)
+			}
+		}
+		for _, server := range servers[request.Span] {
+			// A small answer is written when the span has ended already.
+			if inTrace[server.Key()] == 0 && request.Bytes >= large {
+				s.t.Errorf("no call is below the server's span of %+v", request)
+			}
+		}
+	}
+}
+
+// TestDistributionGivesNoRequestAnothersTrace makes 10,000 requests, on kept connections
+// and on new ones, and holds each fifth call against the request that it is said to
+// belong to.
+func TestDistributionGivesNoRequestAnothersTrace(t *testing.T) {
+	s := runDemo(t, Options{Receivers: `
+	nettap:
+	  traffic: {enabled: false}
+	  drops: {enabled: false}
+	  accepts: {enabled: false}
+	  calls:
+	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 1h, errors: never, sample_ratio: 0.2, max_per_second: 0, filter: {commands: [demo]}}
+	`, Traces: true, Applications: true},
+		[]string{"-requests", "8000", "-parallel", "8", "-interval", "0s"},
+		[]string{"-requests", "2000", "-parallel", "8", "-interval", "0s", "-keep-alive=false"},
+	)
+	if len(s.sent) != 10_000 {
+		t.Fatalf("%d requests were made", len(s.sent))
+	}
+	client := map[SpanKey]Request{}
+	for _, request := range s.sent {
+		client[request.Span] = request
+	}
+	all := s.ApplicationSpans(nil)
+	checked := 0
+	for _, call := range s.Spans(nil) {
+		syscall := call.Attributes["nettap.call.syscall"]
+		if call.ParentSpanID().IsEmpty() || syscall != "read" && syscall != "write" {
+			continue // who dials for a request may get another one's connection
+		}
+		above := all[call.Parent()]
+		request, ofClient := client[call.Parent()]
+		if !ofClient { // the server's span is below the client's
+			request = client[above.Parent()]
+		}
+		port := call.Attributes["network.local.port"]
+		if !ofClient {
+			port = call.Attributes["network.peer.port"]
+		}
+		checked++
+		if above.Attributes["process.pid"] != call.Attributes["process.pid"] || port != int64(request.Client.Port()) {
+			t.Errorf("a call on port %v, by %v, is below %v, whose request is on port %d", port,
+				call.Attributes["nettap.trace_context.source"], above.Attributes, request.Client.Port())
+		}
+	}
+	if checked < 1000 {
+		t.Errorf("only %d calls are below a span", checked)
+	}
+	t.Logf("%d calls are below the right span", checked)
+}
