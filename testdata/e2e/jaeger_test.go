@@ -1,0 +1,119 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// jaeger is the backend that make jaeger builds, as seen from a test of this package.
+const jaeger = "../../build/jaeger"
+
+// Where Jaeger listens when it is told nothing.
+const (
+	jaegerOTLP = "127.0.0.1:4317"
+	jaegerAPI  = "http://127.0.0.1:16686"
+)
+
+// drawn is a span as a backend shows it: its name, its parent's id, and how long it took.
+type drawn struct {
+	Name, Parent string
+	Duration     time.Duration // whole microseconds
+}
+
+// TestJaegerShowsTheSameTree asks Jaeger for a trace and compares it with what came
+// out of the distribution.
+func TestJaegerShowsTheSameTree(t *testing.T) {
+	if _, err := os.Stat(jaeger); err != nil {
+		t.Skip("make test-jaeger builds it, which takes minutes: ", err)
+	}
+	backend := exec.Command(jaeger)
+	if err := backend.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		backend.Process.Kill() //nolint:errcheck // it may have ended
+		backend.Wait()         //nolint:errcheck // it was killed
+	})
+	s := servePython(t, "threads", "127.0.0.1", 0)
+	c := StartWith(t, Options{
+		Receivers: fmt.Sprintf(callsOnly, "min_duration: 0s, max_per_second: 0, off_cpu: true", s.address.Port()), Traces: true,
+		Overlay: `
+		exporters:
+		  otlp_grpc: {endpoint: "` + jaegerOTLP + `", tls: {insecure: true}}
+		service:
+		  pipelines:
+		    traces: {receivers: [nettap], exporters: [file/traces, otlp_grpc]}
+		`,
+	})
+	s.visit(t, "", 0)
+	var sent Span
+	c.Wait("what the server sent is reported", func() bool {
+		for _, span := range c.Spans(Attributes{"process.pid": s.pid, "nettap.call.syscall": "sendto"}) {
+			sent = span
+		}
+		return sent.Attributes != nil
+	})
+	want := map[string]drawn{}
+	for _, span := range c.KernelSpans(nil) {
+		if span.TraceID() == sent.TraceID() {
+			parent := ""
+			if !span.ParentSpanID().IsEmpty() {
+				parent = span.ParentSpanID().String()
+			}
+			took := span.EndTimestamp().AsTime().Sub(span.StartTimestamp().AsTime())
+			want[span.SpanID().String()] = drawn{span.Name(), parent, took.Truncate(time.Microsecond)}
+		}
+	}
+	var got map[string]drawn
+	c.Wait("Jaeger has the trace", func() bool {
+		got = shownBy(t, sent.TraceID().String())
+		return len(got) == len(want)
+	})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the tree in Jaeger differs (-want +got):\n%s", diff)
+	}
+}
+
+// shownBy asks Jaeger's API for a trace; nothing while it does not have it.
+func shownBy(t *testing.T, trace string) map[string]drawn {
+	t.Helper()
+	response, err := http.Get(jaegerAPI + "/api/traces/" + trace)
+	if err != nil {
+		return nil
+	}
+	defer response.Body.Close()
+	var answer struct {
+		Data []struct {
+			Spans []struct {
+				SpanID, OperationName string
+				References            []struct{ RefType, SpanID string }
+				Duration              int64 // microseconds
+			}
+		}
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return nil
+	}
+	shown := map[string]drawn{}
+	for _, data := range answer.Data {
+		for _, span := range data.Spans {
+			d := drawn{Name: span.OperationName, Duration: time.Duration(span.Duration) * time.Microsecond}
+			for _, reference := range span.References {
+				if reference.RefType == "CHILD_OF" {
+					d.Parent = reference.SpanID
+				}
+			}
+			shown[span.SpanID] = d
+		}
+	}
+	return shown
+}
