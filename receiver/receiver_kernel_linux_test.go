@@ -18,7 +18,11 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 	startAndShutDown(t) // for what a process keeps for good, such as its poller's descriptors
 	before := openFiles(t)
 
-	for range 2 {
+	times := 2
+	if testing.Short() {
+		times = 1
+	}
+	for range times {
 		objects := startAndShutDown(t)
 		if len(objects["map"]) < 4 || len(objects["prog"]) < 4 || len(objects["link"]) < 4 {
 			t.Errorf("while it ran there were %v, want several of each kind", objects)

@@ -1,6 +1,7 @@
 package tracecontext
 
 import (
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -22,17 +23,21 @@ func BenchmarkMessage(b *testing.B) {
 		name    string
 		message string
 		sources []Source
+		labels  []string // of the goroutine
 	}{
-		{"no sources", plain, nil},
-		{"no head", plain, []Source{HTTP}},
-		{"nothing published", plain, []Source{HTTP, OTelThread, OBI, Socket}},
-		{"a goroutine without labels", plain, []Source{HTTP, OTelThread, GoLabels, OBI, Socket}},
-		{"a head without one", head + "\r\n" + plain, []Source{HTTP, OTelThread, OBI, Socket}},
-		{"a head with one", head + traceparent, []Source{HTTP}},
-		{"a head with one, remembered", head + traceparent, []Source{HTTP, Socket}},
+		{name: "no sources", message: plain},
+		{name: "no head", message: plain, sources: []Source{HTTP}},
+		{name: "nothing published", message: plain, sources: []Source{HTTP, OTelThread, OBI, Socket}},
+		{name: "a goroutine without labels", message: plain, sources: []Source{HTTP, OTelThread, GoLabels, OBI, Socket}},
+		{name: "a goroutine with labels", message: plain, sources: []Source{GoLabels},
+			labels: []string{"span_id", "00f067aa0ba902b7", "trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"}},
+		{name: "a head without one", message: head + "\r\n" + plain, sources: []Source{HTTP, OTelThread, OBI, Socket}},
+		{name: "a head with one", message: head + traceparent, sources: []Source{HTTP}},
+		{name: "a head with one, remembered", message: head + traceparent, sources: []Source{HTTP, Socket}},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			c, empty := attachAll(b, test.sources)
+			pprof.SetGoroutineLabels(pprof.WithLabels(b.Context(), pprof.Labels(test.labels...)))
 			client, server := connect(b)
 			buffer := make([]byte, len(test.message))
 			copy(buffer, test.message)

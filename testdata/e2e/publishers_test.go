@@ -85,25 +85,31 @@ func run(t *testing.T, name string, arguments ...string) {
 	}
 }
 
-// followPublisher runs a program that says at which spans it works, and holds its
-// calls against that.
-func followPublisher(t *testing.T, program, source, service string) {
+// discard accepts connections and reads what comes on them, until the test ends.
+func discard(t *testing.T) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
 			connection, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			go io.Copy(io.Discard, connection) //nolint:errcheck // until the program has gone
+			go io.Copy(io.Discard, connection) //nolint:errcheck // until the other side has gone
 		}
 	}()
-	port := listener.Addr().(*net.TCPAddr).Port
+	return listener
+}
+
+// followPublisher runs a program that says at which spans it works, and holds its
+// calls against that.
+func followPublisher(t *testing.T, program, source, service string) {
+	t.Helper()
+	port := discard(t).Addr().(*net.TCPAddr).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
 	command := exec.Command(program, fmt.Sprint(port))
 	input, err := command.StdinPipe()

@@ -1,0 +1,171 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// pinOBI pins a map as OBI does, in a bpffs of its own.
+func pinOBI(t *testing.T) (*ebpf.Map, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "traces_ctx_v1")
+	if err := unix.Mount("bpffs", filepath.Dir(path), "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(filepath.Dir(path), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	if err := m.Pin(path); err != nil {
+		t.Fatal(err)
+	}
+	return m, path
+}
+
+// TestDistributionBelievesOBI says in OBI's map at which span a thread of this process works.
+func TestDistributionBelievesOBI(t *testing.T) {
+	m, path := pinOBI(t)
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	address := listener.Addr().(*net.TCPAddr)
+	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(`
+	nettap:
+	  traffic: {enabled: false}
+	  drops: {enabled: false}
+	  accepts: {enabled: false}
+	  calls: {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {ports: [%d]}}
+	  trace_context: {obi: {map: %q}}
+	`, address.Port, path)})
+	runtime.LockOSThread() // OBI knows threads
+	defer runtime.UnlockOSThread()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: address.Port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	context, err := hex.DecodeString(traceID + spanID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	thread := uint64(os.Getpid())<<32 | uint64(unix.Gettid())
+	for _, step := range []func() error{
+		func() error { return nil },
+		func() error { return m.Put(thread, context) },
+		func() error { return m.Delete(thread) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Sendto(fd, []byte("x"), 0, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	c.Wait("three calls are reported", func() bool {
+		got = nil
+		for _, span := range c.Spans(Attributes{"nettap.thread.id": unix.Gettid(), "nettap.call.syscall": "sendto"}) {
+			got = append(got, fmt.Sprint(span.Attributes["nettap.trace_context.source"], " ", span.TraceID().String() == traceID, " ", span.ParentSpanID()))
+		}
+		return len(got) >= 3
+	})
+	want := []string{"<nil> false ", "obi true " + spanID, "socket false "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("calls differ (-want +got):\n%s", diff)
+	}
+}
+
+// sends is a stranger that says nothing of itself, and sends on a connection.
+const sends = `
+import socket, sys
+sys.stdin.readline()
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+for _ in range(10): connection.send(b"x")
+sys.stdin.readline()
+`
+
+// TestDistributionTellsAReusedPID lets a process that publishes end, and another one
+// have its pid.
+func TestDistributionTellsAReusedPID(t *testing.T) {
+	const directory, tries = "testdata/publisher/", 50
+	publisher := filepath.Join(t.TempDir(), "publisher")
+	run(t, "gcc", "-rdynamic", "-o", publisher, directory+"publisher.c", directory+"context.c")
+	listener := discard(t)
+	port := listener.Addr().(*net.TCPAddr).Port
+	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, "publisher, python3"), Traces: true})
+	first := exec.Command(publisher, fmt.Sprint(port))
+	input, err := first.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := first.Process.Pid
+	c.Wait("the first process is known", func() bool {
+		return len(c.Spans(Attributes{"process.pid": pid, "nettap.trace_context.source": "otel_thread"})) > 0
+	})
+	fmt.Fprintln(input)
+	input.Close()
+	if err := first.Wait(); err != nil {
+		t.Fatal(err)
+	}
+
+	for range tries {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(fmt.Sprint(pid-1)), 0); err != nil {
+			t.Fatal(err)
+		}
+		second := exec.Command("/usr/bin/python3", "-c", sends, fmt.Sprint(port))
+		input, err := second.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := second.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if second.Process.Pid != pid { // somebody else was faster
+			input.Close()
+			second.Process.Kill() //nolint:errcheck // it may have ended
+			second.Wait()         //nolint:errcheck // it was killed
+			continue
+		}
+		fmt.Fprintln(input)
+		c.Wait("the second process is seen", func() bool {
+			return len(c.Spans(Attributes{"process.pid": pid, "nettap.process.comm": "python3", "nettap.call.syscall": "sendto"})) >= 10
+		})
+		input.Close()
+		if err := second.Wait(); err != nil {
+			t.Error(err)
+		}
+		for _, span := range c.Spans(Attributes{"process.pid": pid, "nettap.process.comm": "python3"}) {
+			if source := span.Attributes["nettap.trace_context.source"]; source != nil || span.Attributes["service.name"] == "publisher" {
+				t.Errorf("a call of the second process has a context by %v, and is of service %v", source, span.Attributes["service.name"])
+			}
+		}
+		return
+	}
+	t.Fatalf("no process got pid %d in %d tries", pid, tries)
+}
