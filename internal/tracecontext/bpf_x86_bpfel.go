@@ -189,6 +189,7 @@ const (
 	bpfVarWithFirsts        = "with_firsts"
 	bpfVarWithGoLabels      = "with_go_labels"
 	bpfVarWithHttp          = "with_http"
+	bpfVarWithLengths       = "with_lengths"
 	bpfVarWithObi           = "with_obi"
 	bpfVarWithOtelThread    = "with_otel_thread"
 	bpfVarWithSocket        = "with_socket"
@@ -284,6 +285,7 @@ type bpfVariableSpecs struct {
 	WithFirsts        *ebpf.VariableSpec `ebpf:"with_firsts"`
 	WithGoLabels      *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp          *ebpf.VariableSpec `ebpf:"with_http"`
+	WithLengths       *ebpf.VariableSpec `ebpf:"with_lengths"`
 	WithObi           *ebpf.VariableSpec `ebpf:"with_obi"`
 	WithOtelThread    *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithSocket        *ebpf.VariableSpec `ebpf:"with_socket"`
@@ -358,6 +360,7 @@ type bpfVariables struct {
 	WithFirsts        *ebpf.Variable `ebpf:"with_firsts"`
 	WithGoLabels      *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp          *ebpf.Variable `ebpf:"with_http"`
+	WithLengths       *ebpf.Variable `ebpf:"with_lengths"`
 	WithObi           *ebpf.Variable `ebpf:"with_obi"`
 	WithOtelThread    *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithSocket        *ebpf.Variable `ebpf:"with_socket"`
