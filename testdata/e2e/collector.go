@@ -24,7 +24,7 @@ const binary = "../../build/otelcol-nettap"
 const inherited = "/proc/self/fd/3"
 
 // patience is how long anything awaited may take before the test fails.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // Collector is a running otelcol-nettap. It ends with the test.
 type Collector struct {
