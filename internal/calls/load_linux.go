@@ -7,8 +7,6 @@ import (
 	"math"
 	"net/netip"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -27,7 +25,10 @@ func (c *Calls) load() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(fit(spec, types), c.contexts.Fit(spec, types), spec.Variables["max_per_second"].Set(uint64(c.options.MaxPerSecond))); err != nil {
+	if !kernel.HasHelper(types, "task_storage_get") {
+		spec.Maps["thread_trees"].MaxEntries = maxThreads
+	}
+	if err := errors.Join(c.contexts.Fit(spec), spec.Variables["max_per_second"].Set(uint64(c.options.MaxPerSecond))); err != nil {
 		return err
 	}
 	hooks, err := c.chooseHooks(spec, types)
@@ -47,20 +48,6 @@ func (c *Calls) load() error {
 	c.open = append(c.open, c.ring)
 	c.corrupt, c.cgroups = 0, map[uint64]bool{}
 	return c.configure()
-}
-
-// fit makes of spec what the running kernel can do.
-func fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
-	storage := kernel.HasHelper(types, "task_storage_get")
-	if !storage {
-		useless := spec.Maps["trees"]
-		useless.Type, useless.Flags, useless.MaxEntries = ebpf.Hash, 0, 1
-		spec.Maps["thread_trees"].MaxEntries = maxThreads
-	}
-	return errors.Join(
-		spec.Variables["with_task_registers"].Set(kernel.HasHelper(types, "task_pt_regs")),
-		spec.Variables["with_result_helper"].Set(kernel.HasHelper(types, "get_func_ret")),
-	)
 }
 
 // configure tells the programs what the options say.

@@ -39,7 +39,7 @@ func (d *Drops) load() error {
 	if d.maxKeys != 0 {
 		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse
 	}
-	if err := errors.Join(setConstants(spec, numbersOf(reasons)), d.contexts.Fit(spec, kernelTypes)); err != nil {
+	if err := errors.Join(setConstants(spec, numbersOf(reasons)), d.contexts.Fit(spec)); err != nil {
 		return err
 	}
 	drop := kernel.Hook{Job: "drop", Name: "tp_btf/kfree_skb", Programs: []string{d.counting}}

@@ -7,9 +7,9 @@ import (
 )
 
 // ReadBooks returns the counts that the kernel side keeps of its own work,
-// summed over the CPUs and indexed by its enum book.
+// summed over the CPUs and indexed by the enum that is the map's key.
 //
-// Kernel side: map books in bpf/lib/books.h.
+// Kernel side: map books in bpf/lib/books.h, map context_counts in bpf/lib/context.h.
 func ReadBooks(m *ebpf.Map) ([]uint64, error) {
 	sums := make([]uint64, m.MaxEntries())
 	for kind := range sums {

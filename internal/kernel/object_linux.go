@@ -52,7 +52,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 			fitPrograms(spec, hook)
 		}
 	}
-	if err := setCurrentTask(spec); err != nil {
+	if err := fitHelpers(spec); err != nil {
 		return nil, err
 	}
 	var err error
@@ -64,18 +64,39 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	return o, nil
 }
 
-// setCurrentTask says whether programs may use what the verifier knows of the
-// running task, from Linux 5.11 on. Kernel side: bpf/lib/current.h.
-func setCurrentTask(spec *ebpf.CollectionSpec) error {
-	variable, ok := spec.Variables["with_current_task"]
-	if !ok {
-		return nil
-	}
+// helpers are those that programs use where the kernel has them, by the variable
+// that tells them so.
+//
+// Kernel side: bpf/lib/current.h, bpf/lib/entry.h and bpf/calls.bpf.c.
+var helpers = map[string]string{
+	"with_current_task":   "get_current_task_btf", // since 5.11
+	"with_task_registers": "task_pt_regs",         // since 5.15
+	"with_result_helper":  "get_func_ret",         // since 5.17
+}
+
+// fitHelpers makes of spec what the kernel's helpers let it be. Where there is no task
+// storage, before Linux 5.11, its maps become hashes that nothing uses.
+func fitHelpers(spec *ebpf.CollectionSpec) error {
 	types, err := Types()
 	if err != nil {
 		return err
 	}
-	return variable.Set(HasHelper(types, "get_current_task_btf"))
+	for name, helper := range helpers {
+		if variable, ok := spec.Variables[name]; ok {
+			if err := variable.Set(HasHelper(types, helper)); err != nil {
+				return fmt.Errorf("set %s: %w", name, err)
+			}
+		}
+	}
+	if HasHelper(types, "task_storage_get") {
+		return nil
+	}
+	for _, m := range spec.Maps {
+		if m.Type == ebpf.TaskStorage {
+			m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
+		}
+	}
+	return nil
 }
 
 // Hooks returns the hooks, and after [Object.Prove] what is known of them.
