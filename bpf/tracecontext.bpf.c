@@ -114,11 +114,6 @@ static __always_inline void note_spoken(struct spoken *s, struct task_struct *ta
 	s->generation = with_obi || process->ask || may_publish(process) ? 0 : generation;
 }
 
-static __always_inline __u64 start_of(struct task_struct *task)
-{
-	return BPF_CORE_READ(task, group_leader, start_boottime);
-}
-
 /*
  * Asks user space about a process, once. known is what is known of it, or NULL.
  * Whatever else has its place in the table is another process that had its pid.
@@ -129,7 +124,7 @@ static __always_inline void ask(struct task_struct *task, struct observed *known
 	struct observed new = {};
 
 	if (!known) {
-		new.start_ns = start_of(task);
+		new.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
 		new.exec_id = BPF_CORE_READ(task, self_exec_id);
 		if (!bpf_map_update_elem(&observed, &pid, &new, BPF_ANY))
 			known = bpf_map_lookup_elem(&observed, &pid);
@@ -239,13 +234,12 @@ static __always_inline void note_first(struct sock *sk, const struct context *c,
 static __always_inline void remember(struct sock *sk, const struct context *c, struct exchange *known, __u64 cookie,
 				     enum head_reader direction, enum beginning beginning)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct exchange new = {
 		.context = *c,
 		.check = check_of(c),
 		.time_ns = bpf_ktime_get_boot_ns(),
-		.start_ns = start_of(task),
-		.pid = task->tgid,
+		.start_ns = this_start(),
+		.pid = THIS_TASK(tgid),
 		.direction = direction,
 		.multiplexed = beginning == BEGINNING_MULTIPLEXED,
 	};
@@ -270,11 +264,9 @@ static __always_inline bool begins_exchange(struct sock *sk, const struct exchan
 static __always_inline void follow(struct sock *sk, struct context *c, struct exchange *e, __u64 cookie,
 				   enum head_reader direction, enum beginning beginning)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-
 	if (e->multiplexed)
 		return;
-	if (e->pid != task->tgid || e->start_ns != start_of(task)) {
+	if (e->pid != THIS_TASK(tgid) || e->start_ns != this_start()) {
 		count_context(REFUSED_FOREIGN);
 		return;
 	}

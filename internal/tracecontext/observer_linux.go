@@ -30,25 +30,19 @@ type observer struct {
 	stopped   chan struct{} // nil: it was not started
 	layouts   map[fileID]layout
 	files     *elfCache
-	known     map[uint32]*acquaintance
 
-	mu       sync.Mutex
-	services map[uint32]identified // by pid
-	causes   map[string]uint64
+	mu     sync.Mutex // for those who ask what was found out
+	known  map[uint32]*acquaintance
+	causes map[string]uint64
 }
 
 // acquaintance is a process that was looked at.
 type acquaintance struct {
 	startNanos uint64
 	execID     uint32
+	service    Service
 	looks      int
 	next       time.Time
-}
-
-type identified struct {
-	startNanos uint64
-	execID     uint32
-	service    Service
 }
 
 // layout is what is known of an executable.
@@ -77,7 +71,6 @@ func newObserver(options Options, object *kernel.Object) (*observer, error) {
 		layouts:   map[fileID]layout{},
 		files:     new(elfCache),
 		known:     map[uint32]*acquaintance{},
-		services:  map[uint32]identified{},
 		causes:    map[string]uint64{},
 	}, nil
 }
@@ -108,7 +101,7 @@ func (o *observer) run() {
 			continue // the deadline
 		}
 		if pid, err := pidOf(record.RawSample); err == nil {
-			o.look(pid, time.Now())
+			o.look(pid, time.Now(), true)
 		}
 	}
 }
@@ -118,7 +111,7 @@ func (o *observer) lookAgain(now time.Time) time.Time {
 	next := now.Add(pauses[0])
 	for pid, a := range o.known {
 		if !a.next.After(now) {
-			o.look(pid, now)
+			o.look(pid, now, false)
 		}
 		if a.next.After(now) && a.next.Before(next) {
 			next = a.next
@@ -127,8 +120,9 @@ func (o *observer) lookAgain(now time.Time) time.Time {
 	return next
 }
 
-// look finds out where a process keeps its contexts, and tells the kernel.
-func (o *observer) look(pid uint32, now time.Time) {
+// look finds out where a process keeps its contexts, and tells the kernel. One that
+// nobody asks about is left alone if it has done nothing since the last look.
+func (o *observer) look(pid uint32, now time.Time, asked bool) {
 	var entry bpfObserved
 	if err := o.processes.Lookup(pid, &entry); err != nil {
 		o.forget(pid)
@@ -139,13 +133,12 @@ func (o *observer) look(pid uint32, now time.Time) {
 		_ = o.processes.Delete(pid) // it has gone, and its pid with it
 		return
 	}
-	a := o.known[pid]
-	if a == nil || a.startNanos != entry.StartNs || a.execID != entry.ExecId {
-		a = &acquaintance{startNanos: entry.StartNs, execID: entry.ExecId}
-		o.known[pid] = a
-	}
+	a := o.meet(pid, entry)
 	a.next = now.Add(pauses[min(a.looks, len(pauses)-1)])
 	a.looks++
+	if !asked && entry.Silences == 0 && entry.Publishes == 0 {
+		return
+	}
 	found := bpfObserved{StartNs: entry.StartNs, ExecId: entry.ExecId, Publishes: entry.Publishes}
 	if o.wants(pid) {
 		found.Flags |= bpfObservedFlagOBSERVED_WANTED
@@ -171,19 +164,34 @@ func increment(variable *ebpf.Variable) error {
 	return variable.Set(n + 1)
 }
 
-func (o *observer) forget(pid uint32) {
-	delete(o.known, pid)
+// meet returns the process that the kernel's entry is about, as it is known.
+func (o *observer) meet(pid uint32, entry bpfObserved) *acquaintance {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.services, pid)
+	a := o.known[pid]
+	if a == nil || a.startNanos != entry.StartNs || a.execID != entry.ExecId {
+		a = &acquaintance{startNanos: entry.StartNs, execID: entry.ExecId}
+		o.known[pid] = a
+	}
+	return a
+}
+
+func (o *observer) forget(pid uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.known, pid)
 }
 
 func (o *observer) path(pid uint32, name string) string {
 	return fmt.Sprintf("%s/%d/%s", o.proc, pid, name)
 }
 
-// wants says whether the configuration lets the memory of a process be read.
+// wants says whether the configuration lets the memory of a process be read. The
+// Collector's own program is among the largest there are, and is not looked at.
 func (o *observer) wants(pid uint32) bool {
+	if pid == o.options.IgnoredPID {
+		return false
+	}
 	if len(o.options.PIDs) > 0 && !slices.Contains(o.options.PIDs, pid) {
 		return false
 	}
@@ -285,21 +293,21 @@ func (o *observer) findService(pid uint32, a *acquaintance) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.services[pid] = identified{a.startNanos, a.execID, Service{
+	a.service = Service{
 		Name:       published.resource["service.name"],
 		InstanceID: published.resource["service.instance.id"],
 		Namespace:  published.resource["service.namespace"],
-	}}
+	}
 }
 
 func (o *observer) service(id process.ID) Service {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	known := o.services[id.PID]
-	if known.startNanos != id.StartNanos || known.execID != id.ExecID {
+	a := o.known[id.PID]
+	if a == nil || a.startNanos != id.StartNanos || a.execID != id.ExecID {
 		return Service{}
 	}
-	return known.service
+	return a.service
 }
 
 // refuse counts what was not found out of a process.

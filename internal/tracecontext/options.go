@@ -1,6 +1,9 @@
 package tracecontext
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Options are what the configuration says of trace contexts.
 type Options struct {
@@ -29,11 +32,4 @@ const (
 )
 
 // has says whether a source is wanted.
-func (o Options) has(s Source) bool {
-	for _, wanted := range o.Sources {
-		if wanted == s {
-			return true
-		}
-	}
-	return false
-}
+func (o Options) has(s Source) bool { return slices.Contains(o.Sources, s) }

@@ -107,7 +107,7 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 }
 
 // shared are the maps that other programs have too.
-var shared = []string{"context_counts", "observed", "messages", "traces_ctx_v1", "exchanges", "firsts"}
+var shared = []string{"context_counts", "observed", "messages", "traces_ctx_v1", "exchanges"}
 
 // Maps returns those of a spec's maps that are shared, by name, to replace them
 // with. They live until Shutdown.
@@ -125,12 +125,9 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	return maps
 }
 
-// Fit makes of a spec that has parts of bpf/lib/context what the sources and the
-// kernel want. Without sources their maps are as small as can be.
-func (c *Contexts) Fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
-	if messages, ok := spec.Maps["messages"]; ok && !kernel.HasHelper(types, "task_storage_get") {
-		messages.Type, messages.Flags, messages.MaxEntries, messages.Key = ebpf.Hash, 0, 1, nil
-	}
+// Fit makes of a spec that has parts of bpf/lib/context what the sources want.
+// Without sources their maps are as small as can be.
+func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
 	if c == nil {
 		for _, name := range []string{"observed", "exchanges"} {
 			if m, ok := spec.Maps[name]; ok {
@@ -156,8 +153,6 @@ func (c *Contexts) Fit(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 		"span_id_label":    label(c.options.SpanIDLabel),
 		"socket_ttl_ns":    uint64(c.options.SocketTTL),
 		"head_bytes":       uint32(c.options.HeadBytes),
-
-		"with_task_registers": kernel.HasHelper(types, "task_pt_regs"),
 	})
 }
 
@@ -196,7 +191,7 @@ func (c *Contexts) load() error {
 		defer obi.Close()
 		replaced["traces_ctx_v1"] = obi
 	}
-	err = errors.Join(c.Fit(spec, types), setThose(spec, map[string]any{
+	err = errors.Join(c.Fit(spec), setThose(spec, map[string]any{
 		"with_filter":       len(c.options.PIDs)+len(c.options.Commands) > 0,
 		"inbound_is_parent": c.options.InboundParent,
 		"with_firsts":       c.options.LateBind > 0,
@@ -321,20 +316,15 @@ func (c *Contexts) Counts() (Counts, error) {
 		return Counts{}, nil
 	}
 	counts := Counts{Found: map[string]uint64{}, Refused: c.observer.refused()}
-	var perCPU []uint64
-	for kind := range uint32(bpfContextCountCONTEXT_COUNTS) {
-		if err := c.object.Maps["context_counts"].Lookup(kind, &perCPU); err != nil {
-			return counts, fmt.Errorf("read the counts of trace contexts: %w", err)
-		}
-		var sum uint64
-		for _, n := range perCPU {
-			sum += n
-		}
-		if kind > uint32(None) && kind < uint32(sources) {
-			counts.Found[sourceNames[kind]] = sum
-		} else if name, ok := refusals[bpfContextCount(kind)]; ok {
-			counts.Refused[name] = sum
-		}
+	sums, err := kernel.ReadBooks(c.object.Maps["context_counts"])
+	if err != nil {
+		return counts, fmt.Errorf("read the counts of trace contexts: %w", err)
+	}
+	for s := HTTP; s < sources; s++ {
+		counts.Found[s.String()] = sums[s]
+	}
+	for kind, name := range refusals {
+		counts.Refused[name] = sums[kind]
 	}
 	return counts, nil
 }

@@ -6,20 +6,23 @@
 #include "obi.h"
 #include "otel_thread.h"
 
+/* When the running process was started. */
+static __always_inline __u64 this_start(void)
+{
+	if (with_current_task)
+		return bpf_get_current_task_btf()->group_leader->start_boottime;
+	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader, start_boottime);
+}
+
 /* What is known of the running process, or NULL: it may be another that had its pid. */
 static __always_inline struct observed *observed_process(void)
 {
 	__u32 pid = THIS_TASK(tgid);
 	struct observed *process = bpf_map_lookup_elem(&observed, &pid);
-	__u64 start_ns;
 
 	if (!process || process->exec_id != (__u32)THIS_TASK(self_exec_id))
 		return NULL;
-	if (with_current_task)
-		start_ns = bpf_get_current_task_btf()->group_leader->start_boottime;
-	else
-		start_ns = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader, start_boottime);
-	return process->start_ns == start_ns ? process : NULL;
+	return process->start_ns == this_start() ? process : NULL;
 }
 
 static __always_inline __u64 thread_pointer(void)
