@@ -141,8 +141,8 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 	call->lost_nodes = call->missed_exits = call->nodes = 0;
 }
 
-/* The tree that a new function belongs in, NULL if it is not wanted. */
-static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 entry)
+/* The tree that a new function belongs in, NULL if it is not wanted; wanted: it is, as is known already. */
+static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 entry, bool wanted)
 {
 	struct tree *t = this_tree();
 
@@ -157,7 +157,7 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 e
 		book(BOOK_SEEN); /* the call itself had returned */
 		book(BOOK_LOST_UNFINISHED);
 	}
-	if (!is_wanted_here(number_of(entry)))
+	if (!wanted && !is_wanted_here(number_of(entry)))
 		return NULL;
 	if (!t)
 		t = make_tree();
@@ -168,7 +168,7 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 e
 	return t;
 }
 
-static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs)
+static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs, bool wanted)
 {
 	struct frame *frame;
 	__u64 now, depth;
@@ -178,7 +178,7 @@ static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *r
 	if (is_interrupt(position))
 		return;
 	entry = syscall_of(regs);
-	t = tree_at(position, index, entry);
+	t = tree_at(position, index, entry, wanted);
 	if (!t)
 		return;
 	now = bpf_ktime_get_boot_ns();
@@ -231,7 +231,7 @@ int enter_function(void *ctx)
 {
 	if (!is_armed(&fired_enter_function))
 		return 0;
-	enter(function_of(ctx), position_of(ctx), user_registers());
+	enter(function_of(ctx), position_of(ctx), user_registers(), false);
 	return 0;
 }
 
@@ -265,7 +265,7 @@ int enter_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_enter_probe))
 		return 0;
-	enter(function_of(ctx), ctx->sp, user_registers());
+	enter(function_of(ctx), ctx->sp, user_registers(), false);
 	return 0;
 }
 
@@ -297,7 +297,7 @@ int visit_function(struct pt_regs *ctx)
 	if (is_return(ctx))
 		leave(tree_that_ends(position_of(ctx)), function_of(ctx), returned_value(ctx));
 	else
-		enter(function_of(ctx), ctx->sp, user_registers());
+		enter(function_of(ctx), ctx->sp, user_registers(), false);
 	return 0; /* 1 would mean that the exit does not matter */
 }
 
@@ -332,11 +332,11 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 		return 0;
 	if (!is_armed(&fired_enter_syscall))
 		return 0;
-	if (filters_any && !is_let_through(number))
+	if (!is_wanted_here(number))
 		return 0;
 	if (!shows_inside(number, how) && !is_about_socket(regs, how))
 		return 0;
-	enter(number, position_of(ctx), regs);
+	enter(number, position_of(ctx), regs, true);
 	return 0;
 }
 
