@@ -7,12 +7,11 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
@@ -41,23 +40,14 @@ func BenchmarkCall(b *testing.B) {
 			exchange(b)
 			b.StopTimer()
 			for name, program := range c.object.Programs {
-				ours, runs := perRun(b, program)
+				ours, runs := kerneltest.PerRun(b, program)
 				if other, known := empty[name]; known && runs > uint64(b.N)/2 {
-					nothing, _ := perRun(b, other)
+					nothing, _ := kerneltest.PerRun(b, other)
 					b.ReportMetric(ours-nothing, name+"-ns/run")
 				}
 			}
 		})
 	}
-}
-
-func perRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
-	b.Helper()
-	stats, err := program.Stats()
-	if err != nil {
-		b.Fatal(err)
-	}
-	return float64(stats.Runtime.Nanoseconds()) / float64(max(stats.RunCount, 1)), stats.RunCount
 }
 
 // attachAll starts the instrument, and puts an empty program on each tracepoint.
@@ -77,28 +67,9 @@ func attachAll(b *testing.B, options Options) (*Calls, map[string]*ebpf.Program)
 		if !ok {
 			continue
 		}
-		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Name: "nettap_empty", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: tracepoint,
-			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "Dual BSD/GPL",
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		attached, err := link.AttachTracing(link.TracingOptions{Program: program})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() {
-			attached.Close()
-			program.Close()
-		})
-		empty[hook.Programs[0]] = program
+		empty[hook.Programs[0]] = kerneltest.AttachEmpty(b, tracepoint)
 	}
-	statistics, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
-	if err != nil {
-		b.Skip(err)
-	}
-	b.Cleanup(func() { statistics.Close() })
+	kerneltest.CountRuns(b)
 	if err := c.Begin(); err != nil {
 		b.Fatal(err)
 	}

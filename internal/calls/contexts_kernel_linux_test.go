@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"runtime/pprof"
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -183,24 +181,7 @@ func TestKernelReadsGoLabels(t *testing.T) {
 
 // TestKernelBelievesOBI reads a map as OBI pins it.
 func TestKernelBelievesOBI(t *testing.T) {
-	kerneltest.Require(t)
-	path := filepath.Join(t.TempDir(), "traces_ctx_v1")
-	if err := unix.Mount("bpffs", filepath.Dir(path), "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(filepath.Dir(path), 0); err != nil {
-			t.Error(err)
-		}
-	})
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	if err := m.Pin(path); err != nil {
-		t.Fatal(err)
-	}
+	m, path := kerneltest.PinOBIMap(t)
 	o := observeContexts(t, func(options *tracecontext.Options) { options.OBIMap = path })
 	o.try(t, func(t testing.TB, o *observer) {
 		fds := pair(t, unix.SOCK_STREAM)

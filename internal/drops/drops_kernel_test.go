@@ -16,7 +16,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/receiver/receivertest"
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
@@ -176,11 +175,7 @@ func TestKernelStartsAgainFromZero(t *testing.T) {
 // BenchmarkKernelDrop tells what it costs to count a dropped packet, and to look
 // at one that reaches its socket.
 func BenchmarkKernelDrop(b *testing.B) {
-	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
-	if err != nil {
-		b.Skip(err)
-	}
-	defer stats.Close()
+	kerneltest.CountRuns(b)
 	drops := newDrops(new(books.Books))
 	if err := errors.Join(drops.Start(b.Context()), drops.Begin()); err != nil {
 		b.Fatal(err)
@@ -200,8 +195,8 @@ func BenchmarkKernelDrop(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			if run, err := program.Stats(); err == nil && run.RunCount > 0 {
-				b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "ns/run")
+			if nanos, runs := kerneltest.PerRun(b, program); runs > 0 {
+				b.ReportMetric(nanos, "ns/run")
 			}
 		})
 	}

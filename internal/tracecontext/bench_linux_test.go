@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // BenchmarkMessage sends a message over a TCP connection, and receives it. It
@@ -52,8 +52,8 @@ func BenchmarkMessage(b *testing.B) {
 			}
 			b.StopTimer()
 			for name, program := range empty {
-				ours, runs := perRun(b, c.object.Programs[name])
-				nothing, _ := perRun(b, program)
+				ours, runs := kerneltest.PerRun(b, c.object.Programs[name])
+				nothing, _ := kerneltest.PerRun(b, program)
 				if runs < uint64(b.N)/2 {
 					b.Fatalf("%s ran %d times", name, runs)
 				}
@@ -61,15 +61,6 @@ func BenchmarkMessage(b *testing.B) {
 			}
 		})
 	}
-}
-
-func perRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
-	b.Helper()
-	stats, err := program.Stats()
-	if err != nil {
-		b.Fatal(err)
-	}
-	return float64(stats.Runtime.Nanoseconds()) / float64(max(stats.RunCount, 1)), stats.RunCount
 }
 
 // attachAll starts the programs, and puts an empty one on each hook of messages.
@@ -88,28 +79,9 @@ func attachAll(b *testing.B, sources []Source) (*Contexts, map[string]*ebpf.Prog
 		if c.object.Programs[name] == nil {
 			b.Skip("the tracepoints of messages are not in use here")
 		}
-		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Name: "nettap_empty", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: tracepoint,
-			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "Dual BSD/GPL",
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		attached, err := link.AttachTracing(link.TracingOptions{Program: program})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() {
-			attached.Close()
-			program.Close()
-		})
-		empty[name] = program
+		empty[name] = kerneltest.AttachEmpty(b, tracepoint)
 	}
-	statistics, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
-	if err != nil {
-		b.Skip(err)
-	}
-	b.Cleanup(func() { statistics.Close() })
+	kerneltest.CountRuns(b)
 	if err := c.Begin(); err != nil {
 		b.Fatal(err)
 	}

@@ -8,10 +8,10 @@ import (
 
 	"github.com/cilium/ebpf"
 	"go.opentelemetry.io/collector/receiver/receivertest"
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -35,8 +35,8 @@ func BenchmarkLoopback(b *testing.B) {
 			traffic.run(b)
 			b.StopTimer()
 			for name, program := range programs {
-				if stats, err := program.Stats(); err == nil && stats.RunCount > uint64(b.N)/2 {
-					b.ReportMetric(float64(stats.Runtime.Nanoseconds())/float64(stats.RunCount), name+"-ns/run")
+				if nanos, runs := kerneltest.PerRun(b, program); runs > uint64(b.N)/2 {
+					b.ReportMetric(nanos, name+"-ns/run")
 				}
 			}
 		})
@@ -57,11 +57,7 @@ func attachAll(b *testing.B) map[string]*ebpf.Program {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { traffic.Shutdown(b.Context()) })
-	statistics, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
-	if err != nil {
-		b.Skip(err)
-	}
-	b.Cleanup(func() { statistics.Close() })
+	kerneltest.CountRuns(b)
 	return traffic.object.Programs
 }
 

@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,31 +88,11 @@ func run(t *testing.T, name string, arguments ...string) {
 	}
 }
 
-// discard accepts connections and reads what comes on them, until the test ends.
-func discard(t *testing.T) net.Listener {
-	t.Helper()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go io.Copy(io.Discard, connection) //nolint:errcheck // until the other side has gone
-		}
-	}()
-	return listener
-}
-
 // followPublisher runs a program that says at which spans it works, and holds its
 // calls against that.
 func followPublisher(t *testing.T, program, source, service string) {
 	t.Helper()
-	port := discard(t).Addr().(*net.TCPAddr).Port
+	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
 	command := exec.Command(program, fmt.Sprint(port))
 	input, err := command.StdinPipe()

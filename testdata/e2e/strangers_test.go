@@ -5,50 +5,22 @@ package e2e
 import (
 	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-)
 
-// pinOBI pins a map as OBI does, in a bpffs of its own.
-func pinOBI(t *testing.T) (*ebpf.Map, string) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "traces_ctx_v1")
-	if err := unix.Mount("bpffs", filepath.Dir(path), "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(filepath.Dir(path), 0); err != nil {
-			t.Error(err)
-		}
-	})
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	if err := m.Pin(path); err != nil {
-		t.Fatal(err)
-	}
-	return m, path
-}
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
 
 // TestDistributionBelievesOBI says in OBI's map at which span a thread of this process works.
 func TestDistributionBelievesOBI(t *testing.T) {
-	m, path := pinOBI(t)
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	address := listener.Addr().(*net.TCPAddr)
+	m, path := kerneltest.PinOBIMap(t)
+	address := listen(t)
 	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(`
 	nettap:
 	  traffic: {enabled: false}
@@ -113,8 +85,7 @@ func TestDistributionTellsAReusedPID(t *testing.T) {
 	const directory, tries = "testdata/publisher/", 50
 	publisher := filepath.Join(t.TempDir(), "publisher")
 	run(t, "gcc", "-rdynamic", "-o", publisher, directory+"publisher.c", directory+"context.c")
-	listener := discard(t)
-	port := listener.Addr().(*net.TCPAddr).Port
+	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, "publisher, python3"), Traces: true})
 	first := exec.Command(publisher, fmt.Sprint(port))
 	input, err := first.StdinPipe()

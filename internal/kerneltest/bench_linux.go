@@ -1,0 +1,53 @@
+package kerneltest
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// CountRuns lets the kernel count what runs of programs take, while the benchmark
+// lasts: see [PerRun].
+func CountRuns(b *testing.B) {
+	b.Helper()
+	statistics, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(func() { statistics.Close() })
+}
+
+// PerRun returns what a run of a program took, in nanoseconds, and how many there were.
+func PerRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
+	b.Helper()
+	stats, err := program.Stats()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(stats.Runtime.Nanoseconds()) / float64(max(stats.RunCount, 1)), stats.RunCount
+}
+
+// AttachEmpty attaches a program that does nothing to a tracepoint, to compare
+// others with that are on the same one in the same run.
+func AttachEmpty(b *testing.B, tracepoint string) *ebpf.Program {
+	b.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "nettap_empty", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: tracepoint,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "Dual BSD/GPL",
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	attached, err := link.AttachTracing(link.TracingOptions{Program: program})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		attached.Close()
+		program.Close()
+	})
+	return program
+}
