@@ -39,7 +39,7 @@ type result struct {
 // test runs the tests on all kernels, passes on what they print, and returns what
 // became of them.
 func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
-	packages := map[string][]tested{}
+	packages, driving := map[string][]tested{}, map[string][]tested{}
 	for _, arch := range m.archs() {
 		built, err := buildTests(ctx, arch, filepath.Join(m.build, arch), m.patterns)
 		if err != nil {
@@ -53,11 +53,14 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 		results[i] = result{kernel: k, name: k.String(), packages: packages[k.arch]}
 		guests[i], results[i].err = m.prepare(ctx, k)
 		if k.distribution && m.everyPackage {
-			driving, err := buildTests(ctx, k.arch, filepath.Join(m.build, k.arch), []string{"./" + drivers})
-			if err != nil {
-				return nil, fmt.Errorf("build the tests of the distribution: %w", err)
+			if driving[k.arch] == nil {
+				built, err := buildTests(ctx, k.arch, filepath.Join(m.build, k.arch), []string{"./" + drivers})
+				if err != nil {
+					return nil, fmt.Errorf("build the tests of the distribution: %w", err)
+				}
+				driving[k.arch] = built
 			}
-			results[i].packages = slices.Concat(results[i].packages, driving)
+			results[i].packages = slices.Concat(results[i].packages, driving[k.arch])
 			guests[i].distribution = distribution
 		}
 	}
