@@ -175,7 +175,7 @@ static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *r
 	struct tree *t;
 	__s32 entry;
 
-	if (is_interrupt(position))
+	if (!wanted && is_interrupt(position))
 		return;
 	entry = syscall_of(regs);
 	t = tree_at(position, index, entry, wanted);

@@ -70,7 +70,7 @@ static __always_inline bool is_counted(struct sock *sk)
 /* The running process used the socket: it is the owner. */
 static __always_inline void learn(struct sock *sk)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct process process;
 	struct owner *owner;
 
@@ -139,7 +139,7 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int si
 /* The running process uses a socket whose storage is out of reach. */
 static __always_inline void note_user(struct socket *socket)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct sock *sk = BPF_CORE_READ(socket, sk);
 	__u64 address = (__u64)sk;
 	struct user *known, user = {};
@@ -243,7 +243,7 @@ bool fired_learn_from_create;
 SEC("cgroup/sock_create")
 int learn_from_create(struct bpf_sock *sk)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct process process;
 	struct owner *owner;
 

@@ -299,7 +299,7 @@ static __always_inline void tell(const struct context *c)
 {
 	struct message_context *message;
 
-	message = bpf_task_storage_get(&messages, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	message = bpf_task_storage_get(&messages, current_task(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!message)
 		return;
 	message->context = *c;
@@ -309,7 +309,7 @@ static __always_inline void tell(const struct context *c)
 /* The running process has moved bytes on sk. */
 static __always_inline void see_message(struct sock *sk, int bytes, enum head_reader direction)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	enum beginning beginning = BEGINNING_OTHER;
 	struct observed *process = NULL;
 	struct context c = {};

@@ -11,7 +11,7 @@ const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
 static __always_inline struct pt_regs *user_registers(void)
 {
 	if (with_task_registers)
-		return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		return (struct pt_regs *)bpf_task_pt_regs(current_task());
 	return THIS_TASK(stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
 }
 

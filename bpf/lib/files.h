@@ -23,7 +23,7 @@ static __always_inline struct file *file_of_fd(long fd)
 	unsigned int limit;
 
 	if (with_current_task) {
-		struct files_struct *files = bpf_get_current_task_btf()->files;
+		struct files_struct *files = current_task()->files;
 
 		table = files ? files->fdt : NULL;
 		if (!table)

@@ -10,8 +10,9 @@
  */
 __u32 own_pid; /* the Collector's: reports of its own calls would feed on themselves */
 
-bool filters_any; /* calls as they begin: some of the next five */
-bool filters_pids, filters_commands, filters_users, filters_cgroups, filters_syscalls;
+bool filters_pids;
+bool filters_any; /* calls as they begin, beside that: some of the next four */
+bool filters_commands, filters_users, filters_cgroups, filters_syscalls;
 bool filters_addresses, filters_ports;
 
 struct command {
@@ -88,10 +89,6 @@ static __always_inline bool is_wanted_syscall(__u32 number)
 /* Whether the filters let the running thread's next call through. A global function: see report_call. */
 __noinline int is_let_through(__s32 syscall)
 {
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-
-	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
-		return false;
 	return (!filters_commands || is_wanted_command()) && (!filters_users || is_wanted_user()) &&
 	       (!filters_cgroups || is_wanted_cgroup()) && (!filters_syscalls || is_wanted_syscall(syscall));
 }
@@ -99,7 +96,11 @@ __noinline int is_let_through(__s32 syscall)
 /* Whether the running thread's next call may be wanted. */
 static __always_inline bool is_wanted_here(__s32 syscall)
 {
-	if (THIS_TASK(tgid) == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
+	__u32 pid = THIS_TASK(tgid);
+
+	if (pid == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
+		return false;
+	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
 	return !filters_any || is_let_through(syscall);
 }

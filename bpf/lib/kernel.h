@@ -328,3 +328,6 @@ struct bpf_iter__bpf_sk_storage_map {
 };
 
 #pragma clang attribute pop
+
+/* The running task. It is the same for the whole run of a program: the compiler asks once. */
+static struct task_struct *(*const current_task)(void) __attribute__((const)) = (void *)BPF_FUNC_get_current_task_btf;

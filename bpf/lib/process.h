@@ -42,7 +42,7 @@ static __always_inline struct process process_of(struct task_struct *task)
 /* The same for the running task: its fields are read without a helper call each. */
 static __always_inline struct process current_process(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_struct *leader = task->group_leader;
 	const struct cred *cred = leader->cred;
 	struct process p = {

@@ -127,7 +127,7 @@ __noinline int find_context(void)
 	c = &t->call.context;
 	__builtin_memset(c, 0, sizeof(*c));
 	if (with_current_task && (with_http || with_socket))
-		message = bpf_task_storage_get(&messages, bpf_get_current_task_btf(), 0, 0);
+		message = bpf_task_storage_get(&messages, current_task(), 0, 0);
 	if (message && message->time_ns < t->call.start_ns)
 		message = NULL; /* of an earlier call */
 	if (message && message->context.source == CONTEXT_HTTP)

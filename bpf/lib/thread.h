@@ -45,7 +45,7 @@ static __always_inline struct tree *this_tree(void)
 	__u32 thread;
 
 	if (with_current_task)
-		return bpf_task_storage_get(&trees, bpf_get_current_task_btf(), 0, 0);
+		return bpf_task_storage_get(&trees, current_task(), 0, 0);
 	thread = bpf_get_current_pid_tgid();
 	return bpf_map_lookup_elem(&thread_trees, &thread);
 }
@@ -57,7 +57,7 @@ static __always_inline struct tree *make_tree(void)
 	struct tree *blank;
 
 	if (with_current_task)
-		return bpf_task_storage_get(&trees, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		return bpf_task_storage_get(&trees, current_task(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	thread = bpf_get_current_pid_tgid();
 	blank = bpf_map_lookup_elem(&blank_tree, &zero);
 	if (!blank)

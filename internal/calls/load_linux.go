@@ -62,7 +62,7 @@ func (c *Calls) configure() error {
 		"keep_unsampled":    o.KeepUnsampled,
 		"with_off_cpu":      o.OffCPU,
 		"wanted_errors":     wantedErrors(o.Errors),
-		"filters_any":       len(filter.PIDs)+len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
+		"filters_any":       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
 		"filters_pids":      len(filter.PIDs) > 0,
 		"filters_commands":  len(filter.Commands) > 0,
 		"filters_users":     len(filter.Users) > 0,

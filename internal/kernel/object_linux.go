@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 )
 
 // Object is what was loaded of one object file: its maps, its iterators and those
@@ -75,7 +76,8 @@ var helpers = map[string]string{
 }
 
 // fitHelpers makes of spec what the kernel's helpers let it be. Where there is no task
-// storage, before Linux 5.11, its maps become hashes that nothing uses.
+// storage, before Linux 5.11, its maps become hashes that nothing uses, and the running
+// task is an address without a type.
 func fitHelpers(spec *ebpf.CollectionSpec) error {
 	types, err := Types()
 	if err != nil {
@@ -94,6 +96,13 @@ func fitHelpers(spec *ebpf.CollectionSpec) error {
 	for _, m := range spec.Maps {
 		if m.Type == ebpf.TaskStorage {
 			m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
+		}
+	}
+	for _, program := range spec.Programs {
+		for i := range program.Instructions {
+			if call := &program.Instructions[i]; call.IsBuiltinCall() && call.Constant == int64(asm.FnGetCurrentTaskBtf) {
+				call.Constant = int64(asm.FnGetCurrentTask)
+			}
 		}
 	}
 	return nil

@@ -10,7 +10,7 @@
 static __always_inline __u64 this_start(void)
 {
 	if (with_current_task)
-		return bpf_get_current_task_btf()->group_leader->start_boottime;
+		return current_task()->group_leader->start_boottime;
 	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader, start_boottime);
 }
 
