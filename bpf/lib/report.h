@@ -217,7 +217,7 @@ static __always_inline void finish(struct tree *t, __u32 kind, __s64 result, __u
 	struct call *call = &t->call;
 	enum reason reason;
 
-	call->duration_ns = now - call->start_ns;
+	call->duration_ns = since(call->start_ns, now);
 	call->result = result;
 	if (!idle_waits && min_duration_ns)
 		note_operation(t, result);

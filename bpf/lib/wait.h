@@ -83,6 +83,12 @@ static __always_inline enum wait wait_of(struct tree *t)
 	return WAIT_OTHER;
 }
 
+/* How much later now is than then; the clocks of two CPUs differ by a little. */
+static __always_inline __u64 since(__u64 then, __u64 now)
+{
+	return now > then ? now - then : 0;
+}
+
 static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags, __s32 result, __u64 now)
 {
 	struct call *call = &t->call;
@@ -96,7 +102,7 @@ static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags
 	}
 	CHECKED(n);
 	node = &call->node[n];
-	node->start_ns = now > call->start_ns ? now - call->start_ns : 0; /* clocks of two CPUs */
+	node->start_ns = since(call->start_ns, now);
 	node->duration_ns = 0;
 	node->result = result;
 	node->function = function;
@@ -114,7 +120,7 @@ static __always_inline void close_node(struct tree *t, __u64 n, __u64 now, __s32
 		return;
 	CHECKED(n);
 	node = &t->call.node[n];
-	node->duration_ns = now - t->call.start_ns - node->start_ns;
+	node->duration_ns = since(t->call.start_ns + node->start_ns, now);
 	node->result = result;
 	node->flags = flags | (node->flags & ~NODE_OPEN);
 }
@@ -148,6 +154,8 @@ static __always_inline void reach_cpu(struct tree *t)
 	__u64 wait = READ_ONCE(t->wait);
 	__s32 runnable;
 
+	if (now < off)
+		now = off;
 	if (wake < off || wake > now)
 		wake = now;
 	if (wait < WAIT_KINDS) {
