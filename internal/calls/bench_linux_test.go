@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/books"
@@ -19,7 +18,7 @@ import (
 // BenchmarkCall sends and receives a byte over a pair of sockets: without the
 // instrument, with it and with nothing that is wanted, and with all of it reported.
 // Beside the time it reports by the kernel's statistics what a run of each program
-// takes above one of an empty program that is on the same hook in the same run.
+// takes above one of an empty program that had its hook before, in the same run.
 func BenchmarkCall(b *testing.B) {
 	for _, test := range []struct {
 		name    string
@@ -32,17 +31,21 @@ func BenchmarkCall(b *testing.B) {
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			if test.options == nil {
-				exchange(b)
+				exchange(b, b.Loop)
 				return
 			}
-			c, empty := attachAll(b, *test.options)
+			kerneltest.CountRuns(b)
+			empty := emptyRuns(b, watched(b))
+			c := start(b, *test.options)
+			defer c.Shutdown(b.Context())
+			if err := c.Begin(); err != nil {
+				b.Fatal(err)
+			}
 			b.ResetTimer()
-			exchange(b)
+			exchange(b, b.Loop)
 			b.StopTimer()
-			for name, program := range c.object.Programs {
-				ours, runs := kerneltest.PerRun(b, program)
-				if other, known := empty[name]; known && runs > uint64(b.N)/2 {
-					nothing, _ := kerneltest.PerRun(b, other)
+			for name, nothing := range empty {
+				if ours, runs := kerneltest.PerRun(b, c.object.Programs[name]); runs > uint64(b.N)/2 {
 					b.ReportMetric(ours-nothing, name+"-ns/run")
 				}
 			}
@@ -50,8 +53,8 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// attachAll starts the instrument, and puts an empty program on each tracepoint.
-func attachAll(b *testing.B, options Options) (*Calls, map[string]*ebpf.Program) {
+// start starts the instrument.
+func start(b *testing.B, options Options) *Calls {
 	b.Helper()
 	options.Functions = []string{socketFile}
 	clock := clock.New()
@@ -60,23 +63,32 @@ func attachAll(b *testing.B, options Options) (*Calls, map[string]*ebpf.Program)
 	if err := c.Start(b.Context()); err != nil {
 		b.Skip(err)
 	}
-	b.Cleanup(func() { c.Shutdown(b.Context()) })
-	empty := map[string]*ebpf.Program{}
-	for _, hook := range c.object.Hooks() {
-		tracepoint, ok := strings.CutPrefix(hook.Name, "tp_btf/")
-		if !ok {
-			continue
-		}
-		empty[hook.Programs[0]] = kerneltest.AttachEmpty(b, tracepoint)
-	}
-	kerneltest.CountRuns(b)
-	if err := c.Begin(); err != nil {
-		b.Fatal(err)
-	}
-	return c, empty
+	return c
 }
 
-func exchange(b *testing.B) {
+// watched are the tracepoints that the instrument is on here, by the name of the program.
+func watched(b *testing.B) map[string]string {
+	b.Helper()
+	c := start(b, Options{})
+	defer c.Shutdown(b.Context())
+	found := map[string]string{}
+	for _, hook := range c.object.Hooks() {
+		if name, ok := strings.CutPrefix(hook.Name, "tp_btf/"); ok {
+			found[hook.Programs[0]] = name
+		}
+	}
+	return found
+}
+
+// emptyRuns returns what a run of an empty program takes in place of each of ours.
+func emptyRuns(b *testing.B, tracepoints map[string]string) map[string]float64 {
+	b.Helper()
+	const exchanges = 100_000
+	n := 0
+	return kerneltest.EmptyRuns(b, tracepoints, func() { exchange(b, func() bool { n++; return n <= exchanges }) })
+}
+
+func exchange(b *testing.B, more func() bool) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		b.Fatal(err)
@@ -84,7 +96,7 @@ func exchange(b *testing.B) {
 	defer unix.Close(fds[0])
 	defer unix.Close(fds[1])
 	buffer := []byte{1}
-	for b.Loop() {
+	for more() {
 		if err := unix.Sendto(fds[0], buffer, 0, nil); err != nil {
 			b.Fatal(err)
 		}

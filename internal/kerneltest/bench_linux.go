@@ -34,6 +34,13 @@ func PerRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
 // others with that are on the same one in the same run.
 func AttachEmpty(b *testing.B, tracepoint string) *ebpf.Program {
 	b.Helper()
+	program, detach := attachEmpty(b, tracepoint)
+	b.Cleanup(detach)
+	return program
+}
+
+func attachEmpty(b *testing.B, tracepoint string) (*ebpf.Program, func()) {
+	b.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "nettap_empty", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: tracepoint,
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, License: "Dual BSD/GPL",
@@ -45,9 +52,28 @@ func AttachEmpty(b *testing.B, tracepoint string) *ebpf.Program {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
+	return program, func() {
 		attached.Close()
 		program.Close()
-	})
-	return program
+	}
+}
+
+// EmptyRuns returns what a run of a program that does nothing takes, in nanoseconds, on
+// each of some tracepoints, while exercise makes them fire. The keys are the caller's.
+// Afterwards the programs are gone, and another has the same place: the first program on
+// a tracepoint takes longer than those after it.
+func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func()) map[string]float64 {
+	b.Helper()
+	nanos := map[string]float64{}
+	empty := map[string]*ebpf.Program{}
+	for key, tracepoint := range tracepoints {
+		program, detach := attachEmpty(b, tracepoint)
+		defer detach()
+		empty[key] = program
+	}
+	exercise()
+	for key, program := range empty {
+		nanos[key], _ = PerRun(b, program)
+	}
+	return nanos
 }
