@@ -102,10 +102,24 @@ func needMessages(t *testing.T, o *observer) {
 	}
 }
 
-// TestKernelFindsContextsInHeads sends heads in each way, and others that are none.
-func TestKernelFindsContextsInHeads(t *testing.T) {
+// TestKernelFindsContexts starts the instrument once for all that can share it: on an
+// emulated machine that takes a while. What reads labels comes first, since it is about
+// a process that was not looked at yet.
+func TestKernelFindsContexts(t *testing.T) {
 	o := observeContexts(t, func(*tracecontext.Options) {})
-	needMessages(t, o)
+	t.Run("in the labels of goroutines", func(t *testing.T) { goLabels(t, o) })
+	t.Run("in messages", func(t *testing.T) {
+		needMessages(t, o)
+		t.Run("by their heads", func(t *testing.T) { heads(t, o) })
+		t.Run("of their exchange", func(t *testing.T) { o.try(t, exchanges) })
+		t.Run("and not of other requests", func(t *testing.T) { otherRequests(t, o) })
+		t.Run("and not of other processes", func(t *testing.T) { o.try(t, otherProcesses) })
+		t.Run("that are not sampled", func(t *testing.T) { unsampled(t, o) })
+	})
+}
+
+// heads sends heads in each way, and others that are none.
+func heads(t *testing.T, o *observer) {
 	for name, test := range map[string]struct {
 		text  string
 		found bool
@@ -149,10 +163,8 @@ func TestKernelFindsContextsInHeads(t *testing.T) {
 	}
 }
 
-// TestKernelReadsGoLabels labels goroutines of this process, which was not looked at yet
-// when it begins.
-func TestKernelReadsGoLabels(t *testing.T) {
-	o := observeContexts(t, func(*tracecontext.Options) {})
+// goLabels labels goroutines of this process, which was not looked at yet when it begins.
+func goLabels(t *testing.T, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	labelled := func(n int) func() {
 		return func() {
@@ -206,41 +218,36 @@ func TestKernelBelievesOBI(t *testing.T) {
 	})
 }
 
-// TestKernelKeepsContextsToTheirExchange follows requests and their answers on one
-// connection.
-func TestKernelKeepsContextsToTheirExchange(t *testing.T) {
-	o := observeContexts(t, func(*tracecontext.Options) {})
-	needMessages(t, o)
-	o.try(t, func(t testing.TB, o *observer) {
-		client, server := connectTCP(t)
-		o.want(t, Options{})
-		thread := onThread(func() {
-			for i, headers := range []string{traceparent(1), "", traceparent(2)} {
-				write(t, client, request(headers))
-				receive(server)
-				write(t, server, "HTTP/1.1 200 OK\r\n\r\n")
+// exchanges follows requests and their answers on one connection.
+func exchanges(t testing.TB, o *observer) {
+	client, server := connectTCP(t)
+	o.want(t, Options{})
+	thread := onThread(func() {
+		for i, headers := range []string{traceparent(1), "", traceparent(2)} {
+			write(t, client, request(headers))
+			receive(server)
+			write(t, server, "HTTP/1.1 200 OK\r\n\r\n")
+			receive(client)
+			if i == 0 { // more of the same answer
+				write(t, server, "the body")
 				receive(client)
-				if i == 0 { // more of the same answer
-					write(t, server, "the body")
-					receive(client)
-				}
 			}
-		})
-		exchange := func(n int, parts int) []relation {
-			all := []relation{
-				{"write", "http", spanIDOf(n), ""}, {"recvfrom", "http", "", spanIDOf(n)},
-				{"write", "socket", "", spanIDOf(n)}, {"recvfrom", "socket", "", spanIDOf(n)},
-			}
-			for range parts - 1 {
-				all = append(all, all[2:4]...)
-			}
-			return all
-		}
-		want := exchange(1, 2)
-		want = append(want, relation{Syscall: "write"}, relation{Syscall: "recvfrom"}, relation{Syscall: "write"}, relation{Syscall: "recvfrom"})
-		want = append(want, exchange(2, 1)...)
-		if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
-			t.Errorf("relations differ (-want +got):\n%s", diff)
 		}
 	})
+	exchange := func(n int, parts int) []relation {
+		all := []relation{
+			{"write", "http", spanIDOf(n), ""}, {"recvfrom", "http", "", spanIDOf(n)},
+			{"write", "socket", "", spanIDOf(n)}, {"recvfrom", "socket", "", spanIDOf(n)},
+		}
+		for range parts - 1 {
+			all = append(all, all[2:4]...)
+		}
+		return all
+	}
+	want := exchange(1, 2)
+	want = append(want, relation{Syscall: "write"}, relation{Syscall: "recvfrom"}, relation{Syscall: "write"}, relation{Syscall: "recvfrom"})
+	want = append(want, exchange(2, 1)...)
+	if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+		t.Errorf("relations differ (-want +got):\n%s", diff)
+	}
 }

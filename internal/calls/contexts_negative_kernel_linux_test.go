@@ -13,11 +13,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// TestKernelKeepsContextsFromOtherRequests makes 5,000 requests on a kept connection
-// and as many on new ones, of which every other one has no context.
-func TestKernelKeepsContextsFromOtherRequests(t *testing.T) {
-	o := observeContexts(t, func(*tracecontext.Options) {})
-	needMessages(t, o)
+// otherRequests makes 5,000 requests on a kept connection and as many on new ones, of
+// which every other one has no context.
+func otherRequests(t *testing.T, o *observer) {
 	const each = 100 // between two readings
 	rounds := 50
 	if testing.Short() {
@@ -88,50 +86,44 @@ func resetTCP(t testing.TB) (client, server int) {
 	return client, server
 }
 
-// TestKernelKeepsContextsFromOtherProcesses lets a child go on with its parent's exchange.
-func TestKernelKeepsContextsFromOtherProcesses(t *testing.T) {
-	o := observeContexts(t, func(*tracecontext.Options) {})
-	needMessages(t, o)
-	o.try(t, func(t testing.TB, o *observer) {
-		client, server := connectTCP(t)
-		write(t, client, request(traceparent(7)))
-		receive(server)
+// otherProcesses lets a child go on with its parent's exchange.
+func otherProcesses(t testing.TB, o *observer) {
+	client, server := connectTCP(t)
+	write(t, client, request(traceparent(7)))
+	receive(server)
 
-		command := exec.Command("/proc/self/exe")
-		command.Env = append(os.Environ(), helperVariable+"=writes")
-		command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(server))), "server")}
-		in, out := must(command.StdinPipe()), must(command.StdoutPipe())
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), helperVariable+"=writes")
+	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(server))), "server")}
+	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	command.ExtraFiles[0].Close()
+	must(bufio.NewReader(out).ReadString('\n'))
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
+	in.Close()
+	if err := command.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	thread := onThread(func() { send(t, server, 3) }) // who has the context still has it
+	want := []relation{{Syscall: "sendto", Source: "socket", Link: spanIDOf(7)}}
+	if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+		t.Errorf("the parent's relations differ (-want +got):\n%s", diff)
+	}
+	for _, tr := range o.collect(t) {
+		if pid := value(tr.resource, "process.pid"); pid == int64(command.Process.Pid) && tr.value("nettap.trace_context.source") != nil {
+			t.Errorf("the child has the parent's context")
 		}
-		command.ExtraFiles[0].Close()
-		must(bufio.NewReader(out).ReadString('\n'))
-		o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
-		in.Close()
-		if err := command.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		thread := onThread(func() { send(t, server, 3) }) // who has the context still has it
-		want := []relation{{Syscall: "sendto", Source: "socket", Link: spanIDOf(7)}}
-		if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
-			t.Errorf("the parent's relations differ (-want +got):\n%s", diff)
-		}
-		for _, tr := range o.collect(t) {
-			if pid := value(tr.resource, "process.pid"); pid == int64(command.Process.Pid) && tr.value("nettap.trace_context.source") != nil {
-				t.Errorf("the child has the parent's context")
-			}
-		}
-		if len(o.trees) != 2 {
-			t.Errorf("there are %d calls, want the child's and the parent's", len(o.trees))
-		}
-	})
+	}
+	if len(o.trees) != 2 {
+		t.Errorf("there are %d calls, want the child's and the parent's", len(o.trees))
+	}
 }
 
-// TestKernelFindsContextsThatAreNotSampled looks at what a span that nobody records does.
-func TestKernelFindsContextsThatAreNotSampled(t *testing.T) {
-	o := observeContexts(t, func(*tracecontext.Options) {})
-	needMessages(t, o)
-	unsampled := "traceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-00\r\n"
+// unsampled looks at what a span that nobody records does.
+func unsampled(t *testing.T, o *observer) {
+	parent := "traceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-00\r\n"
 	for name, test := range map[string]struct {
 		keep bool
 		want []relation
@@ -144,7 +136,7 @@ func TestKernelFindsContextsThatAreNotSampled(t *testing.T) {
 				client, server := connectTCP(t)
 				o.want(t, Options{KeepUnsampled: test.keep, Filter: Filter{Syscalls: []string{"write", "recvfrom"}}})
 				thread := onThread(func() {
-					write(t, client, request(unsampled))
+					write(t, client, request(parent))
 					receive(server)
 				})
 				if diff := gocmp.Diff(test.want, o.relations(t, thread)); diff != "" {

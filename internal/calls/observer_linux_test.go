@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -139,7 +138,8 @@ func (o *observer) empty(t testing.TB) {
 	}
 }
 
-// collect reads everything until now, and returns all that was seen.
+// collect reads everything until now, and returns all that was seen, in the order in
+// which it ended.
 func (o *observer) collect(t testing.TB) []tree {
 	t.Helper()
 	traces, err := o.calls.Collect(context.Background())
@@ -147,7 +147,6 @@ func (o *observer) collect(t testing.TB) []tree {
 		t.Fatal(err)
 	}
 	o.trees = append(o.trees, treesOf(t, traces)...)
-	slices.SortStableFunc(o.trees, func(a, b tree) int { return cmp.Compare(a.root.StartTimestamp(), b.root.StartTimestamp()) })
 	return o.trees
 }
 
@@ -266,11 +265,13 @@ type tree struct {
 func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 	t.Helper()
 	byTrace := map[pcommon.TraceID]*tree{}
+	var order []pcommon.TraceID
 	for _, resource := range traces.ResourceSpans().All() {
 		for _, scope := range resource.ScopeSpans().All() {
 			for _, span := range scope.Spans().All() {
 				id := span.TraceID()
 				if byTrace[id] == nil {
+					order = append(order, id)
 					byTrace[id] = &tree{resource: resource.Resource().Attributes(), spans: map[pcommon.SpanID]ptrace.Span{}}
 				}
 				byTrace[id].spans[span.SpanID()] = span
@@ -281,9 +282,9 @@ func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 		}
 	}
 	var trees []tree
-	for _, tr := range byTrace {
-		tr.check(t)
-		trees = append(trees, *tr)
+	for _, id := range order {
+		byTrace[id].check(t)
+		trees = append(trees, *byTrace[id])
 	}
 	return trees
 }
