@@ -66,7 +66,7 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	}
 	var running sync.WaitGroup
 	slots := make(chan struct{}, m.parallel)
-	for i := range m.kernels {
+	for i := range slices.Backward(m.kernels) { // those that take longest are last in the plan
 		if results[i].err != nil {
 			continue
 		}
