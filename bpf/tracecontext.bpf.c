@@ -24,6 +24,7 @@
 #include "lib/proof.h"
 
 __u32 own_pid;                              /* the Collector's */
+bool obi_is_there;                          /* its map is */
 const volatile bool with_filter;            /* not every process may be read */
 const volatile bool inbound_is_parent;      /* what a stranger's request says is believed */
 const volatile bool with_firsts;            /* somebody waits for an accepted connection's first context */
@@ -111,7 +112,7 @@ static __always_inline void note_spoken(struct spoken *s, struct task_struct *ta
 		return;
 	s->pid = task->tgid;
 	s->exec_id = task->self_exec_id;
-	s->generation = with_obi || process->ask || may_publish(process) ? 0 : generation;
+	s->generation = obi_is_there || process->ask || may_publish(process) ? 0 : generation;
 }
 
 /*
@@ -329,7 +330,7 @@ static __always_inline void see_message(struct sock *sk, int bytes, enum head_re
 	}
 	if (with_http)
 		beginning = read_message(&c, bytes, direction);
-	if (!c.source && (process || with_obi) && !thread_context(&c, process))
+	if (!c.source && (process || obi_is_there) && !thread_context(&c, process))
 		__builtin_memset(&c, 0, sizeof(c));
 	note_spoken(spoken, task, process, beginning);
 	if (with_socket && is_connection(sk))
@@ -405,13 +406,15 @@ bool fired_see_fork;
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(see_fork, struct task_struct *parent, struct task_struct *child)
 {
-	__u32 pid = BPF_CORE_READ(child, tgid);
+	__u32 pid = BPF_CORE_READ(child, tgid), thread = BPF_CORE_READ(child, pid);
 	struct observed *known, new;
 
 	if (!is_armed(&fired_see_fork))
 		return 0;
-	if (pid != BPF_CORE_READ(child, pid))
-		return 0; /* a thread */
+	if (with_obi)
+		note_leftover((__u64)pid << 32 | thread);
+	if (pid != thread)
+		return 0;
 	known = observed_process();
 	if (!known)
 		return 0;

@@ -34,6 +34,7 @@ enum context_count {
 	REFUSED_POOLED,     /* the labels of a goroutine that serves many requests */
 	REFUSED_FOREIGN,    /* the socket's context is another process's */
 	REFUSED_EXPIRED,    /* the socket's context is old */
+	REFUSED_LEFTOVER,   /* what OBI says of a thread is of an earlier one with its id */
 	REFUSED_TABLE_FULL, /* a process beyond those that are observed */
 	CONTEXT_COUNTS,
 };

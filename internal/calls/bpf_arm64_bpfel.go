@@ -97,8 +97,9 @@ const (
 	bpfContextCountREFUSED_POOLED     bpfContextCount = 8
 	bpfContextCountREFUSED_FOREIGN    bpfContextCount = 9
 	bpfContextCountREFUSED_EXPIRED    bpfContextCount = 10
-	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 11
-	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 12
+	bpfContextCountREFUSED_LEFTOVER   bpfContextCount = 11
+	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 12
+	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 13
 )
 
 type bpfLabelKey struct {
@@ -246,12 +247,13 @@ const (
 	bpfMapCommands              = "commands"
 	bpfMapContextCounts         = "context_counts"
 	bpfMapMessages              = "messages"
+	bpfMapObiLeftovers          = "obi_leftovers"
+	bpfMapObiMap                = "obi_map"
 	bpfMapObserved              = "observed"
 	bpfMapPids                  = "pids"
 	bpfMapPorts                 = "ports"
 	bpfMapSyscalls              = "syscalls"
 	bpfMapThreadTrees           = "thread_trees"
-	bpfMapTracesCtxV1           = "traces_ctx_v1"
 	bpfMapTrees                 = "trees"
 	bpfMapUsers                 = "users"
 	bpfProgEnterFunction        = "enter_function"
@@ -397,12 +399,13 @@ type bpfMapSpecs struct {
 	Commands      *ebpf.MapSpec `ebpf:"commands"`
 	ContextCounts *ebpf.MapSpec `ebpf:"context_counts"`
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
+	ObiLeftovers  *ebpf.MapSpec `ebpf:"obi_leftovers"`
+	ObiMap        *ebpf.MapSpec `ebpf:"obi_map"`
 	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Pids          *ebpf.MapSpec `ebpf:"pids"`
 	Ports         *ebpf.MapSpec `ebpf:"ports"`
 	Syscalls      *ebpf.MapSpec `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.MapSpec `ebpf:"thread_trees"`
-	TracesCtxV1   *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
 	Users         *ebpf.MapSpec `ebpf:"users"`
 }
@@ -490,12 +493,13 @@ type bpfMaps struct {
 	Commands      *ebpf.Map `ebpf:"commands"`
 	ContextCounts *ebpf.Map `ebpf:"context_counts"`
 	Messages      *ebpf.Map `ebpf:"messages"`
+	ObiLeftovers  *ebpf.Map `ebpf:"obi_leftovers"`
+	ObiMap        *ebpf.Map `ebpf:"obi_map"`
 	Observed      *ebpf.Map `ebpf:"observed"`
 	Pids          *ebpf.Map `ebpf:"pids"`
 	Ports         *ebpf.Map `ebpf:"ports"`
 	Syscalls      *ebpf.Map `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.Map `ebpf:"thread_trees"`
-	TracesCtxV1   *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Trees         *ebpf.Map `ebpf:"trees"`
 	Users         *ebpf.Map `ebpf:"users"`
 }
@@ -510,12 +514,13 @@ func (m *bpfMaps) Close() error {
 		m.Commands,
 		m.ContextCounts,
 		m.Messages,
+		m.ObiLeftovers,
+		m.ObiMap,
 		m.Observed,
 		m.Pids,
 		m.Ports,
 		m.Syscalls,
 		m.ThreadTrees,
-		m.TracesCtxV1,
 		m.Trees,
 		m.Users,
 	)

@@ -191,33 +191,6 @@ func goLabels(t *testing.T, o *observer) {
 	})
 }
 
-// TestKernelBelievesOBI reads a map as OBI pins it.
-func TestKernelBelievesOBI(t *testing.T) {
-	m, path := kerneltest.PinOBIMap(t)
-	o := observeContexts(t, func(options *tracecontext.Options) { options.OBIMap = path })
-	o.try(t, func(t testing.TB, o *observer) {
-		fds := pair(t, unix.SOCK_STREAM)
-		o.want(t, Options{})
-		thread := onThread(func() {
-			send(t, fds[0], 1)
-			value := must(hex.DecodeString(traceIDOf(3) + spanIDOf(3)))
-			id := uint64(unix.Getpid())<<32 | uint64(unix.Gettid())
-			if err := m.Put(id, value); err != nil {
-				t.Error(err)
-			}
-			send(t, fds[0], 1)
-			if err := m.Delete(id); err != nil {
-				t.Error(err)
-			}
-			send(t, fds[0], 1)
-		})
-		want := []relation{{Syscall: "sendto"}, {Syscall: "sendto", Source: "obi", Parent: spanIDOf(3)}, {Syscall: "sendto"}}
-		if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
-			t.Errorf("relations differ (-want +got):\n%s", diff)
-		}
-	})
-}
-
 // exchanges follows requests and their answers on one connection.
 func exchanges(t testing.TB, o *observer) {
 	client, server := connectTCP(t)

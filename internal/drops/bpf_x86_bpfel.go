@@ -34,8 +34,9 @@ const (
 	bpfContextCountREFUSED_POOLED     bpfContextCount = 8
 	bpfContextCountREFUSED_FOREIGN    bpfContextCount = 9
 	bpfContextCountREFUSED_EXPIRED    bpfContextCount = 10
-	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 11
-	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 12
+	bpfContextCountREFUSED_LEFTOVER   bpfContextCount = 11
+	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 12
+	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 13
 )
 
 type bpfDropKey struct {

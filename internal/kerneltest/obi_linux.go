@@ -1,6 +1,8 @@
 package kerneltest
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -8,13 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PinOBIMap pins a map as OBI does, in a bpffs of the test's own, and returns it with
-// its path. Its keys are a process's id and a thread's, its values a trace id and a
-// span id.
-func PinOBIMap(t *testing.T) (m *ebpf.Map, path string) {
+// OBIMap is the form of the map that OBI pins: its keys are a process's id and a
+// thread's, its values a trace id and a span id.
+var OBIMap = ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14}
+
+// OBIPath returns where OBI may pin a map, in a bpffs of the test's own.
+func OBIPath(t *testing.T) string {
 	t.Helper()
 	Require(t)
-	path = filepath.Join(t.TempDir(), "traces_ctx_v1")
+	path := filepath.Join(t.TempDir(), "traces_ctx_v1")
 	if err := unix.Mount("bpffs", filepath.Dir(path), "bpf", 0, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -23,13 +27,23 @@ func PinOBIMap(t *testing.T) (m *ebpf.Map, path string) {
 			t.Error(err)
 		}
 	})
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14})
+	return path
+}
+
+// PinOBIMap pins a map of a form as OBI does when it starts, in place of one that is
+// there.
+func PinOBIMap(t testing.TB, path string, form ebpf.MapSpec) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.NewMap(&form)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 	if err := m.Pin(path); err != nil {
 		t.Fatal(err)
 	}
-	return m, path
+	return m
 }

@@ -30,8 +30,9 @@ const (
 	bpfContextCountREFUSED_POOLED     bpfContextCount = 8
 	bpfContextCountREFUSED_FOREIGN    bpfContextCount = 9
 	bpfContextCountREFUSED_EXPIRED    bpfContextCount = 10
-	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 11
-	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 12
+	bpfContextCountREFUSED_LEFTOVER   bpfContextCount = 11
+	bpfContextCountREFUSED_TABLE_FULL bpfContextCount = 12
+	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 13
 )
 
 type bpfExchange struct {
@@ -159,10 +160,11 @@ const (
 	bpfMapFirsts            = "firsts"
 	bpfMapHeads             = "heads"
 	bpfMapMessages          = "messages"
+	bpfMapObiLeftovers      = "obi_leftovers"
+	bpfMapObiMap            = "obi_map"
 	bpfMapObserved          = "observed"
 	bpfMapQuestions         = "questions"
 	bpfMapSpokens           = "spokens"
-	bpfMapTracesCtxV1       = "traces_ctx_v1"
 	bpfProgAskAboutAll      = "ask_about_all"
 	bpfProgSeeExec          = "see_exec"
 	bpfProgSeeFork          = "see_fork"
@@ -180,6 +182,7 @@ const (
 	bpfVarGeneration        = "generation"
 	bpfVarHeadBytes         = "head_bytes"
 	bpfVarInboundIsParent   = "inbound_is_parent"
+	bpfVarObiIsThere        = "obi_is_there"
 	bpfVarOwnPid            = "own_pid"
 	bpfVarSocketTtlNs       = "socket_ttl_ns"
 	bpfVarSpanIdLabel       = "span_id_label"
@@ -256,10 +259,11 @@ type bpfMapSpecs struct {
 	Firsts        *ebpf.MapSpec `ebpf:"firsts"`
 	Heads         *ebpf.MapSpec `ebpf:"heads"`
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
+	ObiLeftovers  *ebpf.MapSpec `ebpf:"obi_leftovers"`
+	ObiMap        *ebpf.MapSpec `ebpf:"obi_map"`
 	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Questions     *ebpf.MapSpec `ebpf:"questions"`
 	Spokens       *ebpf.MapSpec `ebpf:"spokens"`
-	TracesCtxV1   *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -276,6 +280,7 @@ type bpfVariableSpecs struct {
 	Generation        *ebpf.VariableSpec `ebpf:"generation"`
 	HeadBytes         *ebpf.VariableSpec `ebpf:"head_bytes"`
 	InboundIsParent   *ebpf.VariableSpec `ebpf:"inbound_is_parent"`
+	ObiIsThere        *ebpf.VariableSpec `ebpf:"obi_is_there"`
 	OwnPid            *ebpf.VariableSpec `ebpf:"own_pid"`
 	SocketTtlNs       *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel       *ebpf.VariableSpec `ebpf:"span_id_label"`
@@ -317,10 +322,11 @@ type bpfMaps struct {
 	Firsts        *ebpf.Map `ebpf:"firsts"`
 	Heads         *ebpf.Map `ebpf:"heads"`
 	Messages      *ebpf.Map `ebpf:"messages"`
+	ObiLeftovers  *ebpf.Map `ebpf:"obi_leftovers"`
+	ObiMap        *ebpf.Map `ebpf:"obi_map"`
 	Observed      *ebpf.Map `ebpf:"observed"`
 	Questions     *ebpf.Map `ebpf:"questions"`
 	Spokens       *ebpf.Map `ebpf:"spokens"`
-	TracesCtxV1   *ebpf.Map `ebpf:"traces_ctx_v1"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -330,10 +336,11 @@ func (m *bpfMaps) Close() error {
 		m.Firsts,
 		m.Heads,
 		m.Messages,
+		m.ObiLeftovers,
+		m.ObiMap,
 		m.Observed,
 		m.Questions,
 		m.Spokens,
-		m.TracesCtxV1,
 	)
 }
 
@@ -351,6 +358,7 @@ type bpfVariables struct {
 	Generation        *ebpf.Variable `ebpf:"generation"`
 	HeadBytes         *ebpf.Variable `ebpf:"head_bytes"`
 	InboundIsParent   *ebpf.Variable `ebpf:"inbound_is_parent"`
+	ObiIsThere        *ebpf.Variable `ebpf:"obi_is_there"`
 	OwnPid            *ebpf.Variable `ebpf:"own_pid"`
 	SocketTtlNs       *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel       *ebpf.Variable `ebpf:"span_id_label"`

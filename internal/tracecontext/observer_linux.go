@@ -27,6 +27,7 @@ type observer struct {
 	processes *ebpf.Map
 	news      func() error // tells the kernel side that a process has something after all
 	questions *ringbuf.Reader
+	obi       *obi          // nil: it is no source
 	stopped   chan struct{} // nil: it was not started
 	layouts   map[fileID]layout
 	files     *elfCache
@@ -108,6 +109,9 @@ func (o *observer) run() {
 
 // lookAgain looks at those whose time has come, and returns when the next one's does.
 func (o *observer) lookAgain(now time.Time) time.Time {
+	if o.obi != nil && o.obi.refresh() {
+		_ = o.news() // it fails only when the maps are gone
+	}
 	next := now.Add(pauses[0])
 	for pid, a := range o.known {
 		if !a.next.After(now) {

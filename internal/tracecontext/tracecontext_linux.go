@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -29,7 +28,6 @@ type Contexts struct {
 	open     kernel.Closers
 	observer *observer
 	notSeen  []kernel.Hook // jobs that nothing does here
-	withOBI  bool          // OBI's map is there
 }
 
 // NewContexts returns Contexts that are not started.
@@ -107,7 +105,7 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 }
 
 // shared are the maps that other programs have too.
-var shared = []string{"context_counts", "observed", "messages", "traces_ctx_v1", "exchanges"}
+var shared = []string{"context_counts", "observed", "messages", "obi_map", "obi_leftovers", "exchanges"}
 
 // Maps returns those of a spec's maps that are shared, by name, to replace them
 // with. They live until Shutdown.
@@ -117,9 +115,8 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	}
 	maps := make(map[string]*ebpf.Map)
 	for _, name := range shared {
-		if m, ok := spec.Maps[name]; ok {
+		if _, ok := spec.Maps[name]; ok {
 			maps[name] = c.object.Maps[name]
-			m.MaxEntries, m.Flags = maps[name].MaxEntries(), maps[name].Flags() // as OBI made its own
 		}
 	}
 	return maps
@@ -147,7 +144,7 @@ func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
 		"with_http":        c.options.has(HTTP),
 		"with_otel_thread": c.options.has(OTelThread),
 		"with_go_labels":   c.options.has(GoLabels),
-		"with_obi":         c.withOBI,
+		"with_obi":         c.options.has(OBI),
 		"with_socket":      c.options.has(Socket),
 		"trace_id_label":   label(c.options.TraceIDLabel),
 		"span_id_label":    label(c.options.SpanIDLabel),
@@ -182,15 +179,6 @@ func (c *Contexts) load() error {
 	if err != nil {
 		return err
 	}
-	replaced := map[string]*ebpf.Map{}
-	obi, err := c.findOBIMap(spec.Maps["traces_ctx_v1"])
-	if err != nil {
-		c.options.Warn(err.Error())
-	}
-	if c.withOBI = obi != nil; c.withOBI {
-		defer obi.Close()
-		replaced["traces_ctx_v1"] = obi
-	}
 	err = errors.Join(c.Fit(spec), setThose(spec, map[string]any{
 		"with_filter":       len(c.options.PIDs)+len(c.options.Commands) > 0,
 		"inbound_is_parent": c.options.InboundParent,
@@ -200,7 +188,7 @@ func (c *Contexts) load() error {
 	if err != nil {
 		return err
 	}
-	if c.object, err = kernel.Load(spec, hooks, replaced); err != nil {
+	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
 	c.open = append(c.open, c.object)
@@ -209,6 +197,10 @@ func (c *Contexts) load() error {
 		return err
 	}
 	c.open = append(c.open, c.observer)
+	if c.options.has(OBI) {
+		c.observer.obi = newOBI(c.options, c.object, spec)
+		c.observer.obi.refresh()
+	}
 	return nil
 }
 
@@ -247,29 +239,6 @@ func probe(hook string, types *btf.Spec) error {
 		}
 	}
 	return kernel.Probe(hook)
-}
-
-// findOBIMap opens the map that OBI has pinned, if it is wanted; nil where it is not
-// there. One of another form is an error.
-func (c *Contexts) findOBIMap(want *ebpf.MapSpec) (*ebpf.Map, error) {
-	path := c.options.OBIMap
-	if !c.options.has(OBI) {
-		return nil, nil
-	}
-	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("source obi is off: open the map that OBI pins: %w", err)
-	}
-	if m.Type() != want.Type || m.KeySize() != want.KeySize || m.ValueSize() != want.ValueSize {
-		defer m.Close()
-		return nil, fmt.Errorf("source obi is off: %s is %v with keys of %d and values of %d bytes, not %v with %d and %d",
-			path, m.Type(), m.KeySize(), m.ValueSize(), want.Type, want.KeySize, want.ValueSize)
-	}
-	want.MaxEntries, want.Flags = m.MaxEntries(), m.Flags()
-	return m, nil
 }
 
 // First returns the first context on an accepted connection, if it came after
@@ -335,6 +304,7 @@ var refusals = map[bpfContextCount]string{
 	bpfContextCountREFUSED_POOLED:     "pooled_goroutine",
 	bpfContextCountREFUSED_FOREIGN:    "foreign_process",
 	bpfContextCountREFUSED_EXPIRED:    "expired",
+	bpfContextCountREFUSED_LEFTOVER:   "leftover",
 	bpfContextCountREFUSED_TABLE_FULL: "table_full",
 }
 

@@ -9,17 +9,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestDistributionBelievesOBI says in OBI's map at which span a thread of this process works.
+// TestDistributionBelievesOBI starts OBI, which says in its map at which span a thread of
+// this process works, after the distribution, and stops it.
 func TestDistributionBelievesOBI(t *testing.T) {
-	m, path := kerneltest.PinOBIMap(t)
+	path := kerneltest.OBIPath(t)
 	address := listen(t)
 	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(`
 	nettap:
@@ -43,31 +44,30 @@ func TestDistributionBelievesOBI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thread := uint64(os.Getpid())<<32 | uint64(unix.Gettid())
-	for _, step := range []func() error{
-		func() error { return nil },
-		func() error { return m.Put(thread, context) },
-		func() error { return m.Delete(thread) },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
+	// sources are what the calls have, in order, after one more.
+	sources := func() (found []string) {
 		if err := unix.Sendto(fd, []byte("x"), 0, nil); err != nil {
 			t.Fatal(err)
 		}
-	}
-	var got []string
-	c.Wait("three calls are reported", func() bool {
-		got = nil
 		for _, span := range c.Spans(Attributes{"nettap.thread.id": unix.Gettid(), "nettap.call.syscall": "sendto"}) {
-			got = append(got, fmt.Sprint(span.Attributes["nettap.trace_context.source"], " ", span.TraceID().String() == traceID, " ", span.ParentSpanID()))
+			found = append(found, fmt.Sprint(span.Attributes["nettap.trace_context.source"], " ", span.TraceID().String() == traceID, " ", span.ParentSpanID()))
 		}
-		return len(got) >= 3
-	})
-	want := []string{"<nil> false ", "obi true " + spanID, "socket false "}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("calls differ (-want +got):\n%s", diff)
+		return slices.Compact(found)
 	}
+	ends := func(want ...string) func() bool {
+		return func() bool { return slices.Equal(sources(), want) }
+	}
+	const nothing, believed, socket = "<nil> false ", "obi true " + spanID, "socket false "
+	c.Wait("a call without a context is reported", ends(nothing))
+	m := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
+	if err := m.Put(uint64(os.Getpid())<<32|uint64(unix.Gettid()), context); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait("OBI is believed", ends(nothing, believed))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait("the thread has no context any more, only its socket", ends(nothing, believed, socket))
 }
 
 // sends is a stranger that says nothing of itself, and sends on a connection.

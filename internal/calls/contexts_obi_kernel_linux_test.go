@@ -1,0 +1,173 @@
+package calls
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
+)
+
+// TestKernelBelievesOBI pins maps as OBI does that starts late, starts again and stops.
+func TestKernelBelievesOBI(t *testing.T) {
+	path := kerneltest.OBIPath(t)
+	warnings := make(chan string, 9)
+	o := observeContexts(t, func(options *tracecontext.Options) {
+		options.OBIMap, options.Warn = path, func(message string) { warnings <- message }
+	})
+	fds := pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{})
+	// sourceWith is what a call has whose thread is in the map, if there is one.
+	sourceWith := func(m *ebpf.Map) (r relation) {
+		thread := onThread(func() {
+			if m != nil {
+				says(t, m, unix.Getpid(), unix.Gettid(), 3)
+			}
+			send(t, fds[0], 1)
+		})
+		for _, r = range o.relations(t, thread) {
+		}
+		return r
+	}
+	await := func(m *ebpf.Map, want relation) {
+		t.Helper()
+		eventually(t, func() string { return gocmp.Diff(want, sourceWith(m)) })
+	}
+	nothing, found := relation{Syscall: "sendto"}, relation{Syscall: "sendto", Source: "obi", Parent: spanIDOf(3)}
+
+	await(nil, nothing)
+	first := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
+	await(first, found)
+	t.Run("while it says so", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { saysForAWhile(t, o, path) }) })
+	t.Run("and not of a process that had the id", func(t *testing.T) { leftovers(t, o, path) })
+
+	o.want(t, Options{})
+	other := kerneltest.OBIMap
+	other.ValueSize = 32
+	kerneltest.PinOBIMap(t, path, other)
+	await(first, nothing)
+	want := "source obi is off: " + path + " is LRUHash with keys of 8 and values of 32 bytes, not LRUHash with 8 and 24"
+	if got := <-warnings; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	again := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
+	await(again, found)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	await(again, nothing)
+	if len(warnings) > 0 {
+		t.Errorf("it also says %q", <-warnings)
+	}
+}
+
+// says writes into a map at which span a thread works.
+func says(t testing.TB, m *ebpf.Map, pid, thread, n int) {
+	t.Helper()
+	if err := m.Put(uint64(pid)<<32|uint64(thread), must(hex.DecodeString(traceIDOf(n)+spanIDOf(n)))); err != nil {
+		t.Error(err)
+	}
+}
+
+func pinned(t testing.TB, path string) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// saysForAWhile is a thread that works at nothing, at a span, and at nothing again.
+func saysForAWhile(t testing.TB, o *observer, path string) {
+	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{})
+	thread := onThread(func() {
+		send(t, fds[0], 1)
+		says(t, m, unix.Getpid(), unix.Gettid(), 3)
+		send(t, fds[0], 1)
+		if err := m.Delete(uint64(unix.Getpid())<<32 | uint64(unix.Gettid())); err != nil {
+			t.Error(err)
+		}
+		send(t, fds[0], 1)
+	})
+	want := []relation{{Syscall: "sendto"}, {Syscall: "sendto", Source: "obi", Parent: spanIDOf(3)}, {Syscall: "sendto"}}
+	if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+		t.Errorf("relations differ (-want +got):\n%s", diff)
+	}
+}
+
+// leftovers lets a process end of which the map still says something, and another one
+// have its id.
+func leftovers(t *testing.T, o *observer, path string) {
+	const tries = 100
+	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
+	first := startSender(t, fds[0])
+	pid := first.Process.Pid
+	says(t, m, pid, pid, 4)
+	want := []relation{{Syscall: "sendto", Source: "obi", Parent: spanIDOf(4)}}
+	if diff := gocmp.Diff(want, o.sent(t, first)); diff != "" {
+		t.Errorf("relations of the first process differ (-want +got):\n%s", diff)
+	}
+	for range tries {
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0); err != nil {
+			t.Fatal(err)
+		}
+		second := startSender(t, fds[0])
+		relations := o.sent(t, second)
+		if second.Process.Pid != pid {
+			continue // somebody else was faster
+		}
+		if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, relations); diff != "" {
+			t.Errorf("relations of the second process differ (-want +got):\n%s", diff)
+		}
+		counts, err := o.calls.contexts.Counts()
+		if err != nil || counts.Refused["leftover"] == 0 {
+			t.Errorf("the counts are %+v: %v", counts, err)
+		}
+		return
+	}
+	t.Errorf("no process got the id %d again", pid)
+}
+
+// sender is a process that sends once on its descriptor 3, when it is told to.
+type sender struct {
+	*exec.Cmd
+	in io.Closer
+}
+
+func startSender(t testing.TB, fd int) sender {
+	t.Helper()
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), helperVariable+"=writes")
+	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(fd))), "socket")}
+	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	command.ExtraFiles[0].Close()
+	must(bufio.NewReader(out).ReadString('\n'))
+	return sender{command, in}
+}
+
+// sent lets a process send and end, and returns the relations of that call.
+func (o *observer) sent(t testing.TB, s sender) []relation {
+	t.Helper()
+	pid := s.Process.Pid
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(pid)}, Syscalls: []string{"sendto"}}})
+	s.in.Close()
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return o.relations(t, pid)
+}
