@@ -3,10 +3,13 @@
 package e2e
 
 import (
+	"bytes"
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -85,6 +88,59 @@ func run(t *testing.T, name string, arguments ...string) {
 	t.Helper()
 	if output, err := exec.Command(name, arguments...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", name, err, output)
+	}
+}
+
+// TestDistributionRefusesAnUnknownGo runs a program that says it was built by a release of
+// Go that nobody has seen.
+func TestDistributionRefusesAnUnknownGo(t *testing.T) {
+	const unknown = "go1.99.9"
+	program := filepath.Join(t.TempDir(), "labels")
+	run(t, "go", "build", "-C", "testdata/labels", "-o", program, ".")
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pretended := (unknown + strings.Repeat("9", 99))[:len(info.GoVersion)]
+	if err := os.WriteFile(program, bytes.ReplaceAll(content, []byte(info.GoVersion), []byte(pretended)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	port := listen(t).Port
+	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
+	command := exec.Command(program, fmt.Sprint(port))
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	warning := fmt.Sprintf("source go_labels is off for process %d: unknown release of Go: %s for %s", command.Process.Pid, pretended, runtime.GOARCH)
+	c.Wait("the program was looked at", func() bool { return strings.Contains(c.Log(), warning) })
+	c.Wait("the refusal is counted", func() bool {
+		return c.OwnValue("otelcol_nettap_trace_context_refused", "cause", "unknown_go_release") == 1
+	})
+	sends := func() []Span {
+		return c.Spans(Attributes{"process.pid": command.Process.Pid, "nettap.call.syscall": "write"})
+	}
+	before := len(sends())
+	c.Wait("its calls are reported", func() bool { return len(sends()) > before })
+	input.Close()
+	if err := command.Wait(); err != nil {
+		t.Error(err)
+	}
+	for _, span := range sends() {
+		if source := span.Attributes["nettap.trace_context.source"]; source != nil {
+			t.Errorf("a call has a context by %v", source)
+		}
+	}
+	if n := strings.Count(c.Log(), warning); n != 1 {
+		t.Errorf("the log says %d times: %s", n, warning)
 	}
 }
 
