@@ -48,7 +48,8 @@ func TestKernelBelievesOBI(t *testing.T) {
 	first := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
 	await(first, found)
 	t.Run("while it says so", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { saysForAWhile(t, o, path) }) })
-	t.Run("and not of a process that had the id", func(t *testing.T) { leftovers(t, o, path) })
+	t.Run("and not of a process that had the id", func(t *testing.T) { ofAProcessBefore(t, o, path) })
+	t.Run("and not of a thread that had the id", func(t *testing.T) { ofAThreadBefore(t, o, path) })
 
 	o.want(t, Options{})
 	other := kerneltest.OBIMap
@@ -107,10 +108,9 @@ func saysForAWhile(t testing.TB, o *observer, path string) {
 	}
 }
 
-// leftovers lets a process end of which the map still says something, and another one
+// ofAProcessBefore lets a process end of which the map still says something, and another one
 // have its id.
-func leftovers(t *testing.T, o *observer, path string) {
-	const tries = 100
+func ofAProcessBefore(t *testing.T, o *observer, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	first := startSender(t, fds[0])
 	pid := first.Process.Pid
@@ -120,9 +120,7 @@ func leftovers(t *testing.T, o *observer, path string) {
 		t.Errorf("relations of the first process differ (-want +got):\n%s", diff)
 	}
 	for range tries {
-		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0); err != nil {
-			t.Fatal(err)
-		}
+		nextID(t, pid)
 		second := startSender(t, fds[0])
 		relations := o.sent(t, second)
 		if second.Process.Pid != pid {
@@ -138,6 +136,61 @@ func leftovers(t *testing.T, o *observer, path string) {
 		return
 	}
 	t.Errorf("no process got the id %d again", pid)
+}
+
+// ofAThreadBefore is the same with a thread of this process.
+func ofAThreadBefore(t *testing.T, o *observer, path string) {
+	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{})
+	work := func() {
+		says(t, m, unix.Getpid(), unix.Gettid(), 5)
+		send(t, fds[0], 1)
+	}
+	id := onThread(work)
+	if id == unix.Getpid() { // the first thread of a process ends with it
+		id = onThread(work)
+	}
+	want := []relation{{Syscall: "sendto", Source: "obi", Parent: spanIDOf(5)}}
+	if diff := gocmp.Diff(want, o.relations(t, id)); diff != "" {
+		t.Errorf("relations of the first thread differ (-want +got):\n%s", diff)
+	}
+	eventually(t, func() string {
+		if _, err := os.Stat(fmt.Sprint("/proc/self/task/", id)); err == nil {
+			return fmt.Sprintf("thread %d has not ended", id)
+		}
+		return ""
+	})
+	o.want(t, Options{})
+	tried, release := make(chan bool), make(chan bool)
+	defer close(release)
+	for range tries {
+		nextID(t, id)
+		go onThread(func() { // whose thread is a new one once there is no idle one left
+			found := unix.Gettid() == id
+			if found {
+				send(t, fds[0], 1)
+			}
+			tried <- found
+			<-release
+		})
+		if <-tried {
+			if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.relations(t, id)); diff != "" {
+				t.Errorf("relations of the second thread differ (-want +got):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Errorf("no thread got the id %d again", id)
+}
+
+const tries = 100
+
+// nextID lets the next process or thread have an id, if nobody else is faster.
+func nextID(t *testing.T, id int) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, id-1), 0); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // sender is a process that sends once on its descriptor 3, when it is told to.
