@@ -30,15 +30,8 @@ func PerRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
 	return float64(stats.Runtime.Nanoseconds()) / float64(max(stats.RunCount, 1)), stats.RunCount
 }
 
-// AttachEmpty attaches a program that does nothing to a tracepoint, to compare
-// others with that are on the same one in the same run.
-func AttachEmpty(b *testing.B, tracepoint string) *ebpf.Program {
-	b.Helper()
-	program, detach := attachEmpty(b, tracepoint)
-	b.Cleanup(detach)
-	return program
-}
-
+// attachEmpty attaches a program that does nothing to a tracepoint, and returns it and
+// what detaches it.
 func attachEmpty(b *testing.B, tracepoint string) (*ebpf.Program, func()) {
 	b.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{

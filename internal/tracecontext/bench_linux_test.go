@@ -1,12 +1,18 @@
 package tracecontext
 
 import (
+	"encoding/hex"
+	"errors"
+	"os"
+	"runtime"
 	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
@@ -14,57 +20,74 @@ import (
 
 // BenchmarkMessage sends a message over a TCP connection, and receives it. It
 // reports by the kernel's statistics what a run of each program takes above one of an
-// empty program that is on the same hook in the same run.
+// empty program that had its hook before, in the same run.
 func BenchmarkMessage(b *testing.B) {
 	plain := strings.Repeat("x", 400)
 	head := "GET / HTTP/1.1\r\nHost: example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n"
 	traceparent := "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n"
+	all := []Source{HTTP, OTelThread, GoLabels, OBI, Socket}
 	for _, test := range []struct {
 		name    string
 		message string
 		sources []Source
-		labels  []string // of the goroutine
+		publish func(b *testing.B, c *Contexts) // at which span this thread works
 	}{
 		{name: "no sources", message: plain},
 		{name: "no head", message: plain, sources: []Source{HTTP}},
 		{name: "nothing published", message: plain, sources: []Source{HTTP, OTelThread, OBI, Socket}},
-		{name: "a goroutine without labels", message: plain, sources: []Source{HTTP, OTelThread, GoLabels, OBI, Socket}},
-		{name: "a goroutine with labels", message: plain, sources: []Source{GoLabels},
-			labels: []string{"span_id", "00f067aa0ba902b7", "trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"}},
+		{name: "a goroutine without labels", message: plain, sources: all},
+		{name: "a goroutine with labels", message: plain, sources: []Source{GoLabels}, publish: label},
+		{name: "a thread with a record", message: plain, sources: []Source{OTelThread}, publish: record},
+		{name: "a thread that OBI knows", message: plain, sources: []Source{OBI}, publish: tellOBI},
 		{name: "a head without one", message: head + "\r\n" + plain, sources: []Source{HTTP, OTelThread, OBI, Socket}},
 		{name: "a head with one", message: head + traceparent, sources: []Source{HTTP}},
 		{name: "a head with one, remembered", message: head + traceparent, sources: []Source{HTTP, Socket}},
 	} {
 		b.Run(test.name, func(b *testing.B) {
-			c, empty := attachAll(b, test.sources)
-			pprof.SetGoroutineLabels(pprof.WithLabels(b.Context(), pprof.Labels(test.labels...)))
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			kerneltest.CountRuns(b)
 			client, server := connect(b)
-			buffer := make([]byte, len(test.message))
-			copy(buffer, test.message)
-			b.ResetTimer()
-			for b.Loop() {
-				if _, err := unix.Write(client, buffer); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := unix.Read(server, buffer); err != nil {
-					b.Fatal(err)
+			exchange := func(more func() bool) {
+				buffer := make([]byte, len(test.message))
+				for copy(buffer, test.message); more(); {
+					if _, err := unix.Write(client, buffer); err != nil {
+						b.Fatal(err)
+					}
+					if _, err := unix.Read(server, buffer); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
+			n, tracepoints := 0, map[string]string{"see_send": "sock_send_length", "see_receive": "sock_recv_length"}
+			empty := kerneltest.EmptyRuns(b, tracepoints, func() { exchange(func() bool { n++; return n < 100_000 }) })
+			c := startMessages(b, test.sources)
+			if test.publish != nil {
+				test.publish(b, c)
+			}
+			before, err := c.Counts()
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ResetTimer()
+			exchange(b.Loop)
 			b.StopTimer()
-			for name, program := range empty {
+			for name, nothing := range empty {
 				ours, runs := kerneltest.PerRun(b, c.object.Programs[name])
-				nothing, _ := kerneltest.PerRun(b, program)
 				if runs < uint64(b.N)/2 {
 					b.Fatalf("%s ran %d times", name, runs)
 				}
 				b.ReportMetric(ours-nothing, name+"-ns/run")
 			}
+			if after, err := c.Counts(); err != nil || test.publish != nil && cmp.Equal(before.Found, after.Found) {
+				b.Errorf("nothing was found: %+v: %v", after, err)
+			}
 		})
 	}
 }
 
-// attachAll starts the programs, and puts an empty one on each hook of messages.
-func attachAll(b *testing.B, sources []Source) (*Contexts, map[string]*ebpf.Program) {
+// startMessages starts the programs on the tracepoints of messages.
+func startMessages(b *testing.B, sources []Source) *Contexts {
 	b.Helper()
 	c := NewContexts(Options{
 		Sources: sources, HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
@@ -74,18 +97,74 @@ func attachAll(b *testing.B, sources []Source) (*Contexts, map[string]*ebpf.Prog
 		b.Skip(err)
 	}
 	b.Cleanup(func() { c.Shutdown(b.Context()) })
-	empty := map[string]*ebpf.Program{}
-	for name, tracepoint := range map[string]string{"see_send": "sock_send_length", "see_receive": "sock_recv_length"} {
-		if c.object.Programs[name] == nil {
-			b.Skip("the tracepoints of messages are not in use here")
-		}
-		empty[name] = kerneltest.AttachEmpty(b, tracepoint)
+	if c.object.Programs["see_send"] == nil {
+		b.Skip("the tracepoints of messages are not in use here")
 	}
-	kerneltest.CountRuns(b)
 	if err := c.Begin(); err != nil {
 		b.Fatal(err)
 	}
-	return c, empty
+	return c
+}
+
+const benchTrace, benchSpan = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+// label gives the goroutine labels, and waits until it is known where they are.
+func label(b *testing.B, c *Contexts) {
+	pprof.SetGoroutineLabels(pprof.WithLabels(b.Context(), pprof.Labels("span_id", benchSpan, "trace_id", benchTrace)))
+	b.Cleanup(func() { pprof.SetGoroutineLabels(b.Context()) })
+	for known := (bpfObserved{}); known.Flags&bpfObservedFlagOBSERVED_GO == 0; time.Sleep(time.Millisecond) {
+		if err := c.observer.processes.Lookup(uint32(os.Getpid()), &known); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// threadRecord is one of OTEP 4947, and recordPointer what would be a thread-local pointer
+// to it.
+var (
+	threadRecord  = append(benchContext(), 1, 1, 0, 0)
+	recordPointer = &threadRecord[0]
+)
+
+func benchContext() []byte {
+	context, err := hex.DecodeString(benchTrace + benchSpan)
+	if err != nil {
+		panic(err)
+	}
+	return context
+}
+
+// record tells the kernel side where this thread, which has no thread-local variables,
+// has its pointer.
+func record(b *testing.B, c *Contexts) {
+	at := threadPointer(b)
+	if err := c.observer.Close(); err != nil { // who would find no such variable
+		b.Fatal(err)
+	}
+	pid := uint32(os.Getpid())
+	var known bpfObserved
+	if err := c.observer.processes.Lookup(pid, &known); err != nil {
+		b.Fatal(err)
+	}
+	known.Flags = bpfObservedFlagOBSERVED_WANTED | bpfObservedFlagOBSERVED_THREAD_SLOT
+	known.SlotOffset = int64(uint64(uintptr(unsafe.Pointer(&recordPointer))) - at)
+	if err := c.observer.processes.Put(pid, known); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// tellOBI puts a map with this thread in the place of OBI's.
+func tellOBI(b *testing.B, c *Contexts) {
+	m, err := ebpf.NewMap(&kerneltest.OBIMap)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	thread := uint64(os.Getpid())<<32 | uint64(unix.Gettid())
+	err = errors.Join(c.observer.Close(), m.Put(thread, benchContext()), c.observer.obi.slot.Put(uint32(0), m), c.observer.obi.isThere.Set(true))
+	if err != nil {
+		b.Fatal(err)
+	}
 }
 
 func connect(b *testing.B) (client, server int) {
