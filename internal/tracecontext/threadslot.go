@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -66,7 +69,7 @@ func findThreadSlot(proc string, pid int, cache *elfCache) (threadSlot, error) {
 	if err != nil {
 		return threadSlot{}, fmt.Errorf("find %s of %s: %w", threadVariableName, code.path, err)
 	}
-	slot.muslEntries = slot.module != 0 && usesMusl(mappings)
+	slot.muslEntries = slot.module != 0 && usesMusl(process, mappings)
 	return slot, nil
 }
 
@@ -181,11 +184,34 @@ func (v *threadVariable) isStatic(word uint64) bool {
 	return -maxStatic < offset && offset < 0
 }
 
-func usesMusl(mappings []mapping) bool {
-	for _, m := range mappings {
-		if strings.HasPrefix(path.Base(m.path), "ld-musl-") {
-			return true
+// usesMusl says whether a process was started by musl's loader. What is mapped may have
+// another name: on Alpine it is the loader's, on Debian libc.so.
+func usesMusl(process string, mappings []mapping) bool {
+	if isMuslLoader(interpreterOf(process)) {
+		return true
+	}
+	return slices.ContainsFunc(mappings, func(m mapping) bool { return isMuslLoader(m.path) })
+}
+
+func isMuslLoader(file string) bool { return strings.HasPrefix(path.Base(file), "ld-musl-") }
+
+// interpreterOf returns what a process's program names as its loader; "" if nothing.
+func interpreterOf(process string) string {
+	const maxPath = 4096
+	file, err := os.Open(filepath.Join(process, "exe"))
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	f, err := openELF(file)
+	if err != nil {
+		return ""
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP && p.Filesz <= maxPath {
+			name, _ := io.ReadAll(p.Open())
+			return strings.TrimRight(string(name), "\x00")
 		}
 	}
-	return false
+	return ""
 }

@@ -165,7 +165,7 @@ func TestUsesMusl(t *testing.T) {
 		"/lib/ld-musl-x86_64.so.1":          true,
 		"/usr/lib/x86_64-linux-gnu/libc.so": false,
 	} {
-		if got := usesMusl([]mapping{{path: "[heap]"}, {path: path}}); got != want {
+		if got := usesMusl("/nowhere", []mapping{{path: "[heap]"}, {path: path}}); got != want {
 			t.Errorf("usesMusl(%q) = %v, want %v", path, got, want)
 		}
 	}

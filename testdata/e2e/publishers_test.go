@@ -39,17 +39,19 @@ func TestDistributionReadsThreadContexts(t *testing.T) {
 		"general dynamic": {library: []string{"-mtls-dialect=gnu"}},
 		"a descriptor":    {library: []string{"-mtls-dialect=gnu2"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			built := t.TempDir()
-			program := filepath.Join(built, "publisher")
-			if test.program != nil {
-				run(t, "gcc", append(test.program, "-o", program, directory+"publisher.c", directory+"context.c")...)
-			} else {
-				run(t, "gcc", append(test.library, "-shared", "-fPIC", "-o", filepath.Join(built, "libcontext.so"), directory+"context.c")...)
-				run(t, "gcc", "-o", program, directory+"publisher.c", "-L"+built, "-lcontext", "-Wl,-rpath,"+built)
-			}
-			followPublisher(t, program, "otel_thread", "publisher")
-		})
+		for _, compiler := range []string{"gcc", "musl-gcc"} {
+			t.Run(name+" by "+compiler, func(t *testing.T) {
+				built := t.TempDir()
+				program := filepath.Join(built, "publisher")
+				if test.program != nil {
+					run(t, compiler, append(test.program, "-o", program, directory+"publisher.c", directory+"context.c")...)
+				} else {
+					run(t, compiler, append(test.library, "-shared", "-fPIC", "-o", filepath.Join(built, "libcontext.so"), directory+"context.c")...)
+					run(t, compiler, "-o", program, directory+"publisher.c", "-L"+built, "-lcontext", "-Wl,-rpath,"+built)
+				}
+				followPublisher(t, program, "otel_thread", "publisher")
+			})
+		}
 	}
 }
 
