@@ -103,10 +103,14 @@ func needMessages(t *testing.T, o *observer) {
 }
 
 // TestKernelFindsContexts starts the instrument once for all that can share it: on an
-// emulated machine that takes a while. What reads labels comes first, since it is about
-// a process that was not looked at yet.
+// emulated machine that takes a while. OBI comes first: a process that publishes contexts
+// itself, as by labels, has those of OBI only as links.
 func TestKernelFindsContexts(t *testing.T) {
-	o := observeContexts(t, func(*tracecontext.Options) {})
+	path, warnings := kerneltest.OBIPath(t), make(chan string, 9)
+	o := observeContexts(t, func(options *tracecontext.Options) {
+		options.OBIMap, options.Warn = path, func(message string) { warnings <- message }
+	})
+	t.Run("in the map of OBI", func(t *testing.T) { inOBIMap(t, o, path, warnings) })
 	t.Run("in the labels of goroutines", func(t *testing.T) { goLabels(t, o) })
 	t.Run("in messages", func(t *testing.T) {
 		needMessages(t, o)
@@ -163,7 +167,7 @@ func heads(t *testing.T, o *observer) {
 	}
 }
 
-// goLabels labels goroutines of this process, which was not looked at yet when it begins.
+// goLabels labels goroutines of this process.
 func goLabels(t *testing.T, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
 	labelled := func(n int) func() {

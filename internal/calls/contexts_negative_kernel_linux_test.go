@@ -1,9 +1,6 @@
 package calls
 
 import (
-	"bufio"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -92,18 +89,10 @@ func otherProcesses(t testing.TB, o *observer) {
 	write(t, client, request(traceparent(7)))
 	receive(server)
 
-	command := exec.Command("/proc/self/exe")
-	command.Env = append(os.Environ(), helperVariable+"=writes")
-	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(server))), "server")}
-	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	command.ExtraFiles[0].Close()
-	must(bufio.NewReader(out).ReadString('\n'))
-	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
-	in.Close()
-	if err := command.Wait(); err != nil {
+	child := startSender(t, server, "writes")
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(child.Process.Pid), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
+	child.in.Close()
+	if err := child.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	thread := onThread(func() { send(t, server, 3) }) // who has the context still has it
@@ -112,7 +101,7 @@ func otherProcesses(t testing.TB, o *observer) {
 		t.Errorf("the parent's relations differ (-want +got):\n%s", diff)
 	}
 	for _, tr := range o.collect(t) {
-		if pid := value(tr.resource, "process.pid"); pid == int64(command.Process.Pid) && tr.value("nettap.trace_context.source") != nil {
+		if pid := value(tr.resource, "process.pid"); pid == int64(child.Process.Pid) && tr.value("nettap.trace_context.source") != nil {
 			t.Errorf("the child has the parent's context")
 		}
 	}
@@ -150,38 +139,43 @@ func unsampled(t *testing.T, o *observer) {
 	}
 }
 
-// TestKernelKeepsContextsForATime waits until what a socket remembers is too old.
-func TestKernelKeepsContextsForATime(t *testing.T) {
+// TestKernelKeepsContexts lets a socket remember a context for a short time, and the
+// memory of this process be read, but of no other.
+func TestKernelKeepsContexts(t *testing.T) {
 	const ttl = 20 * time.Millisecond
-	o := observeContexts(t, func(options *tracecontext.Options) { options.SocketTTL = ttl })
-	needMessages(t, o)
-	o.try(t, func(t testing.TB, o *observer) {
-		client, server := connectTCP(t)
-		write(t, client, request(traceparent(1)))
-		receive(server)
-		time.Sleep(2 * ttl)
-		o.want(t, Options{})
-		thread := onThread(func() { write(t, server, "HTTP/1.1 200 OK\r\n\r\n") })
-		if diff := gocmp.Diff([]relation{{Syscall: "write"}}, o.relations(t, thread)); diff != "" {
-			t.Errorf("relations differ (-want +got):\n%s", diff)
-		}
+	o := observeContexts(t, func(options *tracecontext.Options) {
+		options.SocketTTL, options.PIDs = ttl, []uint32{uint32(unix.Getpid())}
 	})
-	counts, err := o.calls.contexts.Counts()
-	if err != nil || counts.Refused["expired"] == 0 {
-		t.Errorf("the counts are %+v: %v", counts, err)
-	}
-}
-
-// TestKernelFindsContextsOfWantedProcesses lets no process's memory be read but another's.
-func TestKernelFindsContextsOfWantedProcesses(t *testing.T) {
-	o := observeContexts(t, func(options *tracecontext.Options) { options.PIDs = []uint32{1 << 22} })
 	needMessages(t, o)
-	o.try(t, func(t testing.TB, o *observer) {
-		client, _ := connectTCP(t)
-		o.want(t, Options{})
-		thread := onThread(func() { write(t, client, request(traceparent(1))) })
-		if diff := gocmp.Diff([]relation{{Syscall: "write"}}, o.relations(t, thread)); diff != "" {
-			t.Errorf("relations differ (-want +got):\n%s", diff)
+	t.Run("of wanted processes", func(t *testing.T) {
+		eventually(t, func() string { // user space has to say that this one is wanted
+			client, _ := connectTCP(t)
+			o.want(t, Options{})
+			thread := onThread(func() { write(t, client, request(traceparent(1))) })
+			return gocmp.Diff([]relation{{"write", "http", spanIDOf(1), ""}}, o.relations(t, thread))
+		})
+		o.try(t, func(t testing.TB, o *observer) {
+			client, _ := connectTCP(t)
+			if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.sent(t, startSender(t, client, "asks"))); diff != "" {
+				t.Errorf("relations of another process differ (-want +got):\n%s", diff)
+			}
+		})
+	})
+	t.Run("for a time", func(t *testing.T) {
+		o.try(t, func(t testing.TB, o *observer) {
+			client, server := connectTCP(t)
+			write(t, client, request(traceparent(1)))
+			receive(server)
+			time.Sleep(2 * ttl)
+			o.want(t, Options{})
+			thread := onThread(func() { write(t, server, "HTTP/1.1 200 OK\r\n\r\n") })
+			if diff := gocmp.Diff([]relation{{Syscall: "write"}}, o.relations(t, thread)); diff != "" {
+				t.Errorf("relations differ (-want +got):\n%s", diff)
+			}
+		})
+		counts, err := o.calls.contexts.Counts()
+		if err != nil || counts.Refused["expired"] == 0 {
+			t.Errorf("the counts are %+v: %v", counts, err)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package calls
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -32,11 +33,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// messages are what a process sends once on its descriptor 3.
+var messages = map[string]string{"writes": "xyz", "asks": request(traceparent(8))}
+
 func help(how string) {
-	if how == "writes" {
+	if message, ok := messages[how]; ok {
 		fmt.Println("ready")
 		bufio.NewReader(os.Stdin).ReadString('\n') //nolint:errcheck // the test has set what it looks at
-		unix.Sendto(3, make([]byte, 3), 0, nil)
+		unix.Sendto(3, []byte(message), 0, nil)
 		return
 	}
 	fds := must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
@@ -117,4 +121,36 @@ func becomes(t testing.TB, o *observer) {
 	if lost := o.counts(t).Lost; len(lost) > 0 {
 		t.Errorf("lost: %v", lost)
 	}
+}
+
+// sender is a process that sends one of messages when its input ends.
+type sender struct {
+	*exec.Cmd
+	in io.Closer
+}
+
+func startSender(t testing.TB, fd int, how string) sender {
+	t.Helper()
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), helperVariable+"="+how)
+	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(fd))), "socket")}
+	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	command.ExtraFiles[0].Close()
+	must(bufio.NewReader(out).ReadString('\n'))
+	return sender{command, in}
+}
+
+// sent lets a process send and end, and returns the relations of that call.
+func (o *observer) sent(t testing.TB, s sender) []relation {
+	t.Helper()
+	pid := s.Process.Pid
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(pid)}, Syscalls: []string{"sendto"}}})
+	s.in.Close()
+	if err := s.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return o.relations(t, pid)
 }

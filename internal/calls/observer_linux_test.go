@@ -30,7 +30,8 @@ import (
 var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
 
 // few are functions that stand for the whole file on rungs that are not the best of
-// the kernel: to copy a program for each function takes an emulated machine minutes.
+// the kernel, and in short tests where each function has a copy of the programs: to
+// load them takes an emulated machine a minute.
 var few = []string{
 	"__sys_s[eh]*", "__sys_recv*", "__sys_connect", "__sys_accept4", "__sys_get*name", "__sys_socket*", "__sys_bind", "__sys_listen",
 	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_s[ep]*", "sock_close", "__sock_release",
@@ -50,7 +51,8 @@ func onEachRung(t *testing.T, test func(t *testing.T, o *observer)) {
 				t.Skip(err)
 			}
 			functions := few
-			if best := !found || hook.Name == "tp_btf/sys_enter"; best {
+			best := !found || hook.Name == "tp_btf/sys_enter"
+			if best && !(testing.Short() && hook.Name == "fentry") {
 				functions = []string{socketFile}
 			}
 			found = true
