@@ -4,6 +4,11 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"testing"
 	"time"
@@ -111,6 +116,7 @@ func TestKernelFindsContexts(t *testing.T) {
 		options.OBIMap, options.Warn = path, func(message string) { warnings <- message }
 	})
 	t.Run("in the map of OBI", func(t *testing.T) { inOBIMap(t, o, path, warnings) })
+	t.Run("in the records of threads", func(t *testing.T) { records(t, o) })
 	t.Run("in the labels of goroutines", func(t *testing.T) { goLabels(t, o) })
 	t.Run("in messages", func(t *testing.T) {
 		needMessages(t, o)
@@ -193,6 +199,41 @@ func goLabels(t *testing.T, o *observer) {
 			}
 		}
 	})
+}
+
+// records runs a program that publishes at which span its thread works.
+func records(t *testing.T, o *observer) {
+	fds := pair(t, unix.SOCK_STREAM)
+	command := exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH))
+	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(fds[0]))), "socket")}
+	in := must(command.StdinPipe())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	command.ExtraFiles[0].Close()
+	// sends lets it send at each of some spans.
+	sends := func(t testing.TB, o *observer, at string) []relation {
+		o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid)}, Syscalls: []string{"sendto"}}})
+		must(io.WriteString(in, at))
+		for range at {
+			unix.Read(fds[1], make([]byte, 1))
+		}
+		return o.relations(t, command.Process.Pid)
+	}
+	at := func(span byte) relation {
+		return relation{Syscall: "sendto", Source: "otel_thread", Parent: fmt.Sprintf("d0d0d0d0d0d0d0%02x", span)}
+	}
+	eventually(t, func() string { return gocmp.Diff([]relation{at('a')}, sends(t, o, "a")) })
+	o.try(t, func(t testing.TB, o *observer) {
+		want := []relation{at('b'), {Syscall: "sendto"}, at('c'), at('d'), {Syscall: "sendto"}}
+		if diff := gocmp.Diff(want, sends(t, o, "b-cd-")); diff != "" {
+			t.Errorf("relations differ (-want +got):\n%s", diff)
+		}
+	})
+	in.Close()
+	if err := command.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 // exchanges follows requests and their answers on one connection.
