@@ -131,13 +131,17 @@ func TestKernelReportsAccepts(t *testing.T) {
 	}
 	uring := lackOfUring(t)
 	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		addresses := map[string]netip.AddrPort{}
+		addresses, ports := map[string]netip.AddrPort{}, map[uint16]bool{}
 		var late []func()
 		for name, server := range servers {
 			if strings.Contains(name, "io_uring") && uring != "" {
 				continue
 			}
 			listener, address := listen(t, cmp.Or(server.listen, "127.0.0.1:0"))
+			for ports[address.Port()] { // of another address: it is by the port that they are told apart
+				listener, address = listen(t, cmp.Or(server.listen, "127.0.0.1:0"))
+			}
+			ports[address.Port()] = true
 			if server.dial.IsValid() {
 				address = netip.AddrPortFrom(server.dial, address.Port())
 			}

@@ -26,6 +26,7 @@ func inOBIMap(t *testing.T, o *observer, path string, warnings <-chan string) {
 			}
 			send(t, fds[0], 1)
 		})
+		receive(fds[1])
 		for _, r = range o.relations(t, thread) {
 		}
 		return r
@@ -44,9 +45,7 @@ func inOBIMap(t *testing.T, o *observer, path string, warnings <-chan string) {
 	t.Run("and not of a thread that had the id", func(t *testing.T) { ofAThreadBefore(t, o, path) })
 
 	o.want(t, Options{})
-	other := kerneltest.OBIMap
-	other.ValueSize = 32
-	kerneltest.PinOBIMap(t, path, other)
+	kerneltest.PinOBIMap(t, path, kerneltest.WithValueSize(kerneltest.OBIMap, 32))
 	await(first, nothing)
 	want := "source obi is off: " + path + " is LRUHash with keys of 8 and values of 32 bytes, not LRUHash with 8 and 24"
 	select {

@@ -126,13 +126,14 @@ func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, 
 	return functions, nil
 }
 
-// canSee says whether a function can be seen by a hook as far as its type tells.
+// canSee says whether a function can be seen by a hook, as far as its type tells. A
+// program for one that cannot would fail the load of all.
 func canSee(hook string, f kernel.Function) bool {
 	switch hook {
 	case "fentry.multi":
 		return f.Type != 0 || f.Twin != 0
 	case "fentry":
-		return f.Type != 0
+		return f.Type != 0 && (!f.Structs || kernel.ProbeFunction(f.Name) == nil)
 	}
 	return true
 }

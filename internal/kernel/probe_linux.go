@@ -58,6 +58,16 @@ func Explain(err error, spec *ebpf.CollectionSpec) error {
 	return err
 }
 
+// ProbeFunction returns an error if an empty program cannot be attached by fentry to a
+// function of that name: one that takes a struct, before Linux 6.1.
+func ProbeFunction(name string) error {
+	kind, _, err := kindOf("fentry")
+	if err != nil {
+		return err
+	}
+	return kind.try(name)
+}
+
 // try loads an empty program and attaches it.
 func (k kind) try(target string) error {
 	if target == "" && !k.inCgroup() {
