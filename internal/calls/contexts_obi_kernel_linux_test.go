@@ -41,8 +41,8 @@ func inOBIMap(t *testing.T, o *observer, path string, warnings <-chan string) {
 	first := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
 	await(first, found)
 	t.Run("while it says so", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { saysForAWhile(t, o, path) }) })
-	t.Run("and not of a process that had the id", func(t *testing.T) { ofAProcessBefore(t, o, path) })
-	t.Run("and not of a thread that had the id", func(t *testing.T) { ofAThreadBefore(t, o, path) })
+	t.Run("and not of a process that had the id", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { ofAProcessBefore(t, o, path) }) })
+	t.Run("and not of a thread that had the id", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { ofAThreadBefore(t, o, path) }) })
 
 	o.want(t, Options{})
 	kerneltest.PinOBIMap(t, path, kerneltest.WithValueSize(kerneltest.OBIMap, 32))
@@ -106,7 +106,7 @@ func saysForAWhile(t testing.TB, o *observer, path string) {
 
 // ofAProcessBefore lets a process end of which the map still says something, and another one
 // have its id.
-func ofAProcessBefore(t *testing.T, o *observer, path string) {
+func ofAProcessBefore(t testing.TB, o *observer, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	first := startSender(t, fds[0], "writes")
 	pid := first.Process.Pid
@@ -135,7 +135,7 @@ func ofAProcessBefore(t *testing.T, o *observer, path string) {
 }
 
 // ofAThreadBefore is the same with a thread of this process.
-func ofAThreadBefore(t *testing.T, o *observer, path string) {
+func ofAThreadBefore(t testing.TB, o *observer, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	id := unix.Getpid() // whose thread ends with the process: another one is needed
 	for id == unix.Getpid() {
@@ -181,7 +181,7 @@ func ofAThreadBefore(t *testing.T, o *observer, path string) {
 const tries = 100
 
 // nextID lets the next process or thread have an id, if nobody else is faster.
-func nextID(t *testing.T, id int) {
+func nextID(t testing.TB, id int) {
 	t.Helper()
 	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, id-1), 0); err != nil {
 		t.Fatal(err)

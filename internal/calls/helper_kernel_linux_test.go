@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -20,6 +21,13 @@ const helperVariable = "NETTAP_TEST_HELPER"
 // withoutPreemption keeps Go's runtime from interrupting system calls by its signals:
 // then one call of a test would be two.
 const withoutPreemption = "asyncpreemptoff=1"
+
+// init keeps the main goroutine of a helper on the process's first thread.
+func init() {
+	if os.Getenv(helperVariable) != "" {
+		runtime.LockOSThread()
+	}
+}
 
 func TestMain(m *testing.M) {
 	if !strings.Contains(os.Getenv("GODEBUG"), withoutPreemption) {

@@ -12,20 +12,21 @@ import (
 )
 
 // OBIMap is the form of the map that OBI pins: its keys are a process's id and a
-// thread's, its values a trace id and a span id. It has types, as a map of an ELF file:
-// up to Linux 6.1 a map with types and one without cannot have the same slot.
+// thread's, its values a trace id and a span id. It has the types that OBI's has: up to
+// Linux 6.1 a map of structs and one without types cannot have the same slot.
 var OBIMap = ebpf.MapSpec{
 	Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14,
-	Key: &btf.Int{Name: "thread", Size: 8}, Value: bytesOf(24),
+	Key: &btf.Int{Name: "thread", Size: 8}, Value: structOf(24),
 }
 
-func bytesOf(n uint32) btf.Type {
-	return &btf.Array{Index: &btf.Int{Name: "index", Size: 4}, Type: &btf.Int{Name: "byte", Size: 1}, Nelems: n}
+func structOf(bytes uint32) btf.Type {
+	content := &btf.Array{Index: &btf.Int{Name: "index", Size: 4}, Type: &btf.Int{Name: "byte", Size: 1}, Nelems: bytes}
+	return &btf.Struct{Name: "context", Size: bytes, Members: []btf.Member{{Name: "ids", Type: content}}}
 }
 
 // WithValueSize returns the form with values of another size.
 func WithValueSize(form ebpf.MapSpec, size uint32) ebpf.MapSpec {
-	form.ValueSize, form.Value = size, bytesOf(size)
+	form.ValueSize, form.Value = size, structOf(size)
 	return form
 }
 
