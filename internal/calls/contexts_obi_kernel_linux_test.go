@@ -178,7 +178,7 @@ func ofAThreadBefore(t testing.TB, o *observer, path string) {
 	t.Errorf("no thread got the id %d again", id)
 }
 
-const tries = 100
+const tries = 400
 
 // nextID lets the next process or thread have an id, if nobody else is faster.
 func nextID(t testing.TB, id int) {
