@@ -40,6 +40,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"with the time off the CPU", offTheCPU},
 			{"by chance", byChance},
 			{"that the filter lets through", filtered},
+			{"of processes in chosen cgroups", inCgroups},
 		}
 		if !o.few {
 			tests = append(tests, named{"as far as they go", truncated})

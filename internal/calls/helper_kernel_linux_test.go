@@ -52,8 +52,12 @@ func help(how string) {
 		return
 	}
 	fds := must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-	if how == "executed" {
+	switch how {
+	case "executed":
 		unix.Sendto(fds[0], make([]byte, 3), 0, nil)
+		return
+	case "sends":
+		sends(fds[0])
 		return
 	}
 	thread := make(chan int)

@@ -1,0 +1,139 @@
+package calls
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// inCgroups filters by cgroups that it makes, of which one is a container's and comes
+// when the filter is set already.
+func inCgroups(t testing.TB, o *observer) {
+	outer := fmt.Sprintf("/nettap-test-%d", os.Getpid())
+	container := strings.Repeat("ab", 32)
+	inner := outer + "/docker-" + container + ".scope"
+	s := startSender(t)
+	for name, test := range map[string]struct {
+		filter Filter
+		want   []string // the cgroups whose process is seen
+	}{
+		"a cgroup":                {Filter{Cgroups: []string{outer}}, []string{outer, inner}},
+		"the cgroup in it":        {Filter{Cgroups: []string{inner}}, []string{inner}},
+		"one that is named alike": {Filter{Cgroups: []string{outer[:len(outer)-1]}}, nil},
+		"a container":             {Filter{Containers: []string{container}}, []string{inner}},
+		"another container":       {Filter{Containers: []string{strings.Repeat("cd", 32)}}, nil},
+	} {
+		makeCgroup(t, outer)
+		test.filter.PIDs = []uint32{} // of any process
+		o.want(t, Options{Filter: test.filter})
+		makeCgroup(t, inner)
+		o.collect(t) // which looks for new cgroups
+		sent := map[any]string{}
+		for i, cgroup := range []string{outer, inner, "/"} {
+			s.sendIn(t, cgroup, i+1)
+			sent[int64(i+1)] = cgroup
+		}
+		var got []string
+		for _, tr := range o.collect(t) {
+			if d := deedOf(tr); d.Syscall == "sendto" {
+				got = append(got, sent[d.Bytes])
+			}
+			if pid := value(tr.resource, "process.pid"); pid != int64(s.command.Process.Pid) {
+				t.Errorf("with a filter for %s a call of process %v is seen", name, pid)
+			}
+		}
+		if diff := gocmp.Diff(test.want, got); diff != "" {
+			t.Errorf("with a filter for %s the cgroups that are seen differ (-want +got):\n%s", name, diff)
+		}
+		removeCgroup(t, inner)
+		removeCgroup(t, outer)
+		o.collect(t)
+		if err := o.calls.object.Maps["cgroups"].NextKey(nil, new(uint64)); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			t.Errorf("a filter for %s has cgroups that are gone: %v", name, err)
+		}
+	}
+}
+
+// sender is a process that sends when it is told to.
+type sender struct {
+	command *exec.Cmd
+	in      io.Writer
+	out     *bufio.Reader
+}
+
+func startSender(t testing.TB) *sender {
+	t.Helper()
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), helperVariable+"=sends")
+	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := command.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &sender{command, in, bufio.NewReader(out)}
+}
+
+// sendIn moves the process to a cgroup, and lets it send once.
+func (s *sender) sendIn(t testing.TB, cgroup string, bytes int) {
+	t.Helper()
+	members := filepath.Join(directoryOf(t, cgroup), "cgroup.procs")
+	if err := os.WriteFile(members, []byte(strconv.Itoa(s.command.Process.Pid)), 0); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(s.in, bytes)
+	if _, err := s.out.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sends is what that process does.
+func sends(fd int) {
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); fmt.Println("sent") {
+		if err := unix.Sendto(fd, make([]byte, must(strconv.Atoi(lines.Text()))), 0, nil); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func directoryOf(t testing.TB, cgroup string) string {
+	t.Helper()
+	root, err := kernel.CgroupRoot("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, cgroup)
+}
+
+func makeCgroup(t testing.TB, cgroup string) {
+	t.Helper()
+	directory := directoryOf(t, cgroup)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(directory) })
+}
+
+func removeCgroup(t testing.TB, cgroup string) {
+	t.Helper()
+	if err := os.Remove(directoryOf(t, cgroup)); err != nil {
+		t.Error(err)
+	}
+}
