@@ -41,6 +41,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"by chance", byChance},
 			{"that the filter lets through", filtered},
 			{"of processes in chosen cgroups", inCgroups},
+			{"through an io_uring", throughRing},
 		}
 		if !o.few {
 			tests = append(tests, named{"as far as they go", truncated})
