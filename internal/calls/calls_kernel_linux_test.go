@@ -46,6 +46,9 @@ func TestKernelReportsCalls(t *testing.T) {
 		if !o.few {
 			tests = append(tests, named{"as far as they go", truncated})
 		}
+		if o.functions() {
+			tests = append(tests, named{"of a kernel thread", ofKernelThread})
+		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
 		}

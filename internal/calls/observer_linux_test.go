@@ -34,7 +34,7 @@ var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
 // load them takes an emulated machine a minute.
 var few = []string{
 	"__sys_s[eh]*", "__sys_recv*", "__sys_connect", "__sys_accept4", "__sys_get*name", "__sys_socket*", "__sys_bind", "__sys_listen",
-	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_s[ep]*", "sock_close", "__sock_release",
+	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_s[ep]*", "sock_close", "sock_release", "__sock_release",
 }
 
 // onEachRung runs a test on each rung of the ladder that this kernel has.
