@@ -125,7 +125,6 @@ __noinline int unwind_to(__u32 index)
 static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now)
 {
 	struct call *call = &t->call;
-	__u8 how;
 
 	t->off_ns = t->wake_ns = t->sock = 0;
 	t->over = 0;
@@ -136,8 +135,7 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 		call->blocked_ns[i] = 0;
 	t->entry = entry;
 	call->syscall = number_of(entry);
-	how = operation_of(call->syscall);
-	call->fd = how & (ON_SOCKET | ON_FILE) && !makes_sockets(call->syscall) ? first_of(regs) : NO_FD;
+	call->fd = fd_of(call->syscall, regs);
 	call->lost_nodes = call->missed_exits = call->nodes = 0;
 }
 

@@ -4,6 +4,8 @@
 #include "interrupt.h"
 #include "operation.h"
 
+#define ENOSYS 38
+
 /* With what the running thread entered the kernel. */
 const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
 
@@ -26,6 +28,19 @@ static __always_inline long syscall_of(struct pt_regs *regs)
 	return number < 0 ? number : number & ~X32_BIT;
 #elif defined(__TARGET_ARCH_arm64)
 	return REGISTER(regs, syscallno);
+#endif
+}
+
+/*
+ * Whether that call has returned, and the thread does work that was put off until then.
+ * On arm64 a result that is equal to the first argument does not tell.
+ */
+static __always_inline bool is_behind_call(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (long)REGISTER(regs, ax) != -ENOSYS; /* until there is a result */
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, regs[0]) != REGISTER(regs, orig_x0);
 #endif
 }
 

@@ -204,7 +204,7 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 func putOperation(attributes pcommon.Map, c call, function string) {
 	if c.syscall >= 0 {
 		attributes.PutStr("nettap.call.syscall", syscallName(c.syscall))
-		if c.result >= 0 && !c.nodes[0].missed && movesBytes(c.syscall, function) {
+		if c.fd >= 0 && c.result >= 0 && !c.nodes[0].missed && movesBytes(c.syscall, function) {
 			attributes.PutInt("nettap.call.bytes", c.result)
 		}
 	}

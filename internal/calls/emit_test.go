@@ -66,11 +66,13 @@ func TestEmitNothing(t *testing.T) {
 func TestEmitErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		result    int64
+		fd        int
 		root      node
 		want      map[string]any // of error.type, nettap.call.errno and nettap.call.bytes
 		wantError bool
 	}{
 		"bytes":                      {result: 0, want: map[string]any{"nettap.call.bytes": int64(0)}},
+		"work behind a call":         {result: 5, fd: -1, want: map[string]any{}},
 		"a failure":                  {result: -104, want: map[string]any{"error.type": "ECONNRESET"}, wantError: true},
 		"nothing there yet":          {result: -11, want: map[string]any{"nettap.call.errno": "EAGAIN"}},
 		"it goes on by itself":       {result: -115, want: map[string]any{"nettap.call.errno": "EINPROGRESS"}},
@@ -82,7 +84,7 @@ func TestEmitErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.root.parent = -1
-			span := one(t, call{result: test.result, syscall: number("recvfrom"), reason: bpfReasonREASON_SLOW, nodes: []node{test.root}})[0]
+			span := one(t, call{result: test.result, syscall: number("recvfrom"), fd: test.fd, reason: bpfReasonREASON_SLOW, nodes: []node{test.root}})[0]
 			got := map[string]any{}
 			for _, key := range []string{"error.type", "nettap.call.errno", "nettap.call.bytes"} {
 				if value, ok := span.Attributes().Get(key); ok {

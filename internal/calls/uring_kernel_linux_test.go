@@ -28,12 +28,17 @@ type rooted struct {
 	PID      any
 }
 
-// throughRing sends and receives through an io_uring: in its system call, and by
-// workers of its.
-func throughRing(t testing.TB, o *observer) {
+func requireRing(t testing.TB) {
+	t.Helper()
 	if err := kerneltest.HasRing(); err != nil {
 		t.Skipf("io_uring is off: %v", err)
 	}
+}
+
+// throughRing sends and receives through an io_uring: in its system call, and by
+// workers of its.
+func throughRing(t testing.TB, o *observer) {
+	requireRing(t)
 	client, server := connectTCP(t)
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{}, Commands: append(oldWorkers, comm(t))}})
 	var workers map[int]int
@@ -109,6 +114,43 @@ func exchangeThrough(t testing.TB, ring *kerneltest.Ring, client, server int, fl
 		t.Errorf("nothing came: %v", err)
 	}
 	do(kerneltest.RingRecv, server)
+}
+
+// behindAnother lets a request wait for what its own thread writes: it is carried out
+// when that call has returned, and before the thread goes on.
+func behindAnother(t testing.TB, o *observer) {
+	requireRing(t)
+	fds := pair(t, unix.SOCK_STREAM)
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	buffer := make([]byte, 5)
+	pinner.Pin(&buffer[0])
+	receive := kerneltest.Submission{
+		Opcode: kerneltest.RingRecv, FD: int32(fds[1]), Address: uint64(uintptr(unsafe.Pointer(&buffer[0]))), Length: uint32(len(buffer)),
+	}
+	o.want(t, Options{})
+	thread := onThread(func() {
+		ring := kerneltest.NewRing()
+		defer ring.Close()
+		ring.Submit(receive)
+		unix.Write(fds[0], buffer)
+		if n := ring.Next().Result; int(n) != len(buffer) {
+			t.Errorf("the request ended with %d", n)
+		}
+	})
+	var got []deed
+	for _, tr := range o.by(t, thread) {
+		if d := deedOf(tr); d.Syscall == "write" && tr.root.Name() != "sock_from_file" && tr.root.Name() != "sock_poll" {
+			got = append(got, d)
+		}
+	}
+	want := []deed{{Syscall: "write", FD: int64(fds[0]), Bytes: int64(5), Transport: "unix", Kept: "slow"}}
+	if o.functions() {
+		want = append(want, deed{Syscall: "write", Kept: "slow"})
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("calls differ (-want +got):\n%s", diff)
+	}
 }
 
 // ringWorkers returns the threads that work for this process's io_urings, and the

@@ -121,12 +121,22 @@ func (r *Ring) word(offset uint32) *uint32 { return (*uint32)(unsafe.Pointer(&r.
 
 // Do submits one request and waits for a completion.
 func (r *Ring) Do(s Submission) Completion {
+	r.queue(s)
+	return r.await(1)
+}
+
+// Submit submits one request.
+func (r *Ring) Submit(s Submission) {
+	r.queue(s)
+	r.enter(1, 0)
+}
+
+func (r *Ring) queue(s Submission) {
 	tail := *r.word(r.params.sq.tail)
 	index := tail & *r.word(r.params.sq.mask)
 	*(*Submission)(unsafe.Pointer(&r.submissions[uintptr(index)*unsafe.Sizeof(s)])) = s
 	*r.word(r.params.sq.array + 4*index) = index
 	atomic.StoreUint32(r.word(r.params.sq.tail), tail+1)
-	return r.await(1)
 }
 
 // Next waits for a completion.
@@ -142,10 +152,15 @@ func (r *Ring) await(submit uintptr) Completion {
 			atomic.StoreUint32(r.word(r.params.cq.head), head+1)
 			return c
 		}
-		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), submit, 1, ringGetEvents, 0, 0)
-		if errno != 0 && errno != unix.EINTR {
-			panic(fmt.Errorf("io_uring_enter: %w", errno))
-		}
+		r.enter(submit, 1)
 		submit = 0
+	}
+}
+
+// enter submits what was queued and waits for completions, unless a signal comes.
+func (r *Ring) enter(submit, completions uintptr) {
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), submit, completions, ringGetEvents, 0, 0)
+	if errno != 0 && errno != unix.EINTR {
+		panic(fmt.Errorf("io_uring_enter: %w", errno))
 	}
 }
