@@ -89,7 +89,7 @@ func otherProcesses(t testing.TB, o *observer) {
 	write(t, client, request(traceparent(7)))
 	receive(server)
 
-	child := startSender(t, server, "writes")
+	child := startOneShot(t, server, "writes")
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(child.Process.Pid), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
 	child.in.Close()
 	if err := child.Wait(); err != nil {
@@ -156,7 +156,7 @@ func TestKernelKeepsContexts(t *testing.T) {
 		})
 		o.try(t, func(t testing.TB, o *observer) {
 			client, _ := connectTCP(t)
-			if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.sent(t, startSender(t, client, "asks"))); diff != "" {
+			if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.sent(t, startOneShot(t, client, "asks"))); diff != "" {
 				t.Errorf("relations of another process differ (-want +got):\n%s", diff)
 			}
 		})

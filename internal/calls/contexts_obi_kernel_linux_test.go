@@ -108,7 +108,7 @@ func saysForAWhile(t testing.TB, o *observer, path string) {
 // have its id.
 func ofAProcessBefore(t testing.TB, o *observer, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
-	first := startSender(t, fds[0], "writes")
+	first := startOneShot(t, fds[0], "writes")
 	pid := first.Process.Pid
 	says(t, m, pid, pid, 4)
 	want := []relation{{Syscall: "sendto", Source: "obi", Parent: spanIDOf(4)}}
@@ -117,7 +117,7 @@ func ofAProcessBefore(t testing.TB, o *observer, path string) {
 	}
 	for range tries {
 		nextID(t, pid)
-		second := startSender(t, fds[0], "writes")
+		second := startOneShot(t, fds[0], "writes")
 		relations := o.sent(t, second)
 		if second.Process.Pid != pid {
 			continue // somebody else was faster

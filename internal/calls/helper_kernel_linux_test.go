@@ -135,13 +135,13 @@ func becomes(t testing.TB, o *observer) {
 	}
 }
 
-// sender is a process that sends one of messages when its input ends.
-type sender struct {
+// oneShot is a process that sends one of messages when its input ends.
+type oneShot struct {
 	*exec.Cmd
 	in io.Closer
 }
 
-func startSender(t testing.TB, fd int, how string) sender {
+func startOneShot(t testing.TB, fd int, how string) oneShot {
 	t.Helper()
 	command := exec.Command("/proc/self/exe")
 	command.Env = append(os.Environ(), helperVariable+"="+how)
@@ -152,11 +152,11 @@ func startSender(t testing.TB, fd int, how string) sender {
 	}
 	command.ExtraFiles[0].Close()
 	must(bufio.NewReader(out).ReadString('\n'))
-	return sender{command, in}
+	return oneShot{command, in}
 }
 
 // sent lets a process send and end, and returns the relations of that call.
-func (o *observer) sent(t testing.TB, s sender) []relation {
+func (o *observer) sent(t testing.TB, s oneShot) []relation {
 	t.Helper()
 	pid := s.Process.Pid
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(pid)}, Syscalls: []string{"sendto"}}})
