@@ -214,7 +214,6 @@ func (o *observer) findGo(pid uint32, found *bpfObserved, first bool) {
 	l := o.layoutOf(pid)
 	if errors.Is(l.err, errUnknownRelease) && first {
 		o.refuse("unknown_go_release")
-		o.options.Warn(fmt.Sprintf("source go_labels is off for process %d: %v", pid, l.err))
 	}
 	if l.err != nil {
 		return
@@ -259,6 +258,9 @@ func (o *observer) layoutOf(pid uint32) layout {
 			clear(o.layouts)
 		}
 		known.goLayout, known.err = readGoLayout(file)
+		if errors.Is(known.err, errUnknownRelease) { // said once, however often the program is started
+			o.options.Warn(fmt.Sprintf("source go_labels is off for process %d, and for others of its program: %v", pid, known.err))
+		}
 		o.layouts[id] = known
 	}
 	return known
