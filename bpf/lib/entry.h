@@ -31,16 +31,13 @@ static __always_inline long syscall_of(struct pt_regs *regs)
 #endif
 }
 
-/*
- * Whether that call has returned, and the thread does work that was put off until then.
- * On arm64 a result that is equal to the first argument does not tell.
- */
+/* Whether that call has returned, and the thread does what was put off until then. */
 static __always_inline bool is_behind_call(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
 	return (long)REGISTER(regs, ax) != -ENOSYS; /* until there is a result */
 #elif defined(__TARGET_ARCH_arm64)
-	return REGISTER(regs, regs[0]) != REGISTER(regs, orig_x0);
+	return false; /* by then the number of the call is forgotten */
 #endif
 }
 

@@ -10,7 +10,8 @@ bool with_off_cpu; /* nodes for the time off the CPU */
  * The number of the system call that the running thread is in, having entered the
  * kernel with entry: NO_SYSCALL for a kernel thread, and for a 32-bit call, which
  * has a number of another table. IN_USER_MODE: it is in none, but an interrupt came
- * upon it and is served on the thread's empty stack.
+ * upon it and is served on the thread's empty stack. On arm64 that is told otherwise:
+ * what is in none there is what io_uring does behind a system call.
  */
 #define IN_USER_MODE (-2)
 
@@ -18,8 +19,10 @@ static __always_inline __s32 number_of(long entry)
 {
 	if (THIS_TASK(flags) & (PF_KTHREAD | PF_IO_WORKER))
 		return NO_SYSCALL;
+#if defined(__TARGET_ARCH_x86)
 	if (entry < 0)
 		return IN_USER_MODE;
+#endif
 	return is_32bit_call() ? NO_SYSCALL : entry;
 }
 

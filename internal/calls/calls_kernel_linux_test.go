@@ -42,6 +42,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"that the filter lets through", filtered},
 			{"of processes in chosen cgroups", inCgroups},
 			{"through an io_uring", throughRing},
+			{"by the workers of an io_uring", byRingWorkers},
 			{"of an io_uring behind another call", behindAnother},
 		}
 		if !o.few {

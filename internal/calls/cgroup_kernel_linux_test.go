@@ -40,7 +40,8 @@ func inCgroups(t testing.TB, o *observer) {
 		test.filter.PIDs = []uint32{} // of any process
 		o.want(t, Options{Filter: test.filter})
 		makeCgroup(t, inner)
-		o.collect(t) // which looks for new cgroups
+		s.sendIn(t, inner, 9)
+		o.collect(t) // which looks for new cgroups: what was sent before is not seen
 		sent := map[any]string{}
 		for i, cgroup := range []string{outer, inner, "/"} {
 			s.sendIn(t, cgroup, i+1)

@@ -33,7 +33,7 @@ var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
 // the kernel, and in short tests where each function has a copy of the programs: to
 // load them takes an emulated machine a minute.
 var few = []string{
-	"__sys_s[eh]*", "__sys_recv*", "__sys_connect", "__sys_accept4", "__sys_get*name", "__sys_socket*", "__sys_bind", "__sys_listen",
+	"__sys_s[eh]*", "__sys_recv*", "__sys_connect*", "__sys_accept4", "do_accept", "__sys_get*name", "__sys_socket*", "__sys_bind", "__sys_listen",
 	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_s[ep]*", "sock_close", "sock_release", "__sock_release",
 }
 

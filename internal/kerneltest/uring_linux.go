@@ -23,10 +23,11 @@ type Ring struct {
 
 // What a submission asks for, and how.
 const (
-	RingAccept = 13
-	RingClose  = 19
-	RingSend   = 26
-	RingRecv   = 27
+	RingAccept  = 13
+	RingConnect = 16
+	RingClose   = 19
+	RingSend    = 26
+	RingRecv    = 27
 
 	RingFixedFile = 1  // flag: FD is a slot of the ring's file table
 	RingAsync     = 16 // flag: one of the ring's workers does it
