@@ -27,7 +27,10 @@ const nobody = 65534
 
 func TestKernelReportsEachAcceptOnce(t *testing.T) {
 	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
-		const each = 100
+		each := 100
+		if testing.Short() {
+			each = 40
+		}
 		o := observe(t)
 		var all sync.Mutex
 		var connections []connection

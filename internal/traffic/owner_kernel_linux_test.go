@@ -86,6 +86,7 @@ func TestKernelGivesBothProcessesWhatTheWireCarried(t *testing.T) {
 // Who gets the bytes of a socket, when there is more than one who could.
 func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 	avoid := []string{}
+	found := false // the best hook of this kernel
 	for _, hook := range []string{"tp_btf/sock_send_length", "fentry/security_socket_sendmsg", "kprobe/security_socket_sendmsg"} {
 		better := slices.Clone(avoid)
 		avoid = append(avoid, hook)
@@ -99,12 +100,14 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 			if hooks := l.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook }) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook)
 			}
-			testUsers(t, l)
+			// On an emulated machine all of them take a while: each hook is the best of some kernel.
+			testUsers(t, l, found && testing.Short())
+			found = true
 		})
 	}
 }
 
-func testUsers(t *testing.T, l *lab) {
+func testUsers(t *testing.T, l *lab, few bool) {
 	const much = 100_000
 	for name, test := range map[string]func(t *testing.T, p *pair) (owners map[int]string){
 		"a child that has its parent's connection": func(_ *testing.T, p *pair) map[int]string {
@@ -185,6 +188,9 @@ func testUsers(t *testing.T, l *lab) {
 			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", worker: "receives"}
 		},
 	} {
+		if few && !strings.HasPrefix(name, "a child") && !strings.Contains(name, "before it accepted") {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := converse(t, l)
