@@ -187,10 +187,8 @@ func (v *threadVariable) isStatic(word uint64) bool {
 // usesMusl says whether a process was started by musl's loader. What is mapped may have
 // another name: on Alpine it is the loader's, on Debian libc.so.
 func usesMusl(process string, mappings []mapping) bool {
-	if isMuslLoader(interpreterOf(process)) {
-		return true
-	}
-	return slices.ContainsFunc(mappings, func(m mapping) bool { return isMuslLoader(m.path) })
+	return slices.ContainsFunc(mappings, func(m mapping) bool { return isMuslLoader(m.path) }) ||
+		isMuslLoader(interpreterOf(process))
 }
 
 func isMuslLoader(file string) bool { return strings.HasPrefix(path.Base(file), "ld-musl-") }
