@@ -35,7 +35,7 @@ func BenchmarkCall(b *testing.B) {
 				return
 			}
 			kerneltest.CountRuns(b)
-			empty := emptyRuns(b, watched(b))
+			empty := kerneltest.EmptyRuns(b, watched(b), func(more func() bool) { exchange(b, more) })
 			c := start(b, *test.options)
 			defer c.Shutdown(b.Context())
 			if err := c.Begin(); err != nil {
@@ -78,14 +78,6 @@ func watched(b *testing.B) map[string]string {
 		}
 	}
 	return found
-}
-
-// emptyRuns returns what a run of an empty program takes in place of each of ours.
-func emptyRuns(b *testing.B, tracepoints map[string]string) map[string]float64 {
-	b.Helper()
-	const exchanges = 100_000
-	n := 0
-	return kerneltest.EmptyRuns(b, tracepoints, func() { exchange(b, func() bool { n++; return n <= exchanges }) })
 }
 
 func exchange(b *testing.B, more func() bool) {

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,7 +23,8 @@ func inCgroups(t testing.TB, o *observer) {
 	outer := fmt.Sprintf("/nettap-test-%d", os.Getpid())
 	container := strings.Repeat("ab", 32)
 	inner := outer + "/docker-" + container + ".scope"
-	s := startSender(t)
+	h := startHelper(t, "sends")
+	t.Cleanup(func() { h.end(t) })
 	for name, test := range map[string]struct {
 		filter Filter
 		want   []string // the cgroups whose process is seen
@@ -40,11 +39,11 @@ func inCgroups(t testing.TB, o *observer) {
 		test.filter.PIDs = []uint32{} // of any process
 		o.want(t, Options{Filter: test.filter})
 		makeCgroup(t, inner)
-		s.sendIn(t, inner, 9)
+		h.sendIn(t, inner, 9)
 		o.collect(t) // which looks for new cgroups: what was sent before is not seen
 		sent := map[any]string{}
 		for i, cgroup := range []string{outer, inner, "/"} {
-			s.sendIn(t, cgroup, i+1)
+			h.sendIn(t, cgroup, i+1)
 			sent[int64(i+1)] = cgroup
 		}
 		var got []string
@@ -52,7 +51,7 @@ func inCgroups(t testing.TB, o *observer) {
 			if d := deedOf(tr); d.Syscall == "sendto" {
 				got = append(got, sent[d.Bytes])
 			}
-			if pid := value(tr.resource, "process.pid"); pid != int64(s.command.Process.Pid) {
+			if pid := value(tr.resource, "process.pid"); pid != int64(h.Process.Pid) {
 				t.Errorf("with a filter for %s a call of process %v is seen", name, pid)
 			}
 		}
@@ -68,39 +67,15 @@ func inCgroups(t testing.TB, o *observer) {
 	}
 }
 
-// sender is a process that sends when it is told to.
-type sender struct {
-	command *exec.Cmd
-	in      io.Writer
-	out     *bufio.Reader
-}
-
-func startSender(t testing.TB) *sender {
-	t.Helper()
-	command := exec.Command("/proc/self/exe")
-	command.Env = append(os.Environ(), helperVariable+"=sends")
-	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		if err := command.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &sender{command, in, bufio.NewReader(out)}
-}
-
 // sendIn moves the process to a cgroup, and lets it send once.
-func (s *sender) sendIn(t testing.TB, cgroup string, bytes int) {
+func (h helper) sendIn(t testing.TB, cgroup string, bytes int) {
 	t.Helper()
 	members := filepath.Join(directoryOf(t, cgroup), "cgroup.procs")
-	if err := os.WriteFile(members, []byte(strconv.Itoa(s.command.Process.Pid)), 0); err != nil {
+	if err := os.WriteFile(members, []byte(strconv.Itoa(h.Process.Pid)), 0); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintln(s.in, bytes)
-	if _, err := s.out.ReadString('\n'); err != nil {
+	fmt.Fprintln(h.in, bytes)
+	if _, err := h.out.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -204,21 +203,15 @@ func goLabels(t *testing.T, o *observer) {
 // records runs a program that publishes at which span its thread works.
 func records(t *testing.T, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
-	command := exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH))
-	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(fds[0]))), "socket")}
-	in := must(command.StdinPipe())
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	command.ExtraFiles[0].Close()
+	h := startWith(t, exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH)), fds[0])
 	// sends lets it send at each of some spans.
 	sends := func(t testing.TB, o *observer, at string) []relation {
-		o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid)}, Syscalls: []string{"sendto"}}})
-		must(io.WriteString(in, at))
+		o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
+		must(io.WriteString(h.in, at))
 		for range at {
 			unix.Read(fds[1], make([]byte, 1))
 		}
-		return o.relations(t, command.Process.Pid)
+		return o.relations(t, h.Process.Pid)
 	}
 	at := func(span byte) relation {
 		return relation{Syscall: "sendto", Source: "otel_thread", Parent: fmt.Sprintf("d0d0d0d0d0d0d0%02x", span)}
@@ -230,10 +223,7 @@ func records(t *testing.T, o *observer) {
 			t.Errorf("relations differ (-want +got):\n%s", diff)
 		}
 	})
-	in.Close()
-	if err := command.Wait(); err != nil {
-		t.Error(err)
-	}
+	h.end(t)
 }
 
 // exchanges follows requests and their answers on one connection.

@@ -90,11 +90,8 @@ func otherProcesses(t testing.TB, o *observer) {
 	receive(server)
 
 	child := startOneShot(t, server, "writes")
-	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(child.Process.Pid), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
-	child.in.Close()
-	if err := child.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{child.pid(), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
+	child.end(t)
 	thread := onThread(func() { send(t, server, 3) }) // who has the context still has it
 	want := []relation{{Syscall: "sendto", Source: "socket", Link: spanIDOf(7)}}
 	if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {

@@ -126,7 +126,7 @@ func ofAProcessBefore(t testing.TB, o *observer, path string) (again bool) {
 		t.Errorf("relations of the first process differ (-want +got):\n%s", diff)
 	}
 	for range tries {
-		nextID(t, pid)
+		kerneltest.NextID(t, pid)
 		second := startOneShot(t, fds[0], "writes")
 		relations := o.sent(t, second)
 		receive(fds[1])
@@ -170,7 +170,7 @@ func ofAThreadBefore(t testing.TB, o *observer, path string) (again bool) {
 	tried, release := make(chan bool), make(chan bool)
 	defer close(release)
 	for range tries {
-		nextID(t, id)
+		kerneltest.NextID(t, id)
 		go onThread(func() { // whose thread is a new one once there is no idle one left
 			found := unix.Gettid() == id
 			if found {
@@ -190,11 +190,3 @@ func ofAThreadBefore(t testing.TB, o *observer, path string) (again bool) {
 }
 
 const tries = 100
-
-// nextID lets the next process or thread have an id, if nobody else is faster.
-func nextID(t testing.TB, id int) {
-	t.Helper()
-	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, id-1), 0); err != nil {
-		t.Fatal(err)
-	}
-}

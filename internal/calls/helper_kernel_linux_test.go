@@ -76,23 +76,14 @@ func help(how string) {
 // that call, and afterwards its main thread.
 func ended(t testing.TB, o *observer, how string) (thread []deed, errno any, main []deed) {
 	t.Helper()
-	command := exec.Command("/proc/self/exe")
-	command.Env = append(os.Environ(), helperVariable+"="+how)
-	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(command.Process.Pid)}}})
+	h := startHelper(t, how)
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}}})
 	var id, fd int
-	line := must(bufio.NewReader(out).ReadString('\n'))
-	if _, err := fmt.Sscan(line, &id, &fd); err != nil {
+	if _, err := fmt.Sscan(must(h.out.ReadString('\n')), &id, &fd); err != nil {
 		t.Fatal(err)
 	}
-	awaitCall(t, command.Process.Pid, id, unix.SYS_RECVFROM)
-	in.Close()
-	if err := command.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	awaitCall(t, h.Process.Pid, id, unix.SYS_RECVFROM)
+	h.end(t)
 	for _, tr := range o.collect(t) { // whoever executes takes the id of the process over
 		// A process closes what it had open when it ends, in whatever call that is.
 		switch d := deedOf(tr); {
@@ -135,34 +126,59 @@ func becomes(t testing.TB, o *observer) {
 	}
 }
 
-// oneShot is a process that sends one of messages when its input ends.
-type oneShot struct {
+// helper is a process of a test that ends with its input.
+type helper struct {
 	*exec.Cmd
-	in io.Closer
+	in  io.WriteCloser
+	out *bufio.Reader
 }
 
-func startOneShot(t testing.TB, fd int, how string) oneShot {
+// startHelper starts this test binary as a helper, with a descriptor as its 3 if one is
+// given.
+func startHelper(t testing.TB, how string, fds ...int) helper {
 	t.Helper()
 	command := exec.Command("/proc/self/exe")
 	command.Env = append(os.Environ(), helperVariable+"="+how)
-	command.ExtraFiles = []*os.File{os.NewFile(uintptr(must(unix.Dup(fd))), "socket")}
+	return startWith(t, command, fds...)
+}
+
+func startWith(t testing.TB, command *exec.Cmd, fds ...int) helper {
+	t.Helper()
+	for _, fd := range fds {
+		file := os.NewFile(uintptr(must(unix.Dup(fd))), "socket")
+		defer file.Close()
+		command.ExtraFiles = append(command.ExtraFiles, file)
+	}
 	in, out := must(command.StdinPipe()), must(command.StdoutPipe())
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	command.ExtraFiles[0].Close()
-	must(bufio.NewReader(out).ReadString('\n'))
-	return oneShot{command, in}
+	return helper{command, in, bufio.NewReader(out)}
 }
 
-// sent lets a process send and end, and returns the relations of that call.
-func (o *observer) sent(t testing.TB, s oneShot) []relation {
+func (h helper) pid() uint32 { return uint32(h.Process.Pid) }
+
+// end closes the input and waits until the process has ended.
+func (h helper) end(t testing.TB) {
 	t.Helper()
-	pid := s.Process.Pid
-	o.want(t, Options{Filter: Filter{PIDs: []uint32{uint32(pid)}, Syscalls: []string{"sendto"}}})
-	s.in.Close()
-	if err := s.Wait(); err != nil {
-		t.Fatal(err)
+	h.in.Close()
+	if err := h.Wait(); err != nil {
+		t.Error(err)
 	}
-	return o.relations(t, pid)
+}
+
+// startOneShot starts a helper that sends one of messages on fd when its input ends.
+func startOneShot(t testing.TB, fd int, how string) helper {
+	t.Helper()
+	h := startHelper(t, how, fd)
+	must(h.out.ReadString('\n'))
+	return h
+}
+
+// sent lets a helper send and end, and returns the relations of that call.
+func (o *observer) sent(t testing.TB, h helper) []relation {
+	t.Helper()
+	o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
+	h.end(t)
+	return o.relations(t, h.Process.Pid)
 }

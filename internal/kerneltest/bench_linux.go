@@ -52,11 +52,12 @@ func attachEmpty(b *testing.B, tracepoint string) (*ebpf.Program, func()) {
 }
 
 // EmptyRuns returns what a run of a program that does nothing takes, in nanoseconds, on
-// each of some tracepoints, while exercise makes them fire. The keys are the caller's.
-// Afterwards the programs are gone, and another has the same place: the first program on
+// each of some tracepoints, while exercise makes them fire as long as there is to be
+// more. The keys are the caller's. Afterwards the programs are gone, and another has the same place: the first program on
 // a tracepoint takes longer than those after it.
-func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func()) map[string]float64 {
+func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func(more func() bool)) map[string]float64 {
 	b.Helper()
+	const times = 100_000
 	nanos := map[string]float64{}
 	empty := map[string]*ebpf.Program{}
 	for key, tracepoint := range tracepoints {
@@ -64,7 +65,8 @@ func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func()) map
 		defer detach()
 		empty[key] = program
 	}
-	exercise()
+	n := 0
+	exercise(func() bool { n++; return n <= times })
 	for key, program := range empty {
 		nanos[key], _ = PerRun(b, program)
 	}

@@ -59,8 +59,8 @@ func BenchmarkMessage(b *testing.B) {
 					}
 				}
 			}
-			n, tracepoints := 0, map[string]string{"see_send": "sock_send_length", "see_receive": "sock_recv_length"}
-			empty := kerneltest.EmptyRuns(b, tracepoints, func() { exchange(func() bool { n++; return n < 100_000 }) })
+			tracepoints := map[string]string{"see_send": "sock_send_length", "see_receive": "sock_recv_length"}
+			empty := kerneltest.EmptyRuns(b, tracepoints, exchange)
 			c := startMessages(b, test.sources)
 			if test.publish != nil {
 				test.publish(b, c)

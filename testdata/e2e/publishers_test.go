@@ -114,14 +114,7 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 
 	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
-	command := exec.Command(program, fmt.Sprint(port))
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	command := StartProgram(t, exec.Command(program, fmt.Sprint(port)))
 	warning := fmt.Sprintf("source go_labels is off for process %d, and for others of its program: unknown release of Go: %s for %s", command.Process.Pid, pretended, runtime.GOARCH)
 	c.Wait("the program was looked at", func() bool { return strings.Contains(c.Log(), warning) })
 	c.Wait("the refusal is counted", func() bool {
@@ -132,10 +125,7 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 	}
 	before := len(sends())
 	c.Wait("its calls are reported", func() bool { return len(sends()) > before })
-	input.Close()
-	if err := command.Wait(); err != nil {
-		t.Error(err)
-	}
+	command.End()
 	for _, span := range sends() {
 		if source := span.Attributes["nettap.trace_context.source"]; source != nil {
 			t.Errorf("a call has a context by %v", source)
@@ -152,20 +142,7 @@ func followPublisher(t *testing.T, program, source, service string) {
 	t.Helper()
 	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
-	command := exec.Command(program, fmt.Sprint(port))
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		if err := command.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
+	command := StartProgram(t, exec.Command(program, fmt.Sprint(port)))
 	relations := func() []string {
 		var all []string
 		for _, span := range c.Spans(Attributes{"process.pid": command.Process.Pid}) {
@@ -187,7 +164,7 @@ func followPublisher(t *testing.T, program, source, service string) {
 		found := relations()
 		return len(found) > 0 && found[len(found)-1] == at(0xff)
 	})
-	if _, err := fmt.Fprintln(input); err != nil {
+	if _, err := fmt.Fprintln(command.Input); err != nil {
 		t.Fatal(err)
 	}
 	var want, got []string

@@ -87,50 +87,27 @@ func TestDistributionTellsAReusedPID(t *testing.T) {
 	run(t, "gcc", "-rdynamic", "-o", publisher, directory+"publisher.c", directory+"context.c")
 	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, "publisher, python3"), Traces: true})
-	first := exec.Command(publisher, fmt.Sprint(port))
-	input, err := first.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
-	}
+	first := StartProgram(t, exec.Command(publisher, fmt.Sprint(port)))
 	pid := first.Process.Pid
 	c.Wait("the first process is known", func() bool {
 		return len(c.Spans(Attributes{"process.pid": pid, "nettap.trace_context.source": "otel_thread"})) > 0
 	})
-	fmt.Fprintln(input)
-	input.Close()
-	if err := first.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	fmt.Fprintln(first.Input)
+	first.End()
 
 	for range tries {
-		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(fmt.Sprint(pid-1)), 0); err != nil {
-			t.Fatal(err)
-		}
-		second := exec.Command("/usr/bin/python3", "-c", sends, fmt.Sprint(port))
-		input, err := second.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := second.Start(); err != nil {
-			t.Fatal(err)
-		}
+		kerneltest.NextID(t, pid)
+		second := StartProgram(t, exec.Command("/usr/bin/python3", "-c", sends, fmt.Sprint(port)))
 		if second.Process.Pid != pid { // somebody else was faster
-			input.Close()
 			second.Process.Kill() //nolint:errcheck // it may have ended
 			second.Wait()         //nolint:errcheck // it was killed
 			continue
 		}
-		fmt.Fprintln(input)
+		fmt.Fprintln(second.Input)
 		c.Wait("the second process is seen", func() bool {
 			return len(c.Spans(Attributes{"process.pid": pid, "nettap.process.comm": "python3", "nettap.call.syscall": "sendto"})) >= 10
 		})
-		input.Close()
-		if err := second.Wait(); err != nil {
-			t.Error(err)
-		}
+		second.End()
 		for _, span := range c.Spans(Attributes{"process.pid": pid, "nettap.process.comm": "python3"}) {
 			if source := span.Attributes["nettap.trace_context.source"]; source != nil || span.Attributes["service.name"] == "publisher" {
 				t.Errorf("a call of the second process has a context by %v, and is of service %v", source, span.Attributes["service.name"])

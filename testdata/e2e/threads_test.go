@@ -27,27 +27,15 @@ func TestDistributionForgetsEndedThreads(t *testing.T) {
 	for _, name := range []string{"program", "library"} {
 		t.Run(name, func(t *testing.T) {
 			command := exec.Command(filepath.Join(built, name), fmt.Sprint(port))
-			input, err := command.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
 			output, err := command.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := command.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				input.Close()
-				if err := command.Wait(); err != nil {
-					t.Error(err)
-				}
-			}()
+			program := StartProgram(t, command)
 			c.Wait("the program was looked at", func() bool {
-				return len(c.Spans(Attributes{"process.pid": command.Process.Pid, "nettap.trace_context.source": "otel_thread"})) > 0
+				return len(c.Spans(Attributes{"process.pid": program.Process.Pid, "nettap.trace_context.source": "otel_thread"})) > 0
 			})
-			fmt.Fprintln(input)
+			fmt.Fprintln(program.Input)
 			var thread int
 			if _, err := fmt.Fscanln(output, &thread); err != nil {
 				t.Fatal(err)

@@ -6,18 +6,17 @@
  * then ten times with a context and without one in turn, and waits for the end of
  * its input.
  */
-#include <arpa/inet.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include <poll.h>
 
+#include "connection.h"
 #include "context.h"
 
 struct __attribute__((packed)) header {
@@ -55,13 +54,8 @@ static int fd;
 
 static void work(unsigned char number)
 {
-	struct context context;
+	struct context context = context_of(number);
 
-	memset(&context, 0, sizeof(context));
-	memset(context.trace_id, 0xc0, sizeof(context.trace_id));
-	memset(context.span_id, 0xd0, sizeof(context.span_id));
-	context.trace_id[15] = context.span_id[7] = number;
-	context.valid = context.flags = 1;
 	set_context(&context);
 	send(fd, "x", 1, 0);
 	set_context(NULL);
@@ -69,17 +63,13 @@ static void work(unsigned char number)
 
 int main(int count, char **arguments)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct pollfd input = {.fd = 0, .events = POLLIN};
 	char line[2];
 
 	if (count != 2)
 		return 2;
 	publish_service();
-	address.sin_port = htons(atoi(arguments[1]));
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		return 1;
+	fd = connection_to(atoi(arguments[1]));
 	while (!poll(&input, 1, 10))
 		work(0xff);
 	if (read(0, line, 1) != 1)

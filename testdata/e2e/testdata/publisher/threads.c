@@ -7,16 +7,14 @@
  * another context and sends again.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "connection.h"
 #include "context.h"
 
 static struct context contexts[3];
@@ -24,13 +22,8 @@ static int fd, id;
 
 static void say(int number)
 {
-	struct context *context = &contexts[number];
-
-	memset(context->trace_id, 0xc0, sizeof(context->trace_id));
-	memset(context->span_id, 0xd0, sizeof(context->span_id));
-	context->trace_id[15] = context->span_id[7] = number;
-	context->valid = context->flags = 1;
-	set_context(context);
+	contexts[number] = context_of(number);
+	set_context(&contexts[number]);
 	send(fd, "x", 1, 0);
 }
 
@@ -71,16 +64,12 @@ static void reuse_id(void)
 
 int main(int count, char **arguments)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct pollfd input = {.fd = 0, .events = POLLIN};
 	char line[2];
 
 	if (count != 2)
 		return 2;
-	address.sin_port = htons(atoi(arguments[1]));
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		return 1;
+	fd = connection_to(atoi(arguments[1]));
 	while (!poll(&input, 1, 10)) {
 		say(0);
 		set_context(NULL);
