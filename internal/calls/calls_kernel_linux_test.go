@@ -28,28 +28,32 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"on sockets and not on files", filesAndSockets},
 			{"with the ends of the connection", connectionEnds},
 			{"that fail", failures},
-			{"that fail with chosen errors", chosenErrors},
 			{"of many threads that wait", manyThatWait},
 			{"of many threads at once", manyAtOnce},
-			{"but not for waiting for work", waitingForWork},
-			{"of a thread that receives what another one asks for", readingForOthers},
 			{"but not what interrupts do", interrupts},
 			{"that a signal interrupts", interrupted},
 			{"of a process that ends", ends},
 			{"of a process that executes another program", becomes},
 			{"with the time off the CPU", offTheCPU},
-			{"by chance", byChance},
-			{"that the filter lets through", filtered},
-			{"of processes in chosen cgroups", inCgroups},
 			{"through an io_uring", throughRing},
 			{"by the workers of an io_uring", byRingWorkers},
 			{"of an io_uring behind another call", behindAnother},
 		}
+		if o.functions() {
+			tests = append(tests, named{"of a kernel thread", ofKernelThread})
+		}
 		if !o.few {
 			tests = append(tests, named{"as far as they go", truncated})
 		}
-		if o.functions() {
-			tests = append(tests, named{"of a kernel thread", ofKernelThread})
+		if o.best || !testing.Short() {
+			tests = append(tests, []named{ // these are about what is made of a call, however it is seen
+				{"that fail with chosen errors", chosenErrors},
+				{"but not for waiting for work", waitingForWork},
+				{"of a thread that receives what another one asks for", readingForOthers},
+				{"by chance", byChance},
+				{"that the filter lets through", filtered},
+				{"of processes in chosen cgroups", inCgroups},
+			}...)
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })

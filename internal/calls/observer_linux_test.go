@@ -52,8 +52,8 @@ func onEachRung(t *testing.T, test func(t *testing.T, o *observer)) {
 				t.Skip(err)
 			}
 			functions := few
-			best := !found || hook.Name == "tp_btf/sys_enter"
-			if best && !(testing.Short() && hook.Name == "fentry") {
+			best := !found
+			if hook.Name == "tp_btf/sys_enter" || best && !(testing.Short() && hook.Name == "fentry") {
 				functions = []string{socketFile}
 			}
 			found = true
@@ -61,7 +61,7 @@ func onEachRung(t *testing.T, test func(t *testing.T, o *observer)) {
 			if hooks := o.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook.Name)
 			}
-			o.rung, o.few = hook.Name, slices.Equal(functions, few)
+			o.rung, o.best, o.few = hook.Name, best, slices.Equal(functions, few)
 			test(t, o)
 		})
 	}
@@ -81,6 +81,7 @@ type observer struct {
 	calls *Calls
 	books *books.Books
 	rung  string
+	best  bool // it is this kernel's best one
 	few   bool // functions of the file are looked at
 	trees []tree
 	base  books.Page // when the present options were set
