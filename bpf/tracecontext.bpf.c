@@ -8,6 +8,7 @@
  *          tp_btf sched_process_exec   a process runs another program
  *          tp_btf sched_process_fork   a process has the memory of its parent
  *          iter task                   the processes there are, at start
+ *          iter bpf_map                whether OBI still has its map
  * Output:  maps messages, the context of the last message a thread moved; exchanges,
  *          the last one of each connection; firsts, the first one of those accepted;
  *          ring questions, the processes that user space is to look at.
@@ -71,9 +72,8 @@ struct spoken {
 	__u16 http;     /* one of them began as HTTP does */
 };
 
-#define SETTLED 8    /* after so many messages that are none it is no HTTP */
-#define AGAIN 31     /* one of 32 messages is looked at all the same */
-#define PATIENCE 512 /* a process that could publish and has not in so many messages does not */
+#define SETTLED 8 /* after so many messages that are none it is no HTTP */
+#define AGAIN 63  /* one of 64 messages is looked at all the same */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -94,12 +94,6 @@ static __always_inline bool is_silent(const struct spoken *s, struct task_struct
 static __always_inline bool is_quiet(struct spoken *s, struct task_struct *task)
 {
 	return !s->http && s->messages > SETTLED && ++s->messages & AGAIN && is_silent(s, task);
-}
-
-static __always_inline bool may_publish(const struct observed *process)
-{
-	return process->flags & (OBSERVED_THREAD_SLOT | OBSERVED_GO) &&
-	       (process->publishes || process->silences < PATIENCE);
 }
 
 static __always_inline void note_spoken(struct spoken *s, struct task_struct *task, const struct observed *process,
@@ -396,8 +390,11 @@ bool fired_see_exec;
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(see_exec, struct task_struct *task)
 {
-	if (is_armed(&fired_see_exec))
-		ask(task, NULL);
+	if (!is_armed(&fired_see_exec))
+		return 0;
+	if (with_obi) /* what it did before, and what the first thread did whose id it may have got */
+		note_leftover(bpf_get_current_pid_tgid());
+	ask(task, NULL);
 	return 0;
 }
 
@@ -438,6 +435,19 @@ int ask_about_all(struct bpf_iter__task *ctx)
 	known = bpf_map_lookup_elem(&observed, &pid);
 	if (!known)
 		ask(task, NULL);
+	return 0;
+}
+
+__u32 obi_map_id;
+__s64 obi_map_holders; /* its pin, our slot, OBI and its programs */
+
+SEC("iter/bpf_map")
+int count_holders(struct bpf_iter__bpf_map *ctx)
+{
+	struct bpf_map *map = ctx->map;
+
+	if (map && map->id == obi_map_id)
+		obi_map_holders = map->refcnt.counter - 1; /* the iterator */
 	return 0;
 }
 

@@ -70,7 +70,10 @@ func newContexts(config *Config, logger *zap.Logger) *tracecontext.Contexts {
 	if len(config.TraceContext.Sources) == 0 {
 		return nil
 	}
-	return tracecontext.NewContexts(config.traceContextOptions(func(message string) { logger.Warn(message) }))
+	options := config.traceContextOptions()
+	options.Warn = func(message string) { logger.Warn(message) }
+	options.Inform = func(message string) { logger.Info(message) }
+	return tracecontext.NewContexts(options)
 }
 
 // withContexts lets an instrument run while trace contexts are found, if any are.

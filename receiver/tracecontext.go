@@ -144,7 +144,7 @@ func checkCommand(command string) error {
 }
 
 // traceContextOptions returns what a configuration that is valid says.
-func (c *Config) traceContextOptions(warn func(string)) tracecontext.Options {
+func (c *Config) traceContextOptions() tracecontext.Options {
 	t := c.TraceContext
 	options := tracecontext.Options{
 		HeadBytes:     t.HTTP.HeadBytes,
@@ -159,7 +159,6 @@ func (c *Config) traceContextOptions(warn func(string)) tracecontext.Options {
 		Commands:      t.Filter.Commands,
 		RootPath:      c.RootPath,
 		AvoidHooks:    c.AvoidHooks,
-		Warn:          warn,
 	}
 	for _, name := range t.Sources {
 		if source, err := tracecontext.SourceOf(name); err == nil {

@@ -115,26 +115,31 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 
 bool keep_unsampled; /* calls of spans that are not recorded */
 
-/* Finds out which span of the application the running thread's call belongs to. */
-__noinline int find_context(void)
-{
-	struct message_context *message = NULL;
-	struct tree *t = this_tree();
-	struct context *c;
+#define REST_NS 1000000 /* a thread of a silent process is looked at once in so long */
 
-	if (!t)
-		return 0;
-	c = &t->call.context;
+/* Finds out which span of the application the running thread's call belongs to. */
+static __always_inline void find_context(struct tree *t)
+{
+	__u64 now = t->call.start_ns + t->call.duration_ns;
+	struct message_context *message = NULL;
+	struct context *c = &t->call.context;
+	struct observed *process;
+
 	__builtin_memset(c, 0, sizeof(*c));
 	if (with_current_task && (with_http || with_socket))
 		message = bpf_task_storage_get(&messages, current_task(), 0, 0);
 	if (message && message->time_ns < t->call.start_ns)
 		message = NULL; /* of an earlier call */
-	if (message && message->context.source == CONTEXT_HTTP)
+	if (message && message->context.source == CONTEXT_HTTP) {
 		*c = message->context;
-	else if (!thread_context(c, observed_process()))
-		*c = message ? message->context : (struct context){};
-	return 0;
+		return;
+	}
+	process = now - t->silent_ns < REST_NS ? NULL : observed_process();
+	if (thread_context(c, process))
+		return;
+	*c = message ? message->context : (struct context){};
+	if (process && !may_publish(process))
+		t->silent_ns = now;
 }
 
 static __always_inline bool is_of_unsampled(const struct context *c)
@@ -162,7 +167,7 @@ __noinline int report_call(enum reason reason)
 	if (!is_wanted_connection(call))
 		return 0;
 	if (reason != REASON_NONE)
-		find_context();
+		find_context(t);
 	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context)) || !is_within_limit()) {
 		book(BOOK_SAMPLED_OUT);
 		return 0;

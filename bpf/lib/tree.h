@@ -111,6 +111,7 @@ struct tree {
 	__u64 wake_ns; /* when it could run again; 0: it cannot */
 	__u64 sock;    /* address of the call's socket; 0: not known yet */
 	__u64 random;  /* state of the thread's own generator */
+	__u64 silent_ns; /* when its process was last found to be silent: see find_context */
 	__u32 depth;
 	__u32 over; /* calls beyond MAX_DEPTH */
 	__s32 entry; /* what the thread entered the kernel with */

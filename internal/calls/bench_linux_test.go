@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // BenchmarkCall sends and receives a byte over a pair of sockets: without the
@@ -30,19 +30,20 @@ func BenchmarkCall(b *testing.B) {
 		{"reported", &Options{MaxPerSecond: 0}},
 	} {
 		b.Run(test.name, func(b *testing.B) {
+			fds := pair(b, unix.SOCK_STREAM)
 			if test.options == nil {
-				exchange(b, b.Loop)
+				exchange(b, fds[0], fds[1], b.Loop)
 				return
 			}
 			kerneltest.CountRuns(b)
-			empty := kerneltest.EmptyRuns(b, watched(b), func(more func() bool) { exchange(b, more) })
-			c := start(b, *test.options)
+			empty := kerneltest.EmptyRuns(b, watched(b), func(more func() bool) { exchange(b, fds[0], fds[1], more) })
+			c := start(b, nil, *test.options)
 			defer c.Shutdown(b.Context())
 			if err := c.Begin(); err != nil {
 				b.Fatal(err)
 			}
 			b.ResetTimer()
-			exchange(b, b.Loop)
+			exchange(b, fds[0], fds[1], b.Loop)
 			b.StopTimer()
 			for name, nothing := range empty {
 				if ours, runs := kerneltest.PerRun(b, c.object.Programs[name]); runs > uint64(b.N)/2 {
@@ -54,11 +55,11 @@ func BenchmarkCall(b *testing.B) {
 }
 
 // start starts the instrument.
-func start(b *testing.B, options Options) *Calls {
+func start(b *testing.B, contexts *tracecontext.Contexts, options Options) *Calls {
 	b.Helper()
 	options.Functions = []string{socketFile}
 	clock := clock.New()
-	c := New(metadata.DefaultResourceAttributesConfig(), "test", nil, process.NewDirectory("", clock), clock, new(books.Books), options)
+	c := New(metadata.DefaultResourceAttributesConfig(), "test", contexts, process.NewDirectory("", clock), clock, new(books.Books), options)
 	c.ownPID = 0
 	if err := c.Start(b.Context()); err != nil {
 		b.Skip(err)
@@ -69,7 +70,7 @@ func start(b *testing.B, options Options) *Calls {
 // watched are the tracepoints that the instrument is on here, by the name of the program.
 func watched(b *testing.B) map[string]string {
 	b.Helper()
-	c := start(b, Options{})
+	c := start(b, nil, Options{})
 	defer c.Shutdown(b.Context())
 	found := map[string]string{}
 	for _, hook := range c.object.Hooks() {
@@ -80,25 +81,15 @@ func watched(b *testing.B) map[string]string {
 	return found
 }
 
-func exchange(b *testing.B, more func() bool) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer unix.Close(fds[0])
-	defer unix.Close(fds[1])
+// exchange sends bytes on one descriptor and receives them from another.
+func exchange(b *testing.B, from, to int, more func() bool) {
 	buffer := []byte{1}
 	for more() {
-		if err := unix.Sendto(fds[0], buffer, 0, nil); err != nil {
+		if err := unix.Sendto(from, buffer, 0, nil); err != nil {
 			b.Fatal(err)
 		}
-		if n := receive1(fds[1], buffer); n != 1 {
-			b.Fatal(fmt.Errorf("received %d bytes", n))
+		if n, _, err := unix.Recvfrom(to, buffer, 0); n != 1 {
+			b.Fatalf("received %d bytes: %v", n, err)
 		}
 	}
-}
-
-func receive1(fd int, buffer []byte) int {
-	n, _, _ := unix.Recvfrom(fd, buffer, 0)
-	return n
 }

@@ -191,6 +191,7 @@ type bpfTree struct {
 	WakeNs       uint64
 	Sock         uint64
 	Random       uint64
+	SilentNs     uint64
 	Depth        uint32
 	Over         uint32
 	Entry        int32

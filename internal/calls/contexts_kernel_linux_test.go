@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,11 +111,12 @@ func needMessages(t *testing.T, o *observer) {
 // emulated machine that takes a while. OBI comes first: a process that publishes contexts
 // itself, as by labels, has those of OBI only as links.
 func TestKernelFindsContexts(t *testing.T) {
-	path, warnings := kerneltest.OBIPath(t), make(chan string, 9)
+	path, said := kerneltest.OBIPath(t), make(chan string, 9)
 	o := observeContexts(t, func(options *tracecontext.Options) {
-		options.OBIMap, options.Warn = path, func(message string) { warnings <- message }
+		say := func(message string) { said <- message }
+		options.OBIMap, options.Warn, options.Inform = path, say, say
 	})
-	t.Run("in the map of OBI", func(t *testing.T) { inOBIMap(t, o, path, warnings) })
+	t.Run("in the map of OBI", func(t *testing.T) { inOBIMap(t, o, path, said) })
 	t.Run("in the records of threads", func(t *testing.T) { records(t, o) })
 	t.Run("in the labels of goroutines", func(t *testing.T) { goLabels(t, o) })
 	t.Run("in messages", func(t *testing.T) {
@@ -203,9 +205,10 @@ func goLabels(t *testing.T, o *observer) {
 // records runs a program that publishes at which span its thread works.
 func records(t *testing.T, o *observer) {
 	fds := pair(t, unix.SOCK_STREAM)
-	h := startWith(t, exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH)), fds[0])
-	// sends lets it send at each of some spans.
-	sends := func(t testing.TB, o *observer, at string) []relation {
+	publisher := exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH))
+	h, silent := startWith(t, publisher, fds[0]), startWith(t, exec.Command(publisher.Path), fds[0])
+	// sends lets one send at each of some spans.
+	sends := func(t testing.TB, o *observer, h helper, at string) []relation {
 		o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 		must(io.WriteString(h.in, at))
 		for range at {
@@ -216,14 +219,21 @@ func records(t *testing.T, o *observer) {
 	at := func(span byte) relation {
 		return relation{Syscall: "sendto", Source: "otel_thread", Parent: fmt.Sprintf("d0d0d0d0d0d0d0%02x", span)}
 	}
-	eventually(t, func() string { return gocmp.Diff([]relation{at('a')}, sends(t, o, "a")) })
+	eventually(t, func() string { return gocmp.Diff([]relation{at('a')}, sends(t, o, h, "a")) })
 	o.try(t, func(t testing.TB, o *observer) {
 		want := []relation{at('b'), {Syscall: "sendto"}, at('c'), at('d'), {Syscall: "sendto"}}
-		if diff := gocmp.Diff(want, sends(t, o, "b-cd-")); diff != "" {
+		if diff := gocmp.Diff(want, sends(t, o, h, "b-cd-")); diff != "" {
 			t.Errorf("relations differ (-want +got):\n%s", diff)
 		}
 	})
 	h.end(t)
+	// One that has long been silent is looked at now and then only, but is not given up.
+	eventually(t, func() string {
+		sends(t, o, silent, strings.Repeat("-", 600))
+		time.Sleep(2 * time.Millisecond)
+		return gocmp.Diff([]relation{at('a'), at('b')}, sends(t, o, silent, "ab"))
+	})
+	silent.end(t)
 }
 
 // exchanges follows requests and their answers on one connection.

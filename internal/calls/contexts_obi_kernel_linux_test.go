@@ -3,7 +3,9 @@ package calls
 import (
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -15,14 +17,14 @@ import (
 )
 
 // inOBIMap pins maps as OBI does that starts late, starts again and stops.
-func inOBIMap(t *testing.T, o *observer, path string, warnings <-chan string) {
+func inOBIMap(t *testing.T, o *observer, path string, said <-chan string) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	// sourceWith is what a call has whose thread is in the map, if there is one.
 	sourceWith := func(m *ebpf.Map) (r relation) {
 		thread := onThread(func() {
 			if m != nil {
-				says(t, m, unix.Getpid(), unix.Gettid(), 3)
+				tellOBI(t, m, unix.Getpid(), unix.Gettid(), 3)
 			}
 			send(t, fds[0], 1)
 		})
@@ -35,12 +37,25 @@ func inOBIMap(t *testing.T, o *observer, path string, warnings <-chan string) {
 		t.Helper()
 		eventually(t, func() string { return gocmp.Diff(want, sourceWith(m)) })
 	}
+	says := func(want string) {
+		t.Helper()
+		select {
+		case got := <-said:
+			if got != want {
+				t.Errorf("it says %q, want %q", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("it says nothing, want %q", want)
+		}
+	}
 	nothing, found := relation{Syscall: "sendto"}, relation{Syscall: "sendto", Source: "obi", Parent: spanIDOf(3)}
 
 	await(nil, nothing)
 	first := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
 	await(first, found)
+	says("source obi is on: OBI has pinned its map at " + path)
 	t.Run("while it says so", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { saysForAWhile(t, o, path) }) })
+	t.Run("and not of the program before", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { ofAProgramBefore(t, o, path) }) })
 	for name, test := range map[string]func(t testing.TB, o *observer, path string) (again bool){
 		"and not of a process that had the id": ofAProcessBefore,
 		"and not of a thread that had the id":  ofAThreadBefore,
@@ -57,28 +72,23 @@ func inOBIMap(t *testing.T, o *observer, path string, warnings <-chan string) {
 	o.want(t, Options{})
 	kerneltest.PinOBIMap(t, path, kerneltest.WithValueSize(kerneltest.OBIMap, 32))
 	await(first, nothing)
-	want := "source obi is off: " + path + " is LRUHash with keys of 8 and values of 32 bytes, not LRUHash with 8 and 24"
-	select {
-	case got := <-warnings:
-		if got != want {
-			t.Errorf("it says %q, want %q", got, want)
-		}
-	case <-time.After(10 * time.Second):
-		t.Errorf("it says nothing, want %q", want)
-	}
+	says("source obi is off: " + path + " is LRUHash with keys of 8 and values of 32 bytes, not LRUHash with 8 and 24")
 	again := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
 	await(again, found)
+	says("source obi is on: OBI has pinned its map at " + path)
+	again = leavesItsMap(t, o, again, path, says)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	await(again, nothing)
-	if len(warnings) > 0 {
-		t.Errorf("it also says %q", <-warnings)
+	says("source obi is off: OBI's map has gone from " + path)
+	if len(said) > 0 {
+		t.Errorf("it also says %q", <-said)
 	}
 }
 
-// says writes into a map at which span a thread works.
-func says(t testing.TB, m *ebpf.Map, pid, thread, n int) {
+// tellOBI writes into a map at which span a thread works.
+func tellOBI(t testing.TB, m *ebpf.Map, pid, thread, n int) {
 	t.Helper()
 	if err := m.Put(uint64(pid)<<32|uint64(thread), must(hex.DecodeString(traceIDOf(n)+spanIDOf(n)))); err != nil {
 		t.Error(err)
@@ -101,7 +111,7 @@ func saysForAWhile(t testing.TB, o *observer, path string) {
 	o.want(t, Options{})
 	thread := onThread(func() {
 		send(t, fds[0], 1)
-		says(t, m, unix.Getpid(), unix.Gettid(), 3)
+		tellOBI(t, m, unix.Getpid(), unix.Gettid(), 3)
 		send(t, fds[0], 1)
 		if err := m.Delete(uint64(unix.Getpid())<<32 | uint64(unix.Gettid())); err != nil {
 			t.Error(err)
@@ -114,13 +124,52 @@ func saysForAWhile(t testing.TB, o *observer, path string) {
 	}
 }
 
+// leavesItsMap lets OBI end in the midst of a request, whose thread goes on, and start
+// again with the map it has left.
+func leavesItsMap(t *testing.T, o *observer, m *ebpf.Map, path string, says func(string)) *ebpf.Map {
+	fds := pair(t, unix.SOCK_STREAM)
+	o.want(t, Options{})
+	thread := onThread(func() {
+		sayAt := func(n int) { tellOBI(t, m, unix.Getpid(), unix.Gettid(), n) }
+		sayAt(7)
+		send(t, fds[0], 1)
+		m.Close()
+		says("source obi is off: OBI has ended and has left its map behind: " + path)
+		send(t, fds[0], 1)
+		m = pinned(t, path)
+		says("source obi is on: OBI has pinned its map at " + path)
+		send(t, fds[0], 1)
+		sayAt(8)
+		send(t, fds[0], 1)
+	})
+	at := func(n int) relation { return relation{Syscall: "sendto", Source: "obi", Parent: spanIDOf(n)} }
+	want := []relation{at(7), {Syscall: "sendto"}, {Syscall: "sendto"}, at(8)}
+	if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
+		t.Errorf("relations differ (-want +got):\n%s", diff)
+	}
+	return m
+}
+
+// ofAProgramBefore lets a process execute another program while the map still says something
+// of it.
+func ofAProgramBefore(t testing.TB, o *observer, path string) {
+	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
+	shell := startWith(t, exec.Command("/bin/sh", "-c", "read line; "+helperVariable+"=writes exec "+must(os.Executable())), fds[0])
+	tellOBI(t, m, shell.Process.Pid, shell.Process.Pid, 6)
+	must(io.WriteString(shell.in, "\n"))
+	must(shell.out.ReadString('\n')) // of the program
+	if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.sent(t, shell)); diff != "" {
+		t.Errorf("relations differ (-want +got):\n%s", diff)
+	}
+}
+
 // ofAProcessBefore lets a process end of which the map still says something, and another one
 // have its id.
 func ofAProcessBefore(t testing.TB, o *observer, path string) (again bool) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	first := startOneShot(t, fds[0], "writes")
 	pid := first.Process.Pid
-	says(t, m, pid, pid, 4)
+	tellOBI(t, m, pid, pid, 4)
 	want := []relation{{Syscall: "sendto", Source: "obi", Parent: spanIDOf(4)}}
 	if diff := gocmp.Diff(want, o.sent(t, first)); diff != "" {
 		t.Errorf("relations of the first process differ (-want +got):\n%s", diff)
@@ -152,7 +201,7 @@ func ofAThreadBefore(t testing.TB, o *observer, path string) (again bool) {
 	for id == unix.Getpid() {
 		o.want(t, Options{})
 		id = onThread(func() {
-			says(t, m, unix.Getpid(), unix.Gettid(), 5)
+			tellOBI(t, m, unix.Getpid(), unix.Gettid(), 5)
 			send(t, fds[0], 1)
 		})
 	}

@@ -72,3 +72,23 @@ func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func(more f
 	}
 	return nanos
 }
+
+// Newest returns the program of that name that was loaded last, on the whole machine.
+func Newest(b *testing.B, name string) *ebpf.Program {
+	b.Helper()
+	var newest *ebpf.Program
+	for id, err := ebpf.ProgramGetNextID(0); err == nil; id, err = ebpf.ProgramGetNextID(id) {
+		program, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue // it has gone
+		}
+		b.Cleanup(func() { program.Close() })
+		if info, err := program.Info(); err == nil && info.Name == name {
+			newest = program
+		}
+	}
+	if newest == nil {
+		b.Skipf("no program %s is loaded", name)
+	}
+	return newest
+}

@@ -166,6 +166,7 @@ const (
 	bpfMapQuestions         = "questions"
 	bpfMapSpokens           = "spokens"
 	bpfProgAskAboutAll      = "ask_about_all"
+	bpfProgCountHolders     = "count_holders"
 	bpfProgSeeExec          = "see_exec"
 	bpfProgSeeFork          = "see_fork"
 	bpfProgSeeReceive       = "see_receive"
@@ -183,6 +184,8 @@ const (
 	bpfVarHeadBytes         = "head_bytes"
 	bpfVarInboundIsParent   = "inbound_is_parent"
 	bpfVarObiIsThere        = "obi_is_there"
+	bpfVarObiMapHolders     = "obi_map_holders"
+	bpfVarObiMapId          = "obi_map_id"
 	bpfVarOwnPid            = "own_pid"
 	bpfVarSocketTtlNs       = "socket_ttl_ns"
 	bpfVarSpanIdLabel       = "span_id_label"
@@ -241,13 +244,14 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	AskAboutAll *ebpf.ProgramSpec `ebpf:"ask_about_all"`
-	SeeExec     *ebpf.ProgramSpec `ebpf:"see_exec"`
-	SeeFork     *ebpf.ProgramSpec `ebpf:"see_fork"`
-	SeeReceive  *ebpf.ProgramSpec `ebpf:"see_receive"`
-	SeeRecvmsg  *ebpf.ProgramSpec `ebpf:"see_recvmsg"`
-	SeeSend     *ebpf.ProgramSpec `ebpf:"see_send"`
-	SeeSendmsg  *ebpf.ProgramSpec `ebpf:"see_sendmsg"`
+	AskAboutAll  *ebpf.ProgramSpec `ebpf:"ask_about_all"`
+	CountHolders *ebpf.ProgramSpec `ebpf:"count_holders"`
+	SeeExec      *ebpf.ProgramSpec `ebpf:"see_exec"`
+	SeeFork      *ebpf.ProgramSpec `ebpf:"see_fork"`
+	SeeReceive   *ebpf.ProgramSpec `ebpf:"see_receive"`
+	SeeRecvmsg   *ebpf.ProgramSpec `ebpf:"see_recvmsg"`
+	SeeSend      *ebpf.ProgramSpec `ebpf:"see_send"`
+	SeeSendmsg   *ebpf.ProgramSpec `ebpf:"see_sendmsg"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -281,6 +285,8 @@ type bpfVariableSpecs struct {
 	HeadBytes         *ebpf.VariableSpec `ebpf:"head_bytes"`
 	InboundIsParent   *ebpf.VariableSpec `ebpf:"inbound_is_parent"`
 	ObiIsThere        *ebpf.VariableSpec `ebpf:"obi_is_there"`
+	ObiMapHolders     *ebpf.VariableSpec `ebpf:"obi_map_holders"`
+	ObiMapId          *ebpf.VariableSpec `ebpf:"obi_map_id"`
 	OwnPid            *ebpf.VariableSpec `ebpf:"own_pid"`
 	SocketTtlNs       *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel       *ebpf.VariableSpec `ebpf:"span_id_label"`
@@ -359,6 +365,8 @@ type bpfVariables struct {
 	HeadBytes         *ebpf.Variable `ebpf:"head_bytes"`
 	InboundIsParent   *ebpf.Variable `ebpf:"inbound_is_parent"`
 	ObiIsThere        *ebpf.Variable `ebpf:"obi_is_there"`
+	ObiMapHolders     *ebpf.Variable `ebpf:"obi_map_holders"`
+	ObiMapId          *ebpf.Variable `ebpf:"obi_map_id"`
 	OwnPid            *ebpf.Variable `ebpf:"own_pid"`
 	SocketTtlNs       *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel       *ebpf.Variable `ebpf:"span_id_label"`
@@ -379,18 +387,20 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	AskAboutAll *ebpf.Program `ebpf:"ask_about_all"`
-	SeeExec     *ebpf.Program `ebpf:"see_exec"`
-	SeeFork     *ebpf.Program `ebpf:"see_fork"`
-	SeeReceive  *ebpf.Program `ebpf:"see_receive"`
-	SeeRecvmsg  *ebpf.Program `ebpf:"see_recvmsg"`
-	SeeSend     *ebpf.Program `ebpf:"see_send"`
-	SeeSendmsg  *ebpf.Program `ebpf:"see_sendmsg"`
+	AskAboutAll  *ebpf.Program `ebpf:"ask_about_all"`
+	CountHolders *ebpf.Program `ebpf:"count_holders"`
+	SeeExec      *ebpf.Program `ebpf:"see_exec"`
+	SeeFork      *ebpf.Program `ebpf:"see_fork"`
+	SeeReceive   *ebpf.Program `ebpf:"see_receive"`
+	SeeRecvmsg   *ebpf.Program `ebpf:"see_recvmsg"`
+	SeeSend      *ebpf.Program `ebpf:"see_send"`
+	SeeSendmsg   *ebpf.Program `ebpf:"see_sendmsg"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.AskAboutAll,
+		p.CountHolders,
 		p.SeeExec,
 		p.SeeFork,
 		p.SeeReceive,

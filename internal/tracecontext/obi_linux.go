@@ -13,33 +13,48 @@ import (
 // obi puts the map that OBI pins where our programs look for it, and takes it away
 // again: OBI can be started, updated and stopped at any time.
 type obi struct {
-	path      string
-	want      *ebpf.MapSpec
-	warn      func(string)
+	path   string
+	want   *ebpf.MapSpec
+	warn   func(string)
+	inform func(string)
+
 	slot      *ebpf.Map      // of one map
 	isThere   *ebpf.Variable // what the programs know of there
-	there     bool           // there is a map in the slot
-	pinned    fileID         // what is at path; zero: nothing was
-	complaint string         // the last one
+	leftovers *ebpf.Map      // what is not believed
+
+	counter     *ebpf.Program // counts the holders of the map with that id
+	id, holders *ebpf.Variable
+
+	there     bool   // there is a map in the slot
+	pinned    fileID // what is at path; zero: nothing was
+	abandoned fileID // what was there when OBI had gone
+	complaint string // the last one
 }
 
 func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *obi {
 	return &obi{
-		path: options.OBIMap, want: spec.Maps["obi_map"].InnerMap, warn: options.Warn,
-		slot: object.Maps["obi_map"], isThere: object.Variables["obi_is_there"],
+		path: options.OBIMap, want: spec.Maps["obi_map"].InnerMap, warn: options.Warn, inform: options.Inform,
+		slot: object.Maps["obi_map"], isThere: object.Variables["obi_is_there"], leftovers: object.Maps["obi_leftovers"],
+		counter: object.Programs["count_holders"], id: object.Variables["obi_map_id"], holders: object.Variables["obi_map_holders"],
 	}
 }
 
-// refresh looks whether OBI has pinned another map, or none any more, and says whether
-// that is so. What is wrong with one is said once.
+// errAbandoned says that OBI has ended and has left its map: what that says of threads
+// would never change again.
+var errAbandoned = errors.New("OBI has ended and has left its map behind")
+
+// refresh looks whether OBI has pinned another map, or has none any more, and says
+// whether that is so. What is wrong with one is said once.
 func (o *obi) refresh() (changed bool) {
 	var found fileID
 	info, err := os.Stat(o.path)
 	if err == nil {
-		if found = identify(info); found == o.pinned {
-			return false
+		found = identify(info)
+		if found == o.pinned && o.there {
+			err = o.hold()
+		} else {
+			err = o.take(found)
 		}
-		err = o.take()
 	}
 	o.pinned = found
 	complaint := ""
@@ -50,7 +65,17 @@ func (o *obi) refresh() (changed bool) {
 		o.warn("source obi is off: " + complaint)
 	}
 	o.complaint = complaint
-	return o.fill(err == nil)
+	if errors.Is(err, errAbandoned) {
+		o.abandoned = found
+	}
+	changed = o.fill(err == nil)
+	switch {
+	case changed && o.there:
+		o.inform("source obi is on: OBI has pinned its map at " + o.path)
+	case changed && complaint == "":
+		o.inform("source obi is off: OBI's map has gone from " + o.path)
+	}
+	return changed
 }
 
 // fill says whether there is a map in the slot, and empties it if there is not to be one.
@@ -68,7 +93,7 @@ func (o *obi) fill(there bool) (changed bool) {
 }
 
 // take puts the pinned map into the slot.
-func (o *obi) take() error {
+func (o *obi) take(found fileID) error {
 	m, err := ebpf.LoadPinnedMap(o.path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("open the map that OBI pins: %w", err)
@@ -78,8 +103,41 @@ func (o *obi) take() error {
 		return fmt.Errorf("%s is %v with keys of %d and values of %d bytes, not %v with %d and %d",
 			o.path, m.Type(), m.KeySize(), m.ValueSize(), o.want.Type, o.want.KeySize, o.want.ValueSize)
 	}
+	info, err := m.Info()
+	if err != nil {
+		return fmt.Errorf("describe %s: %w", o.path, err)
+	}
+	id, _ := info.ID()
+	if err := errors.Join(o.id.Set(uint32(id)), o.hold()); err != nil {
+		return err
+	}
+	if found == o.abandoned {
+		o.disbelieve(m)
+	}
 	if err := o.slot.Put(uint32(0), m); err != nil {
 		return fmt.Errorf("look into %s: %w", o.path, err)
 	}
 	return nil
+}
+
+// hold returns errAbandoned if nobody has the map but its pin, and our slot or whoever
+// asks.
+func (o *obi) hold() error {
+	var holders int64
+	if err := errors.Join(kernel.RunIterator(o.counter), o.holders.Get(&holders)); err != nil {
+		return fmt.Errorf("count who has %s: %w", o.path, err)
+	}
+	if holders <= 2 {
+		return fmt.Errorf("%w: %s", errAbandoned, o.path)
+	}
+	return nil
+}
+
+// disbelieve notes what a map has from before OBI had gone.
+func (o *obi) disbelieve(m *ebpf.Map) {
+	var thread uint64
+	var ids [24]byte
+	for entries := m.Iterate(); entries.Next(&thread, &ids); {
+		_ = o.leftovers.Put(thread, ids) // it fails only when the maps are gone
+	}
 }

@@ -21,8 +21,9 @@ type Options struct {
 	RootPath      string        // where the host's / is mounted; empty means /
 	AvoidHooks    []string      // as in kernel.Avoiding
 
-	// Warn says what a person should know of a process, once.
-	Warn func(message string)
+	// Warn says what a person should know of a process, once; Inform what has come or
+	// gone as it should.
+	Warn, Inform func(message string)
 }
 
 // What the kernel side has room for.

@@ -32,8 +32,10 @@ type Contexts struct {
 
 // NewContexts returns Contexts that are not started.
 func NewContexts(options Options) *Contexts {
-	if options.Warn == nil {
-		options.Warn = func(string) {}
+	for _, say := range []*func(string){&options.Warn, &options.Inform} {
+		if *say == nil {
+			*say = func(string) {}
+		}
 	}
 	return &Contexts{options: options}
 }

@@ -57,9 +57,18 @@ static __always_inline bool published_context(struct context *c, const struct ob
 	       go_labels_context(c, process, goroutine(process, pointer));
 }
 
+#define PATIENCE 512 /* a process that could publish and has not in so many looks is silent */
+
+/* Whether a process publishes contexts, or may yet. */
+static __always_inline bool may_publish(const struct observed *process)
+{
+	return process->flags & (OBSERVED_THREAD_SLOT | OBSERVED_GO) &&
+	       (process->publishes || process->silences < PATIENCE);
+}
+
 /*
  * The context of the running thread, by the first source that has one. process is
- * NULL where it is not known.
+ * NULL where it is not known, or is silent.
  */
 static __always_inline bool thread_context(struct context *c, struct observed *process)
 {

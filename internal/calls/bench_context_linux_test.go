@@ -1,0 +1,85 @@
+package calls
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
+)
+
+// BenchmarkContext makes calls on a TCP connection that have no context. It reports by
+// the kernel's statistics what a call takes more with trace contexts than without: the
+// instrument runs twice at once, with them and without, and what looks at messages is
+// compared with an empty program that had its hook before, in the same run.
+func BenchmarkContext(b *testing.B) {
+	others := []tracecontext.Source{tracecontext.HTTP, tracecontext.OTelThread, tracecontext.OBI, tracecontext.Socket}
+	for _, who := range []struct {
+		name    string
+		sources []tracecontext.Source
+	}{
+		{"a program that publishes nothing", others},
+		{"a Go program without labels", append([]tracecontext.Source{tracecontext.GoLabels}, others...)},
+	} {
+		for _, what := range []struct {
+			name    string
+			options Options
+		}{
+			{"calls that are not reported", Options{MinDuration: time.Hour}},
+			{"calls that are", Options{}},
+		} {
+			b.Run(who.name+", "+what.name, func(b *testing.B) { benchContext(b, who.sources, what.options) })
+		}
+	}
+}
+
+func benchContext(b *testing.B, sources []tracecontext.Source, options Options) {
+	kerneltest.CountRuns(b)
+	client, server := connectTCP(b)
+	messages := map[string]string{"see_send": "sock_send_length", "see_receive": "sock_recv_length"}
+	empty := kerneltest.EmptyRuns(b, messages, func(more func() bool) { exchange(b, client, server, more) })
+	contexts := tracecontext.NewContexts(tracecontext.Options{
+		Sources: sources, HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
+		OBIMap: "/sys/fs/bpf/nettap-is-not-there",
+	})
+	if err := contexts.Start(b.Context()); err != nil {
+		b.Skip(err)
+	}
+	b.Cleanup(func() { contexts.Shutdown(b.Context()) })
+	seen := map[string]*ebpf.Program{}
+	for name := range messages {
+		seen[name] = kerneltest.Newest(b, name)
+	}
+	if err := contexts.Begin(); err != nil {
+		b.Fatal(err)
+	}
+	begin := func(contexts *tracecontext.Contexts) *Calls {
+		c := start(b, contexts, options)
+		b.Cleanup(func() { c.Shutdown(b.Context()) })
+		if err := c.Begin(); err != nil {
+			b.Fatal(err)
+		}
+		return c
+	}
+	begin(nil) // what comes first pays for what is not in the caches
+	with, without := begin(contexts), begin(nil)
+	b.ResetTimer()
+	exchange(b, client, server, b.Loop)
+	b.StopTimer()
+	var more float64 // of a message and its receipt
+	for name, program := range seen {
+		ours, _ := kerneltest.PerRun(b, program)
+		more += ours - empty[name]
+	}
+	b.ReportMetric(more/2, "message-ns/call")
+	for name, program := range with.object.Programs {
+		ours, runs := kerneltest.PerRun(b, program)
+		others, _ := kerneltest.PerRun(b, without.object.Programs[name])
+		if runs >= uint64(b.N) {
+			more += (ours - others) * float64(runs) / float64(b.N)
+		}
+	}
+	b.ReportMetric(more/2, "more-ns/call")
+}
