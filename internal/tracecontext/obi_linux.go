@@ -28,7 +28,7 @@ type obi struct {
 	there     bool   // there is a map in the slot
 	pinned    fileID // what is at path; zero: nothing was
 	abandoned fileID // what was there when OBI had gone
-	complaint string // the last one
+	complaint string // the last one that was said
 }
 
 func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *obi {
@@ -44,7 +44,7 @@ func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *
 var errAbandoned = errors.New("OBI has ended and has left its map behind")
 
 // refresh looks whether OBI has pinned another map, or has none any more, and says
-// whether that is so. What is wrong with one is said once.
+// whether that is so.
 func (o *obi) refresh() (changed bool) {
 	var found fileID
 	info, err := os.Stat(o.path)
@@ -57,25 +57,29 @@ func (o *obi) refresh() (changed bool) {
 		}
 	}
 	o.pinned = found
+	if errors.Is(err, errAbandoned) {
+		o.abandoned = found
+	}
+	changed = o.fill(err == nil)
+	o.say(err, changed)
+	return changed
+}
+
+// say tells a person how it is, if that has changed.
+func (o *obi) say(err error, changed bool) {
 	complaint := ""
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	switch {
+	case err == nil && changed:
+		o.inform("source obi is on: OBI has pinned its map at " + o.path)
+	case errors.Is(err, os.ErrNotExist) && changed:
+		o.inform("source obi is off: OBI's map has gone from " + o.path)
+	case err != nil && !errors.Is(err, os.ErrNotExist):
 		complaint = err.Error()
 	}
 	if complaint != "" && complaint != o.complaint {
 		o.warn("source obi is off: " + complaint)
 	}
 	o.complaint = complaint
-	if errors.Is(err, errAbandoned) {
-		o.abandoned = found
-	}
-	changed = o.fill(err == nil)
-	switch {
-	case changed && o.there:
-		o.inform("source obi is on: OBI has pinned its map at " + o.path)
-	case changed && complaint == "":
-		o.inform("source obi is off: OBI's map has gone from " + o.path)
-	}
-	return changed
 }
 
 // fill says whether there is a map in the slot, and empties it if there is not to be one.

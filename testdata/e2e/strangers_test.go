@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ import (
 )
 
 // TestDistributionBelievesOBI starts OBI, which says in its map at which span a thread of
-// this process works, after the distribution, and stops it.
+// this process works, after the distribution, and lets it end.
 func TestDistributionBelievesOBI(t *testing.T) {
 	path := kerneltest.OBIPath(t)
 	address := listen(t)
@@ -64,10 +65,13 @@ func TestDistributionBelievesOBI(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Wait("OBI is believed", ends(nothing, believed))
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	m.Close() // it leaves its map behind
 	c.Wait("the thread has no context any more, only its socket", ends(nothing, believed, socket))
+	for _, said := range []string{"source obi is on: OBI has pinned its map at " + path, "source obi is off: OBI has ended and has left its map behind: " + path} {
+		if !strings.Contains(c.Log(), said) {
+			t.Errorf("the log does not say %q", said)
+		}
+	}
 }
 
 // sends is a stranger that says nothing of itself, and sends on a connection.
