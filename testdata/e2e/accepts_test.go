@@ -250,23 +250,6 @@ func (c *Collector) balanced() bool {
 	return events("seen") > 0 && events("seen") == events("exported")+events("sampled_out")+events("lost")
 }
 
-func TestDistributionCountsAcceptsThatAFullRingLost(t *testing.T) {
-	const made = 15_000 // the ring holds 10,000
-	c := Start(t, `
-		nettap:
-		  traffic: {enabled: false}
-		  drops: {enabled: false}
-		  accepts: {collection_interval: 10s, initial_delay: 0s}
-	`)
-	flood(t, made)
-	c.Wait("the loss is on the Collector's own page", func() bool {
-		return c.OwnValue("otelcol_nettap_events_lost", "instrument", "accepts", "cause", "ring_full") > 0 && c.balanced()
-	})
-	if seen := c.OwnValue("otelcol_nettap_events_seen", "instrument", "accepts"); seen < made {
-		t.Errorf("%v accepts seen of %d", seen, made)
-	}
-}
-
 func TestDistributionReportsAtMostMaxPerSecond(t *testing.T) {
 	const limit = 5
 	c := Start(t, `

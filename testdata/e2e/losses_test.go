@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -47,7 +46,7 @@ func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
 		`, backend.URL),
 	})
 
-	connect(t, tooMany)
+	flood(t, tooMany)
 	lost := func() float64 {
 		return c.OwnValue("otelcol_nettap_events_lost", "instrument", "accepts", "cause", "ring_full")
 	}
@@ -58,29 +57,6 @@ func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
 		exported := c.OwnValue("otelcol_nettap_events_exported", "instrument", "accepts")
 		return seen >= tooMany && exported > 0 && seen == exported+lost()
 	})
-}
-
-// connect makes connections that are accepted and closed at once.
-func connect(t *testing.T, connections int) {
-	t.Helper()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	for range connections {
-		client, err := net.Dial("tcp4", listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		server, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		client.(*net.TCPConn).SetLinger(0) //nolint:errcheck // without it the ports run out, and Dial says so
-		client.Close()
-		server.Close()
-	}
 }
 
 func TestDistributionCountsProcessesBeyondTheLimit(t *testing.T) {
