@@ -106,7 +106,7 @@ func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUn
 // returns why the others did not start. None begins before all have proved
 // themselves, so that none reports how another one did.
 func (n *nettap) startWorkers(ctx context.Context) error {
-	defer kernel.KeepTypes()()
+	defer kernel.Keep()()
 	if err := n.requireHost(n.house.config.RootPath); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package calls
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -103,12 +102,7 @@ func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, 
 	if err := kernel.RequireSymbols(); err != nil {
 		return nil, err
 	}
-	table, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		return nil, fmt.Errorf("read kernel symbols: %w", err)
-	}
-	defer table.Close()
-	symbols, err := kernel.ReadSymbols(table)
+	symbols, err := kernel.RunningSymbols()
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -40,6 +41,9 @@ type Drops struct {
 	object   *kernel.Object
 	counting string // the program that counts what kfree_skb reports
 	words    words
+
+	symbols     *kernel.Symbols // nil: none are kept
+	symbolsRead time.Time
 }
 
 // New returns a Drops that reports through builder and keeps its account in b.

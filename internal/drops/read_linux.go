@@ -3,7 +3,7 @@ package drops
 import (
 	"errors"
 	"fmt"
-	"os"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -91,31 +91,41 @@ func (d *Drops) takeExemplars() (map[bpfDropKey]exemplar, error) {
 	return taken, nil
 }
 
-// learnFunctions learns the names of locations met for the first time. The
-// kernel's table of symbols is 10 MB of text and new locations are rare, so it
-// is read for them alone: then it also has the modules loaded since.
+// learnFunctions learns the names of locations met for the first time. Most are met
+// soon after the start, so the table of symbols is kept for a while, for the kernel's
+// own functions: modules come and go.
 func (d *Drops) learnFunctions(counts map[bpfDropKey]uint64) error {
-	var unknown []uint64
+	unknown := map[uint64]bool{}
 	for key := range counts {
 		if _, known := d.words.functions[key.Location]; !known && key.Location != 0 {
-			unknown = append(unknown, key.Location)
+			unknown[key.Location] = true
+		}
+	}
+	if time.Since(d.symbolsRead) > keepSymbols {
+		d.symbols = nil
+	}
+	if d.symbols != nil {
+		for location := range unknown {
+			if name, ok := d.symbols.OwnFunction(location); ok {
+				d.words.functions[location] = name
+				delete(unknown, location)
+			}
 		}
 	}
 	if len(unknown) == 0 {
 		return nil
 	}
-	file, err := os.Open("/proc/kallsyms")
+	symbols, err := kernel.RunningSymbols()
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	symbols, err := kernel.ReadSymbols(file)
-	if err != nil {
-		return err
-	}
-	for _, location := range unknown {
-		name, _ := symbols.Function(location)
-		d.words.functions[location] = name
+	d.symbols, d.symbolsRead = symbols, time.Now()
+	for location := range unknown {
+		d.words.functions[location], _ = symbols.Function(location)
 	}
 	return nil
 }
+
+// keepSymbols is how long the kernel's table of symbols, some 5 MB, serves new
+// locations.
+const keepSymbols = time.Minute

@@ -123,6 +123,16 @@ func (s *Symbols) Function(addr uint64) (string, bool) {
 	return s.name(s.functions[first]), true
 }
 
+// OwnFunction is Function for the functions of the kernel itself, which are where they
+// are as long as it runs. It is not ok for others, nor where it cannot tell.
+func (s *Symbols) OwnFunction(addr uint64) (string, bool) {
+	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
+	if next == 0 || next == len(s.functions) || s.functions[next-1].module || s.functions[next].module {
+		return "", false
+	}
+	return s.Function(addr)
+}
+
 func (s *Symbols) name(f function) string { return s.names[f.start:][:f.length] }
 
 // All yields every name of every function, by address; of one address in the

@@ -26,19 +26,23 @@ ffffffff81000500 w weak
 	for name, test := range map[string]struct {
 		address uint64
 		want    string
+		own     bool // it is surely of the kernel itself
 	}{
-		"the first byte of a function":           {0xffffffff81000100, "first"},
-		"inside, with data behind it":            {0xffffffff810002ff, "first"},
-		"of two names the first":                 {0xffffffff81000304, "second"},
-		"the last byte before the next":          {0xffffffff810004ff, "second"},
-		"a weak function":                        {0xffffffff81000500, "weak"},
-		"a module's, with the compiler's suffix": {0xffffffffc0001010, "in_module.isra.0"},
-		"below all functions":                    {0xffffffff810000ff, ""},
+		"the first byte of a function":           {0xffffffff81000100, "first", true},
+		"inside, with data behind it":            {0xffffffff810002ff, "first", true},
+		"of two names the first":                 {0xffffffff81000304, "second", true},
+		"the last byte before the next":          {0xffffffff810004ff, "second", true},
+		"a weak function, or a module behind it": {0xffffffff81000500, "weak", false},
+		"a module's, with the compiler's suffix": {0xffffffffc0001010, "in_module.isra.0", false},
+		"below all functions":                    {0xffffffff810000ff, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := symbols.Function(test.address)
 			if got != test.want || ok != (test.want != "") {
 				t.Errorf("Function(%#x) = %q, %v, want %q", test.address, got, ok, test.want)
+			}
+			if got, ok := symbols.OwnFunction(test.address); ok != test.own || ok && got != test.want {
+				t.Errorf("OwnFunction(%#x) = %q, %v, want %v", test.address, got, ok, test.own)
 			}
 		})
 	}

@@ -55,8 +55,8 @@ func Run(t *testing.T, instrument Instrument) {
 	}
 }
 
-// keepTypes spares each test of a process to parse the kernel's types.
-var keepTypes = sync.OnceFunc(func() { kernel.KeepTypes() })
+// keep spares each test of a process to parse the kernel's types and symbols.
+var keep = sync.OnceFunc(func() { kernel.Keep() })
 
 // lastLines of a verifier's log say what it did not like.
 const lastLines = 30
@@ -65,7 +65,7 @@ const lastLines = 30
 // NETTAP_KERNEL_TESTS=require.
 func Require(t *testing.T) {
 	t.Helper()
-	keepTypes()
+	keep()
 	if err := errors.Join(kernel.RequireHost(""), kernel.Probe("cgroup_skb/ingress")); err != nil {
 		skip(t, err)
 	}

@@ -2,11 +2,11 @@ package kernel
 
 import "testing"
 
-func TestKeepTypes(t *testing.T) {
+func TestKeep(t *testing.T) {
 	if a, b := typeCache(), typeCache(); a == b {
 		t.Error("types are kept for nobody")
 	}
-	first, second := KeepTypes(), KeepTypes()
+	first, second := Keep(), Keep()
 	same := typeCache()
 	first()
 	first()
