@@ -23,6 +23,7 @@ import (
 	"regexp"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 const (
@@ -50,11 +51,14 @@ func main() {
 	if err := m.readPlan(*plan, *only); err != nil {
 		log.Fatal("matrix: ", err)
 	}
+	began := time.Now()
 	results, err := m.test(ctx, os.Stdout)
 	if err != nil {
 		log.Fatal("matrix: ", err)
 	}
-	if !summarize(os.Stdout, results) {
+	fine := summarize(os.Stdout, results)
+	fmt.Printf("in %v\n", time.Since(began).Round(time.Second))
+	if !fine {
 		os.Exit(1)
 	}
 	if !whole {

@@ -66,7 +66,7 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	}
 	var running sync.WaitGroup
 	slots := make(chan struct{}, m.parallel)
-	for i := range slices.Backward(m.kernels) { // those that take longest are last in the plan
+	for _, i := range m.order() {
 		if results[i].err != nil {
 			continue
 		}
@@ -83,6 +83,26 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	}
 	running.Wait()
 	return results, ctx.Err()
+}
+
+// order returns the indexes of the kernels as they are booted, those first that take
+// longest: they also run the distribution, or are last in the plan.
+func (m *matrix) order() []int {
+	var order []int
+	for i := range slices.Backward(m.kernels) {
+		order = append(order, i)
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch a, b := m.kernels[a].distribution, m.kernels[b].distribution; {
+		case a == b:
+			return 0
+		case a:
+			return -1
+		default:
+			return 1
+		}
+	})
+	return order
 }
 
 // archs returns the architectures of the kernels, each once.

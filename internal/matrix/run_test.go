@@ -71,3 +71,10 @@ func namesOf(packages []tested) []string {
 	}
 	return names
 }
+
+func TestOrder(t *testing.T) {
+	m := &matrix{plan: plan{kernels: []kernel{{pattern: "small"}, {pattern: "runs it", distribution: true}, {pattern: "large"}}}}
+	if diff := cmp.Diff([]int{1, 2, 0}, m.order()); diff != "" {
+		t.Errorf("order() differs (-want +got):\n%s", diff)
+	}
+}
