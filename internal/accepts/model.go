@@ -1,13 +1,14 @@
 package accepts
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 	"unicode"
+	"unsafe"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -53,12 +54,10 @@ func bind(accepts []accept, first func(tracecontext.Connection, uint64) (traceco
 // Kernel side: struct accept in bpf/lib/accept.h.
 func decode(record []byte) (accept, error) {
 	var raw bpfAccept
-	if size := binary.Size(raw); len(record) != size {
+	if size := int(unsafe.Sizeof(raw)); len(record) != size {
 		return accept{}, fmt.Errorf("decode accept: the record has %d bytes, not %d", len(record), size)
 	}
-	if _, err := binary.Decode(record, binary.NativeEndian, &raw); err != nil {
-		return accept{}, fmt.Errorf("decode accept: %w", err)
-	}
+	kernel.CopyRecord(&raw, record)
 	return accept{
 		process: process.ID{
 			StartNanos: raw.Process.StartNs,

@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -9,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -33,14 +33,10 @@ const (
 // Kernel side: struct call in bpf/lib/tree.h, which is cut after its last node.
 func decode(record []byte, functions int) (call, error) {
 	var raw bpfCall
-	if len(record) < headBytes || len(record) > binary.Size(raw) {
+	if len(record) < headBytes || len(record) > int(unsafe.Sizeof(raw)) {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes", len(record))
 	}
-	whole := make([]byte, binary.Size(raw))
-	copy(whole, record)
-	if _, err := binary.Decode(whole, binary.NativeEndian, &raw); err != nil {
-		return call{}, fmt.Errorf("decode call: %w", err)
-	}
+	kernel.CopyRecord(&raw, record)
 	if size := headBytes + int(raw.Nodes)*nodeBytes; len(record) != size || raw.Nodes == 0 {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes, not %d for its %d nodes", len(record), size, raw.Nodes)
 	}
