@@ -34,7 +34,7 @@ var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
 // load them takes an emulated machine a minute.
 var few = []string{
 	"__sys_sendto", "__sys_sendmsg", "__sys_recvfrom", "__sys_recvmsg", "__sys_setsockopt", "__sys_shutdown",
-	"__sys_connect*", "__sys_accept4", "do_accept", "__sys_getpeername",
+	"__sys_connect*", "__sys_accept4", "do_accept", "__sys_get*name",
 	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_send*", "sock_splice*", "sock_close", "sock_release", "__sock_release",
 	"sock_set_ti*", // one of these takes a struct, which not every fentry does
 }
