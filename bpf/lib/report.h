@@ -115,7 +115,7 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 
 bool keep_unsampled; /* calls of spans that are not recorded */
 
-#define REST_NS 1000000 /* a thread of a silent process is looked at once in so long */
+#define REST_NS 10000000 /* a thread of a silent process is looked at once in so long */
 
 /* Finds out which span of the application the running thread's call belongs to. */
 static __always_inline void find_context(struct tree *t)

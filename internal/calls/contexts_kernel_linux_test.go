@@ -230,7 +230,7 @@ func records(t *testing.T, o *observer) {
 	// One that has long been silent is looked at now and then only, but is not given up.
 	eventually(t, func() string {
 		sends(t, o, silent, strings.Repeat("-", 600))
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 		return gocmp.Diff([]relation{at('a'), at('b')}, sends(t, o, silent, "ab"))
 	})
 	silent.end(t)
