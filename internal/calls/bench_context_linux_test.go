@@ -40,10 +40,7 @@ func benchContext(b *testing.B, sources []tracecontext.Source, options Options) 
 	client, server := connectTCP(b)
 	messages := map[string]string{"see_send": "sock_send_length", "see_receive": "sock_recv_length"}
 	empty := kerneltest.EmptyRuns(b, messages, func(more func() bool) { exchange(b, client, server, more) })
-	contexts := tracecontext.NewContexts(tracecontext.Options{
-		Sources: sources, HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
-		OBIMap: "/sys/fs/bpf/nettap-is-not-there",
-	})
+	contexts := tracecontext.NewContexts(contextOptions(sources...))
 	if err := contexts.Start(b.Context()); err != nil {
 		b.Skip(err)
 	}

@@ -65,15 +65,21 @@ func write(t testing.TB, fd int, text string) {
 	}
 }
 
+// contextOptions are those of the tests, with a map of OBI that is not there.
+func contextOptions(sources ...tracecontext.Source) tracecontext.Options {
+	return tracecontext.Options{
+		Sources: sources, HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
+		OBIMap: "/sys/fs/bpf/nettap-is-not-there",
+	}
+}
+
 // observeContexts starts the instrument with trace contexts by all sources, on a rung
 // that starts fast.
 func observeContexts(t *testing.T, change func(*tracecontext.Options)) *observer {
 	t.Helper()
 	kerneltest.Require(t)
-	options := tracecontext.Options{
-		HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
-		OBIMap: "/sys/fs/bpf/nettap-is-not-there", Warn: func(message string) { t.Log(message) },
-	}
+	options := contextOptions()
+	options.Warn = func(message string) { t.Log(message) }
 	for s := tracecontext.HTTP; s <= tracecontext.Socket; s++ {
 		options.Sources = append(options.Sources, s)
 	}

@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,12 +12,7 @@ import (
 
 func TestKernelFindsTheFunctionsOfTheSocketFile(t *testing.T) {
 	kerneltest.Require(t)
-	table, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer table.Close()
-	symbols, err := kernel.ReadSymbols(table)
+	symbols, err := kernel.RunningSymbols()
 	if err != nil {
 		t.Fatal(err)
 	}

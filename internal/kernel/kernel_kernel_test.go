@@ -23,12 +23,7 @@ import (
 func TestKernelSymbolsKnowTheirOwnAddresses(t *testing.T) {
 	kerneltest.Require(t)
 	address := addressOf(t, "tcp_v4_rcv")
-	file, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	symbols, err := kernel.ReadSymbols(file)
+	symbols, err := kernel.RunningSymbols()
 	if err != nil {
 		t.Fatal(err)
 	}

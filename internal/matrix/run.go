@@ -89,19 +89,13 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 // longest: they also run the distribution, or are last in the plan.
 func (m *matrix) order() []int {
 	var order []int
-	for i := range slices.Backward(m.kernels) {
-		order = append(order, i)
-	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch a, b := m.kernels[a].distribution, m.kernels[b].distribution; {
-		case a == b:
-			return 0
-		case a:
-			return -1
-		default:
-			return 1
+	for _, distribution := range []bool{true, false} {
+		for i, kernel := range slices.Backward(m.kernels) {
+			if kernel.distribution == distribution {
+				order = append(order, i)
+			}
 		}
-	})
+	}
 	return order
 }
 
