@@ -267,29 +267,39 @@ type tree struct {
 	spans    map[pcommon.SpanID]ptrace.Span
 }
 
+// treesOf returns the trees in the order of their roots. Calls of one application's
+// trace are trees of one trace.
 func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 	t.Helper()
-	byTrace := map[pcommon.TraceID]*tree{}
-	var order []pcommon.TraceID
+	spans := map[pcommon.SpanID]ptrace.Span{}
+	roots := map[pcommon.SpanID]tree{}
+	var trees []tree
 	for _, resource := range traces.ResourceSpans().All() {
 		for _, scope := range resource.ScopeSpans().All() {
 			for _, span := range scope.Spans().All() {
-				id := span.TraceID()
-				if byTrace[id] == nil {
-					order = append(order, id)
-					byTrace[id] = &tree{resource: resource.Resource().Attributes(), spans: map[pcommon.SpanID]ptrace.Span{}}
-				}
-				byTrace[id].spans[span.SpanID()] = span
+				spans[span.SpanID()] = span
 				if _, ok := span.Attributes().Get(RootAttribute); ok {
-					byTrace[id].root = span
+					tr := tree{root: span, resource: resource.Resource().Attributes(), spans: map[pcommon.SpanID]ptrace.Span{}}
+					roots[span.SpanID()] = tr
+					trees = append(trees, tr)
 				}
 			}
 		}
 	}
-	var trees []tree
-	for _, id := range order {
-		byTrace[id].check(t)
-		trees = append(trees, *byTrace[id])
+	for id, span := range spans {
+		root := id
+		for above, ok := span, true; ok && roots[root].spans == nil; above, ok = spans[root] {
+			root = above.ParentSpanID()
+		}
+		tr, ok := roots[root]
+		if !ok || tr.root.TraceID() != span.TraceID() {
+			t.Errorf("%s has no root in its trace", span.Name())
+			continue
+		}
+		tr.spans[id] = span
+	}
+	for _, tr := range trees {
+		tr.check(t)
 	}
 	return trees
 }
@@ -298,14 +308,10 @@ func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 func (tr tree) check(t testing.TB) {
 	t.Helper()
 	for _, span := range tr.spans {
-		parent, ok := tr.spans[span.ParentSpanID()]
 		if span == tr.root {
 			continue
 		}
-		if !ok {
-			t.Errorf("%s has a parent that is not in its trace", span.Name())
-			continue
-		}
+		parent := tr.spans[span.ParentSpanID()]
 		if span.StartTimestamp() < parent.StartTimestamp() || span.EndTimestamp() > parent.EndTimestamp() {
 			t.Errorf("%s is not within %s", span.Name(), parent.Name())
 		}
