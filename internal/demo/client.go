@@ -57,6 +57,8 @@ func (c *client) run(ctx context.Context, t *telemetry) error {
 			if err != nil {
 				return nil, err
 			}
+			// net/http may dial for a request that then gets another's connection.
+			fmt.Printf("client pid=%d dialed local=%v\n", os.Getpid(), connection.LocalAddr())
 			return countedConn{connection, t.bytes}, nil
 		},
 	}

@@ -7,9 +7,11 @@
 // They speak HTTP. Both send their own spans and byte counters over OTLP to where
 // the usual variables say, as OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317,
 // and publish the active span as pprof labels (see package pproflabels). How a
-// request is answered is up to the client's flags. Each prints a line a request:
+// request is answered is up to the client's flags. Each prints a line a request, and the
+// client one a connection:
 //
 //	server pid=7 trace=0af7651916cd43dd8448eb211c80319c span=b7ad6b7169203331 parent=00f067aa0ba902b7 peer=127.0.0.1:51514 bytes=100
+//	client pid=8 dialed local=127.0.0.1:51514
 //	client pid=8 trace=0af7651916cd43dd8448eb211c80319c span=00f067aa0ba902b7 local=127.0.0.1:51514 status=200 bytes=100
 //
 // The client ends after its requests, the server when it is told to; what they

@@ -225,6 +225,17 @@ func (c *Collector) Kill() {
 	c.end(syscall.SIGKILL)
 }
 
+// Halted stops the Collector's process while work is done, as if the machine had no
+// time for it.
+func (c *Collector) Halted(work func()) {
+	c.t.Helper()
+	if err := c.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		c.t.Fatal(err)
+	}
+	defer c.command.Process.Signal(syscall.SIGCONT) //nolint:errcheck // it may have ended
+	work()
+}
+
 func (c *Collector) end(signal syscall.Signal) {
 	c.t.Helper()
 	c.command.Process.Signal(signal) //nolint:errcheck // it may have ended

@@ -146,6 +146,19 @@ func (d *Demo) Requests() []Request {
 	return requests
 }
 
+var dialedLine = regexp.MustCompile(`(?m)^client pid=\d+ dialed local=(\S+)$`)
+
+// Connections returns the client's address of each connection that a client made,
+// those included that no request was sent on.
+func (d *Demo) Connections() []string {
+	d.t.Helper()
+	var connections []string
+	for _, found := range dialedLine.FindAllStringSubmatch(d.Output(), -1) {
+		connections = append(connections, found[1])
+	}
+	return connections
+}
+
 func spanKey(t *testing.T, trace, span string) SpanKey {
 	t.Helper()
 	traceID, errTrace := hex.DecodeString(trace)

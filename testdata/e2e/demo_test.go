@@ -4,10 +4,12 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
@@ -186,17 +188,14 @@ func (s *seenTwice) checkCalls() {
 // checkAccepts sees that each connection of a client has a record, and no other.
 func (s *seenTwice) checkAccepts() {
 	s.t.Helper()
-	connections := map[string]bool{}
-	for _, request := range s.sent {
-		if request.Client.IsValid() {
-			connections[request.Client.String()] = true
-		}
+	var want []string
+	for _, d := range s.clients {
+		want = append(want, d.Connections()...)
 	}
-	s.Wait("the accepts are reported", func() bool { return len(s.accepts()) >= len(connections) })
-	for client := range s.accepts() {
-		if !connections[client] {
-			s.t.Errorf("the server accepted %v, which no client had", client)
-		}
+	s.Wait("the accepts are reported", func() bool { return len(s.accepts()) >= len(want) })
+	slices.Sort(want)
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(s.accepts()))); diff != "" {
+		s.t.Errorf("the connections of the clients and those accepted (-want +got):\n%s", diff)
 	}
 }
 

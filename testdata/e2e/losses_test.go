@@ -18,9 +18,10 @@ import (
 // 250 bytes.
 const tooMany = 20_000
 
-// TestDistributionCountsWhatTheRingLoses has a backend that takes nothing: the
-// ring fills, and the Collector's own metrics say so meanwhile. When the backend
-// is back, what was kept comes out, and the books balance.
+// TestDistributionCountsWhatTheRingLoses fills the ring while the Collector does not
+// run, and has a backend that takes nothing: the Collector's own metrics say
+// meanwhile what was lost. When the backend is back, what was kept comes out, and
+// the books balance.
 func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
 	var back atomic.Bool
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -46,7 +47,7 @@ func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
 		`, backend.URL),
 	})
 
-	flood(t, tooMany)
+	c.Halted(func() { flood(t, tooMany) })
 	lost := func() float64 {
 		return c.OwnValue("otelcol_nettap_events_lost", "instrument", "accepts", "cause", "ring_full")
 	}
