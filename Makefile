@@ -49,7 +49,7 @@ run: build ## build and start the Collector with deploy/config.yaml (as root; Ct
 
 .PHONY: test
 test: setup build ## install what is missing, then run all tests, other kernels included (as root; 35 minutes)
-	@$(MAKE) --no-print-directory --keep-going test-unit test-kernel test-e2e test-matrix
+	@.ci/tests test-unit test-kernel test-e2e test-matrix
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel
