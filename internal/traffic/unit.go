@@ -7,17 +7,24 @@ package traffic
 // link header is counted by most, but not by tunnels, nor in what a bridge, a
 // VLAN and a veth that is polled receive.
 type unit struct {
-	frames, framesKnown bool
-	bare, bareKnown     bool // without the link header
+	frames trait
+	bare   trait // without the link header
+}
+
+// trait is one answer about a unit.
+type trait struct {
+	is    bool
+	known bool   // for good
+	since uint64 // how many packets had moved when it first seemed to be unusual
 }
 
 // of is c in this unit, on a device with so long a link header.
 func (u unit) of(c bpfCount, link uint64) quantity {
 	q := quantity{packets: c.Packets, bytes: c.Bytes}
-	if u.frames {
+	if u.frames.is {
 		q = quantity{packets: c.Frames, bytes: c.FrameBytes}
 	}
-	if u.bare {
+	if u.bare.is {
 		q.bytes -= q.packets * link
 	}
 	return q
@@ -60,19 +67,19 @@ func (l *ledger) learnUnits(s *snapshot, sheets map[bpfInterfaceKey]sheet) {
 
 // usualUnit is what devices of this kind count, as far as u is not known.
 func usualUnit(u unit, entry bpfInterfaceEntry, direction bpfDirection) unit {
-	if !u.framesKnown {
-		u.frames = entry.Hardware != 0
+	if !u.frames.known {
+		u.frames.is = entry.Hardware != 0
 	}
-	if !u.bareKnown {
-		u.bare = direction == bpfDirectionRECEIVE && entry.Bare != 0
+	if !u.bare.known {
+		u.bare.is = direction == bpfDirectionRECEIVE && entry.Bare != 0
 	}
 	return u
 }
 
 // settle makes known what moved could tell.
 func (u *unit) settle(moved bpfCount) {
-	u.framesKnown = u.framesKnown || moved.Bytes != moved.FrameBytes
-	u.bareKnown = u.bareKnown || moved.Packets != 0
+	u.frames.known = u.frames.known || moved.Bytes != moved.FrameBytes
+	u.bare.known = u.bare.known || moved.Packets != 0
 }
 
 // learn chooses the unit in which moved is what the device counted. It stays with
@@ -83,37 +90,48 @@ func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 	for i, frames := range []bool{false, true} {
 		for j, bare := range []bool{false, true} {
 			other := *u
-			if !u.framesKnown {
-				other.frames = frames
+			if !u.frames.known {
+				other.frames.is = frames
 			}
-			if !u.bareKnown {
-				other.bare = bare
+			if !u.bare.known {
+				other.bare.is = bare
 			}
 			far[i][j] = counted.distance(other.of(moved, link))
 		}
 	}
-	if !u.framesKnown && moved.Bytes != moved.FrameBytes {
+	if !u.frames.known && moved.Bytes != moved.FrameBytes {
 		skbs, frames := min(far[0][0], far[0][1]), min(far[1][0], far[1][1])
-		u.frames, u.framesKnown = choose(u.frames, frames, skbs, false)
+		u.frames.choose(frames, skbs, false, moved.Packets)
 	}
-	if !u.bareKnown && moved.Packets != 0 && link != 0 {
+	if !u.bare.known && moved.Packets != 0 && link != 0 {
 		whole, bare := min(far[0][0], far[1][0]), min(far[0][1], far[1][1])
-		u.bare, u.bareKnown = choose(u.bare, bare, whole, true)
+		u.bare.choose(bare, whole, true, moved.Packets)
 	}
 }
 
 // choose decides for the answer that is clearly nearer, and else for the usual
-// one. If both are right it is lesser, until more is known.
-func choose(usual bool, yes, no int64, lesser bool) (answer, known bool) {
+// one. If both are right it is lesser, until more is known. So it is if the unusual
+// one is nearer and not right: a packet on its way between the books and the
+// counter may weigh just the difference, though not of four times as many packets.
+func (a *trait) choose(yes, no int64, lesser bool, packets uint64) {
+	nearer := a.is
 	switch {
 	case yes == 0 && no == 0:
-		return lesser, false
+		*a = trait{is: lesser}
+		return
 	case 2*yes < no:
-		return true, true
+		nearer = true
 	case 2*no < yes:
-		return false, true
+		nearer = false
 	}
-	return usual, true
+	if a.since == 0 {
+		a.since = packets
+	}
+	if nearer == a.is || min(yes, no) == 0 || packets >= 4*a.since {
+		*a = trait{is: nearer, known: true}
+		return
+	}
+	a.is = lesser
 }
 
 // span is what a device had counted before the books were read, and after.
