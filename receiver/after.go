@@ -41,6 +41,13 @@ func (a after[T]) Shutdown(ctx context.Context) error {
 	return errors.Join(a.Instrument.Shutdown(ctx), a.first.Shutdown(ctx))
 }
 
+// Delivered implements [instrument.Deliverer].
+func (a after[T]) Delivered() {
+	if i, ok := a.Instrument.(instrument.Deliverer); ok {
+		i.Delivered()
+	}
+}
+
 // Audit implements auditor.
 func (a after[T]) Audit() error {
 	if i, ok := a.Instrument.(auditor); ok {

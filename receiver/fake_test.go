@@ -51,6 +51,8 @@ func (f *fake[T]) Collect(context.Context) (T, error) {
 	return batch, err
 }
 
+func (f *fake[T]) Delivered() { f.note("delivered") }
+
 func (f *fake[T]) Shutdown(context.Context) error {
 	f.note("shutdown")
 	return nil

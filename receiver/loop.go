@@ -102,6 +102,9 @@ func (l *loop[T]) round(ctx context.Context) {
 	if refused.items < whole.items {
 		l.outlet.end(ctx, whole.items-refused.items, nil)
 	}
+	if i, ok := l.instrument.(instrument.Deliverer); ok && refused.items == 0 {
+		i.Delivered()
+	}
 	if refused.items > 0 {
 		l.logger.Warn("the pipeline refused a batch", zap.Int("items", refused.items), zap.Error(err))
 		l.outlet.end(ctx, refused.items, err)

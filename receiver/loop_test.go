@@ -155,7 +155,7 @@ func TestLoopCollectsAfterTheDelayAndOnTheInterval(t *testing.T) {
 		if diff := cmp.Diff([]string{"1", "2", "3"}, took(pipeline)); diff != "" {
 			t.Errorf("a shutdown delivers what is left (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]string{"start", "begin", "collect", "collect", "collect", "shutdown"}, instrument.log); diff != "" {
+		if diff := cmp.Diff([]string{"start", "begin", "collect", "delivered", "collect", "delivered", "collect", "delivered", "shutdown"}, instrument.log); diff != "" {
 			t.Errorf("deeds differ (-want +got):\n%s", diff)
 		}
 	})
@@ -330,8 +330,8 @@ func TestLoopShutdownWithABusyPipeline(t *testing.T) {
 
 func TestLoopDropsPointsThatAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pipeline := &pipeline{answers: []error{errBusy}}
-		l := metricsLoop(t, fakeMetrics(points(1), points(2)), pipeline, zap.NewNop())
+		instrument, pipeline := fakeMetrics(points(1), points(2)), &pipeline{answers: []error{errBusy}}
+		l := metricsLoop(t, instrument, pipeline, zap.NewNop())
 		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
 			t.Fatal(err)
 		}
@@ -341,6 +341,10 @@ func TestLoopDropsPointsThatAreRefused(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"2"}, took(pipeline)); diff != "" {
 			t.Errorf("taken points differ (-want +got):\n%s", diff)
+		}
+		want := []string{"start", "begin", "collect", "collect", "delivered", "collect", "shutdown"}
+		if diff := cmp.Diff(want, instrument.log); diff != "" {
+			t.Errorf("the instrument was told otherwise what was delivered (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -36,3 +36,10 @@ type Instrument[T Telemetry] interface {
 	// Start and more than once.
 	Shutdown(ctx context.Context) error
 }
+
+// Deliverer is an instrument that has to know what became of what it reported: the end of
+// a series is repeated with every Collect until a consumer has taken it.
+type Deliverer interface {
+	// Delivered says that a consumer has taken what the last Collect returned.
+	Delivered()
+}
