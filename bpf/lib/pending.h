@@ -13,6 +13,7 @@ struct waiting {
 };
 
 #define WAITING_PARTS 4 /* two devices, two directions */
+#define PART_IS_BEING_MADE (~0U) /* its ifindex, until the rest of its key is there */
 
 struct pending {
 	__u64 since_ns; /* CLOCK_MONOTONIC */
@@ -49,16 +50,17 @@ __noinline int credit(struct pending *p, __u64 number)
 	p->taken = 1;
 	for (int i = 0; i < WAITING_PARTS; i++) {
 		struct waiting *part = &p->parts[i];
-		struct traffic_key key = part->key;
 		struct count c = {
 			.packets = take(&part->count.packets),
 			.bytes = take(&part->count.bytes),
 			.frames = take(&part->count.frames),
 			.frame_bytes = take(&part->count.frame_bytes),
 		};
+		struct traffic_key key;
 
 		if (!c.packets && !c.bytes)
 			continue;
+		key = part->key; /* read last: it was there before what was taken */
 		key.number = number;
 		count_process(&key, &c);
 		negate(&c);
@@ -74,12 +76,13 @@ __noinline int keep_in_part(struct waiting *part, const struct traffic_key *key,
 
 	if (!part || !key || !c)
 		return false;
-	was = __sync_val_compare_and_swap(&part->key.ifindex, 0, key->ifindex);
+	was = __sync_val_compare_and_swap(&part->key.ifindex, 0, PART_IS_BEING_MADE);
 	if (!was) {
 		part->key.netns = key->netns;
 		part->key.type = key->type;
 		part->key.transport = key->transport;
 		part->key.direction = key->direction;
+		__sync_lock_test_and_set(&part->key.ifindex, key->ifindex);
 	} else if (was != key->ifindex || part->key.netns != key->netns ||
 		   part->key.direction != key->direction || part->key.type != key->type ||
 		   part->key.transport != key->transport) {

@@ -280,7 +280,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 		for i, end := range ends {
 			at := in(t, end.Name, end.Device)
 			if diff := differences(before[i], published.accounts(at)); diff != "" {
-				return end.Device + ": " + diff
+				return fmt.Sprintf("%s: %s\nlost on the machine: %v", end.Device, diff, l.books.Read().Lost)
 			}
 			want := []int64{0, 0, 0, 0}
 			if before[i] == (counter{}) {
