@@ -6,7 +6,8 @@
  *          tp_btf sock_recv_length     a process received from a socket
  *            before Linux 6.3: fentry security_socket_sendmsg, _recvmsg
  *            where functions cannot be traced: kprobes on the same
- *          tp_btf net_dev_queue        a process sends on TCP, and has not returned yet
+ *          tp_btf net_dev_queue        a process sends on TCP, and has not returned yet;
+ *                                      or what has arrived here is forwarded
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
  *          cgroup/sock_create          a process made an IP socket
  *          cgroup/sock_release         a process closed an IP socket
@@ -23,6 +24,7 @@
  *          storage is unowned.
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
+#include "lib/arrival.h"
 #include "lib/pending.h"
 #include "lib/proof.h"
 #include "lib/registers.h"
@@ -178,6 +180,9 @@ int note_recvmsg(struct pt_regs *ctx)
 }
 
 /*
+ * What is forwarded is claimed while it is still the skb that arrived, on the CPU where it
+ * did: later another CPU may take it from the queue, or cut it into segments.
+ *
  * The first send of a child on its parent's connection may be long, and is told
  * of when it is over. Only who holds the lock of a TCP socket sends on it, and as
  * long as a task holds it no softirq does: the running task is the sender.
@@ -192,7 +197,11 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 
 	if (!is_armed(&fired_learn_from_queue))
 		return 0;
-	if (!sk || skb->skb_iif) /* forwarded: its sender may be at work elsewhere */
+	if (skb->skb_iif) { /* forwarded: its sender may be at work elsewhere */
+		claim_whole(skb, ACCOUNT_FORWARDED);
+		return 0;
+	}
+	if (!sk)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state != STATE_NEW_SYN_RECV && state != STATE_TIME_WAIT && sk->sk_protocol == IPPROTO_TCP &&

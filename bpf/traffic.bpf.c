@@ -3,7 +3,7 @@
  * traffic - packets and bytes each process sent and received, per interface.
  *
  * Hooks:   tp_btf net_dev_start_xmit  a packet is handed to the device
- *          tp_btf net_dev_xmit        the device's answer: what it refused is undone
+ *          tp_btf net_dev_xmit        the device is through with it; what it refused is undone
  *          tp_btf netif_receive_skb   a packet has arrived, its length is known
  *          cgroup_skb/ingress         it has reached the socket it is for
  *          tp_btf kfree_skb           it was for no socket
@@ -14,7 +14,9 @@
  *          them: whole packets, retransmissions and ACKs included, as skbs and
  *          as the frames that GSO makes of them.
  * Rule:    a claim never exceeds its arrival, so the books cannot overflow: a
- *          delivery beyond that is a copy (multicast, raw sockets).
+ *          delivery beyond that is a copy (multicast, raw sockets). A packet is a
+ *          process's on the device nearest to its socket; on those below that
+ *          carry it, it is on an account of theirs.
  * Loss:    ACCOUNT_OVERFLOW and BOOK_LOST_MAP_FULL when a map is full.
  * Needs:   BTF, Linux 5.12.
  */
@@ -58,18 +60,18 @@ static __always_inline bool count_handed(struct handed *h)
 }
 
 /* A SYN-ACK, whose socket is only a request yet, is its listener's. */
-static __always_inline bool count_request(struct sock *sk, struct handed *h)
+static __always_inline bool count_request(struct sock *sk, struct handed *h, bool below)
 {
 	__u64 listener = (__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener);
 	__u64 *number = bpf_map_lookup_elem(&listeners, &listener);
 
-	h->account = number ? ACCOUNT_PROCESS : ACCOUNT_REQUEST;
+	h->account = !number ? ACCOUNT_REQUEST : below ? ACCOUNT_CARRIED : ACCOUNT_PROCESS;
 	if (number)
 		h->key.number = *number;
 	return count_handed(h);
 }
 
-static __always_inline bool count_sender(struct sock *sk, struct handed *h)
+static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool below)
 {
 	struct owner *owner = owner_of(sk);
 
@@ -77,15 +79,21 @@ static __always_inline bool count_sender(struct sock *sk, struct handed *h)
 		h->account = ACCOUNT_KERNEL;
 		return count_handed(h);
 	}
+	if (below) {
+		h->account = ACCOUNT_CARRIED;
+		return count_handed(h);
+	}
 	h->account = owner && owner->used ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
 	return count_socket(sk, owner, &h->key, &h->count);
 }
 
+/* Raw sockets send packets of any protocol. */
 static __always_inline __u8 sent_by(struct sock *sk, struct sk_buff *skb, __u16 type)
 {
 	if (sk && sk->__sk_common.skc_state == STATE_NEW_SYN_RECV)
 		return IPPROTO_TCP;
-	if (sk && sk->__sk_common.skc_family != AF_PACKET)
+	if (sk && sk->__sk_common.skc_state != STATE_TIME_WAIT && sk->__sk_common.skc_family != AF_PACKET &&
+	    sk->sk_type != SOCK_RAW)
 		return sk->sk_protocol;
 	return transport_of(skb->head + skb->network_header, type);
 }
@@ -108,61 +116,98 @@ static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct n
 	measure(&h->count, skb, from, len);
 }
 
-bool fired_count_transmit;
-
-SEC("tp_btf/net_dev_start_xmit")
-int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+/*
+ * What a device above has now is handed on. A process's packet is in its series there,
+ * and carried here; any other is on the same account.
+ */
+static __noinline bool count_handed_on(struct sk_buff *skb, struct net_device *dev, struct handing *now)
 {
-	struct handed *h = handed_to(dev);
+	struct handed *h = handed_to(now, dev);
+
+	hand(h, skb, dev);
+	h->account = is_of_process(&now->first) ? ACCOUNT_CARRIED : now->first.account;
+	return count_handed(h);
+}
+
+/* Counts what a device is given from above, from outside or by the network layer. */
+static __always_inline bool count_given(struct sk_buff *skb, struct net_device *dev, struct handed *h)
+{
 	__u16 type = bpf_ntohs(skb->protocol);
 	struct sock *sk = skb->sk;
-	bool new;
 
-	if (!is_armed(&fired_count_transmit))
-		return 0;
-	if (!h)
-		return 0;
-	book(BOOK_SEEN);
 	hand(h, skb, dev);
 	if (with_type || with_transport)
 		describe(&h->key, type, sent_by(sk, skb, type));
 	if (skb->skb_iif || !sk) { /* a bridge forwards skbs that still have their sender's socket */
 		h->account = skb->skb_iif ? ACCOUNT_FORWARDED : ACCOUNT_NO_SOCKET;
-		new = count_handed(h);
-	} else if (sk->__sk_common.skc_state == STATE_TIME_WAIT) {
+		return count_handed(h);
+	}
+	if (sk->__sk_common.skc_state == STATE_TIME_WAIT) {
 		h->account = ACCOUNT_TIME_WAIT;
-		new = count_handed(h);
-	} else if (sk->__sk_common.skc_state == STATE_NEW_SYN_RECV) {
-		new = count_request(sk, h);
+		return count_handed(h);
+	}
+	if (sk->__sk_common.skc_state == STATE_NEW_SYN_RECV)
+		return count_request(sk, h, has_been_above(skb, sk, dev));
+	return count_sender(sk, h, has_been_above(skb, sk, dev));
+}
+
+bool fired_count_transmit;
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+{
+	struct handing *now = handing_here();
+	bool on, new;
+
+	if (!is_armed(&fired_count_transmit))
+		return 0;
+	if (!now)
+		return 0;
+	now->seen++;
+	on = is_handed_on(now, dev);
+	if (on && is_of_first(now, skb)) {
+		new = count_handed_on(skb, dev, now);
+	} else if (on) {
+		new = count_given(skb, dev, handed_to(now, dev));
 	} else {
-		new = count_sender(sk, h);
+		now->device = (__u64)dev;
+		now->sk = (__u64)skb->sk;
+		now->below = 0;
+		new = count_given(skb, dev, &now->first);
 	}
 	if (new)
-		know_interface(dev, h->key.netns);
-	if (h->account == ACCOUNT_FORWARDED)
-		claim_whole(skb, ACCOUNT_FORWARDED);
+		know_interface(dev, dev->nd_net.net->net_cookie);
 	return 0;
 }
 
 /* What waits with its socket stays: by now the skb and its socket may be gone. */
-bool fired_undo_transmit;
-
-SEC("tp_btf/net_dev_xmit")
-int BPF_PROG(undo_transmit, struct sk_buff *skb, int rc, struct net_device *dev, unsigned int len)
+static __always_inline void undo(struct handing *now, struct handed *h, struct sk_buff *skb)
 {
-	struct handed *h;
-
-	if (!is_armed(&fired_undo_transmit))
-		return 0;
-	if (rc == 0)
-		return 0;
-	h = handed_to(dev);
-	if (!h || h->skb != (__u64)skb || h->key.ifindex != dev->ifindex || h->account == ACCOUNT_WAITING)
-		return 0;
+	if (h->skb != (__u64)skb || h->account == ACCOUNT_WAITING)
+		return;
 	h->skb = 0;
-	book_n(BOOK_SEEN, -1);
+	now->seen--;
 	negate(&h->count);
 	count_handed(h);
+}
+
+bool fired_end_transmit;
+
+SEC("tp_btf/net_dev_xmit")
+int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, unsigned int len)
+{
+	struct handing *now = handing_here();
+	bool first;
+
+	if (!is_armed(&fired_end_transmit))
+		return 0;
+	if (!now)
+		return 0;
+	first = now->device == (__u64)dev;
+	if (first)
+		now->device = 0;
+	if (rc)
+		undo(now, first ? &now->first : handed_to(now, dev), skb);
 	return 0;
 }
 
@@ -176,21 +221,24 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	struct net_device *dev = skb->dev;
 	__u64 netns = dev->nd_net.net->net_cookie;
 	__u32 link = 0, from = skb->data - skb->head;
+	struct arrivals *a = arrivals_here();
 	struct count c = {};
 
 	if (!is_armed(&fired_count_arrival))
 		return 0;
+	if (!a)
+		return 0;
 	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK) {
-		arrive(skb, netns, dev->ifindex, 0, &c); /* with nothing to claim */
+		arrive(a, skb, netns, from, 0, &c); /* with nothing to claim */
 		return 0;
 	}
 	if (!(dev->flags & IFF_LOOPBACK))
 		link = from - skb->mac_header;
-	book(BOOK_SEEN);
+	a->seen++;
 	measure(&c, skb, from - link, skb->len + link);
 	if (count_account(netns, dev->ifindex, ACCOUNT_ARRIVED, RECEIVE, &c))
 		know_interface(dev, netns);
-	arrive(skb, netns, dev->ifindex, link, &c);
+	arrive(a, skb, netns, from, link, &c);
 	return 0;
 }
 
@@ -229,6 +277,16 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **use
 	return master;
 }
 
+/* Raw sockets receive packets of any protocol. */
+static __always_inline __u8 received_by(struct bpf_sock *sk, struct __sk_buff *ctx)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+
+	if (sk->type != SOCK_RAW)
+		return sk->protocol;
+	return transport_of(BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header), bpf_ntohs(ctx->protocol));
+}
+
 static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 {
 	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)address_of(sk), sk_kern_sock);
@@ -239,7 +297,8 @@ bool fired_count_receive;
 SEC("cgroup_skb/ingress")
 int count_receive(struct __sk_buff *ctx)
 {
-	struct claims claims = {};
+	struct traffic_key key = { .direction = RECEIVE };
+	struct delivery d = { .below = ACCOUNT_CARRIED };
 	struct bpf_sock *sk = ctx->sk;
 	struct owner *owner;
 	bool kernel;
@@ -252,28 +311,23 @@ int count_receive(struct __sk_buff *ctx)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
-	if (!claim_delivery(ctx, &claims)) {
+	owner = receiver_of(sk, &used);
+	kernel = !owner && is_kernel_bpf_sock(sk);
+	if (kernel)
+		d.below = ACCOUNT_KERNEL;
+	if (!claim_delivery(ctx, &d)) {
 		book(BOOK_COPY);
 		return 1;
 	}
-	owner = receiver_of(sk, &used);
-	kernel = !owner && is_kernel_bpf_sock(sk);
-	for (int i = 0; i < CLAIM_LEGS; i++) {
-		struct claimed *c = &claims.by[i];
-		struct traffic_key key = {
-			.netns = c->netns,
-			.ifindex = c->ifindex,
-			.direction = RECEIVE,
-		};
-
-		if (!c->ifindex)
-			continue;
-		describe(&key, bpf_ntohs(ctx->protocol), sk->protocol);
-		if (kernel)
-			count_account(c->netns, c->ifindex, ACCOUNT_KERNEL, RECEIVE, &c->count);
-		else
-			count_socket(used, owner, &key, &c->count);
+	if (kernel) {
+		count_account(d.netns, d.ifindex, ACCOUNT_KERNEL, RECEIVE, &d.count);
+		return 1;
 	}
+	key.netns = d.netns;
+	key.ifindex = d.ifindex;
+	if (with_type || with_transport)
+		describe(&key, bpf_ntohs(ctx->protocol), received_by(sk, ctx));
+	count_socket(used, owner, &key, &d.count);
 	return 1;
 }
 

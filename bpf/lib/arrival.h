@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "count.h"
+#include "interrupt.h"
 
 /*
  * What has arrived on this CPU and no one has claimed. A packet is announced by
@@ -8,18 +9,36 @@
  * on the same CPU, but not one by one: packets come in lists.
  */
 
-/* A device the packet came in on. A bridge is a second one, above its port. */
-struct leg {
-	__u32 ifindex;
-	__u32 link; /* bytes of link header in each packet's count */
-	struct count left;
+/* The same as struct count, of one skb. */
+struct part {
+	__u32 packets;
+	__u32 bytes;
+	__u32 frames;
+	__u32 frame_bytes;
 };
+
+/*
+ * A device the packet came in on. A bridge is one above its port, and the device of a
+ * tunnel one above that on which the outer packet came.
+ */
+struct leg {
+	__u64 netns;
+	__u32 ifindex;
+	__u16 link;  /* bytes of all headers before the network's in each packet's count */
+	__u8 outer;  /* the packet came in another one: only a process claims that one */
+	__u8 shared; /* other devices are above this one, and may deliver */
+	struct part left;
+};
+
+#define LEGS 3 /* the port of a bridge, it, and a tunnel through it; a CPU's value may have 32 kB */
 
 struct arrival {
 	__u64 head; /* skb->head: a clone shares it, and an skb's own address is soon another's */
-	__u64 netns;
 	__u64 number; /* how many arrived before it */
-	struct leg legs[2];
+	__u32 end;  /* of the last leg: where the packet ended, counted from head */
+	__u16 from; /* and where its network header was */
+	__u16 legs; /* how many there are */
+	struct leg by[LEGS];
 };
 
 #define ARRIVAL_AGE 128   /* twice what a driver hands up at once: what is older is claimed by nobody */
@@ -29,6 +48,8 @@ struct arrival {
 struct arrivals {
 	struct arrival slots[ARRIVAL_SLOTS];
 	__u64 number;
+	__u64 seen; /* packets received */
+	__u64 head; /* of the packet at hand */
 	__u32 last;
 	__u32 pad;
 };
@@ -40,18 +61,12 @@ struct {
 	__type(value, struct arrivals);
 } arrivals SEC(".maps");
 
-/* What a delivery took: the legs of its arrival, and the device it was delivered on. */
-#define CLAIM_LEGS 3
-
-struct claimed {
+/* One delivery to a socket. */
+struct delivery {
+	enum account below; /* whose the packet is on devices below the one that delivers */
+	__u32 ifindex;      /* of the device that delivers; 0: it is not found yet */
 	__u64 netns;
-	__u32 ifindex;
-	__u32 pad;
-	struct count count;
-};
-
-struct claims {
-	struct claimed by[CLAIM_LEGS];
+	struct count count; /* as that device counts it */
 };
 
 static __always_inline struct arrivals *arrivals_here(void)
@@ -61,10 +76,11 @@ static __always_inline struct arrivals *arrivals_here(void)
 	return bpf_map_lookup_elem(&arrivals, &zero);
 }
 
-/* Read by a helper, for a pointer that the verifier knows of cannot be hashed. */
-static __always_inline __u64 head_of(const void *skb)
+/* By way of the map: a pointer that the verifier knows of cannot be hashed. */
+static __always_inline __u64 head_of(struct arrivals *a, struct sk_buff *skb)
 {
-	return (__u64)BPF_CORE_READ((struct sk_buff *)skb, head);
+	*(volatile __u64 *)&a->head = (__u64)skb->head;
+	return READ_ONCE(a->head);
 }
 
 static __always_inline __u32 hash_of(__u64 head)
@@ -72,15 +88,20 @@ static __always_inline __u32 hash_of(__u64 head)
 	return head >> 6 ^ head >> 13;
 }
 
+static __always_inline bool is_claimed(struct arrival *slot)
+{
+	return !slot->by[0].left.packets;
+}
+
 /* Whether nobody will claim what the slot has: it is claimed, or too old. */
 static __always_inline bool is_free(struct arrivals *a, struct arrival *slot)
 {
-	return !slot->legs[0].left.packets || a->number - slot->number >= ARRIVAL_AGE;
+	return is_claimed(slot) || a->number - slot->number >= ARRIVAL_AGE;
 }
 
 /*
- * Where a packet's arrival is noted: where it was noted before, on the port of a
- * bridge, else in a free place; the last resort is another's.
+ * Where a packet's arrival is noted: where it was noted before, on a device below,
+ * else in a free place; the last resort is another's.
  */
 static __always_inline __u32 place_for(struct arrivals *a, __u64 head)
 {
@@ -114,55 +135,117 @@ static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
 	return NULL;
 }
 
-static __always_inline void arrive(struct sk_buff *skb, __u64 netns, __u32 ifindex, __u32 link,
-				   const struct count *c)
+/* Devices that hand up what another one sent, in a buffer that may have been anyone's. */
+static __always_inline bool is_end_of_pair(struct net_device *dev)
 {
-	struct arrivals *a = arrivals_here();
-	__u64 head = head_of(skb);
-	struct arrival *slot;
-	struct leg *leg;
-	__u32 at;
+	char kind[8] = {};
 
-	if (!a)
-		return;
-	at = place_for(a, head);
-	slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
-	leg = &slot->legs[0];
-	if (slot->head == head && leg->left.packets && skb->skb_iif == leg->ifindex) {
-		leg = &slot->legs[1]; /* a bridge hands the packet to itself */
-	} else {
-		slot->head = head;
-		slot->netns = netns;
-		slot->legs[1] = (struct leg){};
+	bpf_probe_read_kernel_str(kind, sizeof(kind), BPF_CORE_READ(dev, rtnl_link_ops, kind));
+	return !kind[0] || !__builtin_memcmp(kind, "veth", 5) || !__builtin_memcmp(kind, "netkit", 7) ||
+	       !__builtin_memcmp(kind, "tun", 4);
+}
+
+/*
+ * How many legs of the slot, which has an arrival in the same buffer that nobody has
+ * claimed, are below this arrival; none when it is another packet. A bridge hands up
+ * to itself what came in on its port. A tunnel does so with what was in the packet,
+ * and forgets where it came in.
+ */
+static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __u32 from, __u32 end)
+{
+	__u32 legs, inner;
+
+	if (!slot)
+		return 0;
+	legs = slot->legs;
+	if (legs == 0 || legs >= LEGS)
+		return 0;
+	if (skb->skb_iif)
+		return skb->skb_iif == slot->by[legs - 1].ifindex ? legs : 0;
+	if (from <= slot->from || end > slot->end || is_end_of_pair(skb->dev))
+		return 0;
+	inner = from - slot->from;
+	for (int i = 0; i < LEGS; i++) {
+		if (i == legs)
+			break;
+		slot->by[i].outer = true;
+		slot->by[i].link += inner;
 	}
+	return legs;
+}
+
+/* Notes a packet whose network header is at from, counted from skb->head. */
+static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u64 netns, __u32 from,
+				   __u32 link, const struct count *c)
+{
+	struct net_device *dev = skb->dev;
+	__u64 head = head_of(a, skb);
+	__u32 at = place_for(a, head), end = from + skb->len, below = 0;
+	struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+	struct list_head *upper = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.upper);
+	struct leg *leg;
+
+	if (slot->head == head && !is_claimed(slot))
+		below = legs_below(slot, skb, from, end);
+	if (below >= LEGS) /* for the verifier */
+		below = 0;
+	slot->head = head;
+	slot->from = from;
+	slot->end = end;
+	slot->legs = below + 1;
 	slot->number = a->number++;
-	leg->ifindex = ifindex;
+	leg = &slot->by[below];
+	leg->netns = netns;
+	leg->ifindex = dev->ifindex;
 	leg->link = link;
-	leg->left = *c;
+	leg->outer = false;
+	leg->shared = dev->adj_list.upper.next != upper;
+	leg->left = (struct part){
+		.packets = c->packets,
+		.bytes = c->bytes,
+		.frames = c->frames,
+		.frame_bytes = c->frame_bytes,
+	};
 	a->last = at;
 }
 
-/* Books the whole arrival of skb to an account. */
+static __always_inline struct count whole(const struct part *part)
+{
+	return (struct count){
+		.packets = part->packets,
+		.bytes = part->bytes,
+		.frames = part->frames,
+		.frame_bytes = part->frame_bytes,
+	};
+}
+
+/*
+ * Books the whole arrival of skb to an account. The packet around it, if it came in
+ * one, stays unclaimed: it was the tunnel's.
+ */
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
 	struct arrivals *a = arrivals_here();
-	struct arrival *slot = a ? find(a, head_of(skb)) : NULL;
+	struct arrival *slot = a ? find(a, head_of(a, skb)) : NULL;
 
 	if (!slot || is_free(a, slot))
 		return;
-	for (int i = 0; i < 2; i++) {
-		struct leg *leg = &slot->legs[i];
+	for (int i = 0; i < LEGS; i++) {
+		struct leg *leg = &slot->by[i];
+		struct count c;
 
-		if (!leg->ifindex)
-			continue;
-		count_account(slot->netns, leg->ifindex, account, RECEIVE, &leg->left);
-		leg->left = (struct count){};
+		if (i == slot->legs)
+			break;
+		c = whole(&leg->left);
+		leg->left = (struct part){};
+		if (!leg->outer)
+			count_account(leg->netns, leg->ifindex, account, RECEIVE, &c);
 	}
 }
 
-static __always_inline __u64 take_at_most(__u64 *left, __u64 want)
+static __always_inline __u64 take_at_most(__u32 *left, __u64 want)
 {
-	__u64 taken = want < *left ? want : *left;
+	__u32 taken = want < *left ? want : *left;
 
 	*left -= taken;
 	return taken;
@@ -231,81 +314,139 @@ enum match {
  */
 static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, struct count *parts)
 {
-	if (slot && ctx->len + slot->legs[0].link <= slot->legs[0].left.bytes)
+	if (slot && ctx->len + slot->by[0].link <= slot->by[0].left.bytes)
 		return WHOLE;
 	return measure_fragments(ctx, parts) ? PARTS : OTHER;
+}
+
+/* What is delivered, of a device that counts so much before the network header. */
+static __always_inline void measure_delivery(struct __sk_buff *ctx, __u32 link, enum match match,
+					     const struct count *parts, struct count *c)
+{
+	__u32 segments = ctx->gso_segs;
+
+	if (match == PARTS) {
+		*c = *parts;
+		add_link(c, link);
+		return;
+	}
+	c->packets = 1;
+	c->frames = segments ? segments : 1;
+	c->bytes = c->frame_bytes = ctx->len + link;
 }
 
 /* What one delivery takes of a leg. */
 static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, enum match match,
 				      const struct count *parts, struct count *c)
 {
-	__u32 segments = ctx->gso_segs;
-
-	switch (match) {
-	case WHOLE:
-		*c = leg->left;
-		leg->left = (struct count){};
-		break;
-	case PARTS:
-		*c = *parts;
-		add_link(c, leg->link);
-		leg->left = (struct count){};
-		break;
-	case OTHER:
-		c->packets = 1;
-		c->frames = segments ? segments : 1;
-		c->bytes = c->frame_bytes = ctx->len + leg->link;
-		take_rest(leg, c);
-		break;
-	}
-}
-
-/* The device that delivers, where the packet arrived on another one below it. */
-static __always_inline void claim_delivery_device(struct __sk_buff *ctx, struct claimed *to,
-						  const struct count *c)
-{
-	struct net_device *dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
-
-	if (!dev)
+	if (match == WHOLE) {
+		*c = whole(&leg->left);
+		leg->left = (struct part){};
 		return;
-	to->netns = BPF_CORE_READ(dev, nd_net.net, net_cookie);
-	to->ifindex = ctx->ifindex;
-	to->count = *c;
-	count_account(to->netns, to->ifindex, ACCOUNT_ARRIVED, RECEIVE, &to->count);
-	book_n(BOOK_SEEN, to->count.packets);
+	}
+	measure_delivery(ctx, leg->link, match, parts, c);
+	if (match == PARTS)
+		leg->left = (struct part){};
+	else
+		take_rest(leg, c);
 }
 
-/* Fills claims with what this delivery takes; false when nothing is left: a copy. */
-__noinline int claim_delivery(struct __sk_buff *ctx, struct claims *claims)
+static __always_inline __u64 netns_of_device(struct __sk_buff *ctx)
+{
+	return BPF_CORE_READ((struct sk_buff *)ctx, dev, nd_net.net, net_cookie);
+}
+
+/* A device that delivers what arrived on another one below it. */
+static __always_inline void arrive_at_delivery(struct arrivals *a, struct __sk_buff *ctx, struct delivery *d)
+{
+	d->netns = netns_of_device(ctx);
+	d->ifindex = ctx->ifindex;
+	count_account(d->netns, d->ifindex, ACCOUNT_ARRIVED, RECEIVE, &d->count);
+	__sync_fetch_and_add(&a->seen, d->count.packets);
+}
+
+/* Devices of different namespaces can have the same index. */
+static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
+{
+	return leg->ifindex == ctx->ifindex && !leg->outer && (!leg->shared || leg->netns == netns_of_device(ctx));
+}
+
+/* Whether this is done for a program, and no soft interrupt or thread of the kernel. */
+static __always_inline bool is_program(void)
+{
+	__u64 position;
+
+	asm volatile("%[to] = w10" : [to] "=w"(position));
+	return !(THIS_TASK(flags) & PF_KTHREAD) && !is_interrupt(position);
+}
+
+/*
+ * A packet that the kernel held back, as for a program that reads a queue of netfilter,
+ * and that now goes on from the verdict, on whatever CPU that is given. It has been in
+ * ACCOUNT_ARRIVED since it came, if its device is the one that it came in on.
+ */
+static __always_inline bool take_up(struct arrivals *a, struct __sk_buff *ctx, enum match match,
+				    const struct count *parts, struct delivery *d)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	struct net_device *dev = BPF_CORE_READ(skb, dev);
+	struct list_head *lower = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.lower);
+	__u32 link = 0;
+
+	if (!(BPF_CORE_READ(dev, flags) & IFF_LOOPBACK))
+		link = (__u16)(BPF_CORE_READ(skb, network_header) - BPF_CORE_READ(skb, mac_header));
+	measure_delivery(ctx, link, match, parts, &d->count);
+	if (BPF_CORE_READ(lower, next) != lower) {
+		arrive_at_delivery(a, ctx, d);
+		return true;
+	}
+	d->netns = netns_of_device(ctx);
+	d->ifindex = ctx->ifindex;
+	return true;
+}
+
+/*
+ * Fills d with what the socket gets, and books the rest; false when nothing is left: a
+ * copy. What is below the device that delivers is no process's there.
+ */
+__noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 {
 	struct arrivals *a = arrivals_here();
-	struct count parts = {};
+	struct count parts = {}, c = {};
 	struct arrival *slot;
 	enum match match;
 
-	if (!a || !claims)
+	if (!a || !d)
 		return false;
-	slot = find(a, head_of(ctx));
+	slot = find(a, (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head));
 	match = match_of(ctx, slot, &parts);
+	if (!slot && is_program())
+		return take_up(a, ctx, match, &parts, d);
 	if (match == PARTS && slot) { /* its first fragment is in what it claims */
-		slot->legs[0].left = (struct count){};
-		slot->legs[1].left = (struct count){};
+		for (int i = 0; i < LEGS; i++)
+			slot->by[i].left = (struct part){};
 	}
 	if (match != WHOLE) /* the last fragment to arrive is what completes a packet */
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
-	if (!slot || !slot->legs[0].left.bytes)
+	if (!slot || !slot->by[0].left.bytes)
 		return false;
-	for (int i = 0; i < 2; i++) {
-		struct claimed *to = &claims->by[i];
+	for (int i = 0; i < LEGS; i++) {
+		struct leg *leg = &slot->by[i];
 
-		if (!slot->legs[i].ifindex)
-			continue;
-		to->netns = slot->netns;
-		to->ifindex = slot->legs[i].ifindex;
-		claim_leg(ctx, &slot->legs[i], match, &parts, &to->count);
+		if (i == slot->legs)
+			break;
+		claim_leg(ctx, leg, match, &parts, &c);
+		if (delivers(ctx, leg)) {
+			d->netns = leg->netns;
+			d->ifindex = leg->ifindex;
+			d->count = c;
+		} else if (!leg->outer || d->below == ACCOUNT_CARRIED) {
+			count_account(leg->netns, leg->ifindex, d->below, RECEIVE, &c);
+		}
 	}
-	if (ctx->ifindex != claims->by[0].ifindex && ctx->ifindex != claims->by[1].ifindex)
-		claim_delivery_device(ctx, &claims->by[2], &claims->by[0].count);
+	if (!d->ifindex) {
+		d->count = c;
+		arrive_at_delivery(a, ctx, d);
+	}
 	return true;
 }

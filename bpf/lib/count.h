@@ -24,6 +24,7 @@ enum account {
 	ACCOUNT_UNOWNED,
 	ACCOUNT_OVERFLOW,
 	ACCOUNT_WAITING,
+	ACCOUNT_CARRIED, /* a process's, on a device below the one where it is in map traffic */
 };
 
 struct traffic_key {

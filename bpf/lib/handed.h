@@ -2,7 +2,7 @@
 #pragma once
 #include "count.h"
 
-/* The packet each device was last given on this CPU, for the device may refuse it. */
+/* The packet a device was last given on this CPU, for the device may refuse it. */
 struct handed {
 	__u64 skb;
 	struct traffic_key key;
@@ -11,18 +11,90 @@ struct handed {
 	__u32 pad;
 };
 
-#define HANDED_SLOTS 8
+/*
+ * What this CPU hands to devices. While the first device has a packet, it may hand it on
+ * to one below it, and so on: a VLAN to a bond, and that to a card.
+ */
+struct handing {
+	__u64 seen;   /* packets handed to devices, less those that were refused */
+	__u64 device; /* that has its packet now; 0: none */
+	__u64 sk;     /* of this packet; 0: none */
+	__u32 below;  /* how many were handed on meanwhile */
+	__u32 pad;
+	struct handed first;
+	struct handed by[8]; /* those below it, by their ifindex */
+};
+
+#define MAX_BELOW 4096 /* beyond that the end of the first was missed: this is another packet */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HANDED_SLOTS);
+	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct handed);
-} handed SEC(".maps");
+	__type(value, struct handing);
+} handing SEC(".maps");
 
-static __always_inline struct handed *handed_to(struct net_device *dev)
+static __always_inline struct handing *handing_here(void)
 {
-	__u32 slot = dev->ifindex & (HANDED_SLOTS - 1);
+	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&handed, &slot);
+	return bpf_map_lookup_elem(&handing, &zero);
+}
+
+/* Whether dev is given something while another device above it has its packet. */
+static __always_inline bool is_handed_on(struct handing *now, struct net_device *dev)
+{
+	return now->device && now->device != (__u64)dev && ++now->below < MAX_BELOW;
+}
+
+static __always_inline struct handed *handed_to(struct handing *now, struct net_device *dev)
+{
+	return &now->by[dev->ifindex & 7];
+}
+
+/* Whether skb is what the first device was given, or was made from it. */
+static __always_inline bool is_of_first(struct handing *now, struct sk_buff *skb)
+{
+	return now->first.skb == (__u64)skb || (skb->sk && now->sk == (__u64)skb->sk);
+}
+
+static __always_inline bool is_of_process(const struct handed *h)
+{
+	return h->account == ACCOUNT_PROCESS || h->account == ACCOUNT_WAITING;
+}
+
+/* Whether a device has others above it, which send through it. */
+static __always_inline bool has_upper(struct net_device *dev)
+{
+	struct list_head *upper = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.upper);
+
+	return dev->adj_list.upper.next != upper;
+}
+
+static __always_inline bool has_tag(struct sk_buff *skb)
+{
+	if (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD))
+		return true;
+	if (bpf_core_field_exists(skb->vlan_all))
+		return skb->vlan_all;
+	return BPF_CORE_READ_BITFIELD((struct sk_buff___before_6_2 *)skb, vlan_present);
+}
+
+/*
+ * Whether a socket's packet has been on a device above dev before, though that does not
+ * have it any more: it had to wait in the queue of dev, for its turn or its time. A
+ * socket sends through no part of a bond or a bridge and puts on no tag, its packets are
+ * first on a device of its own namespace, and are in no other packet there unless a
+ * route says so.
+ */
+static __always_inline bool has_been_above(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
+{
+	if (sk->__sk_common.skc_net.net != dev->nd_net.net)
+		return true;
+	if (BPF_CORE_READ_BITFIELD(skb, encapsulation))
+		return transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol)) != IPPROTO_ROUTING;
+	if (!has_upper(dev) || sk->__sk_common.skc_family == AF_PACKET)
+		return false;
+	return dev->flags & IFF_SLAVE || BPF_CORE_READ_BITFIELD(dev, priv_flags) & (IFF_BRIDGE_PORT | IFF_TEAM_PORT) ||
+	       has_tag(skb);
 }

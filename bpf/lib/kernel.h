@@ -23,15 +23,20 @@
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88a8
 
 #define PF_IO_WORKER 0x00000010 /* of an io_uring */
 #define PF_KTHREAD 0x00200000
 
 #define SOCK_STREAM 1
+#define SOCK_RAW 3
 #define SOCK_BINDPORT_LOCK 8 /* of sk_userlocks: the program chose the port */
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_ROUTING 43
+#define IPPROTO_RAW 255
 #define IPPROTO_MPTCP 262
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
@@ -176,6 +181,10 @@ struct device {
 	struct device *parent;
 };
 
+struct rtnl_link_ops {
+	const char *kind;
+};
+
 struct net_device {
 	unsigned int flags;
 	unsigned int priv_flags;
@@ -186,8 +195,10 @@ struct net_device {
 	struct list_head dev_list;
 	struct hlist_node index_hlist;
 	struct {
+		struct list_head upper;
 		struct list_head lower;
 	} adj_list;
+	const struct rtnl_link_ops *rtnl_link_ops; /* none: it is no virtual device */
 	struct device dev;
 };
 
@@ -283,15 +294,22 @@ struct sk_buff {
 	unsigned int len;
 	unsigned int data_len;
 	__u8 pkt_type : 3;
+	__u8 encapsulation : 1; /* the inner headers are set */
 	int skb_iif;
+	__u32 vlan_all; /* in a union; 0: no tag */
 	__be16 protocol;
-	__u16 transport_header; /* these offsets count from head */
+	__u16 inner_transport_header; /* these offsets count from head */
+	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
 	unsigned int tail;
 	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
+};
+
+struct sk_buff___before_6_2 {
+	__u8 vlan_present : 1;
 };
 
 struct inet_skb_parm {

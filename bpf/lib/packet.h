@@ -3,6 +3,9 @@
 #include "kernel.h"
 
 #define IFF_LOOPBACK 0x8
+#define IFF_SLAVE 0x800        /* a part of a bond */
+#define IFF_BRIDGE_PORT 0x200  /* priv_flags */
+#define IFF_TEAM_PORT 0x2000   /* priv_flags */
 
 #define SKB_GSO_TCP 0x11 /* SKB_GSO_TCPV4 | SKB_GSO_TCPV6 */
 
@@ -26,7 +29,7 @@ static __always_inline void measure(struct count *c, const struct sk_buff *skb, 
 {
 	struct skb_shared_info *shared;
 	unsigned char *head = skb->head;
-	__u32 headers, segments;
+	__u32 transport, headers, segments;
 	__u8 tcp_length = 0;
 	struct {
 		__u16 size, segs;
@@ -41,9 +44,12 @@ static __always_inline void measure(struct count *c, const struct sk_buff *skb, 
 		return;
 	gso.segs = BPF_CORE_READ(shared, gso_segs);
 	gso.type = BPF_CORE_READ(shared, gso_type);
-	headers = skb->transport_header - from;
+	transport = skb->transport_header;
+	if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) /* what is cut is the packet in it */
+		transport = skb->inner_transport_header;
+	headers = transport - from;
 	if (gso.type & SKB_GSO_TCP) {
-		bpf_probe_read_kernel(&tcp_length, 1, head + skb->transport_header + 12);
+		bpf_probe_read_kernel(&tcp_length, 1, head + transport + 12);
 		headers += tcp_length >> 4 << 2;
 	} else {
 		headers += UDP_HEADER;

@@ -26,6 +26,7 @@ type AttributeNettapAccount int
 const (
 	_ AttributeNettapAccount = iota
 	AttributeNettapAccountProcess
+	AttributeNettapAccountCarried
 	AttributeNettapAccountRequest
 	AttributeNettapAccountTimeWait
 	AttributeNettapAccountKernel
@@ -41,6 +42,8 @@ func (av AttributeNettapAccount) String() string {
 	switch av {
 	case AttributeNettapAccountProcess:
 		return "process"
+	case AttributeNettapAccountCarried:
+		return "carried"
 	case AttributeNettapAccountRequest:
 		return "request"
 	case AttributeNettapAccountTimeWait:
@@ -64,6 +67,7 @@ func (av AttributeNettapAccount) String() string {
 // MapAttributeNettapAccount is a helper map of string to AttributeNettapAccount attribute value.
 var MapAttributeNettapAccount = map[string]AttributeNettapAccount{
 	"process":   AttributeNettapAccountProcess,
+	"carried":   AttributeNettapAccountCarried,
 	"request":   AttributeNettapAccountRequest,
 	"time_wait": AttributeNettapAccountTimeWait,
 	"kernel":    AttributeNettapAccountKernel,

@@ -86,7 +86,7 @@ func (o *Owners) UsesKprobes() bool { return o.users }
 // with. They live until Shutdown.
 func (o *Owners) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{"owners", "users", "processes", "listeners", "pendings", "traffic", "accounts", "books"} {
+	for _, name := range []string{"owners", "users", "processes", "listeners", "pendings", "traffic", "accounts", "arrivals", "books"} {
 		shared[name] = o.object.Maps[name]
 	}
 	return shared

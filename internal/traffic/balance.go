@@ -48,6 +48,7 @@ var accountNames = []struct {
 	name    string
 }{
 	{bpfAccountACCOUNT_PROCESS, "process"},
+	{bpfAccountACCOUNT_CARRIED, "carried"},
 	{bpfAccountACCOUNT_REQUEST, "request"},
 	{bpfAccountACCOUNT_TIME_WAIT, "time_wait"},
 	{bpfAccountACCOUNT_KERNEL, "kernel"},

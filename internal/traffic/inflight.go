@@ -15,15 +15,23 @@ func leftOf(cpus []bpfArrivals, since []uint64) map[bpfInterfaceKey]bpfCount {
 			if slot.Number < first {
 				continue
 			}
-			for _, leg := range slot.Legs {
-				if leg.Left != (bpfCount{}) {
-					key := bpfInterfaceKey{Netns: slot.Netns, Ifindex: leg.Ifindex}
-					left[key] = plus(left[key], leg.Left)
+			for _, leg := range slot.By[:min(int(slot.Legs), len(slot.By))] {
+				if leg.Left != (bpfPart{}) {
+					key := bpfInterfaceKey{Netns: leg.Netns, Ifindex: leg.Ifindex}
+					left[key] = plus(left[key], leg.Left.count())
 				}
 			}
 		}
 	}
 	return left
+}
+
+// seenBy returns how many packets have arrived on all CPUs and were on a wire.
+func seenBy(cpus []bpfArrivals) (packets uint64) {
+	for i := range cpus {
+		packets += cpus[i].Seen
+	}
+	return packets
 }
 
 // numbersOf returns how many packets have arrived on each CPU.
@@ -33,4 +41,13 @@ func numbersOf(cpus []bpfArrivals) []uint64 {
 		numbers[i] = cpus[i].Number
 	}
 	return numbers
+}
+
+func (p bpfPart) count() bpfCount {
+	return bpfCount{
+		Packets:    uint64(p.Packets),
+		Bytes:      uint64(p.Bytes),
+		Frames:     uint64(p.Frames),
+		FrameBytes: uint64(p.FrameBytes),
+	}
 }

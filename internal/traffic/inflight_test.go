@@ -9,16 +9,17 @@ import (
 func TestLeftOf(t *testing.T) {
 	bridge := bpfInterfaceKey{Netns: host, Ifindex: 3}
 	var cpu bpfArrivals
-	arrive := func(slot int, number uint64, port, bridged bpfCount) {
+	arrive := func(slot int, number uint64, port, bridged bpfPart) {
 		s := &cpu.Slots[slot]
-		s.Netns, s.Number = host, number
-		s.Legs[0].Ifindex, s.Legs[0].Left = eth0.Ifindex, port
-		s.Legs[1].Ifindex, s.Legs[1].Left = bridge.Ifindex, bridged
+		s.Number, s.Legs = number, 2
+		s.By[0].Netns, s.By[0].Ifindex, s.By[0].Left = host, eth0.Ifindex, port
+		s.By[1].Netns, s.By[1].Ifindex, s.By[1].Left = host, bridge.Ifindex, bridged
+		s.By[2].Netns, s.By[2].Ifindex, s.By[2].Left = host, bridge.Ifindex, part(1, 1) // of an earlier packet
 	}
-	arrive(0, 6, packets(1, 60), bpfCount{})
-	arrive(1, 7, packets(1, 100), packets(1, 86))
-	arrive(2, 8, bpfCount{}, bpfCount{}) // claimed
-	arrive(3, 9, packets(1, 200), bpfCount{})
+	arrive(0, 6, part(1, 60), bpfPart{})
+	arrive(1, 7, part(1, 100), part(1, 86))
+	arrive(2, 8, bpfPart{}, bpfPart{}) // claimed
+	arrive(3, 9, part(1, 200), bpfPart{})
 	cpu.Number = 10
 
 	for name, test := range map[string]struct {
@@ -43,4 +44,8 @@ func TestLeftOf(t *testing.T) {
 			}
 		})
 	}
+}
+
+func part(packets, bytes uint32) bpfPart {
+	return bpfPart{Packets: packets, Bytes: bytes, Frames: packets, FrameBytes: bytes}
 }

@@ -30,6 +30,7 @@ type snapshot struct {
 	traffic    map[bpfTrafficKey]bpfCount
 	accounts   map[bpfAccountKey]bpfCount
 	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may yet be claimed
+	received   uint64                       // packets that have arrived
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
 	namespaces map[uint64]bpfNamespaceEntry
 	earlier    map[uint64]map[string]counter // the interfaces' own, by namespace and name, before all else was read

@@ -41,7 +41,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	if err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	s.inFlight = leftOf(cpus, since)
+	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
 	if s.accounts, err = readPerCPU[bpfAccountKey](t.object.Maps["accounts"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
@@ -103,6 +103,18 @@ func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 		return nil, fmt.Errorf("read arrivals in flight: %w", err)
 	}
 	return cpus, nil
+}
+
+// readSent returns how many packets devices were given.
+func (t *Traffic) readSent() (packets uint64, err error) {
+	var cpus []bpfHanding
+	if err := t.object.Maps["handing"].Lookup(uint32(0), &cpus); err != nil {
+		return 0, fmt.Errorf("read what was sent: %w", err)
+	}
+	for i := range cpus {
+		packets += cpus[i].Seen
+	}
+	return packets, nil
 }
 
 func (t *Traffic) survey() error {
@@ -174,13 +186,17 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 	if err != nil {
 		return err
 	}
+	sent, err := t.readSent()
+	if err != nil {
+		return err
+	}
 	missed, err := kernel.MissedRuns(slices.Collect(maps.Values(t.object.Programs))...)
 	if err != nil {
 		return err
 	}
 	aggregated, overflow := t.ledger.totals(s, departing)
 	t.books.Update(func(page *books.Page) {
-		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
+		page.Seen = s.received + sent + missed
 		page.Aggregated = aggregated
 		page.Lost = map[string]uint64{
 			"processes_full": overflow,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -187,6 +188,10 @@ func (w *wire) settle(t *testing.T, namespace, device string, addresses ...netip
 		if err := netlink.LinkSetARPOff(link); err != nil {
 			t.Fatalf("silence %s: %v", device, err)
 		}
+		if slices.ContainsFunc(addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+			sysctl(t, "net/ipv6/conf/"+device+"/router_solicitations", "0")
+			sysctl(t, "net/ipv6/conf/"+device+"/disable_ipv6", "0")
+		}
 		if err := netlink.LinkSetUp(link); err != nil {
 			t.Fatalf("set %s up: %v", device, err)
 		}
@@ -246,7 +251,7 @@ func awaitCarrier(t *testing.T, device string) {
 	for range 500 {
 		link := linkOf(t, device)
 		state := link.Attrs().OperState
-		if state == netlink.OperUp || state == netlink.OperUnknown && link.Type() == "vxlan" {
+		if state == netlink.OperUp || state == netlink.OperUnknown && link.Type() != "veth" {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type book bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type book -type part bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var _ instrument.Instrument[pmetric.Metrics] = (*Traffic)(nil)
 
@@ -116,7 +116,7 @@ func (t *Traffic) load() error {
 // seen without its arrival being expected.
 var hooks = []kernel.Hook{
 	{Job: "delivery", Name: "cgroup_skb/ingress", Programs: []string{"count_receive"}},
-	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{"undo_transmit"}},
+	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{"end_transmit"}},
 	{Job: "transmit", Name: "tp_btf/net_dev_start_xmit", Programs: []string{"count_transmit"}},
 	{Job: "arrival", Name: "tp_btf/netif_receive_skb", Programs: []string{"count_arrival"}},
 }
