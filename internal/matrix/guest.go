@@ -39,7 +39,7 @@ func (m *matrix) prepare(ctx context.Context, k kernel) (guest, error) {
 	if g.image, err = openImage(directory); err != nil {
 		return guest{}, err
 	}
-	if g.modules, err = g.image.modules(ctx, m.modules); err != nil {
+	if g.modules, err = g.image.modules(ctx, m.modulesOf(k)); err != nil {
 		return guest{}, err
 	}
 	if directory, err = m.suite(m.busybox, k.arch).fetch(ctx, "busybox-static"); err != nil {

@@ -11,11 +11,12 @@ import (
 type debianPackage struct {
 	name, version string
 	// needs are the packages that hold its files. From Linux 6.19 on linux-image-* is
-	// empty, and the kernel in linux-binary-*, its modules in linux-modules-*.
+	// empty: the kernel is in linux-binary-*, its modules in linux-modules-*, and which
+	// are built in is in linux-base-*.
 	needs []string
 }
 
-var kernelPart = regexp.MustCompile(`\blinux-(?:binary|modules)-[0-9][^ ,]*`)
+var kernelPart = regexp.MustCompile(`\blinux-(?:base|binary|modules)-[0-9][^ ,]*`)
 
 // parsePackages reads the stanzas that apt-cache show prints.
 func parsePackages(stanzas string) []debianPackage {

@@ -24,6 +24,7 @@ type kernel struct {
 	parameters           []string // for its command line, beside ours
 	only                 string   // the test that alone runs there; "" is all
 	distribution         bool     // what is built is run there, too
+	lacks                []string // modules of the plan that Debian does not build of it
 }
 
 // skip is a test that may skip itself there, or must, and why it does.
@@ -80,6 +81,9 @@ func (p *plan) add(keyword string, words []string) error {
 		p.kernels[len(p.kernels)-1].only = words[0]
 	case keyword == "distribution" && len(words) == 0 && len(p.kernels) > 0:
 		p.kernels[len(p.kernels)-1].distribution = true
+	case keyword == "lacks" && len(words) > 0 && len(p.kernels) > 0:
+		last := &p.kernels[len(p.kernels)-1]
+		last.lacks = append(last.lacks, words...)
 	case (keyword == "must-skip" || keyword == "may-skip") && len(words) >= 2:
 		if _, err := path.Match(words[0], ""); err != nil {
 			return fmt.Errorf("pattern %s: %w", words[0], err)
@@ -93,6 +97,11 @@ func (p *plan) add(keyword string, words []string) error {
 		return fmt.Errorf("%s does not go with %d words here", keyword, len(words))
 	}
 	return nil
+}
+
+// modulesOf returns what to load of a kernel.
+func (p plan) modulesOf(k kernel) []string {
+	return slices.DeleteFunc(slices.Clone(p.modules), func(module string) bool { return slices.Contains(k.lacks, module) })
 }
 
 // skipOf returns what the plan says about skipping a test, if it says anything.

@@ -46,12 +46,19 @@ func TestParsePlan(t *testing.T) {
 				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64", parameters: []string{"lockdown=confidentiality", "quiet"}, only: "TestLocked", distribution: true},
 			}},
 		},
-		"parameters of no kernel": {text: "parameters quiet", wantError: "line 1: parameters does not go with 1 words here"},
-		"a skip without a reason": {text: "may-skip TestKernelA", wantError: "line 1: may-skip does not go with 1 words here"},
-		"an unknown keyword":      {text: "\nkernels sid", wantError: "line 2: kernels does not go with 1 words here"},
-		"an unknown architecture": {text: "kernel sid riscv64 linux-image-*", wantError: "line 1: unknown architecture riscv64"},
-		"a pattern of no test":    {text: "may-skip [ no reason", wantError: "line 1: pattern [: syntax error in pattern"},
-		"a pattern of no package": {text: "kernel sid amd64 linux-[", wantError: "line 1: pattern linux-[: syntax error in pattern"},
+		"a kernel may lack some of the modules": {
+			text: "modules veth netkit\nkernel sid amd64 linux-image-5.*-amd64\nlacks netkit\nlacks gtp amt",
+			want: plan{modules: []string{"veth", "netkit"}, kernels: []kernel{
+				{suite: "sid", arch: "amd64", pattern: "linux-image-5.*-amd64", lacks: []string{"netkit", "gtp", "amt"}},
+			}},
+		},
+		"nothing that no kernel lacks": {text: "lacks netkit", wantError: "line 1: lacks does not go with 1 words here"},
+		"parameters of no kernel":      {text: "parameters quiet", wantError: "line 1: parameters does not go with 1 words here"},
+		"a skip without a reason":      {text: "may-skip TestKernelA", wantError: "line 1: may-skip does not go with 1 words here"},
+		"an unknown keyword":           {text: "\nkernels sid", wantError: "line 2: kernels does not go with 1 words here"},
+		"an unknown architecture":      {text: "kernel sid riscv64 linux-image-*", wantError: "line 1: unknown architecture riscv64"},
+		"a pattern of no test":         {text: "may-skip [ no reason", wantError: "line 1: pattern [: syntax error in pattern"},
+		"a pattern of no package":      {text: "kernel sid amd64 linux-[", wantError: "line 1: pattern linux-[: syntax error in pattern"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := parsePlan(test.text)
@@ -62,6 +69,18 @@ func TestParsePlan(t *testing.T) {
 				t.Errorf("parsePlan() differs (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestModulesOfAKernel(t *testing.T) {
+	p := plan{modules: []string{"veth", "netkit", "tun"}}
+
+	got := p.modulesOf(kernel{lacks: []string{"netkit"}})
+	if diff := cmp.Diff([]string{"veth", "tun"}, got); diff != "" {
+		t.Errorf("modulesOf() differs (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"veth", "netkit", "tun"}, p.modules); diff != "" {
+		t.Errorf("modulesOf() changes the plan (-want +got):\n%s", diff)
 	}
 }
 
