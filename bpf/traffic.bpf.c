@@ -7,9 +7,8 @@
  *          tp_btf netif_receive_skb   a packet has arrived, its length is known
  *          cgroup_skb/ingress         it has reached the socket it is for
  *          tp_btf kfree_skb           it was for no socket
- *          iter task                  interfaces and namespaces, at each collection
  * Output:  maps traffic (per process) and accounts (the rest), by interface and
- *          direction; interfaces and namespaces say what their numbers mean.
+ *          direction; map interfaces says what their numbers mean.
  * Counts:  what the interface counters count, so the sums can be held against
  *          them: whole packets, retransmissions and ACKs included, as skbs and
  *          as the frames that GSO makes of them.
@@ -340,45 +339,6 @@ int BPF_PROG(count_no_socket, struct sk_buff *skb, void *location, __u32 reason)
 		return 0;
 	if (reason == reason_no_socket)
 		claim_whole(skb, ACCOUNT_NO_SOCKET);
-	return 0;
-}
-
-SEC("iter/task")
-int survey_interfaces(struct bpf_iter__task *ctx)
-{
-	struct namespace_entry *known, entry = { .epoch = epoch };
-	struct task_struct *task = ctx->task;
-	struct list_head *head;
-	struct walk w = {};
-	struct net *net;
-	__u64 netns;
-
-	if (!task || task->exit_state || task->pid != task->tgid)
-		return 0;
-	net = BPF_CORE_READ(task, nsproxy, net_ns);
-	netns = BPF_CORE_READ(net, net_cookie);
-	if (!netns)
-		return 0; /* its last namespaces are gone: it exits */
-	if (task->flags & PF_KTHREAD)
-		host_netns_inode = BPF_CORE_READ(net, ns.inum);
-	known = bpf_map_lookup_elem(&namespaces, &netns);
-	if (known && known->epoch == epoch)
-		return 0;
-	entry.inode = BPF_CORE_READ(net, ns.inum);
-	entry.pid = task->tgid;
-	if (bpf_map_update_elem(&namespaces, &netns, &entry, BPF_ANY))
-		book(BOOK_LOST_MAP_FULL);
-	w.netns = netns;
-	head = (void *)net + bpf_core_field_offset(struct net, dev_base_head);
-	w.head = head;
-	w.at = BPF_CORE_READ(head, next);
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop)) {
-		bpf_loop(MAX_INTERFACES, survey_interface, &w, 0);
-	} else {
-		for (int i = 0; i < MAX_INTERFACES_5_16; i++)
-			if (survey_interface(i, &w))
-				break;
-	}
 	return 0;
 }
 

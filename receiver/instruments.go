@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/calls"
 	"github.com/seed-7756021b/nettap/internal/drops"
 	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -31,13 +32,14 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 	c := h.config
 	ofTraffic, ofDrops := new(books.Books), new(books.Books)
 	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
+	known := interfaces.New().NewReader()
 	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
 		return metadata.NewMetricsBuilder(config, settings)
 	}
 	return []task[pmetric.Metrics]{
-		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, after[pmetric.Metrics]{
-			owners, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
-		}},
+		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{
+			known, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
+		}}},
 		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h,
 			drops.New(builder(c.Drops.metricsBuilderConfig()), h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath}))},
 	}

@@ -21,6 +21,8 @@
 #define AF_INET6 10
 #define AF_PACKET 17
 
+#define IFF_LOOPBACK 0x8
+
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_8021Q 0x8100
@@ -104,6 +106,7 @@ struct hlist_head {
 struct net {
 	struct ns_common ns;
 	__u64 net_cookie; /* plain u64 since 5.12 */
+	struct list_head list; /* of all namespaces */
 	struct list_head dev_base_head;
 	struct hlist_head *dev_index_head;
 };
@@ -182,7 +185,7 @@ struct device {
 };
 
 struct rtnl_link_ops {
-	const char *kind;
+	const char *kind; /* as in ip link add type KIND */
 };
 
 struct net_device {
@@ -361,3 +364,13 @@ struct bpf_iter__bpf_sk_storage_map {
 
 /* The running task. It is the same for the whole run of a program: the compiler asks once. */
 static struct task_struct *(*const current_task)(void) __attribute__((const)) = (void *)BPF_FUNC_get_current_task_btf;
+
+/* A pointer as a number: through memory, for the verifier takes the one for the other nowhere. */
+static __always_inline __u64 address_of(void *pointer)
+{
+	void *held = pointer;
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &held);
+	return address;
+}

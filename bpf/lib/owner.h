@@ -70,16 +70,6 @@ struct {
 	__type(value, struct user);
 } users SEC(".maps");
 
-/* Through memory, for the verifier allows no arithmetic on a bpf_sock. */
-static __always_inline __u64 address_of(void *sk)
-{
-	void *held = sk;
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &held);
-	return address;
-}
-
 static __always_inline bool is_mptcp(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;

@@ -2,7 +2,6 @@
 #pragma once
 #include "kernel.h"
 
-#define IFF_LOOPBACK 0x8
 #define IFF_SLAVE 0x800        /* a part of a bond */
 #define IFF_BRIDGE_PORT 0x200  /* priv_flags */
 #define IFF_TEAM_PORT 0x2000   /* priv_flags */

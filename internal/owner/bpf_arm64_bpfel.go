@@ -22,6 +22,38 @@ type bpfAccountKey struct {
 	Pad       uint32
 }
 
+type bpfArrivals struct {
+	_     structs.HostLayout
+	Slots [256]struct {
+		_      structs.HostLayout
+		Head   uint64
+		Number uint64
+		End    uint32
+		From   uint16
+		Legs   uint16
+		By     [3]struct {
+			_       structs.HostLayout
+			Netns   uint64
+			Ifindex uint32
+			Link    uint16
+			Outer   uint8
+			Shared  uint8
+			Left    struct {
+				_          structs.HostLayout
+				Packets    uint32
+				Bytes      uint32
+				Frames     uint32
+				FrameBytes uint32
+			}
+		}
+	}
+	Number uint64
+	Seen   uint64
+	Head   uint64
+	Last   uint32
+	Pad    uint32
+}
+
 type bpfBook uint32
 
 const (
@@ -106,6 +138,7 @@ type bpfUser struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccounts              = "accounts"
+	bpfMapArrivals              = "arrivals"
 	bpfMapBooks                 = "books"
 	bpfMapListeners             = "listeners"
 	bpfMapOwners                = "owners"
@@ -141,6 +174,7 @@ const (
 	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
 	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
 	bpfVarPatienceNs            = "patience_ns"
+	bpfVarWithCurrentTask       = "with_current_task"
 	bpfVarWithUsers             = "with_users"
 )
 
@@ -207,6 +241,7 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts  *ebpf.MapSpec `ebpf:"accounts"`
+	Arrivals  *ebpf.MapSpec `ebpf:"arrivals"`
 	Books     *ebpf.MapSpec `ebpf:"books"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
 	Owners    *ebpf.MapSpec `ebpf:"owners"`
@@ -234,6 +269,7 @@ type bpfVariableSpecs struct {
 	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
 	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
+	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithUsers             *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
@@ -258,6 +294,7 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts  *ebpf.Map `ebpf:"accounts"`
+	Arrivals  *ebpf.Map `ebpf:"arrivals"`
 	Books     *ebpf.Map `ebpf:"books"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
 	Owners    *ebpf.Map `ebpf:"owners"`
@@ -270,6 +307,7 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
+		m.Arrivals,
 		m.Books,
 		m.Listeners,
 		m.Owners,
@@ -298,6 +336,7 @@ type bpfVariables struct {
 	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
 	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
+	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
 	WithUsers             *ebpf.Variable `ebpf:"with_users"`
 }
 

@@ -1,6 +1,10 @@
 package traffic
 
-import "math"
+import (
+	"math"
+
+	"github.com/seed-7756021b/nettap/internal/interfaces"
+)
 
 // quietEnough is how long an interface that was not found by a survey may be
 // silent, in ns, before it is taken for gone.
@@ -193,7 +197,7 @@ func (st statement) isUnobserved() bool {
 // state draws up one statement: accounts, what nobody claimed, and how far all
 // of it is from the interface's own counter.
 func (l *ledger) state(key bpfInterfaceKey, entry bpfInterfaceEntry, booked sheet, s *snapshot) statement {
-	st := statement{interfaceName: entry.name(), netnsInode: entry.NetnsInode, stacked: entry.Stacked != 0, start: l.born[key]}
+	st := statement{interfaceName: entry.name(), netnsInode: entry.NetnsInode, stacked: interfaces.IsStacked(entry.kind()), start: l.born[key]}
 	var sums [2]quantity
 	for direction := bpfDirectionTRANSMIT; direction <= bpfDirectionRECEIVE; direction++ {
 		for _, a := range accountNames {

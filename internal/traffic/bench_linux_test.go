@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -46,13 +47,15 @@ func BenchmarkLoopback(b *testing.B) {
 func attachAll(b *testing.B) map[string]*ebpf.Program {
 	b.Helper()
 	owners := owner.New(owner.Options{MaxProcesses: 4096})
-	if err := errors.Join(owners.Start(b.Context()), owners.Begin()); err != nil {
+	known := interfaces.New().NewReader()
+	if err := errors.Join(owners.Start(b.Context()), owners.Begin(), known.Start(b.Context())); err != nil {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { owners.Shutdown(b.Context()) })
+	b.Cleanup(func() { known.Shutdown(b.Context()) })
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	traffic := New(builder, owners, process.NewDirectory("", c), c, new(books.Books), Options{})
+	traffic := New(builder, owners, known, process.NewDirectory("", c), c, new(books.Books), Options{})
 	if err := errors.Join(traffic.Start(b.Context()), traffic.Begin()); err != nil {
 		b.Skip(err)
 	}

@@ -26,6 +26,7 @@ const (
 	bpfAccountACCOUNT_UNOWNED   bpfAccount = 7
 	bpfAccountACCOUNT_OVERFLOW  bpfAccount = 8
 	bpfAccountACCOUNT_WAITING   bpfAccount = 9
+	bpfAccountACCOUNT_CARRIED   bpfAccount = 10
 )
 
 type bpfAccountKey struct {
@@ -42,16 +43,23 @@ type bpfArrivals struct {
 	Slots [256]struct {
 		_      structs.HostLayout
 		Head   uint64
-		Netns  uint64
 		Number uint64
-		Legs   [2]struct {
+		End    uint32
+		From   uint16
+		Legs   uint16
+		By     [3]struct {
 			_       structs.HostLayout
+			Netns   uint64
 			Ifindex uint32
-			Link    uint32
-			Left    bpfCount
+			Link    uint16
+			Outer   uint8
+			Shared  uint8
+			Left    bpfPart
 		}
 	}
 	Number uint64
+	Seen   uint64
+	Head   uint64
 	Last   uint32
 	Pad    uint32
 }
@@ -84,24 +92,41 @@ const (
 	bpfDirectionRECEIVE  bpfDirection = 1
 )
 
-type bpfHanded struct {
-	_       structs.HostLayout
-	Skb     uint64
-	Key     bpfTrafficKey
-	Count   bpfCount
-	Account bpfAccount
-	Pad     uint32
+type bpfHanding struct {
+	_      structs.HostLayout
+	Seen   uint64
+	Device uint64
+	Sk     uint64
+	Below  uint32
+	Pad    uint32
+	First  struct {
+		_       structs.HostLayout
+		Skb     uint64
+		Key     bpfTrafficKey
+		Count   bpfCount
+		Account bpfAccount
+		Pad     uint32
+	}
+	By [8]struct {
+		_       structs.HostLayout
+		Skb     uint64
+		Key     bpfTrafficKey
+		Count   bpfCount
+		Account bpfAccount
+		Pad     uint32
+	}
 }
 
 type bpfInterfaceEntry struct {
 	_          structs.HostLayout
 	Epoch      uint64
 	Name       [16]int8
+	Kind       [16]int8
 	NetnsInode uint32
-	Stacked    uint8
 	Hardware   uint8
 	Bare       uint8
 	Link       uint8
+	Pad        uint8
 }
 
 type bpfInterfaceKey struct {
@@ -111,19 +136,20 @@ type bpfInterfaceKey struct {
 	Pad     uint32
 }
 
-type bpfNamespaceEntry struct {
-	_     structs.HostLayout
-	Epoch uint64
-	Inode uint32
-	Pid   uint32
-}
-
 type bpfOwner struct {
 	_       structs.HostLayout
 	Number  uint64
 	Process bpfProcess
 	Used    uint32
 	Subflow uint32
+}
+
+type bpfPart struct {
+	_          structs.HostLayout
+	Packets    uint32
+	Bytes      uint32
+	Frames     uint32
+	FrameBytes uint32
 }
 
 type bpfPending struct {
@@ -183,30 +209,28 @@ const (
 	bpfMapAccounts           = "accounts"
 	bpfMapArrivals           = "arrivals"
 	bpfMapBooks              = "books"
-	bpfMapHanded             = "handed"
+	bpfMapHanding            = "handing"
 	bpfMapInterfaces         = "interfaces"
 	bpfMapListeners          = "listeners"
-	bpfMapNamespaces         = "namespaces"
 	bpfMapOwners             = "owners"
 	bpfMapPendings           = "pendings"
 	bpfMapProcesses          = "processes"
+	bpfMapSurveys            = "surveys"
 	bpfMapTraffic            = "traffic"
 	bpfMapUsers              = "users"
 	bpfProgCountArrival      = "count_arrival"
 	bpfProgCountNoSocket     = "count_no_socket"
 	bpfProgCountReceive      = "count_receive"
 	bpfProgCountTransmit     = "count_transmit"
-	bpfProgSurveyInterfaces  = "survey_interfaces"
-	bpfProgUndoTransmit      = "undo_transmit"
+	bpfProgEndTransmit       = "end_transmit"
 	bpfVarArmed              = "armed"
-	bpfVarEpoch              = "epoch"
 	bpfVarFiredCountArrival  = "fired_count_arrival"
 	bpfVarFiredCountNoSocket = "fired_count_no_socket"
 	bpfVarFiredCountReceive  = "fired_count_receive"
 	bpfVarFiredCountTransmit = "fired_count_transmit"
-	bpfVarFiredUndoTransmit  = "fired_undo_transmit"
-	bpfVarHostNetnsInode     = "host_netns_inode"
+	bpfVarFiredEndTransmit   = "fired_end_transmit"
 	bpfVarReasonNoSocket     = "reason_no_socket"
+	bpfVarWithCurrentTask    = "with_current_task"
 	bpfVarWithTransport      = "with_transport"
 	bpfVarWithType           = "with_type"
 	bpfVarWithUsers          = "with_users"
@@ -254,12 +278,11 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	CountArrival     *ebpf.ProgramSpec `ebpf:"count_arrival"`
-	CountNoSocket    *ebpf.ProgramSpec `ebpf:"count_no_socket"`
-	CountReceive     *ebpf.ProgramSpec `ebpf:"count_receive"`
-	CountTransmit    *ebpf.ProgramSpec `ebpf:"count_transmit"`
-	SurveyInterfaces *ebpf.ProgramSpec `ebpf:"survey_interfaces"`
-	UndoTransmit     *ebpf.ProgramSpec `ebpf:"undo_transmit"`
+	CountArrival  *ebpf.ProgramSpec `ebpf:"count_arrival"`
+	CountNoSocket *ebpf.ProgramSpec `ebpf:"count_no_socket"`
+	CountReceive  *ebpf.ProgramSpec `ebpf:"count_receive"`
+	CountTransmit *ebpf.ProgramSpec `ebpf:"count_transmit"`
+	EndTransmit   *ebpf.ProgramSpec `ebpf:"end_transmit"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -269,13 +292,13 @@ type bpfMapSpecs struct {
 	Accounts   *ebpf.MapSpec `ebpf:"accounts"`
 	Arrivals   *ebpf.MapSpec `ebpf:"arrivals"`
 	Books      *ebpf.MapSpec `ebpf:"books"`
-	Handed     *ebpf.MapSpec `ebpf:"handed"`
+	Handing    *ebpf.MapSpec `ebpf:"handing"`
 	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
 	Listeners  *ebpf.MapSpec `ebpf:"listeners"`
-	Namespaces *ebpf.MapSpec `ebpf:"namespaces"`
 	Owners     *ebpf.MapSpec `ebpf:"owners"`
 	Pendings   *ebpf.MapSpec `ebpf:"pendings"`
 	Processes  *ebpf.MapSpec `ebpf:"processes"`
+	Surveys    *ebpf.MapSpec `ebpf:"surveys"`
 	Traffic    *ebpf.MapSpec `ebpf:"traffic"`
 	Users      *ebpf.MapSpec `ebpf:"users"`
 }
@@ -285,14 +308,13 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	Armed              *ebpf.VariableSpec `ebpf:"armed"`
-	Epoch              *ebpf.VariableSpec `ebpf:"epoch"`
 	FiredCountArrival  *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
 	FiredCountNoSocket *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
 	FiredCountReceive  *ebpf.VariableSpec `ebpf:"fired_count_receive"`
 	FiredCountTransmit *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
-	FiredUndoTransmit  *ebpf.VariableSpec `ebpf:"fired_undo_transmit"`
-	HostNetnsInode     *ebpf.VariableSpec `ebpf:"host_netns_inode"`
+	FiredEndTransmit   *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
 	ReasonNoSocket     *ebpf.VariableSpec `ebpf:"reason_no_socket"`
+	WithCurrentTask    *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithTransport      *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithType           *ebpf.VariableSpec `ebpf:"with_type"`
 	WithUsers          *ebpf.VariableSpec `ebpf:"with_users"`
@@ -321,13 +343,13 @@ type bpfMaps struct {
 	Accounts   *ebpf.Map `ebpf:"accounts"`
 	Arrivals   *ebpf.Map `ebpf:"arrivals"`
 	Books      *ebpf.Map `ebpf:"books"`
-	Handed     *ebpf.Map `ebpf:"handed"`
+	Handing    *ebpf.Map `ebpf:"handing"`
 	Interfaces *ebpf.Map `ebpf:"interfaces"`
 	Listeners  *ebpf.Map `ebpf:"listeners"`
-	Namespaces *ebpf.Map `ebpf:"namespaces"`
 	Owners     *ebpf.Map `ebpf:"owners"`
 	Pendings   *ebpf.Map `ebpf:"pendings"`
 	Processes  *ebpf.Map `ebpf:"processes"`
+	Surveys    *ebpf.Map `ebpf:"surveys"`
 	Traffic    *ebpf.Map `ebpf:"traffic"`
 	Users      *ebpf.Map `ebpf:"users"`
 }
@@ -337,13 +359,13 @@ func (m *bpfMaps) Close() error {
 		m.Accounts,
 		m.Arrivals,
 		m.Books,
-		m.Handed,
+		m.Handing,
 		m.Interfaces,
 		m.Listeners,
-		m.Namespaces,
 		m.Owners,
 		m.Pendings,
 		m.Processes,
+		m.Surveys,
 		m.Traffic,
 		m.Users,
 	)
@@ -354,14 +376,13 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	Armed              *ebpf.Variable `ebpf:"armed"`
-	Epoch              *ebpf.Variable `ebpf:"epoch"`
 	FiredCountArrival  *ebpf.Variable `ebpf:"fired_count_arrival"`
 	FiredCountNoSocket *ebpf.Variable `ebpf:"fired_count_no_socket"`
 	FiredCountReceive  *ebpf.Variable `ebpf:"fired_count_receive"`
 	FiredCountTransmit *ebpf.Variable `ebpf:"fired_count_transmit"`
-	FiredUndoTransmit  *ebpf.Variable `ebpf:"fired_undo_transmit"`
-	HostNetnsInode     *ebpf.Variable `ebpf:"host_netns_inode"`
+	FiredEndTransmit   *ebpf.Variable `ebpf:"fired_end_transmit"`
 	ReasonNoSocket     *ebpf.Variable `ebpf:"reason_no_socket"`
+	WithCurrentTask    *ebpf.Variable `ebpf:"with_current_task"`
 	WithTransport      *ebpf.Variable `ebpf:"with_transport"`
 	WithType           *ebpf.Variable `ebpf:"with_type"`
 	WithUsers          *ebpf.Variable `ebpf:"with_users"`
@@ -371,12 +392,11 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	CountArrival     *ebpf.Program `ebpf:"count_arrival"`
-	CountNoSocket    *ebpf.Program `ebpf:"count_no_socket"`
-	CountReceive     *ebpf.Program `ebpf:"count_receive"`
-	CountTransmit    *ebpf.Program `ebpf:"count_transmit"`
-	SurveyInterfaces *ebpf.Program `ebpf:"survey_interfaces"`
-	UndoTransmit     *ebpf.Program `ebpf:"undo_transmit"`
+	CountArrival  *ebpf.Program `ebpf:"count_arrival"`
+	CountNoSocket *ebpf.Program `ebpf:"count_no_socket"`
+	CountReceive  *ebpf.Program `ebpf:"count_receive"`
+	CountTransmit *ebpf.Program `ebpf:"count_transmit"`
+	EndTransmit   *ebpf.Program `ebpf:"end_transmit"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -385,8 +405,7 @@ func (p *bpfPrograms) Close() error {
 		p.CountNoSocket,
 		p.CountReceive,
 		p.CountTransmit,
-		p.SurveyInterfaces,
-		p.UndoTransmit,
+		p.EndTransmit,
 	)
 }
 

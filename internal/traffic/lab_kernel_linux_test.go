@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -61,6 +62,7 @@ func observe(t *testing.T, options owner.Options) *lab {
 	t.Helper()
 	l, owners := newLab(options)
 	kerneltest.Start(t, owners)
+	kerneltest.Start(t, l.traffic.interfaces)
 	kerneltest.Start(t, l.traffic)
 	return l
 }
@@ -75,6 +77,7 @@ func share(t *testing.T) *lab {
 	if shared == nil {
 		l, owners := newLab(owner.Options{MaxProcesses: 4096})
 		kerneltest.Run(t, owners)
+		kerneltest.Run(t, l.traffic.interfaces)
 		kerneltest.Run(t, l.traffic)
 		shared = l
 	}
@@ -86,7 +89,7 @@ func newLab(options owner.Options) (*lab, *owner.Owners) {
 	l := &lab{books: new(books.Books), sent: map[int64]int64{}}
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	l.traffic = New(builder, owners, process.NewDirectory("", c), c, l.books, Options{AllNamespaces: true})
+	l.traffic = New(builder, owners, interfaces.New().NewReader(), process.NewDirectory("", c), c, l.books, Options{AllNamespaces: true})
 	return l, owners
 }
 

@@ -8,7 +8,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
 )
 
 // quantity is what a counter of packets and one of bytes say.
@@ -22,6 +24,9 @@ func (q *quantity) add(other quantity) {
 // counter is an interface's own, by direction.
 type counter [2]quantity
 
+// bpfNamespaceEntry is a network namespace that has a process.
+type bpfNamespaceEntry = interfaces.Namespace
+
 // snapshot is all that was read at one collection.
 type snapshot struct {
 	now        uint64 // ns since boot
@@ -32,7 +37,7 @@ type snapshot struct {
 	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may yet be claimed
 	received   uint64                       // packets that have arrived
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
-	namespaces map[uint64]bpfNamespaceEntry
+	namespaces map[uint64]bpfNamespaceEntry  // that have a process
 	earlier    map[uint64]map[string]counter // the interfaces' own, by namespace and name, before all else was read
 	counters   map[uint64]map[string]counter // the same after it
 }
@@ -77,16 +82,22 @@ func plus(a, b bpfCount) bpfCount {
 	return a
 }
 
-func (e bpfInterfaceEntry) name() string {
-	name := make([]byte, 0, len(e.Name))
-	for _, c := range e.Name {
-		if c == 0 {
-			break
-		}
-		name = append(name, byte(c))
+func entryFrom(e interfaces.Entry) bpfInterfaceEntry {
+	return bpfInterfaceEntry{
+		Epoch:      e.Epoch,
+		Name:       e.Name,
+		Kind:       e.Kind,
+		NetnsInode: e.NetnsInode,
+		Hardware:   e.Hardware,
+		Bare:       e.Bare,
+		Link:       e.Link,
 	}
-	return string(name)
 }
+
+func (e bpfInterfaceEntry) name() string { return process.Text(e.Name[:]) }
+
+// kind is the driver's word for it, as in `ip link add type KIND`; "" for hardware and lo.
+func (e bpfInterfaceEntry) kind() string { return process.Text(e.Kind[:]) }
 
 func (k bpfTrafficKey) iface() bpfInterfaceKey {
 	return bpfInterfaceKey{Netns: k.Netns, Ifindex: k.Ifindex}
@@ -105,8 +116,8 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
 	return owned
 }
 
-func (l *ledger) usageOf(process owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) usage {
-	u := usage{process: process, start: start}
+func (l *ledger) usageOf(p owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) usage {
+	u := usage{process: p, start: start}
 	for _, key := range keys {
 		entry := l.interfaces[key.iface()]
 		u.rows = append(u.rows, row{

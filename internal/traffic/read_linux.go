@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
@@ -27,12 +28,11 @@ func (t *Traffic) read() (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs := t.survey()
-	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.epoch}
-	if s.namespaces, err = readAll[uint64, bpfNamespaceEntry](t.object.Maps["namespaces"]); err != nil {
-		return nil, errors.Join(errs, fmt.Errorf("read namespaces: %w", err))
-	}
-	s.earlier = t.counters.read(s.namespaces, t.epoch)
+	errs := t.owners.Survey()
+	found, err := t.interfaces.Survey()
+	errs = errors.Join(errs, err)
+	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
+	s.earlier = t.counters.read(s.namespaces, s.epoch)
 	arrived, err := readPerCPU[bpfAccountKey](t.object.Maps["accounts"])
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
@@ -53,10 +53,10 @@ func (t *Traffic) read() (*snapshot, error) {
 	if s.traffic, err = readPerCPU[bpfTrafficKey](t.object.Maps["traffic"]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
-	if s.interfaces, err = readAll[bpfInterfaceKey, bpfInterfaceEntry](t.object.Maps["interfaces"]); err != nil {
-		return nil, errors.Join(errs, fmt.Errorf("read interfaces: %w", err))
+	if s.interfaces, err = t.readInterfaces(); err != nil {
+		return nil, errors.Join(errs, err)
 	}
-	s.counters = t.counters.read(s.namespaces, t.epoch)
+	s.counters = t.counters.read(s.namespaces, s.epoch)
 	if s.processes, err = t.owners.Processes(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
@@ -117,16 +117,13 @@ func (t *Traffic) readSent() (packets uint64, err error) {
 	return packets, nil
 }
 
-func (t *Traffic) survey() error {
-	t.epoch++
-	if err := t.object.Variables["epoch"].Set(t.epoch); err != nil {
-		return fmt.Errorf("set epoch: %w", err)
+func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error) {
+	all, err := t.interfaces.Interfaces()
+	known := make(map[bpfInterfaceKey]bpfInterfaceEntry, len(all))
+	for key, entry := range all {
+		known[bpfInterfaceKey{Netns: key.Netns, Ifindex: key.Ifindex}] = entryFrom(entry)
 	}
-	errs := t.owners.Survey()
-	if err := kernel.RunIterator(t.object.Programs["survey_interfaces"]); err != nil {
-		return errors.Join(errs, fmt.Errorf("survey interfaces: %w", err))
-	}
-	return errs
+	return known, err
 }
 
 // forgetProcesses frees the map entries of processes that are gone. What was
@@ -137,12 +134,12 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		if _, ok := gone[key.Number]; !ok {
 			continue
 		}
-		last, err := takePerCPU(t.object.Maps["traffic"], key)
+		last, err := kernel.TakePerCPU[bpfCount](t.object.Maps["traffic"], key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
 			continue
 		}
-		s.traffic[key] = last
+		s.traffic[key] = sum(last)
 	}
 	for _, p := range gone {
 		if err := t.owners.Forget(p.ID); err != nil {
@@ -156,27 +153,23 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 // forgetInterfaces frees the map entries of interfaces that are gone. What was
 // counted since the reading goes into s.
 func (t *Traffic) forgetInterfaces(s *snapshot) error {
-	var errs error
+	var closed []interfaces.Key
 	for key := range s.interfaces {
 		if t.ledger.closed[key] {
-			errs = errors.Join(errs, t.object.Maps["interfaces"].Delete(key))
+			closed = append(closed, interfaces.Key{Netns: key.Netns, Ifindex: key.Ifindex})
 		}
 	}
+	errs := t.interfaces.Forget(closed...)
 	for key := range s.accounts {
 		if !t.ledger.closed[key.iface()] {
 			continue
 		}
-		last, err := takePerCPU(t.object.Maps["accounts"], key)
+		last, err := kernel.TakePerCPU[bpfCount](t.object.Maps["accounts"], key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget the accounts of an interface: %w", err))
 			continue
 		}
-		s.accounts[key] = last
-	}
-	for netns, entry := range s.namespaces {
-		if entry.Epoch != s.epoch {
-			errs = errors.Join(errs, t.object.Maps["namespaces"].Delete(netns))
-		}
+		s.accounts[key] = sum(last)
 	}
 	return errs
 }
@@ -205,28 +198,16 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 		}
 		page.Copies = kinds[bpfBookBOOK_COPY]
 		page.Maps = map[string]books.Map{
-			"processes":  {Entries: len(s.processes), Limit: t.limit("processes")},
-			"traffic":    {Entries: len(s.traffic), Limit: t.limit("traffic")},
-			"accounts":   {Entries: len(s.accounts), Limit: t.limit("accounts")},
-			"interfaces": {Entries: len(s.interfaces), Limit: t.limit("interfaces")},
-			"namespaces": {Entries: len(s.namespaces), Limit: t.limit("namespaces")},
+			"processes": {Entries: len(s.processes), Limit: t.limit("processes")},
+			"traffic":   {Entries: len(s.traffic), Limit: t.limit("traffic")},
+			"accounts":  {Entries: len(s.accounts), Limit: t.limit("accounts")},
 		}
+		maps.Copy(page.Maps, t.interfaces.Usage())
 	})
 	return nil
 }
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
-
-func readAll[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
-	all := make(map[K]V)
-	var key K
-	var value V
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		all[key] = value
-	}
-	return all, entries.Err()
-}
 
 func readPerCPU[K comparable](m *ebpf.Map) (map[K]bpfCount, error) {
 	all := make(map[K]bpfCount)
@@ -237,16 +218,4 @@ func readPerCPU[K comparable](m *ebpf.Map) (map[K]bpfCount, error) {
 		all[key] = sum(perCPU)
 	}
 	return all, entries.Err()
-}
-
-// takePerCPU reads and deletes an entry: at once where the kernel can (5.14).
-func takePerCPU[K comparable](m *ebpf.Map, key K) (bpfCount, error) {
-	var perCPU []bpfCount
-	err := m.LookupAndDelete(key, &perCPU)
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		if err = m.Lookup(key, &perCPU); err == nil {
-			err = m.Delete(key)
-		}
-	}
-	return sum(perCPU), err
 }

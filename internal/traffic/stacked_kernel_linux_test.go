@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -220,5 +221,66 @@ func TestKernelBooksVLANOnBond(t *testing.T) {
 			"transmit process": {20, 20 * 1042},
 		},
 		Stacked: true,
+	})
+}
+
+// What an interface is called never changes because another one is put on it.
+func TestKernelBooksABridgeUnderOneName(t *testing.T) {
+	l := share(t)
+	w := connect(t, l)
+	w.inFar(func() {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}); err != nil {
+			t.Fatalf("make bridge: %v", err)
+		}
+	})
+	far := netip.MustParseAddr("10.214.0.2")
+	w.settle(t, w.far.Name, "br0", netip.PrefixFrom(far, 24))
+	var from *net.UDPConn
+	w.inFar(func() {
+		knowNeighbour(t, linkOf(t, "br0").Attrs().Index, netip.MustParseAddr("10.214.0.1"), linkOf(t, w.far.Device).Attrs().HardwareAddr)
+		from = datagrams(t, far, 0)
+	})
+	send := func(n int) {
+		for range n {
+			if _, err := from.WriteTo(make([]byte, 1000), &net.UDPAddr{IP: net.IPv4(10, 214, 0, 1), Port: 9}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(10) // to no port yet
+	l.requireBooks(t, w.far.Name, "br0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit process": {10, 10 * 1042}}, Stacked: true,
+	})
+	w.inFar(func() {
+		if err := netlink.LinkSetMaster(linkOf(t, w.far.Device), linkOf(t, "br0")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	send(5)
+	l.requireBooks(t, w.far.Name, "br0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit process": {15, 15 * 1042}}, Stacked: true,
+	})
+}
+
+func TestKernelBooksATunnelOnNoDevice(t *testing.T) {
+	l := share(t)
+	w := connect(t, l)
+	near := netip.MustParseAddr("10.215.0.1")
+	w.inNear(func() {
+		addLink(t, w.near.Name, &netlink.Vxlan{
+			LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 213, Group: w.far.IPv4.AsSlice(), Port: 4789,
+		})
+	})
+	w.settle(t, w.near.Name, "vx0", netip.PrefixFrom(near, 24))
+	w.acquaint(t, w.far.Name, w.far.Device, near.Next(), w.near.Name, "vx0", near.Next())
+	var from *net.UDPConn
+	w.inNear(func() { from = datagrams(t, near, 0) })
+	for range 10 {
+		if _, err := from.WriteTo(make([]byte, 1000), &net.UDPAddr{IP: near.Next().AsSlice(), Port: 9}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.requireBooks(t, w.near.Name, "vx0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit process": {10, 10 * 1028}}, Stacked: true,
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -12,6 +13,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -32,27 +34,30 @@ type Options struct {
 
 // Traffic is the instrument. Its zero value is not usable: see [New].
 type Traffic struct {
-	builder   *metadata.MetricsBuilder
-	owners    *owner.Owners
-	processes *process.Directory
-	clock     *clock.Clock
-	books     *books.Books
-	options   Options
-	object    *kernel.Object
-	counters  *counters
-	ledger    *ledger
-	emitter   emitter
-	followed  map[uint64]bool // processes that have changed, by number
-	epoch     uint64
-	arrived   []uint64 // packets on each CPU, when they were last read
+	builder    *metadata.MetricsBuilder
+	owners     *owner.Owners
+	interfaces *interfaces.Reader
+	processes  *process.Directory
+	clock      *clock.Clock
+	books      *books.Books
+	options    Options
+	object     *kernel.Object
+	counters   *counters
+	ledger     *ledger
+	emitter    emitter
+	followed   map[uint64]bool // processes that have changed, by number
+	arrived    []uint64        // packets on each CPU, when they were last read
 }
 
-// New returns a Traffic that records into builder. It counts for the processes
-// that owners knows, so owners must be started before it and shut down after it.
-func New(builder *metadata.MetricsBuilder, owners *owner.Owners, processes *process.Directory,
+// New returns a Traffic that records into builder. It counts for the processes that
+// owners knows, on the interfaces that a reader knows, so both must be started
+// before it and shut down after it.
+func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *interfaces.Reader, processes *process.Directory,
 	c *clock.Clock, b *books.Books, options Options,
 ) *Traffic {
-	return &Traffic{builder: builder, owners: owners, processes: processes, clock: c, books: b, options: options}
+	return &Traffic{
+		builder: builder, owners: owners, interfaces: interfaces, processes: processes, clock: c, books: b, options: options,
+	}
 }
 
 // Start implements [instrument.Instrument].
@@ -106,9 +111,10 @@ func (t *Traffic) load() error {
 	if err != nil {
 		return err
 	}
-	t.object, err = kernel.Load(spec, hooks, t.owners.Maps())
+	shared := t.owners.Maps()
+	maps.Copy(shared, t.interfaces.Maps())
+	t.object, err = kernel.Load(spec, hooks, shared)
 	t.followed = make(map[uint64]bool)
-	t.epoch = 1
 	return err
 }
 
@@ -163,9 +169,9 @@ func (t *Traffic) openLedger() error {
 	if err != nil {
 		return err
 	}
-	var host uint32
-	if err := t.object.Variables["host_netns_inode"].Get(&host); err != nil {
-		return fmt.Errorf("find the host's network namespace: %w", err)
+	host, err := t.interfaces.Host()
+	if err != nil {
+		return err
 	}
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}

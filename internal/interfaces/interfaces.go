@@ -1,0 +1,43 @@
+// Package interfaces knows the network interfaces of the machine, in all network
+// namespaces. It is loaded once a receiver; instruments share its maps. Kernel
+// side: bpf/interfaces.bpf.c.
+package interfaces
+
+// Key tells an interface apart from all others that there are. Its Netns is the
+// cookie of its network namespace; before Linux 5.12 the inode number.
+type Key = bpfInterfaceKey
+
+// Entry is what is known of an interface, as the kernel side has it.
+type Entry = bpfInterfaceEntry
+
+// Namespace is a network namespace; one without a process has no Pid.
+type Namespace = bpfNamespaceEntry
+
+// Survey is what there was at one time.
+type Survey struct {
+	Epoch uint64 // interfaces that it found have this one or a later one
+	whole bool   // it has found all namespaces
+	all   map[uint64]Namespace
+}
+
+// Namespaces returns those that have a process, by their cookies.
+func (s Survey) Namespaces() map[uint64]Namespace {
+	inhabited := make(map[uint64]Namespace, len(s.all))
+	for netns, namespace := range s.all {
+		if namespace.Pid != 0 {
+			inhabited[netns] = namespace
+		}
+	}
+	return inhabited
+}
+
+// Gone says that an interface is no more. It cannot be told as long as its
+// namespace is there and was not looked through: it has no process, or too many
+// interfaces.
+func (s Survey) Gone(key Key, entry Entry) bool {
+	namespace, exists := s.all[key.Netns]
+	if !exists {
+		return s.whole && entry.Epoch < s.Epoch
+	}
+	return namespace.Whole != 0 && entry.Epoch < s.Epoch
+}

@@ -1,0 +1,119 @@
+package interfaces
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/interfaces.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+// Interfaces is the knowledge of one receiver. It is there as long as a [Reader] of
+// it is started. Its zero value is not usable: see [New].
+type Interfaces struct {
+	mu      sync.Mutex // for surveys and readings: they are of several instruments
+	object  *kernel.Object
+	survey  string // the program
+	epoch   uint64
+	readers map[*Reader]bool // that are started
+	usage   map[string]books.Map
+}
+
+// New returns Interfaces that nobody reads yet.
+func New() *Interfaces { return &Interfaces{readers: map[*Reader]bool{}} }
+
+// NewReader returns a Reader that is not started, for one instrument.
+func (i *Interfaces) NewReader() *Reader { return &Reader{of: i} }
+
+// Maps returns the maps that instruments share, by name, to replace their own with.
+// They live until the last reader is shut down.
+func (i *Interfaces) Maps() map[string]*ebpf.Map {
+	return map[string]*ebpf.Map{"interfaces": i.object.Maps["interfaces"], "surveys": i.object.Maps["surveys"]}
+}
+
+func (i *Interfaces) load() error {
+	types, err := kernel.Types()
+	if err != nil {
+		return fmt.Errorf("load the kernel's BTF: %w", err)
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	i.survey = "survey_interfaces"
+	other := "survey_interfaces_5_16"
+	if !kernel.HasHelper(types, "loop") {
+		i.survey, other = other, i.survey
+	}
+	delete(spec.Programs, other)
+	i.epoch = 0
+	i.object, err = kernel.Load(spec, nil, nil)
+	return err
+}
+
+// advance makes all that is met from now on newer than what was met before.
+func (i *Interfaces) advance() error {
+	i.epoch++
+	if err := i.object.Maps["surveys"].Put(uint32(0), i.epoch); err != nil {
+		return fmt.Errorf("number the survey of interfaces: %w", err)
+	}
+	return nil
+}
+
+// find surveys the machine. Namespaces that are gone are forgotten.
+func (i *Interfaces) find() (Survey, error) {
+	if err := i.advance(); err != nil {
+		return Survey{}, err
+	}
+	found := Survey{Epoch: i.epoch, all: map[uint64]Namespace{}}
+	errs := kernel.RunIterator(i.object.Programs[i.survey])
+	namespaces := i.object.Maps["namespaces"]
+	all, err := kernel.ReadAll[uint64, Namespace](namespaces)
+	errs = errors.Join(errs, err)
+	for netns, namespace := range all {
+		if namespace.Epoch == i.epoch {
+			found.all[netns] = namespace
+		} else {
+			errs = errors.Join(errs, namespaces.Delete(netns))
+		}
+	}
+	i.note("namespaces", len(found.all))
+	var last uint64
+	errs = errors.Join(errs, i.object.Variables["found_all"].Get(&last))
+	found.whole = last == i.epoch
+	if errs != nil {
+		return found, fmt.Errorf("survey interfaces: %w", errs)
+	}
+	return found, nil
+}
+
+func (i *Interfaces) note(name string, entries int) {
+	i.usage[name] = books.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries())}
+}
+
+func (i *Interfaces) close() error {
+	if i.object == nil {
+		return nil
+	}
+	err := i.object.Close()
+	i.object = nil
+	return err
+}
+
+// start begins what a reader needs, if no other one has.
+func (i *Interfaces) start(context.Context) error {
+	if len(i.readers) > 0 {
+		return nil
+	}
+	i.usage = map[string]books.Map{}
+	if err := i.load(); err != nil {
+		return fmt.Errorf("load the survey of interfaces: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package interfaces
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// Reader is one instrument's view. What it forgets, others still see.
+type Reader struct {
+	of        *Interfaces
+	forgotten map[Key]uint64 // the epoch in which it was
+}
+
+// Start loads the survey, if no other reader has.
+func (r *Reader) Start(ctx context.Context) error {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	if err := r.of.start(ctx); err != nil {
+		return err
+	}
+	r.forgotten = map[Key]uint64{}
+	r.of.readers[r] = true
+	return nil
+}
+
+// Begin does nothing: interfaces are there for whom asks.
+func (r *Reader) Begin() error { return nil }
+
+// Shutdown frees the survey when nobody reads any more. It may be called more than once.
+func (r *Reader) Shutdown(context.Context) error {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	delete(r.of.readers, r)
+	if len(r.of.readers) > 0 {
+		return nil
+	}
+	return r.of.close()
+}
+
+// Maps is [Interfaces.Maps].
+func (r *Reader) Maps() map[string]*ebpf.Map { return r.of.Maps() }
+
+// Survey finds the interfaces that there are. What it found is good even when err is
+// not nil.
+func (r *Reader) Survey() (Survey, error) {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	return r.of.find()
+}
+
+// Interfaces returns all that a survey has found or an instrument has met, and that
+// the reader has not forgotten since.
+func (r *Reader) Interfaces() (map[Key]Entry, error) {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	all, err := kernel.ReadAll[Key, Entry](r.of.object.Maps["interfaces"])
+	if err != nil {
+		return nil, fmt.Errorf("read interfaces: %w", err)
+	}
+	r.of.note("interfaces", len(all))
+	for key, epoch := range r.forgotten {
+		if entry, known := all[key]; known && entry.Epoch <= epoch {
+			delete(all, key)
+		} else {
+			delete(r.forgotten, key)
+		}
+	}
+	return all, nil
+}
+
+// Host returns the inode number of the host's network namespace, after a [Reader.Survey].
+func (r *Reader) Host() (uint32, error) {
+	var host uint32
+	if err := r.of.object.Variables["host_netns_inode"].Get(&host); err != nil {
+		return 0, fmt.Errorf("find the host's network namespace: %w", err)
+	}
+	return host, nil
+}
+
+// Forget makes room for other interfaces, when all readers have forgotten these.
+// One that is met again is known again.
+func (r *Reader) Forget(keys ...Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	epoch := r.of.epoch
+	errs := r.of.advance()
+	for _, key := range keys {
+		r.forgotten[key] = epoch
+		if !r.of.isForgotten(key) {
+			continue
+		}
+		if err := r.of.object.Maps["interfaces"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("forget an interface: %w", err))
+		}
+	}
+	return errs
+}
+
+// isForgotten says that all readers have forgotten an interface since it was last met.
+func (i *Interfaces) isForgotten(key Key) bool {
+	var entry Entry
+	if err := i.object.Maps["interfaces"].Lookup(key, &entry); err != nil {
+		return false // it is not there
+	}
+	for reader := range i.readers {
+		if epoch, forgotten := reader.forgotten[key]; !forgotten || epoch < entry.Epoch {
+			return false
+		}
+	}
+	return true
+}
+
+// Usage says how full the maps were when they were last read.
+func (r *Reader) Usage() map[string]books.Map {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	return maps.Clone(r.of.usage)
+}
