@@ -22,6 +22,9 @@ const (
 
 	// CauseExec is that a process runs another program.
 	CauseExec
+
+	// CauseCgroup is that a cgroup is made and removed.
+	CauseCgroup
 )
 
 // String returns what happened.
@@ -32,5 +35,6 @@ func (c Cause) String() string {
 		CauseUring:   "a request of an io_uring completed",
 		CauseThread:  "a thread began and ended",
 		CauseExec:    "a program was run",
+		CauseCgroup:  "a cgroup was made and removed",
 	}[c]
 }

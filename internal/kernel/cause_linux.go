@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"time"
 
@@ -27,6 +28,8 @@ func (c Cause) happen() error {
 		return nil
 	case CauseExec:
 		return runNothing()
+	case CauseCgroup:
+		return makeCgroup()
 	}
 	return fmt.Errorf("unknown cause %d", c)
 }
@@ -122,6 +125,22 @@ func acceptNothing() error {
 	}
 	if _, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC); !errors.Is(err, unix.EAGAIN) {
 		return fmt.Errorf("accept on an empty queue: %w", err)
+	}
+	return nil
+}
+
+// makeCgroup makes a cgroup without a process below the root, and removes it.
+func makeCgroup() error {
+	root, err := CgroupRoot("")
+	if err != nil {
+		return err
+	}
+	cgroup, err := os.MkdirTemp(root, "nettap-")
+	if err != nil {
+		return fmt.Errorf("make a cgroup: %w", err)
+	}
+	if err := os.Remove(cgroup); err != nil {
+		return fmt.Errorf("remove a cgroup: %w", err)
 	}
 	return nil
 }

@@ -1,8 +1,9 @@
 package process
 
 import (
+	"container/list"
+	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,26 +13,56 @@ import (
 )
 
 const (
-	// maxCgroups bounds the cgroups looked at in one walk, and those remembered.
+	// maxCgroups bounds the cgroups looked at in one walk, and those remembered
+	// that may still be there.
 	maxCgroups = 65536
+
+	// maxRemoved bounds the removed cgroups that are remembered. More than the
+	// kernel's ring holds, so that a collection finds all since the one before.
+	maxRemoved = 16384
 
 	// walkShare is the part of the time that may go into walks: 1/20.
 	walkShare = 20
 )
 
+// CgroupChange is a cgroup that was made or removed.
+type CgroupChange struct {
+	ID   uint64 // inode number of its directory
+	Path string // in the cgroup v2 hierarchy; "" if it was removed
+}
+
+// CgroupWatch tells of cgroups as they come and go.
+type CgroupWatch interface {
+	// Changes calls visit with each change since the last call, the oldest first.
+	// Whole says whether those are all, from this call or an earlier one on: if not,
+	// there may be cgroups that only a walk finds.
+	Changes(visit func(CgroupChange)) (whole bool, err error)
+}
+
 // cgroupTree finds the path of a cgroup by its id, for processes that are gone.
 type cgroupTree struct {
 	root func() (string, error) // path of the cgroup2 mount
 
-	mu    sync.Mutex
-	paths map[uint64]string // removed cgroups included: ids are not used again
-	next  time.Time         // no walk before
+	mu      sync.Mutex
+	watch   CgroupWatch              // nil: there is none
+	paths   map[uint64]string        // of those that are there, as far as is known
+	removed map[uint64]*list.Element // of the others: ids are not used again
+	order   *list.List               // of removedCgroups, the one that was wanted longest ago first
+	walked  bool                     // since when all changes are known
+	next    time.Time                // no walk before
+}
+
+type removedCgroup struct {
+	id   uint64
+	path string
 }
 
 func newCgroupTree(rootPath string) *cgroupTree {
 	return &cgroupTree{
-		root:  sync.OnceValues(func() (string, error) { return kernel.CgroupRoot(rootPath) }),
-		paths: map[uint64]string{},
+		root:    sync.OnceValues(func() (string, error) { return kernel.CgroupRoot(rootPath) }),
+		paths:   map[uint64]string{},
+		removed: map[uint64]*list.Element{},
+		order:   list.New(),
 	}
 }
 
@@ -40,14 +71,67 @@ func newCgroupTree(rootPath string) *cgroupTree {
 func (t *cgroupTree) path(id uint64) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.paths[id]; !ok && id != 0 {
-		t.walk()
+	if id == 0 {
+		return ""
 	}
-	return t.paths[id]
+	if path, ok := t.find(id); ok {
+		return path
+	}
+	whole, _ := t.follow() // whoever follows at each collection says why it failed
+	if path, ok := t.find(id); ok || whole && t.walked {
+		return path
+	}
+	t.walk(whole)
+	path, _ := t.find(id)
+	return path
 }
 
-// walk adds all present cgroups, unless the last walk was just now.
-func (t *cgroupTree) walk() {
+func (t *cgroupTree) find(id uint64) (path string, ok bool) {
+	if path, ok = t.paths[id]; ok {
+		return path, true
+	}
+	place, ok := t.removed[id]
+	if !ok {
+		return "", false
+	}
+	t.order.MoveToBack(place)
+	return place.Value.(removedCgroup).path, true
+}
+
+// follow enters what has changed, and returns whether that is all.
+func (t *cgroupTree) follow() (whole bool, err error) {
+	if t.watch == nil {
+		return false, nil
+	}
+	whole, err = t.watch.Changes(func(change CgroupChange) {
+		switch {
+		case change.Path == "":
+			t.remove(change.ID)
+		case len(t.paths) < maxCgroups:
+			t.paths[change.ID] = change.Path
+		}
+	})
+	t.walked = t.walked && whole
+	return whole && err == nil, err
+}
+
+// remove moves a cgroup to those that are gone.
+func (t *cgroupTree) remove(id uint64) {
+	path, ok := t.paths[id]
+	if !ok {
+		return
+	}
+	delete(t.paths, id)
+	t.removed[id] = t.order.PushBack(removedCgroup{id: id, path: path})
+	if t.order.Len() > maxRemoved {
+		oldest := t.order.Remove(t.order.Front()).(removedCgroup)
+		delete(t.removed, oldest.id)
+	}
+}
+
+// walk finds the present cgroups, unless the last walk was just now. Those that it
+// does not find are gone. With whole changes no further walk is needed.
+func (t *cgroupTree) walk(whole bool) {
 	started := time.Now()
 	if started.Before(t.next) {
 		return
@@ -57,13 +141,30 @@ func (t *cgroupTree) walk() {
 		return
 	}
 	present := readCgroups(root)
-	if len(t.paths)+len(present) > maxCgroups {
-		clear(t.paths)
+	for id := range t.paths {
+		if _, ok := present[id]; !ok {
+			t.remove(id)
+		}
 	}
-	maps.Copy(t.paths, present)
+	t.paths = present
+	t.walked = whole
 	now := time.Now()
 	t.next = now.Add(walkShare * now.Sub(started))
 }
+
+// FollowCgroups enters what cgroups were made and removed. At each collection, or
+// the kernel's ring overflows.
+func (d *Directory) FollowCgroups() error {
+	d.cgroups.mu.Lock()
+	defer d.cgroups.mu.Unlock()
+	if _, err := d.cgroups.follow(); err != nil {
+		return fmt.Errorf("follow cgroups: %w", err)
+	}
+	return nil
+}
+
+// WatchCgroups lets the directory know of cgroups that are gone before it looks.
+func (d *Directory) WatchCgroups(watch CgroupWatch) { d.cgroups.watch = watch }
 
 // readCgroups returns the path of each directory below root, by inode number.
 func readCgroups(root string) map[uint64]string {

@@ -2,7 +2,6 @@ package process
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -69,16 +68,76 @@ func TestCgroupTreeDoesNotWalkAllTheTime(t *testing.T) {
 }
 
 func TestCgroupTreeIsBounded(t *testing.T) {
+	tree := newTree(t.TempDir())
+	watch := &fakeWatch{changes: []CgroupChange{{ID: 1, Path: "/wanted"}, {ID: 1}}}
+	tree.watch = watch
+	for id := range uint64(3 * maxRemoved) {
+		watch.changes = append(watch.changes, CgroupChange{ID: 2, Path: "/lives"}, CgroupChange{ID: id + 3, Path: "/gone"}, CgroupChange{ID: id + 3})
+		if _, err := tree.follow(); err != nil {
+			t.Fatal(err)
+		}
+		if got := tree.path(1); got != "/wanted" {
+			t.Fatalf("the path of a removed cgroup that is wanted is %q, when %d others were removed since", got, id)
+		}
+	}
+	if len(tree.paths) != 1 || len(tree.removed) != maxRemoved || tree.order.Len() != maxRemoved {
+		t.Errorf("%d cgroups are remembered, and %d removed ones in a list of %d", len(tree.paths), len(tree.removed), tree.order.Len())
+	}
+	for id := range uint64(maxCgroups) {
+		watch.changes = append(watch.changes, CgroupChange{ID: id + 1, Path: "/lives"})
+	}
+	if _, err := tree.follow(); err != nil || len(tree.paths) != maxCgroups {
+		t.Errorf("%d cgroups are remembered, want %d (error %v)", len(tree.paths), maxCgroups, err)
+	}
+}
+
+// fakeWatch tells what a test says.
+type fakeWatch struct {
+	changes []CgroupChange
+	lost    bool // something, since the last call
+}
+
+func (w *fakeWatch) Changes(visit func(CgroupChange)) (whole bool, err error) {
+	for _, change := range w.changes {
+		visit(change)
+	}
+	whole = !w.lost
+	w.changes, w.lost = nil, false
+	return whole, nil
+}
+
+func TestCgroupTreeKnowsWhatIsRemovedBeforeItLooks(t *testing.T) {
+	tree := newTree(t.TempDir())
+	tree.watch = &fakeWatch{changes: []CgroupChange{{ID: 1 << 40, Path: "/a"}, {ID: 1 << 41, Path: "/b"}, {ID: 1 << 40}}}
+
+	if got := [2]string{tree.path(1 << 40), tree.path(1 << 41)}; got != [2]string{"/a", "/b"} {
+		t.Errorf("the paths are %q, want /a of a removed cgroup and /b", got)
+	}
+}
+
+func TestCgroupTreeWalksOnceUnlessChangesAreLost(t *testing.T) {
 	root := t.TempDir()
 	tree := newTree(root)
-	for id := range uint64(maxCgroups) {
-		tree.paths[1<<40+id] = fmt.Sprint("/", id)
+	watch := &fakeWatch{}
+	tree.watch = watch
+	before := makeCgroup(t, root, "before")
+	look := func(what string, id uint64, want string) {
+		t.Helper()
+		tree.next = time.Time{}
+		if got := tree.path(id); got != want {
+			t.Errorf("the path of %s is %q, want %q", what, got, want)
+		}
 	}
-	id := makeCgroup(t, root, "new")
 
-	if got := tree.path(id); got != "/new" || len(tree.paths) > 2 {
-		t.Errorf("path() = %q with %d remembered, want /new and only what is there", got, len(tree.paths))
-	}
+	look("a cgroup that is older than the watch", before, "/before")
+	unseen := makeCgroup(t, root, "unseen")
+	look("a cgroup that the watch has not told of", unseen, "")
+	watch.lost = true
+	look("a cgroup that the watch has lost", unseen, "/unseen")
+	later := makeCgroup(t, root, "later")
+	look("a cgroup that was made when the walk had begun", later, "/later")
+	unseen = makeCgroup(t, root, "again")
+	look("a cgroup that the watch has not told of again", unseen, "")
 }
 
 func TestCgroupTreeWithoutCgroups(t *testing.T) {

@@ -1,0 +1,25 @@
+// Package cgroups tells of cgroups as they come and go, so that the path of one is
+// known when it is gone. It is loaded once a receiver. Kernel side:
+// bpf/cgroups.bpf.c.
+package cgroups
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// idBytes are those of a record before the path.
+const idBytes = 8
+
+// decode reads a record: struct cgroup_change, as long as its path is. The ring
+// fills it up to a multiple of 8 bytes.
+func decode(record []byte) (process.CgroupChange, error) {
+	if len(record) < idBytes {
+		return process.CgroupChange{}, fmt.Errorf("decode the change of a cgroup: the record has %d bytes", len(record))
+	}
+	path, _, _ := strings.Cut(string(record[idBytes:]), "\x00")
+	return process.CgroupChange{ID: binary.NativeEndian.Uint64(record), Path: path}, nil
+}

@@ -1,0 +1,56 @@
+package kerneltest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+var containers atomic.Uint32
+
+// Cgroup is one that a test has made.
+type Cgroup struct {
+	Path        string // in the cgroup v2 hierarchy
+	ContainerID string // of the container that it is named like
+	directory   string
+}
+
+// Container makes a cgroup that is named like a container's. It is removed with the
+// test, if it has not been before.
+func Container(t *testing.T) Cgroup {
+	t.Helper()
+	Require(t)
+	root, err := kernel.CgroupRoot("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Cgroup{ContainerID: fmt.Sprintf("%056x%08x", os.Getpid(), containers.Add(1))}
+	c.Path = "/docker-" + c.ContainerID + ".scope"
+	c.directory = filepath.Join(root, c.Path)
+	if err := os.Mkdir(c.directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(c.directory) }) //nolint:errcheck // it may be gone
+	return c
+}
+
+// Enter moves a process into the cgroup.
+func (c Cgroup) Enter(t *testing.T, pid int) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(c.directory, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Remove removes the cgroup, whose processes have ended.
+func (c Cgroup) Remove(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(c.directory); err != nil {
+		t.Fatal(err)
+	}
+}
