@@ -79,8 +79,9 @@ func TestKernelDescribesAProcessInAContainer(t *testing.T) {
 	if d.Alive(id) {
 		t.Error("Alive() = true of a zombie")
 	}
-	_ = sleep.Wait() // it was killed
-	d.Forget(id)
+	_ = sleep.Wait()              // it was killed
+	d = NewDirectory("", d.clock) // one that has not met it before
+	d.ReadCommandLines = true
 	want.Created, want.ExecutablePath, want.CommandLine, want.ParentPID, want.VPID = alive.Created, "", "", 0, 0
 	gone := d.Describe(id, seen)
 	gone.Created = alive.Created

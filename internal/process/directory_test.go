@@ -1,6 +1,7 @@
 package process
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +95,7 @@ func TestDescribe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDirectory(t)
 			d.ReadCommandLines = true
-			d.cgroups.paths = test.cgroups
+			maps.Copy(d.cgroups.paths, test.cgroups)
 			seen, want := seen, asSeen
 			if test.alive != nil {
 				process := nginx
@@ -139,7 +140,7 @@ func TestDescribeInACgroupNamespace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDirectory(t, fakeProcess{pid: 7, executable: "/x", cgroups: "0::/../" + containerID + "\n"})
 			d.proc.relative = func() bool { return true }
-			d.cgroups.paths = test.cgroups
+			maps.Copy(d.cgroups.paths, test.cgroups)
 
 			p := d.Describe(ID{PID: 7}, Seen{CgroupID: 77})
 			got := Process{Cgroup: p.Cgroup, ContainerID: p.ContainerID, PodUID: p.PodUID}
@@ -156,25 +157,52 @@ func TestDescribeNoProcessIsTheHost(t *testing.T) {
 	}
 }
 
-func TestDescribeGivesTheSameAnswerUntilForget(t *testing.T) {
+func TestDescribeGivesTheSameAnswerWhileItIsHeld(t *testing.T) {
 	d := newDirectory(t, fakeProcess{pid: 7, executable: "/bin/a"})
 	id := ID{PID: 7}
-	first := d.Describe(id, Seen{Comm: "first", Executable: "a"})
+	first := d.Hold(id, Seen{Comm: "first", Executable: "a"})
+	again := d.Hold(id, Seen{Comm: "second"})
 	if err := os.RemoveAll(filepath.Join(d.proc.path, "7")); err != nil {
 		t.Fatal(err)
 	}
+	d.Release(id)
+	d.describeOthers(2 * maxIdle)
 
-	if diff := cmp.Diff(first, d.Describe(id, Seen{Comm: "second"})); diff != "" {
-		t.Errorf("the second Describe() differs (-first +second):\n%s", diff)
+	for _, got := range []Process{again, d.Describe(id, Seen{Comm: "third"})} {
+		if diff := cmp.Diff(first, got); diff != "" {
+			t.Errorf("a later Describe() differs (-first +later):\n%s", diff)
+		}
 	}
-	d.Forget(id)
-	if got := d.Describe(id, Seen{Comm: "third"}); got.Comm != "third" || got.ExecutablePath != "" {
-		t.Errorf("after Forget Describe() = %+v, want what is seen now", got)
+	d.Release(id)
+	d.Release(id) // once too often
+	d.describeOthers(2 * maxIdle)
+	if got := d.Describe(id, Seen{Comm: "fourth"}); got.Comm != "fourth" || got.ExecutablePath != "" {
+		t.Errorf("when nobody holds it Describe() = %+v, want what is seen now", got)
+	}
+}
+
+// What lives is not described anew when others are gone, however many there are.
+func TestDescribeGivesTheSameAnswerWhileItLives(t *testing.T) {
+	d := newDirectory(t, fakeProcess{pid: 7, executable: "/bin/a"})
+	id := ID{PID: 7}
+	first := d.Describe(id, Seen{Comm: "first", Executable: "a"})
+	for range 3 {
+		d.describeOthers(3 * maxIdle)
+		if diff := cmp.Diff(first, d.Describe(id, Seen{Comm: "later"})); diff != "" {
+			t.Errorf("a later Describe() differs (-first +later):\n%s", diff)
+		}
+	}
+}
+
+// describeOthers describes so many processes that are gone.
+func (d *Directory) describeOthers(n int) {
+	for i := range n {
+		d.Describe(ID{PID: 1 << 20, StartNanos: uint64(i)}, Seen{})
 	}
 }
 
 func TestCreationTimeOutlivesExecAndClockStep(t *testing.T) {
-	d := newDirectory(t)
+	d := newDirectory(t, fakeProcess{pid: 7, startTicks: 500, executable: "/bin/a"})
 	before := ID{PID: 7, StartNanos: 5e9, ExecID: 1}
 	after := ID{PID: 7, StartNanos: 5e9, ExecID: 2}
 	reused := ID{PID: 7, StartNanos: 9e9, ExecID: 1}
@@ -182,10 +210,13 @@ func TestCreationTimeOutlivesExecAndClockStep(t *testing.T) {
 
 	want := d.Describe(before, Seen{}).Created
 	d.clock = clock.Fixed(boot.Add(step), boot.Add(step))
-	if got := d.Describe(after, Seen{}).Created; got != want {
+	if got := d.Hold(after, Seen{}).Created; got != want {
 		t.Errorf("after an exec the process was created at %v, want %v", got, want)
 	}
-	d.Forget(before)
+	d.describeOthers(2 * maxIdle)
+	if _, known := d.known[before]; known {
+		t.Error("what the process was before its exec is still remembered")
+	}
 	if got := d.Describe(before, Seen{}).Created; got != want {
 		t.Errorf("with one identity forgotten the process was created at %v, want %v", got, want)
 	}
@@ -221,36 +252,48 @@ func TestAlive(t *testing.T) {
 	}
 }
 
-func TestDirectoryIsBounded(t *testing.T) {
+func TestDirectoryForgetsTheDead(t *testing.T) {
 	d := newDirectory(t)
-	for pid := range uint32(maxKnown + 100) {
+	const limit = maxIdle + looksPerNew
+	for pid := range uint32(3 * maxIdle) {
 		d.Describe(ID{PID: pid + 1}, Seen{})
+		if len(d.known) > limit || len(d.lives) > limit || d.idle.Len() > limit {
+			t.Fatalf("%d processes are known, %d lives and %d are idle, want %d at most", len(d.known), len(d.lives), d.idle.Len(), limit)
+		}
 	}
-	if len(d.known) != maxKnown || d.count != maxKnown {
-		t.Errorf("%d processes are known and %d counted, want %d", len(d.known), d.count, maxKnown)
+}
+
+// A process that lives may execute programs without end.
+func TestDirectoryForgetsWhatAProcessWas(t *testing.T) {
+	d := newDirectory(t, fakeProcess{pid: 7, executable: "/bin/a"})
+	for exec := range uint32(3 * maxIdle) {
+		d.Describe(ID{PID: 7, ExecID: exec}, Seen{})
 	}
-	for pid := range uint32(maxKnown + 100) {
-		d.Forget(ID{PID: pid + 1})
-	}
-	if len(d.known) != 0 || d.count != 0 {
-		t.Errorf("%d processes are known and %d counted after all were forgotten", len(d.known), d.count)
+	if len(d.known) > maxIdle+looksPerNew || len(d.lives) != 1 {
+		t.Errorf("%d identities are known of %d processes", len(d.known), len(d.lives))
 	}
 }
 
 func TestDirectoryIsSharedByGoroutines(t *testing.T) {
 	d := newDirectory(t, fakeProcess{pid: 1, executable: "/bin/a"}, fakeProcess{pid: 2, executable: "/bin/b"})
 	var all sync.WaitGroup
-	for range 4 {
+	for first := range uint32(4) {
 		all.Go(func() {
-			for i := range uint32(200) {
-				id := ID{PID: i%3 + 1}
-				if got := d.Describe(id, Seen{CgroupID: 5}); got.ID != id {
-					t.Errorf("Describe(%+v) describes %+v", id, got.ID)
+			for i := range uint32(maxIdle) {
+				id := ID{PID: i%3 + 1, ExecID: i}
+				if got := d.Hold(id, Seen{CgroupID: 5}); got.ID != id {
+					t.Errorf("Hold(%+v) describes %+v", id, got.ID)
 				}
-				d.Alive(id)
-				d.Forget(id)
+				other := ID{PID: 4 + first, StartNanos: uint64(i)}
+				if got := d.Describe(other, Seen{}); got.ID != other {
+					t.Errorf("Describe(%+v) describes %+v", other, got.ID)
+				}
+				d.Release(id)
 			}
 		})
 	}
 	all.Wait()
+	if len(d.known) != d.idle.Len() || len(d.known) > 2*maxIdle {
+		t.Errorf("%d processes are known, of which %d are idle", len(d.known), d.idle.Len())
+	}
 }

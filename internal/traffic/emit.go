@@ -31,8 +31,12 @@ type emitter struct {
 // that have ended get one more point, without a value.
 func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	at := pcommon.NewTimestampFromTime(now)
-	e.emitProcesses(at, r.gone)
-	e.emitInterfaces(at, r.departed)
+	end := at
+	if r.final {
+		end = pcommon.NewTimestampFromTime(now.Add(time.Millisecond)) // no two points of a series at one time
+	}
+	e.emitProcesses(end, r.gone)
+	e.emitInterfaces(end, r.departed)
 	ended := e.builder.Emit()
 	withoutValues(ended)
 

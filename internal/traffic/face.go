@@ -1,48 +1,73 @@
 package traffic
 
-import (
-	"slices"
-
-	"github.com/seed-7756021b/nettap/internal/owner"
-)
+import "slices"
 
 // face is what its resource shows of a process. One that executes its own program
 // again looks the same: a series that it goes on with begins anew, without an end
 // before.
 type face struct {
 	instance
-	userID, realUserID uint32
-	comm, executable   string
-}
-
-func faceOf(p owner.Process) face {
-	return face{
-		instance: instanceOf(p.ID), userID: p.ID.UserID, realUserID: p.ID.RealUserID,
-		comm: p.Seen.Comm, executable: p.Seen.Executable,
-	}
+	shown uint64 // a hash of its resource's attributes
 }
 
 // without returns the usages without rows of a series that others go on with.
-func without(usages, others []usage) []usage {
+func (e *endings) without(usages, others []usage) []usage {
 	type series struct {
 		face
 		row
 	}
-	seriesOf := func(u usage, r row) series {
+	seriesOf := func(face face, r row) series {
 		r.quantity = quantity{}
-		return series{face: faceOf(u.process), row: r}
+		return series{face: face, row: r}
 	}
 	goesOn := make(map[series]bool)
 	for _, u := range others {
+		face := e.faceOf(u.process)
 		for _, r := range u.rows {
-			goesOn[seriesOf(u, r)] = true
+			goesOn[seriesOf(face, r)] = true
 		}
 	}
 	var rest []usage
 	for _, u := range usages {
-		u.rows = slices.DeleteFunc(slices.Clone(u.rows), func(r row) bool { return goesOn[seriesOf(u, r)] })
+		face := e.faceOf(u.process)
+		u.rows = slices.DeleteFunc(slices.Clone(u.rows), func(r row) bool { return goesOn[seriesOf(face, r)] })
 		if len(u.rows) != 0 {
 			rest = append(rest, u)
+		}
+	}
+	return rest
+}
+
+// withoutRows is the same for interfaces.
+func withoutRows(statements, others []statement) []statement {
+	type series struct {
+		interfaceFace
+		stacked   bool
+		direction bpfDirection
+		account   string // "" is unobserved
+	}
+	seriesOf := func(st statement, direction bpfDirection, account string) series {
+		return series{interfaceFace{netnsInode: st.netnsInode, name: st.interfaceName}, st.stacked, direction, account}
+	}
+	goesOn := make(map[series]bool)
+	for _, st := range others {
+		for _, a := range st.accounts {
+			goesOn[seriesOf(st, a.direction, a.account)] = true
+		}
+		for _, u := range st.unobserved {
+			goesOn[seriesOf(st, u.direction, "")] = true
+		}
+	}
+	var rest []statement
+	for _, st := range statements {
+		st.accounts = slices.DeleteFunc(slices.Clone(st.accounts), func(a accountRow) bool {
+			return goesOn[seriesOf(st, a.direction, a.account)]
+		})
+		st.unobserved = slices.DeleteFunc(slices.Clone(st.unobserved), func(u unobservedRow) bool {
+			return goesOn[seriesOf(st, u.direction, "")]
+		})
+		if len(st.accounts)+len(st.unobserved) != 0 {
+			rest = append(rest, st)
 		}
 	}
 	return rest
@@ -53,7 +78,8 @@ func (l *ledger) latest(owned map[uint64][]bpfTrafficKey, s *snapshot) map[face]
 	numbers := make(map[face]uint64, len(owned))
 	for number := range owned {
 		if p, known := l.processOf(number, s); known {
-			numbers[faceOf(p)] = max(numbers[faceOf(p)], number)
+			face := l.faceOf(p)
+			numbers[face] = max(numbers[face], number)
 		}
 	}
 	return numbers

@@ -16,7 +16,9 @@ func TestProcessThatLooksTheSame(t *testing.T) {
 	received := bpfTrafficKey{Number: 1, Netns: host, Ifindex: 2, Direction: uint8(bpfDirectionRECEIVE)}
 	post := func(now uint64, change func(s *snapshot)) *report {
 		s := at(now, counter{}, change)
-		return l.post(s, l.departing(s))
+		r := l.post(s, l.departing(s))
+		l.endings.delivered()
+		return r
 	}
 	transmit := func(p owner.Process, start, bytes uint64) usage {
 		return usage{process: p, start: start, rows: []row{{

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/cgroups"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
@@ -35,6 +36,7 @@ type lab struct {
 	mu      sync.Mutex // Collect is called by one at a time
 	traffic *Traffic
 	books   *books.Books
+	cgroups *cgroups.Cgroups
 	ended   publication     // every point so far that ended its series
 	sent    map[int64]int64 // the last bytes published of each process, by pid
 }
@@ -61,6 +63,7 @@ type place struct {
 func observe(t *testing.T, options owner.Options) *lab {
 	t.Helper()
 	l, owners := newLab(options)
+	kerneltest.Start(t, l.cgroups)
 	kerneltest.Start(t, owners)
 	kerneltest.Start(t, l.traffic.interfaces)
 	kerneltest.Start(t, l.traffic)
@@ -76,6 +79,7 @@ func share(t *testing.T) *lab {
 	t.Helper()
 	if shared == nil {
 		l, owners := newLab(owner.Options{MaxProcesses: 4096})
+		kerneltest.Run(t, l.cgroups)
 		kerneltest.Run(t, owners)
 		kerneltest.Run(t, l.traffic.interfaces)
 		kerneltest.Run(t, l.traffic)
@@ -86,10 +90,19 @@ func share(t *testing.T) *lab {
 
 func newLab(options owner.Options) (*lab, *owner.Owners) {
 	owners := owner.New(options)
-	l := &lab{books: new(books.Books), sent: map[int64]int64{}}
+	l := &lab{books: new(books.Books), cgroups: cgroups.New(nil, new(books.Books)), sent: map[int64]int64{}}
 	c := clock.New()
-	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	l.traffic = New(builder, owners, interfaces.New().NewReader(), process.NewDirectory("", c), c, l.books, Options{AllNamespaces: true})
+	config := metadata.NewDefaultMetricsBuilderConfig()
+	config.ResourceAttributes.ProcessCommandLine.Enabled = true
+	config.ResourceAttributes.ProcessExecutablePath.Enabled = true
+	config.ResourceAttributes.ProcessLinuxCgroup.Enabled = true
+	config.ResourceAttributes.ProcessParentPid.Enabled = true
+	config.ResourceAttributes.ProcessVpid.Enabled = true
+	processes := process.NewDirectory("", c)
+	processes.ReadCommandLines = true
+	processes.WatchCgroups(l.cgroups)
+	builder := metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
+	l.traffic = New(builder, owners, interfaces.New().NewReader(), processes, c, l.books, Options{AllNamespaces: true})
 	return l, owners
 }
 
@@ -102,6 +115,7 @@ func (l *lab) collect(t *testing.T) publication {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.traffic.Delivered()
 	points := pointsOf(metrics)
 	for _, point := range points {
 		if point.ended {

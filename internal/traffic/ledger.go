@@ -1,7 +1,9 @@
 package traffic
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -11,6 +13,10 @@ import (
 // sockets may still send, as long as TCP retries.
 const memory = 15 * 60 * 1e9
 
+// maxDeparted bounds those. What the sockets of others send is on the account of
+// those without an owner.
+const maxDeparted = 16384
+
 // ledger keeps the books from one collection to the next. It is pure: all it
 // knows comes in snapshots.
 type ledger struct {
@@ -18,12 +24,14 @@ type ledger struct {
 	host        uint32 // inode of the host's network namespace
 	all         bool   // interfaces of every namespace
 	open        bool   // begin has posted what was there before
+	final       bool   // the next post is the last
 	processless map[uint32]bool
+	faceOf      func(owner.Process) face
+	endings     endings
 
 	starts   map[uint64]uint64               // series start of each process, by number
 	firsts   map[instance]uint64             // the first number of a process, before exec or setuid
 	last     map[uint64]uint64               // packets of each process at the last post
-	leaving  []usage                         // have said their last
 	departed map[uint64]departure            // remembered
 	retired  map[bpfInterfaceKey][2]bpfCount // what departed processes moved
 
@@ -50,11 +58,13 @@ type departure struct {
 	at      uint64 // ns since boot
 }
 
-func newLedger(start uint64, host uint32, all bool) *ledger {
+func newLedger(start uint64, host uint32, all bool, faceOf func(owner.Process) face) *ledger {
 	return &ledger{
 		start:      start,
 		host:       host,
 		all:        all,
+		faceOf:     faceOf,
+		endings:    endings{faceOf: faceOf},
 		starts:     make(map[uint64]uint64),
 		firsts:     make(map[instance]uint64),
 		last:       make(map[uint64]uint64),
@@ -80,7 +90,7 @@ func (l *ledger) begin(s *snapshot, processless map[uint32]bool) {
 }
 
 // departing returns the numbers of processes that are gone and whose sockets
-// have moved nothing since the last post.
+// have moved nothing since the last post; of all that are gone, before the final post.
 func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 	gone := make(map[uint64]owner.Process)
 	packets := make(map[uint64]uint64)
@@ -88,12 +98,14 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 		packets[key.Number] += c.Packets
 	}
 	for number, p := range s.processes {
-		if last, posted := l.last[number]; !p.Alive && (posted || packets[number] == 0) && last == packets[number] {
+		last, posted := l.last[number]
+		atRest := (posted || packets[number] == 0) && last == packets[number]
+		if !p.Alive && (atRest || l.final) {
 			gone[number] = p
 		}
 	}
 	for number, d := range l.departed {
-		if last, posted := l.last[number]; posted && last == packets[number] {
+		if last, posted := l.last[number]; posted && last == packets[number] || l.final && packets[number] != 0 {
 			gone[number] = d.process // it was remembered, and has been heard again
 		}
 	}
@@ -106,33 +118,35 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	l.reopen(s)
 	l.supersede(s)
+	l.learnFirsts(s)
 	sheets := l.sheets(s)
 	l.learnUnits(s, sheets)
 	owned := byNumber(s.traffic)
 	latest := l.latest(owned, s)
 	r := &report{}
-	var leaving, shadows []usage
+	var leaving, staying, shadows []usage
 	for number, keys := range owned {
 		p, known := l.processOf(number, s)
 		if !known {
 			continue // it is booked in sheets
 		}
-		u := l.usageOf(p, l.startOf(number, p, s), keys, s)
-		if latest[faceOf(p)] == number {
+		u := l.usageOf(p, l.startOf(number, p), keys, s)
+		if latest[l.faceOf(p)] == number {
 			r.processes = append(r.processes, u)
 		} else {
 			shadows = append(shadows, u)
 		}
 		if _, last := departing[number]; last {
 			leaving = append(leaving, u)
+		} else {
+			staying = append(staying, u)
 		}
 	}
-	r.processes = append(r.processes, without(shadows, r.processes)...)
-	r.gone = without(l.leaving, r.processes)
-	l.leaving = leaving
+	r.processes = append(r.processes, l.endings.without(shadows, r.processes)...)
+	r.interfaces, r.departed = l.balance(s, sheets)
+	l.endings.enter(r, staying, leaving, l.final)
 	sortUsages(r.processes)
 	sortUsages(r.gone)
-	r.interfaces, r.departed = l.balance(s, sheets)
 	l.retire(s, departing)
 	l.remember(s, departing)
 	return r
@@ -149,14 +163,12 @@ func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
 // startOf returns when a process's series began: with the receiver or with the
 // process, whichever is later; after an exec or a change of user, when the
 // kernel side first met it so.
-func (l *ledger) startOf(number uint64, p owner.Process, s *snapshot) uint64 {
+func (l *ledger) startOf(number uint64, p owner.Process) uint64 {
 	if start, ok := l.starts[number]; ok {
 		return start
 	}
 	start := max(l.start, p.ID.StartNanos)
-	self := instance{startNanos: p.ID.StartNanos, pid: p.ID.PID}
-	first := l.firstOf(self, number, s)
-	if first != number {
+	if first, known := l.firsts[instanceOf(p.ID)]; known && first != number {
 		start = max(l.start, p.Seen.FirstNanos)
 	}
 	if d, ok := l.departed[number]; ok {
@@ -166,19 +178,14 @@ func (l *ledger) startOf(number uint64, p owner.Process, s *snapshot) uint64 {
 	return start
 }
 
-// firstOf returns the lowest number under which a process is or was known.
-func (l *ledger) firstOf(self instance, number uint64, s *snapshot) uint64 {
-	if first, ok := l.firsts[self]; ok {
-		return first
-	}
-	first := number
-	for other, p := range s.processes {
-		if p.ID.PID == self.pid && p.ID.StartNanos == self.startNanos {
-			first = min(first, other)
+// learnFirsts finds the lowest number under which each process is or was known.
+func (l *ledger) learnFirsts(s *snapshot) {
+	for number, p := range s.processes {
+		self := instanceOf(p.ID)
+		if first, known := l.firsts[self]; !known || number < first {
+			l.firsts[self] = number
 		}
 	}
-	l.firsts[self] = first
-	return first
 }
 
 // retire moves what departed processes moved to the books of their interfaces.
@@ -214,7 +221,27 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 		delete(l.departed, number)
 		delete(l.starts, number)
 	}
+	l.forgetOldest()
 	l.forgetFirsts(s)
+}
+
+// forgetOldest keeps the departed within their bound.
+func (l *ledger) forgetOldest() {
+	tooMany := len(l.departed) - maxDeparted
+	if tooMany <= 0 {
+		return
+	}
+	silent := slices.DeleteFunc(slices.Collect(maps.Keys(l.departed)), func(number uint64) bool {
+		_, heard := l.last[number]
+		return heard
+	})
+	slices.SortFunc(silent, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(l.departed[a].at, l.departed[b].at), cmp.Compare(a, b))
+	})
+	for _, number := range silent[:min(tooMany, len(silent))] {
+		delete(l.departed, number)
+		delete(l.starts, number)
+	}
 }
 
 func (l *ledger) forgetFirsts(s *snapshot) {

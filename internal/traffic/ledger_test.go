@@ -1,6 +1,8 @@
 package traffic
 
 import (
+	"fmt"
+	"hash/maphash"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,9 +59,17 @@ func at(seconds uint64, own counter, change func(s *snapshot)) *snapshot {
 	return s
 }
 
+// seenFace is a face of what the kernel side has seen.
+func seenFace(p owner.Process) face {
+	text := fmt.Sprint(p.ID.UserID, p.ID.RealUserID, p.Seen.Comm, p.Seen.Executable)
+	return face{instance: instanceOf(p.ID), shown: maphash.String(seed, text)}
+}
+
+var seed = maphash.MakeSeed()
+
 // opened is a ledger that began 10 s after the boot, when eth0 had counted before.
 func opened(before counter) *ledger {
-	l := newLedger(10*second, hostInode, false)
+	l := newLedger(10*second, hostInode, false, seenFace)
 	l.begin(at(10, before, nil), nil)
 	return l
 }
@@ -139,6 +149,7 @@ func TestDeadProcessSaysItsLastAndEnds(t *testing.T) {
 	report := l.post(s, gone)
 	equal(t, "its last points", last, report.processes)
 	equal(t, "gone before", nil, report.gone)
+	l.endings.delivered()
 
 	report = l.post(at(40, counter{}, nil), nil)
 	equal(t, "points after its end", nil, report.processes)
@@ -146,6 +157,7 @@ func TestDeadProcessSaysItsLastAndEnds(t *testing.T) {
 	equal(t, "the interface's account", []accountRow{
 		{direction: bpfDirectionTRANSMIT, account: "process", quantity: quantity{packets: 2, bytes: 200}},
 	}, report.interfaces[0].accounts)
+	l.endings.delivered()
 
 	report = l.post(at(50, counter{}, nil), nil)
 	equal(t, "gone twice", nil, report.gone)
@@ -402,7 +414,7 @@ func TestBaselineOfAnInterfaceMetLater(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLedger(10*second, hostInode, false)
+			l := newLedger(10*second, hostInode, false, seenFace)
 			l.begin(at(10, counter{}, nil), test.processless)
 			equal(t, "interfaces", test.want, l.post(at(20, counter{}, meet), nil).interfaces)
 		})

@@ -61,9 +61,10 @@ type row struct {
 // report is what one collection says.
 type report struct {
 	processes  []usage
-	gone       []usage // said their last the time before
+	gone       []usage // said their last before
 	interfaces []statement
 	departed   []statement // interfaces that are no more
+	final      bool        // gone have their last points in it too
 }
 
 func sum(perCPU []bpfCount) bpfCount {

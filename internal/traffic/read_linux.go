@@ -145,7 +145,6 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		if err := t.owners.Forget(p.ID); err != nil {
 			errs = errors.Join(errs, err)
 		}
-		t.processes.Forget(p.ID)
 	}
 	return errs
 }

@@ -22,7 +22,10 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type book -type part bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-var _ instrument.Instrument[pmetric.Metrics] = (*Traffic)(nil)
+var (
+	_ instrument.Instrument[pmetric.Metrics] = (*Traffic)(nil)
+	_ instrument.Deliverer                   = (*Traffic)(nil)
+)
 
 // Options are what the configuration says of the instrument.
 type Options struct {
@@ -44,6 +47,7 @@ type Traffic struct {
 	object     *kernel.Object
 	counters   *counters
 	ledger     *ledger
+	roster     *roster
 	emitter    emitter
 	followed   map[uint64]bool // processes that have changed, by number
 	arrived    []uint64        // packets on each CPU, when they were last read
@@ -81,17 +85,33 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	if snapshot == nil {
 		return pmetric.NewMetrics(), err
 	}
+	err = errors.Join(err, t.processes.FollowCgroups())
+	t.roster.meet(snapshot.processes)
 	departing := t.ledger.departing(snapshot)
 	err = errors.Join(err, t.forgetProcesses(snapshot, departing))
 	report := t.ledger.post(snapshot, departing)
-	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing))
-	return t.emitter.emit(t.clock.Now(), report), err
+	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing), t.ledger.endings.complaint())
+	metrics := t.emitter.emit(t.clock.Now(), report)
+	t.roster.keepOnly(snapshot.processes, report)
+	if metrics.DataPointCount() == 0 {
+		t.Delivered() // there is nothing to take
+	}
+	return metrics, err
 }
+
+// Delivered implements [instrument.Deliverer].
+func (t *Traffic) Delivered() { t.ledger.endings.delivered() }
+
+// Finish says that the next Collect is the last: what is gone ends in it.
+func (t *Traffic) Finish() { t.ledger.final = true }
 
 // Shutdown implements [instrument.Instrument].
 func (t *Traffic) Shutdown(context.Context) error {
 	if t.object == nil {
 		return nil
+	}
+	if t.roster != nil {
+		t.roster.keepOnly(nil, &report{})
 	}
 	err := t.object.Close()
 	t.object = nil
@@ -173,7 +193,8 @@ func (t *Traffic) openLedger() error {
 	if err != nil {
 		return err
 	}
-	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces)
+	t.roster = newRoster(t.processes, t.builder)
+	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
 	return t.writeBooks(snapshot, nil)

@@ -1,0 +1,78 @@
+package traffic
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
+)
+
+// maxEndings bounds the processes, and likewise the interfaces, whose end nobody has
+// taken: an hour without a consumer, when one ends each second.
+const maxEndings = 4096
+
+// endings are the series that stop, until a consumer has taken their end: their last
+// points, and after them the points that end them. What a consumer refuses is said again.
+type endings struct {
+	faceOf   func(owner.Process) face
+	leaving  []usage // have said their last
+	gone     []usage // whose last was taken
+	departed []statement
+	unended  uint64 // processes and interfaces that were given up
+	lately   uint64 // of those, since the last complaint
+}
+
+// enter adds to a report what is to be said again, and takes in who has said the last
+// in it. A series that somebody goes on with does not end. The final report has both the
+// last point of a series and its end; staying are then the usages that do not leave.
+func (e *endings) enter(r *report, staying, leaving []usage, final bool) {
+	again := e.without(e.leaving, r.processes)
+	r.processes = append(r.processes, again...)
+	e.leaving = append(again, leaving...)
+	e.gone = e.without(e.gone, r.processes)
+	r.gone = slices.Clone(e.gone)
+	if final {
+		r.gone = append(r.gone, e.without(e.leaving, staying)...)
+	}
+	e.departed = append(withoutRows(e.departed, slices.Concat(r.interfaces, r.departed)), r.departed...)
+	r.departed = e.departed
+	r.final = final
+	e.bound()
+}
+
+// delivered says that a consumer has taken the last report.
+func (e *endings) delivered() {
+	e.gone, e.leaving, e.departed = e.leaving, nil, nil
+}
+
+// bound gives up the oldest where there are too many.
+func (e *endings) bound() {
+	e.giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.gone)
+	e.giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.leaving)
+	if tooMany := len(e.departed) - maxEndings; tooMany > 0 {
+		e.departed = slices.Clone(e.departed[tooMany:])
+		e.count(tooMany)
+	}
+}
+
+func (e *endings) giveUp(tooMany int, oldest *[]usage) {
+	tooMany = min(tooMany, len(*oldest))
+	if tooMany > 0 {
+		*oldest = slices.Clone((*oldest)[tooMany:])
+		e.count(tooMany)
+	}
+}
+
+func (e *endings) count(n int) {
+	e.unended += uint64(n)
+	e.lately += uint64(n)
+}
+
+// complaint says, once for those that were given up since the last one, how many were.
+func (e *endings) complaint() error {
+	if e.lately == 0 {
+		return nil
+	}
+	e.lately = 0
+	return fmt.Errorf("no consumer takes points: the series of %d processes and interfaces have stopped without an end", e.unended)
+}
