@@ -11,10 +11,10 @@
 
 /* The same as struct count, of one skb. */
 struct part {
-	__u32 packets;
 	__u32 bytes;
-	__u32 frames;
 	__u32 frame_bytes;
+	__u16 packets;
+	__u16 frames;
 };
 
 /*
@@ -24,9 +24,10 @@ struct part {
 struct leg {
 	__u64 netns;
 	__u32 ifindex;
-	__u16 link;  /* bytes of all headers before the network's in each packet's count */
-	__u8 outer;  /* the packet came in another one: only a process claims that one */
-	__u8 shared; /* other devices are above this one, and may deliver */
+	__u32 device; /* the low half of its address */
+	__u16 link;   /* bytes of all headers before the network's in each packet's count */
+	__u8 outer;   /* the packet came in another one: only a process claims that one */
+	__u8 shared;  /* other devices are above this one, and may deliver */
 	struct part left;
 };
 
@@ -64,7 +65,7 @@ struct {
 /* One delivery to a socket. */
 struct delivery {
 	enum account below; /* whose the packet is on devices below the one that delivers */
-	__u32 ifindex;      /* of the device that delivers; 0: it is not found yet */
+	__u32 ifindex;      /* of the device that delivers */
 	__u64 netns;
 	struct count count; /* as that device counts it */
 };
@@ -197,6 +198,7 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u6
 	leg = &slot->by[below];
 	leg->netns = netns;
 	leg->ifindex = dev->ifindex;
+	leg->device = (__u64)dev;
 	leg->link = link;
 	leg->outer = false;
 	leg->shared = dev->adj_list.upper.next != upper;
@@ -243,23 +245,23 @@ static __always_inline void claim_whole(struct sk_buff *skb, enum account accoun
 	}
 }
 
-static __always_inline __u64 take_at_most(__u32 *left, __u64 want)
-{
-	__u32 taken = want < *left ? want : *left;
-
-	*left -= taken;
-	return taken;
-}
+/* Of what is left it takes at most what is wanted. */
+#define TAKE(left, want)                                        \
+	({                                                      \
+		__u64 taken = (want) < (left) ? (want) : (left); \
+		(left) -= taken;                                \
+		taken;                                          \
+	})
 
 /* Turns what a delivery wants of a leg into what it gets. */
 __noinline int take_rest(struct leg *leg, struct count *c)
 {
 	if (!leg || !c)
 		return 0;
-	c->packets = take_at_most(&leg->left.packets, c->packets);
-	c->bytes = take_at_most(&leg->left.bytes, c->bytes);
-	c->frames = take_at_most(&leg->left.frames, c->frames);
-	c->frame_bytes = take_at_most(&leg->left.frame_bytes, c->frame_bytes);
+	c->packets = TAKE(leg->left.packets, c->packets);
+	c->bytes = TAKE(leg->left.bytes, c->bytes);
+	c->frames = TAKE(leg->left.frames, c->frames);
+	c->frame_bytes = TAKE(leg->left.frame_bytes, c->frame_bytes);
 	return 0;
 }
 
@@ -368,7 +370,9 @@ static __always_inline void arrive_at_delivery(struct arrivals *a, struct __sk_b
 /* Devices of different namespaces can have the same index. */
 static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
 {
-	return leg->ifindex == ctx->ifindex && !leg->outer && (!leg->shared || leg->netns == netns_of_device(ctx));
+	if (leg->ifindex != ctx->ifindex)
+		return false;
+	return !leg->shared || leg->device == (__u32)(__u64)BPF_CORE_READ((struct sk_buff *)ctx, dev);
 }
 
 /* Whether this is done for a program, and no soft interrupt or thread of the kernel. */
@@ -412,7 +416,7 @@ static __always_inline bool take_up(struct arrivals *a, struct __sk_buff *ctx, e
 __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 {
 	struct arrivals *a = arrivals_here();
-	struct count parts = {}, c = {};
+	struct count parts = {};
 	struct arrival *slot;
 	enum match match;
 
@@ -433,20 +437,17 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 	for (int i = 0; i < LEGS; i++) {
 		struct leg *leg = &slot->by[i];
 
-		if (i == slot->legs)
-			break;
-		claim_leg(ctx, leg, match, &parts, &c);
-		if (delivers(ctx, leg)) {
+		claim_leg(ctx, leg, match, &parts, &d->count);
+		if (i + 1 == slot->legs && delivers(ctx, leg)) {
 			d->netns = leg->netns;
 			d->ifindex = leg->ifindex;
-			d->count = c;
-		} else if (!leg->outer || d->below == ACCOUNT_CARRIED) {
-			count_account(leg->netns, leg->ifindex, d->below, RECEIVE, &c);
+			return true;
 		}
+		if (!leg->outer || d->below == ACCOUNT_CARRIED)
+			count_account(leg->netns, leg->ifindex, d->below, RECEIVE, &d->count);
+		if (i + 1 == slot->legs)
+			break;
 	}
-	if (!d->ifindex) {
-		d->count = c;
-		arrive_at_delivery(a, ctx, d);
-	}
+	arrive_at_delivery(a, ctx, d);
 	return true;
 }

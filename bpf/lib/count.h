@@ -61,6 +61,39 @@ struct {
 } accounts SEC(".maps");
 
 /*
+ * The kernel fetches memory for the two above in advance, but when many entries are new
+ * at once it may have none at hand. What finds none is counted here: user space adds
+ * them up.
+ */
+#define SPARE_ENTRIES 256
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, SPARE_ENTRIES);
+	__type(key, struct traffic_key);
+	__type(value, struct count);
+} spare_traffic SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, SPARE_ENTRIES);
+	__type(key, struct account_key);
+	__type(value, struct count);
+} spare_accounts SEC(".maps");
+
+/* The entry of a key in a map, made if need be; NULL if there is no place or memory. */
+static __always_inline struct count *entry_of(void *map, const void *key)
+{
+	struct count *value = bpf_map_lookup_elem(map, key), zero = {};
+
+	if (value)
+		return value;
+	/* Another CPU may add it first, so the answer that counts is the second look. */
+	bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
+	return bpf_map_lookup_elem(map, key);
+}
+
+/*
  * The functions below that are not static are verified once, not at each call:
  * inlined, older verifiers give up on the number of ways through them. Their
  * pointers may be NULL for all the verifier knows.
@@ -85,17 +118,17 @@ __noinline int count_account(__u64 netns, __u32 ifindex, enum account account,
 		.account = account,
 		.direction = direction,
 	};
-	struct count *value, zero = {};
-	bool new = false;
+	struct count *value;
+	bool new;
 
 	if (!c)
 		return false;
 	value = bpf_map_lookup_elem(&accounts, &key);
-	if (!value) {
-		/* Another CPU may add it first, so the answer that counts is the second look. */
-		new = !bpf_map_update_elem(&accounts, &key, &zero, BPF_NOEXIST);
-		value = bpf_map_lookup_elem(&accounts, &key);
-	}
+	new = !value;
+	if (new)
+		value = entry_of(&accounts, &key);
+	if (!value)
+		value = entry_of(&spare_accounts, &key);
 	if (!value) {
 		/* Whoever claims a packet, it is in ACCOUNT_ARRIVED already. */
 		if (direction == TRANSMIT || account == ACCOUNT_ARRIVED)
@@ -109,9 +142,9 @@ __noinline int count_account(__u64 netns, __u32 ifindex, enum account account,
 /* Adds to a process, or to the account of those that found no place; true when the entry is new. */
 __noinline int count_process(const struct traffic_key *whose, const struct count *c)
 {
-	struct count *value, zero = {};
 	struct traffic_key key;
-	bool new = false;
+	struct count *value;
+	bool new;
 
 	if (!whose || !c)
 		return false;
@@ -120,10 +153,11 @@ __noinline int count_process(const struct traffic_key *whose, const struct count
 		return count_account(key.netns, key.ifindex, ACCOUNT_UNOWNED, key.direction, c);
 	if (key.number != OVERFLOW) {
 		value = bpf_map_lookup_elem(&traffic, &key);
-		if (!value) {
-			new = !bpf_map_update_elem(&traffic, &key, &zero, BPF_NOEXIST);
-			value = bpf_map_lookup_elem(&traffic, &key);
-		}
+		new = !value;
+		if (new)
+			value = entry_of(&traffic, &key);
+		if (!value)
+			value = entry_of(&spare_traffic, &key);
 		if (value) {
 			add_count(value, c);
 			return new;

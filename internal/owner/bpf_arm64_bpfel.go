@@ -35,15 +35,16 @@ type bpfArrivals struct {
 			_       structs.HostLayout
 			Netns   uint64
 			Ifindex uint32
+			Device  uint32
 			Link    uint16
 			Outer   uint8
 			Shared  uint8
 			Left    struct {
 				_          structs.HostLayout
-				Packets    uint32
 				Bytes      uint32
-				Frames     uint32
 				FrameBytes uint32
+				Packets    uint16
+				Frames     uint16
 			}
 		}
 	}
@@ -144,6 +145,8 @@ const (
 	bpfMapOwners                = "owners"
 	bpfMapPendings              = "pendings"
 	bpfMapProcesses             = "processes"
+	bpfMapSpareAccounts         = "spare_accounts"
+	bpfMapSpareTraffic          = "spare_traffic"
 	bpfMapTraffic               = "traffic"
 	bpfMapUsers                 = "users"
 	bpfProgLearnFromCreate      = "learn_from_create"
@@ -240,15 +243,17 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Accounts  *ebpf.MapSpec `ebpf:"accounts"`
-	Arrivals  *ebpf.MapSpec `ebpf:"arrivals"`
-	Books     *ebpf.MapSpec `ebpf:"books"`
-	Listeners *ebpf.MapSpec `ebpf:"listeners"`
-	Owners    *ebpf.MapSpec `ebpf:"owners"`
-	Pendings  *ebpf.MapSpec `ebpf:"pendings"`
-	Processes *ebpf.MapSpec `ebpf:"processes"`
-	Traffic   *ebpf.MapSpec `ebpf:"traffic"`
-	Users     *ebpf.MapSpec `ebpf:"users"`
+	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
+	Arrivals      *ebpf.MapSpec `ebpf:"arrivals"`
+	Books         *ebpf.MapSpec `ebpf:"books"`
+	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
+	Owners        *ebpf.MapSpec `ebpf:"owners"`
+	Pendings      *ebpf.MapSpec `ebpf:"pendings"`
+	Processes     *ebpf.MapSpec `ebpf:"processes"`
+	SpareAccounts *ebpf.MapSpec `ebpf:"spare_accounts"`
+	SpareTraffic  *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Traffic       *ebpf.MapSpec `ebpf:"traffic"`
+	Users         *ebpf.MapSpec `ebpf:"users"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -293,15 +298,17 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Accounts  *ebpf.Map `ebpf:"accounts"`
-	Arrivals  *ebpf.Map `ebpf:"arrivals"`
-	Books     *ebpf.Map `ebpf:"books"`
-	Listeners *ebpf.Map `ebpf:"listeners"`
-	Owners    *ebpf.Map `ebpf:"owners"`
-	Pendings  *ebpf.Map `ebpf:"pendings"`
-	Processes *ebpf.Map `ebpf:"processes"`
-	Traffic   *ebpf.Map `ebpf:"traffic"`
-	Users     *ebpf.Map `ebpf:"users"`
+	Accounts      *ebpf.Map `ebpf:"accounts"`
+	Arrivals      *ebpf.Map `ebpf:"arrivals"`
+	Books         *ebpf.Map `ebpf:"books"`
+	Listeners     *ebpf.Map `ebpf:"listeners"`
+	Owners        *ebpf.Map `ebpf:"owners"`
+	Pendings      *ebpf.Map `ebpf:"pendings"`
+	Processes     *ebpf.Map `ebpf:"processes"`
+	SpareAccounts *ebpf.Map `ebpf:"spare_accounts"`
+	SpareTraffic  *ebpf.Map `ebpf:"spare_traffic"`
+	Traffic       *ebpf.Map `ebpf:"traffic"`
+	Users         *ebpf.Map `ebpf:"users"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -313,6 +320,8 @@ func (m *bpfMaps) Close() error {
 		m.Owners,
 		m.Pendings,
 		m.Processes,
+		m.SpareAccounts,
+		m.SpareTraffic,
 		m.Traffic,
 		m.Users,
 	)

@@ -86,7 +86,10 @@ func (o *Owners) UsesKprobes() bool { return o.users }
 // with. They live until Shutdown.
 func (o *Owners) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{"owners", "users", "processes", "listeners", "pendings", "traffic", "accounts", "arrivals", "books"} {
+	for _, name := range []string{
+		"owners", "users", "processes", "listeners", "pendings", "arrivals", "books",
+		"traffic", "accounts", "spare_traffic", "spare_accounts",
+	} {
 		shared[name] = o.object.Maps[name]
 	}
 	return shared

@@ -46,6 +46,6 @@ func TestLeftOf(t *testing.T) {
 	}
 }
 
-func part(packets, bytes uint32) bpfPart {
+func part(packets uint16, bytes uint32) bpfPart {
 	return bpfPart{Packets: packets, Bytes: bytes, Frames: packets, FrameBytes: bytes}
 }

@@ -326,8 +326,27 @@ func TestKernelLosesNoPacketTwice(t *testing.T) {
 	w.send(t, 100, 1000, w.far.IPv4)
 	l.loseNothing(t)
 	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
+	kerneltest.Fill(t, l.traffic.object.Maps["spare_accounts"])
 	w.sendToNobody(t, 10, 100)
 	l.loseNothing(t)
+}
+
+// An account that finds no memory is kept apart, and published with the others.
+func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
+	l := observe(t, owner.Options{MaxProcesses: 4096})
+	kerneltest.Fill(t, l.traffic.object.Maps["traffic"])
+	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
+	w := connect(t, l)
+	w.send(t, 100, 1000, w.far.IPv4)
+	_, far, published := w.moved()
+	want := map[string]quantity{"receive process": {100, 100 * 1042}}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the far end's books differ (-want +got):\n%s", diff)
+	}
+	usage := published.usage(os.Getpid(), w.far.Device)
+	if diff := cmp.Diff(map[string]quantity{"receive": {100, 100 * 1042}}, usage, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the process's series differ (-want +got):\n%s", diff)
+	}
 }
 
 // loseNothing waits until all packets seen are in a series or named as lost.

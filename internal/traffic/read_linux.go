@@ -33,7 +33,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	errs = errors.Join(errs, err)
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
-	arrived, err := readPerCPU[bpfAccountKey](t.object.Maps["accounts"])
+	arrived, err := readCounts[bpfAccountKey](t.object.Maps, "accounts")
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
@@ -42,7 +42,7 @@ func (t *Traffic) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
-	if s.accounts, err = readPerCPU[bpfAccountKey](t.object.Maps["accounts"]); err != nil {
+	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts"); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
 	for key := range s.accounts {
@@ -50,7 +50,7 @@ func (t *Traffic) read() (*snapshot, error) {
 			s.accounts[key] = arrived[key]
 		}
 	}
-	if s.traffic, err = readPerCPU[bpfTrafficKey](t.object.Maps["traffic"]); err != nil {
+	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic"); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
 	if s.interfaces, err = t.readInterfaces(); err != nil {
@@ -134,12 +134,12 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		if _, ok := gone[key.Number]; !ok {
 			continue
 		}
-		last, err := kernel.TakePerCPU[bpfCount](t.object.Maps["traffic"], key)
+		last, err := takeCount(t.object.Maps, "traffic", key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
 			continue
 		}
-		s.traffic[key] = sum(last)
+		s.traffic[key] = last
 	}
 	for _, p := range gone {
 		if err := t.owners.Forget(p.ID); err != nil {
@@ -163,12 +163,12 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 		if !t.ledger.closed[key.iface()] {
 			continue
 		}
-		last, err := kernel.TakePerCPU[bpfCount](t.object.Maps["accounts"], key)
+		last, err := takeCount(t.object.Maps, "accounts", key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget the accounts of an interface: %w", err))
 			continue
 		}
-		s.accounts[key] = sum(last)
+		s.accounts[key] = last
 	}
 	return errs
 }
@@ -208,13 +208,32 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
 
-func readPerCPU[K comparable](m *ebpf.Map) (map[K]bpfCount, error) {
+// readCounts returns all counts of a map, with those that found no memory there.
+func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpfCount, error) {
 	all := make(map[K]bpfCount)
 	var key K
 	var perCPU []bpfCount
-	entries := m.Iterate()
-	for entries.Next(&key, &perCPU) {
-		all[key] = sum(perCPU)
+	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
+		entries := m.Iterate()
+		for entries.Next(&key, &perCPU) {
+			all[key] = plus(all[key], sum(perCPU))
+		}
+		if err := entries.Err(); err != nil {
+			return all, err
+		}
 	}
-	return all, entries.Err()
+	return all, nil
+}
+
+// takeCount returns the count of a key, which both maps forget.
+func takeCount[K comparable](maps map[string]*ebpf.Map, name string, key K) (bpfCount, error) {
+	var total bpfCount
+	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
+		perCPU, err := kernel.TakePerCPU[bpfCount](m, key)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return total, err
+		}
+		total = plus(total, sum(perCPU))
+	}
+	return total, nil
 }
