@@ -1,0 +1,122 @@
+package traffic
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// slow lets a device of the current namespace send 70 kB at once. What is more waits, and
+// is sent by a timer.
+func slow(t *testing.T, device string) {
+	t.Helper()
+	link := linkOf(t, device)
+	err := netlink.QdiscReplace(&netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate:       2_000_000, // bytes a second
+		Limit:      4 << 20,
+		Buffer:     netlink.Xmittime(2_000_000, 70_000),
+	})
+	if err != nil {
+		t.Fatalf("slow down %s: %v", device, err)
+	}
+}
+
+// burst sends n datagrams of 1000 bytes at once and waits until the receiver has them all.
+func burst(t *testing.T, from *net.UDPConn, receiver *net.UDPConn, n int) {
+	t.Helper()
+	setOption(t, from, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20)
+	for range n {
+		if _, err := from.WriteTo(make([]byte, 1000), receiver.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive(t, receiver, 1000*n)
+}
+
+// A packet that had to wait below the device where it is the process's is sent later,
+// by whoever is there then, and is carried all the same.
+func TestKernelBooksWhatWaitsBelow(t *testing.T) {
+	const packets = 300
+	for name, test := range map[string]struct {
+		above  func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string)
+		around int
+	}{
+		"a tunnel": {func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string) {
+			near, far = w.digTunnel(t, tunnels[0], 0)
+			return near, far, w.far.Name
+		}, tunnels[0].around},
+		"a macvlan of another namespace": {func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string) {
+			pod, address := w.addMacvlan(t, "mac0")
+			return w.near.IPv4, address, pod
+		}, ethernet},
+		"a bridge": {func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string) {
+			w.addBridge(t, "br0")
+			return netip.MustParseAddr("10.214.0.1"), netip.MustParseAddr("10.214.0.2"), w.far.Name
+		}, ethernet},
+		"a VLAN": {func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string) {
+			near, far = netip.MustParseAddr("10.219.0.1"), netip.MustParseAddr("10.219.0.2")
+			w.addVLAN(t, w.near.Name, w.near.Device, netip.PrefixFrom(near, 24))
+			w.addVLAN(t, w.far.Name, w.far.Device, netip.PrefixFrom(far, 24))
+			w.acquaint(t, w.near.Name, w.near.Device+".7", near, w.far.Name, w.far.Device+".7", far)
+			return near, far, w.far.Name
+		}, ethernet},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := connect(t, share(t))
+			near, far, namespace := test.above(t, w)
+			w.inFar(func() { slow(t, w.far.Device) })
+			var from, receiver *net.UDPConn
+			kerneltest.InNamespace(t, namespace, func() { from = datagrams(t, far, 0) })
+			w.inNear(func() { receiver = datagrams(t, near, 0) })
+			w.mark()
+			burst(t, from, receiver, packets)
+
+			_, got, _ := w.moved()
+			want := map[string]quantity{"transmit carried": {packets, uint64(packets * (1028 + test.around))}}
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(quantity{})); diff != "" {
+				t.Errorf("the books below differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A packet that is forwarded is claimed though it waits behind hundreds of others, and
+// though what came as one is sent as several.
+func TestKernelBooksWhatIsForwardedUnderLoad(t *testing.T) {
+	const packets, atOnce = 400, 20
+	w := connect(t, share(t))
+	end := w.addRoute(t)
+	w.inFar(func() {
+		slow(t, "port0")
+		if err := netlink.LinkSetGSOMaxSegs(linkOf(t, "port0"), 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	kerneltest.InNamespace(t, end, func() { receiver = datagrams(t, netip.MustParseAddr("10.216.0.2"), 0) })
+	burst(t, from, receiver, packets)
+	setOption(t, from, unix.SOL_UDP, unix.UDP_SEGMENT, 1000)
+	for range 10 {
+		if _, err := from.WriteTo(make([]byte, 1000*atOnce), receiver.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive(t, receiver, 10*1000*atOnce)
+
+	w.lab.requireBooks(t, w.far.Name, "port0", interfaceBooks{
+		Accounts: map[string]quantity{"transmit forwarded": {packets + 10*atOnce, (packets + 10*atOnce) * 1042}},
+	})
+	_, far, _ := w.moved()
+	want := map[string]quantity{"receive forwarded": {packets + 10, packets*1042 + 10*(1000*atOnce+42)}}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the router's books differ (-want +got):\n%s", diff)
+	}
+}
