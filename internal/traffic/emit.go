@@ -1,9 +1,7 @@
 package traffic
 
 import (
-	"cmp"
-	"fmt"
-	"strconv"
+	"iter"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -44,6 +42,7 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	e.emitInterfaces(at, r.interfaces)
 	metrics := e.builder.Emit()
 	ended.ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
+	withoutUnknown(metrics)
 	return metrics
 }
 
@@ -64,10 +63,13 @@ func (e emitter) startedAt(boot uint64) pcommon.Timestamp {
 	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(boot - e.boot)))
 }
 
-// emitRow writes one row. A protocol that has no name is its number.
+// emitRow writes one row. What is no IP packet, such as ARP, has no transport.
 func (e emitter) emitRow(at pcommon.Timestamp, r row) {
-	transport := cmp.Or(packet.Transport(r.transport), strconv.Itoa(int(r.transport)))
-	networkType := cmp.Or(packet.Type(r.networkType), fmt.Sprintf("%#04x", r.networkType))
+	var transport string
+	if r.transport != 0 {
+		transport = packet.Transport(r.transport)
+	}
+	networkType := packet.Type(r.networkType)
 	e.builder.RecordProcessNetworkIoDataPoint(at, int64(r.bytes), directions[r.direction],
 		transport, networkType, int64(r.netnsInode), interfaceName(r.interfaceName)...)
 	e.builder.RecordNettapProcessNetworkPacketCountDataPoint(at, int64(r.packets), directions[r.direction],
@@ -102,12 +104,32 @@ func interfaceName(name string) []metadata.MetricAttributeOption {
 
 // withoutValues marks every point as the end of its series.
 func withoutValues(metrics pmetric.Metrics) {
-	for _, resource := range metrics.ResourceMetrics().All() {
-		for _, scope := range resource.ScopeMetrics().All() {
-			for _, metric := range scope.Metrics().All() {
-				for _, point := range metric.Sum().DataPoints().All() {
-					point.SetFlags(point.Flags().WithNoRecordedValue(true))
-					point.SetIntValue(0)
+	for point := range points(metrics) {
+		point.SetFlags(point.Flags().WithNoRecordedValue(true))
+		point.SetIntValue(0)
+	}
+}
+
+// withoutUnknown takes away attributes that are unknown, which the generated builder
+// cannot leave out where users switch them on.
+func withoutUnknown(metrics pmetric.Metrics) {
+	for point := range points(metrics) {
+		if transport, ok := point.Attributes().Get("network.transport"); ok && transport.Str() == "" {
+			point.Attributes().Remove("network.transport")
+		}
+	}
+}
+
+func points(metrics pmetric.Metrics) iter.Seq[pmetric.NumberDataPoint] {
+	return func(yield func(pmetric.NumberDataPoint) bool) {
+		for _, resource := range metrics.ResourceMetrics().All() {
+			for _, scope := range resource.ScopeMetrics().All() {
+				for _, metric := range scope.Metrics().All() {
+					for _, point := range metric.Sum().DataPoints().All() {
+						if !yield(point) {
+							return
+						}
+					}
 				}
 			}
 		}
