@@ -48,6 +48,14 @@ static __always_inline bool count_socket(void *sk, struct owner *owner, struct t
 	return count_process(key, c);
 }
 
+/* A device has something on an account for the first time. */
+static __always_inline void meet(struct net_device *dev, __u64 netns)
+{
+	know_interface(dev, netns);
+	if (!with_wireguard && is_wireguard(dev))
+		with_wireguard = true;
+}
+
 /* -- transmit -- */
 
 /* Counts h where its account says. */
@@ -175,7 +183,7 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 		new = count_given(skb, dev, &now->first);
 	}
 	if (new)
-		know_interface(dev, dev->nd_net.net->net_cookie);
+		meet(dev, dev->nd_net.net->net_cookie);
 	return 0;
 }
 
@@ -236,7 +244,11 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	a->seen++;
 	measure(&c, skb, from - link, skb->len + link);
 	if (count_account(netns, dev->ifindex, ACCOUNT_ARRIVED, RECEIVE, &c))
-		know_interface(dev, netns);
+		meet(dev, netns);
+	if (with_wireguard && is_for_wireguard(skb->data, skb->protocol, netns)) {
+		count_account(netns, dev->ifindex, ACCOUNT_KERNEL, RECEIVE, &c);
+		c = (struct count){}; /* nothing is left to claim */
+	}
 	arrive(a, skb, netns, from, link, &c);
 	return 0;
 }

@@ -146,6 +146,12 @@ static __always_inline bool is_end_of_pair(struct net_device *dev)
 	       !__builtin_memcmp(kind, "tun", 4);
 }
 
+static __always_inline void put_inside(struct leg *leg, __u32 inner)
+{
+	leg->outer = true;
+	leg->link += inner;
+}
+
 /*
  * How many legs of the slot, which has an arrival in the same buffer that nobody has
  * claimed, are below this arrival; none when it is another packet. A bridge hands up
@@ -162,16 +168,13 @@ static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __
 	if (legs == 0 || legs >= LEGS)
 		return 0;
 	if (skb->skb_iif)
-		return skb->skb_iif == slot->by[legs - 1].ifindex ? legs : 0;
+		return skb->skb_iif == (legs == 1 ? slot->by[0] : slot->by[1]).ifindex ? legs : 0;
 	if (from <= slot->from || end > slot->end || is_end_of_pair(skb->dev))
 		return 0;
 	inner = from - slot->from;
-	for (int i = 0; i < LEGS; i++) {
-		if (i == legs)
-			break;
-		slot->by[i].outer = true;
-		slot->by[i].link += inner;
-	}
+	put_inside(&slot->by[0], inner);
+	if (legs == 2)
+		put_inside(&slot->by[1], inner);
 	return legs;
 }
 
@@ -188,14 +191,12 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u6
 
 	if (slot->head == head && !is_claimed(slot))
 		below = legs_below(slot, skb, from, end);
-	if (below >= LEGS) /* for the verifier */
-		below = 0;
 	slot->head = head;
 	slot->from = from;
 	slot->end = end;
 	slot->legs = below + 1;
 	slot->number = a->number++;
-	leg = &slot->by[below];
+	leg = below == 0 ? &slot->by[0] : below == 1 ? &slot->by[1] : &slot->by[2];
 	leg->netns = netns;
 	leg->ifindex = dev->ifindex;
 	leg->device = (__u64)dev;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "count.h"
+#include "wireguard.h"
 
 /* The packet a device was last given on this CPU, for the device may refuse it. */
 struct handed {
@@ -93,6 +94,8 @@ static __always_inline bool has_been_above(struct sk_buff *skb, struct sock *sk,
 		return true;
 	if (BPF_CORE_READ_BITFIELD(skb, encapsulation))
 		return transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol)) != IPPROTO_ROUTING;
+	if (with_wireguard && is_in_wireguard(skb, sk, dev))
+		return true;
 	if (!has_upper(dev) || sk->__sk_common.skc_family == AF_PACKET)
 		return false;
 	return dev->flags & IFF_SLAVE || BPF_CORE_READ_BITFIELD(dev, priv_flags) & (IFF_BRIDGE_PORT | IFF_TEAM_PORT) ||

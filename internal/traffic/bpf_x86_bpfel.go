@@ -203,6 +203,13 @@ type bpfUser struct {
 	Process bpfProcess
 }
 
+type bpfWireguardPort struct {
+	_     structs.HostLayout
+	Netns uint64
+	Port  uint16
+	Pad   [3]uint16
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -221,6 +228,7 @@ const (
 	bpfMapSurveys            = "surveys"
 	bpfMapTraffic            = "traffic"
 	bpfMapUsers              = "users"
+	bpfMapWireguardPorts     = "wireguard_ports"
 	bpfProgCountArrival      = "count_arrival"
 	bpfProgCountNoSocket     = "count_no_socket"
 	bpfProgCountReceive      = "count_receive"
@@ -237,6 +245,7 @@ const (
 	bpfVarWithTransport      = "with_transport"
 	bpfVarWithType           = "with_type"
 	bpfVarWithUsers          = "with_users"
+	bpfVarWithWireguard      = "with_wireguard"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -292,20 +301,21 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
-	Arrivals      *ebpf.MapSpec `ebpf:"arrivals"`
-	Books         *ebpf.MapSpec `ebpf:"books"`
-	Handing       *ebpf.MapSpec `ebpf:"handing"`
-	Interfaces    *ebpf.MapSpec `ebpf:"interfaces"`
-	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
-	Owners        *ebpf.MapSpec `ebpf:"owners"`
-	Pendings      *ebpf.MapSpec `ebpf:"pendings"`
-	Processes     *ebpf.MapSpec `ebpf:"processes"`
-	SpareAccounts *ebpf.MapSpec `ebpf:"spare_accounts"`
-	SpareTraffic  *ebpf.MapSpec `ebpf:"spare_traffic"`
-	Surveys       *ebpf.MapSpec `ebpf:"surveys"`
-	Traffic       *ebpf.MapSpec `ebpf:"traffic"`
-	Users         *ebpf.MapSpec `ebpf:"users"`
+	Accounts       *ebpf.MapSpec `ebpf:"accounts"`
+	Arrivals       *ebpf.MapSpec `ebpf:"arrivals"`
+	Books          *ebpf.MapSpec `ebpf:"books"`
+	Handing        *ebpf.MapSpec `ebpf:"handing"`
+	Interfaces     *ebpf.MapSpec `ebpf:"interfaces"`
+	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
+	Owners         *ebpf.MapSpec `ebpf:"owners"`
+	Pendings       *ebpf.MapSpec `ebpf:"pendings"`
+	Processes      *ebpf.MapSpec `ebpf:"processes"`
+	SpareAccounts  *ebpf.MapSpec `ebpf:"spare_accounts"`
+	SpareTraffic   *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Surveys        *ebpf.MapSpec `ebpf:"surveys"`
+	Traffic        *ebpf.MapSpec `ebpf:"traffic"`
+	Users          *ebpf.MapSpec `ebpf:"users"`
+	WireguardPorts *ebpf.MapSpec `ebpf:"wireguard_ports"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -323,6 +333,7 @@ type bpfVariableSpecs struct {
 	WithTransport      *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithType           *ebpf.VariableSpec `ebpf:"with_type"`
 	WithUsers          *ebpf.VariableSpec `ebpf:"with_users"`
+	WithWireguard      *ebpf.VariableSpec `ebpf:"with_wireguard"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -345,20 +356,21 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Accounts      *ebpf.Map `ebpf:"accounts"`
-	Arrivals      *ebpf.Map `ebpf:"arrivals"`
-	Books         *ebpf.Map `ebpf:"books"`
-	Handing       *ebpf.Map `ebpf:"handing"`
-	Interfaces    *ebpf.Map `ebpf:"interfaces"`
-	Listeners     *ebpf.Map `ebpf:"listeners"`
-	Owners        *ebpf.Map `ebpf:"owners"`
-	Pendings      *ebpf.Map `ebpf:"pendings"`
-	Processes     *ebpf.Map `ebpf:"processes"`
-	SpareAccounts *ebpf.Map `ebpf:"spare_accounts"`
-	SpareTraffic  *ebpf.Map `ebpf:"spare_traffic"`
-	Surveys       *ebpf.Map `ebpf:"surveys"`
-	Traffic       *ebpf.Map `ebpf:"traffic"`
-	Users         *ebpf.Map `ebpf:"users"`
+	Accounts       *ebpf.Map `ebpf:"accounts"`
+	Arrivals       *ebpf.Map `ebpf:"arrivals"`
+	Books          *ebpf.Map `ebpf:"books"`
+	Handing        *ebpf.Map `ebpf:"handing"`
+	Interfaces     *ebpf.Map `ebpf:"interfaces"`
+	Listeners      *ebpf.Map `ebpf:"listeners"`
+	Owners         *ebpf.Map `ebpf:"owners"`
+	Pendings       *ebpf.Map `ebpf:"pendings"`
+	Processes      *ebpf.Map `ebpf:"processes"`
+	SpareAccounts  *ebpf.Map `ebpf:"spare_accounts"`
+	SpareTraffic   *ebpf.Map `ebpf:"spare_traffic"`
+	Surveys        *ebpf.Map `ebpf:"surveys"`
+	Traffic        *ebpf.Map `ebpf:"traffic"`
+	Users          *ebpf.Map `ebpf:"users"`
+	WireguardPorts *ebpf.Map `ebpf:"wireguard_ports"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -377,6 +389,7 @@ func (m *bpfMaps) Close() error {
 		m.Surveys,
 		m.Traffic,
 		m.Users,
+		m.WireguardPorts,
 	)
 }
 
@@ -395,6 +408,7 @@ type bpfVariables struct {
 	WithTransport      *ebpf.Variable `ebpf:"with_transport"`
 	WithType           *ebpf.Variable `ebpf:"with_type"`
 	WithUsers          *ebpf.Variable `ebpf:"with_users"`
+	WithWireguard      *ebpf.Variable `ebpf:"with_wireguard"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -122,6 +122,9 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 	known := make(map[bpfInterfaceKey]bpfInterfaceEntry, len(all))
 	for key, entry := range all {
 		known[bpfInterfaceKey{Netns: key.Netns, Ifindex: key.Ifindex}] = entryFrom(entry)
+		if entryFrom(entry).kind() == "wireguard" {
+			err = errors.Join(err, t.object.Variables["with_wireguard"].Set(true))
+		}
 	}
 	return known, err
 }

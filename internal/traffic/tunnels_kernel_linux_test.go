@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -135,4 +136,33 @@ func (w *wire) digTunnel(t *testing.T, tunnel tunnel, i int) (near, far netip.Ad
 		w.acquaint(t, w.near.Name, tunnel.kind, near, w.far.Name, tunnel.kind, far)
 	}
 	return near, far
+}
+
+// What segmentation cuts is the packet in the tunnel: each frame has the headers of both.
+func TestKernelMeasuresFramesInTunnels(t *testing.T) {
+	const times, segments = 20, 10
+	w := connect(t, share(t))
+	near, far := w.digTunnel(t, tunnels[0], 0)
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, near, 0) })
+	w.inFar(func() { receiver = datagrams(t, far, 0) })
+	setOption(t, from, unix.SOL_UDP, unix.UDP_SEGMENT, 1000)
+	sendTo(t, from, receiver.LocalAddr(), times, 1000*segments, receiver)
+	w.moved()
+
+	counts, err := readCounts[bpfAccountKey](w.lab.traffic.object.Maps, "accounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var carried bpfCount
+	for key, c := range counts {
+		if w.lab.traffic.ledger.interfaces[key.iface()].name() == w.near.Device && key.Account == bpfAccountACCOUNT_CARRIED {
+			carried = plus(carried, c)
+		}
+	}
+	const frames = times * segments
+	want := quantity{frames, uint64(frames * (1000 + outer4 + udp + tunnels[0].around))}
+	if diff := cmp.Diff(want, quantity{carried.Frames, carried.FrameBytes}, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("frames differ (-want +got):\n%s", diff)
+	}
 }
