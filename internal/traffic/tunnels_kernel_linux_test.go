@@ -39,8 +39,9 @@ var tunnels = []tunnel{
 		return &netlink.Gretap{LinkAttrs: a, Local: here.IPv4.AsSlice(), Remote: there.IPv4.AsSlice()}
 	}, ethernet + outer4 + 4 + ethernet, true, false},
 	{"ip6gre", func(a netlink.LinkAttrs, here, there kerneltest.Namespace) netlink.Link {
+		// It has an option of IPv6 that says how deep a tunnel may be in others.
 		return &netlink.Gretun{LinkAttrs: a, Local: here.IPv6.AsSlice(), Remote: there.IPv6.AsSlice()}
-	}, ethernet + outer6 + 4, false, false},
+	}, ethernet + outer6 + 8 + 4, false, false},
 	{"ipip", func(a netlink.LinkAttrs, here, there kerneltest.Namespace) netlink.Link {
 		return &netlink.Iptun{LinkAttrs: a, Local: here.IPv4.AsSlice(), Remote: there.IPv4.AsSlice()}
 	}, ethernet + outer4, false, false},
