@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 )
 
 // Object is what was loaded of one object file: its maps, its iterators and those
@@ -53,10 +54,15 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 			fitPrograms(spec, hook)
 		}
 	}
-	if err := fitHelpers(spec); err != nil {
+	types, err := Types()
+	if err != nil {
 		return nil, err
 	}
-	var err error
+	if err := fitHelpers(spec, types); err != nil {
+		return nil, err
+	}
+	Preallocate(types, probedMaps(spec)...)
+	takeFlags(spec, shared)
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
 	if err != nil {
 		return nil, Explain(err, spec)
@@ -78,11 +84,7 @@ var helpers = map[string]string{
 // fitHelpers makes of spec what the kernel's helpers let it be. Where there is no task
 // storage, before Linux 5.11, its maps become hashes that nothing uses, and the running
 // task is an address without a type.
-func fitHelpers(spec *ebpf.CollectionSpec) error {
-	types, err := Types()
-	if err != nil {
-		return err
-	}
+func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 	for name, helper := range helpers {
 		if variable, ok := spec.Variables[name]; ok {
 			if err := variable.Set(HasHelper(types, helper)); err != nil {

@@ -190,6 +190,7 @@ func (c *Contexts) load() error {
 	if err != nil {
 		return err
 	}
+	kernel.Preallocate(types, spec.Maps["observed"]) // the probes of other objects use it, too
 	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
