@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// console understands what a guest prints: the marks of init.sh, and between
-// them what go test -v does.
+// console understands what a guest prints: the marks of init.sh, between them what
+// go test -v does, and anywhere what the kernel says.
 type console struct {
 	done    bool                // the guest has reached its end
 	current string              // the package whose tests run now
@@ -14,12 +14,15 @@ type console struct {
 	open    *report             // of current
 	test    string              // whose output it is
 	said    map[string][]string // what each test of current has logged so far
+	ended   string              // the package whose tests ended last
+	warnings
 }
 
 // report is what became of the tests of a package.
 type report struct {
 	status   int // the exit status of the test binary
 	outcomes []outcome
+	warned   []warning // until its tests had ended, and from when those before had
 }
 
 // outcome is what became of a test, or of a part of one, named TEST/PART.
@@ -47,6 +50,10 @@ var (
 
 // read takes one line of what the guest prints.
 func (c *console) read(line string) {
+	line, whole := c.warnings.read(line, c.test)
+	if !whole {
+		return
+	}
 	if words := mark.FindStringSubmatch(line); words != nil {
 		c.readMark(words[1], words[2], words[3])
 		return
@@ -72,10 +79,14 @@ func (c *console) readMark(kind, name, status string) {
 	case "end":
 		if c.open != nil && name == c.current {
 			c.open.status, _ = strconv.Atoi(status) // the mark's form says it is a number
-			c.reports[name] = c.open
+			c.open.warned = c.take()
+			c.reports[name], c.ended = c.open, name
 		}
 		c.current, c.test, c.open, c.said = "", "", nil, nil
 	case "done":
 		c.done = true
+		if last := c.reports[c.ended]; last != nil {
+			last.warned = append(last.warned, c.take()...)
+		}
 	}
 }

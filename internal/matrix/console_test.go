@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var wholly = cmp.AllowUnexported(console{}, report{}, outcome{})
+var wholly = cmp.AllowUnexported(console{}, report{}, outcome{}, warnings{}, warning{})
 
 // hear returns what a console understands of what a guest prints.
 func hear(printed string) *console {
@@ -25,8 +25,7 @@ func TestConsole(t *testing.T) {
 	}{
 		"nothing": {want: &console{reports: map[string]*report{}}},
 		"tests of two packages": {
-			printed: `insmod: can't insert '/modules/x.ko': unknown symbol
-@@ start internal/drops
+			printed: `@@ start internal/drops
 === RUN   TestKernelA
     a_test.go:7: what A logs
         goes on here
@@ -48,7 +47,7 @@ PASS
 @@ done
 [   12.3] reboot: Power down
 `,
-			want: &console{done: true, reports: map[string]*report{
+			want: &console{done: true, ended: "receiver", reports: map[string]*report{
 				"internal/drops": {status: 1, outcomes: []outcome{
 					{test: "TestKernelA", verdict: failed, said: []string{"a_test.go:7: what A logs", "goes on here", "a_test.go:8: more of A"}},
 					{test: "TestKernelA/part", verdict: skipped, said: []string{"a_test.go:9: what its part logs"}},
@@ -64,7 +63,7 @@ PASS
 [   12.3] Kernel panic - not syncing: Fatal exception
 `,
 			want: &console{
-				current: "receiver", open: &report{}, test: "TestKernelB", said: map[string][]string{},
+				current: "receiver", open: &report{}, test: "TestKernelB", said: map[string][]string{}, ended: "internal/drops",
 				reports: map[string]*report{"internal/drops": {}},
 			},
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -48,6 +49,14 @@ func (k kernel) judge(r report) (t tally, complaints []string) {
 			complaints = append(complaints, outcome.test+": "+complaint)
 		}
 	}
+	for _, warning := range r.warned {
+		whole, _, _ := strings.Cut(warning.test, "/")
+		if good[whole] == "" {
+			good[whole] = failed // it has not ended, or there was none
+		}
+		bad[whole] = true
+		complaints = append(complaints, warning.String())
+	}
 	for _, test := range slices.Sorted(maps.Keys(good)) {
 		switch {
 		case good[test] == failed && !bad[test]:
@@ -66,6 +75,11 @@ func (k kernel) judge(r report) (t tally, complaints []string) {
 		complaints = append(complaints, fmt.Sprintf("exit status %d, and no test says why", r.status))
 	}
 	return t, complaints
+}
+
+// String returns the warning as a complaint.
+func (w warning) String() string {
+	return cmp.Or(w.test, "between the tests") + ": the guest warns: " + strings.Join(w.said, ": ")
 }
 
 // complain returns what is wrong with an outcome. A test that fails and has logged

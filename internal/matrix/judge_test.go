@@ -56,6 +56,22 @@ func TestJudge(t *testing.T) {
 			want: tally{failed: 3},
 			says: []string{"TestKernelC: c_test.go:1: want 1 got 2", "TestKernelD/part: d_test.go:1: want 3", "TestKernelE: fails without a word"},
 		},
+		"a guest that warns of itself": {
+			report: report{
+				outcomes: []outcome{{test: "TestKernelC", verdict: passed}, {test: "TestKernelC/x", verdict: passed}, {test: "TestKernelD", verdict: passed}},
+				warned: []warning{
+					{said: []string{"insmod: can't insert x"}},
+					{test: "TestKernelC/x", said: []string{"it is unsafe", "WARNING: CPU: 1"}},
+					{test: "TestKernelC", said: []string{"BUG: scheduling while atomic"}},
+				},
+			},
+			want: tally{passed: 1, failed: 2},
+			says: []string{
+				"between the tests: the guest warns: insmod: can't insert x",
+				"TestKernelC/x: the guest warns: it is unsafe: WARNING: CPU: 1",
+				"TestKernelC: the guest warns: BUG: scheduling while atomic",
+			},
+		},
 		"a crash between the tests": {
 			report: report{status: 2, outcomes: []outcome{{test: "TestKernelC", verdict: passed}}},
 			want:   tally{passed: 1, failed: 1},

@@ -31,8 +31,9 @@ var machines = map[string]machine{
 
 // kernelParameters make a guest quick to start, quiet, and dead at the first bug. The
 // time stamp counter is the host's, and to read another clock takes a seventh of all time.
+// What the kernel warns of reaches the console.
 // The modules of tunnels would put a device of each kind into every network namespace.
-const kernelParameters = "quiet loglevel=3 mitigations=off nokaslr no_timer_check clocksource=tsc tsc=reliable " +
+const kernelParameters = "quiet loglevel=5 mitigations=off nokaslr no_timer_check clocksource=tsc tsc=reliable " +
 	"random.trust_cpu=on cryptomgr.notests rcupdate.rcu_expedited=1 fb_tunnels=none oops=panic panic=-1"
 
 // boot boots a kernel with an initramfs and hands each line of the console to
