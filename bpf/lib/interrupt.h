@@ -5,10 +5,11 @@
 /*
  * A soft interrupt runs on top of whatever thread it came upon, and what it calls
  * is not that thread's. x86 runs it on a stack of its own, arm64 counts it in the
- * thread.
+ * thread. A kernel with PREEMPT_RT runs it on the thread's own stack everywhere, and
+ * counts it apart, for it may be preempted; hard interrupts are as on others.
  */
 #define THREAD_SIZE 16384       /* of the kernel's stack of a thread */
-#define SERVING_SOFTIRQ 0x100   /* of preempt_count; local_bh_disable adds the next bit */
+#define SERVING_SOFTIRQ 0x100   /* of both counts; local_bh_disable adds the next bit */
 #define PF_WQ_WORKER 0x00000020
 #define PF_NO_SETAFFINITY 0x04000000
 
@@ -26,6 +27,9 @@ static __always_inline __u32 position_of(void *ctx)
 
 static __always_inline bool is_interrupt(__u32 position)
 {
+	if (bpf_core_field_exists(struct task_struct, softirq_disable_cnt) &&
+	    THIS_TASK(softirq_disable_cnt) & SERVING_SOFTIRQ)
+		return true;
 #if defined(__TARGET_ARCH_x86)
 	return position - (__u32)(__u64)THIS_TASK(stack) >= THREAD_SIZE;
 #elif defined(__TARGET_ARCH_arm64)

@@ -173,6 +173,7 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	char comm[16];
 	void *stack;
+	int softirq_disable_cnt; /* with CONFIG_PREEMPT_RT */
 	unsigned int __state;
 	struct thread_struct thread;
 };
