@@ -469,9 +469,16 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(forget_thread, struct task_struct *task)
 {
 	__u32 thread = BPF_CORE_READ(task, pid);
+	struct tree *t;
 
-	if (is_armed(&fired_forget_thread))
-		bpf_map_delete_elem(&thread_trees, &thread);
+	if (!is_armed(&fired_forget_thread))
+		return 0;
+	t = bpf_map_lookup_elem(&thread_trees, &thread);
+	if (t && t->depth) { /* of its last call no return was seen */
+		book(BOOK_SEEN);
+		book(BOOK_LOST_UNFINISHED);
+	}
+	bpf_map_delete_elem(&thread_trees, &thread);
 	return 0;
 }
 
