@@ -107,7 +107,7 @@ func (d *Drops) learnFunctions(counts map[bpfDropKey]uint64) error {
 	if d.symbols != nil {
 		for location := range unknown {
 			if name, ok := d.symbols.OwnFunction(location); ok {
-				d.words.functions[location] = name
+				d.words.functions[location] = dropper(name)
 				delete(unknown, location)
 			}
 		}
@@ -121,9 +121,20 @@ func (d *Drops) learnFunctions(counts map[bpfDropKey]uint64) error {
 	}
 	d.symbols, d.symbolsRead = symbols, time.Now()
 	for location := range unknown {
-		d.words.functions[location], _ = symbols.Function(location)
+		name, _ := symbols.Function(location)
+		d.words.functions[location] = dropper(name)
 	}
 	return nil
+}
+
+// dropper returns the function that drops, "" where the kernel names only its own means
+// to: a compiler may put what tells of drops into a part of kfree_skb, whose caller is
+// kfree_skb. Debian's 5.10 for arm64 is built so.
+func dropper(function string) string {
+	if function == "kfree_skb" {
+		return ""
+	}
+	return function
 }
 
 // keepSymbols is how long the kernel's table of symbols, some 5 MB, serves new

@@ -73,20 +73,20 @@ func LateCookie(t *testing.T, lab *Lab) Drop {
 }
 
 // TalkToFullListener sends what a listener with a full accept queue does not
-// lose: a SYN that it has answered before, and an ACK of nothing.
-func TalkToFullListener(t *testing.T, lab *Lab) {
+// lose: a SYN that it has answered before, and an ACK of nothing. It returns how many
+// of them the kernel counts as lost to the queue all the same: none but before
+// Linux 5.17, where some releases of 5.10 do.
+func TalkToFullListener(t *testing.T, lab *Lab) (overflows int) {
 	t.Helper()
+	start := lab.listenOverflows(t)
 	for _, address := range []netip.Addr{lab.Receiver.IPv4, lab.Receiver.IPv6} {
-		before := lab.listenOverflows(t)
 		listener, handshake := lab.beginHandshake(t, address)
 		lab.fillQueue(t, listener, address)
 		handshake.sendSYNs(t, 3)
 		handshake.source++
 		handshake.sendACKs(t, 3)
-		if overflows := lab.listenOverflows(t) - before; overflows != 0 {
-			t.Errorf("ListenOverflows grew by %d, want 0", overflows)
-		}
 	}
+	return lab.listenOverflows(t) - start
 }
 
 // SendOldSegments sends n segments that came before, on a connection. TCP
