@@ -61,7 +61,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	if err := fitHelpers(spec, types); err != nil {
 		return nil, err
 	}
-	Preallocate(types, probedMaps(spec)...)
+	Preallocate(types, preallocated(types, spec)...)
 	takeFlags(spec, shared)
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
 	if err != nil {

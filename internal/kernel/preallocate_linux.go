@@ -1,24 +1,32 @@
 package kernel
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
 // Preallocate lets a map have the memory of all its entries from the start where the
-// kernel would take that of each when it is added, from an allocator that a probe may
-// have interrupted: before Linux 6.1. There the verifier warns of a probe that uses
-// such a map, and a machine with panic_on_warn falls over. [Load] does it for the
-// maps that probes among its own programs use; a map that is shared with another
-// object's probes needs it when it is made.
+// kernel cannot well take that of each when it is added:
 //
-// Source: check_map_prog_compatibility in kernel/bpf/verifier.c.
-func Preallocate(types *btf.Spec, maps ...*ebpf.MapSpec) {
-	if allocatesAnywhere(types) {
+//   - Before Linux 6.1, whose BPF maps have no allocator of their own, a probe may have
+//     interrupted the one they use. The verifier warns of a probe with such a map, and a
+//     machine with panic_on_warn falls over.
+//   - With PREEMPT_RT that allocator has four entries in stock, and is given more by a
+//     thread that soft interrupts do not wait for: a fifth is refused, as if the map were full.
+//
+// [Load] does it for the maps of its own programs that need it; a map that is shared with
+// another object's probes needs it when it is made.
+//
+// Source: check_map_prog_compatibility in kernel/bpf/verifier.c, kernel/bpf/memalloc.c.
+func Preallocate(types *btf.Spec, specs ...*ebpf.MapSpec) {
+	if allocatesAnywhere(types) && !isRealTime(types) {
 		return
 	}
-	for _, m := range maps {
+	for _, m := range specs {
 		switch m.Type {
 		case ebpf.Hash, ebpf.PerCPUHash, ebpf.HashOfMaps: // others take no memory later, or must
 			m.Flags &^= unix.BPF_F_NO_PREALLOC
@@ -34,6 +42,22 @@ func Preallocate(types *btf.Spec, maps ...*ebpf.MapSpec) {
 func allocatesAnywhere(types *btf.Spec) bool {
 	var allocator *btf.Struct
 	return types.TypeByName("bpf_mem_alloc", &allocator) == nil
+}
+
+// isRealTime says whether the kernel is built with PREEMPT_RT.
+//
+// Source: struct task_struct in include/linux/sched.h.
+func isRealTime(types *btf.Spec) bool {
+	_, err := offsetOf(types, "task_struct", "softirq_disable_cnt")
+	return err == nil
+}
+
+// preallocated returns those of a spec's maps that [Preallocate] is for.
+func preallocated(types *btf.Spec, spec *ebpf.CollectionSpec) []*ebpf.MapSpec {
+	if isRealTime(types) {
+		return slices.Collect(maps.Values(spec.Maps))
+	}
+	return probedMaps(spec)
 }
 
 // takeFlags makes of spec's maps what those that take their places are: another object

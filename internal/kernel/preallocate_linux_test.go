@@ -43,13 +43,30 @@ func TestPreallocate(t *testing.T) {
 					asm.LoadMapPtr(asm.R1, 0).WithReference("used"),
 				}}},
 			}
-			Preallocate(specOf(t, test.kernel), probedMaps(spec)...)
+			types := specOf(t, test.kernel)
+			Preallocate(types, preallocated(types, spec)...)
 			got := map[string]uint32{"used": spec.Maps["used"].Flags, "unused": spec.Maps["unused"].Flags}
 			want := map[string]uint32{"used": test.want | unix.BPF_F_NUMA_NODE, "unused": onDemand}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("the flags of the maps differ (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestPreallocateOnPreemptRT(t *testing.T) {
+	types := specOf(t, &btf.Struct{Name: "bpf_mem_alloc"}, &btf.Struct{Name: "task_struct", Size: 4, Members: []btf.Member{
+		{Name: "softirq_disable_cnt", Type: &btf.Int{Name: "int", Size: 4}},
+	}})
+	spec := &ebpf.CollectionSpec{Maps: map[string]*ebpf.MapSpec{
+		"hash":    {Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC},
+		"storage": {Type: ebpf.SkStorage, Flags: unix.BPF_F_NO_PREALLOC},
+	}}
+
+	Preallocate(types, preallocated(types, spec)...)
+	got := map[string]uint32{"hash": spec.Maps["hash"].Flags, "storage": spec.Maps["storage"].Flags}
+	if diff := cmp.Diff(map[string]uint32{"hash": 0, "storage": unix.BPF_F_NO_PREALLOC}, got); diff != "" {
+		t.Errorf("the flags of the maps differ (-want +got):\n%s", diff)
 	}
 }
 
