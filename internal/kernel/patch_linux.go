@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -29,38 +30,25 @@ func HasHelper(types *btf.Spec, name string) bool {
 	return false
 }
 
-// offsetOf returns where in a struct a member is, members without a name included.
-func offsetOf(types *btf.Spec, name, member string) (uint32, error) {
+// hasMember says whether a struct has a member, members without a name included.
+func hasMember(types *btf.Spec, name, member string) bool {
 	var s *btf.Struct
-	if err := types.TypeByName(name, &s); err != nil {
-		return 0, fmt.Errorf("struct %s: %w", name, err)
-	}
-	if offset, ok := memberOffset(s.Members, member); ok {
-		return offset, nil
-	}
-	return 0, fmt.Errorf("struct %s has no %s: %w", name, member, ErrUnsupported)
+	return types.TypeByName(name, &s) == nil && isAmong(s.Members, member)
 }
 
-func memberOffset(members []btf.Member, name string) (uint32, bool) {
-	for _, m := range members {
-		if m.Name == name {
-			return m.Offset.Bytes(), true
-		}
+func isAmong(members []btf.Member, name string) bool {
+	return slices.ContainsFunc(members, func(m btf.Member) bool {
 		if m.Name != "" {
-			continue
+			return m.Name == name
 		}
-		var inner []btf.Member
 		switch typ := m.Type.(type) {
 		case *btf.Struct:
-			inner = typ.Members
+			return isAmong(typ.Members, name)
 		case *btf.Union:
-			inner = typ.Members
+			return isAmong(typ.Members, name)
 		}
-		if offset, ok := memberOffset(inner, name); ok {
-			return m.Offset.Bytes() + offset, true
-		}
-	}
-	return 0, false
+		return false
+	})
 }
 
 // CallIsReturn makes the programs of spec call the kfunc bpf_session_is_return,
@@ -91,6 +79,5 @@ func CallIsReturn(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 //
 // Source: struct fprobe in include/linux/fprobe.h.
 func ExitsFromPool(types *btf.Spec) bool {
-	_, err := offsetOf(types, "fprobe", "rethook")
-	return err == nil
+	return hasMember(types, "fprobe", "rethook")
 }

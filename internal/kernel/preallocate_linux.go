@@ -48,8 +48,7 @@ func allocatesAnywhere(types *btf.Spec) bool {
 //
 // Source: struct task_struct in include/linux/sched.h.
 func isRealTime(types *btf.Spec) bool {
-	_, err := offsetOf(types, "task_struct", "softirq_disable_cnt")
-	return err == nil
+	return hasMember(types, "task_struct", "softirq_disable_cnt")
 }
 
 // preallocated returns those of a spec's maps that [Preallocate] is for.

@@ -120,7 +120,8 @@ func (f feature) covers(test string) bool {
 
 var releaseOfPattern = regexp.MustCompile(`linux-image-([0-9]+)(\.[0-9]+)?`)
 
-// title names the kernel by what the plan asks for: "6.1 x86-64", "7.x x86-64".
+// title names the kernel by what the plan asks for: "6.1 x86-64", "7.x x86-64",
+// "6.12 RT x86-64".
 func (k kernel) title() string {
 	architecture := map[string]string{"amd64": "x86-64"}[k.arch]
 	if architecture == "" {
@@ -132,6 +133,9 @@ func (k kernel) title() string {
 	}
 	if words[2] == "" {
 		words[2] = ".x"
+	}
+	if strings.Contains(k.pattern, "-rt-") {
+		words[2] += " RT"
 	}
 	return words[1] + words[2] + " " + architecture
 }

@@ -54,6 +54,18 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestTitle(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"linux-image-6.1.*-cloud-amd64": "6.1 x86-64",
+		"linux-image-6.12.*-rt-amd64":   "6.12 RT x86-64",
+		"linux-image-7.*-cloud-amd64":   "7.x x86-64",
+	} {
+		if got := (kernel{arch: "amd64", pattern: pattern}).title(); got != want {
+			t.Errorf("title() of %s = %q, want %q", pattern, got, want)
+		}
+	}
+}
+
 func TestCheckTable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "README.md")
 	const before, after = "# kernels\n" + tableBegins + "\n", tableEnds + "\nthe end\n"
