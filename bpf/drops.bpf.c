@@ -8,8 +8,9 @@
  *          cgroup_skb/ingress   a packet meets a listener with a full accept
  *                               queue. kfree_skb never hears of the SYNs lost
  *                               there, and before 6.15 not why the ACKs are.
- * Output:  maps drops and drops_without_detail, which user space adds up.
- *          Entries are never deleted, so a count never goes backwards.
+ * Output:  maps drops and drops_without_detail, which user space adds up. It takes
+ *          entries out of drops: of interfaces that are gone or have another name,
+ *          and when it gets full.
  *          Map exemplars has for some of the keys the trace context of a socket that
  *          lost a packet; user space takes it away.
  * Counts:  skbs: one of them can be many frames.
@@ -20,6 +21,7 @@
 #include "lib/context/socket.h"
 #include "lib/device.h"
 #include "lib/headers.h"
+#include "lib/interface.h"
 #include "lib/listener.h"
 #include "lib/proof.h"
 
@@ -42,11 +44,12 @@ const volatile bool named_transports[256];
 
 struct drop_key {
 	__u64 location; /* in the code, after the call that freed the skb; 0: a full accept queue */
-	__u8 interface[INTERFACE_SIZE];
+	__u64 netns;    /* the device's, as in struct interface_key */
+	__u32 ifindex;  /* 0: unknown */
 	__u32 reason;
 	__u16 type;     /* ETH_P_IP, ETH_P_IPV6 or ETH_P_ARP; 0: another */
 	__u8 transport; /* IP protocol; 0: unknown */
-	__u8 pad;
+	__u8 pad[5];
 };
 
 /*
@@ -91,14 +94,14 @@ static __always_inline void note_exemplar(const struct drop_key *key, struct soc
 	bpf_map_update_elem(&exemplars, key, &exemplar, BPF_ANY);
 }
 
-static __always_inline bool increment(void *map, const struct drop_key *key)
+static __always_inline bool increment(void *map, const struct drop_key *key, bool *new)
 {
 	__u64 *count = bpf_map_lookup_elem(map, key);
 	const __u64 zero = 0;
 
 	if (!count) {
 		/* Another CPU may add it first, so the answer that counts is the second look. */
-		bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
+		*new = !bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
 		count = bpf_map_lookup_elem(map, key);
 	}
 	if (!count)
@@ -107,19 +110,27 @@ static __always_inline bool increment(void *map, const struct drop_key *key)
 	return true;
 }
 
-static __always_inline void count(const struct drop_key *key)
+static __always_inline void count(const struct drop_key *key, struct net_device *dev)
 {
 	struct drop_key coarse = { .location = key->location, .reason = key->reason };
+	bool new = false;
 
 	book(BOOK_SEEN);
-	if (!increment(&drops, key) && !increment(&drops_without_detail, &coarse))
+	if (increment(&drops, key, &new)) {
+		if (new && key->ifindex)
+			know_interface(dev, key->netns);
+		return;
+	}
+	if (!increment(&drops_without_detail, &coarse, &new))
 		book(BOOK_LOST_MAP_FULL);
 }
 
-static __always_inline void name_interface(struct drop_key *key, struct net_device *dev)
+static __always_inline void set_interface(struct drop_key *key, struct net_device *dev, struct net *net)
 {
-	if (dev)
-		bpf_probe_read_kernel_str(key->interface, sizeof(key->interface), &dev->name);
+	if (!dev)
+		return;
+	key->netns = netns_id(net);
+	key->ifindex = BPF_CORE_READ(dev, ifindex);
 }
 
 static __always_inline __u16 known_type(__be16 protocol)
@@ -148,6 +159,8 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 		.type = known_type(skb->protocol),
 	};
 	__u8 transport = read_transport(skb, key.type);
+	struct net_device *dev;
+	struct net *net;
 
 	if (reason == reason_consumed)
 		return 0;
@@ -157,8 +170,9 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 	}
 	if (named_transports[transport])
 		key.transport = transport;
-	name_interface(&key, device_of(skb, sk));
-	count(&key);
+	dev = device_of(skb, sk, &net);
+	set_interface(&key, dev, net);
+	count(&key, dev);
 	note_exemplar(&key, sk);
 	return 0;
 }
@@ -203,6 +217,7 @@ int watch_listeners(struct __sk_buff *ctx)
 {
 	struct bpf_sock *listener = ctx->sk;
 	struct drop_key key = { .reason = reason_listen_overflow, .transport = IPPROTO_TCP };
+	struct net_device *dev;
 	struct tcp_header tcp;
 
 	if (!listener || listener->state != STATE_LISTEN || !is_armed(&fired_watch_listeners))
@@ -213,8 +228,9 @@ int watch_listeners(struct __sk_buff *ctx)
 		remember_ack(ctx, &tcp, is_half_open(ctx, &tcp));
 	} else if (is_syn(&tcp) && !is_half_open(ctx, &tcp)) {
 		key.type = known_type(ctx->protocol);
-		name_interface(&key, BPF_CORE_READ((struct sk_buff *)ctx, dev));
-		count(&key);
+		dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
+		set_interface(&key, dev, BPF_CORE_READ(dev, nd_net.net));
+		count(&key, dev);
 	}
 	return 1; /* let it pass */
 }

@@ -32,7 +32,8 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 	c := h.config
 	ofTraffic, ofDrops := new(books.Books), new(books.Books)
 	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
-	known := interfaces.New().NewReader()
+	all := interfaces.New()
+	known, knownToDrops := all.NewReader(), all.NewReader()
 	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
 		return metadata.NewMetricsBuilder(config, settings)
 	}
@@ -40,8 +41,9 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{
 			known, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
 		}}},
-		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h,
-			drops.New(builder(c.Drops.metricsBuilderConfig()), h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath}))},
+		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h, after[pmetric.Metrics]{
+			knownToDrops, drops.New(builder(c.Drops.metricsBuilderConfig()), knownToDrops, h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath}),
+		})},
 	}
 }
 

@@ -2,8 +2,6 @@
 #pragma once
 #include "kernel.h"
 
-#define INTERFACE_SIZE 16
-
 #define NETDEV_HASH_MASK 255 /* NETDEV_HASHENTRIES - 1 */
 #define MAX_BUCKET 32        /* devices of one bucket that are looked at */
 
@@ -56,17 +54,17 @@ static __always_inline struct net_device *find_device(struct net *net, int ifind
 
 /*
  * The device an skb is on, or the one it came in on where TCP has cleared that
- * by now; NULL if neither is known. sk may be NULL.
+ * by now, and its namespace; NULL if neither is known. sk may be NULL.
  */
-static __always_inline struct net_device *device_of(struct sk_buff *skb, struct sock *sk)
+static __always_inline struct net_device *device_of(struct sk_buff *skb, struct sock *sk, struct net **net)
 {
 	struct net_device *dev = skb->dev;
-	struct net *net;
 
-	if (is_netns(BPF_CORE_READ(dev, nd_net.net)))
+	*net = BPF_CORE_READ(dev, nd_net.net);
+	if (is_netns(*net))
 		return dev;
 	if (!skb->skb_iif)
 		return NULL;
-	net = netns_of(skb, sk);
-	return net ? find_device(net, skb->skb_iif) : NULL;
+	*net = netns_of(skb, sk);
+	return *net ? find_device(*net, skb->skb_iif) : NULL;
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -121,7 +122,7 @@ func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
 	b := new(books.Books)
 	drops := newDrops(b)
 	drops.maxKeys, drops.maxCoarse = 1, 4096
-	kerneltest.Start(t, drops)
+	begin(t, drops)
 	lab := dropstest.NewLab(t)
 	withoutDetail := func() (packets int) {
 		for drop, n := range dropsOn(t, drops, "") {
@@ -149,7 +150,7 @@ func TestKernelCountsDropsThatFindNoPlaceAsLost(t *testing.T) {
 	b := new(books.Books)
 	drops := newDrops(b)
 	drops.maxKeys, drops.maxCoarse = 1, 1
-	kerneltest.Start(t, drops)
+	begin(t, drops)
 	lab := dropstest.NewLab(t)
 	provokeThree(t, lab)
 	provokeThree(t, lab)
@@ -188,9 +189,10 @@ func TestKernelStartsAgainFromZero(t *testing.T) {
 func BenchmarkKernelDrop(b *testing.B) {
 	kerneltest.CountRuns(b)
 	drops := newDrops(new(books.Books))
-	if err := errors.Join(drops.Start(b.Context()), drops.Begin()); err != nil {
+	if err := errors.Join(drops.interfaces.Start(b.Context()), drops.Start(b.Context()), drops.Begin()); err != nil {
 		b.Fatal(err)
 	}
+	defer drops.interfaces.Shutdown(context.Background())
 	defer drops.Shutdown(context.Background())
 	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -227,7 +229,7 @@ func provokeThree(t *testing.T, lab *dropstest.Lab) (packets int) {
 func newDrops(b *books.Books) *Drops {
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	return New(builder, nil, process.NewDirectory("", c), c, b, Options{})
+	return New(builder, interfaces.New().NewReader(), nil, process.NewDirectory("", c), c, b, Options{})
 }
 
 // A kernel newer than the table may have more reasons; they come out as unknown.
@@ -248,8 +250,15 @@ func TestKernelReasonsHaveAClass(t *testing.T) {
 func startDrops(t *testing.T, b *books.Books) *Drops {
 	t.Helper()
 	drops := newDrops(b)
-	kerneltest.Start(t, drops)
+	begin(t, drops)
 	return drops
+}
+
+// begin starts an instrument and what it needs.
+func begin(t *testing.T, drops *Drops) {
+	t.Helper()
+	kerneltest.Start(t, drops.interfaces)
+	kerneltest.Start(t, drops)
 }
 
 // asKnown returns a drop as a kernel without reasons (before 5.17) tells it.
@@ -297,7 +306,7 @@ func dropsOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]int {
 	}
 	counts := map[dropstest.Drop]int{}
 	for _, point := range dropstest.Points(metrics) {
-		if point.Interface == device && point.Drop.Transport != "icmpv6" {
+		if point.Interface == device && !point.Ended && point.Drop.Transport != "icmpv6" {
 			packets := point.Drop.Packets
 			point.Drop.Packets = 0
 			counts[point.Drop] = packets

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -20,6 +21,11 @@ import (
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/drops.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+var (
+	_ instrument.Instrument[pmetric.Metrics] = (*Drops)(nil)
+	_ instrument.Deliverer                   = (*Drops)(nil)
+)
 
 // Options are what an operator can choose.
 type Options struct {
@@ -29,29 +35,34 @@ type Options struct {
 
 // Drops is the instrument. Its zero value is not usable: see [New].
 type Drops struct {
-	builder   *metadata.MetricsBuilder
-	processes *process.Directory
-	clock     *clock.Clock
-	books     *books.Books
-	contexts  *tracecontext.Contexts
-	options   Options
+	builder    *metadata.MetricsBuilder
+	processes  *process.Directory
+	clock      *clock.Clock
+	books      *books.Books
+	interfaces *interfaces.Reader
+	contexts   *tracecontext.Contexts
+	options    Options
 
 	maxKeys, maxCoarse uint32 // of the kernel maps; 0 is as in bpf/drops.bpf.c
 
 	object   *kernel.Object
 	counting string // the program that counts what kfree_skb reports
 	words    words
+	ledger   *ledger
+	offered  bool // what the ledger last posted was returned
 
 	symbols     *kernel.Symbols // nil: none are kept
 	symbolsRead time.Time
 }
 
 // New returns a Drops that reports through builder and keeps its account in b.
-// contexts are started before it and may be nil.
-func New(builder *metadata.MetricsBuilder, contexts *tracecontext.Contexts, processes *process.Directory,
+// interfaces are started before it, and so are contexts, which may be nil.
+func New(builder *metadata.MetricsBuilder, interfaces *interfaces.Reader, contexts *tracecontext.Contexts, processes *process.Directory,
 	c *clock.Clock, b *books.Books, options Options,
 ) *Drops {
-	return &Drops{builder: builder, contexts: contexts, processes: processes, clock: c, books: b, options: options}
+	return &Drops{
+		builder: builder, interfaces: interfaces, contexts: contexts, processes: processes, clock: c, books: b, options: options,
+	}
 }
 
 // Start implements [instrument.Instrument].
@@ -68,12 +79,8 @@ func (d *Drops) Start(ctx context.Context) error {
 
 // Begin implements [instrument.Instrument].
 func (d *Drops) Begin() error {
-	d.builder.Reset(metadata.WithStartTime(pcommon.NewTimestampFromTime(d.clock.Now())))
-	if err := d.object.Arm(); err != nil {
-		return err
-	}
-	_, err := d.read()
-	return err
+	d.ledger, d.offered = newLedger(d.clock.Now()), false
+	return errors.Join(d.object.Arm(), d.writeBooks(&snapshot{}))
 }
 
 // Shutdown implements [instrument.Instrument].
@@ -86,16 +93,26 @@ func (d *Drops) Shutdown(context.Context) error {
 	return err
 }
 
-// Collect implements [instrument.Instrument]. Every series it has ever returned
-// is in what it returns, with the packets since Start.
+// Collect implements [instrument.Instrument]. Every series that has not ended is in
+// what it returns, with the packets since its start.
 func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
-	counts, err := d.read()
-	if err != nil {
+	d.offered = false
+	s, err := d.read()
+	if s == nil {
 		return pmetric.NewMetrics(), fmt.Errorf("read drops: %w", err)
 	}
-	now := d.clock.Now()
-	exemplars, exemplarErr := d.takeExemplars()
-	err = errors.Join(d.learnFunctions(counts), exemplarErr)
+	err = errors.Join(err, d.learnFunctions(s))
+	d.ledger.enter(s, d.words)
+	exemplars := d.ledger.examples(s)
+	err = errors.Join(err, d.makeRoom(s), d.writeBooks(s))
 	resource := d.processes.Host(d.builder.NewResourceBuilder())
-	return emit(d.builder, resource, now, d.clock.Wall, bySeries(counts, exemplars, d.words)), err
+	d.offered = true
+	return emit(d.builder, resource, s.now, d.clock.Wall, d.ledger.post(s, exemplars)), err
+}
+
+// Delivered implements [instrument.Deliverer].
+func (d *Drops) Delivered() {
+	if d.offered {
+		d.ledger.delivered()
+	}
 }

@@ -19,25 +19,31 @@ func emit(builder *metadata.MetricsBuilder, resource pcommon.Resource, now time.
 		builder.RecordNettapPacketDroppedDataPoint(timestamp, int64(d.packets), d.reason, d.class, d.options()...)
 	}
 	metrics := builder.Emit(metadata.WithResource(resource))
-	addExemplars(metrics, wall, drops)
+	complete(metrics, wall, drops)
 	return metrics
 }
 
-// addExemplars sets what the generated builder cannot. It gives the points in the
+// complete sets what the generated builder cannot. It gives the points in the
 // order they were recorded, or none.
-func addExemplars(metrics pmetric.Metrics, wall func(bootNanos uint64) time.Time, drops []drop) {
+func complete(metrics pmetric.Metrics, wall func(bootNanos uint64) time.Time, drops []drop) {
 	next := 0
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
 				for _, point := range metric.Sum().DataPoints().All() {
-					for _, e := range drops[next].exemplars {
-						e.appendTo(point.Exemplars(), wall)
-					}
+					drops[next].complete(point, wall)
 					next++
 				}
 			}
 		}
+	}
+}
+
+func (d drop) complete(point pmetric.NumberDataPoint, wall func(bootNanos uint64) time.Time) {
+	point.SetStartTimestamp(pcommon.NewTimestampFromTime(d.start))
+	point.SetFlags(point.Flags().WithNoRecordedValue(d.ended))
+	for _, e := range d.exemplars {
+		e.appendTo(point.Exemplars(), wall)
 	}
 }
 

@@ -16,8 +16,7 @@ import (
 var started = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func testBuilder(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
-	return metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type),
-		metadata.WithStartTime(pcommon.NewTimestampFromTime(started)))
+	return metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
 }
 
 func wallSinceStart(bootNanos uint64) time.Time { return started.Add(time.Duration(bootNanos)) }
@@ -28,12 +27,15 @@ func TestEmit(t *testing.T) {
 	host.SetHostID("h1")
 
 	metrics := emit(builder, host.Emit(), started.Add(10*time.Second), wallSinceStart, []drop{
-		{series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, 4, []exemplar{{
-			context: tracecontext.Context{TraceID: [16]byte{1, 2}, SpanID: [8]byte{3}, Source: tracecontext.Socket, Link: true},
-			nanos:   uint64(time.Second),
-		}}},
-		{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, 15, nil},
-		{series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, 1, nil},
+		{
+			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, start: started, packets: 4,
+			exemplars: []exemplar{{
+				context: tracecontext.Context{TraceID: [16]byte{1, 2}, SpanID: [8]byte{3}, Source: tracecontext.Socket, Link: true},
+				nanos:   uint64(time.Second),
+			}},
+		},
+		{series: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, start: started.Add(time.Second), packets: 15},
+		{series: series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, start: started, ended: true},
 	})
 	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
 	if err != nil {
@@ -45,7 +47,7 @@ func TestEmit(t *testing.T) {
 func TestEmitNothing(t *testing.T) {
 	off := metadata.NewDefaultMetricsBuilderConfig()
 	off.Metrics.NettapPacketDropped.Enabled = false
-	some := []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 1, nil}}
+	some := []drop{{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, packets: 1}}
 
 	for name, test := range map[string]struct {
 		config metadata.MetricsBuilderConfig

@@ -2,6 +2,7 @@ package drops
 
 import (
 	"errors"
+	"maps"
 
 	"github.com/cilium/ebpf"
 
@@ -46,9 +47,11 @@ func (d *Drops) load() error {
 	if len(reasons) == 0 {
 		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
 	}
+	shared := d.interfaces.Maps()
+	maps.Copy(shared, d.contexts.Maps(spec))
 	d.object, err = kernel.Load(spec, []kernel.Hook{
 		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{"watch_listeners"}}, drop,
-	}, d.contexts.Maps(spec))
+	}, shared)
 	return err
 }
 

@@ -1,14 +1,14 @@
 package drops
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+	"time"
 
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/packet"
+	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -35,11 +35,13 @@ type series struct {
 	networkType   string
 }
 
-// drop is one counter's value, in packets since the start.
+// drop is one series' value, in packets since its start.
 type drop struct {
 	series
+	start     time.Time
 	packets   uint64
 	exemplars []exemplar // since the last time
+	ended     bool       // it has no value any more
 }
 
 // exemplar is a packet of a socket whose application was at work on something.
@@ -55,31 +57,12 @@ type words struct {
 	classes   classes
 }
 
-// bySeries adds up the counts of each series, sorted so that the same drops
-// always come out in the same order. A series without packets is left out.
-func bySeries(counts map[bpfDropKey]uint64, exemplars map[bpfDropKey]exemplar, w words) []drop {
-	sums := map[series]uint64{}
-	for key, packets := range counts {
-		if packets > 0 {
-			sums[w.series(key)] += packets
-		}
-	}
-	examples := map[series][]exemplar{}
-	for key, e := range exemplars {
-		examples[w.series(key)] = append(examples[w.series(key)], e)
-	}
-	drops := make([]drop, 0, len(sums))
-	for _, s := range slices.SortedFunc(maps.Keys(sums), series.compare) {
-		drops = append(drops, drop{s, sums[s], examples[s]})
-	}
-	return drops
-}
-
-func (w words) series(key bpfDropKey) series {
+// series returns what a key stands for, on an interface of this name.
+func (w words) series(key bpfDropKey, interfaceName string) series {
 	s := series{
 		function:      w.functions[key.Location],
 		reason:        w.reason(key.Reason),
-		interfaceName: text(key.Interface[:]),
+		interfaceName: interfaceName,
 	}
 	if key.Transport != 0 {
 		s.transport = packet.Transport(key.Transport)
@@ -112,11 +95,16 @@ func (s series) compare(other series) int {
 	)
 }
 
-// text is the string in a zero-terminated field. An interface may be named by
-// any bytes, but a string in OTLP is UTF-8.
-func text(field []byte) string {
-	before, _, _ := bytes.Cut(field, []byte{0})
-	return strings.ToValidUTF8(string(before), "\uFFFD")
+// nameOf returns the name of an interface. It may be named by any bytes, but a
+// string in OTLP is UTF-8.
+func nameOf(entry interfaces.Entry) string {
+	return strings.ToValidUTF8(process.Text(entry.Name[:]), "\uFFFD")
+}
+
+// iface returns the key of the interface on which a packet was dropped; ok is false
+// where that is unknown.
+func (k bpfDropKey) iface() (key interfaces.Key, ok bool) {
+	return interfaces.Key{Netns: k.Netns, Ifindex: k.Ifindex}, k.Ifindex != 0
 }
 
 // numbers are the reasons that the kernel side treats in a way of their own.

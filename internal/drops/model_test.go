@@ -7,8 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/metadata"
-	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 const (
@@ -26,66 +26,40 @@ func testWords() words {
 	}
 }
 
-func interfaceNamed(name string) (field [16]uint8) {
-	copy(field[:], name)
-	return field
-}
-
-func TestBySeries(t *testing.T) {
-	eth0 := interfaceNamed("eth0")
-
-	at := exemplar{tracecontext.Context{TraceID: [16]byte{1}, SpanID: [8]byte{2}, Source: tracecontext.Socket}, 7}
+func TestSeries(t *testing.T) {
 	for name, test := range map[string]struct {
-		counts    map[bpfDropKey]uint64
-		exemplars map[bpfDropKey]exemplar
-		want      []drop
+		key  bpfDropKey
+		on   string
+		want series
 	}{
-		"an exemplar is with its series": {
-			counts:    map[bpfDropKey]uint64{{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806}: 1},
-			exemplars: map[bpfDropKey]exemplar{{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806}: at},
-			want:      []drop{{series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"}, 1, []exemplar{at}}},
+		"all is known": {
+			key:  bpfDropKey{Location: 0x100, Reason: 3, Type: 0x0800, Transport: 6},
+			on:   "eth0",
+			want: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"},
 		},
-		"nothing was dropped": {want: []drop{}},
-		"a key without packets is no series": {
-			counts: map[bpfDropKey]uint64{{Location: 0x100, Reason: 3}: 0},
-			want:   []drop{},
-		},
-		"two places in one function are one series": {
-			counts: map[bpfDropKey]uint64{
-				{Location: 0x100, Reason: 3, Interface: eth0, Type: 0x0800, Transport: 6}: 2,
-				{Location: 0x180, Reason: 3, Interface: eth0, Type: 0x0800, Transport: 6}: 3,
-			},
-			want: []drop{{series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, 5, nil}},
-		},
-		"one function gives several reasons, on several interfaces": {
-			counts: map[bpfDropKey]uint64{
-				{Location: 0x200, Reason: 13, Interface: eth0}:                  1,
-				{Location: 0x200, Reason: 2, Interface: eth0}:                   2,
-				{Location: 0x200, Reason: 2, Interface: interfaceNamed("eth1")}: 3,
-			},
-			want: []drop{
-				{series{"ip_rcv_core.isra.0", "not_specified", unknown, "eth0", "", ""}, 2, nil},
-				{series{"ip_rcv_core.isra.0", "not_specified", unknown, "eth1", "", ""}, 3, nil},
-				{series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", ""}, 1, nil},
-			},
+		"a function's own class goes before": {
+			key:  bpfDropKey{Location: 0x200, Reason: 13},
+			on:   "eth0",
+			want: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", ""},
 		},
 		"what is unknown stays empty, and a reason without a name keeps its number": {
-			counts: map[bpfDropKey]uint64{{Location: 0x999, Reason: 0x30007}: 1},
-			want:   []drop{{series{"", "reason_196615", unknown, "", "", ""}, 1, nil}},
+			key:  bpfDropKey{Location: 0x999, Reason: 0x30007},
+			want: series{"", "reason_196615", unknown, "", "", ""},
 		},
 		"a full accept queue has no function": {
-			counts: map[bpfDropKey]uint64{{Reason: reasonListenOverflow, Interface: eth0, Type: 0x86dd, Transport: 6}: 4},
-			want:   []drop{{series{"", "nettap_listen_overflow", unknown, "eth0", "tcp", "ipv6"}, 4, nil}},
+			key:  bpfDropKey{Reason: reasonListenOverflow, Type: 0x86dd, Transport: 6},
+			on:   "eth0",
+			want: series{"", "nettap_listen_overflow", unknown, "eth0", "tcp", "ipv6"},
 		},
 		"a kernel without reasons has its functions": {
-			counts: map[bpfDropKey]uint64{{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806}: 1},
-			want:   []drop{{series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"}, 1, nil}},
+			key:  bpfDropKey{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806},
+			want: series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := bySeries(test.counts, test.exemplars, testWords())
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(drop{}, series{}, exemplar{})); diff != "" {
-				t.Errorf("bySeries() differs (-want +got):\n%s", diff)
+			got := testWords().series(test.key, test.on)
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(series{})); diff != "" {
+				t.Errorf("series() differs (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -130,13 +104,17 @@ func TestVariantFor(t *testing.T) {
 	}
 }
 
-func FuzzText(f *testing.F) {
+func FuzzNameOf(f *testing.F) {
 	f.Add([]byte("eth0\x00\x00"))
 	f.Add([]byte("a-name-of-16-byt"))
 	f.Add([]byte{0xff, 'x', 0})
 	f.Fuzz(func(t *testing.T, field []byte) {
-		if got := text(field); !utf8.ValidString(got) || strings.Contains(got, "\x00") {
-			t.Errorf("text(%q) = %q", field, got)
+		var entry interfaces.Entry
+		for i := range min(len(field), len(entry.Name)) {
+			entry.Name[i] = int8(field[i])
+		}
+		if got := nameOf(entry); !utf8.ValidString(got) || strings.Contains(got, "\x00") {
+			t.Errorf("nameOf(%q) = %q", field, got)
 		}
 	})
 }

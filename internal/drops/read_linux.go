@@ -3,6 +3,7 @@ package drops
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -12,53 +13,86 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// read returns all counts, and brings the books up to date with them.
-func (d *Drops) read() (map[bpfDropKey]uint64, error) {
-	counts := map[bpfDropKey]uint64{}
-	limits := map[string]books.Map{}
-	for _, name := range []string{"drops", "drops_without_detail"} {
-		m := d.object.Maps[name]
-		entries, err := addCounts(counts, m)
-		if err != nil {
-			return nil, err
-		}
-		limits[name] = books.Map{Entries: entries, Limit: int(m.MaxEntries())}
+// read returns all that the kernel side has counted. Interfaces come last, so that
+// those of new keys are among them.
+func (d *Drops) read() (*snapshot, error) {
+	survey, errs := d.interfaces.Survey()
+	exemplars, err := d.takeExemplars()
+	errs = errors.Join(errs, err)
+	s := &snapshot{now: d.clock.Now(), survey: survey, exemplars: exemplars}
+	if s.detailed, err = readCounts(d.object.Maps["drops"]); err != nil {
+		return nil, errors.Join(errs, err)
 	}
-	kinds, err := kernel.ReadBooks(d.object.Maps["books"])
-	if err != nil {
-		return nil, err
+	if s.coarse, err = readCounts(d.object.Maps["drops_without_detail"]); err != nil {
+		return nil, errors.Join(errs, err)
 	}
-	missed, err := kernel.MissedRuns(d.object.Programs[d.counting])
-	if err != nil {
-		return nil, err
+	if s.interfaces, err = d.interfaces.Interfaces(); err != nil {
+		return nil, errors.Join(errs, err)
 	}
-	var aggregated uint64
-	for _, packets := range counts {
-		aggregated += packets
-	}
-	d.books.Update(func(page *books.Page) {
-		// Drops that came while the maps were read are seen, and in a series with the next Collect.
-		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
-		page.Aggregated = aggregated
-		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
-		page.Maps = limits
-	})
-	return counts, nil
+	return s, errs
 }
 
-// addCounts adds each entry of m, summed over the CPUs, and returns how many there are.
-func addCounts(counts map[bpfDropKey]uint64, m *ebpf.Map) (entries int, err error) {
+// readCounts returns each entry of m, summed over the CPUs.
+func readCounts(m *ebpf.Map) (map[bpfDropKey]uint64, error) {
+	counts := map[bpfDropKey]uint64{}
 	var key bpfDropKey
 	var perCPU []uint64
 	all := m.Iterate()
 	for all.Next(&key, &perCPU) {
-		entries++
-		for _, count := range perCPU {
-			counts[key] += count
-		}
+		counts[key] = sum(perCPU)
 	}
-	return entries, all.Err()
+	return counts, all.Err()
 }
+
+func sum(perCPU []uint64) (sum uint64) {
+	for _, count := range perCPU {
+		sum += count
+	}
+	return sum
+}
+
+// makeRoom takes out of the kernel's maps what need not be there any more.
+func (d *Drops) makeRoom(s *snapshot) error {
+	m := d.object.Maps["drops"]
+	enough := (3*int(m.MaxEntries()) + 3) / 4
+	var errs error
+	for _, key := range d.ledger.departing(s, enough) {
+		last, err := kernel.TakePerCPU[uint64](m, key)
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("take a count out: %w", err))
+			continue
+		}
+		d.ledger.remove(key, sum(last))
+		delete(s.detailed, key)
+	}
+	return errors.Join(errs, d.interfaces.Forget(d.ledger.forgettable(s)...))
+}
+
+// writeBooks brings the books up to date. Drops that came while the maps were read
+// are seen, and in a series with the next Collect.
+func (d *Drops) writeBooks(s *snapshot) error {
+	kinds, err := kernel.ReadBooks(d.object.Maps["books"])
+	if err != nil {
+		return err
+	}
+	missed, err := kernel.MissedRuns(d.object.Programs[d.counting])
+	if err != nil {
+		return err
+	}
+	d.books.Update(func(page *books.Page) {
+		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
+		page.Aggregated = d.ledger.aggregated()
+		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
+		page.Maps = map[string]books.Map{
+			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops")},
+			"drops_without_detail": {Entries: len(s.coarse), Limit: d.limit("drops_without_detail")},
+		}
+		maps.Copy(page.Maps, d.interfaces.Usage())
+	})
+	return nil
+}
+
+func (d *Drops) limit(name string) int { return int(d.object.Maps[name].MaxEntries()) }
 
 // takeExemplars returns, by key, what an application did when a packet of it was
 // dropped since the last time.
@@ -94,11 +128,13 @@ func (d *Drops) takeExemplars() (map[bpfDropKey]exemplar, error) {
 // learnFunctions learns the names of locations met for the first time. Most are met
 // soon after the start, so the table of symbols is kept for a while, for the kernel's
 // own functions: modules come and go.
-func (d *Drops) learnFunctions(counts map[bpfDropKey]uint64) error {
+func (d *Drops) learnFunctions(s *snapshot) error {
 	unknown := map[uint64]bool{}
-	for key := range counts {
-		if _, known := d.words.functions[key.Location]; !known && key.Location != 0 {
-			unknown[key.Location] = true
+	for _, counts := range []map[bpfDropKey]uint64{s.detailed, s.coarse} {
+		for key := range counts {
+			if _, known := d.words.functions[key.Location]; !known && key.Location != 0 {
+				unknown[key.Location] = true
+			}
 		}
 	}
 	if time.Since(d.symbolsRead) > keepSymbols {

@@ -16,14 +16,14 @@ type Namespace = bpfNamespaceEntry
 // Survey is what there was at one time.
 type Survey struct {
 	Epoch uint64 // interfaces that it found have this one or a later one
-	whole bool   // it has found all namespaces
-	all   map[uint64]Namespace
+	Whole bool   // it has found all namespaces
+	All   map[uint64]Namespace
 }
 
 // Namespaces returns those that have a process, by their cookies.
 func (s Survey) Namespaces() map[uint64]Namespace {
-	inhabited := make(map[uint64]Namespace, len(s.all))
-	for netns, namespace := range s.all {
+	inhabited := make(map[uint64]Namespace, len(s.All))
+	for netns, namespace := range s.All {
 		if namespace.Pid != 0 {
 			inhabited[netns] = namespace
 		}
@@ -35,9 +35,9 @@ func (s Survey) Namespaces() map[uint64]Namespace {
 // namespace is there and was not looked through: it has no process, or too many
 // interfaces.
 func (s Survey) Gone(key Key, entry Entry) bool {
-	namespace, exists := s.all[key.Netns]
+	namespace, exists := s.All[key.Netns]
 	if !exists {
-		return s.whole && entry.Epoch < s.Epoch
+		return s.Whole && entry.Epoch < s.Epoch
 	}
 	return namespace.Whole != 0 && entry.Epoch < s.Epoch
 }

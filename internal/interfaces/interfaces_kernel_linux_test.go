@@ -2,9 +2,7 @@ package interfaces
 
 import (
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -17,42 +15,6 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
-
-// An inhabitant is this test binary, started again: a process in a namespace.
-const inhabitantVariable = "NETTAP_TEST_INHABITANT"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(inhabitantVariable) != "" {
-		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // until the test ends it
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-// inhabit starts a process in a network namespace; leave ends it.
-func inhabit(t *testing.T, namespace string) (leave func()) {
-	t.Helper()
-	command := exec.Command("/proc/self/exe")
-	command.Env = append(os.Environ(), inhabitantVariable+"=1")
-	in, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	kerneltest.InNamespace(t, namespace, func() { err = command.Start() })
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := false
-	leave = func() {
-		if !left {
-			left = true
-			in.Close()
-			command.Wait() //nolint:errcheck // it has no more to say
-		}
-	}
-	t.Cleanup(leave)
-	return leave
-}
 
 // reader is a Reader with what it has read.
 type reader struct{ *Reader }
@@ -123,7 +85,7 @@ func inodeOf(t *testing.T, namespace string) uint32 {
 func TestKernelFollowsWhatInterfacesAreCalled(t *testing.T) {
 	r := read(t, New())
 	home, _ := kerneltest.Namespaces(t)
-	inhabit(t, home.Name)
+	kerneltest.Inhabit(t, home.Name)
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
 	kerneltest.InNamespace(t, home.Name, func() { add(t, bridge) })
 	before := r.key(t, home.Name, "br0")
@@ -144,7 +106,7 @@ func TestKernelFollowsWhatInterfacesAreCalled(t *testing.T) {
 func TestKernelSeesThatAnInterfaceIsGone(t *testing.T) {
 	r := read(t, New())
 	home, _ := kerneltest.Namespaces(t)
-	inhabit(t, home.Name)
+	kerneltest.Inhabit(t, home.Name)
 	kept := r.key(t, home.Name, "lo")
 	key := r.key(t, home.Name, home.Device)
 	kerneltest.InNamespace(t, home.Name, func() {
@@ -167,12 +129,12 @@ func TestKernelSeesThatANamespaceIsGone(t *testing.T) {
 	r := read(t, New())
 	home, _ := kerneltest.Namespaces(t)
 	name, remove := lonelyNamespace(t, home.Name)
-	leave := inhabit(t, name)
+	leave := kerneltest.Inhabit(t, name)
 	key := r.key(t, name, "lo")
 	leave()
 	survey, all := r.look(t)
 	if _, inhabited := survey.Namespaces()[key.Netns]; inhabited || survey.Gone(key, all[key]) {
-		t.Errorf("of a namespace without a process %+v is known", survey.all[key.Netns])
+		t.Errorf("of a namespace without a process %+v is known", survey.All[key.Netns])
 	}
 	remove()
 	for range 600 { // the kernel takes its time
@@ -212,7 +174,7 @@ func TestKernelForgetsWhatAllReadersHave(t *testing.T) {
 	shared := New()
 	one, other := read(t, shared), read(t, shared)
 	home, _ := kerneltest.Namespaces(t)
-	leave := inhabit(t, home.Name)
+	leave := kerneltest.Inhabit(t, home.Name)
 	key := one.key(t, home.Name, home.Device)
 	leave() // so that it is not found again
 	knows := func() [2]bool {
@@ -236,7 +198,7 @@ func TestKernelForgetsWhatAllReadersHave(t *testing.T) {
 	if got := knows(); got != [2]bool{false, true} || !stored() {
 		t.Errorf("after one has forgotten it, they know it: %v", got)
 	}
-	inhabit(t, home.Name)
+	kerneltest.Inhabit(t, home.Name)
 	if got := knows(); got != [2]bool{true, true} {
 		t.Errorf("after it was found again, they know it: %v", got)
 	}

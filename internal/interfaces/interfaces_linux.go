@@ -71,22 +71,22 @@ func (i *Interfaces) find() (Survey, error) {
 	if err := i.advance(); err != nil {
 		return Survey{}, err
 	}
-	found := Survey{Epoch: i.epoch, all: map[uint64]Namespace{}}
+	found := Survey{Epoch: i.epoch, All: map[uint64]Namespace{}}
 	errs := kernel.RunIterator(i.object.Programs[i.survey])
 	namespaces := i.object.Maps["namespaces"]
 	all, err := kernel.ReadAll[uint64, Namespace](namespaces)
 	errs = errors.Join(errs, err)
 	for netns, namespace := range all {
 		if namespace.Epoch == i.epoch {
-			found.all[netns] = namespace
+			found.All[netns] = namespace
 		} else {
 			errs = errors.Join(errs, namespaces.Delete(netns))
 		}
 	}
-	i.note("namespaces", len(found.all))
+	i.note("namespaces", len(found.All))
 	var last uint64
 	errs = errors.Join(errs, i.object.Variables["found_all"].Get(&last))
-	found.whole = last == i.epoch
+	found.Whole = last == i.epoch
 	if errs != nil {
 		return found, fmt.Errorf("survey interfaces: %w", errs)
 	}

@@ -15,7 +15,7 @@ import (
 func TestKernelKnowsKinds(t *testing.T) {
 	r := read(t, New())
 	home, _ := kerneltest.Namespaces(t)
-	inhabit(t, home.Name)
+	kerneltest.Inhabit(t, home.Name)
 	local, remote := net.IPv4(10, 213, 1, 1), net.IPv4(10, 213, 1, 2)
 	local6, remote6 := net.ParseIP("fd13::1"), net.ParseIP("fd13::2")
 	on := netlink.LinkAttrs{Name: "x", ParentIndex: home.Index}
@@ -91,7 +91,7 @@ func add(t *testing.T, link netlink.Link) {
 func TestKernelSeesNoBridgeChange(t *testing.T) {
 	r := read(t, New())
 	home, _ := kerneltest.Namespaces(t)
-	inhabit(t, home.Name)
+	kerneltest.Inhabit(t, home.Name)
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
 	kerneltest.InNamespace(t, home.Name, func() { add(t, bridge) })
 	empty := r.found(t, home.Name)["br0"]

@@ -4,7 +4,7 @@ import "testing"
 
 func TestSurveyKnowsWhatIsGone(t *testing.T) {
 	const inhabited, uninhabited, vanished, crowded = 1, 2, 3, 4
-	survey := Survey{Epoch: 7, whole: true, all: map[uint64]Namespace{
+	survey := Survey{Epoch: 7, Whole: true, All: map[uint64]Namespace{
 		inhabited:   {Epoch: 7, Pid: 1, Whole: 1},
 		crowded:     {Epoch: 7, Pid: 2},
 		uninhabited: {Epoch: 7},
@@ -26,7 +26,7 @@ func TestSurveyKnowsWhatIsGone(t *testing.T) {
 			}
 		})
 	}
-	survey.whole = false
+	survey.Whole = false
 	if survey.Gone(Key{Netns: vanished}, Entry{Epoch: 6}) {
 		t.Error("an interface is gone though its namespace may not have been found")
 	}

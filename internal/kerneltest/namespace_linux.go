@@ -5,7 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -158,6 +160,24 @@ func InNamespace(t *testing.T, name string, f func()) {
 		}
 		f()
 	})
+}
+
+// Inhabit starts a process in a network namespace. It ends with the test, if it has
+// not left before.
+func Inhabit(t *testing.T, namespace string) (leave func()) {
+	t.Helper()
+	inhabitant := exec.Command("sleep", "3600")
+	var err error
+	InNamespace(t, namespace, func() { err = inhabitant.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave = sync.OnceFunc(func() {
+		inhabitant.Process.Kill() //nolint:errcheck // it does nothing else
+		inhabitant.Wait()         //nolint:errcheck // it was killed
+	})
+	t.Cleanup(leave)
+	return leave
 }
 
 // onThread calls f on a thread of its own and puts the thread back into the

@@ -1,7 +1,8 @@
 package dropstest
 
 import (
-	"go.opentelemetry.io/collector/pdata/pcommon"
+	"time"
+
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
@@ -9,6 +10,9 @@ import (
 type Point struct {
 	Drop
 	Interface string
+	Start     time.Time
+	Time      time.Time
+	Ended     bool // NoRecordedValue
 }
 
 // Points returns every data point of nettap.packet.dropped, with functions as
@@ -22,7 +26,7 @@ func Points(metrics pmetric.Metrics) []Point {
 					continue
 				}
 				for _, point := range metric.Sum().DataPoints().All() {
-					points = append(points, pointOf(point.Attributes(), int(point.IntValue())))
+					points = append(points, pointOf(point))
 				}
 			}
 		}
@@ -30,9 +34,9 @@ func Points(metrics pmetric.Metrics) []Point {
 	return points
 }
 
-func pointOf(attributes pcommon.Map, packets int) Point {
+func pointOf(point pmetric.NumberDataPoint) Point {
 	text := func(name string) string {
-		value, ok := attributes.Get(name)
+		value, ok := point.Attributes().Get(name)
 		if !ok {
 			return ""
 		}
@@ -45,8 +49,11 @@ func pointOf(attributes pcommon.Map, packets int) Point {
 			Class:     text("nettap.drop.class"),
 			Type:      text("network.type"),
 			Transport: text("network.transport"),
-			Packets:   packets,
+			Packets:   int(point.IntValue()),
 		},
 		Interface: text("network.interface.name"),
+		Start:     point.StartTimestamp().AsTime(),
+		Time:      point.Timestamp().AsTime(),
+		Ended:     point.Flags().NoRecordedValue(),
 	}
 }

@@ -1,0 +1,226 @@
+package drops
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/interfaces"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
+)
+
+// book is a ledger, with the snapshot that its next turn gives it.
+type book struct {
+	*ledger
+	next  *snapshot
+	limit int
+}
+
+func newBook() *book {
+	return &book{ledger: newLedger(started), limit: 100, next: &snapshot{
+		detailed:   map[bpfDropKey]uint64{},
+		coarse:     map[bpfDropKey]uint64{},
+		interfaces: map[interfaces.Key]interfaces.Entry{},
+	}}
+}
+
+// at is when the n-th turn is.
+func at(n int) time.Time { return started.Add(time.Duration(n) * time.Second) }
+
+// named notes what an interface is called.
+func (b *book) named(index uint32, name string) {
+	var entry interfaces.Entry
+	for i, c := range []byte(name) {
+		entry.Name[i] = int8(c)
+	}
+	entry.Epoch = 1
+	b.next.interfaces[interfaces.Key{Netns: 1, Ifindex: index}] = entry
+}
+
+// collect is one turn. late is what each key that leaves has counted since the reading.
+func (b *book) collect(late uint64) []drop {
+	b.next.now = at(int(b.turn) + 1)
+	b.enter(b.next, testWords())
+	examples := b.examples(b.next)
+	for _, key := range b.departing(b.next, b.limit) {
+		b.remove(key, b.next.detailed[key]+late)
+		delete(b.next.detailed, key)
+	}
+	return b.post(b.next, examples)
+}
+
+func requireDrops(t *testing.T, when string, got []drop, want ...drop) {
+	t.Helper()
+	if len(got) == 0 && len(want) == 0 {
+		return
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(drop{}, series{}, exemplar{})); diff != "" {
+		t.Errorf("%s: drops differ (-want +got):\n%s", when, diff)
+	}
+}
+
+// on is the series of a refused segment.
+func on(name string) series { return series{"tcp_v4_rcv", "no_socket", loss, name, "tcp", "ipv4"} }
+
+// refused is its key; there are two places in the function.
+func refused(location uint64, index uint32) bpfDropKey {
+	return bpfDropKey{Location: location, Netns: 1, Ifindex: index, Reason: 3, Type: 0x0800, Transport: 6}
+}
+
+// goneSurvey found no interface at all.
+var goneSurvey = interfaces.Survey{Epoch: 9, Whole: true}
+
+func TestLedgerAddsUpWhatIsOneSeries(t *testing.T) {
+	b := newBook()
+	b.named(2, "eth0")
+	b.named(3, "eth0") // in another namespace, say
+	b.next.detailed[refused(0x100, 2)] = 2
+	b.next.detailed[refused(0x180, 2)] = 3
+	b.next.detailed[refused(0x100, 3)] = 4
+	b.next.detailed[refused(0x100, 4)] = 0 // it is about to be the first
+	b.next.coarse[bpfDropKey{Location: 0x100, Reason: 3}] = 5
+	coarse := series{"tcp_v4_rcv", "no_socket", loss, "", "", ""}
+	requireDrops(t, "first", b.collect(0),
+		drop{series: coarse, start: started, packets: 5},
+		drop{series: on("eth0"), start: started, packets: 9})
+	if got := b.aggregated(); got != 14 {
+		t.Errorf("%d packets are in a series, want 14", got)
+	}
+}
+
+func TestLedgerBeginsASeriesWhereThereWasNothing(t *testing.T) {
+	b := newBook()
+	b.named(2, "eth0")
+	requireDrops(t, "first", b.collect(0))
+	b.next.detailed[refused(0x100, 2)] = 7
+	requireDrops(t, "second", b.collect(0), drop{series: on("eth0"), start: at(1), packets: 7})
+}
+
+func TestLedgerKeepsAnExemplarWithItsSeries(t *testing.T) {
+	b := newBook()
+	e := exemplar{tracecontext.Context{TraceID: [16]byte{1}, SpanID: [8]byte{2}, Source: tracecontext.Socket}, 7}
+	b.named(2, "eth0")
+	b.next.detailed[refused(0x100, 2)] = 1
+	b.next.exemplars = map[bpfDropKey]exemplar{refused(0x100, 2): e}
+	b.next.survey = goneSurvey // it is the last that is said of it
+	requireDrops(t, "first", b.collect(0), drop{series: on("eth0"), start: started, packets: 1, exemplars: []exemplar{e}})
+}
+
+func TestLedgerEndsTheSeriesOfAnInterfaceThatIsGone(t *testing.T) {
+	b := newBook()
+	b.named(2, "eth0")
+	b.next.detailed[refused(0x100, 2)] = 7
+	b.collect(0)
+	b.delivered()
+	b.next.survey = goneSurvey
+	if got := b.forgettable(b.next); got != nil {
+		t.Errorf("%v may be forgotten, and is needed", got)
+	}
+	last := drop{series: on("eth0"), start: started, packets: 10}
+	requireDrops(t, "its last", b.collect(3), last)
+	requireDrops(t, "its last, which was refused", b.collect(0), last)
+	b.delivered()
+	end := drop{series: on("eth0"), start: started, ended: true}
+	requireDrops(t, "its end", b.collect(0), end)
+	requireDrops(t, "its end, which was refused", b.collect(0), end)
+	b.delivered()
+	requireDrops(t, "after its end", b.collect(0))
+	if diff := cmp.Diff([]interfaces.Key{{Netns: 1, Ifindex: 2}}, b.forgettable(b.next)); diff != "" {
+		t.Errorf("what may be forgotten differs (-want +got):\n%s", diff)
+	}
+	if got := b.aggregated(); got != 10 {
+		t.Errorf("%d packets were in a series, want 10", got)
+	}
+}
+
+func TestLedgerGoesOnWithASeriesThatAnotherInterfaceFeeds(t *testing.T) {
+	b := newBook()
+	b.named(2, "eth0")
+	b.named(3, "eth0")
+	b.next.detailed[refused(0x100, 2)] = 7
+	b.next.detailed[refused(0x100, 3)] = 1
+	b.collect(0)
+	b.delivered()
+	b.named(3, "eth1")
+	requireDrops(t, "one is renamed", b.collect(2), drop{series: on("eth0"), start: started, packets: 10})
+	b.delivered()
+	b.next.detailed[refused(0x100, 3)] = 4
+	b.next.detailed[refused(0x100, 2)] = 8
+	requireDrops(t, "it has counted more", b.collect(0),
+		drop{series: on("eth0"), start: started, packets: 11},
+		drop{series: on("eth1"), start: at(2), packets: 4})
+}
+
+func TestLedgerBeginsARenamedInterfaceAnew(t *testing.T) {
+	b := newBook()
+	b.named(2, "eth0")
+	b.next.detailed[refused(0x100, 2)] = 7
+	b.collect(0)
+	b.delivered()
+	b.named(2, "lan0")
+	requireDrops(t, "renamed", b.collect(1), drop{series: on("eth0"), start: started, packets: 8})
+	b.delivered()
+	b.next.detailed[refused(0x100, 2)] = 2
+	requireDrops(t, "after it", b.collect(0),
+		drop{series: on("eth0"), start: started, ended: true},
+		drop{series: on("lan0"), start: at(2), packets: 2})
+}
+
+// A series that nobody was told the end of goes on; one that has ended begins anew.
+func TestLedgerTakesASeriesUpAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		deliveries int
+		want       drop
+	}{
+		"when its last value was refused":     {0, drop{series: on("eth0"), start: started, packets: 9}},
+		"when its last value was delivered":   {1, drop{series: on("eth0"), start: at(2), packets: 2}},
+		"when its end was delivered long ago": {3, drop{series: on("eth0"), start: at(4), packets: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBook()
+			b.named(2, "eth0")
+			b.next.detailed[refused(0x100, 2)] = 7
+			b.collect(0)
+			b.next.survey = goneSurvey
+			b.collect(0)
+			for i := range test.deliveries {
+				if i > 0 {
+					b.collect(0)
+				}
+				b.delivered()
+			}
+			b.next.survey = interfaces.Survey{}
+			b.next.detailed[refused(0x100, 2)] = 2
+			requireDrops(t, name, b.collect(0), test.want)
+		})
+	}
+}
+
+func TestLedgerMakesRoomOfTheSilent(t *testing.T) {
+	b := newBook()
+	b.limit = 2
+	for index, name := range []string{2: "a", 3: "b", 4: "c", 5: "d"} {
+		b.named(uint32(index), name)
+	}
+	b.next.detailed[refused(0x100, 2)] = 1
+	b.collect(0)
+	b.next.detailed[refused(0x100, 3)] = 1
+	b.collect(0)
+	b.next.detailed[refused(0x100, 2)] = 2 // so that b is the one that is silent longest
+	b.collect(0)
+	b.next.detailed[refused(0x100, 4)] = 1
+	requireDrops(t, "there are too many", b.collect(5),
+		drop{series: on("a"), start: started, packets: 2},
+		drop{series: on("b"), start: at(1), packets: 6},
+		drop{series: on("c"), start: at(3), packets: 1})
+	b.delivered()
+	b.next.detailed[refused(0x100, 2)]++
+	b.next.detailed[refused(0x100, 4)]++
+	b.next.detailed[refused(0x100, 5)]++
+	requireDrops(t, "none of too many is silent", b.collect(0),
+		drop{series: on("a"), start: started, packets: 3},
+		drop{series: on("b"), start: at(1), ended: true},
+		drop{series: on("c"), start: at(3), packets: 2},
+		drop{series: on("d"), start: at(4), packets: 1})
+}
