@@ -34,7 +34,6 @@ func TestKernelKnowsKinds(t *testing.T) {
 		{&netlink.Iptun{LinkAttrs: alone, Local: local, Remote: remote}, "ipip", true},
 		{&netlink.IPVlan{LinkAttrs: on, Mode: netlink.IPVLAN_MODE_L2}, "ipvlan", true},
 		{&netlink.Macvlan{LinkAttrs: on, Mode: netlink.MACVLAN_MODE_BRIDGE}, "macvlan", true},
-		{&netlink.Macvtap{Macvlan: netlink.Macvlan{LinkAttrs: on, Mode: netlink.MACVLAN_MODE_BRIDGE}}, "macvtap", true},
 		{&netlink.Sittun{LinkAttrs: alone, Local: local, Remote: remote}, "sit", true},
 		{&netlink.Vlan{LinkAttrs: on, VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}, "vlan", true},
 		{&netlink.Vrf{LinkAttrs: alone, Table: 77}, "vrf", true},

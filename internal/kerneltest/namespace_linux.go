@@ -40,7 +40,7 @@ func Namespaces(t *testing.T) (a, b Namespace) {
 		InNamespace(t, namespace.Name, func() { namespace.Index = bringUp(t, *namespace) })
 	}
 	for _, namespace := range []Namespace{a, b} {
-		InNamespace(t, namespace.Name, func() { waitUntilUp(t, namespace.Device) })
+		InNamespace(t, namespace.Name, func() { AwaitUp(t, namespace.Device) })
 	}
 	return a, b
 }
@@ -130,10 +130,10 @@ func AddAddress(t *testing.T, device string, address netip.Prefix) {
 	t.Fatalf("%v of %s is not local", address, device)
 }
 
-// waitUntilUp waits until a device of the current namespace can send. The
+// AwaitUp waits until a device of the current namespace can send. The
 // kernel notices that a cable is plugged in up to a second later, and drops
 // until then.
-func waitUntilUp(t *testing.T, device string) {
+func AwaitUp(t *testing.T, device string) {
 	t.Helper()
 	for range 500 {
 		if link, err := netlink.LinkByName(device); err == nil && link.Attrs().OperState == netlink.OperUp {

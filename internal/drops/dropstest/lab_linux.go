@@ -4,6 +4,7 @@ package dropstest
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,4 +89,42 @@ func setSysctl(t *testing.T, name, value string) {
 	if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
 		t.Fatalf("set sysctl: %v", err)
 	}
+}
+
+// Unplug deletes the cable, and so both devices.
+func (l *Lab) Unplug(t *testing.T) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		link, err := netlink.LinkByName(l.Receiver.Device)
+		if err != nil {
+			t.Fatalf("find %s: %v", l.Receiver.Device, err)
+		}
+		if err := netlink.LinkDel(link); err != nil {
+			t.Fatalf("delete %s: %v", l.Receiver.Device, err)
+		}
+	})
+}
+
+// Rename gives the receiver's device another name, for which it is down for a moment.
+func (l *Lab) Rename(t *testing.T, name string) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		link, err := netlink.LinkByName(l.Receiver.Device)
+		if err != nil {
+			t.Fatalf("find %s: %v", l.Receiver.Device, err)
+		}
+		if err := netlink.LinkSetDown(link); err != nil {
+			t.Fatalf("set %s down: %v", l.Receiver.Device, err)
+		}
+		if err := netlink.LinkSetName(link, name); err != nil {
+			t.Fatalf("rename %s: %v", l.Receiver.Device, err)
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			t.Fatalf("set %s up: %v", name, err)
+		}
+		kerneltest.AwaitUp(t, name)
+		kerneltest.AddAddress(t, name, netip.PrefixFrom(l.Receiver.IPv6, 64)) // which it has lost
+	})
+	l.inSender(t, func() { kerneltest.AwaitUp(t, l.Sender.Device) })
+	l.Receiver.Device = name
 }

@@ -1,0 +1,202 @@
+package drops
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// consumer takes all that an instrument says of the tests' interfaces.
+type consumer struct {
+	*Drops
+	series map[said]dropstest.Point // the last of each
+}
+
+// said is what a series says.
+type said struct {
+	device string
+	drop   dropstest.Drop
+}
+
+func consume(drops *Drops) *consumer { return &consumer{drops, map[said]dropstest.Point{}} }
+
+// collect takes what there is now. A series that goes on after its end, or stops
+// without one, is a failure.
+func (c *consumer) collect(t *testing.T) {
+	t.Helper()
+	metrics, err := c.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Delivered()
+	heard := map[said]bool{}
+	for _, point := range dropstest.Points(metrics) {
+		if !strings.HasPrefix(point.Interface, fmt.Sprintf("nt%d-", os.Getpid())) {
+			continue
+		}
+		key := said{point.Interface, point.Drop}
+		key.drop.Packets = 0
+		before, known := c.series[key]
+		if point.Ended && (!known || before.Ended) || known && before.Ended && point.Start.Before(before.Time) {
+			t.Errorf("%+v goes on after %+v", point, before)
+		}
+		if point.Ended {
+			point.Packets = before.Packets // its last
+		}
+		c.series[key], heard[key] = point, true
+	}
+	for key, last := range c.series {
+		if !heard[key] && !last.Ended {
+			t.Errorf("%+v has stopped without an end", last)
+		}
+	}
+}
+
+// sums is what the series of an interface say together.
+type sums struct{ Packets, Open int }
+
+// of adds up the last values, and how many series have not ended. What IPv6 says by
+// itself is left out.
+func (c *consumer) of(device string) (s sums) {
+	for key, point := range c.series {
+		if key.device != device || key.drop.Transport == "icmpv6" {
+			continue
+		}
+		s.Packets += point.Packets
+		if !point.Ended {
+			s.Open++
+		}
+	}
+	return s
+}
+
+// await collects until the series of an interface say what is wanted.
+func (c *consumer) await(t *testing.T, device string, want sums) {
+	t.Helper()
+	if diff := settled(func() string {
+		c.collect(t)
+		return cmp.Diff(want, c.of(device))
+	}); diff != "" {
+		t.Fatalf("the series of %s differ (-want +got):\n%s", device, diff)
+	}
+}
+
+func TestKernelGivesTheNewestInterfaceDetail(t *testing.T) {
+	const rounds, keys = 12, 8 // for so many interfaces there is place
+	const unheard = 4          // of each protocol there are so many, and ICMPv6 is left out
+	lab := dropstest.NewLab(t)
+	kinds := dropstest.Scatter(t, lab, 0)
+	b := new(books.Books)
+	drops := newDrops(b)
+	drops.maxKeys, drops.maxCoarse = uint32(keys*kinds), 4096
+	begin(t, drops)
+	c := consume(drops)
+	device := func(round int) string { return fmt.Sprintf("nt%d-s%d", os.Getpid(), round+1) }
+	for round := range rounds {
+		dropstest.Scatter(t, lab, round+1)
+		c.await(t, device(round), sums{kinds - unheard, kinds - unheard})
+	}
+	for round := range rounds {
+		got := c.of(device(round))
+		if got.Packets != kinds-unheard || round < rounds-keys && got.Open > 0 {
+			t.Errorf("%s: %+v", device(round), got)
+		}
+	}
+}
+
+func TestKernelEndsTheSeriesOfAnInterfaceThatIsGone(t *testing.T) {
+	b := new(books.Books)
+	drops := newDrops(b)
+	begin(t, drops)
+	lab := dropstest.NewLab(t)
+	kerneltest.Inhabit(t, lab.Receiver.Name)
+	c := consume(drops)
+	packets := provokeThree(t, lab)
+	c.await(t, lab.Receiver.Device, sums{packets, 3})
+	packets += provokeThree(t, lab) // nobody reads that before it is gone
+	lab.Unplug(t)
+	c.await(t, lab.Receiver.Device, sums{packets, 0})
+	requireNoKeys(t, drops, lab.Receiver)
+	requireBalance(t, drops, b)
+}
+
+func TestKernelEndsTheSeriesOfANamespaceThatIsGone(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	c := consume(drops)
+	var packets int
+	var device string
+	t.Run("while it is there", func(t *testing.T) {
+		lab := dropstest.NewLab(t)
+		device, packets = lab.Receiver.Device, provokeThree(t, lab)
+		c.await(t, device, sums{packets, 3})
+	})
+	c.await(t, device, sums{packets, 0})
+}
+
+func TestKernelBeginsARenamedInterfaceAnew(t *testing.T) {
+	b := new(books.Books)
+	drops := newDrops(b)
+	begin(t, drops)
+	lab := dropstest.NewLab(t)
+	kerneltest.Inhabit(t, lab.Receiver.Name)
+	c, old, renamedTo := consume(drops), lab.Receiver.Device, fmt.Sprintf("nt%d-new", os.Getpid())
+	packets := provokeThree(t, lab)
+	c.await(t, old, sums{packets, 3})
+	packets += provokeThree(t, lab)
+	renamed := time.Now()
+	lab.Rename(t, renamedTo)
+	c.await(t, old, sums{packets, 0})
+	packets = provokeThree(t, lab)
+	c.await(t, renamedTo, sums{packets, 3})
+	for key, point := range c.series {
+		if key.device == renamedTo && point.Start.Before(renamed) {
+			t.Errorf("a series begins at %v, and the interface was renamed after %v", point.Start, renamed)
+		}
+	}
+	requireBalance(t, drops, b)
+}
+
+// requireNoKeys sees to it that nothing is kept of an interface.
+func requireNoKeys(t *testing.T, drops *Drops, of kerneltest.Namespace) {
+	t.Helper()
+	counts, err := readCounts(drops.object.Maps["drops"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := drops.interfaces.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, entry := range entries {
+		if nameOf(entry) == of.Device {
+			t.Errorf("the interface is known: %+v", entry)
+		}
+		for count := range counts {
+			if on, _ := count.iface(); on == key && nameOf(entry) == of.Device {
+				t.Errorf("a key is there: %+v", count)
+			}
+		}
+	}
+}
+
+// requireBalance waits until every drop that was seen is in a series or lost.
+func requireBalance(t *testing.T, drops *Drops, b *books.Books) {
+	t.Helper()
+	if diff := settled(func() string {
+		if _, err := drops.Collect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		page := b.Read()
+		return cmp.Diff(page.Seen, page.Aggregated+page.Lost["map_full"]+page.Lost["recursion"])
+	}); diff != "" {
+		t.Errorf("seen differs from aggregated + lost (-seen +sum):\n%s", diff)
+	}
+}

@@ -1,0 +1,176 @@
+package drops
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/interfaces"
+)
+
+// world is a machine whose interfaces come, drop packets, are renamed and go, and
+// a consumer that takes most of what it is told.
+type world struct {
+	*book
+	t       *testing.T
+	random  *rand.Rand
+	living  map[uint32]bool
+	last    uint32 // the highest index so far
+	dropped uint64
+
+	told map[series]*story
+	sum  uint64 // of stories that were followed by another one
+}
+
+// story is what the consumer knows of a series.
+type story struct {
+	start, until time.Time
+	packets      uint64
+	ended        bool
+}
+
+func (w *world) names() string { return fmt.Sprintf("eth%d", w.random.IntN(4)) }
+
+// one returns some interface that lives, 0 if none does.
+func (w *world) one() uint32 {
+	indexes := make([]uint32, 0, len(w.living))
+	for index := range w.last + 1 {
+		if w.living[index] {
+			indexes = append(indexes, index)
+		}
+	}
+	if len(indexes) == 0 {
+		return 0
+	}
+	return indexes[w.random.IntN(len(indexes))]
+}
+
+func (w *world) live() {
+	index := w.one()
+	switch w.random.IntN(8) {
+	case 0:
+		w.last++
+		w.living[w.last] = true
+		w.named(w.last, w.names())
+	case 1:
+		if index != 0 {
+			w.named(index, w.names())
+		}
+	case 2:
+		delete(w.living, index)
+	default:
+		if index != 0 {
+			w.drop(index)
+		}
+	}
+}
+
+func (w *world) drop(index uint32) {
+	packets := uint64(w.random.IntN(3))
+	w.next.detailed[refused(0x100+0x80*w.random.Uint64N(2), index)] += packets
+	w.dropped += packets
+}
+
+// survey finds what lives.
+func (w *world) survey() {
+	epoch := w.turn + 2
+	w.next.survey = interfaces.Survey{Epoch: epoch, Whole: true}
+	for key, entry := range w.next.interfaces {
+		if w.living[key.Ifindex] {
+			entry.Epoch = epoch
+			w.next.interfaces[key] = entry
+		}
+	}
+}
+
+// report collects, and delivers or not; the consumer sees to it that the rules are kept.
+func (w *world) report() {
+	w.survey()
+	drops := w.collect(0)
+	for _, key := range w.forgettable(w.next) {
+		delete(w.next.interfaces, key)
+	}
+	if got := w.aggregated(); got != w.dropped {
+		w.t.Fatalf("%d packets are in series, and %d were dropped", got, w.dropped)
+	}
+	if w.random.IntN(4) == 0 {
+		return // refused
+	}
+	w.delivered()
+	present := map[series]bool{}
+	for _, d := range drops {
+		present[d.series] = true
+		w.hear(d)
+	}
+	for s, known := range w.told {
+		if !present[s] && !known.ended {
+			w.t.Fatalf("%+v stopped at %+v and has not ended", s, known)
+		}
+	}
+}
+
+func (w *world) hear(d drop) {
+	now := w.next.now
+	known := w.told[d.series]
+	switch {
+	case d.ended && (known == nil || known.ended || !known.start.Equal(d.start)):
+		w.t.Fatalf("%+v ended, and was %+v", d, known)
+	case d.ended:
+		known.ended, known.until = true, now
+		return
+	case known == nil:
+	case known.start.Equal(d.start) && !known.ended:
+		if d.packets < known.packets {
+			w.t.Fatalf("%+v went backwards from %+v", d, known)
+		}
+	case d.start.Before(known.until):
+		w.t.Fatalf("%+v began before it ended: %+v", d, known)
+	default:
+		w.sum += known.packets
+	}
+	w.told[d.series] = &story{start: d.start, until: now, packets: d.packets}
+}
+
+// total is all that the consumer was told.
+func (w *world) total() uint64 {
+	sum := w.sum
+	for known := range maps.Values(w.told) {
+		sum += known.packets
+	}
+	return sum
+}
+
+func TestLedgerOverRandomLives(t *testing.T) {
+	for seed := range uint64(200) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := &world{
+				book: newBook(), t: t, random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test that can be repeated
+				living: map[uint32]bool{}, told: map[series]*story{},
+			}
+			w.limit = 3
+			for range 100 {
+				for range w.random.IntN(10) {
+					w.live()
+				}
+				w.report()
+			}
+			clear(w.living)
+			for range 40 { // some are refused
+				w.report()
+			}
+			for s, known := range w.told {
+				if !known.ended {
+					t.Errorf("%+v has not ended: %+v", s, known)
+				}
+			}
+			if got := w.total(); got != w.dropped {
+				t.Errorf("%d packets were told, and %d were dropped", got, w.dropped)
+			}
+			if len(w.counters) != 0 || len(w.entries) != 0 || len(w.next.interfaces) != 0 {
+				t.Errorf("%d series, %d entries and %d interfaces are left of nothing", len(w.counters), len(w.entries), len(w.next.interfaces))
+			}
+		})
+	}
+}
