@@ -63,7 +63,6 @@ func (d *Drops) makeRoom(s *snapshot) error {
 			continue
 		}
 		d.ledger.remove(key, sum(last))
-		delete(s.detailed, key)
 	}
 	return errors.Join(errs, d.interfaces.Forget(d.ledger.forgettable(s)...))
 }
