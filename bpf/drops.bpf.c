@@ -49,7 +49,8 @@ struct drop_key {
 	__u32 reason;
 	__u16 type;     /* ETH_P_IP, ETH_P_IPV6 or ETH_P_ARP; 0: another */
 	__u8 transport; /* IP protocol; 0: unknown */
-	__u8 pad[5];
+	__u8 empty;     /* for no socket: a TCP segment in which nothing is lost */
+	__u8 pad[4];
 };
 
 /*
@@ -151,6 +152,16 @@ static __always_inline bool is_lost_to_queue(struct sk_buff *skb, __u32 reason)
 	return reason == reason_no_socket && is_late_ack(skb, false);
 }
 
+/* Whether a segment can neither open a connection nor carry data, like a reset that meets one. */
+static __always_inline bool is_empty_segment(struct sk_buff *skb, __u8 transport)
+{
+	struct tcp_header tcp;
+
+	if (transport != IPPROTO_TCP || !read_header(&tcp, sizeof(tcp), skb, skb->transport_header) || tcp.flags & TCP_SYN)
+		return false;
+	return tcp.flags & TCP_RST || skb->len <= (tcp.length >> 4) * 4;
+}
+
 static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32 reason, struct sock *sk)
 {
 	struct drop_key key = {
@@ -170,6 +181,8 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 	}
 	if (named_transports[transport])
 		key.transport = transport;
+	if (key.reason == reason_no_socket)
+		key.empty = is_empty_segment(skb, transport);
 	dev = device_of(skb, sk, &net);
 	set_interface(&key, dev, net);
 	count(&key, dev);

@@ -18,7 +18,8 @@
 
 struct tcp_header {
 	__be16 source, dest;
-	__u8 skipped[9];
+	__u8 skipped[8];
+	__u8 length; /* upper half: words of header */
 	__u8 flags;
 	__u8 rest[6];
 };

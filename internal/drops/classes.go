@@ -20,6 +20,10 @@ type class = metadata.AttributeNettapDropClass
 // place is what a class depends on. Either is empty where it does not matter.
 type place struct{ reason, function string }
 
+// emptySegment stands in the table for the function that dropped a TCP segment in
+// which nothing is lost.
+const emptySegment = "(empty segment)"
+
 // classes is the table of classesCSV.
 type classes map[place]class
 

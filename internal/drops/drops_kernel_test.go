@@ -300,13 +300,21 @@ func settled(differ func() string) (diff string) {
 // IPv6 makes by itself.
 func dropsOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]int {
 	t.Helper()
+	counts := everyDropOn(t, drops, device)
+	maps.DeleteFunc(counts, func(drop dropstest.Drop, _ int) bool { return drop.Transport == "icmpv6" })
+	return counts
+}
+
+// everyDropOn is dropsOn with those.
+func everyDropOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]int {
+	t.Helper()
 	metrics, err := drops.Collect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	counts := map[dropstest.Drop]int{}
 	for _, point := range dropstest.Points(metrics) {
-		if point.Interface == device && !point.Ended && point.Drop.Transport != "icmpv6" {
+		if point.Interface == device && !point.Ended {
 			packets := point.Drop.Packets
 			point.Drop.Packets = 0
 			counts[point.Drop] = packets

@@ -233,6 +233,6 @@ func (k bpfDropKey) compare(other bpfDropKey) int {
 	return cmp.Or(
 		cmp.Compare(k.Netns, other.Netns), cmp.Compare(k.Ifindex, other.Ifindex),
 		cmp.Compare(k.Location, other.Location), cmp.Compare(k.Reason, other.Reason),
-		cmp.Compare(k.Type, other.Type), cmp.Compare(k.Transport, other.Transport),
+		cmp.Compare(k.Type, other.Type), cmp.Compare(k.Transport, other.Transport), cmp.Compare(k.Empty, other.Empty),
 	)
 }

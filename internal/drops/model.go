@@ -71,6 +71,9 @@ func (w words) series(key bpfDropKey, interfaceName string) series {
 		s.networkType = packet.Type(key.Type)
 	}
 	s.class = w.classes.of(s.reason, s.function)
+	if key.Empty != 0 {
+		s.class = w.classes.of(s.reason, emptySegment)
+	}
 	return s
 }
 
@@ -92,6 +95,7 @@ func (s series) compare(other series) int {
 		cmp.Compare(s.interfaceName, other.interfaceName),
 		cmp.Compare(s.networkType, other.networkType),
 		cmp.Compare(s.transport, other.transport),
+		cmp.Compare(s.class, other.class),
 	)
 }
 

@@ -22,7 +22,7 @@ func testWords() words {
 	return words{
 		reasons:   map[uint32]string{1: "consumed", 2: "not_specified", 3: "no_socket", 13: "otherhost"},
 		functions: map[uint64]string{0x100: "tcp_v4_rcv", 0x180: "tcp_v4_rcv", 0x200: "ip_rcv_core.isra.0"},
-		classes:   classes{{reason: "no_socket"}: loss, {reason: "otherhost", function: "ip_rcv_core"}: benign},
+		classes:   classes{{reason: "no_socket"}: loss, {reason: "no_socket", function: emptySegment}: benign, {reason: "otherhost", function: "ip_rcv_core"}: benign},
 	}
 }
 
@@ -41,6 +41,11 @@ func TestSeries(t *testing.T) {
 			key:  bpfDropKey{Location: 0x200, Reason: 13},
 			on:   "eth0",
 			want: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", ""},
+		},
+		"an empty segment loses nothing": {
+			key:  bpfDropKey{Location: 0x100, Reason: 3, Type: 0x0800, Transport: 6, Empty: 1},
+			on:   "eth0",
+			want: series{"tcp_v4_rcv", "no_socket", benign, "eth0", "tcp", "ipv4"},
 		},
 		"what is unknown stays empty, and a reason without a name keeps its number": {
 			key:  bpfDropKey{Location: 0x999, Reason: 0x30007},
