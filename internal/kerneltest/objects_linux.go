@@ -75,12 +75,14 @@ func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 	}
 }
 
-// Fill takes every free place of a map that holds a value for each CPU, with keys
-// that mean nothing and zeros.
+// Fill takes every free place of a hash map, with keys that mean nothing and zeros.
 func Fill(t *testing.T, m *ebpf.Map) {
 	t.Helper()
-	value := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
-	zeros := reflect.MakeSlice(reflect.SliceOf(value), ebpf.MustPossibleCPU(), ebpf.MustPossibleCPU()).Interface()
+	var zeros any = make([]byte, m.ValueSize())
+	if m.Type() == ebpf.PerCPUHash {
+		value := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
+		zeros = reflect.MakeSlice(reflect.SliceOf(value), ebpf.MustPossibleCPU(), ebpf.MustPossibleCPU()).Interface()
+	}
 	key := make([]byte, m.KeySize())
 	deadline := time.Now().Add(time.Minute)
 	for i := uint32(1); i <= m.MaxEntries(); {
