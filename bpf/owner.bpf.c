@@ -9,6 +9,7 @@
  *          tp_btf net_dev_queue        a process sends on TCP, and has not returned yet;
  *                                      or what has arrived here is forwarded
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
+ *          tp_btf sched_process_exit   a process that listened has ended
  *          cgroup/sock_create          a process made an IP socket
  *          cgroup/sock_release         a process closed an IP socket
  *          tp_btf tcp_destroy_sock     a TCP socket's last packet is gone
@@ -16,48 +17,34 @@
  *                                      process that has changed itself since
  *          iter task                   which processes live, at each collection
  *          iter bpf_sk_storage_map     sockets nobody uses, at each collection
- * Output:  socket storage owners; map processes, one entry a process.
+ * Output:  socket storage owners; map processes, one entry a process that has used
+ *          a socket, or made one that others sent to; map listeners.
  * Rule:    the owner is who last sent or received, never a kernel thread and
  *          never whom a softirq interrupted: these hooks run in the process's
  *          own context.
- * Loss:    a process that finds the map full is OVERFLOW; a socket that gets no
+ * Loss:    a process that finds the map full is BEYOND; a socket that gets no
  *          storage is unowned.
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
 #include "lib/arrival.h"
+#include "lib/interrupt.h"
 #include "lib/pending.h"
 #include "lib/proof.h"
 #include "lib/registers.h"
 
-/* Set by user space before a survey; entries that carry it are alive. */
-__u64 epoch = 1;
-
 /* Sockets in use by nobody for this long keep what waits: their creator gets it. */
 const volatile __u64 patience_ns = 3000000000ULL;
 
-static __u64 last_number;
+/* A process that listened has ended: user space looks who has its listeners. */
+bool orphaned;
 
-static __always_inline __u64 number_of(struct process *process, struct task_struct *task)
-{
-	struct process_entry *entry, new = {};
-
-	entry = bpf_map_lookup_elem(&processes, process);
-	if (entry)
-		return entry->number;
-	new.number = __sync_fetch_and_add(&last_number, 1) + 1;
-	new.epoch = epoch;
-	see_process(&new.seen, task);
-	bpf_map_update_elem(&processes, process, &new, BPF_NOEXIST); /* the second look counts */
-	entry = bpf_map_lookup_elem(&processes, process);
-	return entry ? entry->number : OVERFLOW;
-}
-
-static __always_inline void own(struct owner *owner, struct process *process,
-				struct task_struct *task)
-{
-	owner->process = *process;
-	owner->number = number_of(process, task);
-}
+/* What processes were, by number, that go on as others; user space fills it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct instance);
+} former SEC(".maps");
 
 static __always_inline bool is_counted_family(__u16 family)
 {
@@ -69,27 +56,50 @@ static __always_inline bool is_counted(struct sock *sk)
 	return is_counted_family(sk->__sk_common.skc_family);
 }
 
+/* Whether a process was looked for in vain in this epoch already, and has a number beyond all. */
+static __always_inline bool is_known_beyond(__u64 number, __u32 tried, __u32 mark)
+{
+	return number == number_beyond(mark) && tried == (__u32)process_epoch();
+}
+
+/* Makes the running process the owner of sk. */
+static __always_inline void take_over(struct sock *sk, struct owner *owner, const struct process *process)
+{
+	struct instance who = instance_of(process);
+	__u64 number;
+
+	if (is_known_beyond(owner->number, owner->tried, mark_of(process)))
+		return;
+	if (owner->listener && owner->listener == (__u64)sk)
+		return; /* nobody sends or receives on it */
+	number = number_of(process, current_task());
+	if (is_beyond(number))
+		owner->tried = process_epoch();
+	if (!is_used(owner->number))
+		owner->subflow = is_mptcp(sk);
+	if (hand_over(owner, number, &who) && settle(sk, number))
+		bpf_sk_storage_delete(&pendings, sk);
+}
+
+/* The storage of a socket that the running thread may use. */
+static __always_inline struct owner *owner_to_learn(struct sock *sk)
+{
+	if (!is_counted(sk) || current_task()->flags & PF_KTHREAD || is_kernel_socket(sk))
+		return NULL;
+	return bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
 /* The running process used the socket: it is the owner. */
 static __always_inline void learn(struct sock *sk)
 {
-	struct task_struct *task = current_task();
+	struct owner *owner = owner_to_learn(sk);
 	struct process process;
-	struct owner *owner;
 
-	if (!is_counted(sk) || task->flags & PF_KTHREAD || is_kernel_socket(sk))
-		return;
-	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
 		return;
 	process = current_process();
-	if (!is_same_process(&owner->process, &process) || owner->number == OVERFLOW)
-		own(owner, &process, task);
-	if (!owner->used) {
-		owner->used = 1;
-		owner->subflow = is_mptcp(sk);
-		if (settle(sk, owner->number))
-			bpf_sk_storage_delete(&pendings, sk);
-	}
+	if ((__u32)owner->number != mark_of(&process))
+		take_over(sk, owner, &process);
 }
 
 bool fired_learn_from_send;
@@ -99,7 +109,8 @@ int BPF_PROG(learn_from_send, struct sock *sk, int sent, int flags)
 {
 	if (!is_armed(&fired_learn_from_send))
 		return 0;
-	learn(sk);
+	if (sent >= 0)
+		learn(sk);
 	return 0;
 }
 
@@ -110,8 +121,32 @@ int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 {
 	if (!is_armed(&fired_learn_from_receive))
 		return 0;
-	learn(sk);
+	if (received >= 0)
+		learn(sk);
 	return 0;
+}
+
+/*
+ * What follows is told of a call before it is made. One that is sure to fail, or may
+ * not wait and has nothing to take or no room, is none. What MPTCP has to take is
+ * elsewhere.
+ */
+static __always_inline bool is_send(struct sock *sk, struct msghdr *msg)
+{
+	if (BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+		return true;
+	return !(BPF_CORE_READ(sk, sk_shutdown) & SEND_SHUTDOWN) &&
+	       (!(BPF_CORE_READ(msg, msg_flags) & MSG_DONTWAIT) ||
+		BPF_CORE_READ(sk, sk_wmem_queued) < BPF_CORE_READ(sk, sk_sndbuf));
+}
+
+static __always_inline bool is_receive(struct sock *sk, int flags)
+{
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+	return !(flags & MSG_DONTWAIT) || protocol == IPPROTO_MPTCP ||
+	       BPF_CORE_READ(sk, sk_receive_queue.qlen) ||
+	       (protocol == IPPROTO_UDP && BPF_CORE_READ((struct udp_sock *)sk, reader_queue.qlen));
 }
 
 bool fired_learn_from_sendmsg;
@@ -121,7 +156,7 @@ int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int si
 {
 	if (!is_armed(&fired_learn_from_sendmsg))
 		return 0;
-	if (sock->sk)
+	if (sock->sk && is_send(sock->sk, msg))
 		learn(sock->sk);
 	return 0;
 }
@@ -133,27 +168,31 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int si
 {
 	if (!is_armed(&fired_learn_from_recvmsg))
 		return 0;
-	if (sock->sk)
+	if (sock->sk && is_receive(sock->sk, flags))
 		learn(sock->sk);
 	return 0;
 }
 
 /* The running process uses a socket whose storage is out of reach. */
-static __always_inline void note_user(struct socket *socket)
+static __always_inline void note_user(struct sock *sk)
 {
 	struct task_struct *task = current_task();
-	struct sock *sk = BPF_CORE_READ(socket, sk);
 	__u64 address = (__u64)sk;
 	struct user *known, user = {};
+	struct process process;
+	__u32 mark;
 
 	if (!is_counted_family(BPF_CORE_READ(sk, __sk_common.skc_family)) || task->flags & PF_KTHREAD ||
 	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
 		return;
-	user.process = current_process();
+	process = current_process();
 	known = bpf_map_lookup_elem(&users, &address);
-	if (known && is_same_process(&known->process, &user.process) && known->number != OVERFLOW)
+	mark = mark_of(&process);
+	if (known && ((__u32)known->number == mark || is_known_beyond(known->number, known->tried, mark)))
 		return;
-	user.number = number_of(&user.process, task);
+	user.number = number_of(&process, task);
+	user.who = instance_of(&process);
+	user.tried = process_epoch();
 	bpf_map_update_elem(&users, &address, &user, BPF_ANY);
 }
 
@@ -162,9 +201,12 @@ bool fired_note_sendmsg;
 SEC("kprobe/security_socket_sendmsg")
 int note_sendmsg(struct pt_regs *ctx)
 {
+	struct sock *sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
+
 	if (!is_armed(&fired_note_sendmsg))
 		return 0;
-	note_user(first_argument(ctx));
+	if (is_send(sk, second_argument(ctx)))
+		note_user(sk);
 	return 0;
 }
 
@@ -173,9 +215,12 @@ bool fired_note_recvmsg;
 SEC("kprobe/security_socket_recvmsg")
 int note_recvmsg(struct pt_regs *ctx)
 {
+	struct sock *sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
+
 	if (!is_armed(&fired_note_recvmsg))
 		return 0;
-	note_user(first_argument(ctx));
+	if (is_receive(sk, fourth_argument(ctx)))
+		note_user(sk);
 	return 0;
 }
 
@@ -193,6 +238,8 @@ SEC("tp_btf/net_dev_queue")
 int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 {
 	struct sock *sk = skb->sk;
+	struct process process;
+	struct owner *owner;
 	__u8 state;
 
 	if (!is_armed(&fired_learn_from_queue))
@@ -204,19 +251,66 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	if (!sk)
 		return 0;
 	state = sk->__sk_common.skc_state;
-	if (state != STATE_NEW_SYN_RECV && state != STATE_TIME_WAIT && sk->sk_protocol == IPPROTO_TCP &&
-	    sk->sk_lock.owned)
-		learn(sk);
+	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||
+	    !sk->sk_lock.owned)
+		return 0;
+	owner = owner_to_learn(sk);
+	if (!owner)
+		return 0;
+	process = current_process();
+	if ((__u32)owner->number == mark_of(&process))
+		return 0;
+	if (!is_interrupt(position_of(ctx))) /* a tunnel hands on what others sent, as if it were new */
+		take_over(sk, owner, &process);
 	return 0;
 }
 
-static __always_inline void listen(struct sock *sk)
+/* A process listens on sk. */
+static __always_inline void listen(struct sock *sk, const struct process *process, struct task_struct *task)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct listener to = { .number = number_of(process, task), .who = instance_of(process) };
 	__u64 address = (__u64)sk;
 
-	if (owner && owner->number)
-		bpf_map_update_elem(&listeners, &address, &owner->number, BPF_ANY);
+	if (!owner)
+		return;
+	owner->listener = address;
+	owner->subflow = is_mptcp(sk);
+	owner->number = to.number & ~USED;
+	give_listener(address, &to);
+	address = subflow_of_listener(address);
+	if (address)
+		give_listener(address, &to);
+}
+
+static __always_inline void forget_listener(__u64 address)
+{
+	bpf_map_delete_elem(&listeners, &address);
+	settle_listener(address, NOBODY); /* if a process had closed it, that would be done */
+	bpf_map_delete_elem(&handshakes, &address);
+}
+
+/*
+ * Who closes a listener is the last who had it. What is left in its accept queue
+ * ends later, but that of MPTCP has ended.
+ */
+static __always_inline void stop_listening(struct sock *sk)
+{
+	struct task_struct *task = current_task();
+	struct process process = current_process();
+	struct instance self = instance_of(&process);
+	__u64 address = (__u64)sk;
+	struct listener *l;
+
+	l = bpf_map_lookup_elem(&listeners, &address);
+	if (l && is_orphan(l)) {
+		if (is_same_instance(&l->who, &self))
+			settle_listener(address, l->number);
+		else if (!(task->flags & PF_KTHREAD))
+			listen(sk, &process, task);
+	}
+	if (sk->sk_protocol != IPPROTO_TCP || is_mptcp(sk))
+		forget_listener(address);
 }
 
 bool fired_learn_from_state;
@@ -224,13 +318,21 @@ bool fired_learn_from_state;
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 {
-	__u64 address = (__u64)sk;
+	struct process process;
 	struct owner *owner;
 
 	if (!is_armed(&fired_learn_from_state))
 		return 0;
-	if (new == STATE_SYN_SENT || new == STATE_LISTEN) {
-		learn(sk); /* connect() and listen() run in the process */
+	if (new == STATE_LISTEN) { /* listen() runs in the process */
+		if (!owner_to_learn(sk))
+			return 0;
+		process = current_process();
+		listen(sk, &process, current_task());
+	} else if (new == STATE_SYN_SENT) { /* so does connect() */
+		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+		if (owner)
+			owner->listener = 0;
+		learn(sk);
 	} else if ((old == STATE_SYN_RECV || old == STATE_LISTEN) && new == STATE_ESTABLISHED) {
 		/*
 		 * A clone of its listener, owner included, until someone accepts and uses it;
@@ -238,12 +340,34 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 		 */
 		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
 		if (owner)
-			owner->used = 0;
+			__sync_fetch_and_and(&owner->number, ~USED);
+	} else if (old == STATE_LISTEN) {
+		stop_listening(sk);
 	}
-	if (new == STATE_LISTEN)
-		listen(sk);
-	else if (old == STATE_LISTEN)
-		bpf_map_delete_elem(&listeners, &address);
+	return 0;
+}
+
+bool fired_note_end;
+
+/* The sockets of a process that ends are closed after this, if nobody else has them. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(note_end, struct task_struct *task)
+{
+	struct instance who = {};
+	struct process process;
+	__u32 *dead;
+
+	if (!is_armed(&fired_note_end))
+		return 0;
+	if (BPF_CORE_READ(task, signal, live.counter))
+		return 0;
+	process = process_of(task);
+	who = instance_of(&process);
+	dead = bpf_map_lookup_elem(&deaths, &who);
+	if (!dead)
+		return 0;
+	*dead = 1;
+	orphaned = true;
 	return 0;
 }
 
@@ -253,27 +377,28 @@ SEC("cgroup/sock_create")
 int learn_from_create(struct bpf_sock *sk)
 {
 	struct task_struct *task = current_task();
-	struct process process;
-	struct owner *owner;
+	struct owner new = {};
 
 	if (!is_armed(&fired_learn_from_create))
 		return 1;
 	if (task->flags & PF_KTHREAD)
 		return 1;
-	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner)
-		return 1;
-	process = current_process();
-	own(owner, &process, task);
+	new.maker = current_process();
+	if (bpf_sk_storage_get(&owners, sk, &new, BPF_SK_STORAGE_GET_F_CREATE))
+		remember_maker(&new.maker, task);
 	return 1;
 }
 
 static __always_inline void settle_last(void *sk)
 {
-	struct owner *owner = owner_of(sk);
+	struct pending *p = bpf_sk_storage_get(&pendings, sk, 0, 0);
+	struct process process;
 	__u64 address;
 
-	settle(sk, owner ? owner->number : NOBODY);
+	if (p) {
+		process = current_process();
+		credit(p, heir_of(owner_of(sk), process.start_ns, process.pid));
+	}
 	if (!with_users)
 		return;
 	address = address_of(sk);
@@ -297,10 +422,48 @@ bool fired_settle_at_destroy;
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(settle_at_destroy, struct sock *sk)
 {
+	struct owner *owner;
+
 	if (!is_armed(&fired_settle_at_destroy))
 		return 0;
 	settle_last(sk);
+	owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	if (owner && owner->listener == (__u64)sk)
+		forget_listener(owner->listener);
 	return 0;
+}
+
+/* Whether a socket's owner is what the process was before an exec or a change of user. */
+static __always_inline bool was_another(__u64 number, const struct process *process)
+{
+	struct instance self = instance_of(process), *was;
+
+	number |= USED;
+	was = bpf_map_lookup_elem(&former, &number);
+	return was && is_same_instance(was, &self);
+}
+
+/* A process has a listener: it is its own if it is nobody's, or was its own before an exec. */
+static __always_inline void find_listener(struct sock *sk, const struct process *process, struct task_struct *task)
+{
+	struct instance self = instance_of(process);
+	__u64 address = (__u64)sk;
+	struct listener *l;
+
+	l = bpf_map_lookup_elem(&listeners, &address);
+	if (!l || is_orphan(l) ||
+	    (is_same_instance(&l->who, &self) && (__u32)l->number != mark_of(process)))
+		listen(sk, process, task);
+}
+
+/* The process goes on with the socket. */
+static __always_inline void follow(struct owner *owner, const struct process *process, struct task_struct *task)
+{
+	__u64 was = READ_ONCE(owner->number), number = number_of(process, task);
+
+	if (!is_used(was))
+		number &= ~USED;
+	__sync_val_compare_and_swap(&owner->number, was, number); /* unless someone uses it just now */
 }
 
 SEC("iter/task_file")
@@ -308,9 +471,9 @@ int learn_from_files(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
-	struct process process;
+	struct owner *owner, new = {};
+	struct instance who;
 	struct socket *sock;
-	struct owner *owner;
 	struct sock *sk;
 
 	if (!task || !file)
@@ -321,19 +484,19 @@ int learn_from_files(struct bpf_iter__task_file *ctx)
 	sk = sock->sk;
 	if (!sk || !is_counted(sk) || is_kernel_socket(sk))
 		return 0;
-	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	new.maker = process_of(task); /* of several holders the first, until one of them uses it */
+	who = instance_of(&new.maker);
+	if (task->flags & PF_EXITING || is_dead(&who))
+		return 0;
+	owner = bpf_sk_storage_get(&owners, sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
 		return 0;
-	process = process_of(task);
-	if (!owner->number) { /* of several holders the first, until one of them uses it */
-		own(owner, &process, task);
-		owner->used = 1;
-	} else if (owner->process.pid == process.pid && owner->process.start_ns == process.start_ns &&
-		   !is_same_process(&owner->process, &process)) {
-		own(owner, &process, task); /* it kept the socket over an exec or a change of user */
-	}
 	if (sk->__sk_common.skc_state == STATE_LISTEN)
-		listen(sk);
+		find_listener(sk, &new.maker, task);
+	else if (!owner->number)
+		remember_maker(&new.maker, task);
+	else if (was_another(owner->number, &new.maker))
+		follow(owner, &new.maker, task);
 	return 0;
 }
 
@@ -349,7 +512,7 @@ int survey_processes(struct bpf_iter__task *ctx)
 	process = process_of(task);
 	entry = bpf_map_lookup_elem(&processes, &process);
 	if (entry)
-		entry->epoch = epoch;
+		entry->epoch = process_epoch();
 	return 0;
 }
 
@@ -359,15 +522,19 @@ int settle_unused(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct pending *p = ctx->value;
 	struct sock *sk = ctx->sk;
 	struct owner *owner;
+	__u64 number;
 
 	if (!p || !sk || bpf_ktime_get_ns() - p->since_ns < patience_ns)
 		return 0;
 	if (sk->sk_protocol == IPPROTO_TCP && !sk->sk_socket)
 		return 0; /* still waits for an accept */
 	owner = owner_of(sk);
-	credit(p, owner ? owner->number : NOBODY);
-	if (owner)
-		owner->used = 1;
+	number = heir_of(owner, 0, 0);
+	if (!number && owner && owner->listener)
+		return 0; /* who listened is dead: it waits for who accepted */
+	credit(p, number);
+	if (owner && !is_used(owner->number))
+		__sync_val_compare_and_swap(&owner->number, owner->number & ~USED, number);
 	return 0;
 }
 

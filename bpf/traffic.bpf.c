@@ -42,9 +42,11 @@ static __always_inline void describe(struct traffic_key *key, __u16 type, __u8 t
 static __always_inline bool count_socket(void *sk, struct owner *owner, struct traffic_key *key,
 					 const struct count *c)
 {
-	if (!owner || !owner->used)
+	__u64 number = owner ? READ_ONCE(owner->number) : NOBODY;
+
+	if (!is_used(number))
 		return count_unused(sk, owner, key, c);
-	key->number = owner->number;
+	key->number = number;
 	return count_process(key, c);
 }
 
@@ -70,12 +72,12 @@ static __always_inline bool count_handed(struct handed *h)
 static __always_inline bool count_request(struct sock *sk, struct handed *h, bool below)
 {
 	__u64 listener = (__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener);
-	__u64 *number = bpf_map_lookup_elem(&listeners, &listener);
 
-	h->account = !number ? ACCOUNT_REQUEST : below ? ACCOUNT_CARRIED : ACCOUNT_PROCESS;
-	if (number)
-		h->key.number = *number;
-	return count_handed(h);
+	if (below)
+		h->account = bpf_map_lookup_elem(&listeners, &listener) ? ACCOUNT_CARRIED : ACCOUNT_REQUEST;
+	else
+		h->account = account_of_listener(listener, &h->key, &h->count);
+	return h->account == ACCOUNT_WAITING || count_handed(h);
 }
 
 static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool below)
@@ -90,7 +92,7 @@ static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool
 		h->account = ACCOUNT_CARRIED;
 		return count_handed(h);
 	}
-	h->account = owner && owner->used ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
+	h->account = owner && is_used(owner->number) ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
 	return count_socket(sk, owner, &h->key, &h->count);
 }
 
@@ -261,6 +263,7 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **use
 {
 	struct owner *owner = owner_of(sk), *master;
 	struct mptcp_sock *mptcp;
+	__u64 number;
 
 	*used = sk;
 	if ((owner && !owner->subflow) || sk->protocol != IPPROTO_TCP ||
@@ -277,14 +280,13 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **use
 		owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
 		return master;
-	if (owner->number != master->number || owner->used != master->used) {
-		owner->process = master->process;
-		owner->number = master->number;
-		owner->used = master->used;
+	number = READ_ONCE(master->number);
+	if (owner->number != number || !owner->subflow) {
 		owner->subflow = 1;
+		owner->number = number;
 	}
-	if (owner->used)
-		settle(sk, owner->number); /* what the subflow sent before */
+	if (is_used(number))
+		settle(sk, number); /* what the subflow sent before */
 	return master;
 }
 

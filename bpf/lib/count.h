@@ -151,7 +151,7 @@ __noinline int count_process(const struct traffic_key *whose, const struct count
 	key = *whose; /* before 6.2 a map's key may not be an argument */
 	if (key.number == NOBODY)
 		return count_account(key.netns, key.ifindex, ACCOUNT_UNOWNED, key.direction, c);
-	if (key.number != OVERFLOW) {
+	if (!is_beyond(key.number)) {
 		value = bpf_map_lookup_elem(&traffic, &key);
 		new = !value;
 		if (new)

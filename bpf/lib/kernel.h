@@ -29,7 +29,11 @@
 #define ETH_P_8021AD 0x88a8
 
 #define PF_IO_WORKER 0x00000010 /* of an io_uring */
+#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
+
+#define MSG_DONTWAIT 0x40
+#define SEND_SHUTDOWN 2
 
 #define SOCK_STREAM 1
 #define SOCK_RAW 3
@@ -157,7 +161,16 @@ struct thread_struct {
 	} uw; /* arm64 */
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads that have not ended */
+};
+
 struct task_struct {
+	struct signal_struct *signal;
 	struct thread_info thread_info;
 	struct files_struct *files;
 	unsigned int flags;
@@ -237,12 +250,20 @@ struct wait_queue_head {
 	struct list_head head;
 };
 
+struct sk_buff_head {
+	__u32 qlen;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	struct {
 		int owned; /* by a task that is in a system call on it */
 		struct wait_queue_head wq;
 	} sk_lock;
+	struct sk_buff_head sk_receive_queue;
+	int sk_wmem_queued;
+	__u8 sk_shutdown;
+	int sk_sndbuf;
 	struct socket *sk_socket;
 	__u16 sk_protocol;
 	__u16 sk_type;
@@ -255,6 +276,10 @@ struct sock {
 struct socket {
 	struct sock *sk;
 	struct file *file;
+};
+
+struct udp_sock {
+	struct sk_buff_head reader_queue; /* taken from sk_receive_queue, and not read yet */
 };
 
 struct inet_sock {
@@ -329,7 +354,10 @@ struct inet6_skb_parm {
 	__u16 frag_max_size;
 };
 
-struct msghdr;
+struct msghdr {
+	unsigned int msg_flags;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

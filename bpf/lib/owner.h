@@ -1,28 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "books.h"
-#include "process.h"
-
-/* Numbers that are no process's: see struct owner. */
-#define NOBODY 0ULL
-#define OVERFLOW (~0ULL) /* a process beyond max_processes */
+#include "number.h"
 
 /*
  * The process a socket belongs to: who last sent or received on it, and until
- * someone has, who created it or listens for it. Readers in softirq use number,
- * which changes in one store.
+ * someone has, whoever listens for it or created it. The number changes in one
+ * store, for it is read in soft interrupts.
  */
 struct owner {
-	__u64 number; /* key of maps that count by process; see struct process_entry */
-	struct process process;
-	__u32 used;    /* someone sent or received: what arrives is theirs at once */
-	__u32 subflow; /* of MPTCP: follows the owner of the socket above it */
-};
-
-struct process_entry {
 	__u64 number;
-	__u64 epoch; /* of the last survey that found it alive */
-	struct process_seen seen;
+	__u64 listener;       /* address of the listener that this is, or whose child; 0: neither */
+	struct process maker; /* written before anyone else can see the socket */
+	__u32 tried;          /* low half of the epoch in which its user last found no place */
+	__u32 subflow;        /* of MPTCP: follows the owner of the socket above it */
 };
 
 struct {
@@ -32,26 +23,6 @@ struct {
 	__type(value, struct owner);
 } owners SEC(".maps");
 
-/* Every process that owns a socket; user space sets the size and forgets the dead. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
-	__type(key, struct process);
-	__type(value, struct process_entry);
-} processes SEC(".maps");
-
-/*
- * Listeners by their address, for a SYN-ACK carries a request_sock, and the
- * verifier does not let its listener be used as a socket.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u64);
-	__type(value, __u64); /* the owner's number */
-} listeners SEC(".maps");
-
 /*
  * Who last sent or received on a socket, by its address, where that is learned
  * from kprobes: they may not use a socket's storage. Set by user space.
@@ -60,7 +31,9 @@ const volatile bool with_users;
 
 struct user {
 	__u64 number;
-	struct process process;
+	struct instance who;
+	__u32 tried; /* as of struct owner */
+	__u32 pad;
 };
 
 struct {
@@ -82,5 +55,5 @@ static __always_inline bool is_mptcp(struct sock *sk)
 /* A socket of the kernel's own: its traffic belongs to no process. */
 static __always_inline bool is_kernel_socket(struct sock *sk)
 {
-	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock) && !is_mptcp(sk);
+	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && !is_mptcp(sk);
 }

@@ -17,6 +17,25 @@ struct process {
 	__u32 real_uid;
 };
 
+/* A process whatever it executes and whoever it runs as. */
+struct instance {
+	__u64 start_ns;
+	__u32 pid;
+	__u32 pad;
+};
+
+static __always_inline struct instance instance_of(const struct process *p)
+{
+	struct instance instance = { .start_ns = p->start_ns, .pid = p->pid };
+
+	return instance;
+}
+
+static __always_inline bool is_same_instance(const struct instance *a, const struct instance *b)
+{
+	return a->start_ns == b->start_ns && a->pid == b->pid;
+}
+
 /* What only the kernel can say of a process that may be gone soon. Go: process.Seen. */
 struct process_seen {
 	__u64 first_ns; /* CLOCK_BOOTTIME, when it was first met */

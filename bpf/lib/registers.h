@@ -9,6 +9,7 @@
 struct pt_regs {
 	unsigned long bx;
 	unsigned long ax;
+	unsigned long cx;
 	unsigned long dx;
 	unsigned long si;
 	unsigned long di;
@@ -36,6 +37,25 @@ static __always_inline void *first_argument(struct pt_regs *ctx)
 	return (void *)ctx->di;
 #elif defined(__TARGET_ARCH_arm64)
 	return (void *)ctx->regs[0];
+#endif
+}
+
+/* Its second, and its fourth. */
+static __always_inline void *second_argument(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (void *)ctx->si;
+#elif defined(__TARGET_ARCH_arm64)
+	return (void *)ctx->regs[1];
+#endif
+}
+
+static __always_inline long fourth_argument(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	return ctx->cx;
+#elif defined(__TARGET_ARCH_arm64)
+	return ctx->regs[3];
 #endif
 }
 

@@ -42,11 +42,13 @@ const (
 type bpfDropKey struct {
 	_         structs.HostLayout
 	Location  uint64
-	Interface [16]uint8
+	Netns     uint64
+	Ifindex   uint32
 	Reason    uint32
 	Type      uint16
 	Transport uint8
-	Pad       uint8
+	Empty     uint8
+	Pad       [4]uint8
 }
 
 type bpfExchange struct {
@@ -81,6 +83,25 @@ type bpfExemplar struct {
 		Pad     [5]uint8
 	}
 	TimeNs uint64
+}
+
+type bpfInterfaceEntry struct {
+	_          structs.HostLayout
+	Epoch      uint64
+	Name       [16]int8
+	Kind       [16]int8
+	NetnsInode uint32
+	Hardware   uint8
+	Bare       uint8
+	Link       uint8
+	Pad        uint8
+}
+
+type bpfInterfaceKey struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Ifindex uint32
+	Pad     uint32
 }
 
 type bpfLateAck struct {
@@ -136,9 +157,11 @@ const (
 	bpfMapDropsWithoutDetail   = "drops_without_detail"
 	bpfMapExchanges            = "exchanges"
 	bpfMapExemplars            = "exemplars"
+	bpfMapInterfaces           = "interfaces"
 	bpfMapLateAcks             = "late_acks"
 	bpfMapMessages             = "messages"
 	bpfMapObserved             = "observed"
+	bpfMapSurveys              = "surveys"
 	bpfProgCountDropBare       = "count_drop_bare"
 	bpfProgCountDropReason     = "count_drop_reason"
 	bpfProgCountDropSocket     = "count_drop_socket"
@@ -222,9 +245,11 @@ type bpfMapSpecs struct {
 	DropsWithoutDetail *ebpf.MapSpec `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
 	Exemplars          *ebpf.MapSpec `ebpf:"exemplars"`
+	Interfaces         *ebpf.MapSpec `ebpf:"interfaces"`
 	LateAcks           *ebpf.MapSpec `ebpf:"late_acks"`
 	Messages           *ebpf.MapSpec `ebpf:"messages"`
 	Observed           *ebpf.MapSpec `ebpf:"observed"`
+	Surveys            *ebpf.MapSpec `ebpf:"surveys"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -278,9 +303,11 @@ type bpfMaps struct {
 	DropsWithoutDetail *ebpf.Map `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.Map `ebpf:"exchanges"`
 	Exemplars          *ebpf.Map `ebpf:"exemplars"`
+	Interfaces         *ebpf.Map `ebpf:"interfaces"`
 	LateAcks           *ebpf.Map `ebpf:"late_acks"`
 	Messages           *ebpf.Map `ebpf:"messages"`
 	Observed           *ebpf.Map `ebpf:"observed"`
+	Surveys            *ebpf.Map `ebpf:"surveys"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -291,9 +318,11 @@ func (m *bpfMaps) Close() error {
 		m.DropsWithoutDetail,
 		m.Exchanges,
 		m.Exemplars,
+		m.Interfaces,
 		m.LateAcks,
 		m.Messages,
 		m.Observed,
+		m.Surveys,
 	)
 }
 

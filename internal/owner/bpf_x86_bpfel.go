@@ -76,12 +76,34 @@ type bpfCount struct {
 	FrameBytes uint64
 }
 
-type bpfOwner struct {
+type bpfInstance struct {
 	_       structs.HostLayout
-	Number  uint64
-	Process bpfProcess
-	Used    uint32
-	Subflow uint32
+	StartNs uint64
+	Pid     uint32
+	Pad     uint32
+}
+
+type bpfListener struct {
+	_      structs.HostLayout
+	Number uint64
+	Who    bpfInstance
+}
+
+type bpfNumberingKey uint32
+
+const (
+	bpfNumberingKeyLAST_NUMBER bpfNumberingKey = 0
+	bpfNumberingKeyEPOCH       bpfNumberingKey = 1
+	bpfNumberingKeyNUMBERINGS  bpfNumberingKey = 2
+)
+
+type bpfOwner struct {
+	_        structs.HostLayout
+	Number   uint64
+	Listener uint64
+	Maker    bpfProcess
+	Tried    uint32
+	Subflow  uint32
 }
 
 type bpfPending struct {
@@ -129,9 +151,11 @@ type bpfTrafficKey struct {
 }
 
 type bpfUser struct {
-	_       structs.HostLayout
-	Number  uint64
-	Process bpfProcess
+	_      structs.HostLayout
+	Number uint64
+	Who    bpfInstance
+	Tried  uint32
+	Pad    uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -141,7 +165,12 @@ const (
 	bpfMapAccounts              = "accounts"
 	bpfMapArrivals              = "arrivals"
 	bpfMapBooks                 = "books"
+	bpfMapDeaths                = "deaths"
+	bpfMapFormer                = "former"
+	bpfMapHandshakes            = "handshakes"
 	bpfMapListeners             = "listeners"
+	bpfMapMakers                = "makers"
+	bpfMapNumbering             = "numbering"
 	bpfMapOwners                = "owners"
 	bpfMapPendings              = "pendings"
 	bpfMapProcesses             = "processes"
@@ -157,6 +186,7 @@ const (
 	bpfProgLearnFromSend        = "learn_from_send"
 	bpfProgLearnFromSendmsg     = "learn_from_sendmsg"
 	bpfProgLearnFromState       = "learn_from_state"
+	bpfProgNoteEnd              = "note_end"
 	bpfProgNoteRecvmsg          = "note_recvmsg"
 	bpfProgNoteSendmsg          = "note_sendmsg"
 	bpfProgSettleAtDestroy      = "settle_at_destroy"
@@ -164,7 +194,6 @@ const (
 	bpfProgSettleUnused         = "settle_unused"
 	bpfProgSurveyProcesses      = "survey_processes"
 	bpfVarArmed                 = "armed"
-	bpfVarEpoch                 = "epoch"
 	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
 	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
 	bpfVarFiredLearnFromReceive = "fired_learn_from_receive"
@@ -172,11 +201,15 @@ const (
 	bpfVarFiredLearnFromSend    = "fired_learn_from_send"
 	bpfVarFiredLearnFromSendmsg = "fired_learn_from_sendmsg"
 	bpfVarFiredLearnFromState   = "fired_learn_from_state"
+	bpfVarFiredNoteEnd          = "fired_note_end"
 	bpfVarFiredNoteRecvmsg      = "fired_note_recvmsg"
 	bpfVarFiredNoteSendmsg      = "fired_note_sendmsg"
 	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
 	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
+	bpfVarNothingWaits          = "nothing_waits"
+	bpfVarOrphaned              = "orphaned"
 	bpfVarPatienceNs            = "patience_ns"
+	bpfVarUnknown               = "unknown"
 	bpfVarWithCurrentTask       = "with_current_task"
 	bpfVarWithUsers             = "with_users"
 )
@@ -231,6 +264,7 @@ type bpfProgramSpecs struct {
 	LearnFromSend    *ebpf.ProgramSpec `ebpf:"learn_from_send"`
 	LearnFromSendmsg *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
 	LearnFromState   *ebpf.ProgramSpec `ebpf:"learn_from_state"`
+	NoteEnd          *ebpf.ProgramSpec `ebpf:"note_end"`
 	NoteRecvmsg      *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
 	NoteSendmsg      *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
 	SettleAtDestroy  *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
@@ -246,7 +280,12 @@ type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
 	Arrivals      *ebpf.MapSpec `ebpf:"arrivals"`
 	Books         *ebpf.MapSpec `ebpf:"books"`
+	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
+	Former        *ebpf.MapSpec `ebpf:"former"`
+	Handshakes    *ebpf.MapSpec `ebpf:"handshakes"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
+	Makers        *ebpf.MapSpec `ebpf:"makers"`
+	Numbering     *ebpf.MapSpec `ebpf:"numbering"`
 	Owners        *ebpf.MapSpec `ebpf:"owners"`
 	Pendings      *ebpf.MapSpec `ebpf:"pendings"`
 	Processes     *ebpf.MapSpec `ebpf:"processes"`
@@ -261,7 +300,6 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
-	Epoch                 *ebpf.VariableSpec `ebpf:"epoch"`
 	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
 	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
 	FiredLearnFromReceive *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
@@ -269,11 +307,15 @@ type bpfVariableSpecs struct {
 	FiredLearnFromSend    *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
 	FiredLearnFromSendmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
 	FiredLearnFromState   *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
+	FiredNoteEnd          *ebpf.VariableSpec `ebpf:"fired_note_end"`
 	FiredNoteRecvmsg      *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
 	FiredNoteSendmsg      *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
 	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
+	NothingWaits          *ebpf.VariableSpec `ebpf:"nothing_waits"`
+	Orphaned              *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
+	Unknown               *ebpf.VariableSpec `ebpf:"unknown"`
 	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithUsers             *ebpf.VariableSpec `ebpf:"with_users"`
 }
@@ -301,7 +343,12 @@ type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
 	Arrivals      *ebpf.Map `ebpf:"arrivals"`
 	Books         *ebpf.Map `ebpf:"books"`
+	Deaths        *ebpf.Map `ebpf:"deaths"`
+	Former        *ebpf.Map `ebpf:"former"`
+	Handshakes    *ebpf.Map `ebpf:"handshakes"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
+	Makers        *ebpf.Map `ebpf:"makers"`
+	Numbering     *ebpf.Map `ebpf:"numbering"`
 	Owners        *ebpf.Map `ebpf:"owners"`
 	Pendings      *ebpf.Map `ebpf:"pendings"`
 	Processes     *ebpf.Map `ebpf:"processes"`
@@ -316,7 +363,12 @@ func (m *bpfMaps) Close() error {
 		m.Accounts,
 		m.Arrivals,
 		m.Books,
+		m.Deaths,
+		m.Former,
+		m.Handshakes,
 		m.Listeners,
+		m.Makers,
+		m.Numbering,
 		m.Owners,
 		m.Pendings,
 		m.Processes,
@@ -332,7 +384,6 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	Armed                 *ebpf.Variable `ebpf:"armed"`
-	Epoch                 *ebpf.Variable `ebpf:"epoch"`
 	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
 	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`
 	FiredLearnFromReceive *ebpf.Variable `ebpf:"fired_learn_from_receive"`
@@ -340,11 +391,15 @@ type bpfVariables struct {
 	FiredLearnFromSend    *ebpf.Variable `ebpf:"fired_learn_from_send"`
 	FiredLearnFromSendmsg *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
 	FiredLearnFromState   *ebpf.Variable `ebpf:"fired_learn_from_state"`
+	FiredNoteEnd          *ebpf.Variable `ebpf:"fired_note_end"`
 	FiredNoteRecvmsg      *ebpf.Variable `ebpf:"fired_note_recvmsg"`
 	FiredNoteSendmsg      *ebpf.Variable `ebpf:"fired_note_sendmsg"`
 	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
+	NothingWaits          *ebpf.Variable `ebpf:"nothing_waits"`
+	Orphaned              *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
+	Unknown               *ebpf.Variable `ebpf:"unknown"`
 	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
 	WithUsers             *ebpf.Variable `ebpf:"with_users"`
 }
@@ -361,6 +416,7 @@ type bpfPrograms struct {
 	LearnFromSend    *ebpf.Program `ebpf:"learn_from_send"`
 	LearnFromSendmsg *ebpf.Program `ebpf:"learn_from_sendmsg"`
 	LearnFromState   *ebpf.Program `ebpf:"learn_from_state"`
+	NoteEnd          *ebpf.Program `ebpf:"note_end"`
 	NoteRecvmsg      *ebpf.Program `ebpf:"note_recvmsg"`
 	NoteSendmsg      *ebpf.Program `ebpf:"note_sendmsg"`
 	SettleAtDestroy  *ebpf.Program `ebpf:"settle_at_destroy"`
@@ -379,6 +435,7 @@ func (p *bpfPrograms) Close() error {
 		p.LearnFromSend,
 		p.LearnFromSendmsg,
 		p.LearnFromState,
+		p.NoteEnd,
 		p.NoteRecvmsg,
 		p.NoteSendmsg,
 		p.SettleAtDestroy,

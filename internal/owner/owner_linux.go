@@ -53,13 +53,29 @@ func (o *Owners) Start(ctx context.Context) error {
 
 // Begin lets the programs learn, and learns the owner of every socket that is in
 // a process's file table already.
-func (o *Owners) Begin() error { return errors.Join(o.object.Arm(), o.LearnFiles()) }
+func (o *Owners) Begin() error { return errors.Join(o.object.Arm(), o.learnFiles()) }
 
-// LearnFiles looks through the file tables of all processes: sockets that have
-// no owner get one, and those of a process that has changed by exec or setuid
-// follow it, a listener above all, on which nobody sends or receives. It takes
-// time with the number of open files.
-func (o *Owners) LearnFiles() error {
+// Follow lets the sockets of processes that have changed by exec or setuid go over
+// to what these are now. It gets what they were, by number, and takes time with the
+// number of open files.
+func (o *Owners) Follow(changed map[uint64]Process) error {
+	former := o.object.Maps["former"]
+	var errs error
+	for number, p := range changed {
+		if err := former.Put(number, bpfInstance{StartNs: p.ID.StartNanos, Pid: p.ID.PID}); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("follow process %d: %w", p.ID.PID, err))
+		}
+	}
+	errs = errors.Join(errs, o.learnFiles())
+	for number := range changed {
+		former.Delete(number) //nolint:errcheck // it may have found no place
+	}
+	return errs
+}
+
+// learnFiles looks through the file tables of all processes: sockets of which
+// nothing is known, and listeners of the dead, are of who has them.
+func (o *Owners) learnFiles() error {
 	if err := kernel.RunIterator(o.object.Programs["learn_from_files"]); err != nil {
 		return fmt.Errorf("learn the owners of open sockets: %w", err)
 	}
@@ -87,8 +103,8 @@ func (o *Owners) UsesKprobes() bool { return o.users }
 func (o *Owners) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
-		"owners", "users", "processes", "listeners", "pendings", "arrivals", "books",
-		"traffic", "accounts", "spare_traffic", "spare_accounts",
+		"owners", "users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
+		"arrivals", "traffic", "accounts", "spare_traffic", "spare_accounts", "books",
 	} {
 		shared[name] = o.object.Maps[name]
 	}
@@ -117,17 +133,32 @@ func (o *Owners) load() error {
 	spec.Maps["processes"].MaxEntries = uint32(o.options.MaxProcesses)
 	spec.Maps["traffic"].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
 	o.object, err = kernel.Load(spec, append([]kernel.Hook{learns}, hooks...), nil)
-	o.epoch = 1
-	return err
+	if err != nil {
+		return err
+	}
+	return o.setEpoch(1)
+}
+
+// setEpoch begins another epoch: what is found alive from now on has its number.
+func (o *Owners) setEpoch(epoch uint64) error {
+	o.epoch = epoch
+	if err := o.object.Maps["numbering"].Put(uint32(bpfNumberingKeyEPOCH), epoch); err != nil {
+		return fmt.Errorf("set epoch: %w", err)
+	}
+	return nil
 }
 
 // ladder is how the process that uses a socket is learned, the best way first.
 var ladder = []kernel.Hook{
 	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{"learn_from_send", "learn_from_receive"}},
-	{Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{"learn_from_sendmsg", "learn_from_recvmsg"}},
+	{
+		Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{"learn_from_sendmsg", "learn_from_recvmsg"},
+		NotSeen: "that a call moved nothing, if it may wait: it is taken for a use of its socket",
+	},
 	{
 		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{"note_sendmsg", "note_recvmsg"},
-		NotSeen: "a new user of a socket, until the next packet or collection",
+		NotSeen: "a new user of a socket, until the next packet or collection; " +
+			"that a call moved nothing, if it may wait: it is taken for a use of its socket",
 	},
 }
 
@@ -138,23 +169,39 @@ var hooks = []kernel.Hook{
 	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{"settle_at_destroy"}},
 	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{"learn_from_state"}},
 	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{"learn_from_queue"}},
+	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{"note_end"}, Cause: kernel.CauseThread},
 	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{"learn_from_create"}},
 }
 
 // Survey finds out which processes live, and credits what waits with sockets
 // that nobody uses to those who made them.
 func (o *Owners) Survey() error {
-	o.epoch++
-	if err := o.object.Variables["epoch"].Set(o.epoch); err != nil {
-		return fmt.Errorf("set epoch: %w", err)
+	if err := o.setEpoch(o.epoch + 1); err != nil {
+		return err
 	}
 	if err := kernel.RunIterator(o.object.Programs["survey_processes"]); err != nil {
 		return fmt.Errorf("survey processes: %w", err)
+	}
+	if err := o.adopt(); err != nil {
+		return err
 	}
 	if err := kernel.RunMapIterator(o.object.Programs["settle_unused"], o.object.Maps["pendings"]); err != nil {
 		return fmt.Errorf("settle unused sockets: %w", err)
 	}
 	return nil
+}
+
+// adopt finds those who have the listeners of processes that have ended.
+func (o *Owners) adopt() error {
+	var orphaned bool
+	variable := o.object.Variables["orphaned"]
+	if err := variable.Get(&orphaned); err != nil || !orphaned {
+		return err
+	}
+	if err := variable.Set(false); err != nil {
+		return err
+	}
+	return o.learnFiles()
 }
 
 // Processes returns all that are not forgotten, by the number under which the
@@ -165,7 +212,9 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 	var entry bpfProcessEntry
 	entries := o.object.Maps["processes"].Iterate()
 	for entries.Next(&key, &entry) {
-		processes[entry.Number] = processFrom(key, entry, o.epoch)
+		if entry.Number != 0 { // else the kernel side is about to number it
+			processes[entry.Number] = processFrom(key, entry, o.epoch)
+		}
 	}
 	if err := entries.Err(); err != nil {
 		return processes, fmt.Errorf("read processes: %w", err)

@@ -118,6 +118,13 @@ type bpfHanding struct {
 	}
 }
 
+type bpfInstance struct {
+	_       structs.HostLayout
+	StartNs uint64
+	Pid     uint32
+	Pad     uint32
+}
+
 type bpfInterfaceEntry struct {
 	_          structs.HostLayout
 	Epoch      uint64
@@ -137,12 +144,27 @@ type bpfInterfaceKey struct {
 	Pad     uint32
 }
 
+type bpfListener struct {
+	_      structs.HostLayout
+	Number uint64
+	Who    bpfInstance
+}
+
+type bpfNumberingKey uint32
+
+const (
+	bpfNumberingKeyLAST_NUMBER bpfNumberingKey = 0
+	bpfNumberingKeyEPOCH       bpfNumberingKey = 1
+	bpfNumberingKeyNUMBERINGS  bpfNumberingKey = 2
+)
+
 type bpfOwner struct {
-	_       structs.HostLayout
-	Number  uint64
-	Process bpfProcess
-	Used    uint32
-	Subflow uint32
+	_        structs.HostLayout
+	Number   uint64
+	Listener uint64
+	Maker    bpfProcess
+	Tried    uint32
+	Subflow  uint32
 }
 
 type bpfPart struct {
@@ -198,9 +220,11 @@ type bpfTrafficKey struct {
 }
 
 type bpfUser struct {
-	_       structs.HostLayout
-	Number  uint64
-	Process bpfProcess
+	_      structs.HostLayout
+	Number uint64
+	Who    bpfInstance
+	Tried  uint32
+	Pad    uint32
 }
 
 type bpfWireguardPort struct {
@@ -217,9 +241,13 @@ const (
 	bpfMapAccounts           = "accounts"
 	bpfMapArrivals           = "arrivals"
 	bpfMapBooks              = "books"
+	bpfMapDeaths             = "deaths"
 	bpfMapHanding            = "handing"
+	bpfMapHandshakes         = "handshakes"
 	bpfMapInterfaces         = "interfaces"
 	bpfMapListeners          = "listeners"
+	bpfMapMakers             = "makers"
+	bpfMapNumbering          = "numbering"
 	bpfMapOwners             = "owners"
 	bpfMapPendings           = "pendings"
 	bpfMapProcesses          = "processes"
@@ -240,7 +268,9 @@ const (
 	bpfVarFiredCountReceive  = "fired_count_receive"
 	bpfVarFiredCountTransmit = "fired_count_transmit"
 	bpfVarFiredEndTransmit   = "fired_end_transmit"
+	bpfVarNothingWaits       = "nothing_waits"
 	bpfVarReasonNoSocket     = "reason_no_socket"
+	bpfVarUnknown            = "unknown"
 	bpfVarWithCurrentTask    = "with_current_task"
 	bpfVarWithTransport      = "with_transport"
 	bpfVarWithType           = "with_type"
@@ -304,9 +334,13 @@ type bpfMapSpecs struct {
 	Accounts       *ebpf.MapSpec `ebpf:"accounts"`
 	Arrivals       *ebpf.MapSpec `ebpf:"arrivals"`
 	Books          *ebpf.MapSpec `ebpf:"books"`
+	Deaths         *ebpf.MapSpec `ebpf:"deaths"`
 	Handing        *ebpf.MapSpec `ebpf:"handing"`
+	Handshakes     *ebpf.MapSpec `ebpf:"handshakes"`
 	Interfaces     *ebpf.MapSpec `ebpf:"interfaces"`
 	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
+	Makers         *ebpf.MapSpec `ebpf:"makers"`
+	Numbering      *ebpf.MapSpec `ebpf:"numbering"`
 	Owners         *ebpf.MapSpec `ebpf:"owners"`
 	Pendings       *ebpf.MapSpec `ebpf:"pendings"`
 	Processes      *ebpf.MapSpec `ebpf:"processes"`
@@ -328,7 +362,9 @@ type bpfVariableSpecs struct {
 	FiredCountReceive  *ebpf.VariableSpec `ebpf:"fired_count_receive"`
 	FiredCountTransmit *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
 	FiredEndTransmit   *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
+	NothingWaits       *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	ReasonNoSocket     *ebpf.VariableSpec `ebpf:"reason_no_socket"`
+	Unknown            *ebpf.VariableSpec `ebpf:"unknown"`
 	WithCurrentTask    *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithTransport      *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithType           *ebpf.VariableSpec `ebpf:"with_type"`
@@ -359,9 +395,13 @@ type bpfMaps struct {
 	Accounts       *ebpf.Map `ebpf:"accounts"`
 	Arrivals       *ebpf.Map `ebpf:"arrivals"`
 	Books          *ebpf.Map `ebpf:"books"`
+	Deaths         *ebpf.Map `ebpf:"deaths"`
 	Handing        *ebpf.Map `ebpf:"handing"`
+	Handshakes     *ebpf.Map `ebpf:"handshakes"`
 	Interfaces     *ebpf.Map `ebpf:"interfaces"`
 	Listeners      *ebpf.Map `ebpf:"listeners"`
+	Makers         *ebpf.Map `ebpf:"makers"`
+	Numbering      *ebpf.Map `ebpf:"numbering"`
 	Owners         *ebpf.Map `ebpf:"owners"`
 	Pendings       *ebpf.Map `ebpf:"pendings"`
 	Processes      *ebpf.Map `ebpf:"processes"`
@@ -378,9 +418,13 @@ func (m *bpfMaps) Close() error {
 		m.Accounts,
 		m.Arrivals,
 		m.Books,
+		m.Deaths,
 		m.Handing,
+		m.Handshakes,
 		m.Interfaces,
 		m.Listeners,
+		m.Makers,
+		m.Numbering,
 		m.Owners,
 		m.Pendings,
 		m.Processes,
@@ -403,7 +447,9 @@ type bpfVariables struct {
 	FiredCountReceive  *ebpf.Variable `ebpf:"fired_count_receive"`
 	FiredCountTransmit *ebpf.Variable `ebpf:"fired_count_transmit"`
 	FiredEndTransmit   *ebpf.Variable `ebpf:"fired_end_transmit"`
+	NothingWaits       *ebpf.Variable `ebpf:"nothing_waits"`
 	ReasonNoSocket     *ebpf.Variable `ebpf:"reason_no_socket"`
+	Unknown            *ebpf.Variable `ebpf:"unknown"`
 	WithCurrentTask    *ebpf.Variable `ebpf:"with_current_task"`
 	WithTransport      *ebpf.Variable `ebpf:"with_transport"`
 	WithType           *ebpf.Variable `ebpf:"with_type"`

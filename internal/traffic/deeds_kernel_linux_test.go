@@ -21,6 +21,9 @@ const (
 	connectionFD = 11
 )
 
+// descriptors are those that a helper can give away.
+var descriptors = map[string]int{"listener": listenerFD, "connection": connectionFD}
+
 // deeds are what a helper can be told.
 var deeds = map[string]func(words []string) any{
 	"listen": func(words []string) any { return listen(words[0], netip.MustParseAddr(words[1])) },
@@ -29,15 +32,26 @@ var deeds = map[string]func(words []string) any{
 		keep(again(func() (int, error) { fd, _, err := unix.Accept(listenerFD); return fd, err }), connectionFD)
 		return nil
 	},
-	"send":    func(words []string) any { send(number(words[0])); return nil },
+	"send": func(words []string) any { send(number(words[0])); return nil },
+	"repeat": func(words []string) any {
+		for range number(words[0]) {
+			send(number(words[1]))
+		}
+		return nil
+	},
 	"receive": func(words []string) any { receiveAll(number(words[0])); return nil },
 	"close":   func([]string) any { return unix.Close(connectionFD) },
 	"spawn":   func([]string) any { return spawn() },
 	"child":   func(words []string) any { return child.ask(words) },
-	"give":    func([]string) any { return unix.Sendmsg(heritageFD, []byte{0}, unix.UnixRights(connectionFD), nil, 0) },
-	"take":    func([]string) any { keep(take(), connectionFD); return nil },
-	"become":  func(words []string) any { return syscall.Setreuid(number(words[0]), number(words[1])) },
-	"exec":    func(words []string) any { return syscall.Exec(words[0], words, os.Environ()) },
+	"shut":    func([]string) any { return unix.Shutdown(connectionFD, unix.SHUT_WR) },
+	"look":    func([]string) any { _, err := receiveNow(); return requireError(unix.EAGAIN, err) },
+	"push":    func([]string) any { _, err := sendNow(); return requireError(unix.EPIPE, err) },
+	"give": func(words []string) any {
+		return unix.Sendmsg(heritageFD, []byte{0}, unix.UnixRights(descriptors[words[0]]), nil, 0)
+	},
+	"take":   func(words []string) any { keep(take(), descriptors[words[0]]); return nil },
+	"become": func(words []string) any { return syscall.Setreuid(number(words[0]), number(words[1])) },
+	"exec":   func(words []string) any { return syscall.Exec(words[0], words, os.Environ()) },
 }
 
 // help does what standard input says, a line at a time.
@@ -160,6 +174,25 @@ func receiveAll(bytes int) {
 		}
 		bytes -= n
 	}
+}
+
+// receiveNow receives a byte if there is one, and does not wait.
+func receiveNow() (int, error) {
+	n, _, err := unix.Recvfrom(connectionFD, make([]byte, 1), unix.MSG_DONTWAIT)
+	return n, err
+}
+
+// sendNow sends a byte, and does not wait.
+func sendNow() (int, error) {
+	return unix.SendmsgN(connectionFD, make([]byte, 1), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// requireError requires that a call failed, and how.
+func requireError(want, err error) any {
+	if errors.Is(err, want) {
+		return nil
+	}
+	return errors.New(fmt.Sprint("want ", want, ", but it is ", err))
 }
 
 // child is what this helper has spawned.

@@ -143,8 +143,8 @@ func testUsers(t *testing.T, l *lab, few bool) {
 			giver, taker := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
 			giver.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
 			p.server.do("accept")
-			giver.do("give")
-			taker.do("take")
+			giver.do("give connection")
+			taker.do("take connection")
 			giver.do("close")
 			pump(taker, p.server, much)
 			return map[int]string{taker.pid(): "sends", giver.pid(): "does neither", p.server.pid(): "receives"}
@@ -169,6 +169,67 @@ func testUsers(t *testing.T, l *lab, few bool) {
 			p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
 			return map[int]string{p.client.pid(): "does neither", p.server.pid(): "does neither"}
 		},
+		"whoever has a listener whose maker is dead, also of a connection that nobody accepted": func(t *testing.T, p *pair) map[int]string {
+			at, heir := p.bequeath(t, "tcp", "")
+			p.client.do("dial tcp %s", at)
+			return map[int]string{p.client.pid(): "does neither", heir.pid(): "does neither"}
+		},
+		"a worker who accepts when the maker of the listener is dead": func(t *testing.T, p *pair) map[int]string {
+			at, heir := p.bequeath(t, "tcp", "")
+			p.client.do("dial tcp %s", at)
+			heir.do("accept")
+			pump(p.client, heir, much)
+			return map[int]string{p.client.pid(): "sends", heir.pid(): "receives"}
+		},
+		"a worker who accepts when the maker of the listener became another user, and is dead": func(t *testing.T, p *pair) map[int]string {
+			at, heir := p.bequeath(t, "tcp", "become 65534 65534")
+			p.client.do("dial tcp %s", at)
+			heir.do("accept")
+			pump(p.client, heir, much)
+			return map[int]string{p.client.pid(): "sends", heir.pid(): "receives"}
+		},
+		"a worker who accepts when the maker of the MPTCP listener is dead": func(t *testing.T, p *pair) map[int]string {
+			at, heir := p.bequeath(t, "mptcp", "")
+			p.client.do("dial mptcp %s", at)
+			heir.do("accept")
+			pump(p.client, heir, much)
+			return map[int]string{p.client.pid(): "sends", heir.pid(): "receives"}
+		},
+		"who received before, when another one looks in vain": func(t *testing.T, p *pair) map[int]string {
+			p.open("tcp", p.far.IPv4)
+			pump(p.client, p.server, 1)
+			idle := number(p.server.do("spawn"))
+			p.server.do("child look")
+			p.client.do("send %d", much)
+			p.arrived(t, p.far, much)
+			l.collect(t)
+			p.server.do("receive %d", much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
+		},
+		"who received datagrams before, when another one looks in vain": func(t *testing.T, p *pair) map[int]string {
+			p.client.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
+			pump(p.client, p.server, 1)
+			idle := number(p.server.do("spawn"))
+			p.server.do("child look")
+			p.client.do("send %d", much/2)
+			p.client.do("send %d", much/2)
+			p.arrived(t, p.far, much)
+			l.collect(t)
+			p.server.do("receive %d", much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
+		},
+		"who received before, when another one sends in vain": func(t *testing.T, p *pair) map[int]string {
+			p.open("tcp", p.far.IPv4)
+			pump(p.client, p.server, 1)
+			idle := number(p.server.do("spawn"))
+			p.server.do("shut")
+			p.server.do("child push")
+			p.client.do("send %d", much)
+			p.arrived(t, p.far, much)
+			l.collect(t)
+			p.server.do("receive %d", much)
+			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
+		},
 		"an MPTCP server, also of a connection that is plain TCP": func(_ *testing.T, p *pair) map[int]string {
 			p.client.do("dial tcp %s", p.server.do("listen mptcp %v", p.far.IPv4))
 			p.server.do("accept")
@@ -188,7 +249,7 @@ func testUsers(t *testing.T, l *lab, few bool) {
 			return map[int]string{p.client.pid(): "sends", p.server.pid(): "does neither", worker: "receives"}
 		},
 	} {
-		if few && !strings.HasPrefix(name, "a child") && !strings.Contains(name, "before it accepted") {
+		if few && !strings.HasPrefix(name, "a child") && !strings.Contains(name, "before it accepted") && !strings.Contains(name, "in vain") {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -212,6 +273,22 @@ func testUsers(t *testing.T, l *lab, few bool) {
 			}
 		})
 	}
+}
+
+// bequeath has a server listen, hand its listener on to another process and end,
+// when it has done one thing more. It returns where the listener is, and the heir.
+func (p *pair) bequeath(t *testing.T, kind, deed string) (at string, heir *helper) {
+	t.Helper()
+	ours, theirs := socketPair(t)
+	maker, heir := start(t, p.far.Name, ours), start(t, p.far.Name, theirs)
+	at = maker.do("listen %s %v", kind, p.far.IPv4)
+	if deed != "" {
+		maker.do(deed)
+	}
+	maker.do("give listener")
+	heir.do("take listener")
+	maker.stop()
+	return at, heir
 }
 
 // role says in a word what a process did that sent or received at least 100 kB,

@@ -66,21 +66,21 @@ func (t *Traffic) read() (*snapshot, error) {
 // follow lets the sockets of a process that has changed itself go over to what
 // it is now, once for each change.
 func (t *Traffic) follow(processes map[uint64]owner.Process) error {
-	changed := false
+	changed := make(map[uint64]owner.Process)
 	for number, p := range processes {
 		if !p.Alive && !t.followed[number] && t.processes.Alive(p.ID) {
 			t.followed[number] = true
-			changed = true
+			changed[number] = p
 		}
 	}
 	maps.DeleteFunc(t.followed, func(number uint64, _ bool) bool {
 		_, known := processes[number]
 		return !known
 	})
-	if !changed {
+	if len(changed) == 0 {
 		return nil
 	}
-	return t.owners.LearnFiles()
+	return t.owners.Follow(changed)
 }
 
 // awaitClaims gives packets that have just arrived time to be claimed, and

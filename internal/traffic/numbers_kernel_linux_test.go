@@ -1,0 +1,121 @@
+package traffic
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/owner"
+)
+
+// Two processes that send on one socket at the same time take it from each other
+// all the time. Whoever has it in the end has it wholly.
+func TestKernelBooksATurnOnWhoseItIs(t *testing.T) {
+	const rounds, small, large = 1000, 1, 1000
+	p := converse(t, share(t))
+	ours, theirs := socketPair(t)
+	one, other := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
+	one.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
+	one.do("give connection")
+	other.do("take connection")
+	for range rounds {
+		one.begin("repeat 50 %d", small)
+		other.begin("repeat 50 %d", small)
+		one.end()
+		other.end()
+		other.do("repeat 1 %d", small) // from now on it is this one's
+		other.do("repeat 1 %d", large)
+	}
+
+	_, _, published := p.moved()
+	sent := published.usage(one.pid(), p.near.Device)["transmit"]
+	if want := sent.packets * (14 + 20 + 8 + small); sent.bytes != want || sent.packets == 0 {
+		t.Errorf("it sent %d packets, and %d bytes instead of %d: some of the other's", sent.packets, sent.bytes, want)
+	}
+}
+
+// A process that found no place is looked for again once a collection, not with
+// each packet.
+func TestKernelBooksNobodyInBetween(t *testing.T) {
+	p := converse(t, observe(t, owner.Options{MaxProcesses: 1024}))
+	processes := p.lab.traffic.owners.Maps()["processes"]
+	p.client.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
+	kerneltest.Fill(t, processes)
+	p.client.do("repeat 10 100")
+	for range 100 { // others on the machine take some
+		if err := processes.Delete(must(firstKey(processes))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.client.do("repeat 10 100")
+	const packet = 14 + 20 + 8 + 100
+	near, _, _ := p.moved()
+	want := map[string]quantity{"transmit overflow": {20, 20 * packet}}
+	if diff := cmp.Diff(want, near, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the accounts of the near end differ (-want +got):\n%s", diff)
+	}
+	p.client.do("repeat 1 100") // and is found by it
+	p.mark()
+	p.client.do("repeat 10 100")
+	near, _, _ = p.moved()
+	want = map[string]quantity{"transmit process": {10, 10 * packet}}
+	if diff := cmp.Diff(want, near, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("when there is room, the accounts of the near end differ (-want +got):\n%s", diff)
+	}
+}
+
+// Who only makes a socket takes no place from those that use theirs.
+func TestKernelBooksNoOneWhoOnlyMadeASocket(t *testing.T) {
+	p := converse(t, share(t))
+	idle := start(t, p.far.Name)
+	idle.do("listen udp %v", p.far.IPv4)
+	p.open("tcp", p.far.IPv4)
+	pump(p.client, p.server, 100)
+
+	for _, process := range must(p.lab.traffic.owners.Processes()) {
+		if int(process.ID.PID) == idle.pid() {
+			t.Errorf("it has a place: %+v", process)
+		}
+	}
+}
+
+// What came for a socket that nobody uses is its creator's, who may be gone by then.
+func TestKernelTellsWhoMadeASocketAndIsGone(t *testing.T) {
+	p := converse(t, share(t))
+	ours, theirs := socketPair(t)
+	maker, holder := start(t, p.far.Name, ours), start(t, p.far.Name, theirs)
+	maker.do("exec %s", copyOfThis(t, "maker"))
+	p.client.do("dial udp %s", maker.do("listen udp %v", p.far.IPv4))
+	maker.do("give connection")
+	holder.do("take connection")
+	maker.stop()
+	p.client.do("repeat 10 100")
+
+	_, far, published := p.moved()
+	const packet = 14 + 20 + 8 + 100
+	all := map[string]quantity{"receive process": {10, 10 * packet}}
+	if diff := cmp.Diff(all, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the accounts of the far end differ (-want +got):\n%s", diff)
+	}
+	want := []string{fmt.Sprintf("%d maker: %d", maker.pid(), 10*packet)}
+	if diff := cmp.Diff(want, receivers(published, p.far.Device)); diff != "" {
+		t.Errorf("what is said of who received differs (-want +got):\n%s", diff)
+	}
+}
+
+// firstKey returns a key of a map.
+func firstKey(m *ebpf.Map) ([]byte, error) { return m.NextKeyBytes(nil) }
+
+// receivers returns what each process received on a device, in words.
+func receivers(points publication, device string) []string {
+	var all []string
+	for _, point := range points {
+		if point.metric == "process.network.io" && point.direction() == "receive" && point.place().name == device && !point.ended {
+			all = append(all, fmt.Sprintf("%v %v: %d", point.attributes["process.pid"], point.attributes["process.executable.name"], point.value))
+		}
+	}
+	return all
+}
