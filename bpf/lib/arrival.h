@@ -376,13 +376,20 @@ static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
 	return !leg->shared || leg->device == (__u32)(__u64)BPF_CORE_READ((struct sk_buff *)ctx, dev);
 }
 
-/* Whether this is done for a program, and no soft interrupt or thread of the kernel. */
-static __always_inline bool is_program(void)
+/*
+ * Whether a packet goes on from a verdict: that is done for the program that gives it, and
+ * in no soft interrupt and no thread of the kernel. So is what is written to a tun or tap.
+ */
+static __always_inline bool is_verdict(struct sk_buff *skb)
 {
 	__u64 position;
+	char kind[4] = {};
 
 	asm volatile("%[to] = w10" : [to] "=w"(position));
-	return !(THIS_TASK(flags) & PF_KTHREAD) && !is_interrupt(position);
+	if (THIS_TASK(flags) & PF_KTHREAD || is_interrupt(position))
+		return false;
+	bpf_probe_read_kernel_str(kind, sizeof(kind), BPF_CORE_READ(skb, dev, rtnl_link_ops, kind));
+	return __builtin_memcmp(kind, "tun", 4);
 }
 
 /*
@@ -425,7 +432,7 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 		return false;
 	slot = find(a, (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head));
 	match = match_of(ctx, slot, &parts);
-	if (!slot && is_program())
+	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx))
 		return take_up(a, ctx, match, &parts, d);
 	if (match == PARTS && slot) { /* its first fragment is in what it claims */
 		for (int i = 0; i < LEGS; i++)

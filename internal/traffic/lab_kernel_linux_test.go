@@ -297,7 +297,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 		for i, end := range ends {
 			at := in(t, end.Name, end.Device)
 			if diff := differences(before[i], published.accounts(at)); diff != "" {
-				return fmt.Sprintf("%s: %s\nlost on the machine: %v", end.Device, diff, l.books.Read().Lost)
+				return fmt.Sprintf("%s: %s\nlost on the machine: %v\nin the kernel: %v", end.Device, diff, l.books.Read().Lost, l.rawCounts(end.Device))
 			}
 			want := []int64{0, 0, 0, 0}
 			if before[i] == (counter{}) {
@@ -310,6 +310,21 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 		return ""
 	})
 	return published
+}
+
+// rawCounts returns what the kernel side has of an interface, by direction and account.
+func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount {
+	raw := map[bpfDirection]map[bpfAccount]bpfCount{bpfDirectionTRANSMIT: {}, bpfDirectionRECEIVE: {}}
+	counts, err := readCounts[bpfAccountKey](l.traffic.object.Maps, "accounts")
+	if err != nil {
+		return nil
+	}
+	for key, c := range counts {
+		if l.traffic.ledger.interfaces[key.iface()].name() == device {
+			raw[key.Direction][key.Account] = c
+		}
+	}
+	return raw
 }
 
 func countersOf(t *testing.T, ends []kerneltest.Namespace) []counter {
