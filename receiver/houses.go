@@ -5,6 +5,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/cgroups"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
@@ -15,8 +17,11 @@ type house struct {
 	config    *Config
 	clock     *clock.Clock
 	processes *process.Directory
+	cgroups   *cgroups.Cgroups
+	ofCgroups *books.Books
 	contexts  *tracecontext.Contexts // nil: none are wanted
 	hostID    sync.Once
+	auditor   sync.Once // the signal that reports on the cgroups
 	reporter  sync.Once // the signal that reports on the contexts
 	users     int       // signals that entered and have not left; guarded by houses.mu
 }
@@ -37,12 +42,22 @@ func (h *houses) enter(config *Config, logger *zap.Logger) *house {
 	}
 	found, ok := h.byConfig[config]
 	if !ok {
-		clock := clock.New()
-		found = &house{config: config, clock: clock, processes: newDirectory(config, clock), contexts: newContexts(config, logger)}
+		found = newHouse(config, logger)
 		h.byConfig[config] = found
 	}
 	found.users++
 	return found
+}
+
+func newHouse(config *Config, logger *zap.Logger) *house {
+	clock, ofCgroups := clock.New(), new(books.Books)
+	h := &house{
+		config: config, clock: clock, processes: newDirectory(config, clock),
+		cgroups: cgroups.New(config.AvoidHooks, ofCgroups), ofCgroups: ofCgroups,
+		contexts: newContexts(config, logger),
+	}
+	h.processes.WatchCgroups(h.cgroups)
+	return h
 }
 
 func (h *houses) leave(left *house) {

@@ -38,9 +38,9 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 		return metadata.NewMetricsBuilder(config, settings)
 	}
 	return []task[pmetric.Metrics]{
-		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{
+		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, withCgroups(h, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{
 			known, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
-		}}},
+		}})},
 		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h, after[pmetric.Metrics]{
 			knownToDrops, drops.New(builder(c.Drops.metricsBuilderConfig()), knownToDrops, h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath}),
 		})},
@@ -53,8 +53,8 @@ func logsTasks(h *house, settings receiver.Settings) []task[plog.Logs] {
 	ofAccepts := new(books.Books)
 	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
 	return []task[plog.Logs]{
-		{"accepts", c.Accepts.InstrumentConfig, ofAccepts, withContexts(h,
-			accepts.New(builder, h.contexts, h.processes, h.clock, ofAccepts, c.acceptsOptions()))},
+		{"accepts", c.Accepts.InstrumentConfig, ofAccepts, withCgroups(h, withContexts(h,
+			accepts.New(builder, h.contexts, h.processes, h.clock, ofAccepts, c.acceptsOptions())))},
 	}
 }
 
@@ -63,8 +63,8 @@ func tracesTasks(h *house, settings receiver.Settings) []task[ptrace.Traces] {
 	c := h.config
 	ofCalls := new(books.Books)
 	return []task[ptrace.Traces]{
-		{"calls", c.Calls.InstrumentConfig, ofCalls, withContexts(h,
-			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions()))},
+		{"calls", c.Calls.InstrumentConfig, ofCalls, withCgroups(h, withContexts(h,
+			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions())))},
 	}
 }
 
@@ -86,6 +86,12 @@ func withContexts[T instrument.Telemetry](h *house, i instrument.Instrument[T]) 
 		return i
 	}
 	return after[T]{h.contexts, i}
+}
+
+// withCgroups lets an instrument run while cgroups are watched: those of the processes
+// that it describes may be gone when it does.
+func withCgroups[T instrument.Telemetry](h *house, i instrument.Instrument[T]) instrument.Instrument[T] {
+	return after[T]{h.cgroups, i}
 }
 
 func (c *Config) acceptsOptions() accepts.Options {

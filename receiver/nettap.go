@@ -81,10 +81,27 @@ func (n *nettap) Start(ctx context.Context, host component.Host) error {
 		worker.ledger().log(n.logger)
 	}
 	var err error
-	if n.telemetry, err = publish(n.settings, n.id, n.running, n.contextsToReport()); err != nil {
+	if n.telemetry, err = publish(n.settings, n.id, n.bookkeepers(), n.contextsToReport()); err != nil {
 		return errors.Join(err, n.stopWorkers(ctx))
 	}
 	return nil
+}
+
+// bookkeepers returns those whose books are published: the workers, and in one of the
+// house's signals the watch of cgroups.
+func (n *nettap) bookkeepers() []bookkeeper {
+	var all []bookkeeper
+	for _, worker := range n.running {
+		all = append(all, worker)
+	}
+	watch := sideline{name: "cgroups", books: n.house.ofCgroups}
+	if len(watch.ledger().page.Hooks) > 0 { // it was started
+		n.house.auditor.Do(func() {
+			watch.ledger().log(n.logger)
+			all = append(all, watch)
+		})
+	}
+	return all
 }
 
 // contextsToReport returns the house's contexts to one of its signals, and nil to the others.

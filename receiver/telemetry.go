@@ -46,10 +46,21 @@ func (l ledger) log(logger *zap.Logger) {
 	}
 }
 
-// publish shows the workers' books among the Collector's own metrics, each value
+// bookkeeper is what has books to publish.
+type bookkeeper interface{ ledger() ledger }
+
+// sideline is what instruments share, and has books of its own.
+type sideline struct {
+	name  string
+	books *books.Books
+}
+
+func (s sideline) ledger() ledger { return ledger{name: s.name, page: s.books.Read()} }
+
+// publish shows the books of all among the Collector's own metrics, each value
 // with the attributes receiver and instrument, and what contexts found, if they are
 // not nil.
-func publish(settings component.TelemetrySettings, id component.ID, workers []worker, contexts *tracecontext.Contexts,
+func publish(settings component.TelemetrySettings, id component.ID, keepers []bookkeeper, contexts *tracecontext.Contexts,
 ) (*metadata.TelemetryBuilder, error) {
 	builder, err := metadata.NewTelemetryBuilder(settings)
 	if err != nil {
@@ -57,8 +68,8 @@ func publish(settings component.TelemetrySettings, id component.ID, workers []wo
 	}
 	each := func(observe func(page books.Page, value observeFunc)) metric.Int64Callback {
 		return func(_ context.Context, observer metric.Int64Observer) error {
-			for _, worker := range workers {
-				worker.ledger().observe(id, observer, observe)
+			for _, keeper := range keepers {
+				keeper.ledger().observe(id, observer, observe)
 			}
 			return nil
 		}

@@ -1,7 +1,6 @@
 package nettapreceiver
 
 import (
-	"context"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,16 +18,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadatatest"
 )
 
-// clerk is a worker that only has books.
+// clerk only has books.
 type clerk struct {
 	name string
 	page books.Page
 }
 
-func (*clerk) Start(context.Context) error    { return nil }
-func (*clerk) Begin() error                   { return nil }
-func (*clerk) Shutdown(context.Context) error { return nil }
-func (c *clerk) ledger() ledger               { return ledger{c.name, c.page} }
+func (c *clerk) ledger() ledger { return ledger{c.name, c.page} }
 
 func TestPublish(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
@@ -43,7 +39,7 @@ func TestPublish(t *testing.T) {
 		},
 	}}
 	accepts := &clerk{"accepts", books.Page{Counts: books.Counts{Seen: 9, Exported: 6, SampledOut: 1, Lost: map[string]uint64{"ring_full": 2}}}}
-	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []worker{traffic, accepts}, nil)
+	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []bookkeeper{traffic, accepts}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,6 +107,7 @@ func (a *Accepts) load() error {
 // Collect implements [instrument.Instrument].
 func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	accepts, err := a.drain()
+	err = errors.Join(err, a.processes.FollowCgroups())
 	now := a.clock.BootNanos(a.clock.Now())
 	accepts, a.held = bind(append(a.held, accepts...), a.contexts.First, a.waits(now))
 	logs := emit(a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), accepts)

@@ -148,6 +148,11 @@ func startServer(t *testing.T, kind string, listener *os.File, uid int) {
 
 func startServerAs(t *testing.T, kind string, listener *os.File, realUID, effectiveUID int) {
 	t.Helper()
+	start(t, newServer(t, kind, listener, realUID, effectiveUID))
+}
+
+func newServer(t *testing.T, kind string, listener *os.File, realUID, effectiveUID int) *exec.Cmd {
+	t.Helper()
 	executable, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +161,7 @@ func startServerAs(t *testing.T, kind string, listener *os.File, realUID, effect
 	server.Env = append(os.Environ(), serverVariable+"="+kind, fmt.Sprintf("%s=%d %d", usersVariable, realUID, effectiveUID))
 	server.ExtraFiles = []*os.File{listener}
 	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	start(t, server)
+	return server
 }
 
 func start(t *testing.T, server *exec.Cmd) {

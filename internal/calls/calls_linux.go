@@ -25,6 +25,7 @@ var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 // Calls is the instrument. Its zero value is not usable: see [New].
 type Calls struct {
 	emitter   emitter
+	processes *process.Directory
 	books     *books.Books
 	contexts  *tracecontext.Contexts
 	options   Options
@@ -47,7 +48,7 @@ func New(resource metadata.ResourceAttributesConfig, version string, contexts *t
 		resource: resource, version: version, ratio: options.SampleRatio,
 		describe: processes.Describe, service: contexts.Service, wall: c.Wall, ids: newIDs(),
 	}
-	return &Calls{emitter: e, books: b, contexts: contexts, options: options, ownPID: os.Getpid()}
+	return &Calls{emitter: e, processes: processes, books: b, contexts: contexts, options: options, ownPID: os.Getpid()}
 }
 
 // Start implements [instrument.Instrument].
@@ -68,6 +69,7 @@ func (c *Calls) Begin() error { return c.object.Arm() }
 // Collect implements [instrument.Instrument].
 func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
 	calls, err := c.drain()
+	err = errors.Join(err, c.processes.FollowCgroups())
 	return c.emitter.emit(calls), errors.Join(err, c.refreshCgroups(), c.Audit())
 }
 
