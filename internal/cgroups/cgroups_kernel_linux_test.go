@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-func TestKernelTellsOfEachCgroup(t *testing.T) {
+func TestKernelWatchesEachCgroup(t *testing.T) {
 	c, b := watch(t, 0)
 	first, second := kerneltest.Container(t), kerneltest.Container(t)
 	ids := map[uint64]bool{idOf(t, first): true, idOf(t, second): true}
