@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -161,7 +163,9 @@ func (o *Object) Prove(ctx context.Context) error {
 		if pause > patience {
 			return o.accuse(silent)
 		}
-		o.cause(silent)
+		if !o.cause(silent) {
+			return nil
+		}
 		select { // what a softirq on top of another process runs is not seen at once everywhere
 		case <-ctx.Done():
 			return ctx.Err()
@@ -207,7 +211,8 @@ func (o *Object) silent() (map[int][]string, error) {
 }
 
 // cause does once each of what makes the hooks fire, and notes what it could not do.
-func (o *Object) cause(silent map[int][]string) {
+// It says whether any of it was done, or may be another time.
+func (o *Object) cause(silent map[int][]string) (hope bool) {
 	done := map[Cause]error{}
 	for i := range silent {
 		hook := &o.hooks[i]
@@ -220,7 +225,9 @@ func (o *Object) cause(silent map[int][]string) {
 		if err != nil {
 			hook.Unproven = err.Error()
 		}
+		hope = hope || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS)
 	}
+	return hope
 }
 
 // accuse returns an error about the programs that had cause to run and did not.
