@@ -120,7 +120,7 @@ func (s *Symbols) Function(addr uint64) (string, bool) {
 	for first > 0 && s.functions[first-1].address == s.functions[first].address {
 		first--
 	}
-	return s.name(s.functions[first]), true
+	return strings.Clone(s.name(s.functions[first])), true // which does not keep the table
 }
 
 // OwnFunction is Function for the functions of the kernel itself, which are where they
