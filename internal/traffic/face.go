@@ -12,6 +12,9 @@ type face struct {
 
 // without returns the usages without rows of a series that others go on with.
 func (e *endings) without(usages, others []usage) []usage {
+	if len(usages) == 0 {
+		return nil // as at most times
+	}
 	type series struct {
 		face
 		row
@@ -40,6 +43,9 @@ func (e *endings) without(usages, others []usage) []usage {
 
 // withoutRows is the same for interfaces.
 func withoutRows(statements, others []statement) []statement {
+	if len(statements) == 0 {
+		return nil
+	}
 	type series struct {
 		interfaceFace
 		stacked   bool
