@@ -109,3 +109,28 @@ func TestLedgerLog(t *testing.T) {
 		t.Errorf("log differs (-want +got):\n%s", diff)
 	}
 }
+
+// The watch of cgroups is of all signals, and its books are published once.
+func TestCgroupsAreReportedByOneSignal(t *testing.T) {
+	core, logged := observer.New(zap.InfoLevel)
+	h := newHouse(createDefaultConfig().(*Config), zap.NewNop())
+	names := func() (names []string) {
+		n := &nettap{house: h, logger: zap.New(core)}
+		for _, keeper := range n.bookkeepers() {
+			names = append(names, keeper.ledger().name)
+		}
+		return names
+	}
+
+	got := [][]string{names()} // nothing that needs it has started
+	h.ofCgroups.Update(func(page *books.Page) {
+		page.Hooks = []kernel.Hook{{Job: "cgroup_made", Name: "none", NotSeen: "some"}}
+	})
+	got = append(got, names(), names())
+	if diff := cmp.Diff([][]string{nil, {"cgroups"}, nil}, got); diff != "" {
+		t.Errorf("what the signals report differs (-want +got):\n%s", diff)
+	}
+	if lines := logged.FilterMessageSnippet("cgroups: cgroup_made by none does not see everything").Len(); lines != 1 {
+		t.Errorf("what is not seen is said %d times, want once", lines)
+	}
+}
