@@ -15,8 +15,10 @@ const maxEndings = 4096
 // points, and after them the points that end them. What a consumer refuses is said again.
 type endings struct {
 	faceOf   func(owner.Process) face
+	refused  bool    // nobody took the report before
 	leaving  []usage // have said their last
 	gone     []usage // whose last was taken
+	closing  []statement
 	departed []statement
 	unended  uint64 // processes and interfaces that were given up
 	lately   uint64 // of those, since the last complaint
@@ -34,38 +36,49 @@ func (e *endings) enter(r *report, staying, leaving []usage, final bool) {
 	if final {
 		r.gone = append(r.gone, e.without(e.leaving, staying)...)
 	}
-	e.departed = append(withoutRows(e.departed, slices.Concat(r.interfaces, r.departed)), r.departed...)
-	r.departed = e.departed
+	e.enterInterfaces(r, final)
 	r.final = final
 	e.bound()
 }
 
+// enterInterfaces is the same for interfaces. What one said in the report before was its
+// last, if somebody took it.
+func (e *endings) enterInterfaces(r *report, final bool) {
+	again := withoutRows(e.closing, slices.Concat(r.interfaces, r.departed))
+	if e.refused {
+		again = append(again, r.departed...)
+		r.departed = nil
+	}
+	r.interfaces = append(r.interfaces, again...)
+	e.closing = again
+	e.departed = append(withoutRows(e.departed, slices.Concat(r.interfaces, r.departed)), r.departed...)
+	r.departed = e.departed
+	if final {
+		r.departed = slices.Concat(e.departed, e.closing)
+	}
+}
+
 // delivered says that a consumer has taken the last report.
 func (e *endings) delivered() {
-	e.gone, e.leaving, e.departed = e.leaving, nil, nil
+	e.gone, e.leaving = e.leaving, nil
+	e.departed, e.closing = e.closing, nil
 }
 
 // bound gives up the oldest where there are too many.
 func (e *endings) bound() {
-	e.giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.gone)
-	e.giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.leaving)
-	if tooMany := len(e.departed) - maxEndings; tooMany > 0 {
-		e.departed = slices.Clone(e.departed[tooMany:])
-		e.count(tooMany)
-	}
+	given := giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.gone) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.departed)
+	given += giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.leaving) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.closing)
+	e.unended += uint64(given)
+	e.lately += uint64(given)
 }
 
-func (e *endings) giveUp(tooMany int, oldest *[]usage) {
-	tooMany = min(tooMany, len(*oldest))
+// giveUp takes the oldest away, and returns how many.
+func giveUp[T any](tooMany int, oldest *[]T) int {
+	tooMany = max(0, min(tooMany, len(*oldest)))
 	if tooMany > 0 {
 		*oldest = slices.Clone((*oldest)[tooMany:])
-		e.count(tooMany)
 	}
-}
-
-func (e *endings) count(n int) {
-	e.unended += uint64(n)
-	e.lately += uint64(n)
+	return tooMany
 }
 
 // complaint says, once for those that were given up since the last one, how many were.

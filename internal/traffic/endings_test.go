@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -103,16 +104,34 @@ func TestEndOfAnInterfaceIsSaidUntilSomebodyTakesIt(t *testing.T) {
 	equal(t, "departed, after all", nil, l.next(present(70, 300)).departed)
 }
 
-func TestEndOfAnInterfaceIsSaidOnceIfSomebodyTakesIt(t *testing.T) {
-	l := opened(counter{})
-	bridge := statement{interfaceName: "br0", accounts: []accountRow{{account: "kernel"}}}
-	r := &report{departed: []statement{bridge}}
-	l.endings.enter(r, nil, nil, false)
-	equal(t, "departed", []statement{bridge}, r.departed)
-	l.endings.delivered()
-	r = &report{}
-	l.endings.enter(r, nil, nil, false)
+func TestWhatNobodyTookOfAnInterfaceIsSaidAgain(t *testing.T) {
+	e := &endings{faceOf: seenFace}
+	last := []statement{{interfaceName: "br0", accounts: []accountRow{{account: "kernel", quantity: quantity{packets: 1, bytes: 60}}}}}
+	next := func(refused bool, departed []statement) *report {
+		e.refused = refused
+		r := &report{departed: departed}
+		e.enter(r, nil, nil, false)
+		return r
+	}
+
+	for i, r := range []*report{next(true, last), next(true, nil)} {
+		equal(t, fmt.Sprint("its last points, for time ", i), last, r.interfaces)
+		equal(t, fmt.Sprint("departed, before they were taken, for time ", i), nil, r.departed)
+	}
+	e.delivered()
+	for i, r := range []*report{next(false, nil), next(true, nil)} {
+		equal(t, fmt.Sprint("its points, when the last was taken, for time ", i), nil, r.interfaces)
+		equal(t, fmt.Sprint("departed, for time ", i), last, r.departed)
+	}
+	e.delivered()
+	r := next(false, nil)
 	equal(t, "departed, after somebody took it", nil, r.departed)
+
+	e.refused = true
+	r = &report{departed: last}
+	e.enter(r, nil, nil, true)
+	equal(t, "its last points in the final report", last, r.interfaces)
+	equal(t, "departed in the final report", last, r.departed)
 }
 
 // The final report has the last of all that are gone, and ends them too.

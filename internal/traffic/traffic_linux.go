@@ -50,6 +50,7 @@ type Traffic struct {
 	roster     *roster
 	emitter    emitter
 	followed   map[uint64]bool // processes that have changed, by number
+	refused    bool            // nobody has taken what the last Collect returned
 	arrived    []uint64        // packets on each CPU, when they were last read
 }
 
@@ -89,6 +90,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	t.roster.meet(snapshot.processes)
 	departing := t.ledger.departing(snapshot)
 	err = errors.Join(err, t.forgetProcesses(snapshot, departing))
+	t.ledger.endings.refused, t.refused = t.refused, true // until it is delivered
 	report := t.ledger.post(snapshot, departing)
 	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing), t.ledger.endings.complaint())
 	metrics := t.emitter.emit(t.clock.Now(), report)
@@ -100,7 +102,10 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 }
 
 // Delivered implements [instrument.Deliverer].
-func (t *Traffic) Delivered() { t.ledger.endings.delivered() }
+func (t *Traffic) Delivered() {
+	t.refused = false
+	t.ledger.endings.delivered()
+}
 
 // Finish says that the next Collect is the last: what is gone ends in it.
 func (t *Traffic) Finish() { t.ledger.final = true }
@@ -193,6 +198,7 @@ func (t *Traffic) openLedger() error {
 	if err != nil {
 		return err
 	}
+	t.refused = false
 	t.roster = newRoster(t.processes, t.builder)
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
