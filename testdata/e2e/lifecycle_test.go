@@ -42,7 +42,7 @@ func TestDistributionStartsAndStops(t *testing.T) {
 // Each hook has fired before the Collector is ready.
 func TestDistributionProvesItsHooks(t *testing.T) {
 	c := Start(t, fast)
-	for _, instrument := range []string{"traffic", "drops", "accepts"} {
+	for _, instrument := range []string{"traffic", "drops", "accepts", "cgroups"} {
 		hooks := c.Own("otelcol_nettap_hook_active", "instrument", instrument)
 		if len(hooks) < 2 {
 			t.Errorf("%s has hooks %v, want several", instrument, hooks)
@@ -240,6 +240,12 @@ func TestDistributionRunsAsNobody(t *testing.T) {
 	c.Wait("the call that connected is traced", func() bool {
 		return len(c.Spans(Attributes{"process.pid": pid, "nettap.call.syscall": "connect", "network.peer.port": address.Port})) == 1
 	})
+	// Nobody may make a cgroup, so that these are not seen to fire; they are there.
+	for _, hook := range c.Own("otelcol_nettap_hook_active", "instrument", "cgroups") {
+		if !strings.HasPrefix(hook.Labels["hook"], "tp_btf/cgroup_") || hook.Value != 0 {
+			t.Errorf("cgroups has hook %v, which is said to fire: %v", hook.Labels, hook.Value)
+		}
+	}
 	c.Stop()
 }
 
