@@ -38,6 +38,9 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	ended := e.builder.Emit()
 	withoutValues(ended)
 
+	for _, u := range r.resumed {
+		e.emitProcesses(e.startedAt(u.until), []usage{u})
+	}
 	e.emitProcesses(at, r.processes)
 	e.emitInterfaces(at, r.interfaces)
 	metrics := e.builder.Emit()

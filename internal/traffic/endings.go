@@ -17,6 +17,7 @@ type endings struct {
 	faceOf   func(owner.Process) face
 	refused  bool    // nobody took the report before
 	leaving  []usage // have said their last
+	resumed  []usage // likewise, and then their series began anew
 	gone     []usage // whose last was taken
 	closing  []statement
 	departed []statement
@@ -29,6 +30,8 @@ type endings struct {
 // last point of a series and its end; staying are then the usages that do not leave.
 func (e *endings) enter(r *report, staying, leaving []usage, final bool) {
 	again := e.without(e.leaving, r.processes)
+	e.resumed = append(e.resumed, e.resume(e.leaving, r.processes)...)
+	r.resumed = e.resumed
 	r.processes = append(r.processes, again...)
 	e.leaving = append(again, leaving...)
 	e.gone = e.without(e.gone, r.processes)
@@ -60,7 +63,7 @@ func (e *endings) enterInterfaces(r *report, final bool) {
 
 // delivered says that a consumer has taken the last report.
 func (e *endings) delivered() {
-	e.gone, e.leaving = e.leaving, nil
+	e.gone, e.leaving, e.resumed = e.leaving, nil, nil
 	e.departed, e.closing = e.closing, nil
 }
 
@@ -68,6 +71,7 @@ func (e *endings) delivered() {
 func (e *endings) bound() {
 	given := giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.gone) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.departed)
 	given += giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.leaving) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.closing)
+	given += giveUp(len(e.resumed)-maxEndings, &e.resumed)
 	e.unended += uint64(given)
 	e.lately += uint64(given)
 }

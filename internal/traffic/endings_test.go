@@ -229,3 +229,34 @@ func TestLedgerForgetsTheDead(t *testing.T) {
 		t.Error("who has departed last is forgotten first")
 	}
 }
+
+// A series that begins anew before anybody took its last has both in one report.
+func TestLastThatNobodyTookIsSaidBeforeTheSeriesBeginsAnew(t *testing.T) {
+	l := opened(counter{})
+	l.next(dies(20))
+	l.next(dies(30))
+	heard := at(40, counter{}, func(s *snapshot) { s.traffic[sent(1)] = packets(1, 40) })
+	r := l.next(heard)
+	last := lastOf(curl(false), 10*second, 2, 200)
+	last[0].until = 30 * second
+	equal(t, "the last before", last, r.resumed)
+	equal(t, "its points", lastOf(curl(false), 30*second, 1, 40), r.processes)
+
+	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	e := emitter{
+		builder:  metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type)),
+		describe: func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} },
+		start:    boot,
+	}
+	var got [][3]any
+	for _, resource := range e.emit(boot.Add(40*second), r).ResourceMetrics().All() {
+		metric := resource.ScopeMetrics().At(0).Metrics().At(0)
+		if p := metric.Sum().DataPoints().At(0); metric.Name() == "process.network.io" || metric.Name() == "nettap.process.network.packet.count" {
+			got = append(got, [3]any{p.StartTimestamp().AsTime().Sub(boot).Seconds(), p.Timestamp().AsTime().Sub(boot).Seconds(), p.IntValue()})
+		}
+	}
+	equal(t, "start, time and value", [][3]any{{10., 30., int64(2)}, {30., 40., int64(1)}}, got)
+
+	l.endings.delivered()
+	equal(t, "the last before, when somebody has taken it", nil, l.next(heard).resumed)
+}

@@ -10,30 +10,39 @@ type face struct {
 	shown uint64 // a hash of its resource's attributes
 }
 
+// series is what tells a process's series from others.
+type series struct {
+	face
+	row
+}
+
+// starts returns when each series of the usages began.
+func (e *endings) starts(usages []usage) map[series]uint64 {
+	starts := make(map[series]uint64)
+	for _, u := range usages {
+		face := e.faceOf(u.process)
+		for _, r := range u.rows {
+			r.quantity = quantity{}
+			starts[series{face, r}] = u.start
+		}
+	}
+	return starts
+}
+
 // without returns the usages without rows of a series that others go on with.
 func (e *endings) without(usages, others []usage) []usage {
 	if len(usages) == 0 {
 		return nil // as at most times
 	}
-	type series struct {
-		face
-		row
-	}
-	seriesOf := func(face face, r row) series {
-		r.quantity = quantity{}
-		return series{face: face, row: r}
-	}
-	goesOn := make(map[series]bool)
-	for _, u := range others {
-		face := e.faceOf(u.process)
-		for _, r := range u.rows {
-			goesOn[seriesOf(face, r)] = true
-		}
-	}
+	goesOn := e.starts(others)
 	var rest []usage
 	for _, u := range usages {
 		face := e.faceOf(u.process)
-		u.rows = slices.DeleteFunc(slices.Clone(u.rows), func(r row) bool { return goesOn[seriesOf(face, r)] })
+		u.rows = slices.DeleteFunc(slices.Clone(u.rows), func(r row) bool {
+			r.quantity = quantity{}
+			_, ok := goesOn[series{face, r}]
+			return ok
+		})
 		if len(u.rows) != 0 {
 			rest = append(rest, u)
 		}
@@ -41,36 +50,56 @@ func (e *endings) without(usages, others []usage) []usage {
 	return rest
 }
 
+// resume returns the rows of the usages that others go on with, until when they did.
+func (e *endings) resume(usages, others []usage) []usage {
+	if len(usages) == 0 {
+		return nil
+	}
+	goesOn := e.starts(others)
+	var resumed []usage
+	for _, u := range usages {
+		face := e.faceOf(u.process)
+		for _, r := range u.rows {
+			key := series{face, r}
+			key.quantity = quantity{}
+			if start, ok := goesOn[key]; ok && start > u.start {
+				resumed = append(resumed, usage{process: u.process, start: u.start, until: start, rows: []row{r}})
+			}
+		}
+	}
+	return resumed
+}
+
 // withoutRows is the same for interfaces.
 func withoutRows(statements, others []statement) []statement {
 	if len(statements) == 0 {
 		return nil
 	}
-	type series struct {
+	type account struct {
 		interfaceFace
 		stacked   bool
 		direction bpfDirection
-		account   string // "" is unobserved
+		name      string // "" is unobserved
 	}
-	seriesOf := func(st statement, direction bpfDirection, account string) series {
-		return series{interfaceFace{netnsInode: st.netnsInode, name: st.interfaceName}, st.stacked, direction, account}
+	accountOf := func(st statement, direction bpfDirection, name string) account {
+		return account{interfaceFace{netnsInode: st.netnsInode, name: st.interfaceName}, st.stacked, direction, name}
 	}
-	goesOn := make(map[series]bool)
+	goesOn := make(map[account]bool)
 	for _, st := range others {
 		for _, a := range st.accounts {
-			goesOn[seriesOf(st, a.direction, a.account)] = true
+			goesOn[accountOf(st, a.direction, a.account)] = true
 		}
 		for _, u := range st.unobserved {
-			goesOn[seriesOf(st, u.direction, "")] = true
+			goesOn[accountOf(st, u.direction, "")] = true
 		}
 	}
 	var rest []statement
 	for _, st := range statements {
 		st.accounts = slices.DeleteFunc(slices.Clone(st.accounts), func(a accountRow) bool {
-			return goesOn[seriesOf(st, a.direction, a.account)]
+			return goesOn[accountOf(st, a.direction, a.account)]
 		})
 		st.unobserved = slices.DeleteFunc(slices.Clone(st.unobserved), func(u unobservedRow) bool {
-			return goesOn[seriesOf(st, u.direction, "")]
+			return goesOn[accountOf(st, u.direction, "")]
 		})
 		if len(st.accounts)+len(st.unobserved) != 0 {
 			rest = append(rest, st)

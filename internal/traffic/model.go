@@ -46,6 +46,7 @@ type snapshot struct {
 type usage struct {
 	process owner.Process
 	start   uint64 // ns since boot
+	until   uint64 // likewise; 0 is now
 	rows    []row
 }
 
@@ -62,6 +63,7 @@ type row struct {
 type report struct {
 	processes  []usage
 	gone       []usage // said their last before
+	resumed    []usage // the last of series that began anew before anybody took it
 	interfaces []statement
 	departed   []statement // interfaces that are no more
 	final      bool        // gone have their last points in it too

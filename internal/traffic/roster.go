@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"slices"
 
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -53,10 +54,7 @@ func (r *roster) keepOnly(processes map[uint64]owner.Process, said *report) {
 			wanted[p.ID] = true
 		}
 	}
-	for _, u := range said.processes {
-		wanted[u.process.ID] = true
-	}
-	for _, u := range said.gone {
+	for _, u := range slices.Concat(said.processes, said.gone, said.resumed) {
 		wanted[u.process.ID] = true
 	}
 	maps.DeleteFunc(r.faces, func(id process.ID, _ face) bool {
