@@ -18,7 +18,7 @@ func TestLearnFunctions(t *testing.T) {
 	}
 	d := &Drops{words: words{functions: map[uint64]string{}}, symbols: symbols, symbolsRead: time.Now()}
 
-	if err := d.learnFunctions(map[bpfDropKey]uint64{{Location: 0x3010}: 1, {Location: 0x4010}: 1}); err != nil {
+	if err := d.learnFunctions(&snapshot{detailed: map[bpfDropKey]uint64{{Location: 0x3010}: 1, {Location: 0x4010}: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	want := map[uint64]string{
