@@ -155,14 +155,17 @@ func TestKernelBeginsARenamedInterfaceAnew(t *testing.T) {
 	packets := provokeThree(t, lab)
 	c.await(t, old, sums{packets, 3})
 	packets += provokeThree(t, lab)
-	renamed := time.Now()
+	var collected time.Time // before it was renamed
+	for _, point := range c.series {
+		collected = point.Time
+	}
 	lab.Rename(t, renamedTo)
 	c.await(t, old, sums{packets, 0})
 	packets = provokeThree(t, lab)
 	c.await(t, renamedTo, sums{packets, 3})
 	for key, point := range c.series {
-		if key.device == renamedTo && point.Start.Before(renamed) {
-			t.Errorf("a series begins at %v, and the interface was renamed after %v", point.Start, renamed)
+		if key.device == renamedTo && point.Start.Before(collected) {
+			t.Errorf("a series begins at %v, and had nothing at %v", point.Start, collected)
 		}
 	}
 	requireBalance(t, drops, b)
