@@ -112,5 +112,7 @@ func (c *TrafficConfig) options(rootPath string) traffic.Options {
 			metadata.NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn),
 		Type: shows(metadata.ProcessNetworkIoMetricAttributeKeyNetworkTypeOptIn,
 			metadata.NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTypeOptIn),
+		Namespace: shows(metadata.ProcessNetworkIoMetricAttributeKeyNettapNetnsInodeOptIn,
+			metadata.NettapProcessNetworkPacketCountMetricAttributeKeyNettapNetnsInodeOptIn),
 	}
 }

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"math"
+	"slices"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 )
@@ -31,13 +32,6 @@ type accountRow struct {
 type unobservedRow struct {
 	direction      bpfDirection
 	packets, bytes int64
-}
-
-// baseline is what an interface's counter said before we looked, and what it
-// said last. It is signed: a counter may start anew below it.
-type baseline struct {
-	packets, bytes [2]int64
-	last           counter
 }
 
 // movement is when an interface's accounts last changed.
@@ -95,41 +89,76 @@ func (l *ledger) sheets(s *snapshot) map[bpfInterfaceKey]sheet {
 		of(key.iface()).add(key.Account, key.Direction, c)
 	}
 	for key, c := range s.traffic {
-		account := bpfAccountACCOUNT_PROCESS
-		if _, known := l.processOf(key.Number, s); !known {
-			account = bpfAccountACCOUNT_UNOWNED // of a process forgotten long ago
-		}
-		of(key.iface()).add(account, bpfDirection(key.Direction), c)
+		of(key.iface()).add(l.accountOf(key.Number, s), bpfDirection(key.Direction), c)
 	}
 	for key, c := range l.retired {
 		of(key).add(bpfAccountACCOUNT_PROCESS, bpfDirectionTRANSMIT, c[bpfDirectionTRANSMIT])
 		of(key).add(bpfAccountACCOUNT_PROCESS, bpfDirectionRECEIVE, c[bpfDirectionRECEIVE])
 	}
+	for key, before := range l.booksBefore {
+		all[key] = all[key].without(before)
+	}
 	return all
 }
 
-// balance draws up the statement of each interface, and of those that are gone.
-func (l *ledger) balance(s *snapshot, sheets map[bpfInterfaceKey]sheet) (present, departed []statement) {
+// accountOf returns the account that a process's packets are on.
+func (l *ledger) accountOf(number uint64, s *snapshot) bpfAccount {
+	if _, known := l.processOf(number, s); known {
+		return bpfAccountACCOUNT_PROCESS
+	}
+	return bpfAccountACCOUNT_UNOWNED // of a process forgotten long ago
+}
+
+// without returns what has been booked since before.
+func (sh sheet) without(before sheet) sheet {
+	rest := make(sheet, len(sh))
+	for account, c := range sh {
+		for d := range c {
+			rest.add(account, bpfDirection(d), less(c[d], before.of(account, bpfDirection(d))))
+		}
+	}
+	return rest
+}
+
+// balance draws up the statement of each interface, and of those that are gone. In
+// last are the faces whose series say their last; others wait for the next report.
+func (l *ledger) balance(s *snapshot, sheets map[bpfInterfaceKey]sheet, last map[interfaceFace]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
 	for _, key := range sortedInterfaces(l.interfaces) {
 		if l.closed[key] {
 			continue
 		}
 		entry := l.interfaces[key]
-		st := l.state(key, entry, sheets[key], s)
-		gone := l.isGone(key, entry, sheets[key], s)
-		if gone {
-			l.close(key)
+		st, said := l.state(key, entry, sheets[key], s), l.spoken[key]
+		gone := l.isGone(key, entry, sheets[key], s) && !waits[key] && !last[entry.face()] && slices.Equal(st.accounts, said.accounts)
+		if l.all || entry.NetnsInode == l.host {
+			switch {
+			case waits[key] || !said.isSpoken() && !st.isSpoken():
+			case gone:
+				departed = append(departed, said)
+			default:
+				present = append(present, st)
+				departed = append(departed, st.lost(said)...)
+				l.spoken[key] = st
+			}
 		}
-		switch {
-		case !l.all && entry.NetnsInode != l.host:
-		case len(st.accounts) == 0 && !st.isUnobserved():
-		case gone:
-			departed = append(departed, st)
-		default:
-			present = append(present, st)
+		if gone {
+			l.close(key, s)
 		}
 	}
 	return present, departed
+}
+
+// isSpoken says that there is something to publish.
+func (st statement) isSpoken() bool { return len(st.accounts) != 0 || st.isUnobserved() }
+
+// lost returns the end of what was said before and is not any more: what is
+// unobserved, where the counter cannot be read now.
+func (st statement) lost(said statement) []statement {
+	if len(said.unobserved) == 0 || len(st.unobserved) != 0 {
+		return nil
+	}
+	said.accounts = nil
+	return []statement{said}
 }
 
 // isGone says that an interface was not found by the survey of its namespace.
@@ -152,37 +181,70 @@ func (l *ledger) isGone(key bpfInterfaceKey, entry bpfInterfaceEntry, booked she
 	return surveyed || s.now-l.moved[key].at > quietEnough
 }
 
-// close ends the books of an interface. Its name is kept for the processes that
-// used it.
-func (l *ledger) close(key bpfInterfaceKey) {
+// close ends the books of an interface. Its name and its unit are kept for the
+// processes that used it; and what they moved, in case it comes back.
+func (l *ledger) close(key bpfInterfaceKey, s *snapshot) {
 	l.closed[key] = true
+	before := make(sheet)
+	for row, c := range s.traffic {
+		if row.iface() == key {
+			before.add(l.accountOf(row.Number, s), bpfDirection(row.Direction), c)
+		}
+	}
+	l.booksBefore[key] = before
 	delete(l.baseline, key)
 	delete(l.unclaimed, key)
 	delete(l.moved, key)
 	delete(l.retired, key)
-	delete(l.units, key)
 	delete(l.born, key)
+	delete(l.spoken, key)
 }
 
 // reopen takes in what the survey found, and drops the names of closed
-// interfaces that no process has used.
+// interfaces that no process has used. One that has another name now keeps the old
+// one until its series have said their last.
 func (l *ledger) reopen(s *snapshot) {
 	used := make(map[bpfInterfaceKey]bool)
 	for key := range s.traffic {
 		used[key.iface()] = true
 	}
-	for key, entry := range s.interfaces {
-		if !l.closed[key] || entry.Epoch >= s.epoch {
-			l.interfaces[key] = entry
+	for key := range l.closed {
+		if entry, met := s.interfaces[key]; met && entry.Epoch >= l.epoch || l.isHeard(key, s) {
 			delete(l.closed, key)
 		}
+	}
+	for key, entry := range s.interfaces {
+		if l.closed[key] {
+			continue
+		}
+		if old, known := l.interfaces[key]; known && old.name() != entry.name() {
+			l.renamed[key] = entry
+			old.Epoch = entry.Epoch
+			entry = old
+		}
+		l.interfaces[key] = entry
 	}
 	for key := range l.closed {
 		if !used[key] {
 			delete(l.interfaces, key)
 			delete(l.closed, key)
+			delete(l.booksBefore, key)
+			delete(l.retired, key)
+			delete(l.units, key)
 		}
 	}
+}
+
+// isHeard says that processes have moved something on an interface since it was closed.
+func (l *ledger) isHeard(key bpfInterfaceKey, s *snapshot) bool {
+	moved := l.retired[key][bpfDirectionTRANSMIT].Packets + l.retired[key][bpfDirectionRECEIVE].Packets
+	for row, c := range s.traffic {
+		if row.iface() == key {
+			moved += c.Packets
+		}
+	}
+	before := l.booksBefore[key]
+	return moved > before.claimed(bpfDirectionTRANSMIT).Packets+before.claimed(bpfDirectionRECEIVE).Packets
 }
 
 func (st statement) isUnobserved() bool {
@@ -206,12 +268,10 @@ func (l *ledger) state(key bpfInterfaceKey, entry bpfInterfaceEntry, booked shee
 			sums[direction].add(q)
 		}
 	}
-	unclaimed := l.unclaimedOf(key, booked, s.inFlight[key], sums[bpfDirectionRECEIVE])
+	unclaimed := l.unclaimedOf(key, booked, s.inFlight[key])
 	st.enter(bpfDirectionRECEIVE, "unclaimed", unclaimed)
 	sums[bpfDirectionRECEIVE].add(unclaimed)
-	if own, ok := s.counters[key.Netns][entry.name()]; ok {
-		st.unobserved = l.unobserved(key, entry, own, sums)
-	}
+	st.unobserved = l.unobserved(key, booked, s, sums)
 	return st
 }
 
@@ -221,59 +281,62 @@ func (st *statement) enter(direction bpfDirection, account string, q quantity) {
 	}
 }
 
+// unclaimed is what arrived and goes to no other account, as counted and as published.
+type unclaimed struct {
+	bpfCount
+	said quantity
+}
+
 // unclaimedOf returns what arrived and can go to no other account. The maps are
 // read one after the other, so it can come out lower than it was; it never
 // comes out too high, so what was said before still holds.
-func (l *ledger) unclaimedOf(key bpfInterfaceKey, booked sheet, inFlight bpfCount, claimed quantity) quantity {
-	arrived := l.quantity(key, bpfDirectionRECEIVE, booked.of(bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE))
-	waiting := l.quantity(key, bpfDirectionRECEIVE, booked.of(bpfAccountACCOUNT_WAITING, bpfDirectionRECEIVE))
-	claimed.add(waiting)
-	claimed.add(l.quantity(key, bpfDirectionRECEIVE, inFlight))
-	was := l.unclaimed[key]
-	now := quantity{
-		packets: max(was.packets, less(arrived.packets, claimed.packets)),
-		bytes:   max(was.bytes, less(arrived.bytes, claimed.bytes)),
-	}
-	l.unclaimed[key] = now
-	return now
+func (l *ledger) unclaimedOf(key bpfInterfaceKey, booked sheet, inFlight bpfCount) quantity {
+	const direction = bpfDirectionRECEIVE
+	claimed := plus(booked.claimed(direction), plus(booked.of(bpfAccountACCOUNT_WAITING, direction), inFlight))
+	u := l.unclaimed[key]
+	u.bpfCount = most(u.bpfCount, less(booked.of(bpfAccountACCOUNT_ARRIVED, direction), claimed))
+	now := l.quantity(key, direction, u.bpfCount)
+	u.said = quantity{packets: max(u.said.packets, now.packets), bytes: max(u.said.bytes, now.bytes)}
+	l.unclaimed[key] = u
+	return u.said
 }
 
-func less(a, b uint64) uint64 {
-	if b > a {
-		return 0
+// claimed is what is on published accounts.
+func (sh sheet) claimed(direction bpfDirection) bpfCount {
+	var sum bpfCount
+	for _, a := range accountNames {
+		sum = plus(sum, sh.of(a.account, direction))
 	}
-	return a - b
+	return sum
 }
 
-func (l *ledger) unobserved(key bpfInterfaceKey, entry bpfInterfaceEntry, own counter, sums [2]quantity) []unobservedRow {
-	base, known := l.baseline[key]
-	if !known && !l.isNew(entry) {
-		for d := range own {
-			base.packets[d] = signed(own[d].packets) - signed(sums[d].packets)
-			base.bytes[d] = signed(own[d].bytes) - signed(sums[d].bytes)
-		}
-	}
+// unobserved returns what the interface's counter has and no account has, where the
+// counter can be read and it is known where the books began.
+func (l *ledger) unobserved(key bpfInterfaceKey, booked sheet, s *snapshot, sums [2]quantity) []unobservedRow {
 	var rows []unobservedRow
-	for d := range own {
-		if own[d].packets < base.last[d].packets || own[d].bytes < base.last[d].bytes {
-			base.packets[d] -= signed(base.last[d].packets) - signed(own[d].packets)
-			base.bytes[d] -= signed(base.last[d].bytes) - signed(own[d].bytes)
+	for d := range sums {
+		direction := bpfDirection(d)
+		of := func(c bpfCount) quantity { return l.quantity(key, direction, c) }
+		o, r := &l.baseline[key][d], l.reading(key, direction, s, booked)
+		o.read(r, of) // what was known may begin with it
+		o.sums = tallyOf(sums[d])
+		if !r.readable {
+			continue
 		}
-		rows = append(rows, unobservedRow{
-			direction: bpfDirection(d),
-			packets:   signed(own[d].packets) - base.packets[d] - signed(sums[d].packets),
-			bytes:     signed(own[d].bytes) - base.bytes[d] - signed(sums[d].bytes),
-		})
+		o.said = o.unobserved(sums[d])
+		o.wait = tallyOf(of(l.waiting(key, booked, direction, s)))
+		rows = append(rows, unobservedRow{direction: direction, packets: o.said.packets, bytes: o.said.bytes})
 	}
-	base.last = own
-	l.baseline[key] = base
 	return rows
 }
 
-// isNew says that an interface was born after the receiver: all that its counter
-// says is in its books.
-func (l *ledger) isNew(entry bpfInterfaceEntry) bool {
-	return l.open && !l.processless[entry.NetnsInode]
+// waiting is what has moved and is on no account yet.
+func (l *ledger) waiting(key bpfInterfaceKey, booked sheet, direction bpfDirection, s *snapshot) bpfCount {
+	c := booked.of(bpfAccountACCOUNT_WAITING, direction)
+	if direction == bpfDirectionRECEIVE {
+		c = plus(c, s.inFlight[key])
+	}
+	return c
 }
 
 func signed(n uint64) int64 {

@@ -131,27 +131,36 @@ func (e bpfInterfaceEntry) face() interfaceFace {
 	return interfaceFace{netnsInode: e.NetnsInode, name: e.name()}
 }
 
-// supersede closes the books of interfaces whose face another one has now: their
-// series goes on with a new start.
-func (l *ledger) supersede(s *snapshot) {
+// shown is what a process's series show of an interface.
+func (l *ledger) shown(e bpfInterfaceEntry) interfaceFace {
+	face := e.face()
+	if !l.withNamespace {
+		face.netnsInode = 0
+	}
+	return face
+}
+
+// supersede returns the interfaces whose face another one has now, and which one.
+func (l *ledger) supersede() map[bpfInterfaceKey]bpfInterfaceKey {
 	newest := make(map[interfaceFace]bpfInterfaceKey)
 	for _, key := range sortedInterfaces(l.interfaces) {
 		if l.closed[key] {
 			continue
 		}
-		face := l.interfaces[key].face()
+		face := l.current(key).face()
 		before, taken := newest[face]
-		if !taken || l.interfaces[before].Epoch <= l.interfaces[key].Epoch {
+		if !taken || l.current(before).Epoch <= l.current(key).Epoch {
 			newest[face] = key
 		}
 		if _, known := l.born[key]; !known {
 			l.born[key] = l.posted // it had nothing to say then
 		}
 	}
-	for key, entry := range l.interfaces {
-		if !l.closed[key] && newest[entry.face()] != key {
-			l.close(key)
+	superseded := make(map[bpfInterfaceKey]bpfInterfaceKey)
+	for key := range l.interfaces {
+		if next := newest[l.current(key).face()]; !l.closed[key] && next != key {
+			superseded[key] = next
 		}
 	}
-	l.posted = s.now
+	return superseded
 }

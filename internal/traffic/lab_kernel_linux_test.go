@@ -39,6 +39,7 @@ type lab struct {
 	cgroups *cgroups.Cgroups
 	ended   publication     // every point so far that ended its series
 	sent    map[int64]int64 // the last bytes published of each process, by pid
+	reader  *consumer       // of all that is published, where a test wants one
 }
 
 // publication is what one collection published.
@@ -116,6 +117,9 @@ func (l *lab) collect(t *testing.T) publication {
 		t.Fatal(err)
 	}
 	l.traffic.Delivered()
+	if l.reader != nil {
+		l.reader.read(metrics, time.Now())
+	}
 	points := pointsOf(metrics)
 	for _, point := range points {
 		if point.ended {

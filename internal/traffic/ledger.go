@@ -28,6 +28,9 @@ type ledger struct {
 	processless map[uint32]bool
 	faceOf      func(owner.Process) face
 	endings     endings
+	met         map[uint64]bool // network namespaces
+
+	withNamespace bool // processes' series tell network namespaces apart
 
 	starts   map[uint64]uint64               // series start of each process, by number
 	firsts   map[instance]uint64             // the first number of a process, before exec or setuid
@@ -38,14 +41,28 @@ type ledger struct {
 	forgotten fate // of what is no longer in the kernel's maps
 
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry // all that ever had a packet or a survey
-	baseline   map[bpfInterfaceKey]baseline
-	units      map[bpfInterfaceKey][2]unit  // what its counter counts, by direction
-	unclaimed  map[bpfInterfaceKey]quantity // as published: it must not shrink
-	moved      map[bpfInterfaceKey]movement // when an interface last counted anything
-	closed     map[bpfInterfaceKey]bool     // gone; only their names are kept
-	born       map[bpfInterfaceKey]uint64   // series start, in ns since boot
-	posted     uint64                       // when the last snapshot was, in ns since boot
+	baseline   map[bpfInterfaceKey]*baseline
+	units      map[bpfInterfaceKey][2]unit   // what its counter counts, by direction
+	unclaimed  map[bpfInterfaceKey]unclaimed // it must not shrink
+	moved      map[bpfInterfaceKey]movement  // when an interface last counted anything
+	closed     map[bpfInterfaceKey]bool      // gone; only their names are kept
+	born       map[bpfInterfaceKey]uint64    // series start, in ns since boot
+	spoken     map[bpfInterfaceKey]statement // what was last published
+	posted     uint64                        // when the last snapshot was, in ns since boot
+	epoch      uint64                        // of its survey
+	read       readings                      // of the last snapshot
+
+	// Series that begin anew, see anew.go.
+	renamed     map[bpfInterfaceKey]bpfInterfaceEntry
+	relearned   map[bpfInterfaceKey][2]unit
+	booksBefore map[bpfInterfaceKey]sheet  // what was booked before
+	rowsBefore  map[bpfTrafficKey]bpfCount // what processes had moved before
+	begun       map[anew]uint64            // when a process's series did, in ns since boot
+	ending      []statement                // have said their last
 }
+
+// readings are the interfaces' own counters, as in a snapshot.
+type readings struct{ earlier, later map[uint64]map[string]counter }
 
 // instance is a process whatever it executes and whoever it runs as.
 type instance struct {
@@ -65,19 +82,28 @@ func newLedger(start uint64, host uint32, all bool, faceOf func(owner.Process) f
 		all:        all,
 		faceOf:     faceOf,
 		endings:    endings{faceOf: faceOf},
+		met:        make(map[uint64]bool),
 		starts:     make(map[uint64]uint64),
 		firsts:     make(map[instance]uint64),
 		last:       make(map[uint64]uint64),
 		departed:   make(map[uint64]departure),
 		retired:    make(map[bpfInterfaceKey][2]bpfCount),
 		interfaces: make(map[bpfInterfaceKey]bpfInterfaceEntry),
-		baseline:   make(map[bpfInterfaceKey]baseline),
+		baseline:   make(map[bpfInterfaceKey]*baseline),
 		units:      make(map[bpfInterfaceKey][2]unit),
-		unclaimed:  make(map[bpfInterfaceKey]quantity),
+		unclaimed:  make(map[bpfInterfaceKey]unclaimed),
 		moved:      make(map[bpfInterfaceKey]movement),
 		closed:     make(map[bpfInterfaceKey]bool),
 		born:       make(map[bpfInterfaceKey]uint64),
-		posted:     start,
+		spoken:     make(map[bpfInterfaceKey]statement),
+
+		renamed:     make(map[bpfInterfaceKey]bpfInterfaceEntry),
+		relearned:   make(map[bpfInterfaceKey][2]unit),
+		booksBefore: make(map[bpfInterfaceKey]sheet),
+		rowsBefore:  make(map[bpfTrafficKey]bpfCount),
+		begun:       make(map[anew]uint64),
+
+		posted: start,
 	}
 }
 
@@ -117,39 +143,56 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 // and stand in s for the last time.
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	l.reopen(s)
-	l.supersede(s)
 	l.learnFirsts(s)
 	sheets := l.sheets(s)
+	l.meet(s, sheets)
 	l.learnUnits(s, sheets)
+	superseded := l.supersede()
+	ends, last, waits := l.ends(superseded)
+	r := &report{}
+	present, staying, leaving := l.use(s, departing, ends)
+	r.processes = present
+	r.interfaces, r.departed = l.balance(s, sheets, last, waits)
+	r.departed = united(withoutRows(append(r.departed, l.ending...), r.interfaces))
+	r.interfaces, l.ending = unite(r.interfaces, last)
+	l.endings.enter(r, staying, leaving, l.final)
+	if l.final {
+		r.departed = append(r.departed, l.ending...)
+	}
+	sortUsages(r.processes)
+	sortUsages(r.gone)
+	l.beginAnew(s, sheets, ends, superseded)
+	l.retire(s, departing)
+	l.remember(s, departing)
+	return r
+}
+
+// use draws up what each process moved. Of this some is said for the last time: it is
+// leaving, the rest stays.
+func (l *ledger) use(s *snapshot, departing map[uint64]owner.Process, ends map[interfaceFace]bool) (present, staying, leaving []usage) {
 	owned := byNumber(s.traffic)
 	latest := l.latest(owned, s)
-	r := &report{}
-	var leaving, staying, shadows []usage
+	var shadows []usage
 	for number, keys := range owned {
 		p, known := l.processOf(number, s)
 		if !known {
 			continue // it is booked in sheets
 		}
-		u := l.usageOf(p, l.startOf(number, p), keys, s)
+		usages := l.usagesOf(p, l.startOf(number, p), keys, s)
 		if latest[l.faceOf(p)] == number {
-			r.processes = append(r.processes, u)
+			present = append(present, usages...)
 		} else {
-			shadows = append(shadows, u)
+			shadows = append(shadows, usages...)
 		}
 		if _, last := departing[number]; last {
-			leaving = append(leaving, u)
-		} else {
-			staying = append(staying, u)
+			leaving = append(leaving, usages...)
+			continue
 		}
+		last, others := parted(usages, l.turnRows(number, keys, ends, s))
+		leaving, staying = append(leaving, last...), append(staying, others...)
 	}
-	r.processes = append(r.processes, l.endings.without(shadows, r.processes)...)
-	r.interfaces, r.departed = l.balance(s, sheets)
-	l.endings.enter(r, staying, leaving, l.final)
-	sortUsages(r.processes)
-	sortUsages(r.gone)
-	l.retire(s, departing)
-	l.remember(s, departing)
-	return r
+	present = append(present, l.endings.without(shadows, present)...)
+	return present, staying, leaving
 }
 
 func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
@@ -194,6 +237,7 @@ func (l *ledger) retire(s *snapshot, departing map[uint64]owner.Process) {
 		if _, gone := departing[key.Number]; !gone {
 			continue
 		}
+		delete(l.rowsBefore, key)
 		sums := l.retired[key.iface()]
 		sums[key.Direction] = plus(sums[key.Direction], c)
 		l.retired[key.iface()] = sums
@@ -223,6 +267,10 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 	}
 	l.forgetOldest()
 	l.forgetFirsts(s)
+	maps.DeleteFunc(l.begun, func(a anew, _ uint64) bool {
+		_, heard := l.last[a.number]
+		return !heard
+	})
 }
 
 // forgetOldest keeps the departed within their bound.

@@ -70,6 +70,7 @@ var seed = maphash.MakeSeed()
 // opened is a ledger that began 10 s after the boot, when eth0 had counted before.
 func opened(before counter) *ledger {
 	l := newLedger(10*second, hostInode, false, seenFace)
+	l.withNamespace = true
 	l.begin(at(10, before, nil), nil)
 	return l
 }
@@ -313,7 +314,7 @@ func TestBalance(t *testing.T) {
 		},
 		"another namespace's interface is left out": {
 			change: func(s *snapshot) {
-				s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, NetnsInode: 99}
+				s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: 99}
 				s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(1, 100)
 			},
 		},
@@ -415,7 +416,11 @@ func TestBaselineOfAnInterfaceMetLater(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLedger(10*second, hostInode, false, seenFace)
-			l.begin(at(10, counter{}, nil), test.processless)
+			l.begin(at(10, counter{}, func(s *snapshot) {
+				if test.processless != nil {
+					s.namespaces, s.counters = nil, nil
+				}
+			}), test.processless)
 			equal(t, "interfaces", test.want, l.post(at(20, counter{}, meet), nil).interfaces)
 		})
 	}
@@ -436,7 +441,8 @@ func TestInterfaceThatIsGoneEnds(t *testing.T) {
 	equal(t, "present", nil, report.interfaces)
 	equal(t, "departed", []statement{{
 		interfaceName: "eth0", netnsInode: hostInode, start: 10 * second,
-		accounts: []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
+		accounts:   []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
+		unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: -1, bytes: -100}},
 	}}, report.departed)
 	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
 
@@ -457,18 +463,28 @@ func TestInterfaceWithTheFaceOfAnotherBeginsAnew(t *testing.T) {
 	l.post(at(20, counter{}, moved(eth0, 7)), nil)
 
 	again := bpfInterfaceKey{Netns: host + 1, Ifindex: 2}
-	report := l.post(at(30, counter{}, func(s *snapshot) {
-		moved(eth0, 7)(s)
-		s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode}
-		moved(again, 1)(s)
-	}), nil)
+	both := func(n uint64) func(s *snapshot) {
+		return func(s *snapshot) {
+			moved(eth0, 9)(s)
+			s.interfaces[eth0] = bpfInterfaceEntry{Epoch: 20, Name: [16]int8{'e', 't', 'h', '0'}, NetnsInode: hostInode}
+			moved(again, n)(s)
+		}
+	}
+	kernel := func(start, n uint64) []statement {
+		return []statement{{
+			interfaceName: "eth0", netnsInode: hostInode, start: start,
+			accounts: []accountRow{{direction: bpfDirectionTRANSMIT, account: "kernel", quantity: quantity{packets: n, bytes: 100 * n}}},
+		}}
+	}
 
-	equal(t, "present", []statement{{
-		interfaceName: "eth0", netnsInode: hostInode, start: 20 * second,
-		accounts: []accountRow{{direction: bpfDirectionTRANSMIT, account: "kernel", quantity: quantity{packets: 1, bytes: 100}}},
-	}}, report.interfaces)
+	report := l.post(at(30, counter{}, both(1)), nil)
+	equal(t, "the last of the old one", kernel(10*second, 9), report.interfaces)
 	equal(t, "departed", nil, report.departed)
 	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
+
+	report = l.post(at(40, counter{}, both(3)), nil)
+	equal(t, "present", kernel(20*second, 3), report.interfaces)
+	equal(t, "departed", nil, report.departed)
 }
 
 func TestTotals(t *testing.T) {

@@ -2,174 +2,174 @@ package traffic
 
 import (
 	"fmt"
-	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
-	"github.com/seed-7756021b/nettap/internal/owner"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// world is a machine whose processes come and go, and what a consumer knows of it that
-// refuses a report now and then.
-type world struct {
-	t          *testing.T
-	random     *rand.Rand
-	ledger     *ledger
-	now        uint64 // s since boot
-	last       uint64 // number given to a process
-	processes  map[uint64]owner.Process
-	traffic    map[bpfTrafficKey]bpfCount
-	moved      map[instance]uint64
-	series     map[string]*known
-	unanswered bool
-}
-
-// known is a series as a consumer has it.
-type known struct {
-	instance
-	start, bytes uint64
-	before       uint64 // bytes, until it began anew
-	ended        bool
-}
-
-// Whatever lives processes have, and whatever is refused: no series goes on after its
-// end, each that stops has one, and all that a process moved is in its series.
-func TestSeriesOfAnyLives(t *testing.T) {
-	for seed := range uint64(200) {
-		t.Run(fmt.Sprint("of seed ", seed), func(t *testing.T) {
-			w := &world{
-				t: t, random: rand.New(rand.NewPCG(seed, 0)), ledger: opened(counter{}), now: 10,
-				processes: map[uint64]owner.Process{}, traffic: map[bpfTrafficKey]bpfCount{},
-				moved: map[instance]uint64{}, series: map[string]*known{},
+// What is published of random lives of processes and interfaces must be right for who
+// only reads the points. A seed that fails is a test of its own:
+// go test -run 'TestRandomLives/blind_false/seed_7$'.
+func TestRandomLives(t *testing.T) {
+	for _, blind := range []bool{false, true} {
+		t.Run(fmt.Sprint("blind ", blind), func(t *testing.T) {
+			for seed := range int64(40) {
+				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { t.Parallel(); live(t, seed, blind) })
 			}
-			for range 60 {
-				for range w.random.IntN(4) {
-					w.happen()
-				}
-				w.collect(w.random.IntN(3) == 0)
-			}
-			for number, p := range w.processes {
-				p.Alive = false
-				w.processes[number] = p
-			}
-			for range 4 {
-				w.collect(false)
-			}
-			w.judge()
 		})
 	}
 }
 
-// happen lets something happen to somebody.
-func (w *world) happen() {
-	number := w.random.Uint64N(w.last+1) + 1
-	p, there := w.processes[number]
-	switch w.random.IntN(6) {
-	case 0:
-		w.enter(owner.Process{ID: process.ID{PID: uint32(w.last + 1), StartNanos: w.now * second}})
-	case 1:
-		if there && p.Alive { // it executes another program
-			p.Alive = false
-			w.processes[number] = p
-			p.ID.ExecID++
-			p.Seen.Executable = fmt.Sprint("of exec ", p.ID.ExecID)
-			w.enter(p)
+func FuzzLives(f *testing.F) {
+	f.Add(int64(1), false)
+	f.Add(int64(1), true)
+	f.Fuzz(live)
+}
+
+func live(t *testing.T, seed int64, blind bool) {
+	w := newWorld(seed, blind)
+	for range 2 {
+		r := startReceiver(w)
+		for range 200 {
+			w.step()
+			if w.Intn(3) == 0 {
+				r.collect(t)
+			}
+			if t.Failed() {
+				return
+			}
 		}
-	case 2:
-		p.Alive = false
-		if there {
-			w.processes[number] = p
-		}
-	default:
-		if number <= w.last { // its sockets may live longer than it
-			w.move(number)
-		}
+		w.now += second
+		w.forget() // the receiver restarts
 	}
 }
 
-func (w *world) enter(p owner.Process) {
-	w.last++
-	p.Alive, p.Seen.FirstNanos = true, w.now*second
-	w.processes[w.last] = p
+// witness is the receiver, and who reads what it publishes.
+type witness struct {
+	*world
+	*consumer
+	ledger  *ledger
+	emitter emitter
+	boot    time.Time
+	epoch   uint64
 }
 
-func (w *world) move(number uint64) {
-	p, there := w.processes[number]
-	if !there {
-		d, remembered := w.ledger.departed[number]
-		if !remembered {
-			return
-		}
-		p = d.process
+func startReceiver(w *world) *witness {
+	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	v := &witness{world: w, consumer: newConsumer(), boot: boot, epoch: w.now, ledger: newLedger(w.now, w.spaces[0].inode, true, seenFace)}
+	v.emitter = emitter{
+		builder: metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type)),
+		describe: func(id process.ID, seen process.Seen) process.Process {
+			return process.Process{
+				ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)),
+				Comm: seen.Comm, Executable: seen.Executable,
+			}
+		},
+		start: boot.Add(time.Duration(w.now)), boot: w.now,
 	}
-	key := sent(number)
-	key.Direction = uint8(w.random.IntN(2))
-	w.traffic[key] = plus(w.traffic[key], packets(1, 100))
-	w.moved[instanceOf(p.ID)] += 100
+	processless := map[uint32]bool{}
+	for _, space := range w.spaces {
+		if !space.inhabited {
+			processless[space.inode] = true
+		}
+	}
+	v.ledger.begin(w.snapshot(v.epoch), processless)
+	return v
 }
 
-// collect reads the machine, and the consumer takes or refuses what there is to say.
-func (w *world) collect(refuse bool) {
-	w.now += 10
-	s := at(w.now, counter{}, func(s *snapshot) {
-		for number, p := range w.processes {
-			s.processes[number] = p
-		}
-		for key, c := range w.traffic {
-			s.traffic[key] = c
-		}
-	})
-	departing := w.ledger.departing(s)
-	for number := range departing {
-		delete(w.processes, number)
-		for _, direction := range []bpfDirection{bpfDirectionTRANSMIT, bpfDirectionRECEIVE} {
-			delete(w.traffic, bpfTrafficKey{Number: number, Netns: host, Ifindex: 2, Direction: uint8(direction)})
+func (v *witness) collect(t *testing.T) {
+	t.Helper()
+	v.epoch++
+	s := v.snapshot(v.epoch)
+	departing := v.ledger.departing(s)
+	report := v.ledger.post(s, departing)
+	v.ledger.endings.delivered()
+	v.forgotten(v.ledger, departing)
+	v.read(v.emitter.emit(v.boot.Add(time.Duration(v.now)), report), v.boot.Add(time.Duration(v.now)))
+	if !v.blind {
+		v.audit(report)
+	}
+	for _, wrong := range v.wrong {
+		t.Errorf("at %d: %s", v.now, wrong)
+	}
+	v.wrong = nil
+}
+
+// audit holds what is published against what happened.
+func (v *witness) audit(r *report) {
+	for task, want := range v.fact.tasks {
+		got := v.sum("process.network.io", func(s *stream) bool { return s.attributes["process.pid"] == int64(task.pid) })
+		if got != want {
+			v.complain(fmt.Sprint("process ", task.pid), fmt.Sprintf("moved %d, and is said to have moved %d", want, got))
 		}
 	}
-	w.ledger.endings.refused, w.unanswered = w.unanswered, refuse
-	r := w.ledger.post(s, departing)
-	if refuse {
-		return
+	got := v.sum("nettap.interface.io", func(*stream) bool { return true })
+	for key, base := range v.ledger.baseline {
+		if len(v.ledger.spoken[key].accounts) == 0 { // it waits until another one has ended
+			got += base[0].sums.bytes + base[1].sums.bytes
+		}
 	}
-	w.ledger.endings.delivered()
-	each := func(usages []usage, take func(k *known, u usage, r row)) {
-		for _, u := range usages {
-			for _, row := range u.rows {
-				name := fmt.Sprint(seenFace(u.process), row.direction)
-				if w.series[name] == nil {
-					w.series[name] = &known{instance: instanceOf(u.process.ID), start: u.start}
+	if got != v.fact.accounts {
+		v.complain("accounts", fmt.Sprintf("have %d, and are said to have %d", v.fact.accounts, got))
+	}
+	v.auditStarts()
+	for _, st := range r.interfaces {
+		v.auditCounter(st)
+	}
+}
+
+// auditCounter sees that the accounts of an interface and what is unobserved are what
+// its counter has moved since they began.
+func (v *witness) auditCounter(st statement) {
+	ending := slices.ContainsFunc(v.ledger.ending, func(other statement) bool { return other.face() == st.face() })
+	for _, d := range v.devices {
+		if d.face() != st.face() || ending || d.strange || !d.space.inhabited {
+			continue
+		}
+		base, known := d.then[st.start]
+		if d.since >= st.start {
+			base, known = [2]int64{}, true
+		}
+		for direction, want := range d.own {
+			got := int64(0)
+			for _, a := range st.accounts {
+				if int(a.direction) == direction {
+					got += int64(a.bytes)
 				}
-				take(w.series[name], u, row)
+			}
+			for _, u := range st.unobserved {
+				if int(u.direction) == direction {
+					got += u.bytes
+				}
+			}
+			onWay := v.ledger.baseline[d.key()][direction].onWay.bytes
+			if off := got - (int64(want.bytes) - base[direction]); !known || len(st.unobserved) != 2 || off > onWay || -off > onWay {
+				v.complain(d.name, fmt.Sprintf("has %d on accounts and unobserved since %d, and its counter %d", got, st.start, int64(want.bytes)-base[direction]))
 			}
 		}
 	}
-	each(r.resumed, w.takePoint)
-	each(r.processes, w.takePoint)
-	each(r.gone, func(k *known, u usage, _ row) {
-		if k.ended {
-			w.t.Errorf("a series of process %d ends twice", u.process.ID.PID)
-		}
-		k.ended = true
-	})
 }
 
-func (w *world) takePoint(k *known, u usage, r row) {
-	if u.start != k.start {
-		k.before, k.bytes, k.ended, k.start = k.before+k.bytes, 0, false, u.start
-	}
-	if k.ended || r.bytes < k.bytes {
-		w.t.Errorf("a series of process %d has %d bytes after %d (ended: %v)", u.process.ID.PID, r.bytes, k.bytes, k.ended)
-	}
-	k.bytes = r.bytes
-}
-
-func (w *world) judge() {
-	sums := map[instance]uint64{}
-	for name, k := range w.series {
-		if !k.ended {
-			w.t.Errorf("series %s has not ended", name)
+// auditStarts sees that no series has more than its process moved since its start.
+func (v *witness) auditStarts() {
+	for key, s := range v.series {
+		pid, ofProcess := s.attributes["process.pid"].(int64)
+		if !ofProcess || s.metric != "process.network.io" {
+			continue
 		}
-		sums[k.instance] += k.before + k.bytes
+		var moved int64
+		for _, m := range v.fact.moves {
+			if int64(m.task.pid) == pid && !v.boot.Add(time.Duration(m.at)).Before(s.start) {
+				moved += m.bytes
+			}
+		}
+		if s.value > moved {
+			v.complain(key, fmt.Sprintf("says %d, but %d has moved since its start", s.value, moved))
+		}
 	}
-	equal(w.t, "bytes of each process", fmt.Sprint(w.moved), fmt.Sprint(sums))
 }

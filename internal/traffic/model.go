@@ -97,6 +97,22 @@ func entryFrom(e interfaces.Entry) bpfInterfaceEntry {
 	}
 }
 
+// less is a without b. The kernel's maps are read one after the other, so b may have
+// more of one thing.
+func less(a, b bpfCount) bpfCount {
+	return bpfCount{
+		Packets: a.Packets - min(a.Packets, b.Packets), Bytes: a.Bytes - min(a.Bytes, b.Bytes),
+		Frames: a.Frames - min(a.Frames, b.Frames), FrameBytes: a.FrameBytes - min(a.FrameBytes, b.FrameBytes),
+	}
+}
+
+func most(a, b bpfCount) bpfCount {
+	return bpfCount{
+		Packets: max(a.Packets, b.Packets), Bytes: max(a.Bytes, b.Bytes),
+		Frames: max(a.Frames, b.Frames), FrameBytes: max(a.FrameBytes, b.FrameBytes),
+	}
+}
+
 func (e bpfInterfaceEntry) name() string { return process.Text(e.Name[:]) }
 
 // kind is the driver's word for it, as in `ip link add type KIND`; "" for hardware and lo.
@@ -119,25 +135,42 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
 	return owned
 }
 
-func (l *ledger) usageOf(p owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) usage {
-	u := usage{process: p, start: start}
+// usagesOf returns what a process moved, by when its series began: those of an
+// interface that has begun anew are younger.
+func (l *ledger) usagesOf(process owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) []usage {
+	byStart := make(map[uint64][]row)
 	for _, key := range keys {
 		entry := l.interfaces[key.iface()]
-		u.rows = append(u.rows, row{
-			interfaceName: entry.name(),
-			netnsInode:    entry.NetnsInode,
+		before, turned := l.rowsBefore[key]
+		c := less(s.traffic[key], before)
+		if turned && c == (bpfCount{}) {
+			continue
+		}
+		shown := l.shown(entry)
+		from := max(start, l.begun[anew{number: key.Number, face: shown}])
+		byStart[from] = append(byStart[from], row{
+			interfaceName: shown.name,
+			netnsInode:    shown.netnsInode,
 			direction:     bpfDirection(key.Direction),
 			transport:     key.Transport,
 			networkType:   key.Type,
-			quantity:      l.quantity(key.iface(), bpfDirection(key.Direction), s.traffic[key]),
+			quantity:      l.quantity(key.iface(), bpfDirection(key.Direction), c),
 		})
 	}
-	slices.SortFunc(u.rows, func(a, b row) int {
+	var usages []usage
+	for from, rows := range byStart {
+		sortRows(rows)
+		usages = append(usages, usage{process: process, start: from, rows: rows})
+	}
+	return usages
+}
+
+func sortRows(rows []row) {
+	slices.SortFunc(rows, func(a, b row) int {
 		return cmp.Or(cmp.Compare(a.netnsInode, b.netnsInode), cmp.Compare(a.interfaceName, b.interfaceName),
 			cmp.Compare(a.direction, b.direction), cmp.Compare(a.networkType, b.networkType),
 			cmp.Compare(a.transport, b.transport))
 	})
-	return u
 }
 
 // fate is what became of packets that were seen.
@@ -194,7 +227,7 @@ func sortUsages(usages []usage) {
 	slices.SortFunc(usages, func(a, b usage) int {
 		return cmp.Or(cmp.Compare(a.process.ID.PID, b.process.ID.PID),
 			cmp.Compare(a.process.ID.StartNanos, b.process.ID.StartNanos),
-			cmp.Compare(a.process.Seen.FirstNanos, b.process.Seen.FirstNanos))
+			cmp.Compare(a.process.Seen.FirstNanos, b.process.Seen.FirstNanos), cmp.Compare(a.start, b.start))
 	})
 }
 

@@ -33,6 +33,7 @@ type Options struct {
 	AllNamespaces bool   // interface series of every network namespace, not only the host's
 	Transport     bool   // tell transports apart
 	Type          bool   // tell IPv4 from IPv6
+	Namespace     bool   // tell what a process moves in one network namespace from another
 }
 
 // Traffic is the instrument. Its zero value is not usable: see [New].
@@ -201,6 +202,7 @@ func (t *Traffic) openLedger() error {
 	t.refused = false
 	t.roster = newRoster(t.processes, t.builder)
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
+	t.ledger.withNamespace = t.options.Namespace
 	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
 	return t.writeBooks(snapshot, nil)

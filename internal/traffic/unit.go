@@ -16,6 +16,7 @@ type trait struct {
 	is    bool
 	known bool   // for good
 	since uint64 // how many packets had moved when it first seemed to be unusual
+	guess bool   // was published while there was nothing to hold it against
 }
 
 // of is c in this unit, on a device with so long a link header.
@@ -37,49 +38,57 @@ func (l *ledger) quantity(key bpfInterfaceKey, direction bpfDirection, c bpfCoun
 
 // learnUnits holds the books of each interface against its counter the first
 // time there is a difference between units, and keeps to the nearest: a series
-// must not jump. Where no counter can be read it goes by the kind of the device.
+// must not jump. Where no counter can be read it goes by the kind of the device until
+// one can be: if that was wrong, the series begin anew.
 func (l *ledger) learnUnits(s *snapshot, sheets map[bpfInterfaceKey]sheet) {
 	for key, entry := range l.interfaces {
-		later, readable := s.counters[key.Netns][entry.name()]
-		earlier, both := s.earlier[key.Netns][entry.name()]
-		if !both {
-			earlier = later
+		if l.closed[key] {
+			continue
 		}
-		base, known := l.baseline[key]
-		readable = readable && (known || l.isNew(entry))
-		units := l.units[key]
-		for d := range units {
-			moved := sheets[key].moved(bpfDirection(d))
-			units[d] = usualUnit(units[d], entry, bpfDirection(d))
-			if readable {
-				counted := span{
-					from: minus(earlier[d], base.packets[d], base.bytes[d]),
-					to:   minus(later[d], base.packets[d], base.bytes[d]),
-				}
-				units[d].learn(counted, moved, uint64(entry.Link))
+		was, now := l.units[key], l.units[key]
+		for d := range now {
+			direction := bpfDirection(d)
+			o, r := &l.baseline[key][d], l.reading(key, direction, s, sheets[key])
+			now[d] = usualUnit(now[d], entry, direction)
+			if r.readable && o.known {
+				counted, moved := o.since(r, func(c bpfCount) quantity { return was[d].of(c, uint64(entry.Link)) })
+				now[d].learn(counted, moved, uint64(entry.Link))
 			} else {
-				units[d].settle(moved)
+				now[d].goBy(r.moved)
 			}
 		}
-		l.units[key] = units
+		if now[0].refutes(was[0]) || now[1].refutes(was[1]) {
+			l.relearned[key] = now
+			continue
+		}
+		for d := range now {
+			o := &l.baseline[key][d]
+			o.move(tallyOf(was[d].of(o.books, uint64(entry.Link))).minus(tallyOf(now[d].of(o.books, uint64(entry.Link)))))
+		}
+		l.units[key] = now
 	}
 }
 
 // usualUnit is what devices of this kind count, as far as u is not known.
 func usualUnit(u unit, entry bpfInterfaceEntry, direction bpfDirection) unit {
-	if !u.frames.known {
+	if !u.frames.known && !u.frames.guess {
 		u.frames.is = entry.Hardware != 0
 	}
-	if !u.bare.known {
+	if !u.bare.known && !u.bare.guess {
 		u.bare.is = direction == bpfDirectionRECEIVE && entry.Bare != 0
 	}
 	return u
 }
 
-// settle makes known what moved could tell.
-func (u *unit) settle(moved bpfCount) {
-	u.frames.known = u.frames.known || moved.Bytes != moved.FrameBytes
-	u.bare.known = u.bare.known || moved.Packets != 0
+// goBy publishes what moved in this unit, which may turn out to be wrong.
+func (u *unit) goBy(moved bpfCount) {
+	u.frames.guess = u.frames.guess || !u.frames.known && moved.Bytes != moved.FrameBytes
+	u.bare.guess = u.bare.guess || !u.bare.known && moved.Packets != 0
+}
+
+// refutes says that what was published in another unit was a wrong guess.
+func (u unit) refutes(other unit) bool {
+	return other.frames.guess && other.frames.is != u.frames.is || other.bare.guess && other.bare.is != u.bare.is
 }
 
 // learn chooses the unit in which moved is what the device counted. It stays with
@@ -114,10 +123,13 @@ func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 // one is nearer and not right: a packet on its way between the books and the
 // counter may weigh just the difference, though not of four times as many packets.
 func (a *trait) choose(yes, no int64, lesser bool, packets uint64) {
+	if a.guess {
+		lesser = a.is // it was said
+	}
 	nearer := a.is
 	switch {
 	case yes == 0 && no == 0:
-		*a = trait{is: lesser}
+		*a = trait{is: lesser, guess: a.guess}
 		return
 	case 2*yes < no:
 		nearer = true
@@ -132,16 +144,6 @@ func (a *trait) choose(yes, no int64, lesser bool, packets uint64) {
 		return
 	}
 	a.is = lesser
-}
-
-// span is what a device had counted before the books were read, and after.
-type span struct{ from, to tally }
-
-// tally is signed: a counter may start anew below its baseline.
-type tally struct{ packets, bytes int64 }
-
-func minus(q quantity, packets, bytes int64) tally {
-	return tally{packets: signed(q.packets) - packets, bytes: signed(q.bytes) - bytes}
 }
 
 // distance is how far outside of the span q is, in bytes. A packet weighs what

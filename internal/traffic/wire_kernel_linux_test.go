@@ -30,11 +30,24 @@ type wire struct {
 // no lab yet.
 func connect(t *testing.T, l *lab) *wire {
 	t.Helper()
-	w := &wire{t: t, lab: l, macs: map[string]net.HardwareAddr{}}
+	w := lay(t)
+	for _, n := range []kerneltest.Namespace{w.near, w.far} {
+		start(t, n.Name)
+	}
+	if l != nil {
+		w.lab = l
+		w.mark()
+	}
+	return w
+}
+
+// lay makes a wire without a process at either end, and without a lab.
+func lay(t *testing.T) *wire {
+	t.Helper()
+	w := &wire{t: t, macs: map[string]net.HardwareAddr{}}
 	w.near, w.far = kerneltest.Namespaces(t)
 	for _, n := range []kerneltest.Namespace{w.near, w.far} {
 		kerneltest.InNamespace(t, n.Name, func() { w.silence(n) })
-		start(t, n.Name)
 	}
 	w.introduce(w.near, w.far)
 	w.introduce(w.far, w.near)
@@ -43,9 +56,6 @@ func connect(t *testing.T, l *lab) *wire {
 	w.inNear(func() {
 		knowNeighbour(t, w.near.Index, netip.AddrFrom4(everyone), net.HardwareAddr(bytes.Repeat([]byte{255}, 6)))
 	})
-	if l != nil {
-		w.mark()
-	}
 	return w
 }
 

@@ -1,0 +1,314 @@
+package traffic
+
+import (
+	"cmp"
+	"slices"
+)
+
+// refresh is how long a counter must have stood still, in ns, to be believed: some
+// drivers bring theirs up to date only once in a second or two.
+const refresh = 2e9
+
+// trial is how long it is watched, in ns, how much can be on its way between the
+// books and a counter.
+const trial = 30e9
+
+// namespaceLimit is how many network namespaces are remembered.
+const namespaceLimit = 1 << 16
+
+// baseline is what an interface's own counter said where its books begin, by
+// direction.
+type baseline [2]origin
+
+// origin is what one direction of a counter said where the books begin.
+//
+// It comes from the books and what the counter said before and after they were
+// read, so it lies between two numbers. Later and narrower readings correct it, but
+// only within those: what has moved beyond them since is truly unobserved. Once the
+// interface has rested it is exact.
+type origin struct {
+	known  bool
+	exact  bool
+	at     tally    // what it is taken to be
+	within span     // between what it lies
+	books  bpfCount // what had moved when it was read
+	first  uint64   // when it was first known, in ns since boot
+	onWay  tally    // what moves in a second, and so may be on its way to the counter
+	said   tally    // what was unobserved
+	wait   tally    // what of that was for an account that was not known yet
+	sums   tally    // what the accounts had
+	last   reading
+	change uint64 // when anything last moved, in ns since boot
+}
+
+// reading is what a counter said before the books were read, and after.
+type reading struct {
+	now            uint64 // ns since boot
+	earlier, later quantity
+	moved          bpfCount
+	readable       bool
+}
+
+// span is what a device had counted before the books were read, and after.
+type span struct{ from, to tally }
+
+// tally is signed: a counter may start anew below its baseline.
+type tally struct{ packets, bytes int64 }
+
+func tallyOf(q quantity) tally { return tally{packets: signed(q.packets), bytes: signed(q.bytes)} }
+
+func (t tally) plus(other tally) tally {
+	return tally{packets: t.packets + other.packets, bytes: t.bytes + other.bytes}
+}
+
+func (t tally) minus(other tally) tally {
+	return tally{packets: t.packets - other.packets, bytes: t.bytes - other.bytes}
+}
+
+// into returns what of s is nearest to t.
+func (t tally) into(s span) tally {
+	return tally{
+		packets: min(max(t.packets, s.from.packets), s.to.packets),
+		bytes:   min(max(t.bytes, s.from.bytes), s.to.bytes),
+	}
+}
+
+func (s span) minus(t tally) span { return span{from: s.from.minus(t), to: s.to.minus(t)} }
+
+func (s span) width() tally { return s.to.minus(s.from) }
+
+// middle is the best guess.
+func (s span) middle() tally {
+	width := s.width()
+	return s.from.plus(tally{packets: width.packets / 2, bytes: width.bytes / 2})
+}
+
+// counted is what the counter said while the books were read.
+func (r reading) counted() span { return span{from: tallyOf(r.earlier), to: tallyOf(r.later)} }
+
+// move corrects an origin by as much.
+func (o *origin) move(by tally) {
+	o.at = o.at.plus(by)
+	o.within = span{from: o.within.from.plus(by), to: o.within.to.plus(by)}
+}
+
+// resume takes up a counter that has started anew, where it is.
+func (o *origin) resume(r reading) {
+	if r.readable && (r.later.packets < o.last.later.packets || r.later.bytes < o.last.later.bytes) {
+		o.move(tallyOf(r.later).minus(tallyOf(o.last.later)))
+		o.last, o.change = r, r.now
+	}
+}
+
+// read enters a reading, whose books are in the counter's unit by of.
+func (o *origin) read(r reading, of func(bpfCount) quantity) {
+	if !r.readable {
+		return
+	}
+	o.watch(r, of)
+	pair := r.counted().minus(tallyOf(of(r.moved)))
+	switch {
+	case !o.known:
+		*o = origin{known: true, at: pair.middle(), within: pair, books: r.moved, first: r.now, last: o.last, change: o.change}
+	case o.exact:
+	case r.now-o.change >= refresh:
+		reach := span{from: o.within.from.minus(o.onWay), to: o.within.to.plus(o.onWay)}
+		o.at = pair.from.into(reach)
+		o.within = span{from: o.at, to: o.at}
+		o.exact = true
+	case pair.width().packets < o.within.width().packets || pair.width().bytes < o.within.width().bytes:
+		o.narrow(pair)
+	}
+}
+
+// watch takes note of whether anything moves, and how much.
+func (o *origin) watch(r reading, of func(bpfCount) quantity) {
+	before := o.last
+	o.last = r
+	if r.earlier != r.later || before.later != r.later || before.moved != r.moved || !before.readable {
+		o.change = r.now
+	}
+	took := float64(r.now-before.now) / 1e9
+	if !before.readable || took <= 0 || o.exact || o.known && before.now-o.first > trial {
+		return
+	}
+	moved := tallyOf(of(r.moved)).minus(tallyOf(of(before.moved)))
+	o.onWay.packets = max(o.onWay.packets, int64(float64(moved.packets)/took))
+	o.onWay.bytes = max(o.onWay.bytes, int64(float64(moved.bytes)/took))
+}
+
+// narrow corrects an origin by a narrower pair, as far as it was uncertain.
+func (o *origin) narrow(pair span) {
+	o.within = span{from: pair.from.into(o.within), to: pair.to.into(o.within)}
+	o.at = o.within.middle()
+}
+
+// unobserved returns what the counter has and sums have not. While the books were
+// read it went on from one number to another: of those between, it is the one
+// nearest to what was said before.
+func (o *origin) unobserved(sums quantity) tally {
+	return o.said.into(o.last.counted().minus(o.at).minus(tallyOf(sums)))
+}
+
+// meet gives each interface that is met for the first time its baseline, as far as it
+// is known already, and takes up counters that have started anew.
+func (l *ledger) meet(s *snapshot, sheets map[bpfInterfaceKey]sheet) {
+	keys := sortedInterfaces(l.interfaces)
+	slices.SortStableFunc(keys, func(a, b bpfInterfaceKey) int { // what one was before it moved comes first
+		return cmp.Compare(l.current(a).Epoch, l.current(b).Epoch)
+	})
+	for _, key := range keys {
+		if l.closed[key] {
+			continue
+		}
+		base := l.baseline[key]
+		if base == nil {
+			base = l.firstBaseline(key, s, sheets)
+			l.baseline[key] = base
+		}
+		for d := range base {
+			base[d].resume(l.reading(key, bpfDirection(d), s, sheets[key]))
+		}
+	}
+	l.meetNamespaces(s)
+}
+
+// meetNamespaces remembers the network namespaces that are not new.
+func (l *ledger) meetNamespaces(s *snapshot) {
+	if len(l.met) > namespaceLimit {
+		clear(l.met)
+	}
+	for netns := range s.namespaces {
+		l.met[netns] = true
+	}
+	for key := range l.interfaces {
+		l.met[key.Netns] = true
+	}
+}
+
+// reading returns what the snapshot says of one direction of an interface.
+func (l *ledger) reading(key bpfInterfaceKey, direction bpfDirection, s *snapshot, booked sheet) reading {
+	name := l.current(key).name()
+	later, readable := s.counters[key.Netns][name]
+	earlier, both := s.earlier[key.Netns][name]
+	if !both || earlier[direction].packets > later[direction].packets || earlier[direction].bytes > later[direction].bytes {
+		earlier = later
+	}
+	return reading{
+		now: s.now, earlier: earlier[direction], later: later[direction],
+		moved: booked.moved(direction), readable: readable,
+	}
+}
+
+// firstBaseline is that of an interface when it is met. Where its namespace was read
+// the time before, it was among those that had a counter then, and the books had
+// nothing of it; or it is new, and its counter began at zero, as in a namespace that is
+// new. In any other one that was not read, an interface may be old.
+func (l *ledger) firstBaseline(key bpfInterfaceKey, s *snapshot, sheets map[bpfInterfaceKey]sheet) *baseline {
+	if !l.open {
+		return new(baseline)
+	}
+	if from, moved := l.movedFrom(key, s, sheets); moved {
+		return l.carried(from, sheets)
+	}
+	entry := l.current(key)
+	counters, read := l.read.later[key.Netns]
+	_, readable := s.counters[key.Netns]
+	if !read && (!readable || l.processless[entry.NetnsInode] || l.met[key.Netns]) {
+		return new(baseline)
+	}
+	later, old := counters[entry.name()]
+	earlier, both := l.read.earlier[key.Netns][entry.name()]
+	if !old || l.isTaken(key, entry) {
+		return &baseline{{known: true, exact: true}, {known: true, exact: true}}
+	}
+	if !both {
+		earlier = later
+	}
+	base := new(baseline)
+	for d := range base {
+		base[d].read(reading{now: l.posted, earlier: earlier[d], later: later[d], readable: true}, wholly)
+	}
+	return base
+}
+
+func wholly(bpfCount) quantity { return quantity{} }
+
+// isTaken says that another interface had the name before.
+func (l *ledger) isTaken(key bpfInterfaceKey, entry bpfInterfaceEntry) bool {
+	for other, before := range l.interfaces {
+		if other != key && other.Netns == key.Netns && l.baseline[other] != nil && before.name() == entry.name() {
+			return true
+		}
+	}
+	return false
+}
+
+// movedFrom finds the interface that a new one was before it came into this network
+// namespace from one that is still there: its counter goes on. It keeps its number if
+// that is free, and else its name, which others may have too: there what its counter
+// had before must be what the other's had.
+func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot, sheets map[bpfInterfaceKey]sheet) (from bpfInterfaceKey, moved bool) {
+	sent := l.reading(key, bpfDirectionTRANSMIT, s, sheets[key])
+	got := l.reading(key, bpfDirectionRECEIVE, s, sheets[key])
+	for other, base := range l.baseline {
+		before := l.current(other)
+		left := before.Epoch < s.epoch && s.namespaces[other.Netns].Epoch == s.epoch
+		if !left || other.Netns == key.Netns || !sent.readable || !base[0].known || !base[1].known {
+			continue
+		}
+		hadSent, hadGot := l.left(other, bpfDirectionTRANSMIT, sheets), l.left(other, bpfDirectionRECEIVE, sheets)
+		switch {
+		case hadSent == tally{} && hadGot == tally{}:
+		case other.Ifindex == key.Ifindex && hadSent.isIn(sent.later) && hadGot.isIn(got.later),
+			before.name() == l.current(key).name() && hadSent.isBefore(sent) && hadGot.isBefore(got):
+			return other, true
+		}
+	}
+	return from, false
+}
+
+// left is what an interface's counter must have said when its books ended.
+func (l *ledger) left(key bpfInterfaceKey, direction bpfDirection, sheets map[bpfInterfaceKey]sheet) tally {
+	o, moved := l.baseline[key][direction], l.quantity(key, direction, sheets[key].moved(direction))
+	o.beginAfter(tallyOf(moved))
+	return o.at
+}
+
+func (t tally) isIn(q quantity) bool {
+	return t.packets <= signed(q.packets) && t.bytes <= signed(q.bytes)
+}
+
+// isBefore says that a counter had so much before all that the books have.
+func (t tally) isBefore(r reading) bool {
+	moved := tally{packets: signed(r.moved.Packets), bytes: signed(r.moved.Bytes)}
+	return t == t.into(r.counted().minus(moved))
+}
+
+// carried is the baseline of an interface whose counter goes on from where another's
+// books have ended.
+func (l *ledger) carried(from bpfInterfaceKey, sheets map[bpfInterfaceKey]sheet) *baseline {
+	base := *l.baseline[from]
+	for d := range base {
+		moved := l.quantity(from, bpfDirection(d), sheets[from].moved(bpfDirection(d)))
+		base[d].beginAfter(tallyOf(moved))
+	}
+	return &base
+}
+
+// beginAfter begins the books anew when those before have so much.
+func (o *origin) beginAfter(books tally) {
+	o.move(books.plus(o.said).minus(o.wait))
+	o.books, o.said, o.wait, o.sums = bpfCount{}, tally{}, tally{}, tally{}
+	o.last.moved = bpfCount{}
+}
+
+// since is what the counter has moved since it was first read, when the unit of the
+// books was by of, and what the books have.
+func (o *origin) since(r reading, of func(bpfCount) quantity) (counted span, moved bpfCount) {
+	began := tallyOf(of(o.books))
+	counted = r.counted()
+	counted.from = counted.from.minus(o.within.to.plus(began))
+	counted.to = counted.to.minus(o.within.from.plus(began))
+	return counted, less(r.moved, o.books)
+}

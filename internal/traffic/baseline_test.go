@@ -1,0 +1,121 @@
+package traffic
+
+import "testing"
+
+// glance is what one snapshot says of what eth0 transmits, in packets of 100 bytes.
+type glance struct {
+	seconds         uint64
+	earlier, later  uint64 // its counter, before and after the books
+	books           uint64
+	unreadable      bool
+	want            int64 // unobserved
+	wantAbsent      bool
+	wantWithin      int64 // of its baseline: width in packets
+	wantNotExactYet bool
+}
+
+func (g glance) snapshot() *snapshot {
+	return at(g.seconds, counter{{packets: g.later, bytes: 100 * g.later}, {}}, func(s *snapshot) {
+		s.earlier = map[uint64]map[string]counter{host: {"eth0": {{packets: g.earlier, bytes: 100 * g.earlier}, {}}}}
+		if g.unreadable {
+			s.earlier, s.counters = nil, nil
+			s.namespaces[host] = bpfNamespaceEntry{Epoch: g.seconds - 1, Inode: hostInode}
+		}
+		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = packets(g.books, 100*g.books)
+	})
+}
+
+func TestBaseline(t *testing.T) {
+	for name, glances := range map[string][]glance{
+		"at rest, it is exact": {
+			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
+			{seconds: 13, earlier: 500, later: 500, wantAbsent: true},
+			{seconds: 20, earlier: 600, later: 620, books: 110},
+			{seconds: 30, earlier: 627, later: 627, books: 120, want: 7},
+		},
+		"in the middle of traffic, it is what a rest says": {
+			{seconds: 10, earlier: 500, later: 540, books: 3, wantWithin: 40, wantNotExactYet: true},
+			{seconds: 20, earlier: 600, later: 630, books: 110, wantWithin: 23, wantNotExactYet: true},
+			{seconds: 30, earlier: 700, later: 700, books: 190, wantNotExactYet: true},
+			{seconds: 33, earlier: 700, later: 700, books: 190},
+			{seconds: 40, earlier: 800, later: 800, books: 283, want: 7},
+		},
+		"a wider look says nothing new": {
+			{seconds: 10, earlier: 500, later: 510, books: 3, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 590, later: 630, books: 110, wantWithin: 10, wantNotExactYet: true},
+		},
+		"a narrower one corrects what was uncertain, and no more": {
+			{seconds: 10, earlier: 500, later: 510, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 50, earlier: 1600, later: 1602, books: 100, want: 1600 - 510 - 100, wantNotExactYet: true},
+		},
+		"nor does a rest, but for what may have been on its way": {
+			{seconds: 10, earlier: 500, later: 510, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 600, later: 612, books: 100, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 60, earlier: 1612, later: 1612, books: 100, want: 1612 - 100 - 510, wantNotExactYet: true},
+			{seconds: 70, earlier: 1612, later: 1612, books: 100, want: 1612 - 100 - (510 + 10)},
+			{seconds: 90, earlier: 1613, later: 1613, books: 101, want: 1612 - 100 - (510 + 10)},
+		},
+		"a counter that is late is believed when it has rested": {
+			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
+			{seconds: 11, earlier: 520, later: 520, books: 10, want: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 530, later: 530, books: 15, want: 15, wantNotExactYet: true},
+			{seconds: 30, earlier: 530, later: 530, books: 15, want: 5},
+		},
+		"while it cannot be read, what is unobserved is absent": {
+			{seconds: 10, unreadable: true, wantAbsent: true, wantNotExactYet: true},
+			{seconds: 20, unreadable: true, books: 50, wantAbsent: true, wantNotExactYet: true},
+			{seconds: 30, earlier: 700, later: 704, books: 100, wantWithin: 4, wantNotExactYet: true},
+			{seconds: 40, unreadable: true, books: 150, wantAbsent: true, wantWithin: 4, wantNotExactYet: true},
+			{seconds: 50, earlier: 801, later: 801, books: 200, wantNotExactYet: true},
+			{seconds: 60, earlier: 801, later: 801, books: 200},
+		},
+		"a counter that starts anew goes on": {
+			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
+			{seconds: 13, earlier: 500, later: 500, wantAbsent: true},
+			{seconds: 20, earlier: 620, later: 620, books: 110, want: 10},
+			{seconds: 30, earlier: 5, later: 5, books: 110, want: 10},
+			{seconds: 40, earlier: 9, later: 9, books: 113, want: 11},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger(10*second, hostInode, false, seenFace)
+			for _, g := range glances {
+				s := g.snapshot()
+				var report *report
+				if g.seconds == 10 {
+					processless := map[uint32]bool{}
+					if g.unreadable {
+						processless[hostInode] = true
+					}
+					l.begin(s, processless)
+				} else {
+					report = l.post(s, nil)
+				}
+				g.check(t, l, report)
+			}
+		})
+	}
+}
+
+func (g glance) check(t *testing.T, l *ledger, r *report) {
+	t.Helper()
+	o := l.baseline[eth0][bpfDirectionTRANSMIT]
+	if width := o.within.width().packets; width != g.wantWithin && !(o.exact && g.wantWithin == 0) {
+		t.Errorf("after %d s the baseline is known within %d packets, want %d", g.seconds, width, g.wantWithin)
+	}
+	if o.exact == g.wantNotExactYet {
+		t.Errorf("after %d s the baseline is said to be exact: %v", g.seconds, o.exact)
+	}
+	if r == nil {
+		return
+	}
+	var got []unobservedRow
+	for _, st := range r.interfaces {
+		got = append(got, st.unobserved...)
+	}
+	want := []unobservedRow{{packets: g.want, bytes: 100 * g.want}, {direction: bpfDirectionRECEIVE}}
+	if g.wantAbsent {
+		want = nil
+	}
+	equal(t, "unobserved", want, got)
+}
