@@ -3,10 +3,12 @@ package traffic
 import (
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -47,7 +49,64 @@ func TestKernelBooksMacvlanOnItAlone(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	pod, address := w.addMacvlan(t, "mac0")
+	w.requireOnPodAlone(t, pod, "mac0", address)
+}
 
+func TestKernelBooksIPvlanOnItAlone(t *testing.T) {
+	w := connect(t, share(t))
+	attributes := netlink.LinkAttrs{Name: "ipv0", ParentIndex: w.far.Index}
+	pod, address := w.addPod(t, &netlink.IPVlan{LinkAttrs: attributes, Mode: netlink.IPVLAN_MODE_L2})
+	w.requireOnPodAlone(t, pod, "ipv0", address)
+}
+
+// A socket of a VRF sends past its device, and what it receives comes through that.
+func TestKernelBooksVRF(t *testing.T) {
+	w := connect(t, share(t))
+	w.inFar(func() {
+		addLink(t, w.far.Name, &netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "vrf0"}, Table: 213})
+	})
+	w.settle(t, w.far.Name, "vrf0")
+	w.inFar(func() {
+		if err := netlink.LinkSetMaster(linkOf(t, w.far.Device), linkOf(t, "vrf0")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.introduce(w.far, w.near) // which it forgot when it came under the VRF
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	w.inFar(func() {
+		listen := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+			return raw.Control(func(fd uintptr) { _ = unix.BindToDevice(int(fd), "vrf0") })
+		}}
+		conn, err := listen.ListenPacket(t.Context(), "udp4", netip.AddrPortFrom(w.far.IPv4, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		receiver = conn.(*net.UDPConn)
+		t.Cleanup(func() { receiver.Close() })
+	})
+	w.mark()
+	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
+	sendTo(t, receiver, from.LocalAddr(), 50, 1000, from)
+
+	_, far, published := w.moved()
+	want := map[string]quantity{
+		"receive carried":  {100, 100 * 1042},
+		"transmit process": {50, 50 * 1042},
+	}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
+	}
+	if got := published.accounts(in(t, w.far.Name, "vrf0"))["receive process"].packets; got != 100 {
+		t.Errorf("the process received %d packets from the VRF, want 100", got)
+	}
+}
+
+// requireOnPodAlone requires that what a process in a pod sends and receives is its own on
+// the pod's device, and carried by the far end's.
+func (w *wire) requireOnPodAlone(t *testing.T, pod, device string, address netip.Addr) {
+	t.Helper()
+	l := w.lab
 	var from, receiver *net.UDPConn
 	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
 	kerneltest.InNamespace(t, pod, func() { receiver = datagrams(t, address, 0) })
@@ -58,7 +117,7 @@ func TestKernelBooksMacvlanOnItAlone(t *testing.T) {
 		"receive process":  {100, 100 * 1042},
 		"transmit process": {150, 50 * (4008 + 3*34)},
 	}
-	l.requireBooks(t, pod, "mac0", interfaceBooks{Accounts: both, Stacked: true})
+	l.requireBooks(t, pod, device, interfaceBooks{Accounts: both, Stacked: true})
 	_, far, _ := w.moved()
 	carried := map[string]quantity{
 		"receive carried":  both["receive process"],

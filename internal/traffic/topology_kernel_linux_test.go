@@ -15,18 +15,23 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// addMacvlan puts a macvlan of the far end's device into a namespace of its own,
-// as for a container, and introduces it and the near end to each other.
+// addMacvlan puts a macvlan of the far end's device into a namespace of its own.
 func (w *wire) addMacvlan(t *testing.T, name string) (namespace string, address netip.Addr) {
+	t.Helper()
+	attributes := netlink.LinkAttrs{Name: name, ParentIndex: w.far.Index}
+	return w.addPod(t, &netlink.Macvlan{LinkAttrs: attributes, Mode: netlink.MACVLAN_MODE_BRIDGE})
+}
+
+// addPod puts a device that is on the far end's into a namespace of its own, as for a
+// container, and introduces it and the near end to each other.
+func (w *wire) addPod(t *testing.T, link netlink.Link) (namespace string, address netip.Addr) {
 	t.Helper()
 	namespace = inhabited(t)
 	four := w.near.IPv4.As4()
 	four[3] = 3
 	address = netip.AddrFrom4(four)
-	w.inFar(func() {
-		attributes := netlink.LinkAttrs{Name: name, ParentIndex: w.far.Index}
-		addLink(t, namespace, &netlink.Macvlan{LinkAttrs: attributes, Mode: netlink.MACVLAN_MODE_BRIDGE})
-	})
+	name := link.Attrs().Name
+	w.inFar(func() { addLink(t, namespace, link) })
 	w.settle(t, namespace, name, netip.PrefixFrom(address, 24))
 	w.acquaint(t, w.near.Name, w.near.Device, w.near.IPv4, namespace, name, address)
 	return namespace, address
