@@ -15,13 +15,14 @@ import (
 // Traffic that was there before the receiver and does not pause while it looks: all
 // of it is seen, so nothing may be unobserved.
 func TestKernelBalancesAnInterfaceThatNeverRests(t *testing.T) {
+	const entered = "in namespaces that a process enters"
 	for name, enter := range map[string]func(t *testing.T, w *wire, looks func()){
 		"in namespaces that have a process": func(t *testing.T, w *wire, looks func()) {
 			inhabit(t, w)
 			w.lab = observe(t, owner.Options{MaxProcesses: 4096})
 			looks()
 		},
-		"in namespaces that a process enters": func(t *testing.T, w *wire, looks func()) {
+		entered: func(t *testing.T, w *wire, looks func()) {
 			w.lab = observe(t, owner.Options{MaxProcesses: 4096})
 			looks()
 			for _, n := range []kerneltest.Namespace{w.near, w.far} {
@@ -44,6 +45,9 @@ func TestKernelBalancesAnInterfaceThatNeverRests(t *testing.T) {
 			looks()
 		},
 	} {
+		if testing.Short() && name != entered {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			w := lay(t)
 			rest := w.stream(t)

@@ -318,24 +318,16 @@ func TestKernelForgetsNoPacket(t *testing.T) {
 	l.loseNothing(t)
 }
 
-// What is received on an interface that has a place, for an account that finds
-// none, is not lost: it is the interface's.
-func TestKernelLosesNoPacketTwice(t *testing.T) {
-	l := observe(t, owner.Options{MaxProcesses: 4096})
-	w := connect(t, l)
-	w.send(t, 100, 1000, w.far.IPv4)
-	l.loseNothing(t)
-	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
-	kerneltest.Fill(t, l.traffic.object.Maps["spare_accounts"])
-	w.sendToNobody(t, 10, 100)
-	l.loseNothing(t)
-}
-
-// An account that finds no memory is kept apart, and published with the others.
+// What finds no memory is kept apart, and published with the rest. When there is no place
+// either, what an interface receives is its own, and not lost.
 func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
-	l := observe(t, owner.Options{MaxProcesses: 4096})
+	l := observe(t, owner.Options{MaxProcesses: 256})
+	known := connect(t, l)
+	known.send(t, 100, 1000, known.far.IPv4)
+	l.loseNothing(t)
 	kerneltest.Fill(t, l.traffic.object.Maps["traffic"])
 	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
+
 	w := connect(t, l)
 	w.send(t, 100, 1000, w.far.IPv4)
 	_, far, published := w.moved()
@@ -347,6 +339,10 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	if diff := cmp.Diff(map[string]quantity{"receive": {100, 100 * 1042}}, usage, cmp.AllowUnexported(quantity{})); diff != "" {
 		t.Errorf("the process's series differ (-want +got):\n%s", diff)
 	}
+
+	kerneltest.Fill(t, l.traffic.object.Maps["spare_accounts"])
+	known.sendToNobody(t, 10, 100)
+	l.loseNothing(t)
 }
 
 // loseNothing waits until all packets seen are in a series or named as lost.

@@ -14,7 +14,11 @@ import (
 // Two processes that send on one socket at the same time take it from each other
 // all the time. Whoever has it in the end has it wholly.
 func TestKernelBooksATurnOnWhoseItIs(t *testing.T) {
-	const rounds, small, large = 1000, 1, 1000
+	const small, large = 1, 1000
+	rounds := 1000
+	if testing.Short() {
+		rounds = 50
+	}
 	p := converse(t, share(t))
 	ours, theirs := socketPair(t)
 	one, other := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
