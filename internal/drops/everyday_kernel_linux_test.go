@@ -34,7 +34,7 @@ func TestKernelSeesNoLossWhereNothingIsLost(t *testing.T) {
 	}
 }
 
-func TestKernelTellsEmptySegmentsFromLoss(t *testing.T) {
+func TestKernelClassesEmptySegmentsAsBenign(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
 	lab := dropstest.NewLab(t)
 	want := dropstest.Stray(t, lab)

@@ -89,7 +89,7 @@ func (c *consumer) await(t *testing.T, device string, want sums) {
 	}
 }
 
-func TestKernelGivesTheNewestInterfaceDetail(t *testing.T) {
+func TestKernelDetailsTheNewestInterface(t *testing.T) {
 	const rounds, keys = 12, 8 // for so many interfaces there is place
 	const unheard = 4          // of each protocol there are so many, and ICMPv6 is left out
 	lab := dropstest.NewLab(t)

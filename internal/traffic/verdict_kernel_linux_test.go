@@ -121,7 +121,7 @@ func onCPU(t *testing.T, cpu int, f func()) {
 
 // A packet that a program has held back goes on where it gives its verdict. It is no
 // part of what has arrived there last.
-func TestKernelBooksWhatWaitsForAVerdict(t *testing.T) {
+func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
 	const packets, pings = 20, 30
 	if runtime.NumCPU() < 2 {
 		t.Skip("there is one CPU")

@@ -32,6 +32,7 @@ func slow(t *testing.T, device string) {
 func burst(t *testing.T, from *net.UDPConn, receiver *net.UDPConn, n int) {
 	t.Helper()
 	setOption(t, from, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20)
+	setOption(t, receiver, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
 	for range n {
 		if _, err := from.WriteTo(make([]byte, 1000), receiver.LocalAddr()); err != nil {
 			t.Fatal(err)
@@ -44,6 +45,7 @@ func burst(t *testing.T, from *net.UDPConn, receiver *net.UDPConn, n int) {
 // by whoever is there then, and is carried all the same.
 func TestKernelBooksWhatWaitsBelow(t *testing.T) {
 	const packets = 300
+	l := share(t)
 	for name, test := range map[string]struct {
 		above  func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string)
 		around int
@@ -69,7 +71,7 @@ func TestKernelBooksWhatWaitsBelow(t *testing.T) {
 		}, ethernet},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := connect(t, share(t))
+			w := connect(t, l)
 			near, far, namespace := test.above(t, w)
 			w.inFar(func() { slow(t, w.far.Device) })
 			var from, receiver *net.UDPConn
