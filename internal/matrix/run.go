@@ -18,8 +18,8 @@ const (
 	// tries is how often a package is tested whose guest dies.
 	tries = 2
 	// bootTimeout ends a guest that hangs. The tests of one package end before.
-	bootTimeout = 30 * time.Minute
-	testTimeout = "10m"
+	bootTimeout = 45 * time.Minute
+	testTimeout = "20m"
 
 	// What is built is run by the kernel tests of a package that drives it.
 	distribution = "build/otelcol-nettap"
