@@ -35,6 +35,7 @@ func TestKernelSeesNoLossWhereNothingIsLost(t *testing.T) {
 }
 
 func TestKernelClassesEmptySegmentsAsBenign(t *testing.T) {
+	needFunctions(t)
 	drops := startDrops(t, new(books.Books))
 	lab := dropstest.NewLab(t)
 	want := dropstest.Stray(t, lab)
