@@ -48,7 +48,7 @@ run: build ## build and start the Collector with deploy/config.yaml (as root; Ct
 	exec $(collector) --config deploy/config.yaml
 
 .PHONY: test
-test: setup build ## install what is missing, then run all tests, other kernels included (as root; 35 minutes)
+test: setup build ## install what is missing, then run all tests, other kernels included (as root; 50 minutes)
 	@.ci/tests test-unit test-kernel test-e2e test-matrix
 
 .PHONY: test-unit
