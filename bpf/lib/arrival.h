@@ -136,14 +136,17 @@ static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
 	return NULL;
 }
 
-/* Devices that hand up what another one sent, in a buffer that may have been anyone's. */
+/*
+ * Devices that hand up what another one sent, in a buffer that may have been anyone's;
+ * and WireGuard, which hands it up so late that the packet around it was given up.
+ */
 static __always_inline bool is_end_of_pair(struct net_device *dev)
 {
 	char kind[8] = {};
 
 	bpf_probe_read_kernel_str(kind, sizeof(kind), BPF_CORE_READ(dev, rtnl_link_ops, kind));
 	return !kind[0] || !__builtin_memcmp(kind, "veth", 5) || !__builtin_memcmp(kind, "netkit", 7) ||
-	       !__builtin_memcmp(kind, "tun", 4);
+	       !__builtin_memcmp(kind, "tun", 4) || !__builtin_memcmp(kind, "wiregua", 7);
 }
 
 static __always_inline void put_inside(struct leg *leg, __u32 inner)
