@@ -189,7 +189,6 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u6
 	__u64 head = head_of(a, skb);
 	__u32 at = place_for(a, head), end = from + skb->len, below = 0;
 	struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
-	struct list_head *upper = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.upper);
 	struct leg *leg;
 
 	if (slot->head == head && !is_claimed(slot))
@@ -205,7 +204,7 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u6
 	leg->device = (__u64)dev;
 	leg->link = link;
 	leg->outer = false;
-	leg->shared = dev->adj_list.upper.next != upper;
+	leg->shared = has_upper(dev);
 	leg->left = (struct part){
 		.packets = c->packets,
 		.bytes = c->bytes,

@@ -64,14 +64,6 @@ static __always_inline bool is_of_process(const struct handed *h)
 	return h->account == ACCOUNT_PROCESS || h->account == ACCOUNT_WAITING;
 }
 
-/* Whether a device has others above it, which send through it. */
-static __always_inline bool has_upper(struct net_device *dev)
-{
-	struct list_head *upper = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.upper);
-
-	return dev->adj_list.upper.next != upper;
-}
-
 static __always_inline bool has_tag(struct sk_buff *skb)
 {
 	if (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD))

@@ -42,7 +42,6 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_ROUTING 43
-#define IPPROTO_RAW 255
 #define IPPROTO_MPTCP 262
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))

@@ -62,6 +62,14 @@ static __always_inline void measure(struct count *c, const struct sk_buff *skb, 
 	c->frame_bytes = len + (__u64)(segments - 1) * headers;
 }
 
+/* Whether a device has others above it, which send and receive through it. */
+static __always_inline bool has_upper(struct net_device *dev)
+{
+	struct list_head *upper = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.upper);
+
+	return dev->adj_list.upper.next != upper;
+}
+
 /* IP protocol of a packet whose network header is at network; 0 where it has none. */
 static __always_inline __u8 transport_of(const void *network, __u16 type)
 {
