@@ -422,11 +422,11 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
-static __always_inline bool is_running(struct task_struct *task)
+static __always_inline __u32 state_of(struct task_struct *task)
 {
 	if (bpf_core_field_exists(task->__state))
-		return !BPF_CORE_READ(task, __state);
-	return !BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
+		return BPF_CORE_READ(task, __state);
+	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
 }
 
 bool fired_see_switch;
@@ -440,7 +440,7 @@ int BPF_PROG(see_switch, bool preempted, struct task_struct *from, struct task_s
 		return 0;
 	t = tree_of(from);
 	if (t && t->depth)
-		leave_cpu(t, preempted || is_running(from));
+		leave_cpu(t, preempted ? TASK_RUNNING : state_of(from));
 	t = tree_of(to);
 	if (t && t->depth && t->off_ns)
 		reach_cpu(t);

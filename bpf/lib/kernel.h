@@ -44,6 +44,10 @@
 #define IPPROTO_ROUTING 43
 #define IPPROTO_MPTCP 262
 
+/* include/linux/sched.h; trace events show them to user space */
+#define TASK_RUNNING 0
+#define TASK_INTERRUPTIBLE 1
+
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
 /* include/net/tcp_states.h; they are ABI (struct tcp_info) */

@@ -73,8 +73,12 @@ static __always_inline bool is_contended(struct sock *sk)
 	return BPF_CORE_READ(sk, sk_lock.owned) && BPF_CORE_READ(sk, sk_lock.wq.head.next) != head;
 }
 
-/* What the running thread waits for, as it is about to leave the CPU. */
-static __always_inline enum wait wait_of(struct tree *t)
+/*
+ * What the running thread waits for, as it is about to leave the CPU. Signals end
+ * each wait for the network; what they do not end is a wait for a lock, for memory or
+ * for a page, and with PREEMPT_RT for what is a spin lock elsewhere.
+ */
+static __always_inline enum wait wait_of(struct tree *t, __u32 task_state)
 {
 	struct sock *sk;
 	__u8 state;
@@ -83,8 +87,8 @@ static __always_inline enum wait wait_of(struct tree *t)
 	sk = (struct sock *)t->sock;
 	if (!sk)
 		return WAIT_OTHER;
-	if (is_contended(sk))
-		return WAIT_LOCK;
+	if (!(task_state & TASK_INTERRUPTIBLE))
+		return is_contended(sk) ? WAIT_LOCK : WAIT_OTHER;
 	state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	switch (t->operation) {
 	case OPERATION_ACCEPT:
@@ -141,17 +145,18 @@ static __always_inline void close_node(struct tree *t, __u64 n, __u64 now, __s32
 	node->flags = flags | (node->flags & ~NODE_OPEN);
 }
 
-/* The running thread leaves the CPU; runs: it would rather not. */
-static __always_inline void leave_cpu(struct tree *t, bool runs)
+/* The running thread leaves the CPU in a state, which is TASK_RUNNING if it would rather not. */
+static __always_inline void leave_cpu(struct tree *t, __u32 state)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
+	bool runs = state == TASK_RUNNING;
 
 	t->off_ns = now;
 	t->wake_ns = runs ? now : 0;
 	t->wait = WAIT_OTHER;
 	t->idle = 0;
 	if (!runs) {
-		t->wait = wait_of(t);
+		t->wait = wait_of(t, state);
 		t->idle = t->wait == WAIT_ACCEPT_QUEUE ||
 			  (t->wait == WAIT_RECEIVE_QUEUE && waits_for_work(t, (struct sock *)t->sock));
 		if (t->idle) {

@@ -25,7 +25,7 @@ listener.accept()[0].sendall(b"x" * 1000)
 func TestDistributionKnowsAContainerThatIsGone(t *testing.T) {
 	c := StartWith(t, Options{Receivers: "nettap: {calls: {min_duration: 0s, max_per_second: 0}}", Traces: true})
 	container := kerneltest.Container(t)
-	command := exec.Command("python3", "-c", answers)
+	command := exec.Command("/usr/bin/python3", "-I", "-S", "-c", answers)
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
