@@ -112,21 +112,50 @@ func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 	return nil
 }
 
-// Hooks returns the hooks, and after [Object.Prove] what is known of them.
-func (o *Object) Hooks() []Hook { return slices.Clone(o.hooks) }
+// Hooks returns the hooks but those that may be attached later, and after
+// [Object.Prove] what is known of them.
+func (o *Object) Hooks() []Hook {
+	return slices.DeleteFunc(slices.Clone(o.hooks), func(h Hook) bool { return h.Later })
+}
 
 // Attach attaches all programs in the order of their hooks, those of cgroups to the
 // root of the host whose / is at rootPath. Links go with the process: a killed
 // collector leaves nothing attached. After an error the caller closes them.
 func (o *Object) Attach(rootPath string) error {
 	for _, hook := range o.hooks {
-		for _, name := range hook.Programs {
-			if err := o.attach(hook, name, rootPath); err != nil {
-				return fmt.Errorf("attach %s to %s: %w", name, o.sections[name], err)
-			}
+		if hook.Later {
+			continue
+		}
+		if err := o.attachHook(hook, rootPath); err != nil {
+			return err
 		}
 	}
 	o.noteUntraceable()
+	return nil
+}
+
+// AttachLater attaches the hooks of a job that are not attached yet.
+func (o *Object) AttachLater(job string) error {
+	for i := range o.hooks {
+		if hook := &o.hooks[i]; hook.Later && hook.Job == job {
+			if err := o.attachHook(*hook, ""); err != nil {
+				return err
+			}
+			hook.Later = false
+		}
+	}
+	return nil
+}
+
+// Uses says whether a program is one of those that the hooks take.
+func (o *Object) Uses(program string) bool { return o.sections[program] != "" }
+
+func (o *Object) attachHook(hook Hook, rootPath string) error {
+	for _, name := range hook.Programs {
+		if err := o.attach(hook, name, rootPath); err != nil {
+			return fmt.Errorf("attach %s to %s: %w", name, o.sections[name], err)
+		}
+	}
 	return nil
 }
 
@@ -197,6 +226,9 @@ func (o *Object) MissedRuns() (uint64, error) {
 func (o *Object) silent() (map[int][]string, error) {
 	silent := map[int][]string{}
 	for i, hook := range o.hooks {
+		if hook.Later {
+			continue
+		}
 		for _, name := range hook.Programs {
 			var fired bool
 			if err := o.Variables["fired_"+name].Get(&fired); err != nil {

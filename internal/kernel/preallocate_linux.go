@@ -23,7 +23,7 @@ import (
 //
 // Source: check_map_prog_compatibility in kernel/bpf/verifier.c, kernel/bpf/memalloc.c.
 func Preallocate(types *btf.Spec, specs ...*ebpf.MapSpec) {
-	if allocatesAnywhere(types) && !isRealTime(types) {
+	if allocatesAnywhere(types) && !IsRealTime(types) {
 		return
 	}
 	for _, m := range specs {
@@ -44,16 +44,16 @@ func allocatesAnywhere(types *btf.Spec) bool {
 	return types.TypeByName("bpf_mem_alloc", &allocator) == nil
 }
 
-// isRealTime says whether the kernel is built with PREEMPT_RT.
+// IsRealTime says whether the kernel is built with PREEMPT_RT.
 //
 // Source: struct task_struct in include/linux/sched.h.
-func isRealTime(types *btf.Spec) bool {
+func IsRealTime(types *btf.Spec) bool {
 	return hasMember(types, "task_struct", "softirq_disable_cnt")
 }
 
 // preallocated returns those of a spec's maps that [Preallocate] is for.
 func preallocated(types *btf.Spec, spec *ebpf.CollectionSpec) []*ebpf.MapSpec {
-	if isRealTime(types) {
+	if IsRealTime(types) {
 		return slices.Collect(maps.Values(spec.Maps))
 	}
 	return probedMaps(spec)
