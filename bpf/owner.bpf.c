@@ -6,8 +6,10 @@
  *          tp_btf sock_recv_length     a process received from a socket
  *            before Linux 6.3: fentry security_socket_sendmsg, _recvmsg
  *            where functions cannot be traced: kprobes on the same
- *          tp_btf net_dev_queue        a process sends on TCP, and has not returned yet;
- *                                      or what has arrived here is forwarded
+ *          tp_btf tcp_sendmsg_locked   a process sends on TCP, and has not returned yet;
+ *            before Linux 6.16: net_dev_queue
+ *          tp_btf net_dev_queue        what has arrived here is forwarded: attached when
+ *                                      something is
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
  *          tp_btf sched_process_exit   a process that listened has ended
  *          cgroup/sock_create          a process made an IP socket
@@ -92,9 +94,12 @@ static __always_inline struct owner *owner_to_learn(struct sock *sk)
 /* The running process used the socket: it is the owner. */
 static __always_inline void learn(struct sock *sk)
 {
-	struct owner *owner = owner_to_learn(sk);
 	struct process process;
+	struct owner *owner;
 
+	if (is_known_user(sk))
+		return;
+	owner = owner_to_learn(sk);
 	if (!owner)
 		return;
 	process = current_process();
@@ -224,13 +229,34 @@ int note_recvmsg(struct pt_regs *ctx)
 	return 0;
 }
 
+/* The first send of a child on its parent's connection may be long, and is told of when it is over. */
+bool fired_learn_from_message;
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(learn_from_message, struct sock *sk)
+{
+	if (is_armed(&fired_learn_from_message))
+		learn(sk);
+	return 0;
+}
+
 /*
  * What is forwarded is claimed while it is still the skb that arrived, on the CPU where it
  * did: later another CPU may take it from the queue, or cut it into segments.
- *
- * The first send of a child on its parent's connection may be long, and is told
- * of when it is over. Only who holds the lock of a TCP socket sends on it, and as
- * long as a task holds it no softirq does: the running task is the sender.
+ */
+bool fired_claim_forwarded;
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(claim_forwarded, struct sk_buff *skb)
+{
+	if (is_armed(&fired_claim_forwarded) && skb->skb_iif)
+		claim_whole(skb, ACCOUNT_FORWARDED);
+	return 0;
+}
+
+/*
+ * Both of the above, before Linux 6.16. Only who holds the lock of a TCP socket sends on
+ * it, and as long as a task holds it no softirq does: the running task is the sender.
  */
 bool fired_learn_from_queue;
 
@@ -244,7 +270,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 
 	if (!is_armed(&fired_learn_from_queue))
 		return 0;
-	if (skb->skb_iif) { /* forwarded: its sender may be at work elsewhere */
+	if (skb->skb_iif) { /* its sender may be at work elsewhere */
 		claim_whole(skb, ACCOUNT_FORWARDED);
 		return 0;
 	}
@@ -252,7 +278,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||
-	    !sk->sk_lock.owned)
+	    !sk->sk_lock.owned || is_known_user(sk))
 		return 0;
 	owner = owner_to_learn(sk);
 	if (!owner)
@@ -277,6 +303,7 @@ static __always_inline void listen(struct sock *sk, const struct process *proces
 	owner->listener = address;
 	owner->subflow = is_mptcp(sk);
 	owner->number = to.number & ~USED;
+	forget_known();
 	give_listener(address, &to);
 	address = subflow_of_listener(address);
 	if (address)
@@ -339,8 +366,10 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 		 * one of MPTCP was LISTEN until now.
 		 */
 		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-		if (owner)
+		if (owner) {
 			__sync_fetch_and_and(&owner->number, ~USED);
+			forget_known();
+		}
 	} else if (old == STATE_LISTEN) {
 		stop_listening(sk);
 	}
@@ -412,6 +441,7 @@ int settle_at_release(struct bpf_sock *sk)
 {
 	if (!is_armed(&fired_settle_at_release))
 		return 1;
+	forget_known(); /* soon it is another socket's address */
 	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
 		settle_last(sk);
 	return 1;
@@ -464,6 +494,7 @@ static __always_inline void follow(struct owner *owner, const struct process *pr
 	if (!is_used(was))
 		number &= ~USED;
 	__sync_val_compare_and_swap(&owner->number, was, number); /* unless someone uses it just now */
+	forget_known();
 }
 
 SEC("iter/task_file")

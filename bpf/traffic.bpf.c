@@ -23,11 +23,18 @@
 #include "lib/handed.h"
 #include "lib/interface.h"
 #include "lib/pending.h"
+#include "lib/pieces.h"
 #include "lib/proof.h"
 
 const volatile bool with_transport;
 const volatile bool with_type;
 const volatile __u32 reason_no_socket = ~0U;
+
+/*
+ * Something is forwarded: user space attaches what claims it before it waits in a queue,
+ * and says so. Until then it is claimed when a device gets it, if it still can be.
+ */
+bool forwards, with_forwarding;
 
 /* The socket knows its protocol, whatever headers and fragments it goes by. */
 static __always_inline void describe(struct traffic_key *key, __u16 type, __u8 transport)
@@ -82,8 +89,16 @@ static __always_inline bool count_request(struct sock *sk, struct handed *h, boo
 
 static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool below)
 {
-	struct owner *owner = owner_of(sk);
+	__u64 number = below ? NOBODY : known_number(sk), since;
+	struct owner *owner;
 
+	if (number) {
+		h->account = ACCOUNT_PROCESS;
+		h->key.number = number;
+		return count_process(&h->key, &h->count);
+	}
+	since = READ_ONCE(handovers);
+	owner = owner_of(sk);
 	if (!owner && is_kernel_socket(sk)) {
 		h->account = ACCOUNT_KERNEL;
 		return count_handed(h);
@@ -92,6 +107,8 @@ static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool
 		h->account = ACCOUNT_CARRIED;
 		return count_handed(h);
 	}
+	if (owner)
+		note_known(sk, owner, READ_ONCE(owner->number), since);
 	h->account = owner && is_used(owner->number) ? ACCOUNT_PROCESS : ACCOUNT_WAITING;
 	return count_socket(sk, owner, &h->key, &h->count);
 }
@@ -111,8 +128,9 @@ static __always_inline __u8 sent_by(struct sock *sk, struct sk_buff *skb, __u16 
 static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct net_device *dev)
 {
 	__u32 from = skb->data - skb->head, len = skb->len;
+	__u16 pieces = gso_size_of(skb);
 
-	if (dev->flags & IFF_LOOPBACK) {
+	if (is_loopback(dev->ifindex)) {
 		len -= skb->network_header - from;
 		from = skb->network_header;
 	}
@@ -122,7 +140,9 @@ static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct n
 		.ifindex = dev->ifindex,
 		.direction = TRANSMIT,
 	};
-	measure(&h->count, skb, from, len);
+	h->count = count_of_frame(len);
+	if (pieces)
+		measure_pieces(&h->count, skb, from, len, pieces);
 }
 
 /*
@@ -147,8 +167,15 @@ static __always_inline bool count_given(struct sk_buff *skb, struct net_device *
 	hand(h, skb, dev);
 	if (with_type || with_transport)
 		describe(&h->key, type, sent_by(sk, skb, type));
-	if (skb->skb_iif || !sk) { /* a bridge forwards skbs that still have their sender's socket */
-		h->account = skb->skb_iif ? ACCOUNT_FORWARDED : ACCOUNT_NO_SOCKET;
+	if (skb->skb_iif) { /* a bridge forwards skbs that still have their sender's socket */
+		forwards = true;
+		if (!with_forwarding)
+			claim_whole(skb, ACCOUNT_FORWARDED);
+		h->account = ACCOUNT_FORWARDED;
+		return count_handed(h);
+	}
+	if (!sk) {
+		h->account = ACCOUNT_NO_SOCKET;
 		return count_handed(h);
 	}
 	if (sk->__sk_common.skc_state == STATE_TIME_WAIT) {
@@ -222,36 +249,60 @@ int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, 
 
 /* -- receive -- */
 
+/* Counts what has arrived, as the device does; returns what may be claimed of it. */
+static __always_inline struct part count_arrived(struct sk_buff *skb, struct net_device *dev, __u64 netns, __u32 ifindex,
+						 __u32 from, __u32 link)
+{
+	__u64 number = number_of_account(ACCOUNT_ARRIVED), rest = rest_of(ifindex, 0, 0, RECEIVE);
+	__u32 len = skb->len + link;
+	__u16 pieces = gso_size_of(skb);
+	struct count c;
+	bool new;
+
+	if (pieces) {
+		c = count_of_frame(len);
+		measure_pieces(&c, skb, from - link, len, pieces);
+		new = count(number, netns, rest, &c);
+	} else {
+		new = count_frame(number, netns, rest, len);
+	}
+	if (new)
+		meet(dev, netns);
+	if (with_wireguard && is_for_wireguard(skb->data, skb->protocol, netns)) {
+		if (!pieces)
+			c = count_of_frame(len);
+		count_account(netns, ifindex, ACCOUNT_KERNEL, RECEIVE, &c);
+		return (struct part){}; /* nothing is left to claim */
+	}
+	if (!pieces)
+		return (struct part){ .packets = 1, .bytes = len, .frames = 1, .frame_bytes = len };
+	return (struct part){ .packets = c.packets, .bytes = c.bytes, .frames = c.frames, .frame_bytes = c.frame_bytes };
+}
+
 bool fired_count_arrival;
 
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(count_arrival, struct sk_buff *skb)
 {
+	__u32 link = 0, from = skb->data - skb->head, ifindex;
 	struct net_device *dev = skb->dev;
-	__u64 netns = dev->nd_net.net->net_cookie;
-	__u32 link = 0, from = skb->data - skb->head;
 	struct arrivals *a = arrivals_here();
-	struct count c = {};
+	struct part part = {};
+	__u64 netns;
 
 	if (!is_armed(&fired_count_arrival))
 		return 0;
 	if (!a)
 		return 0;
-	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK) {
-		arrive(a, skb, netns, from, 0, &c); /* with nothing to claim */
-		return 0;
+	netns = dev->nd_net.net->net_cookie;
+	ifindex = dev->ifindex;
+	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_LOOPBACK) { /* or there is nothing to claim */
+		if (!is_loopback(ifindex))
+			link = from - skb->mac_header;
+		a->seen++;
+		part = count_arrived(skb, dev, netns, ifindex, from, link);
 	}
-	if (!(dev->flags & IFF_LOOPBACK))
-		link = from - skb->mac_header;
-	a->seen++;
-	measure(&c, skb, from - link, skb->len + link);
-	if (count_account(netns, dev->ifindex, ACCOUNT_ARRIVED, RECEIVE, &c))
-		meet(dev, netns);
-	if (with_wireguard && is_for_wireguard(skb->data, skb->protocol, netns)) {
-		count_account(netns, dev->ifindex, ACCOUNT_KERNEL, RECEIVE, &c);
-		c = (struct count){}; /* nothing is left to claim */
-	}
-	arrive(a, skb, netns, from, link, &c);
+	arrive(a, skb, dev, netns, ifindex, from, link, &part);
 	return 0;
 }
 
@@ -305,6 +356,24 @@ static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)address_of(sk), sk_kern_sock);
 }
 
+/* The most frequent delivery: a whole packet, by the device on which it came, to a socket that is known here. */
+static __always_inline bool count_known(struct __sk_buff *ctx, struct bpf_sock *sk)
+{
+	__u64 number = known_number(sk);
+	struct leg *leg;
+	__u32 bytes;
+
+	if (!number)
+		return false;
+	leg = find_frame(ctx);
+	if (!leg)
+		return false;
+	bytes = leg->left.bytes;
+	leg->left = (struct part){};
+	count_frame(number, leg->netns, rest_of(leg->ifindex, 0, 0, RECEIVE), bytes);
+	return true;
+}
+
 bool fired_count_receive;
 
 SEC("cgroup_skb/ingress")
@@ -314,6 +383,7 @@ int count_receive(struct __sk_buff *ctx)
 	struct delivery d = { .below = ACCOUNT_CARRIED };
 	struct bpf_sock *sk = ctx->sk;
 	struct owner *owner;
+	__u64 since;
 	bool kernel;
 	void *used;
 
@@ -321,6 +391,9 @@ int count_receive(struct __sk_buff *ctx)
 		return 1;
 	if (!sk)
 		return 1;
+	if (!with_type && !with_transport && count_known(ctx, sk))
+		return 1;
+	since = READ_ONCE(handovers);
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
@@ -340,6 +413,8 @@ int count_receive(struct __sk_buff *ctx)
 	key.ifindex = d.ifindex;
 	if (with_type || with_transport)
 		describe(&key, bpf_ntohs(ctx->protocol), received_by(sk, ctx));
+	if (owner && used == sk)
+		note_known(sk, owner, READ_ONCE(owner->number), since);
 	count_socket(used, owner, &key, &d.count);
 	return 1;
 }

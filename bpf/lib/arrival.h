@@ -27,7 +27,6 @@ struct leg {
 	__u32 device; /* the low half of its address */
 	__u16 link;   /* bytes of all headers before the network's in each packet's count */
 	__u8 outer;   /* the packet came in another one: only a process claims that one */
-	__u8 shared;  /* other devices are above this one, and may deliver */
 	struct part left;
 };
 
@@ -82,6 +81,13 @@ static __always_inline __u64 head_of(struct arrivals *a, struct sk_buff *skb)
 {
 	*(volatile __u64 *)&a->head = (__u64)skb->head;
 	return READ_ONCE(a->head);
+}
+
+static __always_inline __u64 head_of_context(struct arrivals *a, struct __sk_buff *ctx)
+{
+	if (bpf_cast_to_kern_ctx)
+		return head_of(a, bpf_cast_to_kern_ctx(ctx));
+	return (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head);
 }
 
 static __always_inline __u32 hash_of(__u64 head)
@@ -181,17 +187,20 @@ static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __
 	return legs;
 }
 
-/* Notes a packet whose network header is at from, counted from skb->head. */
-static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u64 netns, __u32 from,
-				   __u32 link, const struct count *c)
+/* Notes a packet whose network header is at from, counted from skb->head, and the part of it that may be claimed. */
+static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, struct net_device *dev, __u64 netns,
+				   __u32 ifindex, __u32 from, __u32 link, const struct part *part)
 {
-	struct net_device *dev = skb->dev;
 	__u64 head = head_of(a, skb);
-	__u32 at = place_for(a, head), end = from + skb->len, below = 0;
-	struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1), end = from + skb->len, below = 0;
+	struct arrival *slot = &a->slots[at];
 	struct leg *leg;
 
-	if (slot->head == head && !is_claimed(slot))
+	if (slot->head != head) {
+		at = place_for(a, head);
+		slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+	}
+	if (!is_claimed(slot) && slot->head == head)
 		below = legs_below(slot, skb, from, end);
 	slot->head = head;
 	slot->from = from;
@@ -200,17 +209,11 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, __u6
 	slot->number = a->number++;
 	leg = below == 0 ? &slot->by[0] : below == 1 ? &slot->by[1] : &slot->by[2];
 	leg->netns = netns;
-	leg->ifindex = dev->ifindex;
+	leg->ifindex = ifindex;
 	leg->device = (__u64)dev;
 	leg->link = link;
 	leg->outer = false;
-	leg->shared = has_upper(dev);
-	leg->left = (struct part){
-		.packets = c->packets,
-		.bytes = c->bytes,
-		.frames = c->frames,
-		.frame_bytes = c->frame_bytes,
-	};
+	leg->left = *part;
 	a->last = at;
 }
 
@@ -366,16 +369,26 @@ static __always_inline void arrive_at_delivery(struct arrivals *a, struct __sk_b
 {
 	d->netns = netns_of_device(ctx);
 	d->ifindex = ctx->ifindex;
-	count_account(d->netns, d->ifindex, ACCOUNT_ARRIVED, RECEIVE, &d->count);
+	add_to_account(d->netns, d->ifindex, ACCOUNT_ARRIVED, RECEIVE, &d->count);
 	__sync_fetch_and_add(&a->seen, d->count.packets);
 }
 
-/* Devices of different namespaces can have the same index. */
+/* Whether a packet is delivered by the device of a leg: those of different namespaces can have the same index. */
 static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
 {
+	struct sk_buff *skb;
+
 	if (leg->ifindex != ctx->ifindex)
 		return false;
-	return !leg->shared || leg->device == (__u32)(__u64)BPF_CORE_READ((struct sk_buff *)ctx, dev);
+	if (!bpf_cast_to_kern_ctx)
+		return leg->device == (__u32)(__u64)BPF_CORE_READ((struct sk_buff *)ctx, dev);
+	skb = bpf_cast_to_kern_ctx(ctx);
+	return leg->device == (__u32)(__u64)skb->dev;
+}
+
+static __always_inline bool is_frame(const struct part *part)
+{
+	return part->packets == 1 && part->frames == 1;
 }
 
 /*
@@ -419,6 +432,25 @@ static __always_inline bool take_up(struct arrivals *a, struct __sk_buff *ctx, e
 	return true;
 }
 
+/* Finds a whole packet of one frame that is on the one device which delivers it; NULL when it is not that. */
+static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
+{
+	struct arrivals *a = arrivals_here();
+	struct arrival *slot;
+	struct leg *leg;
+	__u64 head;
+
+	if (!a)
+		return NULL;
+	head = head_of_context(a, ctx);
+	slot = &a->slots[hash_of(head) & (ARRIVAL_SLOTS - 1)];
+	leg = &slot->by[0];
+	if (slot->head != head || slot->legs != 1 || !is_frame(&leg->left) || !delivers(ctx, leg) ||
+	    a->number - slot->number >= ARRIVAL_AGE || ctx->len + leg->link > leg->left.bytes)
+		return NULL;
+	return leg;
+}
+
 /*
  * Fills d with what the socket gets, and books the rest; false when nothing is left: a
  * copy. What is below the device that delivers is no process's there.
@@ -432,7 +464,7 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 
 	if (!a || !d)
 		return false;
-	slot = find(a, (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head));
+	slot = find(a, head_of_context(a, ctx));
 	match = match_of(ctx, slot, &parts);
 	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx))
 		return take_up(a, ctx, match, &parts, d);

@@ -116,7 +116,7 @@ __noinline int keep_handshake(__u64 address, const struct traffic_key *key, cons
 		kept = keep_in_part(&p->parts[i], key, c);
 	if (!kept)
 		return false;
-	count_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
+	add_to_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
 	__sync_fetch_and_add(&p->since_ns, 0); /* so that either we see the new owner or he sees this */
 	l = bpf_map_lookup_elem(&listeners, &address);
 	if (l && !is_orphan(l))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "known.h"
 #include "listening.h"
 
 /*
@@ -59,7 +60,7 @@ static __always_inline bool count_unused(void *sk, struct owner *owner, struct t
 		key->number = heir_of(owner, 0, 0);
 		return count_process(key, c);
 	}
-	new = count_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
+	new = add_to_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
 	if (__sync_fetch_and_add(&p->taken, 0))
 		credit(p, heir_of(owner, 0, 0)); /* its user came just now */
 	return new;
@@ -80,6 +81,7 @@ static __always_inline bool hand_over(struct owner *owner, __u64 number, const s
 {
 	__u64 was = __sync_lock_test_and_set(&owner->number, number);
 
+	forget_known();
 	if (is_used(was))
 		return false;
 	if (owner->listener)

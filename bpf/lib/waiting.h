@@ -62,9 +62,9 @@ __noinline int credit(struct pending *p, __u64 number)
 			continue;
 		key = part->key; /* read last: it was there before what was taken */
 		key.number = number;
-		count_process(&key, &c);
+		add_to_process(&key, &c);
 		negate(&c);
-		count_account(key.netns, key.ifindex, ACCOUNT_WAITING, key.direction, &c);
+		add_to_account(key.netns, key.ifindex, ACCOUNT_WAITING, key.direction, &c);
 	}
 	return 0;
 }

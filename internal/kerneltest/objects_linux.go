@@ -78,6 +78,10 @@ func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 // Fill takes every free place of a hash map, with keys that mean nothing and zeros.
 func Fill(t *testing.T, m *ebpf.Map) {
 	t.Helper()
+	if m.Type() == ebpf.Array {
+		fillArray(t, m)
+		return
+	}
 	var zeros any = make([]byte, m.ValueSize())
 	if m.Type() == ebpf.PerCPUHash {
 		value := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
@@ -96,6 +100,22 @@ func Fill(t *testing.T, m *ebpf.Map) {
 		case errors.Is(err, unix.ENOMEM) && time.Now().Before(deadline):
 			time.Sleep(time.Millisecond) // the kernel is fetching some
 		default:
+			t.Fatalf("fill %v: %v", m, err)
+		}
+	}
+}
+
+// fillArray takes the cells of the CPUs that are free: their first word is 0.
+func fillArray(t *testing.T, m *ebpf.Map) {
+	t.Helper()
+	value := make([]byte, m.ValueSize())
+	for i := range m.MaxEntries() {
+		err := m.Lookup(i, value)
+		if err == nil && binary.NativeEndian.Uint64(value) == 0 {
+			binary.NativeEndian.PutUint64(value, ^uint64(0))
+			err = m.Put(i, value)
+		}
+		if err != nil {
 			t.Fatalf("fill %v: %v", m, err)
 		}
 	}

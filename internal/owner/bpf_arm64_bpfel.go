@@ -38,7 +38,7 @@ type bpfArrivals struct {
 			Device  uint32
 			Link    uint16
 			Outer   uint8
-			Shared  uint8
+			_       [1]byte
 			Left    struct {
 				_          structs.HostLayout
 				Bytes      uint32
@@ -68,6 +68,16 @@ const (
 	bpfBookBOOK_KINDS           bpfBook = 7
 )
 
+type bpfCell struct {
+	_              structs.HostLayout
+	Key            bpfTrafficKey
+	Packets        uint64
+	Bytes          uint64
+	MoreFrames     uint64
+	MoreFrameBytes uint64
+	Pad            uint64
+}
+
 type bpfCount struct {
 	_          structs.HostLayout
 	Packets    uint64
@@ -81,6 +91,26 @@ type bpfInstance struct {
 	StartNs uint64
 	Pid     uint32
 	Pad     uint32
+}
+
+type bpfKnowledge struct {
+	_  structs.HostLayout
+	By [64]struct {
+		_         structs.HostLayout
+		Sk        uint64
+		Number    uint64
+		Handovers uint64
+		Pad       uint64
+	}
+	Thread struct {
+		_       structs.HostLayout
+		Task    uint64
+		StartNs uint64
+		Cred    uint64
+		ExecId  uint32
+		Mark    uint32
+	}
+	Sk uint64
 }
 
 type bpfListener struct {
@@ -165,9 +195,11 @@ const (
 	bpfMapAccounts              = "accounts"
 	bpfMapArrivals              = "arrivals"
 	bpfMapBooks                 = "books"
+	bpfMapCells                 = "cells"
 	bpfMapDeaths                = "deaths"
 	bpfMapFormer                = "former"
 	bpfMapHandshakes            = "handshakes"
+	bpfMapKnowledge             = "knowledge"
 	bpfMapListeners             = "listeners"
 	bpfMapMakers                = "makers"
 	bpfMapNumbering             = "numbering"
@@ -178,8 +210,10 @@ const (
 	bpfMapSpareTraffic          = "spare_traffic"
 	bpfMapTraffic               = "traffic"
 	bpfMapUsers                 = "users"
+	bpfProgClaimForwarded       = "claim_forwarded"
 	bpfProgLearnFromCreate      = "learn_from_create"
 	bpfProgLearnFromFiles       = "learn_from_files"
+	bpfProgLearnFromMessage     = "learn_from_message"
 	bpfProgLearnFromQueue       = "learn_from_queue"
 	bpfProgLearnFromReceive     = "learn_from_receive"
 	bpfProgLearnFromRecvmsg     = "learn_from_recvmsg"
@@ -194,7 +228,9 @@ const (
 	bpfProgSettleUnused         = "settle_unused"
 	bpfProgSurveyProcesses      = "survey_processes"
 	bpfVarArmed                 = "armed"
+	bpfVarFiredClaimForwarded   = "fired_claim_forwarded"
 	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
+	bpfVarFiredLearnFromMessage = "fired_learn_from_message"
 	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
 	bpfVarFiredLearnFromReceive = "fired_learn_from_receive"
 	bpfVarFiredLearnFromRecvmsg = "fired_learn_from_recvmsg"
@@ -206,6 +242,7 @@ const (
 	bpfVarFiredNoteSendmsg      = "fired_note_sendmsg"
 	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
 	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
+	bpfVarHandovers             = "handovers"
 	bpfVarNothingWaits          = "nothing_waits"
 	bpfVarOrphaned              = "orphaned"
 	bpfVarPatienceNs            = "patience_ns"
@@ -256,8 +293,10 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	ClaimForwarded   *ebpf.ProgramSpec `ebpf:"claim_forwarded"`
 	LearnFromCreate  *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromFiles   *ebpf.ProgramSpec `ebpf:"learn_from_files"`
+	LearnFromMessage *ebpf.ProgramSpec `ebpf:"learn_from_message"`
 	LearnFromQueue   *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
 	LearnFromReceive *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
 	LearnFromRecvmsg *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
@@ -280,9 +319,11 @@ type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
 	Arrivals      *ebpf.MapSpec `ebpf:"arrivals"`
 	Books         *ebpf.MapSpec `ebpf:"books"`
+	Cells         *ebpf.MapSpec `ebpf:"cells"`
 	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
 	Former        *ebpf.MapSpec `ebpf:"former"`
 	Handshakes    *ebpf.MapSpec `ebpf:"handshakes"`
+	Knowledge     *ebpf.MapSpec `ebpf:"knowledge"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Makers        *ebpf.MapSpec `ebpf:"makers"`
 	Numbering     *ebpf.MapSpec `ebpf:"numbering"`
@@ -300,7 +341,9 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
+	FiredClaimForwarded   *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
 	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
+	FiredLearnFromMessage *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
 	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
 	FiredLearnFromReceive *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
 	FiredLearnFromRecvmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
@@ -312,6 +355,7 @@ type bpfVariableSpecs struct {
 	FiredNoteSendmsg      *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
 	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
+	Handovers             *ebpf.VariableSpec `ebpf:"handovers"`
 	NothingWaits          *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	Orphaned              *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
@@ -343,9 +387,11 @@ type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
 	Arrivals      *ebpf.Map `ebpf:"arrivals"`
 	Books         *ebpf.Map `ebpf:"books"`
+	Cells         *ebpf.Map `ebpf:"cells"`
 	Deaths        *ebpf.Map `ebpf:"deaths"`
 	Former        *ebpf.Map `ebpf:"former"`
 	Handshakes    *ebpf.Map `ebpf:"handshakes"`
+	Knowledge     *ebpf.Map `ebpf:"knowledge"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Makers        *ebpf.Map `ebpf:"makers"`
 	Numbering     *ebpf.Map `ebpf:"numbering"`
@@ -363,9 +409,11 @@ func (m *bpfMaps) Close() error {
 		m.Accounts,
 		m.Arrivals,
 		m.Books,
+		m.Cells,
 		m.Deaths,
 		m.Former,
 		m.Handshakes,
+		m.Knowledge,
 		m.Listeners,
 		m.Makers,
 		m.Numbering,
@@ -384,7 +432,9 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	Armed                 *ebpf.Variable `ebpf:"armed"`
+	FiredClaimForwarded   *ebpf.Variable `ebpf:"fired_claim_forwarded"`
 	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
+	FiredLearnFromMessage *ebpf.Variable `ebpf:"fired_learn_from_message"`
 	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`
 	FiredLearnFromReceive *ebpf.Variable `ebpf:"fired_learn_from_receive"`
 	FiredLearnFromRecvmsg *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
@@ -396,6 +446,7 @@ type bpfVariables struct {
 	FiredNoteSendmsg      *ebpf.Variable `ebpf:"fired_note_sendmsg"`
 	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
+	Handovers             *ebpf.Variable `ebpf:"handovers"`
 	NothingWaits          *ebpf.Variable `ebpf:"nothing_waits"`
 	Orphaned              *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
@@ -408,8 +459,10 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	ClaimForwarded   *ebpf.Program `ebpf:"claim_forwarded"`
 	LearnFromCreate  *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromFiles   *ebpf.Program `ebpf:"learn_from_files"`
+	LearnFromMessage *ebpf.Program `ebpf:"learn_from_message"`
 	LearnFromQueue   *ebpf.Program `ebpf:"learn_from_queue"`
 	LearnFromReceive *ebpf.Program `ebpf:"learn_from_receive"`
 	LearnFromRecvmsg *ebpf.Program `ebpf:"learn_from_recvmsg"`
@@ -427,8 +480,10 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.ClaimForwarded,
 		p.LearnFromCreate,
 		p.LearnFromFiles,
+		p.LearnFromMessage,
 		p.LearnFromQueue,
 		p.LearnFromReceive,
 		p.LearnFromRecvmsg,

@@ -98,13 +98,21 @@ func (o *Owners) Hooks() []kernel.Hook { return o.object.Hooks() }
 // UsesKprobes says whether a socket's owner is to be looked up in map users too.
 func (o *Owners) UsesKprobes() bool { return o.users }
 
+// ClaimForwarded has what is forwarded claimed as soon as it is, from now on.
+func (o *Owners) ClaimForwarded() error {
+	if o.object.Uses("learn_from_queue") {
+		return nil // it does that always
+	}
+	return o.object.AttachLater("forwarding")
+}
+
 // Maps returns the maps that instruments share, by name, to replace their own
 // with. They live until Shutdown.
 func (o *Owners) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
 		"owners", "users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
-		"arrivals", "traffic", "accounts", "spare_traffic", "spare_accounts", "books",
+		"arrivals", "traffic", "accounts", "spare_traffic", "spare_accounts", "cells", "knowledge", ".data.shared", "books",
 	} {
 		shared[name] = o.object.Maps[name]
 	}
@@ -123,6 +131,10 @@ func (o *Owners) load() error {
 	if err != nil {
 		return err
 	}
+	sender, err := kernel.Choose(kernel.Avoiding(o.options.AvoidHooks, kernel.Probe), senders...)
+	if err != nil {
+		return err
+	}
 	o.users = strings.HasPrefix(learns.Name, "kprobe/")
 	if o.users {
 		spec.Maps["users"].MaxEntries = maxUsers
@@ -132,11 +144,37 @@ func (o *Owners) load() error {
 	}
 	spec.Maps["processes"].MaxEntries = uint32(o.options.MaxProcesses)
 	spec.Maps["traffic"].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
-	o.object, err = kernel.Load(spec, append([]kernel.Hook{learns}, hooks...), nil)
+	if err := fitCPUs(spec, o.users); err != nil {
+		return err
+	}
+	o.object, err = kernel.Load(spec, append([]kernel.Hook{learns, sender}, hooks...), nil)
 	if err != nil {
 		return err
 	}
 	return o.setEpoch(1)
+}
+
+// fitCPUs gives each CPU its own cells. Where one soft interrupt may come in between
+// another one there are none, and nothing is known of a socket without a look at its
+// storage; nor is it where owners change unseen.
+func fitCPUs(spec *ebpf.CollectionSpec, unseen bool) error {
+	types, err := kernel.Types()
+	if err != nil {
+		return err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the CPUs: %w", err)
+	}
+	cells, knowledge := spec.Maps["cells"], spec.Maps["knowledge"]
+	cells.MaxEntries = cells.MaxEntries*uint32(cpus) + 1
+	if kernel.IsRealTime(types) {
+		cells.MaxEntries, knowledge.MaxEntries = 1, 1
+	}
+	if unseen {
+		knowledge.MaxEntries = 1
+	}
+	return nil
 }
 
 // setEpoch begins another epoch: what is found alive from now on has its number.
@@ -162,13 +200,19 @@ var ladder = []kernel.Hook{
 	},
 }
 
+// senders is how a process is learned that is still sending, the best way first.
+var senders = []kernel.Hook{
+	{Job: "sender", Name: "tp_btf/tcp_sendmsg_locked", Programs: []string{"learn_from_message"}},
+	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{"learn_from_queue"}},
+}
+
 // hooks are the others, on every kernel. What ends a socket comes first, so that
 // nothing is learned that is not forgotten.
 var hooks = []kernel.Hook{
 	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{"settle_at_release"}},
 	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{"settle_at_destroy"}},
 	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{"learn_from_state"}},
-	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{"learn_from_queue"}},
+	{Job: "forwarding", Name: "tp_btf/net_dev_queue", Programs: []string{"claim_forwarded"}, Later: true},
 	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{"note_end"}, Cause: kernel.CauseThread},
 	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{"learn_from_create"}},
 }

@@ -54,7 +54,7 @@ type bpfArrivals struct {
 			Device  uint32
 			Link    uint16
 			Outer   uint8
-			Shared  uint8
+			_       [1]byte
 			Left    bpfPart
 		}
 	}
@@ -77,6 +77,16 @@ const (
 	bpfBookBOOK_COPY            bpfBook = 6
 	bpfBookBOOK_KINDS           bpfBook = 7
 )
+
+type bpfCell struct {
+	_              structs.HostLayout
+	Key            bpfTrafficKey
+	Packets        uint64
+	Bytes          uint64
+	MoreFrames     uint64
+	MoreFrameBytes uint64
+	Pad            uint64
+}
 
 type bpfCount struct {
 	_          structs.HostLayout
@@ -142,6 +152,26 @@ type bpfInterfaceKey struct {
 	Netns   uint64
 	Ifindex uint32
 	Pad     uint32
+}
+
+type bpfKnowledge struct {
+	_  structs.HostLayout
+	By [64]struct {
+		_         structs.HostLayout
+		Sk        uint64
+		Number    uint64
+		Handovers uint64
+		Pad       uint64
+	}
+	Thread struct {
+		_       structs.HostLayout
+		Task    uint64
+		StartNs uint64
+		Cred    uint64
+		ExecId  uint32
+		Mark    uint32
+	}
+	Sk uint64
 }
 
 type bpfListener struct {
@@ -241,10 +271,12 @@ const (
 	bpfMapAccounts           = "accounts"
 	bpfMapArrivals           = "arrivals"
 	bpfMapBooks              = "books"
+	bpfMapCells              = "cells"
 	bpfMapDeaths             = "deaths"
 	bpfMapHanding            = "handing"
 	bpfMapHandshakes         = "handshakes"
 	bpfMapInterfaces         = "interfaces"
+	bpfMapKnowledge          = "knowledge"
 	bpfMapListeners          = "listeners"
 	bpfMapMakers             = "makers"
 	bpfMapNumbering          = "numbering"
@@ -268,10 +300,13 @@ const (
 	bpfVarFiredCountReceive  = "fired_count_receive"
 	bpfVarFiredCountTransmit = "fired_count_transmit"
 	bpfVarFiredEndTransmit   = "fired_end_transmit"
+	bpfVarForwards           = "forwards"
+	bpfVarHandovers          = "handovers"
 	bpfVarNothingWaits       = "nothing_waits"
 	bpfVarReasonNoSocket     = "reason_no_socket"
 	bpfVarUnknown            = "unknown"
 	bpfVarWithCurrentTask    = "with_current_task"
+	bpfVarWithForwarding     = "with_forwarding"
 	bpfVarWithTransport      = "with_transport"
 	bpfVarWithType           = "with_type"
 	bpfVarWithUsers          = "with_users"
@@ -334,10 +369,12 @@ type bpfMapSpecs struct {
 	Accounts       *ebpf.MapSpec `ebpf:"accounts"`
 	Arrivals       *ebpf.MapSpec `ebpf:"arrivals"`
 	Books          *ebpf.MapSpec `ebpf:"books"`
+	Cells          *ebpf.MapSpec `ebpf:"cells"`
 	Deaths         *ebpf.MapSpec `ebpf:"deaths"`
 	Handing        *ebpf.MapSpec `ebpf:"handing"`
 	Handshakes     *ebpf.MapSpec `ebpf:"handshakes"`
 	Interfaces     *ebpf.MapSpec `ebpf:"interfaces"`
+	Knowledge      *ebpf.MapSpec `ebpf:"knowledge"`
 	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
 	Makers         *ebpf.MapSpec `ebpf:"makers"`
 	Numbering      *ebpf.MapSpec `ebpf:"numbering"`
@@ -362,10 +399,13 @@ type bpfVariableSpecs struct {
 	FiredCountReceive  *ebpf.VariableSpec `ebpf:"fired_count_receive"`
 	FiredCountTransmit *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
 	FiredEndTransmit   *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
+	Forwards           *ebpf.VariableSpec `ebpf:"forwards"`
+	Handovers          *ebpf.VariableSpec `ebpf:"handovers"`
 	NothingWaits       *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	ReasonNoSocket     *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	Unknown            *ebpf.VariableSpec `ebpf:"unknown"`
 	WithCurrentTask    *ebpf.VariableSpec `ebpf:"with_current_task"`
+	WithForwarding     *ebpf.VariableSpec `ebpf:"with_forwarding"`
 	WithTransport      *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithType           *ebpf.VariableSpec `ebpf:"with_type"`
 	WithUsers          *ebpf.VariableSpec `ebpf:"with_users"`
@@ -395,10 +435,12 @@ type bpfMaps struct {
 	Accounts       *ebpf.Map `ebpf:"accounts"`
 	Arrivals       *ebpf.Map `ebpf:"arrivals"`
 	Books          *ebpf.Map `ebpf:"books"`
+	Cells          *ebpf.Map `ebpf:"cells"`
 	Deaths         *ebpf.Map `ebpf:"deaths"`
 	Handing        *ebpf.Map `ebpf:"handing"`
 	Handshakes     *ebpf.Map `ebpf:"handshakes"`
 	Interfaces     *ebpf.Map `ebpf:"interfaces"`
+	Knowledge      *ebpf.Map `ebpf:"knowledge"`
 	Listeners      *ebpf.Map `ebpf:"listeners"`
 	Makers         *ebpf.Map `ebpf:"makers"`
 	Numbering      *ebpf.Map `ebpf:"numbering"`
@@ -418,10 +460,12 @@ func (m *bpfMaps) Close() error {
 		m.Accounts,
 		m.Arrivals,
 		m.Books,
+		m.Cells,
 		m.Deaths,
 		m.Handing,
 		m.Handshakes,
 		m.Interfaces,
+		m.Knowledge,
 		m.Listeners,
 		m.Makers,
 		m.Numbering,
@@ -447,10 +491,13 @@ type bpfVariables struct {
 	FiredCountReceive  *ebpf.Variable `ebpf:"fired_count_receive"`
 	FiredCountTransmit *ebpf.Variable `ebpf:"fired_count_transmit"`
 	FiredEndTransmit   *ebpf.Variable `ebpf:"fired_end_transmit"`
+	Forwards           *ebpf.Variable `ebpf:"forwards"`
+	Handovers          *ebpf.Variable `ebpf:"handovers"`
 	NothingWaits       *ebpf.Variable `ebpf:"nothing_waits"`
 	ReasonNoSocket     *ebpf.Variable `ebpf:"reason_no_socket"`
 	Unknown            *ebpf.Variable `ebpf:"unknown"`
 	WithCurrentTask    *ebpf.Variable `ebpf:"with_current_task"`
+	WithForwarding     *ebpf.Variable `ebpf:"with_forwarding"`
 	WithTransport      *ebpf.Variable `ebpf:"with_transport"`
 	WithType           *ebpf.Variable `ebpf:"with_type"`
 	WithUsers          *ebpf.Variable `ebpf:"with_users"`

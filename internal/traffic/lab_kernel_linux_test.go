@@ -84,6 +84,9 @@ func share(t *testing.T) *lab {
 		kerneltest.Run(t, owners)
 		kerneltest.Run(t, l.traffic.interfaces)
 		kerneltest.Run(t, l.traffic)
+		if err := l.traffic.claimForwarded(); err != nil { // as on a host that has forwarding switched on
+			t.Fatal(err)
+		}
 		shared = l
 	}
 	return shared
@@ -319,7 +322,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 // rawCounts returns what the kernel side has of an interface, by direction and account.
 func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount {
 	raw := map[bpfDirection]map[bpfAccount]bpfCount{bpfDirectionTRANSMIT: {}, bpfDirectionRECEIVE: {}}
-	counts, err := readCounts[bpfAccountKey](l.traffic.object.Maps, "accounts")
+	counts, err := l.traffic.readAccounts()
 	if err != nil {
 		return nil
 	}

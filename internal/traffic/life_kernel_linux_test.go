@@ -318,6 +318,81 @@ func TestKernelForgetsNoPacket(t *testing.T) {
 	l.loseNothing(t)
 }
 
+// A process that finds no cell is counted all the same, and the cells of one that is gone
+// are another's.
+func TestKernelCountsWithoutACell(t *testing.T) {
+	l := observe(t, owner.Options{MaxProcesses: 4096})
+	if len(l.traffic.cells.all) == cellSize {
+		return // the kernel has PREEMPT_RT, and all is counted so
+	}
+	w := connect(t, l)
+	first := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
+	first.open("tcp", w.far.IPv4)
+	pump(first.client, first.server, 10_000)
+	cellsOf := func(pid int) (found int) {
+		for number, p := range must(l.traffic.owners.Processes()) {
+			if p.ID.PID != uint32(pid) {
+				continue
+			}
+			if err := l.traffic.cells.each(func(_ uint32, key bpfTrafficKey, _ bpfCount) error {
+				if key.Number == number {
+					found++
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return found
+	}
+	if cellsOf(first.client.pid()) == 0 || cellsOf(first.server.pid()) == 0 {
+		t.Error("a process has no cell, though there are free ones")
+	}
+	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
+	second := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
+	second.open("tcp", w.far.IPv4)
+	var sum quantity
+	for _, p := range []*pair{first, second} {
+		pump(p.client, p.server, 10_000)
+	}
+	published := l.balanced(t, w.near, w.far)
+	for _, p := range []*pair{first, second} {
+		received := published.usage(p.server.pid(), "")["receive"]
+		if received.bytes < 10_000 {
+			t.Errorf("process %d is said to have received %+v", p.server.pid(), received)
+		}
+		sum.add(received)
+	}
+	if account := published.accounts(in(t, w.far.Name, w.far.Device))["receive process"]; sum != account {
+		t.Errorf("the processes have received %+v, and the account has %+v", sum, account)
+	}
+	if n := cellsOf(second.server.pid()); n != 0 {
+		t.Errorf("a process has %d cells, though there were none", n)
+	}
+
+	for _, h := range []*helper{first.client, first.server} {
+		h.stop()
+	}
+	free := func() (n int) {
+		if _, err := l.traffic.cells.memory.ReadAt(l.traffic.cells.all, 0); err != nil {
+			t.Fatal(err)
+		}
+		for cell := range slices.Chunk(l.traffic.cells.all[cellSize:], cellSize) {
+			if slices.Max(cell) == 0 {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "their cells are free", func() string {
+		l.collect(t)
+		if free() == 0 {
+			return "none is"
+		}
+		return ""
+	})
+}
+
 // What finds no memory is kept apart, and published with the rest. When there is no place
 // either, what an interface receives is its own, and not lost.
 func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
@@ -325,6 +400,7 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	known := connect(t, l)
 	known.send(t, 100, 1000, known.far.IPv4)
 	l.loseNothing(t)
+	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
 	kerneltest.Fill(t, l.traffic.object.Maps["traffic"])
 	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
 

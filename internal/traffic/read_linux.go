@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -24,6 +27,12 @@ const timeToClaim = 50 * time.Millisecond
 // what is in flight, or the account of the unclaimed would be too high and could
 // not shrink.
 func (t *Traffic) read() (*snapshot, error) {
+	if err := t.cells.free(); err != nil {
+		return nil, err
+	}
+	if err := t.followForwarding(); err != nil {
+		return nil, err
+	}
 	since, err := t.awaitClaims()
 	if err != nil {
 		return nil, err
@@ -33,7 +42,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	errs = errors.Join(errs, err)
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
-	arrived, err := readCounts[bpfAccountKey](t.object.Maps, "accounts")
+	arrived, err := t.readAccounts()
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
@@ -42,7 +51,7 @@ func (t *Traffic) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
-	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts"); err != nil {
+	if s.accounts, err = t.readAccounts(); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
 	for key := range s.accounts {
@@ -50,7 +59,7 @@ func (t *Traffic) read() (*snapshot, error) {
 			s.accounts[key] = arrived[key]
 		}
 	}
-	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic"); err != nil {
+	if s.traffic, err = t.readTraffic(); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
 	if s.interfaces, err = t.readInterfaces(); err != nil {
@@ -61,6 +70,41 @@ func (t *Traffic) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	return s, errors.Join(errs, t.follow(s.processes))
+}
+
+// followForwarding has owners claim what is forwarded, once something is.
+func (t *Traffic) followForwarding() error {
+	var forwards bool
+	if err := t.object.Variables["forwards"].Get(&forwards); err != nil || !forwards || t.forwarding {
+		return err
+	}
+	if err := t.claimForwarded(); err != nil {
+		return err
+	}
+	t.writeHooks()
+	return nil
+}
+
+// claimForwarded has owners claim what is forwarded, from now on.
+func (t *Traffic) claimForwarded() error {
+	if err := t.owners.ClaimForwarded(); err != nil {
+		return err
+	}
+	t.forwarding = true
+	return t.object.Variables["with_forwarding"].Set(true)
+}
+
+// forwards says whether the host whose / is at rootPath has forwarding switched on.
+//
+// Source: Documentation/networking/ip-sysctl.rst.
+func forwards(rootPath string) bool {
+	for _, family := range []string{"ipv4", "ipv6"} {
+		all, err := os.ReadFile(filepath.Join("/", rootPath, "proc/sys/net", family, "conf/all/forwarding"))
+		if err == nil && strings.TrimSpace(string(all)) != "0" {
+			return true
+		}
+	}
+	return false // or it cannot be known: then it shows
 }
 
 // follow lets the sockets of a process that has changed itself go over to what
@@ -132,9 +176,16 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 // forgetProcesses frees the map entries of processes that are gone. What was
 // counted since the reading goes into s, so that it is in their last points.
 func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) error {
-	var errs error
+	if len(gone) == 0 {
+		return nil
+	}
+	isGone := func(key bpfTrafficKey) bool {
+		_, ok := gone[key.Number]
+		return ok
+	}
+	taken, errs := t.cells.take(isGone)
 	for key := range s.traffic {
-		if _, ok := gone[key.Number]; !ok {
+		if !isGone(key) {
 			continue
 		}
 		last, err := takeCount(t.object.Maps, "traffic", key)
@@ -142,8 +193,10 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
 			continue
 		}
-		s.traffic[key] = last
+		s.traffic[key] = plus(last, taken[key])
+		delete(taken, key)
 	}
+	maps.Copy(s.traffic, taken) // what has come since the reading
 	for _, p := range gone {
 		if err := t.owners.Forget(p.ID); err != nil {
 			errs = errors.Join(errs, err)
@@ -161,7 +214,15 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 			closed = append(closed, interfaces.Key{Netns: key.Netns, Ifindex: key.Ifindex})
 		}
 	}
+	if len(t.ledger.closed) == 0 {
+		return nil
+	}
 	errs := t.interfaces.Forget(closed...)
+	taken, err := t.cells.take(func(key bpfTrafficKey) bool {
+		account, ok := key.account()
+		return ok && t.ledger.closed[account.iface()]
+	})
+	errs = errors.Join(errs, err)
 	for key := range s.accounts {
 		if !t.ledger.closed[key.iface()] {
 			continue
@@ -172,6 +233,10 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 			continue
 		}
 		s.accounts[key] = last
+	}
+	for key, count := range taken {
+		account, _ := key.account()
+		s.accounts[account] = plus(s.accounts[account], count)
 	}
 	return errs
 }
@@ -210,6 +275,18 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 }
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
+
+// readAccounts returns what is on each account.
+func (t *Traffic) readAccounts() (map[bpfAccountKey]bpfCount, error) {
+	accounts, err := readCounts[bpfAccountKey](t.object.Maps, "accounts")
+	return accounts, errors.Join(err, t.cells.addAccounts(accounts))
+}
+
+// readTraffic returns what each process has moved.
+func (t *Traffic) readTraffic() (map[bpfTrafficKey]bpfCount, error) {
+	traffic, err := readCounts[bpfTrafficKey](t.object.Maps, "traffic")
+	return traffic, errors.Join(err, t.cells.addTraffic(traffic))
+}
 
 // readCounts returns all counts of a map, with those that found no memory there.
 func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpfCount, error) {

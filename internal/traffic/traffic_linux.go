@@ -46,6 +46,8 @@ type Traffic struct {
 	books      *books.Books
 	options    Options
 	object     *kernel.Object
+	cells      *cells
+	forwarding bool // what is forwarded is claimed as soon as it is
 	counters   *counters
 	ledger     *ledger
 	roster     *roster
@@ -73,6 +75,11 @@ func (t *Traffic) Start(ctx context.Context) error {
 	}
 	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.Prove(ctx)); err != nil {
 		return errors.Join(err, t.Shutdown(ctx))
+	}
+	if t.forwarding = false; forwards(t.options.RootPath) {
+		if err := t.claimForwarded(); err != nil {
+			return errors.Join(err, t.Shutdown(ctx))
+		}
 	}
 	t.writeHooks()
 	return nil
@@ -139,8 +146,11 @@ func (t *Traffic) load() error {
 	}
 	shared := t.owners.Maps()
 	maps.Copy(shared, t.interfaces.Maps())
-	t.object, err = kernel.Load(spec, hooks, shared)
 	t.followed = make(map[uint64]bool)
+	if t.cells, err = openCells(shared["cells"]); err != nil {
+		return err
+	}
+	t.object, err = kernel.Load(spec, hooks, shared)
 	return err
 }
 
@@ -210,6 +220,6 @@ func (t *Traffic) openLedger() error {
 
 func (t *Traffic) writeHooks() {
 	t.books.Update(func(page *books.Page) {
-		*page = books.Page{Hooks: append(t.owners.Hooks(), t.object.Hooks()...)}
+		page.Hooks = append(t.owners.Hooks(), t.object.Hooks()...)
 	})
 }

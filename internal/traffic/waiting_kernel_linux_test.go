@@ -3,13 +3,16 @@ package traffic
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
 // slow lets a device of the current namespace send 70 kB at once. What is more waits, and
@@ -86,6 +89,35 @@ func TestKernelBooksWhatWaitsBelow(t *testing.T) {
 				t.Errorf("the books below differ (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A host begins to forward: by the next collection all of it is claimed as soon as it is
+// there, and what was forwarded before, if it did not wait.
+func TestKernelNoticesForwarding(t *testing.T) {
+	w := connect(t, observe(t, owner.Options{MaxProcesses: 4096}))
+	end := w.addRoute(t)
+	claims := func() bool {
+		return slices.ContainsFunc(w.lab.books.Read().Hooks, func(h kernel.Hook) bool {
+			return slices.Contains(h.Programs, "claim_forwarded") || slices.Contains(h.Programs, "learn_from_queue")
+		})
+	}
+	older := !claims() // or the hook is there anyway, before Linux 6.16
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	kerneltest.InNamespace(t, end, func() { receiver = datagrams(t, netip.MustParseAddr("10.216.0.2"), 0) })
+	burst(t, from, receiver, 1)
+	w.moved()
+	w.lab.collect(t)
+	if !claims() {
+		t.Errorf("nothing claims what is forwarded; it was there before: %v", !older)
+	}
+	w.inFar(func() { slow(t, "port0") })
+	burst(t, from, receiver, 300)
+
+	_, far, _ := w.moved()
+	if diff := cmp.Diff(map[string]quantity{"receive forwarded": {301, 301 * 1042}}, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the router's books differ (-want +got):\n%s", diff)
 	}
 }
 
