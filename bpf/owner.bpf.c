@@ -8,8 +8,6 @@
  *            where functions cannot be traced: kprobes on the same
  *          tp_btf tcp_sendmsg_locked   a process sends on TCP, and has not returned yet;
  *            before Linux 6.16: net_dev_queue
- *          tp_btf net_dev_queue        what has arrived here is forwarded: attached when
- *                                      something is
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
  *          tp_btf sched_process_exit   a process that listened has ended
  *          cgroup/sock_create          a process made an IP socket
@@ -28,7 +26,6 @@
  *          storage is unowned.
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
-#include "lib/arrival.h"
 #include "lib/interrupt.h"
 #include "lib/pending.h"
 #include "lib/proof.h"
@@ -241,22 +238,8 @@ int BPF_PROG(learn_from_message, struct sock *sk)
 }
 
 /*
- * What is forwarded is claimed while it is still the skb that arrived, on the CPU where it
- * did: later another CPU may take it from the queue, or cut it into segments.
- */
-bool fired_claim_forwarded;
-
-SEC("tp_btf/net_dev_queue")
-int BPF_PROG(claim_forwarded, struct sk_buff *skb)
-{
-	if (is_armed(&fired_claim_forwarded) && skb->skb_iif)
-		claim_whole(skb, ACCOUNT_FORWARDED);
-	return 0;
-}
-
-/*
- * Both of the above, before Linux 6.16. Only who holds the lock of a TCP socket sends on
- * it, and as long as a task holds it no softirq does: the running task is the sender.
+ * The same before Linux 6.16. Only who holds the lock of a TCP socket sends on it, and as
+ * long as a task holds it no softirq does: the running task is the sender.
  */
 bool fired_learn_from_queue;
 
@@ -270,11 +253,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 
 	if (!is_armed(&fired_learn_from_queue))
 		return 0;
-	if (skb->skb_iif) { /* its sender may be at work elsewhere */
-		claim_whole(skb, ACCOUNT_FORWARDED);
-		return 0;
-	}
-	if (!sk)
+	if (!sk || skb->skb_iif) /* what is forwarded may have a sender who is at work elsewhere */
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||

@@ -7,6 +7,7 @@
  *          tp_btf netif_receive_skb   a packet has arrived, its length is known
  *          cgroup_skb/ingress         it has reached the socket it is for
  *          tp_btf kfree_skb           it was for no socket
+ *          tp_btf net_dev_queue       it is forwarded: attached when something is
  * Output:  maps traffic (per process) and accounts (the rest), by interface and
  *          direction; map interfaces says what their numbers mean.
  * Counts:  what the interface counters count, so the sums can be held against
@@ -26,8 +27,6 @@
 #include "lib/pieces.h"
 #include "lib/proof.h"
 
-const volatile bool with_transport;
-const volatile bool with_type;
 const volatile __u32 reason_no_socket = ~0U;
 
 /*
@@ -60,9 +59,13 @@ static __always_inline bool count_socket(void *sk, struct owner *owner, struct t
 /* A device has something on an account for the first time. */
 static __always_inline void meet(struct net_device *dev, __u64 netns)
 {
+	struct kind kind = kind_of(dev);
+
 	know_interface(dev, netns);
-	if (!with_wireguard && is_wireguard(dev))
+	if (IS_KIND(kind, "wireguard"))
 		with_wireguard = true;
+	if (IS_KIND(kind, "tun"))
+		with_tun = true;
 }
 
 /* -- transmit -- */
@@ -171,7 +174,8 @@ static __always_inline bool count_given(struct sk_buff *skb, struct net_device *
 		forwards = true;
 		if (!with_forwarding)
 			claim_whole(skb, ACCOUNT_FORWARDED);
-		h->account = ACCOUNT_FORWARDED;
+		h->key.number = tun_writer(h->key.netns, h->key.ifindex);
+		h->account = h->key.number ? ACCOUNT_PROCESS : ACCOUNT_FORWARDED;
 		return count_handed(h);
 	}
 	if (!sk) {
@@ -249,9 +253,25 @@ int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, 
 
 /* -- receive -- */
 
+/* Notes who has written what arrives at position. That vhost's kernel threads, before Linux 6.4, do it for another is not known. */
+static __noinline void note_writer(struct net_device *dev, __u64 netns, __u32 ifindex, __u32 position)
+{
+	struct tun_key key = { .netns = netns, .ifindex = ifindex };
+	struct process process;
+	__u64 number, *known;
+
+	if (THIS_TASK(flags) & PF_KTHREAD || is_interrupt(position) || !IS_KIND(kind_of(dev), "tun"))
+		return;
+	process = current_process();
+	number = number_of(&process, current_task());
+	known = bpf_map_lookup_elem(&tun_writers, &key);
+	if (!known || *known != number)
+		bpf_map_update_elem(&tun_writers, &key, &number, BPF_ANY);
+}
+
 /* Counts what has arrived, as the device does; returns what may be claimed of it. */
 static __always_inline struct part count_arrived(struct sk_buff *skb, struct net_device *dev, __u64 netns, __u32 ifindex,
-						 __u32 from, __u32 link)
+						 __u32 from, __u32 link, __u32 position)
 {
 	__u64 number = number_of_account(ACCOUNT_ARRIVED), rest = rest_of(ifindex, 0, 0, RECEIVE);
 	__u32 len = skb->len + link;
@@ -268,6 +288,8 @@ static __always_inline struct part count_arrived(struct sk_buff *skb, struct net
 	}
 	if (new)
 		meet(dev, netns);
+	if (with_tun)
+		note_writer(dev, netns, ifindex, position);
 	if (with_wireguard && is_for_wireguard(skb->data, skb->protocol, netns)) {
 		if (!pieces)
 			c = count_of_frame(len);
@@ -300,7 +322,7 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 		if (!is_loopback(ifindex))
 			link = from - skb->mac_header;
 		a->seen++;
-		part = count_arrived(skb, dev, netns, ifindex, from, link);
+		part = count_arrived(skb, dev, netns, ifindex, from, link, position_of(ctx));
 	}
 	arrive(a, skb, dev, netns, ifindex, from, link, &part);
 	return 0;
@@ -417,6 +439,20 @@ int count_receive(struct __sk_buff *ctx)
 		note_known(sk, owner, READ_ONCE(owner->number), since);
 	count_socket(used, owner, &key, &d.count);
 	return 1;
+}
+
+/*
+ * What is forwarded is claimed while it is still the skb that arrived, on the CPU where it
+ * did: later another CPU may take it from the queue, or cut it into segments.
+ */
+bool fired_claim_forwarded;
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(claim_forwarded, struct sk_buff *skb)
+{
+	if (is_armed(&fired_claim_forwarded) && skb->skb_iif)
+		claim_whole(skb, ACCOUNT_FORWARDED);
+	return 0;
 }
 
 bool fired_count_no_socket;

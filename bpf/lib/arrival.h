@@ -2,6 +2,12 @@
 #pragma once
 #include "count.h"
 #include "interrupt.h"
+#include "kind.h"
+#include "tun.h"
+
+/* What the instrument tells apart. */
+const volatile bool with_transport;
+const volatile bool with_type;
 
 /*
  * What has arrived on this CPU and no one has claimed. A packet is announced by
@@ -148,11 +154,10 @@ static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
  */
 static __always_inline bool is_end_of_pair(struct net_device *dev)
 {
-	char kind[8] = {};
+	struct kind kind = kind_of(dev);
 
-	bpf_probe_read_kernel_str(kind, sizeof(kind), BPF_CORE_READ(dev, rtnl_link_ops, kind));
-	return !kind[0] || !__builtin_memcmp(kind, "veth", 5) || !__builtin_memcmp(kind, "netkit", 7) ||
-	       !__builtin_memcmp(kind, "tun", 4) || !__builtin_memcmp(kind, "wiregua", 7);
+	return !kind.name[0] || IS_KIND(kind, "veth") || IS_KIND(kind, "netkit") || IS_KIND(kind, "tun") ||
+	       IS_KIND(kind, "wireguard");
 }
 
 static __always_inline void put_inside(struct leg *leg, __u32 inner)
@@ -227,6 +232,23 @@ static __always_inline struct count whole(const struct part *part)
 	};
 }
 
+/* Books what was forwarded from a device: it is a process's where that has the device's file. */
+static __always_inline void count_forwarded(struct sk_buff *skb, const struct leg *leg, const struct count *c)
+{
+	struct traffic_key key = { .netns = leg->netns, .ifindex = leg->ifindex, .direction = RECEIVE };
+
+	key.number = tun_writer(leg->netns, leg->ifindex);
+	if (!key.number) {
+		count_account(leg->netns, leg->ifindex, ACCOUNT_FORWARDED, RECEIVE, c);
+		return;
+	}
+	if (with_type)
+		key.type = bpf_ntohs(skb->protocol);
+	if (with_transport)
+		key.transport = transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol));
+	count_process(&key, c);
+}
+
 /*
  * Books the whole arrival of skb to an account. The packet around it, if it came in
  * one, stays unclaimed: it was the tunnel's.
@@ -246,7 +268,11 @@ static __always_inline void claim_whole(struct sk_buff *skb, enum account accoun
 			break;
 		c = whole(&leg->left);
 		leg->left = (struct part){};
-		if (!leg->outer)
+		if (leg->outer)
+			continue;
+		if (account == ACCOUNT_FORWARDED)
+			count_forwarded(skb, leg, &c);
+		else
 			count_account(leg->netns, leg->ifindex, account, RECEIVE, &c);
 	}
 }
@@ -398,13 +424,11 @@ static __always_inline bool is_frame(const struct part *part)
 static __always_inline bool is_verdict(struct sk_buff *skb)
 {
 	__u64 position;
-	char kind[4] = {};
 
 	asm volatile("%[to] = w10" : [to] "=w"(position));
 	if (THIS_TASK(flags) & PF_KTHREAD || is_interrupt(position))
 		return false;
-	bpf_probe_read_kernel_str(kind, sizeof(kind), BPF_CORE_READ(skb, dev, rtnl_link_ops, kind));
-	return __builtin_memcmp(kind, "tun", 4);
+	return !IS_KIND(kind_of(BPF_CORE_READ(skb, dev)), "tun");
 }
 
 /*
@@ -412,7 +436,7 @@ static __always_inline bool is_verdict(struct sk_buff *skb)
  * and that now goes on from the verdict, on whatever CPU that is given. It has been in
  * ACCOUNT_ARRIVED since it came, if its device is the one that it came in on.
  */
-static __always_inline bool take_up(struct arrivals *a, struct __sk_buff *ctx, enum match match,
+static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, enum match match,
 				    const struct count *parts, struct delivery *d)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
@@ -425,11 +449,10 @@ static __always_inline bool take_up(struct arrivals *a, struct __sk_buff *ctx, e
 	measure_delivery(ctx, link, match, parts, &d->count);
 	if (BPF_CORE_READ(lower, next) != lower) {
 		arrive_at_delivery(a, ctx, d);
-		return true;
+		return;
 	}
 	d->netns = netns_of_device(ctx);
 	d->ifindex = ctx->ifindex;
-	return true;
 }
 
 /* Finds a whole packet of one frame that is on the one device which delivers it; NULL when it is not that. */
@@ -466,8 +489,10 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 		return false;
 	slot = find(a, head_of_context(a, ctx));
 	match = match_of(ctx, slot, &parts);
-	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx))
-		return take_up(a, ctx, match, &parts, d);
+	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx)) {
+		take_up(a, ctx, match, &parts, d);
+		return true;
+	}
 	if (match == PARTS && slot) { /* its first fragment is in what it claims */
 		for (int i = 0; i < LEGS; i++)
 			slot->by[i].left = (struct part){};

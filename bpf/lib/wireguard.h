@@ -24,14 +24,6 @@ struct {
 	__type(value, __u8);
 } wireguard_ports SEC(".maps");
 
-static __always_inline bool is_wireguard(struct net_device *dev)
-{
-	char kind[16] = {};
-
-	bpf_probe_read_kernel_str(kind, sizeof(kind), BPF_CORE_READ(dev, rtnl_link_ops, kind));
-	return !__builtin_memcmp(kind, "wireguard", 10);
-}
-
 struct udp_ports {
 	__be16 source, destination;
 };

@@ -147,9 +147,6 @@ func (o *Object) AttachLater(job string) error {
 	return nil
 }
 
-// Uses says whether a program is one of those that the hooks take.
-func (o *Object) Uses(program string) bool { return o.sections[program] != "" }
-
 func (o *Object) attachHook(hook Hook, rootPath string) error {
 	for _, name := range hook.Programs {
 		if err := o.attach(hook, name, rootPath); err != nil {

@@ -22,39 +22,6 @@ type bpfAccountKey struct {
 	Pad       uint32
 }
 
-type bpfArrivals struct {
-	_     structs.HostLayout
-	Slots [256]struct {
-		_      structs.HostLayout
-		Head   uint64
-		Number uint64
-		End    uint32
-		From   uint16
-		Legs   uint16
-		By     [3]struct {
-			_       structs.HostLayout
-			Netns   uint64
-			Ifindex uint32
-			Device  uint32
-			Link    uint16
-			Outer   uint8
-			_       [1]byte
-			Left    struct {
-				_          structs.HostLayout
-				Bytes      uint32
-				FrameBytes uint32
-				Packets    uint16
-				Frames     uint16
-			}
-		}
-	}
-	Number uint64
-	Seen   uint64
-	Head   uint64
-	Last   uint32
-	Pad    uint32
-}
-
 type bpfBook uint32
 
 const (
@@ -193,7 +160,6 @@ type bpfUser struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccounts              = "accounts"
-	bpfMapArrivals              = "arrivals"
 	bpfMapBooks                 = "books"
 	bpfMapCells                 = "cells"
 	bpfMapDeaths                = "deaths"
@@ -210,7 +176,6 @@ const (
 	bpfMapSpareTraffic          = "spare_traffic"
 	bpfMapTraffic               = "traffic"
 	bpfMapUsers                 = "users"
-	bpfProgClaimForwarded       = "claim_forwarded"
 	bpfProgLearnFromCreate      = "learn_from_create"
 	bpfProgLearnFromFiles       = "learn_from_files"
 	bpfProgLearnFromMessage     = "learn_from_message"
@@ -228,7 +193,6 @@ const (
 	bpfProgSettleUnused         = "settle_unused"
 	bpfProgSurveyProcesses      = "survey_processes"
 	bpfVarArmed                 = "armed"
-	bpfVarFiredClaimForwarded   = "fired_claim_forwarded"
 	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
 	bpfVarFiredLearnFromMessage = "fired_learn_from_message"
 	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
@@ -293,7 +257,6 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	ClaimForwarded   *ebpf.ProgramSpec `ebpf:"claim_forwarded"`
 	LearnFromCreate  *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromFiles   *ebpf.ProgramSpec `ebpf:"learn_from_files"`
 	LearnFromMessage *ebpf.ProgramSpec `ebpf:"learn_from_message"`
@@ -317,7 +280,6 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
-	Arrivals      *ebpf.MapSpec `ebpf:"arrivals"`
 	Books         *ebpf.MapSpec `ebpf:"books"`
 	Cells         *ebpf.MapSpec `ebpf:"cells"`
 	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
@@ -341,7 +303,6 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
-	FiredClaimForwarded   *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
 	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
 	FiredLearnFromMessage *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
 	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
@@ -385,7 +346,6 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
-	Arrivals      *ebpf.Map `ebpf:"arrivals"`
 	Books         *ebpf.Map `ebpf:"books"`
 	Cells         *ebpf.Map `ebpf:"cells"`
 	Deaths        *ebpf.Map `ebpf:"deaths"`
@@ -407,7 +367,6 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
-		m.Arrivals,
 		m.Books,
 		m.Cells,
 		m.Deaths,
@@ -432,7 +391,6 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	Armed                 *ebpf.Variable `ebpf:"armed"`
-	FiredClaimForwarded   *ebpf.Variable `ebpf:"fired_claim_forwarded"`
 	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
 	FiredLearnFromMessage *ebpf.Variable `ebpf:"fired_learn_from_message"`
 	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`
@@ -459,7 +417,6 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	ClaimForwarded   *ebpf.Program `ebpf:"claim_forwarded"`
 	LearnFromCreate  *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromFiles   *ebpf.Program `ebpf:"learn_from_files"`
 	LearnFromMessage *ebpf.Program `ebpf:"learn_from_message"`
@@ -480,7 +437,6 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
-		p.ClaimForwarded,
 		p.LearnFromCreate,
 		p.LearnFromFiles,
 		p.LearnFromMessage,

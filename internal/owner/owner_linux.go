@@ -98,21 +98,13 @@ func (o *Owners) Hooks() []kernel.Hook { return o.object.Hooks() }
 // UsesKprobes says whether a socket's owner is to be looked up in map users too.
 func (o *Owners) UsesKprobes() bool { return o.users }
 
-// ClaimForwarded has what is forwarded claimed as soon as it is, from now on.
-func (o *Owners) ClaimForwarded() error {
-	if o.object.Uses("learn_from_queue") {
-		return nil // it does that always
-	}
-	return o.object.AttachLater("forwarding")
-}
-
 // Maps returns the maps that instruments share, by name, to replace their own
 // with. They live until Shutdown.
 func (o *Owners) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
 		"owners", "users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
-		"arrivals", "traffic", "accounts", "spare_traffic", "spare_accounts", "cells", "knowledge", ".data.shared", "books",
+		"traffic", "accounts", "spare_traffic", "spare_accounts", "cells", "knowledge", ".data.shared", "books",
 	} {
 		shared[name] = o.object.Maps[name]
 	}
@@ -212,7 +204,6 @@ var hooks = []kernel.Hook{
 	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{"settle_at_release"}},
 	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{"settle_at_destroy"}},
 	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{"learn_from_state"}},
-	{Job: "forwarding", Name: "tp_btf/net_dev_queue", Programs: []string{"claim_forwarded"}, Later: true},
 	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{"note_end"}, Cause: kernel.CauseThread},
 	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{"learn_from_create"}},
 }

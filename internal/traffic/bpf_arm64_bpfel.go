@@ -249,6 +249,13 @@ type bpfTrafficKey struct {
 	Direction uint8
 }
 
+type bpfTunKey struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Ifindex uint32
+	Pad     uint32
+}
+
 type bpfUser struct {
 	_      structs.HostLayout
 	Number uint64
@@ -268,49 +275,53 @@ type bpfWireguardPort struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccounts           = "accounts"
-	bpfMapArrivals           = "arrivals"
-	bpfMapBooks              = "books"
-	bpfMapCells              = "cells"
-	bpfMapDeaths             = "deaths"
-	bpfMapHanding            = "handing"
-	bpfMapHandshakes         = "handshakes"
-	bpfMapInterfaces         = "interfaces"
-	bpfMapKnowledge          = "knowledge"
-	bpfMapListeners          = "listeners"
-	bpfMapMakers             = "makers"
-	bpfMapNumbering          = "numbering"
-	bpfMapOwners             = "owners"
-	bpfMapPendings           = "pendings"
-	bpfMapProcesses          = "processes"
-	bpfMapSpareAccounts      = "spare_accounts"
-	bpfMapSpareTraffic       = "spare_traffic"
-	bpfMapSurveys            = "surveys"
-	bpfMapTraffic            = "traffic"
-	bpfMapUsers              = "users"
-	bpfMapWireguardPorts     = "wireguard_ports"
-	bpfProgCountArrival      = "count_arrival"
-	bpfProgCountNoSocket     = "count_no_socket"
-	bpfProgCountReceive      = "count_receive"
-	bpfProgCountTransmit     = "count_transmit"
-	bpfProgEndTransmit       = "end_transmit"
-	bpfVarArmed              = "armed"
-	bpfVarFiredCountArrival  = "fired_count_arrival"
-	bpfVarFiredCountNoSocket = "fired_count_no_socket"
-	bpfVarFiredCountReceive  = "fired_count_receive"
-	bpfVarFiredCountTransmit = "fired_count_transmit"
-	bpfVarFiredEndTransmit   = "fired_end_transmit"
-	bpfVarForwards           = "forwards"
-	bpfVarHandovers          = "handovers"
-	bpfVarNothingWaits       = "nothing_waits"
-	bpfVarReasonNoSocket     = "reason_no_socket"
-	bpfVarUnknown            = "unknown"
-	bpfVarWithCurrentTask    = "with_current_task"
-	bpfVarWithForwarding     = "with_forwarding"
-	bpfVarWithTransport      = "with_transport"
-	bpfVarWithType           = "with_type"
-	bpfVarWithUsers          = "with_users"
-	bpfVarWithWireguard      = "with_wireguard"
+	bpfMapAccounts            = "accounts"
+	bpfMapArrivals            = "arrivals"
+	bpfMapBooks               = "books"
+	bpfMapCells               = "cells"
+	bpfMapDeaths              = "deaths"
+	bpfMapHanding             = "handing"
+	bpfMapHandshakes          = "handshakes"
+	bpfMapInterfaces          = "interfaces"
+	bpfMapKnowledge           = "knowledge"
+	bpfMapListeners           = "listeners"
+	bpfMapMakers              = "makers"
+	bpfMapNumbering           = "numbering"
+	bpfMapOwners              = "owners"
+	bpfMapPendings            = "pendings"
+	bpfMapProcesses           = "processes"
+	bpfMapSpareAccounts       = "spare_accounts"
+	bpfMapSpareTraffic        = "spare_traffic"
+	bpfMapSurveys             = "surveys"
+	bpfMapTraffic             = "traffic"
+	bpfMapTunWriters          = "tun_writers"
+	bpfMapUsers               = "users"
+	bpfMapWireguardPorts      = "wireguard_ports"
+	bpfProgClaimForwarded     = "claim_forwarded"
+	bpfProgCountArrival       = "count_arrival"
+	bpfProgCountNoSocket      = "count_no_socket"
+	bpfProgCountReceive       = "count_receive"
+	bpfProgCountTransmit      = "count_transmit"
+	bpfProgEndTransmit        = "end_transmit"
+	bpfVarArmed               = "armed"
+	bpfVarFiredClaimForwarded = "fired_claim_forwarded"
+	bpfVarFiredCountArrival   = "fired_count_arrival"
+	bpfVarFiredCountNoSocket  = "fired_count_no_socket"
+	bpfVarFiredCountReceive   = "fired_count_receive"
+	bpfVarFiredCountTransmit  = "fired_count_transmit"
+	bpfVarFiredEndTransmit    = "fired_end_transmit"
+	bpfVarForwards            = "forwards"
+	bpfVarHandovers           = "handovers"
+	bpfVarNothingWaits        = "nothing_waits"
+	bpfVarReasonNoSocket      = "reason_no_socket"
+	bpfVarUnknown             = "unknown"
+	bpfVarWithCurrentTask     = "with_current_task"
+	bpfVarWithForwarding      = "with_forwarding"
+	bpfVarWithTransport       = "with_transport"
+	bpfVarWithTun             = "with_tun"
+	bpfVarWithType            = "with_type"
+	bpfVarWithUsers           = "with_users"
+	bpfVarWithWireguard       = "with_wireguard"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -355,11 +366,12 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	CountArrival  *ebpf.ProgramSpec `ebpf:"count_arrival"`
-	CountNoSocket *ebpf.ProgramSpec `ebpf:"count_no_socket"`
-	CountReceive  *ebpf.ProgramSpec `ebpf:"count_receive"`
-	CountTransmit *ebpf.ProgramSpec `ebpf:"count_transmit"`
-	EndTransmit   *ebpf.ProgramSpec `ebpf:"end_transmit"`
+	ClaimForwarded *ebpf.ProgramSpec `ebpf:"claim_forwarded"`
+	CountArrival   *ebpf.ProgramSpec `ebpf:"count_arrival"`
+	CountNoSocket  *ebpf.ProgramSpec `ebpf:"count_no_socket"`
+	CountReceive   *ebpf.ProgramSpec `ebpf:"count_receive"`
+	CountTransmit  *ebpf.ProgramSpec `ebpf:"count_transmit"`
+	EndTransmit    *ebpf.ProgramSpec `ebpf:"end_transmit"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -385,6 +397,7 @@ type bpfMapSpecs struct {
 	SpareTraffic   *ebpf.MapSpec `ebpf:"spare_traffic"`
 	Surveys        *ebpf.MapSpec `ebpf:"surveys"`
 	Traffic        *ebpf.MapSpec `ebpf:"traffic"`
+	TunWriters     *ebpf.MapSpec `ebpf:"tun_writers"`
 	Users          *ebpf.MapSpec `ebpf:"users"`
 	WireguardPorts *ebpf.MapSpec `ebpf:"wireguard_ports"`
 }
@@ -393,23 +406,25 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed              *ebpf.VariableSpec `ebpf:"armed"`
-	FiredCountArrival  *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
-	FiredCountNoSocket *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
-	FiredCountReceive  *ebpf.VariableSpec `ebpf:"fired_count_receive"`
-	FiredCountTransmit *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
-	FiredEndTransmit   *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
-	Forwards           *ebpf.VariableSpec `ebpf:"forwards"`
-	Handovers          *ebpf.VariableSpec `ebpf:"handovers"`
-	NothingWaits       *ebpf.VariableSpec `ebpf:"nothing_waits"`
-	ReasonNoSocket     *ebpf.VariableSpec `ebpf:"reason_no_socket"`
-	Unknown            *ebpf.VariableSpec `ebpf:"unknown"`
-	WithCurrentTask    *ebpf.VariableSpec `ebpf:"with_current_task"`
-	WithForwarding     *ebpf.VariableSpec `ebpf:"with_forwarding"`
-	WithTransport      *ebpf.VariableSpec `ebpf:"with_transport"`
-	WithType           *ebpf.VariableSpec `ebpf:"with_type"`
-	WithUsers          *ebpf.VariableSpec `ebpf:"with_users"`
-	WithWireguard      *ebpf.VariableSpec `ebpf:"with_wireguard"`
+	Armed               *ebpf.VariableSpec `ebpf:"armed"`
+	FiredClaimForwarded *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
+	FiredCountArrival   *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
+	FiredCountNoSocket  *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
+	FiredCountReceive   *ebpf.VariableSpec `ebpf:"fired_count_receive"`
+	FiredCountTransmit  *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
+	FiredEndTransmit    *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
+	Forwards            *ebpf.VariableSpec `ebpf:"forwards"`
+	Handovers           *ebpf.VariableSpec `ebpf:"handovers"`
+	NothingWaits        *ebpf.VariableSpec `ebpf:"nothing_waits"`
+	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
+	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
+	WithCurrentTask     *ebpf.VariableSpec `ebpf:"with_current_task"`
+	WithForwarding      *ebpf.VariableSpec `ebpf:"with_forwarding"`
+	WithTransport       *ebpf.VariableSpec `ebpf:"with_transport"`
+	WithTun             *ebpf.VariableSpec `ebpf:"with_tun"`
+	WithType            *ebpf.VariableSpec `ebpf:"with_type"`
+	WithUsers           *ebpf.VariableSpec `ebpf:"with_users"`
+	WithWireguard       *ebpf.VariableSpec `ebpf:"with_wireguard"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -451,6 +466,7 @@ type bpfMaps struct {
 	SpareTraffic   *ebpf.Map `ebpf:"spare_traffic"`
 	Surveys        *ebpf.Map `ebpf:"surveys"`
 	Traffic        *ebpf.Map `ebpf:"traffic"`
+	TunWriters     *ebpf.Map `ebpf:"tun_writers"`
 	Users          *ebpf.Map `ebpf:"users"`
 	WireguardPorts *ebpf.Map `ebpf:"wireguard_ports"`
 }
@@ -476,6 +492,7 @@ func (m *bpfMaps) Close() error {
 		m.SpareTraffic,
 		m.Surveys,
 		m.Traffic,
+		m.TunWriters,
 		m.Users,
 		m.WireguardPorts,
 	)
@@ -485,38 +502,42 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed              *ebpf.Variable `ebpf:"armed"`
-	FiredCountArrival  *ebpf.Variable `ebpf:"fired_count_arrival"`
-	FiredCountNoSocket *ebpf.Variable `ebpf:"fired_count_no_socket"`
-	FiredCountReceive  *ebpf.Variable `ebpf:"fired_count_receive"`
-	FiredCountTransmit *ebpf.Variable `ebpf:"fired_count_transmit"`
-	FiredEndTransmit   *ebpf.Variable `ebpf:"fired_end_transmit"`
-	Forwards           *ebpf.Variable `ebpf:"forwards"`
-	Handovers          *ebpf.Variable `ebpf:"handovers"`
-	NothingWaits       *ebpf.Variable `ebpf:"nothing_waits"`
-	ReasonNoSocket     *ebpf.Variable `ebpf:"reason_no_socket"`
-	Unknown            *ebpf.Variable `ebpf:"unknown"`
-	WithCurrentTask    *ebpf.Variable `ebpf:"with_current_task"`
-	WithForwarding     *ebpf.Variable `ebpf:"with_forwarding"`
-	WithTransport      *ebpf.Variable `ebpf:"with_transport"`
-	WithType           *ebpf.Variable `ebpf:"with_type"`
-	WithUsers          *ebpf.Variable `ebpf:"with_users"`
-	WithWireguard      *ebpf.Variable `ebpf:"with_wireguard"`
+	Armed               *ebpf.Variable `ebpf:"armed"`
+	FiredClaimForwarded *ebpf.Variable `ebpf:"fired_claim_forwarded"`
+	FiredCountArrival   *ebpf.Variable `ebpf:"fired_count_arrival"`
+	FiredCountNoSocket  *ebpf.Variable `ebpf:"fired_count_no_socket"`
+	FiredCountReceive   *ebpf.Variable `ebpf:"fired_count_receive"`
+	FiredCountTransmit  *ebpf.Variable `ebpf:"fired_count_transmit"`
+	FiredEndTransmit    *ebpf.Variable `ebpf:"fired_end_transmit"`
+	Forwards            *ebpf.Variable `ebpf:"forwards"`
+	Handovers           *ebpf.Variable `ebpf:"handovers"`
+	NothingWaits        *ebpf.Variable `ebpf:"nothing_waits"`
+	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
+	Unknown             *ebpf.Variable `ebpf:"unknown"`
+	WithCurrentTask     *ebpf.Variable `ebpf:"with_current_task"`
+	WithForwarding      *ebpf.Variable `ebpf:"with_forwarding"`
+	WithTransport       *ebpf.Variable `ebpf:"with_transport"`
+	WithTun             *ebpf.Variable `ebpf:"with_tun"`
+	WithType            *ebpf.Variable `ebpf:"with_type"`
+	WithUsers           *ebpf.Variable `ebpf:"with_users"`
+	WithWireguard       *ebpf.Variable `ebpf:"with_wireguard"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	CountArrival  *ebpf.Program `ebpf:"count_arrival"`
-	CountNoSocket *ebpf.Program `ebpf:"count_no_socket"`
-	CountReceive  *ebpf.Program `ebpf:"count_receive"`
-	CountTransmit *ebpf.Program `ebpf:"count_transmit"`
-	EndTransmit   *ebpf.Program `ebpf:"end_transmit"`
+	ClaimForwarded *ebpf.Program `ebpf:"claim_forwarded"`
+	CountArrival   *ebpf.Program `ebpf:"count_arrival"`
+	CountNoSocket  *ebpf.Program `ebpf:"count_no_socket"`
+	CountReceive   *ebpf.Program `ebpf:"count_receive"`
+	CountTransmit  *ebpf.Program `ebpf:"count_transmit"`
+	EndTransmit    *ebpf.Program `ebpf:"end_transmit"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.ClaimForwarded,
 		p.CountArrival,
 		p.CountNoSocket,
 		p.CountReceive,

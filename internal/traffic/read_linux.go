@@ -72,7 +72,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	return s, errors.Join(errs, t.follow(s.processes))
 }
 
-// followForwarding has owners claim what is forwarded, once something is.
+// followForwarding has what is forwarded claimed, once something is.
 func (t *Traffic) followForwarding() error {
 	var forwards bool
 	if err := t.object.Variables["forwards"].Get(&forwards); err != nil || !forwards || t.forwarding {
@@ -85,9 +85,9 @@ func (t *Traffic) followForwarding() error {
 	return nil
 }
 
-// claimForwarded has owners claim what is forwarded, from now on.
+// claimForwarded has what is forwarded claimed as soon as it is, from now on.
 func (t *Traffic) claimForwarded() error {
-	if err := t.owners.ClaimForwarded(); err != nil {
+	if err := t.object.AttachLater("forwarding"); err != nil {
 		return err
 	}
 	t.forwarding = true
@@ -184,6 +184,7 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		return ok
 	}
 	taken, errs := t.cells.take(isGone)
+	errs = errors.Join(errs, t.forgetWriters(gone))
 	for key := range s.traffic {
 		if !isGone(key) {
 			continue
@@ -203,6 +204,30 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		}
 	}
 	return errs
+}
+
+// forgetWriters forgets which tun and tap devices had the processes that are gone.
+func (t *Traffic) forgetWriters(gone map[uint64]owner.Process) error {
+	writers := t.object.Maps["tun_writers"]
+	var devices []bpfTunKey
+	var device bpfTunKey
+	var number uint64
+	entries := writers.Iterate()
+	for entries.Next(&device, &number) {
+		if _, ok := gone[number]; ok {
+			devices = append(devices, device)
+		}
+	}
+	errs := entries.Err()
+	for _, device := range devices {
+		if err := writers.Delete(device); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	if errs != nil {
+		return fmt.Errorf("forget who wrote to tun devices: %w", errs)
+	}
+	return nil
 }
 
 // forgetInterfaces frees the map entries of interfaces that are gone. What was

@@ -161,6 +161,7 @@ var hooks = []kernel.Hook{
 	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{"end_transmit"}},
 	{Job: "transmit", Name: "tp_btf/net_dev_start_xmit", Programs: []string{"count_transmit"}},
 	{Job: "arrival", Name: "tp_btf/netif_receive_skb", Programs: []string{"count_arrival"}},
+	{Job: "forwarding", Name: "tp_btf/net_dev_queue", Programs: []string{"claim_forwarded"}, Later: true},
 }
 
 // configure fits the programs to the options and to the running kernel, and
