@@ -214,14 +214,9 @@ func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEnt
 // readCounts returns all counts of a map, with those that found no memory there.
 func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpfCount, error) {
 	all := make(map[K]bpfCount)
-	var key K
-	var perCPU []bpfCount
 	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
-		entries := m.Iterate()
-		for entries.Next(&key, &perCPU) {
-			all[key] = plus(all[key], sum(perCPU))
-		}
-		if err := entries.Err(); err != nil {
+		err := kernel.EachPerCPU(m, func(key K, perCPU []bpfCount) { all[key] = plus(all[key], sum(perCPU)) })
+		if err != nil {
 			return all, err
 		}
 	}
