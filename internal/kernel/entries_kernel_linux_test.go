@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 )
 
 // TestKernelEntries reads maps in which some of the hash's buckets have more than one entry.
@@ -86,6 +87,7 @@ func TestKernelEntriesWithoutBatches(t *testing.T) {
 
 func newMap(t *testing.T, spec *ebpf.MapSpec) *ebpf.Map {
 	t.Helper()
+	_ = rlimit.RemoveMemlock() // it matters before Linux 5.11
 	m, err := ebpf.NewMap(spec)
 	if errors.Is(err, os.ErrPermission) {
 		t.Skip(err)

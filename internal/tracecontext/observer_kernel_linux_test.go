@@ -2,13 +2,13 @@ package tracecontext
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -21,12 +21,7 @@ func TestKernelProcessesAreAskedAboutWithTheirFirstMessage(t *testing.T) {
 	if len(c.notSeen) > 0 {
 		t.Skip("messages are not seen on this kernel")
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
-	defer ours.Close()
+	ours, theirs := connection(t)
 	command := exec.CommandContext(t.Context(), "cat")
 	command.Stdin = theirs
 	if err := command.Start(); err != nil { // it returns when the program has begun
@@ -38,7 +33,7 @@ func TestKernelProcessesAreAskedAboutWithTheirFirstMessage(t *testing.T) {
 		t.Errorf("the program was asked about before it did anything: %+v, %v", known, err)
 	}
 
-	if _, err := ours.WriteString("message"); err != nil {
+	if _, err := ours.Write([]byte("message")); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "an answer about the program", func() bool {
@@ -91,4 +86,27 @@ func await(t *testing.T, what string, done func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
+}
+
+// connection returns both ends of one, the second as a child can have it.
+func connection(t *testing.T) (ours net.Conn, theirs *os.File) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if ours, err = net.Dial("tcp", listener.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close() })
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer accepted.Close()
+	if theirs, err = accepted.(*net.TCPConn).File(); err != nil {
+		t.Fatal(err)
+	}
+	return ours, theirs
 }

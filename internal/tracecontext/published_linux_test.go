@@ -45,7 +45,7 @@ func TestReadPublishedContextErrors(t *testing.T) {
 	if _, err := contextOf(os.Getpid()); !errors.Is(err, errNotPublished) {
 		t.Errorf("a process without: %v, want %v", err, errNotPublished)
 	}
-	if _, err := contextOf(1<<30); !errors.Is(err, os.ErrNotExist) {
+	if _, err := contextOf(1 << 30); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no process: %v, want %v", err, os.ErrNotExist)
 	}
 	pid, _ := publish(t, "writing")
