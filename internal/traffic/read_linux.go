@@ -132,12 +132,15 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 // forgetProcesses frees the map entries of processes that are gone. What was
 // counted since the reading goes into s, so that it is in their last points.
 func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) error {
-	var errs error
+	if len(gone) == 0 {
+		return nil // as at many times
+	}
+	takeCount, errs := takerOf[bpfTrafficKey](t.object.Maps, "traffic")
 	for key := range s.traffic {
 		if _, ok := gone[key.Number]; !ok {
 			continue
 		}
-		last, err := takeCount(t.object.Maps, "traffic", key)
+		last, err := takeCount(key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
 			continue
@@ -161,12 +164,13 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 			closed = append(closed, interfaces.Key{Netns: key.Netns, Ifindex: key.Ifindex})
 		}
 	}
-	errs := t.interfaces.Forget(closed...)
+	takeCount, err := takerOf[bpfAccountKey](t.object.Maps, "accounts")
+	errs := errors.Join(t.interfaces.Forget(closed...), err)
 	for key := range s.accounts {
 		if !t.ledger.closed[key.iface()] {
 			continue
 		}
-		last, err := takeCount(t.object.Maps, "accounts", key)
+		last, err := takeCount(key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget the accounts of an interface: %w", err))
 			continue
@@ -223,15 +227,24 @@ func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpf
 	return all, nil
 }
 
-// takeCount returns the count of a key, which both maps forget.
-func takeCount[K comparable](maps map[string]*ebpf.Map, name string, key K) (bpfCount, error) {
-	var total bpfCount
-	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
-		perCPU, err := kernel.TakePerCPU[bpfCount](m, key)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return total, err
+// takerOf returns what takes the count of a key, which both maps forget. A key that is
+// not in the spare one now gets there only when it is in neither.
+func takerOf[K comparable](maps map[string]*ebpf.Map, name string) (take func(K) (bpfCount, error), err error) {
+	spared := make(map[K]bool)
+	err = kernel.EachPerCPU(maps["spare_"+name], func(key K, _ []bpfCount) { spared[key] = true })
+	take = func(key K) (total bpfCount, err error) {
+		from := []*ebpf.Map{maps[name]}
+		if spared[key] {
+			from = append(from, maps["spare_"+name])
 		}
-		total = plus(total, sum(perCPU))
+		for _, m := range from {
+			perCPU, err := kernel.TakePerCPU[bpfCount](m, key)
+			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return total, err
+			}
+			total = plus(total, sum(perCPU))
+		}
+		return total, nil
 	}
-	return total, nil
+	return take, err
 }
