@@ -8,7 +8,6 @@
  *          tp_btf sched_process_exec   a process runs another program, of which nothing is known
  *          tp_btf sched_process_fork   a process has the memory of its parent
  *          iter task                   the processes there are, at start
- *          iter bpf_map                whether OBI still has its map
  * Output:  maps messages, the context of the last message a thread moved; exchanges,
  *          the last one of each connection; firsts, the first one of those accepted;
  *          ring questions, the processes that user space is to look at.
@@ -410,16 +409,29 @@ int ask_about_all(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-__u32 obi_map_id;
-__s64 obi_map_holders; /* its pin, our slot, OBI and its programs */
+/* The map that OBI pins, whether it is believed or not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_LRU_HASH);
+		__uint(max_entries, 1);
+		__type(key, __u64);
+		__type(value, struct obi_context);
+	});
+} obi_pinned SEC(".maps");
 
-SEC("iter/bpf_map")
-int count_holders(struct bpf_iter__bpf_map *ctx)
+__s64 obi_map_holders; /* its pin, our slots, OBI and its programs */
+
+/* Run by user space. */
+SEC("raw_tp/run")
+int count_holders(void *ctx)
 {
-	struct bpf_map *map = ctx->map;
+	__u32 zero = 0;
+	struct bpf_map *map = bpf_map_lookup_elem(&obi_pinned, &zero);
 
-	if (map && map->id == obi_map_id)
-		obi_map_holders = map->refcnt.counter - 1; /* the iterator */
+	obi_map_holders = map ? map->refcnt.counter : 0;
 	return 0;
 }
 
