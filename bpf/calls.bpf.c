@@ -157,8 +157,10 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 e
 	}
 	if (!wanted && !is_wanted_here(number_of(entry)))
 		return NULL;
-	if (!t)
+	if (!t) {
+		meet_process(); /* with the first call of each of its threads */
 		t = make_tree();
+	}
 	if (!t) {
 		book(BOOK_SEEN);
 		book(BOOK_LOST_MAP_FULL);

@@ -5,10 +5,9 @@
  * Hooks:   tp_btf sock_send_length     a process has sent on a socket
  *          tp_btf sock_recv_length     a process has received from a socket
  *            before Linux 6.3: fexit tcp_sendmsg, tcp_recvmsg
- *          tp_btf sched_process_exec   a process runs another program
+ *          tp_btf sched_process_exec   a process runs another program, of which nothing is known
  *          tp_btf sched_process_fork   a process has the memory of its parent
  *          iter task                   the processes there are, at start
- *          iter bpf_map                whether OBI still has its map
  * Output:  maps messages, the context of the last message a thread moved; exchanges,
  *          the last one of each connection; firsts, the first one of those accepted;
  *          ring questions, the processes that user space is to look at.
@@ -19,9 +18,9 @@
  * Needs:   BTF, Linux 5.17 for messages; 5.10 for what threads say.
  */
 #include "lib/address.h"
+#include "lib/context/ask.h"
 #include "lib/context/http.h"
 #include "lib/context/socket.h"
-#include "lib/context/thread.h"
 #include "lib/proof.h"
 
 __u32 own_pid;                              /* the Collector's */
@@ -29,13 +28,6 @@ bool obi_is_there;                          /* its map is */
 const volatile bool with_filter;            /* not every process may be read */
 const volatile bool inbound_is_parent;      /* what a stranger's request says is believed */
 const volatile bool with_firsts;            /* somebody waits for an accepted connection's first context */
-
-/* A process that user space is to look at. Somebody is woken: there are not many. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 16);
-	__type(value, __u32);
-} questions SEC(".maps");
 
 /* The ends of a connection. */
 struct connection {
@@ -107,30 +99,6 @@ static __always_inline void note_spoken(struct spoken *s, struct task_struct *ta
 	s->pid = task->tgid;
 	s->exec_id = task->self_exec_id;
 	s->generation = obi_is_there || process->ask || may_publish(process) ? 0 : generation;
-}
-
-/*
- * Asks user space about a process, once. known is what is known of it, or NULL.
- * Whatever else has its place in the table is another process that had its pid.
- */
-static __always_inline void ask(struct task_struct *task, struct observed *known)
-{
-	__u32 pid = BPF_CORE_READ(task, tgid);
-	struct observed new = {};
-
-	if (!known) {
-		new.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-		new.exec_id = BPF_CORE_READ(task, self_exec_id);
-		if (!bpf_map_update_elem(&observed, &pid, &new, BPF_ANY))
-			known = bpf_map_lookup_elem(&observed, &pid);
-	}
-	if (!known) {
-		count_context(REFUSED_TABLE_FULL);
-		return;
-	}
-	known->ask = 0;
-	if (bpf_ringbuf_output(&questions, &pid, sizeof(pid), 0))
-		known->ask = 1; /* the next time */
 }
 
 /* What of a message is in the first of its buffers. */
@@ -386,20 +354,23 @@ int see_recvmsg(__u64 *ctx)
 
 bool fired_see_exec;
 
-/* Its libraries are not loaded yet: user space looks again when it moves a message. */
+/* It is another program now: what is known is of the one before. */
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(see_exec, struct task_struct *task)
 {
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
 	if (!is_armed(&fired_see_exec))
 		return 0;
 	if (with_obi) /* what it did before, and what the first thread did whose id it may have got */
 		note_leftover(bpf_get_current_pid_tgid());
-	ask(task, NULL);
+	bpf_map_delete_elem(&observed, &pid);
 	return 0;
 }
 
 bool fired_see_fork;
 
+/* A child may publish where its parent does. Others are asked about when they are met. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(see_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -413,7 +384,7 @@ int BPF_PROG(see_fork, struct task_struct *parent, struct task_struct *child)
 	if (pid != thread)
 		return 0;
 	known = observed_process();
-	if (!known)
+	if (!known || !(with_filter || known->flags & (OBSERVED_THREAD_SLOT | OBSERVED_GO)))
 		return 0;
 	new = *known;
 	new.start_ns = BPF_CORE_READ(child, start_boottime);
@@ -438,16 +409,29 @@ int ask_about_all(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-__u32 obi_map_id;
-__s64 obi_map_holders; /* its pin, our slot, OBI and its programs */
+/* The map that OBI pins, whether it is believed or not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_LRU_HASH);
+		__uint(max_entries, 1);
+		__type(key, __u64);
+		__type(value, struct obi_context);
+	});
+} obi_pinned SEC(".maps");
 
-SEC("iter/bpf_map")
-int count_holders(struct bpf_iter__bpf_map *ctx)
+__s64 obi_map_holders; /* its pin, our slots, OBI and its programs */
+
+/* Run by user space. */
+SEC("raw_tp/run")
+int count_holders(void *ctx)
 {
-	struct bpf_map *map = ctx->map;
+	__u32 zero = 0;
+	struct bpf_map *map = bpf_map_lookup_elem(&obi_pinned, &zero);
 
-	if (map && map->id == obi_map_id)
-		obi_map_holders = map->refcnt.counter - 1; /* the iterator */
+	obi_map_holders = map ? map->refcnt.counter : 0;
 	return 0;
 }
 

@@ -373,15 +373,9 @@ struct bpf_iter__task {
 };
 
 struct bpf_map {
-	__u32 id;
 	struct {
 		__s64 counter;
 	} refcnt;
-};
-
-struct bpf_iter__bpf_map {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
 };
 
 struct bpf_iter__task_file {

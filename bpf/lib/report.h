@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "books.h"
-#include "context/thread.h"
+#include "context/ask.h"
 #include "filter.h"
 #include "limit.h"
 #include "thread.h"
@@ -137,6 +137,8 @@ static __always_inline void find_context(struct tree *t)
 	process = now - t->silent_ns < REST_NS ? NULL : observed_process();
 	if (thread_context(c, process))
 		return;
+	if (!process && now - t->silent_ns >= REST_NS)
+		meet_process();
 	*c = message ? message->context : (struct context){};
 	if (process && !may_publish(process))
 		t->silent_ns = now;

@@ -253,6 +253,7 @@ const (
 	bpfMapObserved              = "observed"
 	bpfMapPids                  = "pids"
 	bpfMapPorts                 = "ports"
+	bpfMapQuestions             = "questions"
 	bpfMapSyscalls              = "syscalls"
 	bpfMapThreadTrees           = "thread_trees"
 	bpfMapTrees                 = "trees"
@@ -405,6 +406,7 @@ type bpfMapSpecs struct {
 	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Pids          *ebpf.MapSpec `ebpf:"pids"`
 	Ports         *ebpf.MapSpec `ebpf:"ports"`
+	Questions     *ebpf.MapSpec `ebpf:"questions"`
 	Syscalls      *ebpf.MapSpec `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.MapSpec `ebpf:"thread_trees"`
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
@@ -499,6 +501,7 @@ type bpfMaps struct {
 	Observed      *ebpf.Map `ebpf:"observed"`
 	Pids          *ebpf.Map `ebpf:"pids"`
 	Ports         *ebpf.Map `ebpf:"ports"`
+	Questions     *ebpf.Map `ebpf:"questions"`
 	Syscalls      *ebpf.Map `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.Map `ebpf:"thread_trees"`
 	Trees         *ebpf.Map `ebpf:"trees"`
@@ -520,6 +523,7 @@ func (m *bpfMaps) Close() error {
 		m.Observed,
 		m.Pids,
 		m.Ports,
+		m.Questions,
 		m.Syscalls,
 		m.ThreadTrees,
 		m.Trees,

@@ -32,11 +32,12 @@ type Calls struct {
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
 	ownPID    int // whose calls are left out
 
-	object  *kernel.Object
-	ring    *ringbuf.Reader
-	open    kernel.Closers
-	cgroups map[uint64]bool // that the filter holds
-	corrupt uint64          // records that made no sense, since Start
+	object    *kernel.Object
+	ring      *ringbuf.Reader
+	open      kernel.Closers
+	cgroups   map[uint64]bool // that the filter holds
+	cgroupsAt uint64          // the version of the directory's that they are of; 0 is none
+	corrupt   uint64          // records that made no sense, since Start
 }
 
 // New returns a Calls whose spans have resources with the given attributes and a

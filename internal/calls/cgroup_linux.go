@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-
-	"github.com/seed-7756021b/nettap/internal/process"
 )
 
 // maxCgroups is how many cgroups the filter holds: those named, and all in them.
@@ -22,9 +20,12 @@ func (c *Calls) refreshCgroups() error {
 	if len(filter.Cgroups)+len(filter.Containers) == 0 {
 		return nil
 	}
-	present, err := process.CgroupsUnder(c.options.RootPath, filter.wantsCgroup)
+	present, version, err := c.processes.Cgroups(c.cgroupsAt, filter.wantsCgroup)
 	if err != nil {
 		return fmt.Errorf("filter by cgroup: %w", err)
+	}
+	if version == c.cgroupsAt {
+		return nil
 	}
 	gone := maps.Clone(c.cgroups)
 	for _, id := range present {
@@ -43,6 +44,7 @@ func (c *Calls) refreshCgroups() error {
 		}
 		delete(c.cgroups, id)
 	}
+	c.cgroupsAt = version
 	return nil
 }
 

@@ -75,6 +75,7 @@ func (c *Calls) configure() error {
 			errs = errors.Join(errs, fmt.Errorf("set %s: %w", name, err))
 		}
 	}
+	c.cgroupsAt = 0
 	return errors.Join(errs, fill(c.object, filter), c.refreshCgroups())
 }
 

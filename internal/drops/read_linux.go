@@ -35,13 +35,8 @@ func (d *Drops) read() (*snapshot, error) {
 // readCounts returns each entry of m, summed over the CPUs.
 func readCounts(m *ebpf.Map) (map[bpfDropKey]uint64, error) {
 	counts := map[bpfDropKey]uint64{}
-	var key bpfDropKey
-	var perCPU []uint64
-	all := m.Iterate()
-	for all.Next(&key, &perCPU) {
-		counts[key] = sum(perCPU)
-	}
-	return counts, all.Err()
+	err := kernel.EachPerCPU(m, func(key bpfDropKey, perCPU []uint64) { counts[key] = sum(perCPU) })
+	return counts, err
 }
 
 func sum(perCPU []uint64) (sum uint64) {

@@ -2,21 +2,88 @@ package kernel
 
 import (
 	"errors"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
-// ReadAll returns all entries of a map. Those that come or go meanwhile may be
+// batchBytes is about how much of a map is read with one system call.
+const batchBytes = 256 << 10
+
+// ReadAll returns all entries of a hash map. Those that come or go meanwhile may be
 // among them or not.
 func ReadAll[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 	all := make(map[K]V)
+	err := Each(m, func(key K, value V) { all[key] = value })
+	return all, err
+}
+
+// Each calls visit with each entry of a hash map. Those that come or go meanwhile may
+// be among them or not.
+func Each[K comparable, V any](m *ebpf.Map, visit func(K, V)) error {
+	err := eachBatch(m, batchSize[V](m, 1), 1, func(key K, values []V) { visit(key, values[0]) })
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
 	var key K
 	var value V
 	entries := m.Iterate()
 	for entries.Next(&key, &value) {
-		all[key] = value
+		visit(key, value)
 	}
-	return all, entries.Err()
+	return entries.Err()
+}
+
+// EachPerCPU is [Each] of a map that has a value for each CPU. They are visit's until
+// it returns.
+func EachPerCPU[K comparable, V any](m *ebpf.Map, visit func(K, []V)) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	err = eachBatch(m, batchSize[V](m, cpus), cpus, visit)
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	var key K
+	var perCPU []V
+	entries := m.Iterate()
+	for entries.Next(&key, &perCPU) {
+		visit(key, perCPU)
+	}
+	return entries.Err()
+}
+
+// batchSize is how many entries, of so many values each, are read at a time.
+func batchSize[V any](m *ebpf.Map, perEntry int) int {
+	var value V
+	return max(16, min(int(m.MaxEntries()), batchBytes/(perEntry*max(1, int(unsafe.Sizeof(value))))))
+}
+
+// eachBatch reads size entries, of so many values each, with one system call. Where the
+// kernel (before 5.6) or this kind of map has no such call, the error matches
+// [ebpf.ErrNotSupported], and nothing was visited.
+func eachBatch[K comparable, V any](m *ebpf.Map, size, perEntry int, visit func(K, []V)) error {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]K, size), make([]V, size*perEntry)
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		if errors.Is(err, unix.ENOSPC) { // one of the hash's buckets holds more
+			size *= 2
+			keys, values = make([]K, size), make([]V, size*perEntry)
+			continue
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+		for i := range n {
+			visit(keys[i], values[i*perEntry:(i+1)*perEntry])
+		}
+		if err != nil {
+			return nil // it was the last
+		}
+	}
 }
 
 // TakePerCPU reads an entry, a value for each CPU, and deletes it: at once where the

@@ -17,9 +17,12 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// Object is what was loaded of one object file: its maps, its iterators and those
-// of its programs that a list of hooks takes. The programs do nothing but say that
-// they run until [Object.Arm]: program NAME sets the variable fired_NAME while the
+// runSection is where programs are that user space runs.
+const runSection = "raw_tp/run"
+
+// Object is what was loaded of one object file: its maps, its iterators and other
+// programs that user space runs, and those that a list of hooks takes. The latter do
+// nothing but say that they run until [Object.Arm]: program NAME sets the variable fired_NAME while the
 // variable armed is false.
 //
 // Kernel side: bpf/lib/proof.h.
@@ -43,7 +46,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		}
 	}
 	for name, program := range spec.Programs {
-		if !used[name] && !strings.HasPrefix(program.SectionName, "iter/") {
+		if !used[name] && program.SectionName != runSection && !strings.HasPrefix(program.SectionName, "iter/") {
 			delete(spec.Programs, name)
 			continue
 		}

@@ -243,15 +243,12 @@ func (o *Owners) adopt() error {
 // kernel counts them.
 func (o *Owners) Processes() (map[uint64]Process, error) {
 	processes := make(map[uint64]Process)
-	var key bpfProcess
-	var entry bpfProcessEntry
-	entries := o.object.Maps["processes"].Iterate()
-	for entries.Next(&key, &entry) {
+	err := kernel.Each(o.object.Maps["processes"], func(key bpfProcess, entry bpfProcessEntry) {
 		if entry.Number != 0 { // else the kernel side is about to number it
 			processes[entry.Number] = processFrom(key, entry, o.epoch)
 		}
-	}
-	if err := entries.Err(); err != nil {
+	})
+	if err != nil {
 		return processes, fmt.Errorf("read processes: %w", err)
 	}
 	return processes, nil

@@ -49,6 +49,7 @@ type cgroupTree struct {
 	removed map[uint64]*list.Element // of the others: ids are not used again
 	order   *list.List               // of removedCgroups, the one that was wanted longest ago first
 	walked  bool                     // since when all changes are known
+	version uint64                   // another one whenever paths has changed
 	next    time.Time                // no walk before
 }
 
@@ -104,6 +105,7 @@ func (t *cgroupTree) follow() (whole bool, err error) {
 		return false, nil
 	}
 	whole, err = t.watch.Changes(func(change CgroupChange) {
+		t.version++
 		switch {
 		case change.Path == "":
 			t.remove(change.ID)
@@ -140,16 +142,49 @@ func (t *cgroupTree) walk(whole bool) {
 	if err != nil {
 		return
 	}
-	present := readCgroups(root)
+	t.enter(readCgroups(root))
+	t.walked = whole
+	now := time.Now()
+	t.next = now.Add(walkShare * now.Sub(started))
+}
+
+// enter takes in what a walk has found. What it has not found is gone.
+func (t *cgroupTree) enter(present map[uint64]string) {
 	for id := range t.paths {
 		if _, ok := present[id]; !ok {
 			t.remove(id)
 		}
 	}
 	t.paths = present
-	t.walked = whole
-	now := time.Now()
-	t.next = now.Add(walkShare * now.Sub(started))
+	t.version++
+}
+
+// under returns the ids of the cgroups that are wanted, and the version of the tree; none
+// if it is the same. Where changes are known it walks once.
+func (t *cgroupTree) under(since uint64, wanted func(path, containerID string) bool) (ids []uint64, version uint64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	whole, err := t.follow()
+	if err != nil {
+		return nil, since, err
+	}
+	if !whole || !t.walked {
+		root, err := t.root()
+		if err != nil {
+			return nil, since, err
+		}
+		t.enter(readCgroups(root))
+		t.walked = whole
+	}
+	if t.version == since {
+		return nil, since, nil
+	}
+	for id, path := range t.paths {
+		if containerID, _ := container(path); wanted(path, containerID) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, t.version, nil
 }
 
 // FollowCgroups enters what cgroups were made and removed. At each collection, or
@@ -187,18 +222,9 @@ func readCgroups(root string) map[uint64]string {
 	return paths
 }
 
-// CgroupsUnder returns the ids of the cgroups that are wanted, by their path below
-// the root of the host's hierarchy and the container they are in, if any.
-func CgroupsUnder(rootPath string, wanted func(path, containerID string) bool) ([]uint64, error) {
-	root, err := kernel.CgroupRoot(rootPath)
-	if err != nil {
-		return nil, err
-	}
-	var ids []uint64
-	for id, path := range readCgroups(root) {
-		if containerID, _ := container(path); wanted(path, containerID) {
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil
+// Cgroups returns the ids of the cgroups that are wanted, by their path below the root
+// of the host's hierarchy and the container they are in, if any. Version is another one
+// when any has come or gone; where it is still since there are no ids.
+func (d *Directory) Cgroups(since uint64, wanted func(path, containerID string) bool) (ids []uint64, version uint64, err error) {
+	return d.cgroups.under(since, wanted)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -170,4 +172,40 @@ func inodeOf(t *testing.T, path string) uint64 {
 		t.Fatal(err)
 	}
 	return inode(info)
+}
+
+// What is made while nobody tells of it is found only by walking.
+func TestCgroupTreeFiltersWithoutWalkingAgain(t *testing.T) {
+	root := t.TempDir()
+	tree, watch := newTree(root), new(fakeWatch)
+	tree.watch = watch
+	first := makeCgroup(t, root, "wanted.first")
+	makeCgroup(t, root, "other")
+	var version uint64
+	expect := func(when string, want ...uint64) {
+		t.Helper()
+		before := version
+		ids, now, err := tree.under(version, func(path, _ string) bool { return strings.HasPrefix(path, "/wanted") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(ids)
+		slices.Sort(want)
+		if !slices.Equal(ids, want) || (now == before) != (want == nil) {
+			t.Errorf("%s: the cgroups are %v of version %d after %d, want %v", when, ids, now, before, want)
+		}
+		version = now
+	}
+	expect("at first", first)
+	second := makeCgroup(t, root, "wanted.second")
+	expect("when nobody told of the second")
+	watch.changes = []CgroupChange{{ID: second, Path: "/wanted.second"}}
+	expect("when somebody did", first, second)
+	third := makeCgroup(t, root, "wanted.third")
+	watch.lost = true
+	expect("when something was lost", first, second, third)
+	watch.changes = []CgroupChange{{ID: first}}
+	expect("when the first was removed and the walk made up for what was lost", first, second, third)
+	watch.changes = []CgroupChange{{ID: first}}
+	expect("when the first was removed", second, third)
 }

@@ -3,6 +3,7 @@ package process
 import (
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/procfs"
 )
@@ -21,6 +22,10 @@ const (
 type proc struct {
 	path     string
 	relative func() bool // paths of cgroups there are relative to a container's
+
+	open  sync.Once
+	files procfs.FS
+	err   error // there is none
 }
 
 // living is what /proc says of a process while it lives, and empty afterwards.
@@ -36,11 +41,12 @@ type living struct {
 // find returns the process while it lives. A process that later got its pid is
 // another one: it does not have the same start time.
 func (p *proc) find(id ID) (process procfs.Proc, stat procfs.ProcStat, ok bool) {
-	fs, err := procfs.NewFS(p.path)
-	if err != nil || id.PID == 0 {
+	p.open.Do(func() { p.files, p.err = procfs.NewFS(p.path) })
+	if p.err != nil || id.PID == 0 {
 		return process, stat, false
 	}
-	if process, err = fs.Proc(int(id.PID)); err != nil {
+	process, err := p.files.Proc(int(id.PID))
+	if err != nil {
 		return process, stat, false
 	}
 	stat, err = process.Stat()

@@ -162,6 +162,7 @@ const (
 	bpfMapMessages          = "messages"
 	bpfMapObiLeftovers      = "obi_leftovers"
 	bpfMapObiMap            = "obi_map"
+	bpfMapObiPinned         = "obi_pinned"
 	bpfMapObserved          = "observed"
 	bpfMapQuestions         = "questions"
 	bpfMapSpokens           = "spokens"
@@ -185,7 +186,6 @@ const (
 	bpfVarInboundIsParent   = "inbound_is_parent"
 	bpfVarObiIsThere        = "obi_is_there"
 	bpfVarObiMapHolders     = "obi_map_holders"
-	bpfVarObiMapId          = "obi_map_id"
 	bpfVarOwnPid            = "own_pid"
 	bpfVarSocketTtlNs       = "socket_ttl_ns"
 	bpfVarSpanIdLabel       = "span_id_label"
@@ -265,6 +265,7 @@ type bpfMapSpecs struct {
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
 	ObiLeftovers  *ebpf.MapSpec `ebpf:"obi_leftovers"`
 	ObiMap        *ebpf.MapSpec `ebpf:"obi_map"`
+	ObiPinned     *ebpf.MapSpec `ebpf:"obi_pinned"`
 	Observed      *ebpf.MapSpec `ebpf:"observed"`
 	Questions     *ebpf.MapSpec `ebpf:"questions"`
 	Spokens       *ebpf.MapSpec `ebpf:"spokens"`
@@ -286,7 +287,6 @@ type bpfVariableSpecs struct {
 	InboundIsParent   *ebpf.VariableSpec `ebpf:"inbound_is_parent"`
 	ObiIsThere        *ebpf.VariableSpec `ebpf:"obi_is_there"`
 	ObiMapHolders     *ebpf.VariableSpec `ebpf:"obi_map_holders"`
-	ObiMapId          *ebpf.VariableSpec `ebpf:"obi_map_id"`
 	OwnPid            *ebpf.VariableSpec `ebpf:"own_pid"`
 	SocketTtlNs       *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel       *ebpf.VariableSpec `ebpf:"span_id_label"`
@@ -330,6 +330,7 @@ type bpfMaps struct {
 	Messages      *ebpf.Map `ebpf:"messages"`
 	ObiLeftovers  *ebpf.Map `ebpf:"obi_leftovers"`
 	ObiMap        *ebpf.Map `ebpf:"obi_map"`
+	ObiPinned     *ebpf.Map `ebpf:"obi_pinned"`
 	Observed      *ebpf.Map `ebpf:"observed"`
 	Questions     *ebpf.Map `ebpf:"questions"`
 	Spokens       *ebpf.Map `ebpf:"spokens"`
@@ -344,6 +345,7 @@ func (m *bpfMaps) Close() error {
 		m.Messages,
 		m.ObiLeftovers,
 		m.ObiMap,
+		m.ObiPinned,
 		m.Observed,
 		m.Questions,
 		m.Spokens,
@@ -366,7 +368,6 @@ type bpfVariables struct {
 	InboundIsParent   *ebpf.Variable `ebpf:"inbound_is_parent"`
 	ObiIsThere        *ebpf.Variable `ebpf:"obi_is_there"`
 	ObiMapHolders     *ebpf.Variable `ebpf:"obi_map_holders"`
-	ObiMapId          *ebpf.Variable `ebpf:"obi_map_id"`
 	OwnPid            *ebpf.Variable `ebpf:"own_pid"`
 	SocketTtlNs       *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel       *ebpf.Variable `ebpf:"span_id_label"`

@@ -84,7 +84,7 @@ func TestFindThreadSlotOfReplacedLibrary(t *testing.T) {
 	if err := errors.Join(os.Remove(shared), os.WriteFile(shared, []byte("new"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	slot, err := findThreadSlot("/proc", pid, new(elfCache))
+	slot, err := slotOf(pid, new(elfCache))
 	if errors.Is(err, errNoThreadContext) && errors.Is(err, errReplaced) && os.Geteuid() != 0 {
 		t.Skipf("this test needs CAP_CHECKPOINT_RESTORE: %v", err)
 	}

@@ -19,11 +19,12 @@ type obi struct {
 	inform func(string)
 
 	slot      *ebpf.Map      // of one map
+	found     *ebpf.Map      // another one, of the map that is pinned
 	isThere   *ebpf.Variable // what the programs know of there
 	leftovers *ebpf.Map      // what is not believed
 
-	counter     *ebpf.Program // counts the holders of the map with that id
-	id, holders *ebpf.Variable
+	counter *ebpf.Program // counts the holders of the map that was found
+	holders *ebpf.Variable
 
 	there     bool   // there is a map in the slot
 	pinned    fileID // what is at path; zero: nothing was
@@ -34,8 +35,8 @@ type obi struct {
 func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *obi {
 	return &obi{
 		path: options.OBIMap, want: spec.Maps["obi_map"].InnerMap, warn: options.Warn, inform: options.Inform,
-		slot: object.Maps["obi_map"], isThere: object.Variables["obi_is_there"], leftovers: object.Maps["obi_leftovers"],
-		counter: object.Programs["count_holders"], id: object.Variables["obi_map_id"], holders: object.Variables["obi_map_holders"],
+		slot: object.Maps["obi_map"], found: object.Maps["obi_pinned"], isThere: object.Variables["obi_is_there"], leftovers: object.Maps["obi_leftovers"],
+		counter: object.Programs["count_holders"], holders: object.Variables["obi_map_holders"],
 	}
 }
 
@@ -90,14 +91,14 @@ func (o *obi) fill(there bool) (changed bool) {
 	o.there = there
 	var err error
 	if !there {
-		err = o.slot.Delete(uint32(0))
+		err = errors.Join(o.slot.Delete(uint32(0)), o.found.Delete(uint32(0)))
 	}
 	_ = errors.Join(err, o.isThere.Set(there)) // it fails only when the maps are gone
 	return true
 }
 
-// take puts the pinned map into the slot.
-func (o *obi) take(found fileID) error {
+// take puts the pinned map into the slots.
+func (o *obi) take(found fileID) (err error) {
 	m, err := ebpf.LoadPinnedMap(o.path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("open the map that OBI pins: %w", err)
@@ -107,12 +108,15 @@ func (o *obi) take(found fileID) error {
 		return fmt.Errorf("%s is %v with keys of %d and values of %d bytes, not %v with %d and %d",
 			o.path, m.Type(), m.KeySize(), m.ValueSize(), o.want.Type, o.want.KeySize, o.want.ValueSize)
 	}
-	info, err := m.Info()
-	if err != nil {
-		return fmt.Errorf("describe %s: %w", o.path, err)
+	if err := o.found.Put(uint32(0), m); err != nil {
+		return fmt.Errorf("look into %s: %w", o.path, err)
 	}
-	id, _ := info.ID()
-	if err := errors.Join(o.id.Set(uint32(id)), o.hold()); err != nil {
+	defer func() {
+		if err != nil {
+			_ = o.found.Delete(uint32(0)) // not to keep it
+		}
+	}()
+	if err := o.hold(); err != nil {
 		return err
 	}
 	if found == o.abandoned {
@@ -124,14 +128,15 @@ func (o *obi) take(found fileID) error {
 	return nil
 }
 
-// hold returns errAbandoned if nobody has the map but its pin, and our slot or whoever
-// asks.
+// hold returns errAbandoned if nobody has the map that was found but its pin, our slot of
+// it, and our other slot or whoever asks.
 func (o *obi) hold() error {
 	var holders int64
-	if err := errors.Join(kernel.RunIterator(o.counter), o.holders.Get(&holders)); err != nil {
+	_, err := o.counter.Run(nil)
+	if err := errors.Join(err, o.holders.Get(&holders)); err != nil {
 		return fmt.Errorf("count who has %s: %w", o.path, err)
 	}
-	if holders <= 2 {
+	if holders <= 3 {
 		return fmt.Errorf("%w: %s", errAbandoned, o.path)
 	}
 	return nil

@@ -1,11 +1,13 @@
 package tracecontext
 
 import (
+	"container/heap"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,9 @@ type observer struct {
 	stopped   chan struct{} // nil: it was not started
 	layouts   map[fileID]layout
 	files     *elfCache
+	due       timetable // all that are known
+	refreshed time.Time // when OBI's map was looked for
+	swept     time.Time // when the table was looked through
 
 	mu     sync.Mutex // for those who ask what was found out
 	known  map[uint32]*acquaintance
@@ -39,11 +44,37 @@ type observer struct {
 
 // acquaintance is a process that was looked at.
 type acquaintance struct {
+	pid        uint32
 	startNanos uint64
 	execID     uint32
 	service    Service
 	looks      int
 	next       time.Time
+	place      int // in the timetable
+}
+
+// timetable has who is to be looked at again, the next one first: see [heap.Interface].
+type timetable []*acquaintance
+
+func (t timetable) Len() int           { return len(t) }
+func (t timetable) Less(i, j int) bool { return t[i].next.Before(t[j].next) }
+
+func (t timetable) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].place, t[j].place = i, j
+}
+
+func (t *timetable) Push(a any) {
+	a.(*acquaintance).place = len(*t)
+	*t = append(*t, a.(*acquaintance))
+}
+
+func (t *timetable) Pop() any {
+	last := len(*t) - 1
+	a := (*t)[last]
+	(*t)[last] = nil
+	*t = (*t)[:last]
+	return a
 }
 
 // layout is what is known of an executable.
@@ -54,6 +85,10 @@ type layout struct {
 
 // pauses are how long after a look the next ones come; then the last one again.
 var pauses = []time.Duration{time.Second, 10 * time.Second, time.Minute, 5 * time.Minute}
+
+// rest is how long questions wait that come after others: where a hundred processes
+// begin in a second, being woken for each would cost more than the answers.
+const rest = 10 * time.Millisecond
 
 // maxLayouts bounds what is kept of executables.
 const maxLayouts = 1024
@@ -101,27 +136,56 @@ func (o *observer) run() {
 		if err != nil {
 			continue // the deadline
 		}
-		if pid, err := pidOf(record.RawSample); err == nil {
-			o.look(pid, time.Now(), true)
-		}
+		_ = o.answer(record.RawSample)
+		_ = kernel.DrainOnce(o.questions, o.answer) // it fails only when the ring is closed
+		time.Sleep(rest)                            // what is asked meanwhile wakes nobody
 	}
 }
 
-// lookAgain looks at those whose time has come, and returns when the next one's does.
-func (o *observer) lookAgain(now time.Time) time.Time {
-	if o.obi != nil && o.obi.refresh() {
-		_ = o.news() // it fails only when the maps are gone
+func (o *observer) answer(question []byte) error {
+	pid, err := pidOf(question)
+	if err == nil {
+		o.look(pid, time.Now(), true)
 	}
-	next := now.Add(pauses[0])
-	for pid, a := range o.known {
-		if !a.next.After(now) {
-			o.look(pid, now, false)
+	return err
+}
+
+// lookAgain looks at those whose time has come, and returns when there is more to do.
+func (o *observer) lookAgain(now time.Time) time.Time {
+	if now.Sub(o.refreshed) >= pauses[0] {
+		o.refreshed = now
+		if o.obi != nil && o.obi.refresh() {
+			_ = o.news() // it fails only when the maps are gone
 		}
-		if a.next.After(now) && a.next.Before(next) {
-			next = a.next
-		}
+	}
+	if now.Sub(o.swept) >= pauses[2] {
+		o.swept = now
+		o.sweep()
+	}
+	for len(o.due) > 0 && !o.due[0].next.After(now) {
+		o.look(o.due[0].pid, now, false)
+	}
+	next := o.refreshed.Add(pauses[0])
+	if len(o.due) > 0 && o.due[0].next.Before(next) {
+		next = o.due[0].next
 	}
 	return next
+}
+
+// sweep frees the places of processes that are gone and that nobody has asked about:
+// children that had theirs from their parents.
+func (o *observer) sweep() {
+	var unknown []uint32
+	_ = kernel.Each(o.processes, func(pid uint32, _ bpfObserved) { // it fails only when the map is gone
+		if o.known[pid] == nil {
+			unknown = append(unknown, pid)
+		}
+	})
+	for _, pid := range unknown {
+		if !o.isThere(pid) {
+			_ = o.processes.Delete(pid) // or the kernel side has
+		}
+	}
 }
 
 // look finds out where a process keeps its contexts, and tells the kernel. One that
@@ -132,13 +196,14 @@ func (o *observer) look(pid uint32, now time.Time, asked bool) {
 		o.forget(pid)
 		return
 	}
-	if _, err := os.Stat(o.path(pid, "")); err != nil {
+	if !o.isThere(pid) {
 		o.forget(pid)
 		_ = o.processes.Delete(pid) // it has gone, and its pid with it
 		return
 	}
 	a := o.meet(pid, entry)
 	a.next = now.Add(pauses[min(a.looks, len(pauses)-1)])
+	heap.Fix(&o.due, a.place)
 	a.looks++
 	if !asked && entry.Silences == 0 && entry.Publishes == 0 {
 		return
@@ -147,8 +212,13 @@ func (o *observer) look(pid uint32, now time.Time, asked bool) {
 	if o.wants(pid) {
 		found.Flags |= bpfObservedFlagOBSERVED_WANTED
 		o.findGo(pid, &found, a.looks == 1)
-		o.findThreadSlot(pid, &found)
-		o.findService(pid, a)
+		process := processDirectory(o.proc, int(pid))
+		if mappings, err := readMaps(process); err == nil {
+			o.findThreadSlot(process, mappings, &found)
+			o.findService(process, mappings, a)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			o.refuse("unreadable_process")
+		}
 	}
 	if a.looks == 1 {
 		found.Ask = 1 // it may have just begun
@@ -174,8 +244,10 @@ func (o *observer) meet(pid uint32, entry bpfObserved) *acquaintance {
 	defer o.mu.Unlock()
 	a := o.known[pid]
 	if a == nil || a.startNanos != entry.StartNs || a.execID != entry.ExecId {
-		a = &acquaintance{startNanos: entry.StartNs, execID: entry.ExecId}
+		o.drop(pid)
+		a = &acquaintance{pid: pid, startNanos: entry.StartNs, execID: entry.ExecId}
 		o.known[pid] = a
+		heap.Push(&o.due, a)
 	}
 	return a
 }
@@ -183,11 +255,24 @@ func (o *observer) meet(pid uint32, entry bpfObserved) *acquaintance {
 func (o *observer) forget(pid uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.known, pid)
+	o.drop(pid)
+}
+
+// drop is for those who hold the lock.
+func (o *observer) drop(pid uint32) {
+	if a := o.known[pid]; a != nil {
+		heap.Remove(&o.due, a.place)
+		delete(o.known, pid)
+	}
+}
+
+func (o *observer) isThere(pid uint32) bool {
+	_, err := os.Stat(o.path(pid, ""))
+	return err == nil
 }
 
 func (o *observer) path(pid uint32, name string) string {
-	return fmt.Sprintf("%s/%d/%s", o.proc, pid, name)
+	return o.proc + "/" + strconv.FormatUint(uint64(pid), 10) + "/" + name
 }
 
 // wants says whether the configuration lets the memory of a process be read. The
@@ -267,11 +352,11 @@ func (o *observer) layoutOf(pid uint32) layout {
 }
 
 // findThreadSlot looks where the threads of a process publish their contexts.
-func (o *observer) findThreadSlot(pid uint32, found *bpfObserved) {
+func (o *observer) findThreadSlot(process string, mappings []mapping, found *bpfObserved) {
 	if !o.options.has(OTelThread) {
 		return
 	}
-	slot, err := findThreadSlot(o.proc, int(pid), o.files)
+	slot, err := findThreadSlot(process, mappings, o.files)
 	if err != nil {
 		if !errors.Is(err, errNoThreadContext) && !errors.Is(err, os.ErrNotExist) {
 			o.refuse("unreadable_process")
@@ -289,8 +374,8 @@ func (o *observer) findThreadSlot(pid uint32, found *bpfObserved) {
 }
 
 // findService looks what a process publishes of itself.
-func (o *observer) findService(pid uint32, a *acquaintance) {
-	published, err := readPublishedContext(o.proc, int(pid))
+func (o *observer) findService(process string, mappings []mapping, a *acquaintance) {
+	published, err := readPublishedContext(process, mappings)
 	if err != nil {
 		if !errors.Is(err, errNotPublished) && !errors.Is(err, os.ErrNotExist) {
 			o.refuse("unreadable_publication")

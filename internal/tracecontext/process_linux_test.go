@@ -58,3 +58,23 @@ func build(t *testing.T, name, compiler string, arguments ...string) string {
 	}
 	return path
 }
+
+// slotOf finds the slot of a process that runs here.
+func slotOf(pid int, cache *elfCache) (threadSlot, error) {
+	process := processDirectory("/proc", pid)
+	mappings, err := readMaps(process)
+	if err != nil {
+		return threadSlot{}, err
+	}
+	return findThreadSlot(process, mappings, cache)
+}
+
+// contextOf reads what a process publishes that runs here.
+func contextOf(pid int) (publishedContext, error) {
+	process := processDirectory("/proc", pid)
+	mappings, err := readMaps(process)
+	if err != nil {
+		return publishedContext{}, err
+	}
+	return readPublishedContext(process, mappings)
+}

@@ -32,7 +32,7 @@ var errBeingWritten = errors.New("the context is being written")
 
 // readPublishedContext reads the context that a process publishes in a mapping
 // with the name that the OTEP asks for. Of several ones it is the first that has a
-// context.
+// context. Process is its directory in /proc.
 //
 // Without such a mapping the error matches errNotPublished. Other errors are about
 // memory that is not what the OTEP describes, or a writer that did not come to an
@@ -40,12 +40,7 @@ var errBeingWritten = errors.New("the context is being written")
 //
 // Source: OTEP 4719, oteps/profiles/4719-process-ctx.md in
 // open-telemetry/opentelemetry-specification.
-func readPublishedContext(proc string, pid int) (publishedContext, error) {
-	process := processDirectory(proc, pid)
-	mappings, err := readMaps(process)
-	if err != nil {
-		return publishedContext{}, err
-	}
+func readPublishedContext(process string, mappings []mapping) (publishedContext, error) {
 	addresses := findPublished(mappings)
 	if len(addresses) == 0 {
 		return publishedContext{}, errNotPublished

@@ -23,7 +23,7 @@ func TestReadPublishedContext(t *testing.T) {
 			if kind == "anonymous" && named != "named" {
 				t.Skip("this kernel does not name anonymous memory: CONFIG_ANON_VMA_NAME")
 			}
-			got, err := readPublishedContext("/proc", pid)
+			got, err := contextOf(pid)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -42,14 +42,14 @@ func TestReadPublishedContext(t *testing.T) {
 }
 
 func TestReadPublishedContextErrors(t *testing.T) {
-	if _, err := readPublishedContext("/proc", os.Getpid()); !errors.Is(err, errNotPublished) {
+	if _, err := contextOf(os.Getpid()); !errors.Is(err, errNotPublished) {
 		t.Errorf("a process without: %v, want %v", err, errNotPublished)
 	}
-	if _, err := readPublishedContext("/proc", 1<<30); !errors.Is(err, os.ErrNotExist) {
+	if _, err := contextOf(1 << 30); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no process: %v, want %v", err, os.ErrNotExist)
 	}
 	pid, _ := publish(t, "writing")
-	if _, err := readPublishedContext("/proc", pid); !errors.Is(err, errBeingWritten) {
+	if _, err := contextOf(pid); !errors.Is(err, errBeingWritten) {
 		t.Errorf("a process that does not end writing: %v, want %v", err, errBeingWritten)
 	}
 }

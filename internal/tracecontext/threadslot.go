@@ -35,7 +35,8 @@ type threadSlot struct {
 
 // findThreadSlot finds the slot of a process, or returns an error that matches
 // errNoThreadContext when neither the program nor a library that is loaded has
-// the variable. Proc is /proc, and cache remembers files between processes.
+// the variable. Process is its directory in /proc, mappings is what it has mapped, and
+// cache remembers files between processes.
 //
 // Other errors are about a process that is gone, or about a library that the
 // loader has not linked yet: the same call can give a slot later.
@@ -43,12 +44,7 @@ type threadSlot struct {
 // Source: oteps/profiles/4947-thread-ctx.md in
 // open-telemetry/opentelemetry-specification; TLS descriptors in glibc's
 // sysdeps/x86_64/dl-machine.h and sysdeps/aarch64/dl-machine.h.
-func findThreadSlot(proc string, pid int, cache *elfCache) (threadSlot, error) {
-	process := processDirectory(proc, pid)
-	mappings, err := readMaps(process)
-	if err != nil {
-		return threadSlot{}, err
-	}
+func findThreadSlot(process string, mappings []mapping, cache *elfCache) (threadSlot, error) {
 	entry, err := readEntry(process)
 	if err != nil {
 		return threadSlot{}, fmt.Errorf("read entry point: %w", err)

@@ -42,7 +42,7 @@ func TestFindThreadSlot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pid, lines := startThreads(t, host, test.program, test.library, test.load)
-			slot, err := findThreadSlot("/proc", pid, new(elfCache))
+			slot, err := slotOf(pid, new(elfCache))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func TestFindThreadSlotWithout(t *testing.T) {
 		"a process that is no more": {pid: 1 << 30, want: os.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := findThreadSlot("/proc", test.pid, cache); !errors.Is(err, test.want) {
+			if _, err := slotOf(test.pid, cache); !errors.Is(err, test.want) {
 				t.Errorf("findThreadSlot() error = %v, want %v", err, test.want)
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -107,7 +108,7 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 }
 
 // shared are the maps that other programs have too.
-var shared = []string{"context_counts", "observed", "messages", "obi_map", "obi_leftovers", "exchanges"}
+var shared = []string{"context_counts", "observed", "questions", "messages", "obi_map", "obi_leftovers", "exchanges"}
 
 // Maps returns those of a spec's maps that are shared, by name, to replace them
 // with. They live until Shutdown.
@@ -132,6 +133,9 @@ func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
 			if m, ok := spec.Maps[name]; ok {
 				m.MaxEntries = 1
 			}
+		}
+		if m, ok := spec.Maps["questions"]; ok {
+			m.MaxEntries = uint32(os.Getpagesize())
 		}
 		return nil
 	}

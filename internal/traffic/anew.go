@@ -57,6 +57,9 @@ func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, las
 // turnRows lets a process's series begin anew on the interfaces of these faces, and
 // returns what the series that end show.
 func (l *ledger) turnRows(number uint64, keys []bpfTrafficKey, ends map[interfaceFace]bool, s *snapshot) map[interfaceFace]bool {
+	if len(ends) == 0 {
+		return nil // as at most times
+	}
 	shown := make(map[interfaceFace]bool)
 	for _, key := range keys {
 		if entry := l.interfaces[key.iface()]; ends[entry.face()] {
@@ -77,6 +80,9 @@ func (l *ledger) turnRows(number uint64, keys []bpfTrafficKey, ends map[interfac
 
 // parted returns the rows of usages that show these faces, and the others.
 func parted(usages []usage, shown map[interfaceFace]bool) (on, off []usage) {
+	if len(shown) == 0 {
+		return nil, usages
+	}
 	for _, u := range usages {
 		rows := u.rows
 		if !slices.ContainsFunc(rows, func(r row) bool { return shown[r.face()] }) {

@@ -19,10 +19,11 @@ var directions = map[bpfDirection]metadata.AttributeNetworkIoDirection{
 
 // emitter writes reports as OTLP.
 type emitter struct {
-	builder  *metadata.MetricsBuilder
-	describe func(process.ID, process.Seen) process.Process
-	start    time.Time // of the receiver
-	boot     uint64    // the same in ns since boot
+	builder        *metadata.MetricsBuilder
+	resource       func(process.ID, process.Seen) pcommon.Resource
+	withTransports bool      // they are shown
+	start          time.Time // of the receiver
+	boot           uint64    // the same in ns since boot
 }
 
 // emit writes a resource for each process and one for the interfaces. Series
@@ -45,7 +46,9 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	e.emitInterfaces(at, r.interfaces)
 	metrics := e.builder.Emit()
 	ended.ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
-	withoutUnknown(metrics)
+	if e.withTransports {
+		withoutUnknown(metrics)
+	}
 	return metrics
 }
 
@@ -54,8 +57,7 @@ func (e emitter) emitProcesses(at pcommon.Timestamp, usages []usage) {
 		for _, row := range u.rows {
 			e.emitRow(at, row)
 		}
-		resource := e.describe(u.process.ID, u.process.Seen).Resource(e.builder.NewResourceBuilder())
-		e.builder.EmitForResource(metadata.WithResource(resource),
+		e.builder.EmitForResource(metadata.WithResource(e.resource(u.process.ID, u.process.Seen)),
 			metadata.WithStartTimeOverride(e.startedAt(u.start)))
 	}
 }
@@ -72,11 +74,11 @@ func (e emitter) emitRow(at pcommon.Timestamp, r row) {
 	if r.transport != 0 {
 		transport = packet.Transport(r.transport)
 	}
-	networkType := packet.Type(r.networkType)
+	networkType, name := packet.Type(r.networkType), interfaceName(r.interfaceName)
 	e.builder.RecordProcessNetworkIoDataPoint(at, int64(r.bytes), directions[r.direction],
-		transport, networkType, int64(r.netnsInode), interfaceName(r.interfaceName)...)
+		transport, networkType, int64(r.netnsInode), name...)
 	e.builder.RecordNettapProcessNetworkPacketCountDataPoint(at, int64(r.packets), directions[r.direction],
-		transport, networkType, int64(r.netnsInode), interfaceName(r.interfaceName)...)
+		transport, networkType, int64(r.netnsInode), name...)
 }
 
 func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
@@ -92,7 +94,7 @@ func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
 			e.builder.RecordNettapInterfaceUnobservedPacketCountDataPoint(at, u.packets, directions[u.direction], inode, st.stacked, name...)
 		}
 		if last := i+1 == len(statements); last || statements[i+1].start != st.start {
-			host := e.describe(process.ID{}, process.Seen{}).Resource(e.builder.NewResourceBuilder())
+			host := e.resource(process.ID{}, process.Seen{})
 			e.builder.EmitForResource(metadata.WithResource(host), metadata.WithStartTimeOverride(e.startedAt(st.start)))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
@@ -53,13 +54,15 @@ func TestEmit(t *testing.T) {
 				test.configs(&config)
 			}
 			boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			builder := metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
 			e := emitter{
-				builder: metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type)),
-				describe: func(id process.ID, seen process.Seen) process.Process {
+				builder: builder,
+				resource: resourcesOf(builder, func(id process.ID, seen process.Seen) process.Process {
 					return process.Process{ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)), Comm: seen.Comm}
-				},
-				start: boot.Add(10 * second),
-				boot:  10 * second,
+				}),
+				withTransports: true,
+				start:          boot.Add(10 * second),
+				boot:           10 * second,
 			}
 
 			metrics := e.emit(boot.Add(20*second), &test.report)
@@ -70,5 +73,12 @@ func TestEmit(t *testing.T) {
 			}
 			golden.Compare(t, name, compact)
 		})
+	}
+}
+
+// resourcesOf shows processes as they are described.
+func resourcesOf(builder *metadata.MetricsBuilder, describe func(process.ID, process.Seen) process.Process) func(process.ID, process.Seen) pcommon.Resource {
+	return func(id process.ID, seen process.Seen) pcommon.Resource {
+		return describe(id, seen).Resource(builder.NewResourceBuilder())
 	}
 }

@@ -149,9 +149,10 @@ func TestFinalReportEndsWhatIsGone(t *testing.T) {
 	equal(t, "gone", gone, r.gone)
 
 	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	e := emitter{
-		builder:  metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type)),
-		describe: func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} },
+		builder:  builder,
+		resource: resourcesOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
 	}
 	times := map[time.Time]int{}
 	for _, resource := range e.emit(boot, r).ResourceMetrics().All() {
@@ -243,9 +244,10 @@ func TestLastThatNobodyTookIsSaidBeforeTheSeriesBeginsAnew(t *testing.T) {
 	equal(t, "its points", lastOf(curl(false), 30*second, 1, 40), r.processes)
 
 	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	e := emitter{
-		builder:  metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type)),
-		describe: func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} },
+		builder:  builder,
+		resource: resourcesOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
 		start:    boot,
 	}
 	var got [][3]any

@@ -62,14 +62,15 @@ type witness struct {
 func startReceiver(w *world) *witness {
 	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	v := &witness{world: w, consumer: newConsumer(), boot: boot, epoch: w.now, ledger: newLedger(w.now, w.spaces[0].inode, true, seenFace)}
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	v.emitter = emitter{
-		builder: metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type)),
-		describe: func(id process.ID, seen process.Seen) process.Process {
+		builder: builder,
+		resource: resourcesOf(builder, func(id process.ID, seen process.Seen) process.Process {
 			return process.Process{
 				ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)),
 				Comm: seen.Comm, Executable: seen.Executable,
 			}
-		},
+		}),
 		start: boot.Add(time.Duration(w.now)), boot: w.now,
 	}
 	processless := map[uint32]bool{}

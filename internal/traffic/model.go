@@ -128,9 +128,15 @@ func (k bpfAccountKey) iface() bpfInterfaceKey {
 
 // byNumber sorts out whose entries are whose.
 func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
-	owned := make(map[uint64][]bpfTrafficKey)
-	for key := range traffic {
-		owned[key.Number] = append(owned[key.Number], key)
+	keys := slices.SortedFunc(maps.Keys(traffic), func(a, b bpfTrafficKey) int { return cmp.Compare(a.Number, b.Number) })
+	owned := make(map[uint64][]bpfTrafficKey, len(keys)/2)
+	for len(keys) > 0 {
+		end := 1
+		for end < len(keys) && keys[end].Number == keys[0].Number {
+			end++
+		}
+		owned[keys[0].Number] = keys[:end:end]
+		keys = keys[end:]
 	}
 	return owned
 }
@@ -138,7 +144,7 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
 // usagesOf returns what a process moved, by when its series began: those of an
 // interface that has begun anew are younger.
 func (l *ledger) usagesOf(process owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) []usage {
-	byStart := make(map[uint64][]row)
+	var usages []usage
 	for _, key := range keys {
 		entry := l.interfaces[key.iface()]
 		before, turned := l.rowsBefore[key]
@@ -148,7 +154,12 @@ func (l *ledger) usagesOf(process owner.Process, start uint64, keys []bpfTraffic
 		}
 		shown := l.shown(entry)
 		from := max(start, l.begun[anew{number: key.Number, face: shown}])
-		byStart[from] = append(byStart[from], row{
+		of := slices.IndexFunc(usages, func(u usage) bool { return u.start == from })
+		if of < 0 {
+			of = len(usages)
+			usages = append(usages, usage{process: process, start: from, rows: make([]row, 0, len(keys))})
+		}
+		usages[of].rows = append(usages[of].rows, row{
 			interfaceName: shown.name,
 			netnsInode:    shown.netnsInode,
 			direction:     bpfDirection(key.Direction),
@@ -157,10 +168,8 @@ func (l *ledger) usagesOf(process owner.Process, start uint64, keys []bpfTraffic
 			quantity:      l.quantity(key.iface(), bpfDirection(key.Direction), c),
 		})
 	}
-	var usages []usage
-	for from, rows := range byStart {
-		sortRows(rows)
-		usages = append(usages, usage{process: process, start: from, rows: rows})
+	for _, u := range usages {
+		sortRows(u.rows)
 	}
 	return usages
 }

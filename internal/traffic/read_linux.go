@@ -177,19 +177,20 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 // counted since the reading goes into s, so that it is in their last points.
 func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) error {
 	if len(gone) == 0 {
-		return nil
+		return nil // as at many times
 	}
 	isGone := func(key bpfTrafficKey) bool {
 		_, ok := gone[key.Number]
 		return ok
 	}
-	taken, errs := t.cells.take(isGone)
-	errs = errors.Join(errs, t.forgetWriters(gone))
+	taken, err := t.cells.take(isGone)
+	takeCount, takerErr := takerOf[bpfTrafficKey](t.object.Maps, "traffic")
+	errs := errors.Join(err, takerErr, t.forgetWriters(gone))
 	for key := range s.traffic {
 		if !isGone(key) {
 			continue
 		}
-		last, err := takeCount(t.object.Maps, "traffic", key)
+		last, err := takeCount(key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget traffic of process %d: %w", gone[key.Number].ID.PID, err))
 			continue
@@ -242,17 +243,17 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	if len(t.ledger.closed) == 0 {
 		return nil
 	}
-	errs := t.interfaces.Forget(closed...)
 	taken, err := t.cells.take(func(key bpfTrafficKey) bool {
 		account, ok := key.account()
 		return ok && t.ledger.closed[account.iface()]
 	})
-	errs = errors.Join(errs, err)
+	takeCount, takerErr := takerOf[bpfAccountKey](t.object.Maps, "accounts")
+	errs := errors.Join(t.interfaces.Forget(closed...), err, takerErr)
 	for key := range s.accounts {
 		if !t.ledger.closed[key.iface()] {
 			continue
 		}
-		last, err := takeCount(t.object.Maps, "accounts", key)
+		last, err := takeCount(key)
 		if err != nil {
 			errs = errors.Join(errs, fmt.Errorf("forget the accounts of an interface: %w", err))
 			continue
@@ -316,29 +317,33 @@ func (t *Traffic) readTraffic() (map[bpfTrafficKey]bpfCount, error) {
 // readCounts returns all counts of a map, with those that found no memory there.
 func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpfCount, error) {
 	all := make(map[K]bpfCount)
-	var key K
-	var perCPU []bpfCount
 	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
-		entries := m.Iterate()
-		for entries.Next(&key, &perCPU) {
-			all[key] = plus(all[key], sum(perCPU))
-		}
-		if err := entries.Err(); err != nil {
+		err := kernel.EachPerCPU(m, func(key K, perCPU []bpfCount) { all[key] = plus(all[key], sum(perCPU)) })
+		if err != nil {
 			return all, err
 		}
 	}
 	return all, nil
 }
 
-// takeCount returns the count of a key, which both maps forget.
-func takeCount[K comparable](maps map[string]*ebpf.Map, name string, key K) (bpfCount, error) {
-	var total bpfCount
-	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
-		perCPU, err := kernel.TakePerCPU[bpfCount](m, key)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return total, err
+// takerOf returns what takes the count of a key, which both maps forget. A key that is
+// not in the spare one now gets there only when it is in neither.
+func takerOf[K comparable](maps map[string]*ebpf.Map, name string) (take func(K) (bpfCount, error), err error) {
+	spared := make(map[K]bool)
+	err = kernel.EachPerCPU(maps["spare_"+name], func(key K, _ []bpfCount) { spared[key] = true })
+	take = func(key K) (total bpfCount, err error) {
+		from := []*ebpf.Map{maps[name]}
+		if spared[key] {
+			from = append(from, maps["spare_"+name])
 		}
-		total = plus(total, sum(perCPU))
+		for _, m := range from {
+			perCPU, err := kernel.TakePerCPU[bpfCount](m, key)
+			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return total, err
+			}
+			total = plus(total, sum(perCPU))
+		}
+		return total, nil
 	}
-	return total, nil
+	return take, err
 }

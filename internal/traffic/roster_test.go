@@ -54,11 +54,11 @@ func TestRosterKeepsWhoLivesAndWhoIsSpokenOf(t *testing.T) {
 	}
 
 	r.keepOnly(processes, &report{processes: []usage{{process: processes[2]}}, gone: []usage{{process: processes[3]}}})
-	if _, kept := r.faces[processes[4].ID]; kept || len(r.faces) != 4 {
-		t.Errorf("%d processes are held, want 4 without the last", len(r.faces))
+	if _, kept := r.members[processes[4].ID]; kept || len(r.members) != 4 {
+		t.Errorf("%d processes are held, want 4 without the last", len(r.members))
 	}
 	r.keepOnly(nil, &report{})
-	if len(r.faces) != 0 {
-		t.Errorf("%d processes are held at the end", len(r.faces))
+	if len(r.members) != 0 {
+		t.Errorf("%d processes are held at the end", len(r.members))
 	}
 }

@@ -214,7 +214,10 @@ func (t *Traffic) openLedger() error {
 	t.roster = newRoster(t.processes, t.builder)
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
 	t.ledger.withNamespace = t.options.Namespace
-	t.emitter = emitter{builder: t.builder, describe: t.processes.Describe, start: t.clock.Wall(snapshot.now), boot: snapshot.now}
+	t.emitter = emitter{
+		builder: t.builder, resource: t.roster.resource, withTransports: t.options.Transport,
+		start: t.clock.Wall(snapshot.now), boot: snapshot.now,
+	}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
 	return t.writeBooks(snapshot, nil)
 }

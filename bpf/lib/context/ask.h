@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "thread.h"
+
+/*
+ * A process that user space is to look at, when it first has to do with a socket:
+ * what runs and ends without one is never asked about. Somebody is woken: there are
+ * not many.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+	__type(value, __u32);
+} questions SEC(".maps");
+
+/*
+ * Asks user space about a process, once. known is what is known of it, or NULL.
+ * Whatever else has its place in the table is another process that had its pid.
+ */
+static __always_inline void ask(struct task_struct *task, struct observed *known)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	struct observed new = {};
+
+	if (!known) {
+		new.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+		new.exec_id = BPF_CORE_READ(task, self_exec_id);
+		if (!bpf_map_update_elem(&observed, &pid, &new, BPF_ANY))
+			known = bpf_map_lookup_elem(&observed, &pid);
+	}
+	if (!known) {
+		count_context(REFUSED_TABLE_FULL);
+		return;
+	}
+	known->ask = 0;
+	if (bpf_ringbuf_output(&questions, &pid, sizeof(pid), 0))
+		known->ask = 1; /* the next time */
+}
+
+/* Asks about the running process if it is not known. A global function, which is verified once. */
+__noinline int meet_process(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if (!with_http && !with_otel_thread && !with_go_labels && !with_obi && !with_socket)
+		return 0;
+	if (THIS_TASK(flags) & (PF_KTHREAD | PF_IO_WORKER) || observed_process())
+		return 0;
+	ask(task, NULL);
+	return 0;
+}

@@ -1,0 +1,140 @@
+/*
+ * load - many small processes that use the network, to measure what watching them costs.
+ *
+ *   load crowd N PAUSE_MS  N processes; each sends itself a datagram every PAUSE_MS
+ *   load execs RATE        RATE processes a second, each its own program; one in four
+ *                          sends itself a datagram before it ends
+ *
+ * Says "ready" when all are at work. Ends, and all with it, when its standard input does.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+/* A socket whose peer is itself. */
+static int own_socket(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (fd < 0 || bind(fd, (void *)&address, length) || getsockname(fd, (void *)&address, &length) ||
+	    connect(fd, (void *)&address, length))
+		fail("socket");
+	return fd;
+}
+
+static void exchange(int fd)
+{
+	char payload[64] = { 0 };
+
+	if (send(fd, payload, sizeof(payload), 0) < 0 || recv(fd, payload, sizeof(payload), 0) < 0)
+		fail("datagram");
+}
+
+static void pause_ns(long long ns)
+{
+	struct timespec t = { ns / 1000000000, ns % 1000000000 };
+
+	nanosleep(&t, NULL);
+}
+
+static int has_ended(int timeout_ms)
+{
+	struct pollfd input = { .fd = 0, .events = POLLIN };
+
+	return poll(&input, 1, timeout_ms) > 0;
+}
+
+static void live(long long ns, int i, int of)
+{
+	int fd = own_socket();
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (pause_ns(ns * i / of);; pause_ns(ns))
+		exchange(fd);
+}
+
+static void crowd(int n, long long ns)
+{
+	for (int i = 0; i < n; i++) {
+		switch (fork()) {
+		case -1:
+			fail("fork");
+		case 0:
+			live(ns, i, n);
+		}
+	}
+	puts("ready");
+	fflush(stdout);
+	has_ended(-1);
+	signal(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM);
+	while (wait(NULL) > 0)
+		;
+}
+
+static void execs(const char *self, int rate)
+{
+	const int tick_ms = 10;
+	struct timespec started, now;
+	long long done = 0, due;
+
+	clock_gettime(CLOCK_MONOTONIC, &started);
+	puts("ready");
+	fflush(stdout);
+	while (!has_ended(tick_ms)) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		due = rate * ((now.tv_sec - started.tv_sec) * 1000LL + (now.tv_nsec - started.tv_nsec) / 1000000) / 1000;
+		for (; done < due; done++) {
+			switch (vfork()) {
+			case -1:
+				fail("vfork");
+			case 0:
+				execl(self, self, done % 4 ? "nothing" : "datagram", NULL);
+				_exit(1);
+			}
+		}
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	}
+	while (wait(NULL) > 0)
+		;
+	printf("%lld\n", done);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "nothing"))
+		return 0;
+	if (argc == 2 && !strcmp(argv[1], "datagram")) {
+		exchange(own_socket());
+		return 0;
+	}
+	if (argc == 4 && !strcmp(argv[1], "crowd")) {
+		setpgid(0, 0);
+		crowd(atoi(argv[2]), atoi(argv[3]) * 1000000LL);
+		return 0;
+	}
+	if (argc == 3 && !strcmp(argv[1], "execs")) {
+		execs("/proc/self/exe", atoi(argv[2]));
+		return 0;
+	}
+	fprintf(stderr, "usage: load crowd N PAUSE_MS | load execs RATE\n");
+	return 2;
+}
