@@ -1,0 +1,192 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/bench/measure"
+)
+
+// connectionsPart is how many other operations there are for a connection, which takes
+// ten times as long.
+const connectionsPart = 5
+
+// load is both ends of what it measures, in one thread.
+type load struct {
+	buffer             [64]byte
+	datagrams, streams [2]int // to write to, to read from
+	full               int    // datagrams written to it are dropped
+	listener           int
+	listens            unix.Sockaddr
+}
+
+// runLoad does each operation in many rounds, and prints what one took in the round
+// that took least: in nanoseconds, as JSON by operation.
+func runLoad(arguments []string) error {
+	flags := flag.NewFlagSet("load", flag.ExitOnError)
+	operations := flags.Int("operations", 50, "a round")
+	rounds := flags.Int("rounds", 40, "of which the least counts")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	debug.SetGCPercent(-1)
+	if err := stayHere(); err != nil {
+		return err
+	}
+	l, err := newLoad()
+	if err != nil {
+		return err
+	}
+	least := map[string]float64{}
+	for range *rounds {
+		for _, operation := range []struct {
+			name  string
+			times int
+			run   func() error
+		}{
+			{measure.UDP, *operations, func() error { return l.exchange(l.datagrams) }},
+			{measure.TCP, *operations, func() error { return l.exchange(l.streams) }},
+			{measure.Connection, max(1, *operations/connectionsPart), l.connect},
+			{measure.Drop, *operations, func() error { return l.write(l.full) }},
+			{measure.Getppid, *operations, func() error {
+				unix.Getppid()
+				return nil
+			}},
+		} {
+			began := time.Now()
+			for range operation.times {
+				if err := operation.run(); err != nil {
+					return fmt.Errorf("%s: %w", operation.name, err)
+				}
+			}
+			took := float64(time.Since(began)) / float64(operation.times)
+			if known, ok := least[operation.name]; !ok || took < known {
+				least[operation.name] = took
+			}
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(least)
+}
+
+// stayHere keeps the thread on the last of the processors that it may run on: the first
+// ones have more interrupts.
+func stayHere() error {
+	var allowed, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return err
+	}
+	for cpu := range 8 * len(allowed) * 8 {
+		if allowed.IsSet(cpu) {
+			one.Zero()
+			one.Set(cpu)
+		}
+	}
+	return unix.SchedSetaffinity(0, &one)
+}
+
+var loopback = unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+
+func newLoad() (*load, error) {
+	l := &load{}
+	var err error
+	if l.datagrams, err = datagramPair(0); err != nil {
+		return nil, err
+	}
+	dropping, err := datagramPair(1)
+	if err != nil {
+		return nil, err
+	}
+	l.full = dropping[0]
+	for range 1000 { // the least buffer that can be asked for holds less
+		if err := l.write(l.full); err != nil {
+			return nil, err
+		}
+	}
+	if l.listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(l.listener, &loopback); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(l.listener, 5); err != nil {
+		return nil, err
+	}
+	if l.listens, err = unix.Getsockname(l.listener); err != nil {
+		return nil, err
+	}
+	l.streams, err = l.connection()
+	return l, err
+}
+
+// datagramPair returns a socket and another one that it is connected with, whose buffer
+// is as small as can be if bytes says so and not 0.
+func datagramPair(bytes int) (pair [2]int, err error) {
+	for i := range pair {
+		if pair[i], err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); err != nil {
+			return pair, err
+		}
+	}
+	if bytes != 0 {
+		if err := unix.SetsockoptInt(pair[1], unix.SOL_SOCKET, unix.SO_RCVBUF, bytes); err != nil {
+			return pair, err
+		}
+	}
+	if err := unix.Bind(pair[1], &loopback); err != nil {
+		return pair, err
+	}
+	to, err := unix.Getsockname(pair[1])
+	if err != nil {
+		return pair, err
+	}
+	return pair, unix.Connect(pair[0], to)
+}
+
+// connection returns both ends of a connection.
+func (l *load) connection() (pair [2]int, err error) {
+	if pair[0], err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err != nil {
+		return pair, err
+	}
+	if err := unix.SetsockoptInt(pair[0], unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return pair, err
+	}
+	if err := unix.Connect(pair[0], l.listens); err != nil {
+		return pair, err
+	}
+	pair[1], _, err = unix.Accept(l.listener)
+	return pair, err
+}
+
+func (l *load) connect() error {
+	pair, err := l.connection()
+	if err != nil {
+		return err
+	}
+	if err := unix.Close(pair[0]); err != nil {
+		return err
+	}
+	return unix.Close(pair[1])
+}
+
+func (l *load) exchange(pair [2]int) error {
+	if err := l.write(pair[0]); err != nil {
+		return err
+	}
+	n, err := unix.Read(pair[1], l.buffer[:])
+	if err == nil && n != len(l.buffer) {
+		err = fmt.Errorf("received %d bytes", n)
+	}
+	return err
+}
+
+func (l *load) write(fd int) error {
+	_, err := unix.Write(fd, l.buffer[:])
+	return err
+}
