@@ -54,7 +54,7 @@ func main() {
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
 	operations := flag.Int("operations", 50, "how many operations a round has")
-	rounds := flag.Int("rounds", 40, "how many rounds there are, of which the least counts")
+	rounds := flag.Int("rounds", 100, "how many rounds there are, of which the least counts")
 	flag.Parse()
 	m.load = []string{"load", fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds)}
 	var err error
@@ -88,7 +88,9 @@ func (m *meter) ladder(ctx context.Context, name string) error {
 	for {
 		rung, err := m.rung(ctx, name, avoid)
 		if errors.Is(err, kernel.ErrUnsupported) {
-			log.Printf("%s, avoiding %v: %v", name, avoid, err)
+			if len(avoid) == 0 {
+				log.Printf("%s does not run here: %v", name, err)
+			}
 			return nil
 		}
 		if err != nil || rung == "" || !m.everyRung {
@@ -106,7 +108,7 @@ func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung str
 		return "", err
 	}
 	began := time.Now()
-	running, err := start(ctx, name, avoid)
+	running, err := startWatching(ctx, name, avoid)
 	if err != nil {
 		return "", err
 	}
