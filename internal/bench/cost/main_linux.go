@@ -54,7 +54,7 @@ func main() {
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
 	operations := flag.Int("operations", 50, "how many operations a round has")
-	rounds := flag.Int("rounds", 100, "how many rounds there are, of which the least counts")
+	rounds := flag.Int("rounds", 100, "how many rounds there are, of which one of the least counts")
 	flag.Parse()
 	m.load = []string{"load", fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds)}
 	var err error
