@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,22 +25,12 @@ const guestTimeout = 20 * time.Minute
 //go:embed job.sh
 var job []byte
 
-// bench is one run of measures.
-type bench struct {
-	store             *vm.Store
-	plan              vm.Plan
-	build             string // a directory
-	only              string // a regular expression of cases
-	everyRung, floors bool
-	verbose           bool
-}
-
 // measured is what was measured on one kernel.
 type measured struct {
-	Kernel   string            `json:"kernel"` // as uname -r prints it
+	Title    string            `json:"title"`            // as the table of kernels names it
+	Kernel   string            `json:"kernel"`           // as uname -r prints it
+	Commit   string            `json:"commit,omitempty"` // that was measured
 	Measures []measure.Measure `json:"measures"`
-
-	title string
 }
 
 // buildCost builds the program that measures, of the sources in a directory.
@@ -59,9 +48,6 @@ func (b *bench) buildCost(ctx context.Context, source string) (string, error) {
 // count returns how many instructions operations take on each kernel of the plan, with
 // the instruments of the sources in a directory.
 func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
-	if err := os.MkdirAll(b.build, 0o755); err != nil {
-		return nil, err
-	}
 	program, err := b.buildCost(ctx, source)
 	if err != nil {
 		return nil, fmt.Errorf("build what measures: %w", err)
@@ -78,7 +64,7 @@ func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
 		running.Go(func() {
 			defer func() { <-slots }()
 			all[i], errs[i] = b.measureGuest(ctx, guest, program)
-			all[i].title = k.Title()
+			all[i].Title = k.Title()
 		})
 	}
 	running.Wait()
