@@ -16,9 +16,6 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// parallel is how many guests run at once: each takes one core, and does not wait.
-const parallel = 2
-
 // guestTimeout ends a guest that hangs.
 const guestTimeout = 20 * time.Minute
 
@@ -53,7 +50,7 @@ func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
 		return nil, fmt.Errorf("build what measures: %w", err)
 	}
 	var running sync.WaitGroup
-	slots := make(chan struct{}, parallel)
+	slots := make(chan struct{}, b.parallel)
 	all, errs := make([]measured, len(b.plan.Kernels)), make([]error, len(b.plan.Kernels))
 	for i, k := range b.plan.Kernels {
 		guest, err := b.store.Guest(ctx, vm.Plan{Busybox: b.plan.Busybox}, k)

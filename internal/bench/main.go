@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type bench struct {
 	build             string // a directory
 	only              string // a regular expression of cases
 	everyRung, floors bool
+	parallel          int // guests at once: each takes one core, and does not wait
 	verbose           bool
 
 	guests, here, check, record bool
@@ -56,6 +58,7 @@ func main() {
 	flag.StringVar(&b.only, "only", "", "only the cases that this regular expression matches: traffic, drops, accepts, calls, all")
 	flag.BoolVar(&b.everyRung, "every-rung", true, "in guests, each way to attach an instrument, not only what is chosen")
 	flag.BoolVar(&b.floors, "floors", true, "empty programs at the same hooks, too")
+	flag.IntVar(&b.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once")
 	flag.BoolVar(&b.verbose, "v", false, "print what the guests print")
 	flag.BoolVar(&b.guests, "guests", true, "count instructions in guests")
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
