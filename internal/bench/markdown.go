@@ -21,7 +21,7 @@ var headings = map[string]string{
 }
 
 // caseNames are what the cases are called in a document, where it is not their name.
-var caseNames = map[string]string{measure.All: "the defaults"}
+var caseNames = map[string]string{measure.All: "the defaults", measure.Bpftrace: "a one-liner of bpftrace, which blames whatever runs"}
 
 func nameOf(of measure.Measure) string {
 	if name, ok := caseNames[of.Case]; ok {

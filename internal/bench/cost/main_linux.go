@@ -50,7 +50,7 @@ func main() {
 		return
 	}
 	var m meter
-	only := flag.String("only", "", "only the cases that this regular expression matches, of "+strings.Join(cases, ", "))
+	only := flag.String("only", "", "only the cases that this regular expression matches, of "+strings.Join(append(cases, measure.Bpftrace), ", "))
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
 	operations := flag.Int("operations", 50, "how many operations a round has")
@@ -78,7 +78,10 @@ func (m *meter) run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return nil
+	if !m.only.MatchString(measure.Bpftrace) {
+		return nil
+	}
+	return m.bpftrace(ctx)
 }
 
 // ladder measures a case on the rung that the kernel is given, and if they are wanted

@@ -13,6 +13,8 @@ type Measure struct {
 const (
 	Off = "off" // nothing is attached
 	All = "all" // the defaults
+
+	Bpftrace = "bpftrace" // a one-liner that counts by process, as traffic does
 )
 
 // Mark begins the lines that are measures.
