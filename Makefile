@@ -9,7 +9,7 @@ lint = go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
 collector := build/otelcol-nettap
 FUZZTIME ?= 10s
 packages := ./internal/... ./receiver/...
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/demo/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*')
 
 .PHONY: help
 help:
@@ -49,7 +49,7 @@ run: build ## build and start the Collector with deploy/config.yaml (as root; Ct
 
 .PHONY: test
 test: setup build ## install what is missing, then run all tests, other kernels included (as root; 50 minutes)
-	@.ci/tests test-unit test-kernel test-e2e test-matrix
+	@.ci/tests test-unit test-kernel test-e2e bench-check test-matrix
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel
@@ -74,7 +74,21 @@ fuzz: ## feed each decoder and parser random input, for FUZZTIME each (10s)
 		while read -r directory name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$directory || exit 1; done
 
 .PHONY: bench
-bench: ## measure what a packet and a system call cost (as root)
+bench: ## measure what the instruments cost: instructions on other kernels, under qemu, and time on this one (as root; 15 minutes)
+	@.ci/setup matrix
+	go run ./internal/bench -here $(BENCHFLAGS)
+
+.PHONY: bench-record
+bench-record: ## the same, and write it into testdata/cost.json and README.md
+	@$(MAKE) --no-print-directory bench BENCHFLAGS="-record $(BENCHFLAGS)"
+
+.PHONY: bench-check
+bench-check: ## see that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (a minute)
+	@.ci/setup matrix
+	go run ./internal/bench -check -every-rung=false -floors=false -kernel 'amd64 linux-image-6\.18\.'
+
+.PHONY: benchmarks
+benchmarks: ## run the Go benchmarks, which tell the time of each program (as root)
 	go test -run '^$$' -bench . -benchtime 3s $(packages)
 
 # Jaeger's modules replace some of their own, so it has a go.mod for itself.

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
 // tally counts the tests of a package by what became of them.
@@ -36,7 +38,7 @@ func (t tally) String() string {
 
 // judge compares what became of a package's tests with what the kernel should do
 // with them. A complaint names the test, or the part of one, and what it logged.
-func (k kernel) judge(r report) (t tally, complaints []string) {
+func judge(k vm.Kernel, r report) (t tally, complaints []string) {
 	good := map[string]verdict{} // of whole tests
 	bad := map[string]bool{}
 	for _, outcome := range r.outcomes {
@@ -44,7 +46,7 @@ func (k kernel) judge(r report) (t tally, complaints []string) {
 		if !part {
 			good[whole] = outcome.verdict
 		}
-		if complaint := k.complain(outcome); complaint != "" {
+		if complaint := complain(k, outcome); complaint != "" {
 			bad[whole] = true
 			complaints = append(complaints, outcome.test+": "+complaint)
 		}
@@ -84,16 +86,16 @@ func (w warning) String() string {
 
 // complain returns what is wrong with an outcome. A test that fails and has logged
 // nothing leaves that to its parts.
-func (k kernel) complain(o outcome) string {
+func complain(k vm.Kernel, o outcome) string {
 	said := strings.Join(o.said, " ")
-	skip, expected := k.skipOf(o.test)
+	skip, expected := k.SkipOf(o.test)
 	switch {
 	case o.verdict == failed:
 		return said
 	case o.verdict == skipped && !expected:
 		return "is skipped, and kernels.txt does not expect it: " + said
-	case o.verdict == passed && skip.must:
-		return "passes, and kernels.txt says that it must be skipped: " + skip.reason
+	case o.verdict == passed && skip.Must:
+		return "passes, and kernels.txt says that it must be skipped: " + skip.Reason
 	}
 	return ""
 }

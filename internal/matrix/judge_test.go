@@ -4,12 +4,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
 func TestJudge(t *testing.T) {
-	k := kernel{skips: []skip{
-		{pattern: "TestKernelA", must: true, reason: "no such hook"},
-		{pattern: "TestKernel*/part", reason: "by chance"},
+	k := vm.Kernel{Skips: []vm.Skip{
+		{Pattern: "TestKernelA", Must: true, Reason: "no such hook"},
+		{Pattern: "TestKernel*/part", Reason: "by chance"},
 	}}
 
 	for name, test := range map[string]struct {
@@ -79,7 +81,7 @@ func TestJudge(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, says := k.judge(test.report)
+			got, says := judge(k, test.report)
 			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(tally{})); diff != "" {
 				t.Errorf("judge() counts differently (-want +got):\n%s", diff)
 			}

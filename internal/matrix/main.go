@@ -20,10 +20,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
 const (
@@ -35,8 +36,8 @@ func main() {
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	m := matrix{build: filepath.Join("build", "matrix"), suites: map[string]*suite{}}
-	flag.StringVar(&m.cache, "cache", defaultCache(), "directory to keep what was fetched in ($NETTAP_CACHE)")
+	m := matrix{build: filepath.Join("build", "matrix")}
+	cache := flag.String("cache", vm.DefaultStore(), "directory to keep what was fetched in ($NETTAP_CACHE)")
 	flag.StringVar(&m.run, "run", everyTest, "only the tests that this regular expression matches")
 	flag.IntVar(&m.parallel, "parallel", runtime.NumCPU()+1, "how many guests to run at once, each on one core; now and then one waits")
 	plan := flag.String("plan", filepath.Join("testdata", "kernels.txt"), "the kernels and what to expect of them")
@@ -48,7 +49,9 @@ func main() {
 	if m.everyPackage = len(m.patterns) == 0; m.everyPackage {
 		m.patterns = []string{"./internal/...", "./receiver/..."}
 	}
-	if err := m.readPlan(*plan, *only); err != nil {
+	m.store = vm.NewStore(*cache)
+	var err error
+	if m.Plan, err = vm.ReadPlan(*plan, *only); err != nil {
 		log.Fatal("matrix: ", err)
 	}
 	began := time.Now()
@@ -64,55 +67,18 @@ func main() {
 	if !whole {
 		return
 	}
-	if err := m.checkTable(tableFile, results, *write); err != nil {
+	if err := tableOfKernels.Check(tableFile, table(m.Features, results), *write); err != nil {
 		log.Fatal("matrix: ", err)
 	}
 }
 
-// defaultCache returns $NETTAP_CACHE, or nettap in the user's cache.
-func defaultCache() string {
-	if cache := os.Getenv("NETTAP_CACHE"); cache != "" {
-		return cache
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return filepath.Join("build", "cache")
-	}
-	return filepath.Join(cache, "nettap")
-}
-
 // matrix is one run of tests on kernels.
 type matrix struct {
-	plan
-	cache, build string            // directories
-	suites       map[string]*suite // by name and architecture
-	run          string            // a regular expression of tests
+	vm.Plan
+	store        *vm.Store
+	build        string // a directory
+	run          string // a regular expression of tests
 	parallel     int
 	patterns     []string // of Go packages
 	everyPackage bool
-}
-
-func (m *matrix) readPlan(file, only string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	if m.plan, err = parsePlan(string(text)); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	wanted, err := regexp.Compile(only)
-	if err != nil {
-		return err
-	}
-	var kernels []kernel
-	for _, kernel := range m.kernels {
-		if wanted.MatchString(kernel.String()) {
-			kernels = append(kernels, kernel)
-		}
-	}
-	m.kernels = kernels
-	if len(kernels) == 0 {
-		return fmt.Errorf("%s has no kernel like %q", file, only)
-	}
-	return nil
 }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 
 // result is what became of the tests on one kernel.
 type result struct {
-	kernel   kernel
+	kernel   vm.Kernel
 	name     string // of the kernel, exactly
 	packages []tested
 	reports  map[string]*report // by package; those whose guest died are missing
@@ -47,20 +47,20 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 		}
 		packages[arch] = built
 	}
-	guests := make([]guest, len(m.kernels))
-	results := make([]result, len(m.kernels))
-	for i, k := range m.kernels {
-		results[i] = result{kernel: k, name: k.String(), packages: packages[k.arch]}
-		guests[i], results[i].err = m.prepare(ctx, k)
-		if k.distribution && m.everyPackage {
-			if driving[k.arch] == nil {
-				built, err := buildTests(ctx, k.arch, filepath.Join(m.build, k.arch), []string{"./" + drivers})
+	guests := make([]guest, len(m.Kernels))
+	results := make([]result, len(m.Kernels))
+	for i, k := range m.Kernels {
+		results[i] = result{kernel: k, name: k.String(), packages: packages[k.Arch]}
+		guests[i].Guest, results[i].err = m.store.Guest(ctx, m.Plan, k)
+		if k.Distribution && m.everyPackage {
+			if driving[k.Arch] == nil {
+				built, err := buildTests(ctx, k.Arch, filepath.Join(m.build, k.Arch), []string{"./" + drivers})
 				if err != nil {
 					return nil, fmt.Errorf("build the tests of the distribution: %w", err)
 				}
-				driving[k.arch] = built
+				driving[k.Arch] = built
 			}
-			results[i].packages = slices.Concat(results[i].packages, driving[k.arch])
+			results[i].packages = slices.Concat(results[i].packages, driving[k.Arch])
 			guests[i].distribution = distribution
 		}
 	}
@@ -74,9 +74,9 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 		running.Go(func() {
 			defer func() { <-slots }()
 			began := time.Now()
-			results[i].name = strings.Join(append([]string{guests[i].image.release}, guests[i].parameters...), " ")
+			results[i].name = guests[i].String()
 			results[i].reports = runAll(ctx, results[i].packages, func(ctx context.Context, packages []tested) *console {
-				return m.boot(ctx, guests[i], packages, cmp.Or(m.kernels[i].only, m.run), to)
+				return m.boot(ctx, guests[i], packages, cmp.Or(m.Kernels[i].Only, m.run), to)
 			})
 			results[i].took = time.Since(began)
 		})
@@ -90,8 +90,8 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 func (m *matrix) order() []int {
 	var order []int
 	for _, distribution := range []bool{true, false} {
-		for i, kernel := range slices.Backward(m.kernels) {
-			if kernel.distribution == distribution {
+		for i, kernel := range slices.Backward(m.Kernels) {
+			if kernel.Distribution == distribution {
 				order = append(order, i)
 			}
 		}
@@ -102,8 +102,8 @@ func (m *matrix) order() []int {
 // archs returns the architectures of the kernels, each once.
 func (m *matrix) archs() []string {
 	var archs []string
-	for _, kernel := range m.kernels {
-		archs = append(archs, kernel.arch)
+	for _, kernel := range m.Kernels {
+		archs = append(archs, kernel.Arch)
 	}
 	slices.Sort(archs)
 	return slices.Compact(archs)
@@ -140,26 +140,14 @@ func (m *matrix) boot(ctx context.Context, g guest, packages []tested, run strin
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	seen := &console{reports: map[string]*report{}}
-	file, err := os.CreateTemp(m.build, "initramfs-*")
-	if err != nil {
-		log.Printf("matrix: %s: %v", g.image.release, err)
-		return seen
-	}
-	initramfs := file.Name()
-	file.Close()
-	defer os.Remove(initramfs)
 	g.packages = packages
 	g.arguments = []string{"-test.v", "-test.short", "-test.run=" + run, "-test.timeout=" + testTimeout}
-	if err := g.write(ctx, initramfs); err != nil {
-		log.Printf("matrix: %s: %v", g.image.release, err)
-		return seen
-	}
-	err = g.machine.boot(ctx, g.image.kernel, initramfs, g.parameters, func(line string) {
-		fmt.Fprintf(to, "%s | %s\n", g.image.release, line)
+	err := g.Boot(ctx, m.build, vm.Testing, job, g.fill, func(line string) {
+		fmt.Fprintf(to, "%s | %s\n", g.Release, line)
 		seen.read(line)
 	})
 	if err != nil || !seen.done {
-		log.Printf("matrix: %s: the guest died: %v", g.image.release, err)
+		log.Printf("matrix: %s: the guest died: %v", g.Release, err)
 	}
 	return seen
 }

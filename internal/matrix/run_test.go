@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
 func TestRunAll(t *testing.T) {
@@ -73,7 +75,7 @@ func namesOf(packages []tested) []string {
 }
 
 func TestOrder(t *testing.T) {
-	m := &matrix{plan: plan{kernels: []kernel{{pattern: "small"}, {pattern: "runs it", distribution: true}, {pattern: "large"}}}}
+	m := &matrix{Plan: vm.Plan{Kernels: []vm.Kernel{{Pattern: "small"}, {Pattern: "runs it", Distribution: true}, {Pattern: "large"}}}}
 	if diff := cmp.Diff([]int{1, 2, 0}, m.order()); diff != "" {
 		t.Errorf("order() differs (-want +got):\n%s", diff)
 	}

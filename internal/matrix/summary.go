@@ -53,7 +53,7 @@ func (r result) judge(packages []string) (cells []string, sum tally, complaints 
 			complaints = append(complaints, fmt.Sprintf("guest died: %s: %s: %d times, so nobody knows whether its tests pass", r.name, name, tries))
 			continue
 		}
-		tally, said := r.kernel.judge(*report)
+		tally, said := judge(r.kernel, *report)
 		cells = append(cells, tally.String())
 		sum.add(tally)
 		for _, complaint := range said {

@@ -2,40 +2,31 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/section"
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// feature is something that the table of kernels says of each: whether the tests
-// that match one of the patterns pass there.
-type feature struct {
-	name     string
-	patterns []string // as in [path.Match]
-}
-
-// The table is between these lines of a document.
-const (
-	tableBegins = "<!-- make test-matrix: begin -->"
-	tableEnds   = "<!-- make test-matrix: end -->"
-)
+// tableOfKernels is where the table is in a document.
+var tableOfKernels = section.Section{Command: "make test-matrix", Again: "make test-matrix MATRIXFLAGS=-write"}
 
 // table returns features by kernels as Markdown, with notes of why something is
 // not there. It says nothing of kernels' point releases, so that it does not
 // change when they do.
-func (p plan) table(results []result) string {
-	results = slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.kernel.only != "" })
+func table(features []vm.Feature, results []result) string {
+	results = slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.kernel.Only != "" })
 	var b strings.Builder
 	b.WriteString("| |")
 	for _, r := range results {
-		fmt.Fprintf(&b, " %s |", r.kernel.title())
+		fmt.Fprintf(&b, " %s |", r.kernel.Title())
 	}
 	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(results)) + "\n")
 	var notes []string
-	for _, f := range p.features {
-		fmt.Fprintf(&b, "| %s |", f.name)
+	for _, f := range features {
+		fmt.Fprintf(&b, "| %s |", f.Name)
 		for _, r := range results {
 			answer, reason := r.has(f)
 			if reason != "" {
@@ -60,7 +51,7 @@ func (p plan) table(results []result) string {
 // has says whether the tests of a feature pass on the kernel, "yes", "no", "partly"
 // or "-" where there are none, and if not all do the plan's reason. A test that
 // may skip itself counts as one that passes at times, whatever it did this time.
-func (r result) has(f feature) (answer, reason string) {
+func (r result) has(f vm.Feature) (answer, reason string) {
 	var passes, skips int
 	for _, p := range r.packages {
 		report := r.reports[p.name]
@@ -68,20 +59,20 @@ func (r result) has(f feature) (answer, reason string) {
 			continue
 		}
 		for _, outcome := range report.outcomes {
-			if !f.covers(outcome.test) {
+			if !covers(f, outcome.test) {
 				continue
 			}
 			if part, all := report.skippedParts(outcome.test); all {
 				outcome = part
 			}
-			skip, expected := r.kernel.skipOf(outcome.test)
-			chance := expected && !skip.must
+			skip, expected := r.kernel.SkipOf(outcome.test)
+			chance := expected && !skip.Must
 			if chance || outcome.verdict == passed {
 				passes++
 			}
 			if chance || outcome.verdict != passed {
 				skips++
-				reason = skip.reason
+				reason = skip.Reason
 			}
 		}
 	}
@@ -111,60 +102,9 @@ func (r report) skippedParts(test string) (part outcome, all bool) {
 	return part, part.test != ""
 }
 
-func (f feature) covers(test string) bool {
-	return slices.ContainsFunc(f.patterns, func(pattern string) bool {
+func covers(f vm.Feature, test string) bool {
+	return slices.ContainsFunc(f.Patterns, func(pattern string) bool {
 		matches, _ := path.Match(pattern, test) // parsePlan has tried it
 		return matches
 	})
-}
-
-var releaseOfPattern = regexp.MustCompile(`linux-image-([0-9]+)(\.[0-9]+)?`)
-
-// title names the kernel by what the plan asks for: "6.1 x86-64", "7.x x86-64",
-// "6.12 RT x86-64".
-func (k kernel) title() string {
-	architecture := map[string]string{"amd64": "x86-64"}[k.arch]
-	if architecture == "" {
-		architecture = k.arch
-	}
-	words := releaseOfPattern.FindStringSubmatch(k.pattern)
-	if words == nil {
-		return k.String()
-	}
-	if words[2] == "" {
-		words[2] = ".x"
-	}
-	if strings.Contains(k.pattern, "-rt-") {
-		words[2] += " RT"
-	}
-	return words[1] + words[2] + " " + architecture
-}
-
-// putTable replaces the table in a document and says whether it was another one.
-func putTable(document, table string) (put string, changed bool, err error) {
-	before, rest, found := strings.Cut(document, tableBegins+"\n")
-	old, after, ended := strings.Cut(rest, tableEnds)
-	if !found || !ended {
-		return "", false, fmt.Errorf("no table: want the lines %q and %q", tableBegins, tableEnds)
-	}
-	return before + tableBegins + "\n" + table + tableEnds + after, old != table, nil
-}
-
-// checkTable holds the table in a file against the results, or writes it there.
-func (p plan) checkTable(file string, results []result, write bool) error {
-	document, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	put, changed, err := putTable(string(document), p.table(results))
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	if !changed {
-		return nil
-	}
-	if !write {
-		return fmt.Errorf("%s: its table of kernels is not what came out: run make test-matrix MATRIXFLAGS=-write", file)
-	}
-	return os.WriteFile(file, []byte(put), 0o644)
 }

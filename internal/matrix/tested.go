@@ -5,10 +5,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
 // tested is a Go package with kernel tests.
@@ -22,7 +23,7 @@ type tested struct {
 // directory.
 func buildTests(ctx context.Context, arch, directory string, patterns []string) ([]tested, error) {
 	const format = `{{.Module.Path}} {{.ImportPath}} {{.Dir}}{{range .TestGoFiles}} {{.}}{{end}}{{range .XTestGoFiles}} {{.}}{{end}}`
-	listed, err := output(goCommand(ctx, arch, append([]string{"list", "-f", format}, patterns...)...))
+	listed, err := vm.Output(vm.GoCommand(ctx, arch, append([]string{"list", "-f", format}, patterns...)...))
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func buildTests(ctx context.Context, arch, directory string, patterns []string) 
 	if len(packages) == 0 {
 		return nil, fmt.Errorf("no kernel tests in %s", strings.Join(patterns, " "))
 	}
-	_, err = output(goCommand(ctx, arch, append([]string{"test", "-c", "-ldflags=-w", "-o", directory + string(filepath.Separator)}, paths...)...))
+	_, err = vm.Output(vm.GoCommand(ctx, arch, append([]string{"test", "-c", "-ldflags=-w", "-o", directory + string(filepath.Separator)}, paths...)...))
 	return packages, err
 }
 
@@ -62,11 +63,4 @@ func hasKernelTests(directory string, files []string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// goCommand is the go command for static programs that run on Linux.
-func goCommand(ctx context.Context, arch string, arguments ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, "go", arguments...)
-	command.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
-	return command
 }

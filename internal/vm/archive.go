@@ -1,15 +1,15 @@
-package main
+package vm
 
 import (
 	"fmt"
 	"io"
 )
 
-// archive writes an initramfs: a cpio archive in the "newc" form. Its errors are
+// Archive writes an initramfs: a cpio archive in the "newc" form. Its errors are
 // kept until close.
 //
 // Source: Documentation/driver-api/early-userspace/buffer-format.rst.
-type archive struct {
+type Archive struct {
 	to    io.Writer
 	files int
 	err   error
@@ -21,19 +21,19 @@ const (
 	regularType   = 0o100000
 )
 
-// directory adds an empty directory. The one that it is in must be there.
-func (a *archive) directory(name string) { a.add(name, directoryType|0o755, nil) }
+// Directory adds an empty directory. The one that it is in must be there.
+func (a *Archive) Directory(name string) { a.add(name, directoryType|0o755, nil) }
 
-// file adds a file, which anyone may execute. The directory that it is in must be there.
-func (a *archive) file(name string, content []byte) { a.add(name, regularType|0o755, content) }
+// File adds a file, which anyone may execute. The directory that it is in must be there.
+func (a *Archive) File(name string, content []byte) { a.add(name, regularType|0o755, content) }
 
 // close writes the end, and returns the first error there was.
-func (a *archive) close() error {
+func (a *Archive) close() error {
 	a.add("TRAILER!!!", 0, nil)
 	return a.err
 }
 
-func (a *archive) add(name string, mode int, content []byte) {
+func (a *Archive) add(name string, mode int, content []byte) {
 	a.files++
 	const links = 1
 	a.printf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
@@ -45,7 +45,7 @@ func (a *archive) add(name string, mode int, content []byte) {
 
 func padding(length int) []byte { return make([]byte, -length&3) }
 
-func (a *archive) printf(format string, arguments ...any) {
+func (a *Archive) printf(format string, arguments ...any) {
 	if a.err == nil {
 		_, a.err = fmt.Fprintf(a.to, format, arguments...)
 	}

@@ -1,4 +1,4 @@
-package main
+package vm
 
 import (
 	"context"
@@ -49,12 +49,15 @@ func one(directory string, patterns ...string) (string, error) {
 // modules returns the files of the named modules and of those they need, in the
 // order to load them in. Modules that are part of the kernel have none.
 func (i image) modules(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
 	if _, err := os.Stat(filepath.Join(i.base, "lib/modules", i.release, "modules.dep.bin")); err != nil {
-		if _, err := output(exec.CommandContext(ctx, "/sbin/depmod", "--basedir", i.base, i.release)); err != nil {
+		if _, err := Output(exec.CommandContext(ctx, "/sbin/depmod", "--basedir", i.base, i.release)); err != nil {
 			return nil, err
 		}
 	}
-	commands, err := output(exec.CommandContext(ctx, "/sbin/modprobe", append([]string{
+	commands, err := Output(exec.CommandContext(ctx, "/sbin/modprobe", append([]string{
 		"--dirname", i.base, "--set-version", i.release, "--all", "--show-depends"}, names...)...))
 	return modulesOf(string(commands)), err
 }

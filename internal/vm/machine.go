@@ -1,4 +1,4 @@
-package main
+package vm
 
 import (
 	"bufio"
@@ -29,6 +29,13 @@ var machines = map[string]machine{
 	},
 }
 
+// Counting are the options of qemu for a guest whose clock counts instructions: each
+// takes a nanosecond, and nothing else takes any time. It has one processor.
+var Counting = []string{"-icount", "shift=0,sleep=off", "-smp", "1"}
+
+// Testing are the options of qemu for a guest that runs tests: two processors.
+var Testing = []string{"-smp", "2"}
+
 // kernelParameters make a guest quick to start, quiet, and dead at the first bug. The
 // time stamp counter is the host's, and to read another clock takes a seventh of all time.
 // What the kernel warns of reaches the console.
@@ -38,14 +45,14 @@ const kernelParameters = "quiet loglevel=5 mitigations=off nokaslr no_timer_chec
 
 // boot boots a kernel with an initramfs and hands each line of the console to
 // line, until the guest has switched itself off or ctx ends.
-func (m machine) boot(ctx context.Context, kernel, initramfs string, parameters []string, line func(string)) error {
-	command := exec.CommandContext(ctx, m.qemu, append([]string{
-		// Two processors that one thread emulates in turn: with a thread each qemu
-		// has panicked guests that patch code.
-		"-accel", "tcg,thread=single,tb-size=256", "-smp", "2", "-m", "2G",
+func (m machine) boot(ctx context.Context, kernel, initramfs string, options, parameters []string, line func(string)) error {
+	command := exec.CommandContext(ctx, m.qemu, append(append([]string{
+		// One thread emulates the processors in turn: with a thread each qemu has
+		// panicked guests that patch code.
+		"-accel", "tcg,thread=single,tb-size=256", "-m", "2G",
 		"-kernel", kernel, "-initrd", initramfs, "-append", strings.Join(append([]string{"console=" + m.console, kernelParameters}, parameters...), " "),
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-	}, m.options...)...)
+	}, m.options...), options...)...)
 	var complaints strings.Builder
 	command.Stderr = &complaints
 	console, err := command.StdoutPipe()

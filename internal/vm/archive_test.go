@@ -1,4 +1,4 @@
-package main
+package vm
 
 import (
 	"strings"
@@ -7,9 +7,9 @@ import (
 
 func TestArchive(t *testing.T) {
 	var written strings.Builder
-	a := &archive{to: &written}
-	a.directory("bin")
-	a.file("bin/sh", []byte("hello"))
+	a := &Archive{to: &written}
+	a.Directory("bin")
+	a.File("bin/sh", []byte("hello"))
 	if err := a.close(); err != nil {
 		t.Fatal(err)
 	}

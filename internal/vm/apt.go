@@ -1,9 +1,7 @@
-package main
+package vm
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,7 +25,7 @@ func (s *suite) update(ctx context.Context) error {
 	if s.updated {
 		return nil
 	}
-	targets, err := output(exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(LABEL) $(SITE)", "Created-By: Packages"))
+	targets, err := Output(exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(LABEL) $(SITE)", "Created-By: Packages"))
 	if err != nil {
 		return err
 	}
@@ -115,16 +113,5 @@ func (s *suite) apt(ctx context.Context, directory, tool string, arguments ...st
 		"-o", "Acquire::Retries=2",
 	}, arguments...)...)
 	command.Dir = directory
-	return output(command)
-}
-
-// output runs a command and returns what it prints; what it complains about is in the error.
-func output(command *exec.Cmd) ([]byte, error) {
-	var complaints bytes.Buffer
-	command.Stderr = &complaints
-	printed, err := command.Output()
-	if err != nil {
-		err = fmt.Errorf("%s: %w", filepath.Base(command.Path), errors.Join(err, errors.New(strings.TrimSpace(complaints.String()))))
-	}
-	return printed, err
+	return Output(command)
 }

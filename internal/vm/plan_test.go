@@ -1,4 +1,4 @@
-package main
+package vm
 
 import (
 	"testing"
@@ -7,49 +7,49 @@ import (
 )
 
 func TestParsePlan(t *testing.T) {
-	everywhere := skip{pattern: "TestKernelC", must: true, reason: "no nft"}
+	everywhere := Skip{Pattern: "TestKernelC", Must: true, Reason: "no nft"}
 
 	for name, test := range map[string]struct {
 		text      string
-		want      plan
+		want      Plan
 		wantError string
 	}{
 		"nothing": {},
 		"comments and empty lines": {
 			text: "# a comment\n\n \t\nbusybox bookworm # another\n",
-			want: plan{busybox: "bookworm"},
+			want: Plan{Busybox: "bookworm"},
 		},
 		"modules may be on more than one line": {
 			text: "modules veth bridge\nmodules sch_tbf",
-			want: plan{modules: []string{"veth", "bridge", "sch_tbf"}},
+			want: Plan{Modules: []string{"veth", "bridge", "sch_tbf"}},
 		},
 		"a skip belongs to the kernel above, or to all below": {
 			text: `must-skip TestKernelC no nft
 				kernel sid amd64 linux-image-7.*-amd64
 				may-skip TestKernelA/*  no such   hook
 				kernel sid arm64 linux-image-7.*-arm64`,
-			want: plan{skips: []skip{everywhere}, kernels: []kernel{
-				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64",
-					skips: []skip{everywhere, {pattern: "TestKernelA/*", reason: "no such hook"}}},
-				{suite: "sid", arch: "arm64", pattern: "linux-image-7.*-arm64", skips: []skip{everywhere}},
+			want: Plan{Skips: []Skip{everywhere}, Kernels: []Kernel{
+				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64",
+					Skips: []Skip{everywhere, {Pattern: "TestKernelA/*", Reason: "no such hook"}}},
+				{Suite: "sid", Arch: "arm64", Pattern: "linux-image-7.*-arm64", Skips: []Skip{everywhere}},
 			}},
 		},
 		"a feature may have more than one pattern": {
 			text: "feature TestKernelA*,TestKernelB/* `drops`: by function",
-			want: plan{features: []feature{{name: "`drops`: by function", patterns: []string{"TestKernelA*", "TestKernelB/*"}}}},
+			want: Plan{Features: []Feature{{Name: "`drops`: by function", Patterns: []string{"TestKernelA*", "TestKernelB/*"}}}},
 		},
 		"a feature without a name": {text: "feature TestKernelA", wantError: "line 1: feature does not go with 1 words here"},
 		"a feature of no test":     {text: "feature TestKernelA,[ all", wantError: "line 1: pattern [: syntax error in pattern"},
 		"a kernel may have parameters, and run a test alone": {
 			text: "kernel sid amd64 linux-image-7.*-amd64\nparameters lockdown=confidentiality quiet\nonly TestLocked\ndistribution",
-			want: plan{kernels: []kernel{
-				{suite: "sid", arch: "amd64", pattern: "linux-image-7.*-amd64", parameters: []string{"lockdown=confidentiality", "quiet"}, only: "TestLocked", distribution: true},
+			want: Plan{Kernels: []Kernel{
+				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", Parameters: []string{"lockdown=confidentiality", "quiet"}, Only: "TestLocked", Distribution: true},
 			}},
 		},
 		"a kernel may lack some of the modules": {
 			text: "modules veth netkit\nkernel sid amd64 linux-image-5.*-amd64\nlacks netkit\nlacks gtp amt",
-			want: plan{modules: []string{"veth", "netkit"}, kernels: []kernel{
-				{suite: "sid", arch: "amd64", pattern: "linux-image-5.*-amd64", lacks: []string{"netkit", "gtp", "amt"}},
+			want: Plan{Modules: []string{"veth", "netkit"}, Kernels: []Kernel{
+				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-5.*-amd64", Lacks: []string{"netkit", "gtp", "amt"}},
 			}},
 		},
 		"nothing that no kernel lacks": {text: "lacks netkit", wantError: "line 1: lacks does not go with 1 words here"},
@@ -65,7 +65,7 @@ func TestParsePlan(t *testing.T) {
 			if message(err) != test.wantError {
 				t.Errorf("parsePlan() fails with %q, want %q", message(err), test.wantError)
 			}
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(plan{}, kernel{}, skip{}, feature{})); diff != "" {
+			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("parsePlan() differs (-want +got):\n%s", diff)
 			}
 		})
@@ -73,13 +73,13 @@ func TestParsePlan(t *testing.T) {
 }
 
 func TestModulesOfAKernel(t *testing.T) {
-	p := plan{modules: []string{"veth", "netkit", "tun"}}
+	p := Plan{Modules: []string{"veth", "netkit", "tun"}}
 
-	got := p.modulesOf(kernel{lacks: []string{"netkit"}})
+	got := p.modulesOf(Kernel{Lacks: []string{"netkit"}})
 	if diff := cmp.Diff([]string{"veth", "tun"}, got); diff != "" {
 		t.Errorf("modulesOf() differs (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"veth", "netkit", "tun"}, p.modules); diff != "" {
+	if diff := cmp.Diff([]string{"veth", "netkit", "tun"}, p.Modules); diff != "" {
 		t.Errorf("modulesOf() changes the plan (-want +got):\n%s", diff)
 	}
 }
@@ -89,4 +89,16 @@ func message(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+func TestTitle(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"linux-image-6.1.*-cloud-amd64": "6.1 x86-64",
+		"linux-image-6.12.*-rt-amd64":   "6.12 RT x86-64",
+		"linux-image-7.*-cloud-amd64":   "7.x x86-64",
+	} {
+		if got := (Kernel{Arch: "amd64", Pattern: pattern}).Title(); got != want {
+			t.Errorf("Title() of %s = %q, want %q", pattern, got, want)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package vm
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func firstFetched(candidates []debianPackage, fetch func(debianPackage) error) (
 		if err == nil {
 			return candidate, candidates[i+1:], nil
 		}
-		log.Printf("matrix: %s %s cannot be fetched, an older one must do: %v", candidate.name, candidate.version, err)
+		log.Printf("vm: %s %s cannot be fetched, an older one must do: %v", candidate.name, candidate.version, err)
 	}
 	return debianPackage{}, nil, errors.New("no such package can be had")
 }
@@ -63,7 +63,7 @@ func (s *suite) candidates(ctx context.Context, pattern string) ([]debianPackage
 		candidates, err = s.find(ctx, pattern)
 	}
 	if err != nil {
-		log.Printf("matrix: %s for %s cannot be asked for newer packages: %v", s.name, s.arch, err)
+		log.Printf("vm: %s for %s cannot be asked for newer packages: %v", s.name, s.arch, err)
 	}
 	fetched, err := filepath.Glob(filepath.Join(s.dir, pattern+"_*"))
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *suite) candidates(ctx context.Context, pattern string) ([]debianPackage
 // unpack downloads a package and unpacks it into its directory, which appears
 // whole or not at all.
 func (s *suite) unpack(ctx context.Context, p debianPackage) error {
-	log.Printf("matrix: fetching %s %s", p.name, p.version)
+	log.Printf("vm: fetching %s %s", p.name, p.version)
 	temporary, err := os.MkdirTemp(s.dir, "fetch-")
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *suite) unpack(ctx context.Context, p debianPackage) error {
 	}
 	root := filepath.Join(temporary, "root")
 	for _, file := range files {
-		if _, err := output(exec.CommandContext(ctx, "dpkg-deb", "--extract", file, root)); err != nil {
+		if _, err := Output(exec.CommandContext(ctx, "dpkg-deb", "--extract", file, root)); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// place is where a program is attached, however many are.
+type place struct {
+	program ebpf.ProgramType
+	attach  ebpf.AttachType
+	target  string // a tracepoint or function; "" is the root cgroup, or many functions
+	exit    bool   // a kprobe's
+
+	functions string // the addresses of many, as text
+}
+
+// seen is what is attached on the whole machine.
+type seen struct {
+	links  map[link.ID]bool
+	probes map[string]bool // lines of the kernel's list of kprobes
+}
+
+// attached returns what is attached now.
+func attached() (seen, error) {
+	s := seen{links: map[link.ID]bool{}}
+	err := eachLink(func(info *link.Info) error {
+		s.links[info.ID] = true
+		return nil
+	})
+	if err != nil {
+		return seen{}, err
+	}
+	s.probes, err = probes()
+	return s, err
+}
+
+// added returns the places where programs were attached since, by a way to see functions.
+func (s seen) added(rung string) ([]place, error) {
+	var places []place
+	err := eachLink(func(info *link.Info) error {
+		if s.links[info.ID] {
+			return nil
+		}
+		p, err := placeOf(info, rung)
+		if err == nil && p != (place{}) {
+			places = append(places, p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	now, err := probes()
+	for line := range now {
+		if s.probes[line] {
+			continue
+		}
+		words := strings.Fields(line)
+		function, _, _ := strings.Cut(words[2], "+")
+		places = append(places, place{program: ebpf.Kprobe, target: function, exit: words[1] == "r"})
+	}
+	return unique(places), err
+}
+
+// unique returns each place once: what is shared by many is paid once.
+func unique(places []place) []place {
+	var different []place
+	for _, p := range places {
+		if !slices.Contains(different, p) {
+			different = append(different, p)
+		}
+	}
+	return different
+}
+
+func eachLink(see func(*link.Info) error) error {
+	links := link.Iterator{}
+	defer links.Close()
+	for links.Next() {
+		info, err := links.Link.Info()
+		if err != nil {
+			return fmt.Errorf("look at link: %w", err)
+		}
+		if err := see(info); err != nil {
+			return err
+		}
+	}
+	return links.Err()
+}
+
+// probes returns the lines of the kernel's list of kprobes; a kernel without them has none.
+func probes() (map[string]bool, error) {
+	file, err := os.Open("/sys/kernel/debug/kprobes/list")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	found := map[string]bool{}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if words := strings.Fields(lines.Text()); len(words) >= 3 {
+			found[strings.Join(words[:3], " ")] = true
+		}
+	}
+	return found, lines.Err()
+}
+
+// placeOf returns where a link has its program; nowhere if no packet and no call gets
+// there, or if it is a kprobe's.
+func placeOf(info *link.Info, rung string) (place, error) {
+	switch info.Type {
+	case link.RawTracepointType:
+		return place{program: ebpf.Tracing, attach: ebpf.AttachTraceRawTp, target: info.RawTracepoint().Name}, nil
+	case link.TracingType:
+		return tracingPlace(info.Tracing())
+	case link.CgroupType:
+		program, err := ebpf.NewProgramFromID(info.Program)
+		if err != nil {
+			return place{}, err
+		}
+		defer program.Close()
+		return place{program: program.Type(), attach: ebpf.AttachType(info.Cgroup().AttachType)}, nil
+	case link.KprobeMultiType:
+		p := place{program: ebpf.Kprobe, attach: ebpf.AttachTraceKprobeMulti, exit: info.KprobeMulti().Flags&1 != 0}
+		if rung == "kprobe.session" {
+			p.attach = ebpf.AttachTraceKprobeSession
+		}
+		addresses, _ := info.KprobeMulti().Addresses()
+		for _, a := range addresses {
+			p.functions += fmt.Sprintf("%x ", a.Address)
+		}
+		return p, nil
+	case link.PerfEventType, link.UprobeMultiType, link.IterType:
+		return place{}, nil
+	}
+	return place{}, fmt.Errorf("link %d is of a kind (%d) whose place is not known", info.ID, info.Type)
+}
+
+func tracingPlace(info *link.TracingInfo) (place, error) {
+	types, err := kernel.Types()
+	if err != nil {
+		return place{}, err
+	}
+	target, err := types.TypeByID(info.TargetBtfId)
+	if err != nil {
+		return place{}, err
+	}
+	function, ok := target.(*btf.Func)
+	if !ok {
+		return place{}, fmt.Errorf("%v is no function", target)
+	}
+	return place{program: ebpf.Tracing, attach: ebpf.AttachType(info.AttachType), target: function.Name}, nil
+}
+
+// attachEmpty attaches a program that does nothing to each place, and returns what
+// removes them.
+func attachEmpty(places []place) (remove func(), err error) {
+	var open kernel.Closers
+	for _, p := range places {
+		program, attached, err := p.attachEmpty()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("attach an empty program to %+v: %w", p, err), open.Close())
+		}
+		open = append(open, program, attached)
+	}
+	return func() { open.Close() }, nil
+}
+
+func (p place) attachEmpty() (*ebpf.Program, io.Closer, error) {
+	result := int32(0)
+	if p.program == ebpf.CGroupSKB || p.program == ebpf.CGroupSock {
+		result = 1 // go on
+	}
+	spec := &ebpf.ProgramSpec{
+		Name: "nettap_empty", Type: p.program, AttachType: p.attach, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, result), asm.Return()},
+	}
+	if p.program == ebpf.Tracing {
+		spec.AttachTo = p.target
+	}
+	program, err := ebpf.NewProgram(spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	attached, err := p.link(program)
+	if err != nil {
+		program.Close()
+	}
+	return program, attached, err
+}
+
+func (p place) link(program *ebpf.Program) (io.Closer, error) {
+	switch {
+	case p.program == ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: program})
+	case p.program != ebpf.Kprobe:
+		root, err := kernel.CgroupRoot("")
+		if err != nil {
+			return nil, err
+		}
+		return link.AttachCgroup(link.CgroupOptions{Path: root, Attach: p.attach, Program: program})
+	case p.functions != "":
+		options := link.KprobeMultiOptions{Session: p.attach == ebpf.AttachTraceKprobeSession}
+		for word := range strings.FieldsSeq(p.functions) {
+			var address uint64
+			if _, err := fmt.Sscanf(word, "%x", &address); err != nil {
+				return nil, err
+			}
+			options.Addresses = append(options.Addresses, uintptr(address))
+		}
+		if p.exit {
+			return link.KretprobeMulti(program, options)
+		}
+		return link.KprobeMulti(program, options)
+	case p.exit:
+		return link.Kretprobe(p.target, program, nil)
+	}
+	return link.Kprobe(p.target, program, nil)
+}

@@ -1,0 +1,161 @@
+// Command cost measures what the instruments add to socket calls on the kernel that it
+// runs on, and beside each the floor: empty programs at the same hooks. It prints each
+// measure as a line of JSON behind "@@ ". Command bench runs it, here and in guests.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/bench/measure"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// jobs are what is chosen from a ladder of hooks, by instrument.
+var jobs = map[string]string{
+	"traffic": "owner",
+	"drops":   "drop",
+	"accepts": "accept",
+	"calls":   "call",
+}
+
+// cases are what is measured, in this order. "all" is the defaults.
+var cases = []string{"traffic", "drops", "accepts", "calls", measure.All}
+
+// meter measures by a load in a process of its own: nothing is observed there that is
+// not observed of any other process.
+type meter struct {
+	only      *regexp.Regexp
+	everyRung bool
+	floors    bool
+	load      []string // the load's arguments
+}
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) > 1 && os.Args[1] == "load" {
+		if err := runLoad(os.Args[2:]); err != nil {
+			log.Fatal("load: ", err)
+		}
+		return
+	}
+	var m meter
+	only := flag.String("only", "", "only the cases that this regular expression matches, of "+strings.Join(append(cases, measure.Bpftrace), ", "))
+	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
+	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
+	operations := flag.Int("operations", 50, "how many operations a round has")
+	rounds := flag.Int("rounds", 100, "how many rounds there are, of which one of the least counts")
+	flag.Parse()
+	m.load = []string{"load", fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds)}
+	var err error
+	if m.only, err = regexp.Compile(*only); err != nil {
+		log.Fatal("cost: ", err)
+	}
+	if err := m.run(context.Background()); err != nil {
+		log.Fatal("cost: ", err)
+	}
+}
+
+func (m *meter) run(ctx context.Context) error {
+	if err := m.measure(ctx, measure.Measure{Case: measure.Off}); err != nil {
+		return err
+	}
+	for _, name := range cases {
+		if !m.only.MatchString(name) {
+			continue
+		}
+		if err := m.ladder(ctx, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if !m.only.MatchString(measure.Bpftrace) {
+		return nil
+	}
+	return m.bpftrace(ctx)
+}
+
+// ladder measures a case on the rung that the kernel is given, and if they are wanted
+// on all below, each by avoiding those above.
+func (m *meter) ladder(ctx context.Context, name string) error {
+	var avoid []string
+	for {
+		rung, err := m.rung(ctx, name, avoid)
+		if errors.Is(err, kernel.ErrUnsupported) {
+			if len(avoid) == 0 {
+				log.Printf("%s does not run here: %v", name, err)
+			}
+			return nil
+		}
+		if err != nil || rung == "" || !m.everyRung {
+			return err
+		}
+		avoid = append(avoid, rung)
+	}
+}
+
+// rung measures a case with what instruments there are, and what empty programs at
+// their hooks take. It returns the hook that was chosen of the ladder.
+func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung string, err error) {
+	before, err := attached()
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	running, err := startWatching(ctx, name, avoid)
+	if err != nil {
+		return "", err
+	}
+	rung = running.hooks[jobs[name]]
+	if slices.Contains(avoid, rung) {
+		return "", errors.Join(running.stop(ctx), kernel.ErrUnsupported)
+	}
+	log.Printf("%s by %s has started in %v", name, rung, time.Since(began).Round(time.Millisecond))
+	time.Sleep(settling)
+	places, placesErr := before.added(rung)
+	err = m.measure(ctx, measure.Measure{Case: name, Rung: rung})
+	if err := errors.Join(err, running.stop(ctx)); err != nil || !m.floors {
+		return rung, err
+	}
+	if placesErr != nil {
+		log.Printf("%s by %s: no floor: %v", name, rung, placesErr)
+		return rung, nil
+	}
+	remove, err := attachEmpty(places)
+	if err != nil {
+		return rung, err
+	}
+	defer remove()
+	return rung, m.measure(ctx, measure.Measure{Case: name, Rung: rung, Empty: true})
+}
+
+// settling is how long instruments are left alone first: they begin to collect after a second.
+const settling = 2500 * time.Millisecond
+
+// measure runs the load once, and prints what it took.
+func (m *meter) measure(ctx context.Context, what measure.Measure) error {
+	command := exec.CommandContext(ctx, "/proc/self/exe", m.load...)
+	command.Stderr = os.Stderr
+	printed, err := command.Output()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(printed, &what.Of); err != nil {
+		return err
+	}
+	line, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s%s\n", measure.Mark, line)
+	return nil
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/bench/measure"
+	"github.com/seed-7756021b/nettap/internal/vm"
+)
+
+// guestTimeout ends a guest that hangs.
+const guestTimeout = 20 * time.Minute
+
+//go:embed job.sh
+var job []byte
+
+// measured is what was measured on one kernel.
+type measured struct {
+	Title    string            `json:"title"`            // as the table of kernels names it
+	Kernel   string            `json:"kernel"`           // as uname -r prints it
+	Commit   string            `json:"commit,omitempty"` // that was measured
+	Measures []measure.Measure `json:"measures"`
+}
+
+// buildCost builds the program that measures, of the sources in a directory.
+func (b *bench) buildCost(ctx context.Context, source string) (string, error) {
+	program, err := filepath.Abs(filepath.Join(b.build, "cost"))
+	if err != nil {
+		return "", err
+	}
+	command := vm.GoCommand(ctx, "amd64", "build", "-ldflags=-w", "-o", program, "./internal/bench/cost")
+	command.Dir = source
+	_, err = vm.Output(command)
+	return program, err
+}
+
+// count returns how many instructions operations take on each kernel of the plan, with
+// the instruments of the sources in a directory.
+func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
+	program, err := b.buildCost(ctx, source)
+	if err != nil {
+		return nil, fmt.Errorf("build what measures: %w", err)
+	}
+	var running sync.WaitGroup
+	slots := make(chan struct{}, b.parallel)
+	all, errs := make([]measured, len(b.plan.Kernels)), make([]error, len(b.plan.Kernels))
+	for i, k := range b.plan.Kernels {
+		guest, err := b.store.Guest(ctx, vm.Plan{Busybox: b.plan.Busybox}, k)
+		if err != nil {
+			return nil, err
+		}
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			all[i], errs[i] = b.measureGuest(ctx, guest, program)
+			all[i].Title = k.Title()
+		})
+	}
+	running.Wait()
+	return all, errors.Join(errs...)
+}
+
+// measureGuest boots a guest and returns what the program measures there.
+func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, program string) (measured, error) {
+	ctx, cancel := context.WithTimeout(ctx, guestTimeout)
+	defer cancel()
+	found := measured{Kernel: guest.Release}
+	var said []string
+	done := false
+	arguments := fmt.Sprintf("-only=%s -every-rung=%v -floors=%v", b.only, b.everyRung, b.floors)
+	fill := func(a *vm.Archive) error {
+		a.File("arguments", []byte(arguments))
+		return a.Copy("cost", program)
+	}
+	err := guest.Boot(ctx, b.build, vm.Counting, job, fill, func(line string) {
+		if b.verbose {
+			log.Printf("%s | %s", guest.Release, line)
+		}
+		said = append(said, line)
+		text, marked := strings.CutPrefix(line, measure.Mark)
+		var m measure.Measure
+		switch {
+		case text == "done 0":
+			done = true
+		case marked && json.Unmarshal([]byte(text), &m) == nil:
+			found.Measures = append(found.Measures, m)
+		}
+	})
+	if err == nil && !done {
+		err = fmt.Errorf("it ends with: %s", strings.Join(said[max(0, len(said)-10):], "\n"))
+	}
+	if err != nil {
+		err = fmt.Errorf("guest with %s: %w", guest.Release, err)
+	}
+	return found, err
+}

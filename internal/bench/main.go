@@ -1,0 +1,139 @@
+// Command bench measures what the instruments cost:
+//
+//	go run ./internal/bench [flags]
+//
+// In guests whose clocks count instructions, by kernel and by each way to attach an
+// instrument, it finds how many more instructions an operation takes; on this machine,
+// as root, how many nanoseconds. Beside each is what empty programs at the same hooks
+// take. What was found may be recorded in the repository, and held against that.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/section"
+	"github.com/seed-7756021b/nettap/internal/vm"
+)
+
+const (
+	planFile   = "testdata/kernels.txt"
+	recordFile = "testdata/cost.json"
+	tableFile  = "README.md"
+)
+
+// tableOfCosts is where the table is in a document.
+var tableOfCosts = section.Section{Command: "make bench", Again: "make bench-record"}
+
+// bench is one run of measures.
+type bench struct {
+	store             *vm.Store
+	plan              vm.Plan
+	build             string // a directory
+	only              string // a regular expression of cases
+	everyRung, floors bool
+	parallel          int // guests at once: each takes one core, and does not wait
+	verbose           bool
+
+	guests, here, check, record bool
+}
+
+func main() {
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := bench{build: filepath.Join("build", "bench")}
+	store := flag.String("cache", vm.DefaultStore(), "directory to keep kernels in ($NETTAP_CACHE)")
+	kernels := flag.String("kernel", `amd64 linux-image-(6\.1|6\.12|6\.18|7)\.\*-cloud-amd64$`,
+		"the kernels whose line in "+planFile+" this regular expression matches")
+	flag.StringVar(&b.only, "only", "", "only the cases that this regular expression matches: traffic, drops, accepts, calls, all")
+	flag.BoolVar(&b.everyRung, "every-rung", true, "in guests, each way to attach an instrument, not only what is chosen")
+	flag.BoolVar(&b.floors, "floors", true, "empty programs at the same hooks, too")
+	flag.IntVar(&b.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once")
+	flag.BoolVar(&b.verbose, "v", false, "print what the guests print")
+	flag.BoolVar(&b.guests, "guests", true, "count instructions in guests")
+	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
+	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
+	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
+	flag.Parse()
+	var err error
+	if b.plan, err = vm.ReadPlan(planFile, *kernels); err != nil {
+		log.Fatal("bench: ", err)
+	}
+	b.store = vm.NewStore(*store)
+	began := time.Now()
+	err = b.run(ctx)
+	log.Printf("in %v", time.Since(began).Round(time.Second))
+	if err != nil {
+		log.Fatal("bench: ", err)
+	}
+}
+
+func (b *bench) run(ctx context.Context) error {
+	if err := os.MkdirAll(b.build, 0o755); err != nil {
+		return err
+	}
+	lastFile := filepath.Join(b.build, "last.json")
+	last, err := readRecord(lastFile)
+	if err != nil {
+		return err
+	}
+	kept, err := readRecord(recordFile)
+	if err != nil {
+		return err
+	}
+	found, err := b.measure(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Print(found.text(last))
+	if err := last.with(found).write(lastFile); err != nil {
+		return err
+	}
+	if b.check {
+		return b.compare(ctx, found.Kernels, kept)
+	}
+	if !b.record {
+		return nil
+	}
+	kept = kept.with(found)
+	return errors.Join(kept.write(recordFile), tableOfCosts.Check(tableFile, kept.markdown(), true))
+}
+
+// measure measures what the flags say, of the sources that are checked out.
+func (b *bench) measure(ctx context.Context) (record, error) {
+	var found record
+	var commit string
+	var err error
+	if b.record {
+		if commit, err = cleanCommit(ctx); err != nil {
+			return record{}, err
+		}
+	}
+	if b.guests {
+		if found.Kernels, err = b.count(ctx, "."); err != nil {
+			return record{}, err
+		}
+	}
+	for i := range found.Kernels {
+		found.Kernels[i].Commit = commit
+	}
+	if b.here {
+		nanos, err := b.nanos(ctx)
+		if err != nil {
+			return record{}, fmt.Errorf("on this machine: %w", err)
+		}
+		nanos.Commit = commit
+		found.Nanos = &nanos
+	}
+	return found, nil
+}

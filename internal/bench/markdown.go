@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/bench/measure"
+)
+
+// shown is the kernel whose figures are shown in full.
+const shown = "6.18 x86-64"
+
+// headings are what the operations are called in a document.
+var headings = map[string]string{
+	measure.UDP:        "datagram",
+	measure.TCP:        "TCP message",
+	measure.Connection: "connection",
+	measure.Drop:       "dropped datagram",
+	measure.Getppid:    "`getppid`",
+}
+
+// caseNames are what the cases are called in a document, where it is not their name.
+var caseNames = map[string]string{measure.All: "the defaults", measure.Bpftrace: "a one-liner of bpftrace, which blames whatever runs"}
+
+func nameOf(of measure.Measure) string {
+	if name, ok := caseNames[of.Case]; ok {
+		return name
+	}
+	return "`" + of.Case + "`"
+}
+
+// markdown returns the record as the tables of a document. It says nothing of kernels'
+// point releases, as the table of kernels does not.
+func (r record) markdown() string {
+	var b strings.Builder
+	if m, ok := r.of(shown); ok {
+		b.WriteString(m.byOperation("instructions, Linux " + shown))
+		b.WriteString("\n")
+	}
+	if r.Nanos != nil {
+		b.WriteString(r.Nanos.byOperation("nanoseconds, where functions cannot be watched"))
+		b.WriteString("\n")
+	}
+	b.WriteString(r.byKernel())
+	return b.String()
+}
+
+// byOperation is a table of what each case takes as it is attached by default.
+func (m measured) byOperation(heading string) string {
+	var b strings.Builder
+	row(&b, heading)
+	for _, operation := range measure.Operations {
+		row(&b, headings[operation])
+	}
+	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(measure.Operations)) + "\n")
+	row(&b, append([]string{"nothing attached"}, m.offCells()...)...)
+	b.WriteString("|\n")
+	for _, of := range m.instruments() {
+		if first, _ := m.chosen(of.Case); first.Rung == of.Rung {
+			row(&b, append([]string{nameOf(of)}, m.cells(of)...)...)
+			b.WriteString("|\n")
+		}
+	}
+	return b.String()
+}
+
+// byKernel is a table of what a datagram takes by each way to attach an instrument.
+func (r record) byKernel() string {
+	var rows [][2]string // case and rung
+	for _, m := range r.Kernels {
+		for _, of := range m.instruments() {
+			if key := [2]string{of.Case, of.Rung}; !slices.Contains(rows, key) {
+				rows = append(rows, key)
+			}
+		}
+	}
+	order := func(name string) int { return slices.Index(caseOrder, name) }
+	slices.SortStableFunc(rows, func(a, b [2]string) int { return order(a[0]) - order(b[0]) })
+	var b strings.Builder
+	row(&b, "instructions for a datagram")
+	for _, m := range r.Kernels {
+		row(&b, m.Title)
+	}
+	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(r.Kernels)) + "\n")
+	for _, key := range rows {
+		name := nameOf(measure.Measure{Case: key[0]})
+		if key[1] != "" {
+			name += " by `" + key[1] + "`"
+		}
+		row(&b, name)
+		for _, m := range r.Kernels {
+			row(&b, m.cellOf(key[0], key[1]))
+		}
+		b.WriteString("|\n")
+	}
+	return b.String()
+}
+
+// caseOrder is that of the rows.
+var caseOrder = []string{"traffic", "drops", "accepts", "calls", measure.All}
+
+// cellOf is what a datagram takes there, in bold as it is attached by default.
+func (m measured) cellOf(name, rung string) string {
+	of, ok := m.find(name, rung, false)
+	if !ok {
+		return "-"
+	}
+	cell := m.cells(of)[0]
+	if first, _ := m.chosen(name); first.Rung == rung {
+		more, floor, _ := strings.Cut(cell, " ")
+		cell = strings.TrimSpace(fmt.Sprintf("**%s** %s", more, floor))
+	}
+	return cell
+}
+
+func row(b *strings.Builder, cells ...string) {
+	for _, cell := range cells {
+		fmt.Fprintf(b, "| %s ", cell)
+	}
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/bench/measure"
+)
+
+// of are the figures of the operations, in their order.
+func of(figures ...float64) map[string]float64 {
+	m := map[string]float64{}
+	for i, operation := range measure.Operations {
+		m[operation] = figures[i]
+	}
+	return m
+}
+
+// example is what was measured on a kernel, with what traffic takes of a datagram.
+func example(kernel string, traffic float64) measured {
+	return measured{Title: "6.18 x86-64", Kernel: kernel, Commit: "abc", Measures: []measure.Measure{
+		{Case: measure.Off, Of: of(10000, 20000, 80000, 7000, 300)},
+		{Case: "traffic", Rung: "tp_btf/a", Of: of(10000+traffic, 25000, 100000, 9000, 300)},
+		{Case: "traffic", Rung: "tp_btf/a", Empty: true, Of: of(10700, 21200, 84000, 7700, 300)},
+		{Case: "traffic", Rung: "kprobe/b", Of: of(14000, 25000, 100000, 9000, 300)},
+	}}
+}
+
+func TestCompare(t *testing.T) {
+	recorded := example("6.18.1", 2000)
+	without := example("6.18.1", 2000)
+	without.Measures = without.Measures[:1]
+	another := example("6.18.1", 2000)
+	another.Measures[1].Rung = "tp_btf/new"
+	rising := example("6.18.1", 2000)
+	rising.Measures[1].Of[measure.Getppid] = 301
+
+	for name, test := range map[string]struct {
+		now  measured
+		want string
+	}{
+		"the same":                     {now: recorded},
+		"less":                         {now: example("6.18.1", 1000)},
+		"within what is allowed":       {now: example("6.18.1", 2000*1.05+10)},
+		"another hook, as cheap":       {now: another},
+		"more, where nothing was":      {now: rising, want: "6.18.1: traffic: getppid takes 1 instructions more than with nothing attached, and took 0 at commit abc"},
+		"more than what is allowed":    {now: example("6.18.1", 2000*1.05+11), want: "6.18.1: traffic: udp takes 2111 instructions more than with nothing attached, and took 2000 at commit abc"},
+		"a case that is not there now": {now: without, want: "6.18.1: traffic was not measured"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got string
+			if err := test.now.compare(recorded); err != nil {
+				got = err.Error()
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("compare() differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWithLaterFigures(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "cost.json")
+	before, err := readRecord(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := measured{Title: "6.1 x86-64", Kernel: "6.1.9"}
+	before = before.with(record{Kernels: []measured{other, example("6.18.1", 2000)}})
+	later := example("6.18.2", 1000)
+	nanos := measured{Title: "this machine"}
+	if err := before.with(record{Kernels: []measured{later}, Nanos: &nanos}).write(file); err != nil {
+		t.Fatal(err)
+	}
+
+	got, err := readRecord(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := record{Kernels: []measured{other, later}, Nanos: &nanos}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the record differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	nanos := measured{Measures: []measure.Measure{
+		{Case: measure.Off, Of: of(3000, 6000, 40000, 2000, 100)},
+		{Case: measure.All, Of: of(6000, 10000, 80000, 4000, 90)},
+	}}
+	const want = `| instructions, Linux 6.18 x86-64 | datagram | TCP message | connection | dropped datagram | ` + "`getppid`" + ` |
+| --- | --- | --- | --- | --- | --- |
+| nothing attached | 10,000 | 20,000 | 80,000 | 7,000 | 300 |
+| ` + "`traffic`" + ` | 2,000 (700) | 5,000 (1,200) | 20,000 (4,000) | 2,000 (700) | 0 (0) |
+
+| nanoseconds, where functions cannot be watched | datagram | TCP message | connection | dropped datagram | ` + "`getppid`" + ` |
+| --- | --- | --- | --- | --- | --- |
+| nothing attached | 3,000 | 6,000 | 40,000 | 2,000 | 100 |
+| the defaults | 3,000 | 4,000 | 40,000 | 2,000 | -10 |
+
+| instructions for a datagram | 6.18 x86-64 | 7.x x86-64 |
+| --- | --- | --- |
+| ` + "`traffic` by `tp_btf/a`" + ` | **2,000** (700) | - |
+| ` + "`traffic` by `kprobe/b`" + ` | 4,000 | - |
+`
+	got := record{Kernels: []measured{example("6.18.1", 2000), {Title: "7.x x86-64"}}, Nanos: &nanos}.markdown()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("markdown() differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	got := example("6.18.1", 1500).changes(example("6.18.1", 2000))
+	const want = "since the last run: traffic tp_btf/a udp: 1,500, was 2,000 (-25%)\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("changes() differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestLeastOf(t *testing.T) {
+	first := []measure.Measure{{Case: measure.Off, Of: of(5, 9, 1, 1, 1)}}
+	second := []measure.Measure{{Case: measure.Off, Of: of(7, 8, 1, 1, 1)}}
+	want := []measure.Measure{{Case: measure.Off, Of: of(5, 8, 1, 1, 1)}}
+	if diff := cmp.Diff(want, leastOf(leastOf(nil, first), second)); diff != "" {
+		t.Errorf("leastOf() differs (-want +got):\n%s", diff)
+	}
+}
+
+// What README.md shows is what is recorded.
+func TestReadmeShowsTheRecord(t *testing.T) {
+	root := filepath.Join("..", "..")
+	kept, err := readRecord(filepath.Join(root, recordFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tableOfCosts.Check(filepath.Join(root, tableFile), kept.markdown(), false); err != nil {
+		t.Error(err)
+	}
+	for _, m := range kept.Kernels {
+		if strings.TrimSpace(m.Commit) == "" {
+			t.Errorf("nobody knows at which commit %s was measured", m.Kernel)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/seed-7756021b/nettap/internal/bench/measure"
+)
+
+// off returns what the operations take with nothing attached.
+func (m measured) off() map[string]float64 {
+	off, _ := m.chosen(measure.Off)
+	return off.Of
+}
+
+// more returns what the operations take more than with nothing attached.
+func (m measured) more(of measure.Measure) map[string]float64 {
+	more := map[string]float64{}
+	off := m.off()
+	for _, operation := range measure.Operations {
+		more[operation] = of.Of[operation] - off[operation]
+	}
+	return more
+}
+
+// find returns the measure of a case on a rung, or of empty programs at its hooks.
+func (m measured) find(name, rung string, empty bool) (measure.Measure, bool) {
+	i := slices.IndexFunc(m.Measures, func(other measure.Measure) bool {
+		return other.Case == name && other.Rung == rung && other.Empty == empty
+	})
+	if i < 0 {
+		return measure.Measure{}, false
+	}
+	return m.Measures[i], true
+}
+
+// cells returns what each operation takes more, and behind it what empty programs take.
+func (m measured) cells(of measure.Measure) []string {
+	more := m.more(of)
+	empty, known := m.find(of.Case, of.Rung, true)
+	floor := m.more(empty)
+	var cells []string
+	for _, operation := range measure.Operations {
+		cell := thousands(more[operation])
+		if known {
+			cell += " (" + thousands(floor[operation]) + ")"
+		}
+		cells = append(cells, cell)
+	}
+	return cells
+}
+
+// offCells returns what each operation takes with nothing attached.
+func (m measured) offCells() []string {
+	var cells []string
+	for _, operation := range measure.Operations {
+		cells = append(cells, thousands(m.off()[operation]))
+	}
+	return cells
+}
+
+// instruments returns the measures of instruments, on their rungs.
+func (m measured) instruments() []measure.Measure {
+	return slices.DeleteFunc(slices.Clone(m.Measures), func(of measure.Measure) bool { return of.Case == measure.Off || of.Empty })
+}
+
+// thousands is a whole number as "1,234".
+func thousands(x float64) string {
+	digits := strconv.FormatFloat(math.Abs(x), 'f', 0, 64)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	if x <= -0.5 {
+		return "-" + digits
+	}
+	return digits
+}
+
+// text returns what was found as tables for a terminal, and what differs from the last run.
+func (r record) text(last record) string {
+	var b strings.Builder
+	for _, m := range r.Kernels {
+		b.WriteString(m.text("instructions"))
+		if before, ok := last.of(m.Title); ok {
+			b.WriteString(m.changes(before))
+		}
+	}
+	if r.Nanos != nil {
+		b.WriteString(r.Nanos.text("nanoseconds"))
+		if last.Nanos != nil {
+			b.WriteString(r.Nanos.changes(*last.Nanos))
+		}
+	}
+	return b.String()
+}
+
+func (m measured) text(unit string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s: %s more than with nothing attached (and what empty programs at the same hooks take)\n", m.Kernel, unit)
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "case\thook\t%s\n", strings.Join(measure.Operations, "\t"))
+	fmt.Fprintf(w, "nothing attached\t\t%s\n", strings.Join(m.offCells(), "\t"))
+	for _, of := range m.instruments() {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", of.Case, of.Rung, strings.Join(m.cells(of), "\t"))
+	}
+	w.Flush()
+	return b.String()
+}
+
+// noted is the part by which a figure has to differ from the last run to be noted.
+const noted = 0.01
+
+// changes returns which figures differ from those of another run, a line for each.
+func (m measured) changes(before measured) string {
+	var b strings.Builder
+	for _, of := range m.instruments() {
+		other, ok := before.find(of.Case, of.Rung, false)
+		if !ok {
+			continue
+		}
+		then, now := before.more(other), m.more(of)
+		for _, operation := range measure.Operations {
+			if difference := now[operation] - then[operation]; math.Abs(difference) > noted*then[operation]+accuracy*m.off()[operation] {
+				fmt.Fprintf(&b, "since the last run: %s %s %s: %s, was %s (%+.0f%%)\n",
+					of.Case, of.Rung, operation, thousands(now[operation]), thousands(then[operation]), 100*difference/then[operation])
+			}
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,44 @@
+// Package section keeps what is generated between two lines of a document.
+package section
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Section is between a pair of lines that name the command that generates it.
+type Section struct {
+	Command string // as "make test-matrix"
+	Again   string // what writes it into the document, as "make test-matrix MATRIXFLAGS=-write"
+}
+
+// put replaces the section in a document and says whether it was another one.
+func (s Section) put(document, content string) (put string, changed bool, err error) {
+	begins, ends := "<!-- "+s.Command+": begin -->", "<!-- "+s.Command+": end -->"
+	before, rest, found := strings.Cut(document, begins+"\n")
+	old, after, ended := strings.Cut(rest, ends)
+	if !found || !ended {
+		return "", false, fmt.Errorf("no section: want the lines %q and %q", begins, ends)
+	}
+	return before + begins + "\n" + content + ends + after, old != content, nil
+}
+
+// Check holds the section in a file against content, or writes it there.
+func (s Section) Check(file, content string, write bool) error {
+	document, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	put, changed, err := s.put(string(document), content)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if !changed {
+		return nil
+	}
+	if !write {
+		return fmt.Errorf("%s: what %s wrote there is not what came out: run %s", file, s.Command, s.Again)
+	}
+	return os.WriteFile(file, []byte(put), 0o644)
+}

@@ -1,0 +1,30 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// GoCommand is the go command for static programs that run on Linux.
+func GoCommand(ctx context.Context, arch string, arguments ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, "go", arguments...)
+	command.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
+	return command
+}
+
+// Output runs a command and returns what it prints; what it complains about is in the error.
+func Output(command *exec.Cmd) ([]byte, error) {
+	var complaints bytes.Buffer
+	command.Stderr = &complaints
+	printed, err := command.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", filepath.Base(command.Path), errors.Join(err, errors.New(strings.TrimSpace(complaints.String()))))
+	}
+	return printed, err
+}

@@ -1,0 +1,172 @@
+package vm
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Plan is what testdata/kernels.txt says.
+type Plan struct {
+	Busybox string   // the suite that the guests' busybox-static is from
+	Modules []string // for every guest
+	Skips   []Skip   // on every kernel
+
+	Features []Feature // the rows of the table of kernels
+	Kernels  []Kernel
+}
+
+// Kernel is one to boot: the newest package of a suite whose name matches Pattern.
+type Kernel struct {
+	Suite, Arch, Pattern string
+	Skips                []Skip
+	Parameters           []string // for its command line, beside ours
+	Only                 string   // the test that alone runs there; "" is all
+	Distribution         bool     // what is built is run there, too
+	Lacks                []string // modules of the plan that Debian does not build of it
+}
+
+// Skip is a test that may skip itself there, or must, and why it does.
+type Skip struct {
+	Pattern string // of the test's name, as in [path.Match]
+	Must    bool
+	Reason  string
+}
+
+// Feature is something that the table of kernels says of each: whether the tests
+// that match one of the patterns pass there.
+type Feature struct {
+	Name     string
+	Patterns []string // as in [path.Match]
+}
+
+// ReadPlan reads a file such as testdata/kernels.txt, whose form its head explains,
+// with those kernels alone whose names the regular expression only matches.
+func ReadPlan(file, only string) (Plan, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Plan{}, err
+	}
+	p, err := parsePlan(string(text))
+	if err != nil {
+		return Plan{}, fmt.Errorf("%s: %w", file, err)
+	}
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return Plan{}, err
+	}
+	p.Kernels = slices.DeleteFunc(p.Kernels, func(k Kernel) bool { return !wanted.MatchString(k.String()) })
+	if len(p.Kernels) == 0 {
+		return Plan{}, fmt.Errorf("%s has no kernel like %q", file, only)
+	}
+	return p, nil
+}
+
+func parsePlan(text string) (Plan, error) {
+	var p Plan
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		if err := p.add(words[0], words[1:]); err != nil {
+			return Plan{}, fmt.Errorf("line %d: %w", number, err)
+		}
+	}
+	return p, nil
+}
+
+func (p *Plan) add(keyword string, words []string) error {
+	switch {
+	case keyword == "busybox" && len(words) == 1:
+		p.Busybox = words[0]
+	case keyword == "modules":
+		p.Modules = append(p.Modules, words...)
+	case keyword == "feature" && len(words) >= 2:
+		f := Feature{Name: strings.Join(words[1:], " "), Patterns: strings.Split(words[0], ",")}
+		for _, pattern := range f.Patterns {
+			if _, err := path.Match(pattern, ""); err != nil {
+				return fmt.Errorf("pattern %s: %w", pattern, err)
+			}
+		}
+		p.Features = append(p.Features, f)
+	case keyword == "kernel" && len(words) == 3:
+		if _, known := machines[words[1]]; !known {
+			return fmt.Errorf("unknown architecture %s", words[1])
+		}
+		if _, err := path.Match(words[2], ""); err != nil {
+			return fmt.Errorf("pattern %s: %w", words[2], err)
+		}
+		p.Kernels = append(p.Kernels, Kernel{Suite: words[0], Arch: words[1], Pattern: words[2], Skips: slices.Clone(p.Skips)})
+	case keyword == "parameters" && len(words) > 0 && len(p.Kernels) > 0:
+		last := &p.Kernels[len(p.Kernels)-1]
+		last.Parameters = append(last.Parameters, words...)
+	case keyword == "only" && len(words) == 1 && len(p.Kernels) > 0:
+		p.Kernels[len(p.Kernels)-1].Only = words[0]
+	case keyword == "distribution" && len(words) == 0 && len(p.Kernels) > 0:
+		p.Kernels[len(p.Kernels)-1].Distribution = true
+	case keyword == "lacks" && len(words) > 0 && len(p.Kernels) > 0:
+		last := &p.Kernels[len(p.Kernels)-1]
+		last.Lacks = append(last.Lacks, words...)
+	case (keyword == "must-skip" || keyword == "may-skip") && len(words) >= 2:
+		if _, err := path.Match(words[0], ""); err != nil {
+			return fmt.Errorf("pattern %s: %w", words[0], err)
+		}
+		skips := &p.Skips
+		if len(p.Kernels) > 0 {
+			skips = &p.Kernels[len(p.Kernels)-1].Skips
+		}
+		*skips = append(*skips, Skip{Pattern: words[0], Must: keyword == "must-skip", Reason: strings.Join(words[1:], " ")})
+	default:
+		return fmt.Errorf("%s does not go with %d words here", keyword, len(words))
+	}
+	return nil
+}
+
+// modulesOf returns what to load of a kernel.
+func (p Plan) modulesOf(k Kernel) []string {
+	return slices.DeleteFunc(slices.Clone(p.Modules), func(module string) bool { return slices.Contains(k.Lacks, module) })
+}
+
+// SkipOf returns what the plan says about skipping a test, if it says anything.
+func (k Kernel) SkipOf(test string) (Skip, bool) {
+	for _, skip := range k.Skips {
+		if matches, _ := path.Match(skip.Pattern, test); matches { // parsePlan has tried it
+			return skip, true
+		}
+	}
+	return Skip{}, false
+}
+
+// String returns the kernel as the plan names it.
+func (k Kernel) String() string {
+	return strings.Join(append([]string{k.Suite, k.Arch, k.Pattern}, k.Parameters...), " ")
+}
+
+var releaseOfPattern = regexp.MustCompile(`linux-image-([0-9]+)(\.[0-9]+)?`)
+
+// Title names the kernel by what the plan asks for: "6.1 x86-64", "7.x x86-64",
+// "6.12 RT x86-64".
+func (k Kernel) Title() string {
+	architecture := map[string]string{"amd64": "x86-64"}[k.Arch]
+	if architecture == "" {
+		architecture = k.Arch
+	}
+	words := releaseOfPattern.FindStringSubmatch(k.Pattern)
+	if words == nil {
+		return k.String()
+	}
+	if words[2] == "" {
+		words[2] = ".x"
+	}
+	if strings.Contains(k.Pattern, "-rt-") {
+		words[2] += " RT"
+	}
+	return words[1] + words[2] + " " + architecture
+}
