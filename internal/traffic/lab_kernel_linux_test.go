@@ -319,7 +319,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 // rawCounts returns what the kernel side has of an interface, by direction and account.
 func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount {
 	raw := map[bpfDirection]map[bpfAccount]bpfCount{bpfDirectionTRANSMIT: {}, bpfDirectionRECEIVE: {}}
-	counts, err := readCounts[bpfAccountKey](l.traffic.object.Maps, "accounts")
+	counts, err := readCounts[bpfAccountKey](l.traffic.object.Maps, "accounts", 0)
 	if err != nil {
 		return nil
 	}

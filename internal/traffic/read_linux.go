@@ -33,7 +33,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	errs = errors.Join(errs, err)
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
-	arrived, err := readCounts[bpfAccountKey](t.object.Maps, "accounts")
+	arrived, err := readCounts[bpfAccountKey](t.object.Maps, "accounts", 0)
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
@@ -42,7 +42,7 @@ func (t *Traffic) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
-	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts"); err != nil {
+	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts", len(arrived)); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
 	for key := range s.accounts {
@@ -50,9 +50,10 @@ func (t *Traffic) read() (*snapshot, error) {
 			s.accounts[key] = arrived[key]
 		}
 	}
-	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic"); err != nil {
+	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic", t.rows); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
+	t.rows = len(s.traffic)
 	if s.interfaces, err = t.readInterfaces(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
@@ -215,9 +216,10 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
 
-// readCounts returns all counts of a map, with those that found no memory there.
-func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpfCount, error) {
-	all := make(map[K]bpfCount)
+// readCounts returns all counts of a map, with those that found no memory there. They
+// are about expected ones.
+func readCounts[K comparable](maps map[string]*ebpf.Map, name string, expected int) (map[K]bpfCount, error) {
+	all := make(map[K]bpfCount, expected)
 	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
 		err := kernel.EachPerCPU(m, func(key K, perCPU []bpfCount) { all[key] = plus(all[key], sum(perCPU)) })
 		if err != nil {

@@ -151,7 +151,7 @@ func TestKernelMeasuresFramesInTunnels(t *testing.T) {
 	sendTo(t, from, receiver.LocalAddr(), times, 1000*segments, receiver)
 	w.moved()
 
-	counts, err := readCounts[bpfAccountKey](w.lab.traffic.object.Maps, "accounts")
+	counts, err := readCounts[bpfAccountKey](w.lab.traffic.object.Maps, "accounts", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
