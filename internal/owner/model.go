@@ -26,9 +26,11 @@ func processFrom(key bpfProcess, entry bpfProcessEntry, epoch uint64) Process {
 			Comm:       process.Text(entry.Seen.Comm[:]),
 			Executable: process.Text(entry.Seen.Executable[:]),
 		},
-		Alive: entry.Epoch >= epoch,
+		Alive: isAlive(entry, epoch),
 	}
 }
+
+func isAlive(entry bpfProcessEntry, epoch uint64) bool { return entry.Epoch >= epoch }
 
 func keyOf(id process.ID) bpfProcess {
 	return bpfProcess{

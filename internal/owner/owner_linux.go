@@ -34,6 +34,7 @@ type Owners struct {
 	object  *kernel.Object
 	users   bool // kprobes tell who uses a socket
 	epoch   uint64
+	read    map[uint64]Process // by the last Processes; others read it, too
 }
 
 // New returns Owners that are not started.
@@ -143,6 +144,7 @@ func (o *Owners) load() error {
 	if err != nil {
 		return err
 	}
+	o.read = nil // of numbers that are given again
 	return o.setEpoch(1)
 }
 
@@ -240,17 +242,23 @@ func (o *Owners) adopt() error {
 }
 
 // Processes returns all that are not forgotten, by the number under which the
-// kernel counts them.
+// kernel counts them. The map is not to be changed.
 func (o *Owners) Processes() (map[uint64]Process, error) {
-	processes := make(map[uint64]Process)
+	processes := make(map[uint64]Process, len(o.read))
 	err := kernel.Each(o.object.Maps["processes"], func(key bpfProcess, entry bpfProcessEntry) {
-		if entry.Number != 0 { // else the kernel side is about to number it
+		switch known, ok := o.read[entry.Number]; {
+		case entry.Number == 0: // the kernel side is about to number it
+		case ok: // nothing else changes when it has one
+			known.Alive = isAlive(entry, o.epoch)
+			processes[entry.Number] = known
+		default:
 			processes[entry.Number] = processFrom(key, entry, o.epoch)
 		}
 	})
 	if err != nil {
 		return processes, fmt.Errorf("read processes: %w", err)
 	}
+	o.read = processes
 	return processes, nil
 }
 

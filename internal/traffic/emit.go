@@ -22,6 +22,7 @@ type emitter struct {
 	builder        *metadata.MetricsBuilder
 	resource       func(process.ID, process.Seen) pcommon.Resource
 	withTransports bool      // they are shown
+	withTypes      bool      // likewise
 	start          time.Time // of the receiver
 	boot           uint64    // the same in ns since boot
 }
@@ -53,9 +54,14 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 }
 
 func (e emitter) emitProcesses(at pcommon.Timestamp, usages []usage) {
+	var name string
+	var named []metadata.MetricAttributeOption // of most rows it is the same
 	for _, u := range usages {
 		for _, row := range u.rows {
-			e.emitRow(at, row)
+			if row.interfaceName != name {
+				name, named = row.interfaceName, interfaceName(row.interfaceName)
+			}
+			e.emitRow(at, row, named)
 		}
 		e.builder.EmitForResource(metadata.WithResource(e.resource(u.process.ID, u.process.Seen)),
 			metadata.WithStartTimeOverride(e.startedAt(u.start)))
@@ -69,16 +75,18 @@ func (e emitter) startedAt(boot uint64) pcommon.Timestamp {
 }
 
 // emitRow writes one row. What is no IP packet, such as ARP, has no transport.
-func (e emitter) emitRow(at pcommon.Timestamp, r row) {
-	var transport string
+func (e emitter) emitRow(at pcommon.Timestamp, r row, named []metadata.MetricAttributeOption) {
+	var transport, networkType string
 	if r.transport != 0 {
 		transport = packet.Transport(r.transport)
 	}
-	networkType, name := packet.Type(r.networkType), interfaceName(r.interfaceName)
+	if e.withTypes {
+		networkType = packet.Type(r.networkType)
+	}
 	e.builder.RecordProcessNetworkIoDataPoint(at, int64(r.bytes), directions[r.direction],
-		transport, networkType, int64(r.netnsInode), name...)
+		transport, networkType, int64(r.netnsInode), named...)
 	e.builder.RecordNettapProcessNetworkPacketCountDataPoint(at, int64(r.packets), directions[r.direction],
-		transport, networkType, int64(r.netnsInode), name...)
+		transport, networkType, int64(r.netnsInode), named...)
 }
 
 func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {

@@ -61,6 +61,7 @@ func TestEmit(t *testing.T) {
 					return process.Process{ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)), Comm: seen.Comm}
 				}),
 				withTransports: true,
+				withTypes:      true,
 				start:          boot.Add(10 * second),
 				boot:           10 * second,
 			}

@@ -42,7 +42,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	errs = errors.Join(errs, err)
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
-	arrived, err := t.readAccounts()
+	arrived, err := t.readAccounts(0)
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
@@ -51,7 +51,7 @@ func (t *Traffic) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
-	if s.accounts, err = t.readAccounts(); err != nil {
+	if s.accounts, err = t.readAccounts(len(arrived)); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
 	for key := range s.accounts {
@@ -59,9 +59,10 @@ func (t *Traffic) read() (*snapshot, error) {
 			s.accounts[key] = arrived[key]
 		}
 	}
-	if s.traffic, err = t.readTraffic(); err != nil {
+	if s.traffic, err = t.readTraffic(t.rows); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
+	t.rows = len(s.traffic)
 	if s.interfaces, err = t.readInterfaces(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
@@ -302,21 +303,22 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
 
-// readAccounts returns what is on each account.
-func (t *Traffic) readAccounts() (map[bpfAccountKey]bpfCount, error) {
-	accounts, err := readCounts[bpfAccountKey](t.object.Maps, "accounts")
+// readAccounts returns what is on each account, of which about expected ones have something.
+func (t *Traffic) readAccounts(expected int) (map[bpfAccountKey]bpfCount, error) {
+	accounts, err := readCounts[bpfAccountKey](t.object.Maps, "accounts", expected)
 	return accounts, errors.Join(err, t.cells.addAccounts(accounts))
 }
 
-// readTraffic returns what each process has moved.
-func (t *Traffic) readTraffic() (map[bpfTrafficKey]bpfCount, error) {
-	traffic, err := readCounts[bpfTrafficKey](t.object.Maps, "traffic")
+// readTraffic returns what each process has moved, in about expected entries.
+func (t *Traffic) readTraffic(expected int) (map[bpfTrafficKey]bpfCount, error) {
+	traffic, err := readCounts[bpfTrafficKey](t.object.Maps, "traffic", expected)
 	return traffic, errors.Join(err, t.cells.addTraffic(traffic))
 }
 
-// readCounts returns all counts of a map, with those that found no memory there.
-func readCounts[K comparable](maps map[string]*ebpf.Map, name string) (map[K]bpfCount, error) {
-	all := make(map[K]bpfCount)
+// readCounts returns all counts of a map, with those that found no memory there. They
+// are about expected ones.
+func readCounts[K comparable](maps map[string]*ebpf.Map, name string, expected int) (map[K]bpfCount, error) {
+	all := make(map[K]bpfCount, expected)
 	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
 		err := kernel.EachPerCPU(m, func(key K, perCPU []bpfCount) { all[key] = plus(all[key], sum(perCPU)) })
 		if err != nil {

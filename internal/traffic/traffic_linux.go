@@ -53,6 +53,7 @@ type Traffic struct {
 	roster     *roster
 	emitter    emitter
 	followed   map[uint64]bool // processes that have changed, by number
+	rows       int             // in map traffic, when it was last read
 	refused    bool            // nobody has taken what the last Collect returned
 	arrived    []uint64        // packets on each CPU, when they were last read
 }
@@ -215,7 +216,7 @@ func (t *Traffic) openLedger() error {
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
 	t.ledger.withNamespace = t.options.Namespace
 	t.emitter = emitter{
-		builder: t.builder, resource: t.roster.resource, withTransports: t.options.Transport,
+		builder: t.builder, resource: t.roster.resource, withTransports: t.options.Transport, withTypes: t.options.Type,
 		start: t.clock.Wall(snapshot.now), boot: snapshot.now,
 	}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
