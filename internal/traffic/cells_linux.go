@@ -41,7 +41,7 @@ func openCells(m *ebpf.Map) (*cells, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the cells of the CPUs: %w", err)
 	}
-	return &cells{memory: memory, all: make([]byte, memory.Size())}, nil
+	return &cells{memory: memory, all: make([]byte, m.MaxEntries()*cellSize)}, nil
 }
 
 // each reads all cells that have a key.
