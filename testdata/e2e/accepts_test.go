@@ -202,7 +202,7 @@ func isThread(pid, thread int64) bool {
 }
 
 // reported returns what a record says, and checks what is the same in all.
-func reported(t *testing.T, record Record) accepted {
+func reported(t testing.TB, record Record) accepted {
 	t.Helper()
 	address := func(side string) netip.AddrPort {
 		text, _ := record.Attributes["network."+side+".address"].(string)

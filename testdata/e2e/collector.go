@@ -29,7 +29,7 @@ const patience = 3 * time.Minute
 
 // Collector is a running otelcol-nettap. It ends with the test.
 type Collector struct {
-	t         *testing.T
+	t         testing.TB
 	options   Options
 	directory string // of its configuration and output
 	command   *exec.Cmd
@@ -76,13 +76,13 @@ const nobody = 65534
 //	`)
 //
 // It returns when everything is ready.
-func Start(t *testing.T, receivers string) *Collector {
+func Start(t testing.TB, receivers string) *Collector {
 	t.Helper()
 	return StartWith(t, Options{Receivers: receivers})
 }
 
 // StartWith is [Start] with options.
-func StartWith(t *testing.T, options Options) *Collector {
+func StartWith(t testing.TB, options Options) *Collector {
 	t.Helper()
 	c := prepare(t, options)
 	c.launch(c.words()...)
@@ -92,7 +92,7 @@ func StartWith(t *testing.T, options Options) *Collector {
 
 // Refuse runs a Collector that is expected to end by itself with an error, and
 // returns what it wrote.
-func Refuse(t *testing.T, options Options) string {
+func Refuse(t testing.TB, options Options) string {
 	t.Helper()
 	c := prepare(t, options)
 	c.launch(c.words()...)
@@ -108,7 +108,7 @@ func Refuse(t *testing.T, options Options) string {
 }
 
 // prepare writes the configuration; see frame for what runs beside nettap.
-func prepare(t *testing.T, options Options) *Collector {
+func prepare(t testing.TB, options Options) *Collector {
 	t.Helper()
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("no distribution to test, please run make build: %v", err)
@@ -274,7 +274,7 @@ var nextPort atomic.Int32
 func init() { nextPort.Store(20000 + int32(os.Getpid()%500)*20) }
 
 // freePort returns a port that nobody has, each time another one.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
 		port := int(nextPort.Add(1))

@@ -54,7 +54,7 @@ service:
 
 // configuration returns the Collector's configuration with the YAML block
 // receivers below "receivers:".
-func configuration(t *testing.T, receivers, directory string, ownPort, prometheusPort int) string {
+func configuration(t testing.TB, receivers, directory string, ownPort, prometheusPort int) string {
 	t.Helper()
 	block := "receivers:\n" + indent(receivers, "  ")
 	var parsed struct{ Receivers map[string]any }

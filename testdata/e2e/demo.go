@@ -28,7 +28,7 @@ var buildDemo = sync.OnceValue(func() error {
 // Demo is an application of internal/demo that says of itself what it does, to a
 // Collector. It ends with the test.
 type Demo struct {
-	t       *testing.T
+	t       testing.TB
 	command *exec.Cmd
 	output  string // a file
 	exited  chan struct{}
@@ -159,7 +159,7 @@ func (d *Demo) Connections() []string {
 	return connections
 }
 
-func spanKey(t *testing.T, trace, span string) SpanKey {
+func spanKey(t testing.TB, trace, span string) SpanKey {
 	t.Helper()
 	traceID, errTrace := hex.DecodeString(trace)
 	spanID, errSpan := hex.DecodeString(span)

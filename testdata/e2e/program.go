@@ -12,11 +12,11 @@ import (
 type Program struct {
 	*exec.Cmd
 	Input io.WriteCloser
-	t     *testing.T
+	t     testing.TB
 }
 
 // StartProgram starts a command. When the test ends it has ended too.
-func StartProgram(t *testing.T, command *exec.Cmd) *Program {
+func StartProgram(t testing.TB, command *exec.Cmd) *Program {
 	t.Helper()
 	input, err := command.StdinPipe()
 	if err != nil {

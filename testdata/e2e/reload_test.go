@@ -124,7 +124,7 @@ var (
 )
 
 // goroutines counts those of a profile by the last frame of their stacks.
-func goroutines(t *testing.T, profile string) possessions {
+func goroutines(t testing.TB, profile string) possessions {
 	t.Helper()
 	counts := possessions{}
 	for stack := range strings.SplitSeq(profile, "\n\n") {
@@ -150,7 +150,7 @@ func goroutines(t *testing.T, profile string) possessions {
 }
 
 // get returns a page of the extension pprof, over a connection of its own.
-func get(t *testing.T, pprof int, page string) string {
+func get(t testing.TB, pprof int, page string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/%s", pprof, page), http.NoBody)
 	if err != nil {
