@@ -157,6 +157,7 @@ func lookup(attachable []kernel.Symbol, name string) []kernel.Symbol {
 func isObserver(name string) bool {
 	return slices.ContainsFunc([]string{
 		"bpf_", "__bpf_", "__traceiter_", "__do_trace_", "__probestub_", "perf_trace_", "trace_event_", "trace_raw_output_",
+		"call_trace_sock_", // where a tracepoint of sending or receiving is in use
 	}, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 

@@ -51,7 +51,7 @@ func between(attachable []kernel.Symbol, anchors []string) []kernel.Symbol {
 	}
 	var found []kernel.Symbol
 	for _, symbol := range attachable {
-		if first <= symbol.Address && symbol.Address <= last {
+		if first <= symbol.Address && symbol.Address <= last && !isObserver(symbol.Name) {
 			found = append(found, symbol)
 		}
 	}
