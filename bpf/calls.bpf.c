@@ -15,9 +15,13 @@
  *          Always:
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
+ *          tp_btf sched_process_free       a thread has ended, and its id is soon another's
  * Output:  ring calls, one record a call that is reported; nobody is woken.
  * Rule:    A call is what the outermost of the functions does. It is reported when
- *          it failed, took long or was sampled, which is decided when it returns.
+ *          it was sampled, which is decided when it begins, and when it failed or took
+ *          long, which shows when it returns. Only of what is sampled are the functions
+ *          inside followed, or of all if that is wanted: of the others nothing is noted
+ *          but when they began, until they wait or are to be reported.
  *          What a soft interrupt does on top of a thread is not the thread's.
  * Loss:    BOOK_LOST_RING_FULL; BOOK_LOST_MAP_FULL when there is no memory for a
  *          thread's tree; BOOK_LOST_UNFINISHED when the return of a call was not seen.
@@ -29,20 +33,21 @@
 
 /*
  * A function as user space hands it over: index, enum result_kind. It is the
- * cookie of a link; a copy has it in place of the mark.
+ * cookie of a link; a copy has it in place of the mark. Of probes and of what is
+ * called by the function itself there may be the one of these and of those the other.
  */
 #define MARK_FUNCTION "0x7a11"
 #define INDEX(function) ((__u16)(function))
 #define KIND(function) ((__u32)(function) >> 16 & 3)
 
-const volatile bool with_cookies = 1;
+const volatile bool probes_with_cookies = 1, with_cookies = 1;
 const volatile bool with_result_helper = 1; /* bpf_get_func_ret, since 5.17 */
 
-static __always_inline __u64 function_of(void *ctx)
+static __always_inline __u64 function_of(void *ctx, bool cookies)
 {
 	__u64 function;
 
-	if (with_cookies)
+	if (cookies)
 		return bpf_get_attach_cookie(ctx);
 	asm volatile("%0 = " MARK_FUNCTION " ll" : "=r"(function));
 	return function;
@@ -122,7 +127,10 @@ __noinline int unwind_to(__u32 index)
 	return 1;
 }
 
-static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now)
+/* Of all calls the functions inside are followed, whatever comes of them. */
+bool follows_all;
+
+static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now, bool may_be_behind)
 {
 	struct call *call = &t->call;
 
@@ -135,12 +143,109 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 		call->blocked_ns[i] = 0;
 	t->entry = entry;
 	call->syscall = number_of(entry);
-	call->fd = fd_of(call->syscall, regs);
-	call->lost_nodes = call->missed_exits = call->nodes = 0;
+	call->fd = fd_of(call->syscall, regs, may_be_behind);
+	call->lost_nodes = call->missed_exits = call->nodes = call->root_only = 0;
 }
 
+static __always_inline void open_function(struct tree *t, __u64 depth, __u16 index, __u32 position, __u64 now)
+{
+	struct frame *frame;
+
+	CHECKED(depth);
+	frame = &t->frame[depth];
+	frame->node = add_node(t, index, NODE_OPEN, 0, now);
+	frame->function = index;
+	frame->position = position;
+	t->depth = depth + 1;
+}
+
+/*
+ * Gives the running thread's plain call a tree of its root. A global function: see report_call.
+ */
+__noinline int raise_call(bool may_be_behind)
+{
+	struct tree *t = with_current_task ? this_tree() : make_tree();
+	struct pt_regs *regs = user_registers();
+	struct thread *th = this_thread();
+
+	if (!th)
+		return 0;
+	if (!t) {
+		th->progress = CALL_NONE;
+		book(BOOK_SEEN);
+		book(BOOK_LOST_MAP_FULL);
+		return 0;
+	}
+	t->depth = 0;
+	begin(t, regs, syscall_of(regs), th->start_ns, may_be_behind);
+	open_function(t, 0, th->function, th->position, th->start_ns);
+	t->touched = th->touched;
+	t->sampled = 0;
+	t->call.root_only = 1;
+	th->progress = CALL_ROOT;
+	return 1;
+}
+
+/* Whether a function at position is inside of the thread's call, which is plain or of its root alone. */
+static __always_inline bool is_inside(const struct thread *th, __u32 position, __u16 index, __s32 entry)
+{
+	if (th->entry != (__s16)entry)
+		return false;
+	if (th->position == position) /* it has left its place on the stack to what it calls last */
+		return th->function != index;
+	return is_above(th->position, position);
+}
+
+/* Whether there is no more to a function's beginning than what the thread's place knows. */
+static __always_inline bool is_plain(struct thread *th, __u32 position, __u16 index, __s32 entry)
+{
+	if (th->progress == CALL_PLAIN || th->progress == CALL_ROOT) {
+		if (is_inside(th, position, index, entry)) {
+			th->nested += th->function == index;
+			return true;
+		}
+		if (th->progress == CALL_PLAIN) { /* its end was not seen */
+			th->progress = CALL_NONE;
+			book(BOOK_SEEN);
+			book(BOOK_LOST_UNFINISHED);
+		}
+	}
+	return false;
+}
+
+static __always_inline void begin_plain(struct thread *th, __u32 position, __u16 index, __s32 entry)
+{
+	th->start_ns = bpf_ktime_get_boot_ns();
+	th->position = position;
+	th->function = index;
+	th->entry = entry;
+	th->nested = th->touched = 0;
+	th->progress = CALL_PLAIN;
+}
+
+/* Ends a plain call; false if it is to be reported, or may be. */
+static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 value, bool may_be_behind)
+{
+	__s64 result = result_of(KIND(function), value);
+	struct pt_regs *regs = user_registers();
+	__s32 syscall;
+
+	if (filters_addresses || filters_ports || is_wanted_failure(KIND(function), result) ||
+	    since(th->start_ns, bpf_ktime_get_boot_ns()) >= min_duration_ns)
+		return false;
+	th->progress = CALL_NONE;
+	if (!idle_waits) {
+		syscall = number_of(th->entry);
+		note_operation(th->conversation, syscall, fd_of(syscall, regs, may_be_behind), result);
+	}
+	book(BOOK_SAMPLED_OUT);
+	return true;
+}
+
+bool with_points; /* on system calls, what happens inside is told by tracepoints */
+
 /* The tree that a new function belongs in, NULL if it is not wanted; wanted: it is, as is known already. */
-static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 entry, bool wanted)
+static __always_inline struct tree *tree_at(struct thread *th, __u32 position, __u16 index, __s32 entry, bool wanted)
 {
 	struct tree *t = this_tree();
 
@@ -152,6 +257,8 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 e
 		unwind(position, index, entry);
 		if (READ_ONCE(t->depth))
 			return t;
+		if (th)
+			th->progress = CALL_NONE;
 		book(BOOK_SEEN); /* the call itself had returned */
 		book(BOOK_LOST_UNFINISHED);
 	}
@@ -170,7 +277,8 @@ static __always_inline struct tree *tree_at(__u32 position, __u16 index, __s32 e
 
 static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs, bool wanted)
 {
-	struct frame *frame;
+	struct thread *th = this_thread();
+	bool sampled = false;
 	__u64 now, depth;
 	struct tree *t;
 	__s32 entry;
@@ -178,27 +286,40 @@ static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *r
 	if (!wanted && is_interrupt(position))
 		return;
 	entry = syscall_of(regs);
-	t = tree_at(position, index, entry, wanted);
+	if (th && is_plain(th, position, index, entry))
+		return;
+	if (th && th->progress == CALL_NONE) {
+		if (!wanted && !is_wanted_here(number_of(entry)))
+			return;
+		wanted = true;
+		sampled = is_drawn(th);
+		if (!sampled && !follows_all) {
+			begin_plain(th, position, index, entry);
+			return;
+		}
+	}
+	t = tree_at(th, position, index, entry, wanted);
 	if (!t)
 		return;
 	now = bpf_ktime_get_boot_ns();
 	depth = READ_ONCE(t->depth);
-	if (!depth)
-		begin(t, regs, entry, now);
+	if (!depth) {
+		begin(t, regs, entry, now, !with_points);
+		t->sampled = th ? sampled : is_drawn(NULL);
+		if (th) {
+			th->progress = CALL_FOLLOWED;
+			th->touched = 0;
+		}
+	}
 	if (depth >= MAX_DEPTH) {
 		t->over++;
 		t->call.lost_nodes++;
 		return;
 	}
-	CHECKED(depth);
-	frame = &t->frame[depth];
-	frame->node = add_node(t, index, NODE_OPEN, 0, now);
-	frame->function = index;
-	frame->position = position;
-	t->depth = depth + 1;
+	open_function(t, depth, index, position, now);
 }
 
-static __always_inline void leave(struct tree *t, __u64 function, __s64 value)
+static __always_inline void leave(struct thread *th, struct tree *t, __u64 function, __s64 value)
 {
 	struct frame *frame = t ? innermost(t) : NULL;
 	__s64 result;
@@ -220,8 +341,37 @@ static __always_inline void leave(struct tree *t, __u64 function, __s64 value)
 	now = bpf_ktime_get_boot_ns();
 	result = result_of(KIND(function), value);
 	close_node(t, frame->node, now, result >= -MAX_ERRNO && result <= 0x7fffffff ? result : 0, 0);
-	if (!--t->depth)
-		finish(t, KIND(function), result, now);
+	if (--t->depth)
+		return;
+	finish(th, t, KIND(function), result, now);
+	if (th)
+		th->progress = CALL_NONE;
+	else
+		take_place(t);
+}
+
+/* The running thread comes back from a function. */
+static __always_inline void come_back(__u64 function, __s64 value, __u32 position)
+{
+	struct thread *th = this_thread();
+
+	if (th) {
+		if (th->progress == CALL_NONE)
+			return; /* it was under way before us, or is not wanted */
+		if (th->progress != CALL_FOLLOWED && th->function != INDEX(function))
+			return;
+	}
+	if (is_interrupt(position))
+		return;
+	if (th && th->progress != CALL_FOLLOWED) {
+		if (th->nested) {
+			th->nested--;
+			return;
+		}
+		if (th->progress == CALL_PLAIN && (end_plain(th, function, value, true) || !raise_call(true)))
+			return;
+	}
+	leave(th, this_tree(), function, value);
 }
 
 bool fired_enter_function;
@@ -231,14 +381,8 @@ int enter_function(void *ctx)
 {
 	if (!is_armed(&fired_enter_function))
 		return 0;
-	enter(function_of(ctx), position_of(ctx), user_registers(), false);
+	enter(function_of(ctx, with_cookies), position_of(ctx), user_registers(), false);
 	return 0;
-}
-
-/* The tree of what returns at position; NULL if it is a soft interrupt's. */
-static __always_inline struct tree *tree_that_ends(__u32 position)
-{
-	return is_interrupt(position) ? NULL : this_tree();
 }
 
 bool fired_leave_function;
@@ -254,7 +398,7 @@ int leave_function(void *ctx)
 		bpf_get_func_ret(ctx, &value);
 	else /* behind the arguments: user space puts their size in place of the mark, or no load at all */
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
-	leave(tree_that_ends(position_of(ctx)), function_of(ctx), value);
+	come_back(function_of(ctx, with_cookies), value, position_of(ctx));
 	return 0;
 }
 
@@ -265,7 +409,7 @@ int enter_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_enter_probe))
 		return 0;
-	enter(function_of(ctx), ctx->sp, user_registers(), false);
+	enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
 	return 0;
 }
 
@@ -276,7 +420,7 @@ int leave_probe(struct pt_regs *ctx)
 {
 	if (!is_armed(&fired_leave_probe))
 		return 0;
-	leave(tree_that_ends(position_of(ctx)), function_of(ctx), returned_value(ctx));
+	come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
 	return 0;
 }
 
@@ -295,9 +439,9 @@ int visit_function(struct pt_regs *ctx)
 	if (!is_armed(&fired_visit_function))
 		return 0;
 	if (is_return(ctx))
-		leave(tree_that_ends(position_of(ctx)), function_of(ctx), returned_value(ctx));
+		come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
 	else
-		enter(function_of(ctx), ctx->sp, user_registers(), false);
+		enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
 	return 0; /* 1 would mean that the exit does not matter */
 }
 
@@ -347,29 +491,53 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 {
 	long number = syscall_of(regs);
 	__u8 how = operation_of(number);
+	__u64 function = (__u64)RESULT_LONG << 16 | number;
+	struct thread *th;
 	struct tree *t;
 
 	if (!how)
 		return 0;
 	if (!is_armed(&fired_leave_syscall))
 		return 0;
+	th = this_thread();
+	if (th && th->progress == CALL_NONE)
+		return 0;
+	if (th && th->progress == CALL_PLAIN) {
+		if (shows_inside(number, how) && !th->touched) {
+			th->progress = CALL_NONE;
+			return 0;
+		}
+		if (end_plain(th, function, result, false) || !raise_call(false))
+			return 0;
+	}
 	t = this_tree();
 	if (!t || !t->depth)
 		return 0;
-	if (shows_inside(number, how) && !t->touched)
-		t->depth = 0; /* it had nothing to do with a socket */
-	else
-		leave(t, (__u64)RESULT_LONG << 16 | number, result);
+	if (!shows_inside(number, how) || (th ? th->touched : t->touched)) {
+		leave(th, t, function, result);
+		return 0;
+	}
+	t->depth = 0; /* it had nothing to do with a socket */
+	if (th)
+		th->progress = CALL_NONE;
 	return 0;
 }
 
 /* A tracepoint inside the running thread's call. */
 static __always_inline int note_point(enum point index, __s32 result, __u32 position)
 {
+	struct thread *th = this_thread();
 	struct tree *t;
 
+	if (th && th->progress == CALL_NONE)
+		return 0;
 	if (is_interrupt(position))
 		return 0;
+	if (th) {
+		th->touched = 1;
+		if (th->progress != CALL_FOLLOWED)
+			return 0;
+	}
 	t = this_tree();
 	if (!t || !t->depth)
 		return 0;
@@ -397,13 +565,13 @@ POINT_PROGRAM(see_start_xmit, net_dev_start_xmit, POINT_START_XMIT, 0)
 POINT_PROGRAM(see_receive_skb, netif_receive_skb, POINT_RECEIVE_SKB, 0)
 POINT_PROGRAM(see_kfree_skb, kfree_skb, POINT_KFREE_SKB, 0)
 
-bool with_points; /* on system calls, what happens inside is told by tracepoints */
 bool fired_see_state;
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(see_state, struct sock *sk, int old, int new)
 {
 	__u32 position = position_of(ctx);
+	struct thread *th;
 	struct tree *t;
 
 	if (!is_armed(&fired_see_state))
@@ -411,6 +579,9 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 	if (is_interrupt(position))
 		return 0;
 	if (new == STATE_SYN_SENT) {
+		th = this_thread();
+		if (th && th->progress == CALL_PLAIN)
+			raise_call(!with_points);
 		t = this_tree();
 		if (t && t->depth) {
 			__builtin_memset(t->call.local_address, 0, sizeof(t->call.local_address));
@@ -431,20 +602,36 @@ static __always_inline __u32 state_of(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
 }
 
+/* The tree of a thread's call that is under way, if it has one. */
+static __always_inline struct tree *tree_in_call(struct task_struct *task)
+{
+	struct thread *th = thread_of(task);
+	struct tree *t;
+
+	if (th && th->progress < CALL_ROOT)
+		return NULL;
+	t = tree_of(task);
+	return t && t->depth ? t : NULL;
+}
+
 bool fired_see_switch;
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(see_switch, bool preempted, struct task_struct *from, struct task_struct *to)
 {
+	struct thread *th;
 	struct tree *t;
 
 	if (!is_armed(&fired_see_switch))
 		return 0;
-	t = tree_of(from);
-	if (t && t->depth)
+	th = thread_of(from);
+	if (th && th->progress == CALL_PLAIN)
+		raise_call(!with_points);
+	t = tree_in_call(from);
+	if (t)
 		leave_cpu(t, preempted ? TASK_RUNNING : state_of(from));
-	t = tree_of(to);
-	if (t && t->depth && t->off_ns)
+	t = tree_in_call(to);
+	if (t && t->off_ns)
 		reach_cpu(t);
 	return 0;
 }
@@ -458,29 +645,27 @@ int BPF_PROG(see_wakeup, struct task_struct *task)
 
 	if (!is_armed(&fired_see_wakeup))
 		return 0;
-	t = tree_of(task);
-	if (t && t->depth && t->off_ns && !t->wake_ns)
+	t = tree_in_call(task);
+	if (t && t->off_ns && !t->wake_ns)
 		t->wake_ns = bpf_ktime_get_boot_ns();
 	return 0;
 }
 
 bool fired_forget_thread;
 
-/* Where there is no task storage: a thread id is soon another's. */
-SEC("tp_btf/sched_process_exit")
+/* Of a thread that has ended. */
+SEC("tp_btf/sched_process_free")
 int BPF_PROG(forget_thread, struct task_struct *task)
 {
-	__u32 thread = BPF_CORE_READ(task, pid);
-	struct tree *t;
+	struct thread *th = thread_of(task);
+	__u32 id = task->pid;
 
 	if (!is_armed(&fired_forget_thread))
 		return 0;
-	t = bpf_map_lookup_elem(&thread_trees, &thread);
-	if (t && t->depth) { /* of its last call no return was seen */
-		book(BOOK_SEEN);
-		book(BOOK_LOST_UNFINISHED);
-	}
-	bpf_map_delete_elem(&thread_trees, &thread);
+	if (!with_current_task)
+		bpf_map_delete_elem(&thread_trees, &id);
+	if (th)
+		WRITE_ONCE(th->task, 0);
 	return 0;
 }
 

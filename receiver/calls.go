@@ -177,6 +177,7 @@ func (c *Config) callsOptions() calls.Options {
 		MaxPerSecond: c.Calls.MaxPerSecond,
 		IdleWaits:    c.Calls.IdleWaits,
 		OffCPU:       c.Calls.OffCPU,
+		FollowAll:    !slices.Equal(c.Calls.Functions, defaultCallsConfig().Functions),
 		Errors:       c.Calls.errnos(),
 		Functions:    c.Calls.Functions,
 		AvoidHooks:   c.AvoidHooks,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "operation.h"
-#include "tree.h"
+#include "thread.h"
 
 /*
  * Whether somebody waits for an answer on a socket, or for work. A server waits for
@@ -47,16 +47,18 @@ static __always_inline __u32 written_on(struct sock *sk)
 	return BPF_CORE_READ((struct tcp_sock *)sk, write_seq);
 }
 
+/* What the running thread, whose tree is t, remembers of fd. */
 static __always_inline struct conversation *conversation_of(struct tree *t, __s32 fd)
 {
-	return &t->conversation[fd & (CONVERSATIONS - 1)];
+	struct thread *th = this_thread();
+	__u32 at = fd & (CONVERSATIONS - 1);
+
+	return th ? &th->conversation[at] : &t->conversation[at];
 }
 
 /* The running thread has sent, received or connected on fd, or has closed it. */
-static __always_inline void note_exchange(struct tree *t, __u8 operation, __s32 fd)
+static __always_inline void note_exchange(struct conversation *c, __u8 operation, __s32 fd)
 {
-	struct conversation *c = conversation_of(t, fd);
-
 	if (c->fd != fd || operation == OPERATION_OTHER) {
 		c->fd = fd;
 		c->role = ROLE_UNKNOWN;
@@ -78,17 +80,13 @@ static __always_inline void note_exchange(struct tree *t, __u8 operation, __s32 
 }
 
 /* The same for a thread that receives and has not sent: somebody else may. */
-static __always_inline bool is_reader(struct tree *t, __u8 operation, __s32 fd)
+static __always_inline bool is_reader(const struct conversation *c, __u8 operation)
 {
-	struct conversation *c = conversation_of(t, fd);
-
 	return operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER);
 }
 
-static __always_inline void note_reader(struct tree *t, struct sock *sk, __s32 fd)
+static __always_inline void note_reader(struct conversation *c, struct sock *sk)
 {
-	struct conversation *c = conversation_of(t, fd);
-
 	if (is_passive(sk, family_of(sk))) {
 		c->role = ROLE_SERVER;
 	} else if (is_tcp_connection(sk)) {

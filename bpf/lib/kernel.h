@@ -49,6 +49,7 @@
 #define TASK_INTERRUPTIBLE 1
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
 /* include/net/tcp_states.h; they are ABI (struct tcp_info) */
 enum tcp_state {

@@ -84,18 +84,25 @@ static __always_inline void note_call(struct tree *t)
 		note_socket(call, sk);
 }
 
-/* The next of a thread's random numbers: xorshift, which takes no call. */
-static __always_inline __u32 random_of(struct tree *t)
+/* The next of a thread's random numbers, if it has a place: xorshift, which takes no call. */
+static __always_inline __u32 random_of(struct thread *th)
 {
-	__u64 x = t->random;
+	__u32 x;
 
-	if (!x)
-		x = (__u64)bpf_get_prandom_u32() << 32 | 1;
+	if (!th)
+		return bpf_get_prandom_u32();
+	x = th->random;
 	x ^= x << 13;
-	x ^= x >> 7;
-	x ^= x << 17;
-	t->random = x;
-	return x >> 32;
+	x ^= x >> 17;
+	x ^= x << 5;
+	th->random = x;
+	return x;
+}
+
+/* Whether the call that begins is one of those that are kept by chance. */
+static __always_inline bool is_drawn(struct thread *th)
+{
+	return sample_threshold && random_of(th) < sample_threshold;
 }
 
 /* Why the call that has ended is to be reported. */
@@ -108,9 +115,7 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 		return REASON_FAILED;
 	if (call->duration_ns - idle >= min_duration_ns)
 		return REASON_SLOW;
-	if (sample_threshold && random_of(t) < sample_threshold)
-		return REASON_SAMPLED;
-	return REASON_NONE;
+	return t->sampled ? REASON_SAMPLED : REASON_NONE;
 }
 
 bool keep_unsampled; /* calls of spans that are not recorded */
@@ -184,42 +189,48 @@ __noinline int report_call(enum reason reason)
 	return 0;
 }
 
-/* A thread that only receives has done so. A global function: see report_call. */
-__noinline int note_received(void)
+/* A thread that only receives has done so on fd. A global function: see report_call. */
+__noinline int note_received(__s32 fd)
 {
-	struct tree *t = this_tree();
+	struct sock *sk = sock_of_file(file_of_fd(fd));
+	struct thread *th = this_thread();
+	struct tree *t;
 
-	if (!t)
+	if (!sk)
 		return 0;
-	identify(t);
-	if (t->sock)
-		note_reader(t, (struct sock *)t->sock, t->call.fd);
+	if (th) {
+		note_reader(&th->conversation[fd & (CONVERSATIONS - 1)], sk);
+		return 0;
+	}
+	t = this_tree();
+	if (t)
+		note_reader(&t->conversation[fd & (CONVERSATIONS - 1)], sk);
 	return 0;
 }
 
-/* Remembers for later calls which way data went. */
-static __always_inline void note_operation(struct tree *t, __s64 result)
+/* Remembers for later calls which way data went; all is what the thread remembers. */
+static __always_inline void note_operation(struct conversation *all, __s32 syscall, __s32 fd, __s64 result)
 {
-	__s32 fd = t->call.fd, syscall = t->call.syscall;
 	__u8 operation = operation_of(syscall) & OPERATION_KIND;
+	struct conversation *c = &all[fd & (CONVERSATIONS - 1)];
 
 	if (fd < 0)
 		return;
 	if (syscall == SYS_CLOSE) {
-		note_exchange(t, OPERATION_OTHER, fd);
+		note_exchange(c, OPERATION_OTHER, fd);
 		return;
 	}
 	if (operation != OPERATION_SEND && operation != OPERATION_RECEIVE && operation != OPERATION_CONNECT)
 		return;
 	if (result < 0 && result != -EINPROGRESS)
 		return;
-	note_exchange(t, operation, fd);
-	if (is_reader(t, operation, fd))
-		note_received();
+	note_exchange(c, operation, fd);
+	if (is_reader(c, operation))
+		note_received(fd);
 }
 
-/* The call that is under way in the running thread has returned. */
-static __always_inline void finish(struct tree *t, __u32 kind, __s64 result, __u64 now)
+/* The call that is under way in the running thread has returned; th is its place, if it has one. */
+static __always_inline void finish(struct thread *th, struct tree *t, __u32 kind, __s64 result, __u64 now)
 {
 	struct call *call = &t->call;
 	enum reason reason;
@@ -227,7 +238,7 @@ static __always_inline void finish(struct tree *t, __u32 kind, __s64 result, __u
 	call->duration_ns = since(call->start_ns, now);
 	call->result = result;
 	if (!idle_waits && min_duration_ns)
-		note_operation(t, result);
+		note_operation(th ? th->conversation : t->conversation, call->syscall, call->fd, result);
 	reason = reason_of(t, kind);
 	if (reason != REASON_NONE || filters_addresses || filters_ports)
 		report_call(reason);

@@ -4,6 +4,79 @@
 #include "tree.h"
 
 /*
+ * What is at hand of a thread: it is found by the thread's id, without a hash and a lock.
+ * A place is one thread's until that has ended; another one whose id leads to the same
+ * has none, and does with its tree alone.
+ */
+enum __attribute__((packed)) progress {
+	CALL_NONE,     /* no call is under way */
+	CALL_PLAIN,    /* one is, of which nothing is known but what is here */
+	CALL_ROOT,     /* one with a tree, in which the functions inside are not */
+	CALL_FOLLOWED, /* one with a tree of all functions */
+};
+
+struct thread {
+	__u64 task;     /* address; 0: the place is free */
+	__u64 start_ns; /* of a call that is plain, as the next three */
+	__u32 position;
+	__u16 function;
+	__s16 entry;
+	__u32 random; /* state of the thread's own generator */
+	enum progress progress;
+	__u8 nested;  /* runs of function inside of itself */
+	__u8 touched; /* the call had to do with a socket */
+	__u8 pad;
+	struct conversation conversation[CONVERSATIONS];
+};
+
+#define THREADS 16384
+
+static struct thread threads[THREADS];
+
+static __always_inline struct thread *place_of(__u32 id)
+{
+	return &threads[id & (THREADS - 1)];
+}
+
+static __always_inline struct thread *if_of(struct thread *th, const void *task)
+{
+	if (th->task != (__u64)task)
+		th = NULL;
+	CHECKED(th); /* or the verifier would have to compare as the compiler may */
+	return th;
+}
+
+/* What is at hand of a thread that a tracepoint hands over; NULL if it has no place. */
+static __always_inline struct thread *thread_of(struct task_struct *task)
+{
+	return if_of(place_of(task->pid), task);
+}
+
+/* The same of the running thread. */
+static __always_inline struct thread *this_thread(void)
+{
+	struct task_struct *task = current_task();
+
+	return if_of(place_of(with_current_task ? task->pid : (__u32)bpf_get_current_pid_tgid()), task);
+}
+
+/*
+ * Gives the running thread, whose tree is t, its place if nobody has it. It is used from the thread's next
+ * call on: two that do this at once do not both find it theirs then.
+ */
+static __always_inline void take_place(const struct tree *t)
+{
+	struct thread *th = place_of(bpf_get_current_pid_tgid());
+
+	if (th->task)
+		return;
+	th->progress = CALL_NONE;
+	th->random = bpf_get_prandom_u32() | 1;
+	__builtin_memcpy(th->conversation, t->conversation, sizeof(th->conversation));
+	WRITE_ONCE(th->task, (__u64)current_task());
+}
+
+/*
  * Where a thread's tree is. Before Linux 5.11 there is no task storage (nor what
  * with_current_task says): then user space makes trees a hash of no use, and threads have their tree in thread_trees.
  */

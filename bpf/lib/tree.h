@@ -74,6 +74,8 @@ struct call {
 	__u16 protocol;
 	__u8 nodes;
 	enum reason reason;
+	__u8 root_only; /* the functions inside were not followed */
+	__u8 pad[7];
 	struct call_node node[MAX_NODES];
 };
 
@@ -110,7 +112,6 @@ struct tree {
 	__u64 off_ns;  /* when its thread left the CPU; 0: it is on it */
 	__u64 wake_ns; /* when it could run again; 0: it cannot */
 	__u64 sock;    /* address of the call's socket; 0: not known yet */
-	__u64 random;  /* state of the thread's own generator */
 	__u64 silent_ns; /* when its process was last found to be silent: see find_context */
 	__u32 depth;
 	__u32 over; /* calls beyond MAX_DEPTH */
@@ -127,6 +128,8 @@ struct tree {
 	__u8 touched;    /* it had to do with a socket */
 	__u8 connected;  /* the ends of the connection are noted */
 	__u8 kept;       /* functions still under way when others have returned unseen */
+	__u8 sampled;    /* it is kept, whatever comes of it */
+	__u8 more_pad[7];
 	struct frame frame[MAX_DEPTH];
 	struct call call;
 };

@@ -30,11 +30,11 @@ static __always_inline __s32 number_of(long entry)
  * The fd that the running thread's call is about. Of work behind the system call only
  * that of a close is about the same one: io_uring's requests can be carried out there.
  */
-static __always_inline __s32 fd_of(__s32 number, struct pt_regs *regs)
+static __always_inline __s32 fd_of(__s32 number, struct pt_regs *regs, bool may_be_behind)
 {
 	if (!(operation_of(number) & (ON_SOCKET | ON_FILE)) || makes_sockets(number))
 		return NO_FD;
-	if (number != SYS_CLOSE && is_behind_call(regs))
+	if (may_be_behind && number != SYS_CLOSE && is_behind_call(regs))
 		return NO_FD;
 	return first_of(regs);
 }

@@ -32,6 +32,7 @@ type call struct {
 	protocol    uint16
 	lostNodes   uint32 // that the tree has no room for
 	missedExits uint16
+	rootOnly    bool // the functions inside were not followed
 	reason      bpfReason
 	nodes       []node // the root first, each after the one it is in
 }

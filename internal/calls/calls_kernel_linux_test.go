@@ -25,6 +25,7 @@ func TestKernelReportsCalls(t *testing.T) {
 		tests := []named{
 			{"with their system call, descriptor and bytes", callsOfAPair},
 			{"with the functions inside", functionsInside},
+			{"with their root alone, if they were not followed", rootsAlone},
 			{"on sockets and not on files", filesAndSockets},
 			{"with the ends of the connection", connectionEnds},
 			{"that fail", failures},
@@ -230,6 +231,54 @@ func listenTCP(t testing.TB) int {
 func localOf(fd int) netip.AddrPort {
 	address := must(unix.Getsockname(fd)).(*unix.SockaddrInet4)
 	return netip.AddrPortFrom(netip.AddrFrom4(address.Addr), uint16(address.Port))
+}
+
+// rootsAlone makes calls that are slow, that fail and that do neither: what is inside of
+// them is known if they were chosen beforehand.
+func rootsAlone(t testing.TB, o *observer) {
+	const long = 300 * time.Millisecond
+	client, server := connectTCP(t)
+	act := func() (thread int) {
+		return onThread(func() {
+			send(t, client, 1)
+			receive(server)
+			go func() {
+				time.Sleep(2 * long)
+				send(t, server, 2)
+			}()
+			receive(client)
+			unix.Recvfrom(client, make([]byte, 1), unix.MSG_DONTWAIT|unix.MSG_OOB) // EINVAL: there is none
+		})
+	}
+	sent := deed{Syscall: "sendto", FD: int64(client), Bytes: int64(1), Transport: "tcp", Kept: "sampled"}
+	received := deed{Syscall: "recvfrom", FD: int64(server), Bytes: int64(1), Transport: "tcp", Kept: "sampled"}
+	slow := deed{Syscall: "recvfrom", FD: int64(client), Bytes: int64(2), Transport: "tcp", Kept: "slow", BlockedOn: "receive_queue"}
+	failed := deed{Syscall: "recvfrom", FD: int64(client), Transport: "tcp", Kept: "failed", Error: "EINVAL"}
+	for name, test := range map[string]struct {
+		options  Options
+		want     []deed
+		rootOnly any
+	}{
+		"the sample has none": {Options{MinDuration: long, Errors: Errnos{All: true}}, []deed{slow, failed}, true},
+		"all are followed":    {Options{MinDuration: long, Errors: Errnos{All: true}, FollowAll: true}, []deed{slow, failed}, nil},
+		"the sample is all":   {Options{MinDuration: long, Errors: Errnos{All: true}, SampleRatio: 1}, []deed{sent, received, slow, failed}, nil},
+	} {
+		o.want(t, test.options)
+		thread := act()
+		if diff := gocmp.Diff(test.want, o.deeds(t, thread)); diff != "" {
+			t.Errorf("%s: calls differ (-want +got):\n%s", name, diff)
+		}
+		for _, tr := range o.by(t, thread) {
+			inside := len(tr.nestings())
+			if tr.value("nettap.call.root_only") != test.rootOnly || test.rootOnly == true && inside > 0 ||
+				test.rootOnly == nil && inside == 0 && o.functions() { // not every kernel has tracepoints in each call
+				t.Errorf("%s: %s has %v inside, root_only: %v", name, tr.root.Name(), tr.nestings(), tr.value("nettap.call.root_only"))
+			}
+		}
+		if counts := o.counts(t); counts.Seen != counts.SampledOut+uint64(len(o.trees)) || counts.Seen < 5 {
+			t.Errorf("%s: the books have %+v, and there are %d trees", name, counts, len(o.trees))
+		}
+	}
 }
 
 func connectionEnds(t testing.TB, o *observer) {

@@ -192,6 +192,9 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	putOperation(attributes, c, e.functions[c.nodes[0].function].name)
 	putSocket(attributes, c)
 	putTimes(attributes, c)
+	if c.rootOnly {
+		attributes.PutBool("nettap.call.root_only", true)
+	}
 	if c.lostNodes > 0 {
 		attributes.PutBool("nettap.call.truncated", true)
 		attributes.PutInt("nettap.call.lost_functions", int64(c.lostNodes))

@@ -41,7 +41,7 @@ func testEmitter() *emitter {
 func TestEmit(t *testing.T) {
 	refused := call{
 		process: nginx, seen: process.Seen{Comm: "nginx"}, threadID: 71, startNanos: 5_500_000_000, duration: 2_000,
-		syscall: -1, fd: -1, result: -111, family: familyUnix, lostNodes: 3, missedExits: 1, reason: bpfReasonREASON_FAILED,
+		syscall: -1, fd: -1, result: -111, family: familyUnix, lostNodes: 3, missedExits: 1, rootOnly: true, reason: bpfReasonREASON_FAILED,
 		nodes: []node{
 			{function: 2, parent: -1, duration: 2_000, result: -111},
 			{function: 1, parent: 0, start: 1_000, duration: 1_000, missed: true, result: 0},

@@ -44,6 +44,7 @@ var always = []kernel.Hook{
 	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{"see_switch"}},
 	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{"see_wakeup"}},
 	{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{"see_state"}},
+	{Job: "thread_end", Name: "tp_btf/sched_process_free", Programs: []string{"forget_thread"}, Cause: kernel.CauseThread},
 }
 
 // chooseHooks returns the best way to see calls that this kernel has, fits spec to
@@ -55,9 +56,6 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		return nil, err
 	}
 	hooks := slices.Clone(always)
-	if !kernel.HasHelper(types, "task_storage_get") {
-		hooks = append(hooks, kernel.Hook{Job: "thread_end", Name: "tp_btf/sched_process_exit", Programs: []string{"forget_thread"}, Cause: kernel.CauseThread})
-	}
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
 		c.emitter.functions = syscallTable()
@@ -72,14 +70,46 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	if begin.Name == "kprobe.session" {
 		err = kernel.CallIsReturn(spec, types)
 	}
-	copies := begin.Name == "fentry" || begin.Name == "kprobe" && !kernel.HasHelper(types, "get_attach_cookie")
+	if isMulti(begin.Name) && kernel.Avoiding(c.options.AvoidHooks, kernel.Probe)("fentry") == nil {
+		if frequent, rest := partFrequent(functions); len(frequent) > 0 && len(rest) > 0 {
+			c.noteNames(slices.Concat(frequent, rest))
+			hooks = append(hooks,
+				kernel.Hook{Job: "frequent_call_end", Name: "fexit", Programs: []string{"leave_function"}, Functions: frequent},
+				kernel.Hook{Job: "frequent_call", Name: "fentry", Programs: []string{"enter_function"}, Functions: frequent})
+			functions, begin.First, end.First = rest, len(frequent), len(frequent)
+		}
+	}
+	copies := begin.Name == "kprobe" && !kernel.HasHelper(types, "get_attach_cookie")
 	for _, hook := range []*kernel.Hook{&begin, &end} {
 		hook.Functions, hook.Copies = functions, copies
 	}
 	if apart {
 		hooks = append(hooks, end)
 	}
-	return append(hooks, begin), errors.Join(err, spec.Variables["with_cookies"].Set(!copies))
+	return append(hooks, begin), errors.Join(err, spec.Variables["probes_with_cookies"].Set(!copies),
+		spec.Variables["with_cookies"].Set(begin.Name == "fentry.multi"))
+}
+
+// isMulti says whether a hook takes a probe of many functions.
+func isMulti(hook string) bool { return hook == "kprobe.session" || hook == "kprobe.multi" }
+
+// frequentFunctions are those that most calls go through. Programs that they call
+// themselves take a third of what probes do, but to attach them takes long for each
+// function: all others have probes where these can be had for many at once.
+var frequentFunctions = []string{
+	"sock_write_iter", "sock_read_iter", "sock_recvmsg", "__sys_sendto", "__sys_recvfrom", "____sys_sendmsg", "____sys_recvmsg", "sock_poll",
+}
+
+// partFrequent parts functions into those that are called most often and the rest.
+func partFrequent(functions []kernel.Function) (frequent, rest []kernel.Function) {
+	for _, f := range functions {
+		if slices.Contains(frequentFunctions, f.Name) && canSee("fentry", f) {
+			frequent = append(frequent, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	return frequent, rest
 }
 
 // probe is [kernel.Probe] of what sees the beginning of a function, and its end.
@@ -113,11 +143,16 @@ func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, 
 		return nil, err
 	}
 	functions = slices.DeleteFunc(functions, func(f kernel.Function) bool { return !canSee(hook, f) })
+	c.noteNames(functions)
+	return functions, nil
+}
+
+// noteNames makes the table of what the nodes' numbers stand for.
+func (c *Calls) noteNames(functions []kernel.Function) {
 	c.emitter.functions = nil
 	for _, f := range functions {
 		c.emitter.functions = append(c.emitter.functions, function{name: f.Name, fails: f.Result != kernel.ResultNone})
 	}
-	return functions, nil
 }
 
 // canSee says whether a function can be seen by a hook, as far as its type tells. A

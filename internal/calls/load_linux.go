@@ -61,6 +61,7 @@ func (c *Calls) configure() error {
 		"idle_waits":        o.IdleWaits,
 		"keep_unsampled":    o.KeepUnsampled,
 		"with_off_cpu":      o.OffCPU,
+		"follows_all":       o.FollowAll || o.MinDuration == 0,
 		"wanted_errors":     wantedErrors(o.Errors),
 		"filters_any":       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
 		"filters_pids":      len(filter.PIDs) > 0,

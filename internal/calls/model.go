@@ -98,6 +98,7 @@ func inOurWords(raw *bpfCall) (call, error) {
 		protocol:    raw.Protocol,
 		lostNodes:   raw.LostNodes,
 		missedExits: raw.MissedExits,
+		rootOnly:    raw.RootOnly != 0,
 		reason:      raw.Reason,
 		nodes:       make([]node, 0, raw.Nodes),
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // mark is what a program gets to know of the function that it runs for: its index
-// in the hook's list, and how its result tells of failure.
+// in the lists of the object's hooks, and how its result tells of failure.
 func (f Function) mark(index int) uint64 { return uint64(index) | uint64(f.Result)<<16 }
 
 // copies says whether the hook's programs are copied for each of its functions.
@@ -37,7 +37,7 @@ func (h Hook) copies() bool {
 func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	for _, name := range hook.Programs {
 		for i, f := range hook.Functions {
-			spec.Programs[copyName(name, i)] = copyFor(spec.Programs[name], i, f)
+			spec.Programs[copyName(name, i)] = copyFor(spec.Programs[name], hook.First+i, f)
 		}
 		delete(spec.Programs, name)
 	}
@@ -111,7 +111,7 @@ func (o *Object) linkFunctions(hook Hook, kind kind, name string, indexes []int)
 	}
 	var last error
 	for _, i := range indexes {
-		program, mark := o.Programs[name], hook.Functions[i].mark(i)
+		program, mark := o.Programs[name], hook.Functions[i].mark(hook.First+i)
 		if hook.copies() {
 			program, mark = o.Programs[copyName(name, i)], 0
 		}
@@ -133,7 +133,7 @@ func (o *Object) linkMany(links *parallel, hook Hook, kind kind, program *ebpf.P
 	var marks []uint64
 	for _, i := range indexes {
 		functions = append(functions, hook.Functions[i])
-		marks = append(marks, hook.Functions[i].mark(i))
+		marks = append(marks, hook.Functions[i].mark(hook.First+i))
 	}
 	attached, err := kind.linkAll(program, functions, marks)
 	if err == nil {

@@ -16,6 +16,7 @@ type Hook struct {
 	NotSeen  string   // what it does not see that a better hook would; "" is nothing
 
 	Functions []Function // that each program is attached to, where it is not only the one of its name
+	First     int        // the index of the first of them, where other hooks of the object have functions too
 	Later     bool       // it is attached when it is needed, by [Object.AttachLater]
 	Copies    bool       // a copy of its programs for each function, where links have no cookies
 
