@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/zap"
 
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
@@ -54,7 +55,7 @@ func (l *loop[T]) collect(ctx context.Context) (T, error) {
 	if l.glass.partial && !isEvents(batch) {
 		l.peek(ctx)
 	} else if items(batch) > 0 {
-		l.glass.show(batch)
+		l.present(batch)
 	}
 	return batch, err
 }
@@ -85,8 +86,20 @@ func (l *loop[T]) peek(ctx context.Context) {
 	}
 	l.glass.last.Store(&reading{time.Now(), err})
 	if items(batch) > 0 {
-		l.glass.show(batch)
+		l.present(batch)
 	}
+}
+
+// present shows a batch. What goes wrong in there is nothing to the pipelines: a view that
+// panics is shown no more.
+func (l *loop[T]) present(batch T) {
+	defer func() {
+		if wrong := recover(); wrong != nil {
+			l.glass.show = nil
+			l.logger.Error("the view cannot show this instrument any more", zap.Any("panic", wrong), zap.Stack("stack"))
+		}
+	}()
+	l.glass.show(batch)
 }
 
 func (l *loop[T]) lately() reading {

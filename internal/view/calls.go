@@ -126,18 +126,18 @@ func nodesOf(tree []ptrace.Span) []Node {
 	began := tree[0].StartTimestamp()
 	nodes := make([]Node, len(tree))
 	for i, span := range tree {
-		parent, known := index[span.ParentSpanID()]
-		if !known {
-			parent = -1
+		parent := -1
+		if at, inside := index[span.ParentSpanID()]; inside {
+			parent = at
 		}
 		index[span.SpanID()] = i
 		a := span.Attributes()
-		missed, _ := a.Get("nettap.call.exit_missed")
+		missed, known := a.Get("nettap.call.exit_missed")
 		nodes[i] = Node{
 			Parent: parent, Name: clean(span.Name()),
 			StartUS: micros(span.StartTimestamp(), began), DurationUS: micros(span.EndTimestamp(), span.StartTimestamp()),
 			Error: text(a, "error.type"), Errno: text(a, "nettap.call.errno"), BlockedOn: text(a, "nettap.call.blocked.on"),
-			ExitMissed: missed.Type() == pcommon.ValueTypeBool && missed.Bool(),
+			ExitMissed: known && missed.Bool(),
 		}
 		for _, event := range span.Events().All() {
 			nodes[i].Events = append(nodes[i].Events, NodeEvent{Name: clean(event.Name()), AtUS: micros(event.Timestamp(), began)})

@@ -14,6 +14,9 @@ func (v *View) await(ctx context.Context, seq int64) bool {
 	for {
 		v.mu.Lock()
 		now, next, closed := v.seq, v.tick, v.closed
+		if now < seq {
+			v.waiting++
+		}
 		v.mu.Unlock()
 		if now >= seq {
 			return true

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -133,7 +134,7 @@ func (ps *processes) learn(known *process, now Process) {
 	if now.CommandLine != "" && known.CommandLine == "" && ps.view.options.CommandLines {
 		known.CommandLine, known.updated = withoutSecrets(clean(now.CommandLine)), ps.view.seq
 	}
-	if now.Service != "" && known.Service == "" {
+	if now.Service != "" && known.Service == "" && !strings.HasPrefix(now.Service, "unknown_service") { // else nobody has told it
 		known.Service, known.updated = clean(now.Service), ps.view.seq
 	}
 	if now.Container != "" && known.Container == "" {

@@ -90,11 +90,10 @@ func text(attributes pcommon.Map, key string) string {
 }
 
 func whole(attributes pcommon.Map, key string) int64 {
-	value, _ := attributes.Get(key)
-	if value.Type() != pcommon.ValueTypeInt {
-		return 0
+	if n := wholeIfAny(attributes, key); n != nil {
+		return *n
 	}
-	return value.Int()
+	return 0
 }
 
 func wholeIfAny(attributes pcommon.Map, key string) *int64 {

@@ -12,12 +12,12 @@ var secrets = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
+	// Authorization: Bearer abc
+	{regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)` + secretValue), "${1}***"},
 	// --db-password=hunter2, PGPASSWORD=hunter2, token:abc
 	{regexp.MustCompile(`(?i)([\w.-]*(?:` + secretNames + `)[\w.-]*\s*[=:]\s*)` + secretValue), "${1}***"},
 	// --password hunter2
 	{regexp.MustCompile(`(?i)((?:^|\s)--?[\w.-]*(?:` + secretNames + `)[\w.-]*\s+)` + secretValue), "${1}***"},
-	// Authorization: Bearer abc
-	{regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)` + secretValue), "${1}***"},
 	// https://user:hunter2@host
 	{regexp.MustCompile(`(://[^/\s:@]*:)[^/\s@]*@`), "${1}***@"},
 }

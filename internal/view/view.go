@@ -53,6 +53,7 @@ type View struct {
 
 	shared    sharedEvent
 	followers int
+	waiting   int           // for the next tick
 	closed    chan struct{} // when nobody is answered any more
 	watchers  int
 	watched   chan struct{} // closed while somebody watches
@@ -163,6 +164,7 @@ func (v *View) Tick(reading time.Duration) {
 	v.measureCost(v.now())
 	v.prune(v.now())
 	v.seq++
+	v.waiting = 0
 	v.last, v.fresh.since = v.takeFresh(), v.now()
 	close(v.tick)
 	v.tick = make(chan struct{})
