@@ -9,6 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/confignet"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/confmap"
 	"go.yaml.in/yaml/v3"
 
@@ -56,6 +60,12 @@ trace_context:
   obi: {map: /obi}
   socket: {ttl: 1m}
   filter: {pids: [71], commands: [nginx]}
+view:
+  endpoint: 127.0.0.1:8777
+  allowed_hosts: [nettap.example]
+  trace_url: "http://jaeger.example/trace/{trace_id}"
+  command_lines: true
+  print: 5s
 on_unsupported: warn
 avoid_hooks: [fentry, tp_btf/sock_send_length]
 root_path: /host
@@ -81,6 +91,8 @@ root_path: /host
 					OBI: OBIContextConfig{Map: "/obi"}, Socket: SocketContextConfig{TTL: time.Minute},
 					Filter: TraceContextFilterConfig{PIDs: []int{71}, Commands: []string{"nginx"}},
 				}
+				c.View.NetAddr.Endpoint, c.View.AllowedHosts = "127.0.0.1:8777", []string{"nettap.example"}
+				c.View.TraceURL, c.View.CommandLines, c.View.Print = "http://jaeger.example/trace/{trace_id}", true, 5*time.Second
 				c.OnUnsupported, c.RootPath = onUnsupportedWarn, "/host"
 				c.AvoidHooks = []string{"fentry", "tp_btf/sock_send_length"}
 			},
@@ -302,6 +314,7 @@ func TestReadmeDefaults(t *testing.T) {
 	got.Drops.Metrics, got.Drops.ResourceAttributes = want.Drops.Metrics, want.Drops.ResourceAttributes
 	got.Accepts.Events, got.Accepts.ResourceAttributes = want.Accepts.Events, want.Accepts.ResourceAttributes
 	got.Calls.ResourceAttributes = want.Calls.ResourceAttributes
+	got.View.ServerConfig = want.View.ServerConfig
 	if err := load(t, string(block[1]), got); err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +328,9 @@ func TestReadmeDefaults(t *testing.T) {
 var configOptions = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmpopts.IgnoreUnexported(
-		Config{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
+		Config{}, confighttp.ServerConfig{}, confignet.AddrConfig{}, confignet.DialerConfig{},
+		configoptional.Optional[configtls.ServerConfig]{}, configoptional.Optional[confighttp.CORSConfig]{},
+		configoptional.Optional[confighttp.AuthConfig]{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
 		metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{},

@@ -27,15 +27,16 @@ type viewing struct {
 	house     *house
 	directory *process.Directory // of its own: it must not describe a process for the pipelines
 
-	mu       sync.Mutex
-	view     *view.View
-	expected []*nettap // signals with a pipeline
-	running  []*nettap // those of them that run
-	alone    []*nettap // signals without one, whose instruments run for the view
-	watched  []*nettap // all, while the view is open
-	server   *http.Server
-	stop     context.CancelFunc // of what it does beside answering
-	stopped  sync.WaitGroup
+	mu        sync.Mutex
+	view      *view.View
+	expected  []*nettap // signals with a pipeline
+	running   []*nettap // those of them that run
+	alone     []*nettap // signals without one, whose instruments run for the view
+	watched   []*nettap // all, while the view is open
+	server    *http.Server
+	listening net.Addr
+	stop      context.CancelFunc // of what it does beside answering
+	stopped   sync.WaitGroup
 }
 
 // readingInterval is how often instruments are read while somebody watches.
@@ -112,6 +113,7 @@ func (v *viewing) listen(ctx context.Context, n *nettap, host component.Host) (n
 	if err != nil {
 		return nil, fmt.Errorf("view.endpoint: %w", err)
 	}
+	v.listening = listener.Addr()
 	v.server, err = c.ToServer(ctx, host.GetExtensions(), n.settings, v.view.Handler(listener.Addr(), c.AllowedHosts))
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())

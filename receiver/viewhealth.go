@@ -29,7 +29,10 @@ func (v *viewing) health() ([]view.Instrument, []string) {
 	var all []view.Instrument
 	var notSeen []string
 	for _, k := range known {
-		i := view.Instrument{Name: k.name, Signal: k.signal, State: "off", Why: k.name + ".enabled is false", IntervalS: k.config.CollectionInterval.Seconds()}
+		i := view.Instrument{Name: k.name, Signal: k.signal, State: "off", Why: "no signal has it", IntervalS: k.config.CollectionInterval.Seconds()}
+		if !k.config.Enabled {
+			i.Why = k.name + ".enabled is false"
+		}
 		for _, n := range running {
 			fill(&i, n, k.name)
 		}

@@ -143,6 +143,11 @@ func (f *feed) drops() pmetric.Metrics {
 // accept is an accepted connection.
 func (f *feed) accept(p fed, local, peer string) {
 	logs := plog.NewLogs()
+	f.connection(logs, p, local, peer)
+	f.Accepts(logs)
+}
+
+func (f *feed) connection(logs plog.Logs, p fed, local, peer string) {
 	resource := logs.ResourceLogs().AppendEmpty()
 	describe(resource.Resource(), p)
 	record := resource.ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
@@ -156,7 +161,6 @@ func (f *feed) accept(p fed, local, peer string) {
 		record.Attributes().PutStr(name+".address", address.IP.String())
 		record.Attributes().PutInt(name+".port", int64(address.Port))
 	}
-	f.Accepts(logs)
 }
 
 // span is one of a tree: its parent by index, -1 for the root, and its times in microseconds.
