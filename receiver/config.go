@@ -52,7 +52,8 @@ type Config struct {
 
 // InstrumentConfig is what every instrument's block begins with.
 type InstrumentConfig struct {
-	// Enabled lets the instrument run when a pipeline of its signal uses the receiver.
+	// Enabled lets the instrument run when a pipeline of its signal uses the receiver, or
+	// there is a view.
 	Enabled bool `mapstructure:"enabled"`
 
 	// CollectionInterval is the time between two readings of the kernel's maps or ring.

@@ -297,16 +297,16 @@ root_path: host
 	}
 }
 
-// TestReadmeDefaults holds the configuration block of the README against the
-// defaults: an operator reads there what happens if nothing is set.
-func TestReadmeDefaults(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+// The defaults that the documentation shows are a configuration, and set what is set
+// without it: an operator reads there what happens if nothing is set.
+func TestDocumentedDefaults(t *testing.T) {
+	documented, err := os.ReadFile(configurationDoc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := regexp.MustCompile("(?s)```yaml\nreceivers:\n  nettap:\n(.*?)```").FindSubmatch(readme)
+	block := regexp.MustCompile("(?s)```yaml\nreceivers:\n  nettap:\n(.*?)```").FindSubmatch(documented)
 	if block == nil {
-		t.Fatal("README.md has no block that begins with receivers: nettap:")
+		t.Fatal("docs/configuration.md has no block that begins with receivers: nettap:")
 	}
 	want := createDefaultConfig().(*Config)
 	got := &Config{}
@@ -319,7 +319,7 @@ func TestReadmeDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, configOptions...); diff != "" {
-		t.Errorf("README.md differs from the defaults (-default +README):\n%s", diff)
+		t.Errorf("docs/configuration.md differs from the defaults (-default +documented):\n%s", diff)
 	}
 }
 
