@@ -60,7 +60,7 @@ func (t *Traffic) Peek(context.Context) (pmetric.Metrics, error) {
 	p.roster.meet(s.processes)
 	report := t.ledger.copy(p.roster.faceOf).post(s, nil)
 	e := t.emitter
-	e.builder, e.describe = p.builder, p.processes.Describe
+	e.builder, e.resource = p.builder, p.roster.resource
 	metrics := e.emit(t.clock.Now(), report)
 	p.roster.keepOnly(s.processes, report)
 	return metrics, err
