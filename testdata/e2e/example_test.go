@@ -42,6 +42,23 @@ func TestDistributionTakesTheExampleUncommented(t *testing.T) {
 	}
 }
 
+// What the service runs with has no view: every local user could read it.
+func TestDistributionTakesTheServicesConfiguration(t *testing.T) {
+	const path = "../../deploy/service.yaml"
+	if output, err := exec.Command(binary, "validate", "--config", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+	for _, path := range []string{path, "../../deploy/daemonset.yaml"} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if regexp.MustCompile(`(?m)^ *view:`).Match(content) {
+			t.Errorf("%s has a view", path)
+		}
+	}
+}
+
 // TestDistributionPrintsTheExample is what make run promises: something that a
 // person can read, ten seconds after traffic at most.
 func TestDistributionPrintsTheExample(t *testing.T) {
