@@ -30,6 +30,7 @@ generate: ## write everything that is generated: metadata from metadata.yaml, BP
 	cp build/nettapreceiver/generated_*_test.go receiver/
 	cp build/nettapreceiver/documentation.md docs/telemetry.md
 	rm -rf build/nettapreceiver
+	go test ./receiver -run '^TestConfigurationIsDocumented$$' -write-configuration
 	go generate ./internal/...
 
 .PHONY: build
@@ -43,7 +44,7 @@ $(collector): builder-config.yaml $(sources)
 	mv build/distribution/otelcol-nettap $@
 
 .PHONY: run
-run: build ## build and start the Collector with deploy/config.yaml (as root; Ctrl-C ends it)
+run: build ## build and start the Collector with deploy/config.yaml: tables here, a page on port 8777 (as root; Ctrl-C ends it)
 	@test "$$(id -u)" = 0 || { echo "make run needs root: observing every process takes the privileges listed in README.md"; exit 1; }
 	exec $(collector) --config deploy/config.yaml
 
@@ -119,7 +120,7 @@ lint: ## run the linters over the Go code
 	@unformatted=$$(gofmt -l internal receiver testdata); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(lint) run $(packages) ./testdata/e2e/
 
-generated = find internal/metadata internal/metadatatest internal/*/bpf_* receiver/generated_* docs/telemetry.md -type f | sort | xargs sha256sum
+generated = find internal/metadata internal/metadatatest internal/*/bpf_* receiver/generated_* docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 .PHONY: check
 check: lint ## lint, vet, cross-compile, and see that generated files are what the sources give

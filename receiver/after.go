@@ -62,3 +62,12 @@ func (a after[T]) Finish() {
 		i.Finish()
 	}
 }
+
+// Peek implements [instrument.Peeker].
+func (a after[T]) Peek(ctx context.Context) (T, error) {
+	if i, ok := a.Instrument.(instrument.Peeker[T]); ok {
+		return i.Peek(ctx)
+	}
+	var nothing T
+	return nothing, errors.ErrUnsupported
+}

@@ -47,13 +47,13 @@ type CallsConfig struct {
 // CallsFilterConfig is the block "calls.filter". An empty list lets all through;
 // a call has to be in each list, of which cgroups and containers are one.
 type CallsFilterConfig struct {
-	PIDs       []int    `mapstructure:"pids"`
+	PIDs       []int    `mapstructure:"pids"`       // ids of processes
 	Commands   []string `mapstructure:"commands"`   // of the thread group leader, as in /proc/PID/comm
 	Users      []int    `mapstructure:"users"`      // real user ids
-	Cgroups    []string `mapstructure:"cgroups"`    // "/system.slice/nginx.service", and all below
-	Containers []string `mapstructure:"containers"` // ids
-	Syscalls   []string `mapstructure:"syscalls"`   // "connect"
-	Addresses  []string `mapstructure:"addresses"`  // "10.0.0.0/8", "::1"; of either end
+	Cgroups    []string `mapstructure:"cgroups"`    // with all below, as "/system.slice/nginx.service"
+	Containers []string `mapstructure:"containers"` // their ids
+	Syscalls   []string `mapstructure:"syscalls"`   // names, as "connect"
+	Addresses  []string `mapstructure:"addresses"`  // of either end, as "10.0.0.0/8" or "::1"
 	Ports      []int    `mapstructure:"ports"`      // of either end
 }
 

@@ -31,6 +31,9 @@ type Config struct {
 	// application they belong to.
 	TraceContext TraceContextConfig `mapstructure:"trace_context"`
 
+	// View shows what the instruments see over HTTP, to people.
+	View ViewConfig `mapstructure:"view"`
+
 	// OnUnsupported says what an instrument that cannot run does: "error" fails
 	// the Collector's start, "warn" leaves the instrument off and goes on.
 	OnUnsupported string `mapstructure:"on_unsupported"`
@@ -49,7 +52,8 @@ type Config struct {
 
 // InstrumentConfig is what every instrument's block begins with.
 type InstrumentConfig struct {
-	// Enabled lets the instrument run when a pipeline of its signal uses the receiver.
+	// Enabled lets the instrument run when a pipeline of its signal uses the receiver, or
+	// there is a view.
 	Enabled bool `mapstructure:"enabled"`
 
 	// CollectionInterval is the time between two readings of the kernel's maps or ring.
@@ -153,6 +157,7 @@ func createDefaultConfig() component.Config {
 		},
 		Calls:         defaultCallsConfig(),
 		TraceContext:  defaultTraceContextConfig(),
+		View:          defaultViewConfig(),
 		OnUnsupported: onUnsupportedError,
 		AvoidHooks:    []string{},
 	}
@@ -176,6 +181,7 @@ func (c *Config) Validate() error {
 		c.Accepts.validate("accepts"),
 		c.Calls.validate(),
 		c.TraceContext.validate(),
+		c.View.validate(),
 		oneOf("traffic.namespaces", c.Traffic.Namespaces, namespacesHost, namespacesAll),
 		oneOf("on_unsupported", c.OnUnsupported, onUnsupportedError, onUnsupportedWarn),
 	)

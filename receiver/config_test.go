@@ -9,6 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/confignet"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/confmap"
 	"go.yaml.in/yaml/v3"
 
@@ -56,6 +60,12 @@ trace_context:
   obi: {map: /obi}
   socket: {ttl: 1m}
   filter: {pids: [71], commands: [nginx]}
+view:
+  endpoint: 127.0.0.1:8777
+  allowed_hosts: [nettap.example]
+  trace_url: "http://jaeger.example/trace/{trace_id}"
+  command_lines: true
+  print: 5s
 on_unsupported: warn
 avoid_hooks: [fentry, tp_btf/sock_send_length]
 root_path: /host
@@ -81,6 +91,8 @@ root_path: /host
 					OBI: OBIContextConfig{Map: "/obi"}, Socket: SocketContextConfig{TTL: time.Minute},
 					Filter: TraceContextFilterConfig{PIDs: []int{71}, Commands: []string{"nginx"}},
 				}
+				c.View.NetAddr.Endpoint, c.View.AllowedHosts = "127.0.0.1:8777", []string{"nettap.example"}
+				c.View.TraceURL, c.View.CommandLines, c.View.Print = "http://jaeger.example/trace/{trace_id}", true, 5*time.Second
 				c.OnUnsupported, c.RootPath = onUnsupportedWarn, "/host"
 				c.AvoidHooks = []string{"fentry", "tp_btf/sock_send_length"}
 			},
@@ -285,16 +297,16 @@ root_path: host
 	}
 }
 
-// TestReadmeDefaults holds the configuration block of the README against the
-// defaults: an operator reads there what happens if nothing is set.
-func TestReadmeDefaults(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+// The defaults that the documentation shows are a configuration, and set what is set
+// without it: an operator reads there what happens if nothing is set.
+func TestDocumentedDefaults(t *testing.T) {
+	documented, err := os.ReadFile(configurationDoc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := regexp.MustCompile("(?s)```yaml\nreceivers:\n  nettap:\n(.*?)```").FindSubmatch(readme)
+	block := regexp.MustCompile("(?s)```yaml\nreceivers:\n  nettap:\n(.*?)```").FindSubmatch(documented)
 	if block == nil {
-		t.Fatal("README.md has no block that begins with receivers: nettap:")
+		t.Fatal("docs/configuration.md has no block that begins with receivers: nettap:")
 	}
 	want := createDefaultConfig().(*Config)
 	got := &Config{}
@@ -302,11 +314,12 @@ func TestReadmeDefaults(t *testing.T) {
 	got.Drops.Metrics, got.Drops.ResourceAttributes = want.Drops.Metrics, want.Drops.ResourceAttributes
 	got.Accepts.Events, got.Accepts.ResourceAttributes = want.Accepts.Events, want.Accepts.ResourceAttributes
 	got.Calls.ResourceAttributes = want.Calls.ResourceAttributes
+	got.View.ServerConfig = want.View.ServerConfig
 	if err := load(t, string(block[1]), got); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got, configOptions...); diff != "" {
-		t.Errorf("README.md differs from the defaults (-default +README):\n%s", diff)
+		t.Errorf("docs/configuration.md differs from the defaults (-default +documented):\n%s", diff)
 	}
 }
 
@@ -315,7 +328,9 @@ func TestReadmeDefaults(t *testing.T) {
 var configOptions = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmpopts.IgnoreUnexported(
-		Config{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
+		Config{}, confighttp.ServerConfig{}, confignet.AddrConfig{}, confignet.DialerConfig{},
+		configoptional.Optional[configtls.ServerConfig]{}, configoptional.Optional[confighttp.CORSConfig]{},
+		configoptional.Optional[confighttp.AuthConfig]{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
 		metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{},

@@ -20,6 +20,7 @@ type house struct {
 	cgroups   *cgroups.Cgroups
 	ofCgroups *books.Books
 	contexts  *tracecontext.Contexts // nil: none are wanted
+	viewing   *viewing               // nil: there is no view
 	hostID    sync.Once
 	auditor   sync.Once // the signal that reports on the cgroups
 	reporter  sync.Once // the signal that reports on the contexts
@@ -57,6 +58,9 @@ func newHouse(config *Config, logger *zap.Logger) *house {
 		contexts: newContexts(config, logger),
 	}
 	h.processes.WatchCgroups(h.cgroups)
+	if config.View.isOn() {
+		h.viewing = newViewing(h)
+	}
 	return h
 }
 
@@ -66,5 +70,13 @@ func (h *houses) leave(left *house) {
 	left.users--
 	if left.users == 0 {
 		delete(h.byConfig, left.config)
+	}
+}
+
+// forView returns the house of instruments that run for the view alone.
+func (h *house) forView() *house {
+	return &house{
+		config: h.config.forView(), clock: h.clock, processes: h.processes,
+		cgroups: h.cgroups, ofCgroups: h.ofCgroups, contexts: h.contexts, viewing: h.viewing,
 	}
 }

@@ -37,13 +37,16 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
 		return metadata.NewMetricsBuilder(config, settings)
 	}
+	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath))
+	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), knownToDrops, h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath})
+	if h.viewing != nil {
+		shown := metadata.MetricsBuilderConfig{Metrics: metadata.DefaultMetricsConfig(), ResourceAttributes: c.viewResourceAttributes()}
+		counting.PeekWith(builder(shown), h.viewing.directory)
+		dropping.PeekWith(builder(shown))
+	}
 	return []task[pmetric.Metrics]{
-		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, withCgroups(h, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{
-			known, traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath)),
-		}})},
-		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h, after[pmetric.Metrics]{
-			knownToDrops, drops.New(builder(c.Drops.metricsBuilderConfig()), knownToDrops, h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath}),
-		})},
+		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, withCgroups(h, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{known, counting}})},
+		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h, after[pmetric.Metrics]{knownToDrops, dropping})},
 	}
 }
 

@@ -31,6 +31,7 @@ type loop[T instrument.Telemetry] struct {
 	stopped  chan struct{}
 	last     context.Context // of the last delivery; set before stop is called
 	readings string          // the last error of Collect, which is logged when it changes
+	glass    glass[T]        // for who looks on
 }
 
 // lastDelivery bounds what a Shutdown spends on a consumer that does not take
@@ -91,7 +92,7 @@ func (l *loop[T]) run(ctx context.Context) {
 
 // round is one reading and its delivery.
 func (l *loop[T]) round(ctx context.Context) {
-	batch, err := l.instrument.Collect(ctx)
+	batch, err := l.collect(ctx)
 	l.logReading(err)
 	whole := l.outlet.size(batch)
 	if whole.items == 0 {
@@ -103,7 +104,7 @@ func (l *loop[T]) round(ctx context.Context) {
 		l.outlet.end(ctx, whole.items-refused.items, nil)
 	}
 	if i, ok := l.instrument.(instrument.Deliverer); ok && refused.items == 0 {
-		i.Delivered()
+		l.delivered(i)
 	}
 	if refused.items > 0 {
 		l.logger.Warn("the pipeline refused a batch", zap.Int("items", refused.items), zap.Error(err))

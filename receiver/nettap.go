@@ -28,7 +28,12 @@ type nettap struct {
 	workers   []worker // the enabled ones
 	running   []worker
 	telemetry *metadata.TelemetryBuilder
+	failed    map[string]error // workers that could not start, by name
 	left      bool
+
+	signal string
+	build  component.BuildInfo
+	alone  bool // it runs for the view, and no pipeline has it
 
 	requireHost func(rootPath string) error
 }
@@ -39,6 +44,8 @@ type worker interface {
 	Begin() error
 	Shutdown(ctx context.Context) error
 	ledger() ledger
+	look(ctx context.Context)
+	lately() reading
 }
 
 func newNettap[T instrument.Telemetry](
@@ -50,20 +57,36 @@ func newNettap[T instrument.Telemetry](
 		logger:   settings.Logger,
 		settings: settings.TelemetrySettings,
 		id:       settings.ID,
+		signal:   signalOf[T](),
+		build:    settings.BuildInfo,
 
 		requireHost: requireHost,
 	}
 	for _, task := range tasks(n.house, settings) {
 		if task.config.Enabled {
-			n.workers = append(n.workers, newLoop(task, outlet, settings.Logger))
+			n.workers = append(n.workers, newLoop(task, outlet, settings.Logger).shownBy(n.house.viewing))
 		}
 	}
+	n.house.viewing.expect(n)
 	return n
 }
 
 // Start implements [component.Component]. Unless the configuration says warn, it
 // starts every instrument or none.
 func (n *nettap) Start(ctx context.Context, host component.Host) error {
+	if err := n.startInstruments(ctx, host); err != nil {
+		return err
+	}
+	if err := n.house.viewing.open(ctx, n, host); err != nil {
+		if n.failsStart() {
+			return errors.Join(err, n.Shutdown(ctx))
+		}
+		n.logger.Warn("the view is left off, since on_unsupported is warn", zap.Error(err))
+	}
+	return nil
+}
+
+func (n *nettap) startInstruments(ctx context.Context, host component.Host) error {
 	if len(n.workers) == 0 {
 		n.logger.Warn("no instrument of this signal is enabled")
 		return nil
@@ -130,6 +153,7 @@ func (n *nettap) startWorkers(ctx context.Context) error {
 	var errs error
 	for _, worker := range n.workers {
 		if err := worker.Start(ctx); err != nil {
+			n.fail(worker, err)
 			errs = errors.Join(errs, fmt.Errorf("start %s: %w", worker.ledger().name, err))
 			if n.failsStart() {
 				return errs
@@ -143,10 +167,18 @@ func (n *nettap) startWorkers(ctx context.Context) error {
 		if err == nil {
 			return false
 		}
+		n.fail(w, err)
 		errs = errors.Join(errs, fmt.Errorf("start %s: %w", w.ledger().name, err), w.Shutdown(ctx))
 		return true
 	})
 	return errs
+}
+
+func (n *nettap) fail(w worker, err error) {
+	if n.failed == nil {
+		n.failed = map[string]error{}
+	}
+	n.failed[w.ledger().name] = err
 }
 
 func (n *nettap) stopWorkers(ctx context.Context) error {
@@ -163,7 +195,7 @@ func (n *nettap) stopWorkers(ctx context.Context) error {
 // Shutdown implements [component.Component]. What the instruments saw until now
 // is still delivered.
 func (n *nettap) Shutdown(ctx context.Context) error {
-	err := n.stopWorkers(ctx)
+	err := errors.Join(n.house.viewing.close(ctx, n), n.stopWorkers(ctx))
 	if n.telemetry != nil {
 		n.telemetry.Shutdown()
 		n.telemetry = nil

@@ -20,25 +20,27 @@ type ledger struct {
 	page books.Page
 }
 
-// log says once what runs: which hooks do what, and how much the maps hold. There
-// are more lines where a hook is not the best there is, and where it is not known
-// whether it fires.
+// log says once what runs, and by which hooks: one line. Why a hook is not the best there
+// is, and what it does not see, is for who asks: at debug, and in the view's health.
+// Where it is not known whether one fires there is a warning.
 func (l ledger) log(logger *zap.Logger) {
-	hooks, limits := map[string]string{}, map[string]int{}
+	var hooks []string
+	limits := map[string]int{}
 	for _, hook := range l.page.Hooks {
-		hooks[hook.Job] = hook.Name
+		hooks = append(hooks, hook.Job+" by "+hook.Name)
 	}
 	for name, m := range l.page.Maps {
 		limits[name] = m.Limit
 	}
-	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Any("hooks", hooks), zap.Any("map_limits", limits))
+	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Strings("hooks", hooks))
+	logger.Debug(l.name+": what its maps hold at most", zap.Any("map_limits", limits))
 	for _, hook := range l.page.Hooks {
 		what := l.name + ": " + hook.Job + " by " + hook.Name // no two messages alike, or the logger samples them
 		if len(hook.Refused) > 0 {
-			logger.Info(what+", since better hooks are not to be had", zap.Strings("because", hook.Refused))
+			logger.Debug(what+", since better hooks are not to be had", zap.Strings("because", hook.Refused))
 		}
 		if hook.NotSeen != "" {
-			logger.Info(what+" does not see everything", zap.String("not_seen", hook.NotSeen))
+			logger.Debug(what+" does not see everything", zap.String("not_seen", hook.NotSeen))
 		}
 		if hook.Unproven != "" {
 			logger.Warn(what+" is attached, and nothing could make it fire", zap.String("because", hook.Unproven))

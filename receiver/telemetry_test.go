@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-7756021b/nettap/internal/books"
@@ -74,7 +75,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestLedgerLog(t *testing.T) {
-	core, logged := observer.New(zap.InfoLevel)
+	core, logged := observer.New(zap.DebugLevel)
 	ledger{"accepts", books.Page{
 		Hooks: []kernel.Hook{
 			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
@@ -84,24 +85,24 @@ func TestLedgerLog(t *testing.T) {
 	}}.log(zap.New(core))
 
 	type line struct {
+		Level   zapcore.Level
 		Message string
 		Fields  map[string]any
 	}
 	var got []line
 	for _, entry := range logged.AllUntimed() {
-		got = append(got, line{entry.Message, entry.ContextMap()})
+		got = append(got, line{entry.Level, entry.Message, entry.ContextMap()})
 	}
 	want := []line{
-		{"instrument runs", map[string]any{
-			"instrument": "accepts",
-			"hooks":      map[string]string{"accept": "tp_btf/sys_exit", "io_uring_accept": "tp_btf/io_uring_complete"},
-			"map_limits": map[string]int{"listeners": 4096},
+		{zap.InfoLevel, "instrument runs", map[string]any{
+			"instrument": "accepts", "hooks": []any{"accept by tp_btf/sys_exit", "io_uring_accept by tp_btf/io_uring_complete"},
 		}},
-		{"accepts: accept by tp_btf/sys_exit, since better hooks are not to be had", map[string]any{
+		{zap.DebugLevel, "accepts: what its maps hold at most", map[string]any{"map_limits": map[string]int{"listeners": 4096}}},
+		{zap.DebugLevel, "accepts: accept by tp_btf/sys_exit, since better hooks are not to be had", map[string]any{
 			"because": []any{"fentry/security_sock_graft: not permitted"},
 		}},
-		{"accepts: accept by tp_btf/sys_exit does not see everything", map[string]any{"not_seen": "some"}},
-		{"accepts: io_uring_accept by tp_btf/io_uring_complete is attached, and nothing could make it fire", map[string]any{
+		{zap.DebugLevel, "accepts: accept by tp_btf/sys_exit does not see everything", map[string]any{"not_seen": "some"}},
+		{zap.WarnLevel, "accepts: io_uring_accept by tp_btf/io_uring_complete is attached, and nothing could make it fire", map[string]any{
 			"because": "io_uring_setup: function not implemented",
 		}},
 	}
@@ -112,7 +113,7 @@ func TestLedgerLog(t *testing.T) {
 
 // The watch of cgroups is of all signals, and its books are published once.
 func TestCgroupsAreReportedByOneSignal(t *testing.T) {
-	core, logged := observer.New(zap.InfoLevel)
+	core, logged := observer.New(zap.DebugLevel)
 	h := newHouse(createDefaultConfig().(*Config), zap.NewNop())
 	names := func() (names []string) {
 		n := &nettap{house: h, logger: zap.New(core)}

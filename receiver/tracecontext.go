@@ -31,10 +31,17 @@ type TraceContextConfig struct {
 	// first context on it; 0 is not at all.
 	LateBind time.Duration `mapstructure:"late_bind"`
 
-	HTTP     HTTPContextConfig     `mapstructure:"http"`
+	// HTTP is about the source "http": the traceparent of requests.
+	HTTP HTTPContextConfig `mapstructure:"http"`
+
+	// GoLabels is about the source "go_labels": pprof labels of goroutines.
 	GoLabels GoLabelsContextConfig `mapstructure:"go_labels"`
-	OBI      OBIContextConfig      `mapstructure:"obi"`
-	Socket   SocketContextConfig   `mapstructure:"socket"`
+
+	// OBI is about the source "obi": OpenTelemetry eBPF Instrumentation.
+	OBI OBIContextConfig `mapstructure:"obi"`
+
+	// Socket is about the source "socket": what a connection was used for before.
+	Socket SocketContextConfig `mapstructure:"socket"`
 
 	// Filter says which processes' memory may be read.
 	Filter TraceContextFilterConfig `mapstructure:"filter"`
@@ -48,9 +55,11 @@ type HTTPContextConfig struct {
 
 // GoLabelsContextConfig is the block "trace_context.go_labels".
 type GoLabelsContextConfig struct {
-	// TraceIDKey and SpanIDKey are the keys of the pprof labels with the ids in hex.
+	// TraceIDKey is the key of the pprof label with the trace's id in hex.
 	TraceIDKey string `mapstructure:"trace_id_key"`
-	SpanIDKey  string `mapstructure:"span_id_key"`
+
+	// SpanIDKey is the key of the pprof label with the span's id in hex.
+	SpanIDKey string `mapstructure:"span_id_key"`
 }
 
 // OBIContextConfig is the block "trace_context.obi".
@@ -68,7 +77,7 @@ type SocketContextConfig struct {
 // TraceContextFilterConfig is the block "trace_context.filter". An empty list lets
 // all processes through.
 type TraceContextFilterConfig struct {
-	PIDs     []int    `mapstructure:"pids"`
+	PIDs     []int    `mapstructure:"pids"`     // ids of processes
 	Commands []string `mapstructure:"commands"` // of the thread group leader, as in /proc/PID/comm
 }
 

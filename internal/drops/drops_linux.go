@@ -25,6 +25,7 @@ import (
 var (
 	_ instrument.Instrument[pmetric.Metrics] = (*Drops)(nil)
 	_ instrument.Deliverer                   = (*Drops)(nil)
+	_ instrument.Peeker[pmetric.Metrics]     = (*Drops)(nil)
 )
 
 // Options are what an operator can choose.
@@ -53,6 +54,9 @@ type Drops struct {
 
 	symbols     *kernel.Symbols // nil: none are kept
 	symbolsRead time.Time
+
+	survey interfaces.Survey        // of the last reading
+	peeks  *metadata.MetricsBuilder // nil: nobody peeks
 }
 
 // New returns a Drops that reports through builder and keeps its account in b.
@@ -108,6 +112,26 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	resource := d.processes.Host(d.builder.NewResourceBuilder())
 	d.offered = true
 	return emit(d.builder, resource, s.now, d.clock.Wall, d.ledger.post(s, exemplars)), err
+}
+
+// PeekWith lets the instrument be peeked at. What Peek returns is made by builder.
+func (d *Drops) PeekWith(builder *metadata.MetricsBuilder) { d.peeks = builder }
+
+// Peek implements [instrument.Peeker]. It enters what the kernel side has counted into a
+// copy of the ledger, and takes nothing out of the kernel's maps.
+func (d *Drops) Peek(context.Context) (pmetric.Metrics, error) {
+	if d.peeks == nil || d.ledger == nil {
+		return pmetric.NewMetrics(), errors.ErrUnsupported
+	}
+	s := &snapshot{now: d.clock.Now(), survey: d.survey}
+	if err := d.readMaps(s); err != nil {
+		return pmetric.NewMetrics(), fmt.Errorf("read drops: %w", err)
+	}
+	err := d.learnFunctions(s)
+	ledger := d.ledger.copy()
+	ledger.enter(s, d.words)
+	resource := d.processes.Host(d.peeks.NewResourceBuilder())
+	return emit(d.peeks, resource, s.now, d.clock.Wall, ledger.post(s, nil)), err
 }
 
 // Delivered implements [instrument.Deliverer].

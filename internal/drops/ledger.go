@@ -69,6 +69,23 @@ func newLedger(start time.Time) *ledger {
 	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[series]*counter{}}
 }
 
+// copy returns a ledger that knows what l knows, and shares with it nothing that either
+// changes.
+func (l *ledger) copy() *ledger {
+	c := *l
+	c.entries = make(map[source]*entry, len(l.entries))
+	for from, e := range l.entries {
+		other := *e
+		c.entries[from] = &other
+	}
+	c.counters = make(map[series]*counter, len(l.counters))
+	for s, of := range l.counters {
+		other := *of
+		c.counters[s] = &other
+	}
+	return &c
+}
+
 // enter takes in a snapshot.
 func (l *ledger) enter(s *snapshot, w words) {
 	l.turn++

@@ -19,17 +19,23 @@ func (d *Drops) read() (*snapshot, error) {
 	survey, errs := d.interfaces.Survey()
 	exemplars, err := d.takeExemplars()
 	errs = errors.Join(errs, err)
+	d.survey = survey
 	s := &snapshot{now: d.clock.Now(), survey: survey, exemplars: exemplars}
-	if s.detailed, err = readCounts(d.object.Maps["drops"]); err != nil {
-		return nil, errors.Join(errs, err)
-	}
-	if s.coarse, err = readCounts(d.object.Maps["drops_without_detail"]); err != nil {
-		return nil, errors.Join(errs, err)
-	}
-	if s.interfaces, err = d.interfaces.Interfaces(); err != nil {
+	if err := d.readMaps(s); err != nil {
 		return nil, errors.Join(errs, err)
 	}
 	return s, errs
+}
+
+func (d *Drops) readMaps(s *snapshot) (err error) {
+	if s.detailed, err = readCounts(d.object.Maps["drops"]); err != nil {
+		return err
+	}
+	if s.coarse, err = readCounts(d.object.Maps["drops_without_detail"]); err != nil {
+		return err
+	}
+	s.interfaces, err = d.interfaces.Interfaces()
+	return err
 }
 
 // readCounts returns each entry of m, summed over the CPUs.

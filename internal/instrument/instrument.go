@@ -43,3 +43,11 @@ type Deliverer interface {
 	// Delivered says that a consumer has taken what the last Collect returned.
 	Delivered()
 }
+
+// Peeker is an instrument that can be looked at between two Collects, which return what
+// they would have returned without that: the same points with the same start times and ends.
+type Peeker[T Telemetry] interface {
+	// Peek returns what there is to see now. What it returns is good even when err is not
+	// nil. It is not called while Collect or Delivered is.
+	Peek(ctx context.Context) (T, error)
+}

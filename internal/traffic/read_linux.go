@@ -40,7 +40,26 @@ func (t *Traffic) read() (*snapshot, error) {
 	errs := t.owners.Survey()
 	found, err := t.interfaces.Survey()
 	errs = errors.Join(errs, err)
-	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
+	t.survey = survey{epoch: found.Epoch, namespaces: found.Namespaces()}
+	s, err := t.readMaps(since)
+	if s == nil {
+		return nil, errors.Join(errs, err)
+	}
+	return s, errors.Join(errs, err, t.follow(s.processes))
+}
+
+// survey is what was found on the machine.
+type survey struct {
+	epoch      uint64
+	namespaces map[uint64]bpfNamespaceEntry
+}
+
+// readMaps returns what the kernel side has counted, on the machine as it was last
+// surveyed. What had arrived on each CPU before since, and is not claimed, may not be
+// any more.
+func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
+	var errs error
+	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.survey.epoch, namespaces: t.survey.namespaces}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
 	arrived, err := t.readAccounts(0)
 	if err != nil {
@@ -70,7 +89,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	if s.processes, err = t.owners.Processes(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errors.Join(errs, t.follow(s.processes))
+	return s, errs
 }
 
 // followForwarding has what is forwarded claimed, once something is.

@@ -56,6 +56,8 @@ type Traffic struct {
 	rows       int             // in map traffic, when it was last read
 	refused    bool            // nobody has taken what the last Collect returned
 	arrived    []uint64        // packets on each CPU, when they were last read
+	survey     survey          // of the last reading
+	peeking    *peeking        // nil: nobody peeks
 }
 
 // New returns a Traffic that records into builder. It counts for the processes that
@@ -126,6 +128,7 @@ func (t *Traffic) Shutdown(context.Context) error {
 	}
 	if t.roster != nil {
 		t.roster.keepOnly(nil, &report{})
+		t.peeking.end()
 	}
 	err := t.object.Close()
 	t.object = nil
@@ -212,6 +215,7 @@ func (t *Traffic) openLedger() error {
 		return err
 	}
 	t.refused = false
+	t.peeking.begin()
 	t.roster = newRoster(t.processes, t.builder)
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
 	t.ledger.withNamespace = t.options.Namespace

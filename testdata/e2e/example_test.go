@@ -32,7 +32,7 @@ func TestDistributionTakesTheExampleUncommented(t *testing.T) {
 			t.Errorf("the example has no %q to uncomment", key)
 		}
 	}
-	whole = strings.ReplaceAll(whole, "exporters: [debug]", "exporters: [debug, otlp_grpc, otlp_http]")
+	whole = strings.ReplaceAll(whole, "exporters: [nop]", "exporters: [debug, otlp_grpc, otlp_http]")
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(path, []byte(whole), 0o600); err != nil {
 		t.Fatal(err)
@@ -42,22 +42,43 @@ func TestDistributionTakesTheExampleUncommented(t *testing.T) {
 	}
 }
 
+// What the service runs with has no view: every local user could read it.
+func TestDistributionTakesTheServicesConfiguration(t *testing.T) {
+	const path = "../../deploy/service.yaml"
+	if output, err := exec.Command(binary, "validate", "--config", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+	for _, path := range []string{path, "../../deploy/daemonset.yaml"} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if regexp.MustCompile(`(?m)^ *view:`).Match(content) {
+			t.Errorf("%s has a view", path)
+		}
+	}
+}
+
 // TestDistributionPrintsTheExample is what make run promises: something that a
 // person can read, ten seconds after traffic at most.
 func TestDistributionPrintsTheExample(t *testing.T) {
 	c := &Collector{t: t, directory: t.TempDir()}
-	overlay := fmt.Sprintf("{extensions: {health_check: {endpoint: 127.0.0.1:%d}}, service: {telemetry: {metrics: {level: none}}}}", freePort(t))
+	port := freePort(t)
+	overlay := fmt.Sprintf("{extensions: {health_check: {endpoint: 127.0.0.1:%d}}, service: {telemetry: {metrics: {level: none}}}, "+
+		"receivers: {nettap: {view: {endpoint: 127.0.0.1:%d}}}}", freePort(t), port)
 	c.launch(binary, "--config", example, "--config", "yaml:"+overlay)
 	c.awaitReady()
 
 	begin := time.Now()
 	address := listen(t)
 	pid := talker(t, address)
-	own := os.Getpid() // which accepts
 	for _, line := range []string{
-		fmt.Sprintf(`ResourceMetrics #.* process\.pid=%d .*process\.executable\.name=bash`, pid),
-		`process\.network\.io\{network\.io\.direction=transmit,network\.interface\.name=lo\} \d+`,
-		fmt.Sprintf(`\[%d\] uid 0 accepted 127\.0\.0\.1:\d+ on 127\.0\.0\.1:%d`, own, address.Port),
+		`(?m)^nettap runs: traffic, drops, accepts, calls\.$`,
+		fmt.Sprintf(`(?m)^Look at http://127\.0\.0\.1:%d in a browser, or with curl '127\.0\.0\.1:%[1]d/nettop\?follow'\.$`, port),
+		`(?m)^Not seen here: .`,
+		`(?m)^  PID   UID DEV          XMIT_PK RECV_PK XMIT_KB RECV_KB COMMAND`,
+		fmt.Sprintf(`(?m)^%5d     0 lo  +\d+ +\d+ +\d+ +\d+ bash`, pid),
+		`(?m)^dropped: \d+ lost, \d+ benign, \d+ unknown, at \d+ places; accepted: [1-9]\d*; calls: \d+ failed, \d+ slow$`,
 	} {
 		c.Wait("it prints "+line, func() bool { return regexp.MustCompile(line).MatchString(c.Log()) })
 	}

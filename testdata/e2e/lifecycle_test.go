@@ -78,12 +78,13 @@ func TestDistributionAvoidsHooks(t *testing.T) {
 	}
 }
 
-// The log says of a hook that is not the best one why it was taken, and what it
+// The log says at debug of a hook that is not the best one why it was taken, and what it
 // does not see.
 func TestDistributionSaysWhyAHookWasTaken(t *testing.T) {
-	c := Start(t, `
-		nettap: {avoid_hooks: [fentry, kprobe]}
-	`)
+	c := StartWith(t, Options{
+		Receivers: "nettap: {avoid_hooks: [fentry, kprobe]}",
+		Overlay:   "service: {telemetry: {logs: {level: debug}}}",
+	})
 	for _, want := range []string{
 		"accepts: accept by tp_btf/sys_exit, since better hooks are not to be had",
 		`"fentry/security_sock_graft: avoid_hooks names it`,

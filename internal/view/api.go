@@ -1,0 +1,307 @@
+package view
+
+// What the server answers as JSON: docs/view.md says what each field means.
+
+// State is the last 15 minutes.
+type State struct {
+	Version      int    `json:"version"`
+	Instance     string `json:"instance"`
+	Seq          int64  `json:"seq"`
+	AtMS         int64  `json:"at_ms"`
+	StartedMS    int64  `json:"started_ms"`
+	Receiver     string `json:"receiver"`
+	Host         Host   `json:"host"`
+	TraceURL     string `json:"trace_url,omitempty"`
+	CommandLines bool   `json:"command_lines"`
+	Slots        Slots  `json:"slots"`
+
+	Processes        []Process   `json:"processes"`
+	ProcessesLeftOut int         `json:"processes_left_out"`
+	Interfaces       []Interface `json:"interfaces"`
+	Drops            []Drop      `json:"drops"`
+	Listeners        []Listener  `json:"listeners"`
+	Accepts          []Accept    `json:"accepts"`
+	AcceptsLeftOut   int         `json:"accepts_left_out"`
+	Calls            []Call      `json:"calls"`
+	CallsLeftOut     int         `json:"calls_left_out"`
+	Health           Health      `json:"health"`
+}
+
+// Host is the machine.
+type Host struct {
+	Name string `json:"name,omitempty"`
+	ID   string `json:"id,omitempty"`
+}
+
+// Slots are those of all series in a state.
+type Slots struct {
+	FirstMS int64 `json:"first_ms"`
+	StepS   int   `json:"step_s"`
+	Count   int   `json:"count"`
+}
+
+// Process is one that has sent or received, accepted, or made a call that was kept.
+type Process struct {
+	ID          string `json:"id"`
+	PID         int64  `json:"pid,omitempty"`
+	StartedMS   int64  `json:"started_ms,omitempty"`
+	Comm        string `json:"comm,omitempty"`
+	Executable  string `json:"executable,omitempty"`
+	UID         *int64 `json:"uid,omitempty"`
+	EUID        *int64 `json:"euid,omitempty"`
+	Container   string `json:"container,omitempty"`
+	Pod         string `json:"pod,omitempty"`
+	Service     string `json:"service,omitempty"`
+	CommandLine string `json:"command_line,omitempty"`
+	EndedMS     int64  `json:"ended_ms,omitempty"`
+
+	Interfaces []ProcessInterface `json:"interfaces,omitempty"`
+}
+
+// ProcessInterface is what a process moves over one interface.
+type ProcessInterface struct {
+	Interface string         `json:"interface,omitempty"`
+	TxBytes   uint64         `json:"tx_bytes"`
+	RxBytes   uint64         `json:"rx_bytes"`
+	TxPackets uint64         `json:"tx_packets"`
+	RxPackets uint64         `json:"rx_packets"`
+	Series    *ProcessSeries `json:"series,omitempty"`
+}
+
+// ProcessSeries is the same by slot.
+type ProcessSeries struct {
+	TxBytes   []number `json:"tx_bytes,omitempty"`
+	RxBytes   []number `json:"rx_bytes,omitempty"`
+	TxPackets []number `json:"tx_packets,omitempty"`
+	RxPackets []number `json:"rx_packets,omitempty"`
+}
+
+// Interface is the books of one interface.
+type Interface struct {
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Netns   int64  `json:"netns,omitempty"`
+	Stacked bool   `json:"stacked"`
+	EndedMS int64  `json:"ended_ms,omitempty"`
+	Tx      *Sides `json:"tx,omitempty"`
+	Rx      *Sides `json:"rx,omitempty"`
+}
+
+// Sides are what an interface moved one way, in both units.
+type Sides struct {
+	Bytes   Books `json:"bytes"`
+	Packets Books `json:"packets"`
+}
+
+// Books are accounts and what is on none.
+type Books struct {
+	Accounts   map[string]int64    `json:"accounts"`
+	Unobserved *int64              `json:"unobserved,omitempty"`
+	Total      int64               `json:"total"`
+	Series     map[string][]number `json:"series,omitempty"`
+}
+
+// Drop is one place and reason.
+type Drop struct {
+	ID        string      `json:"id"`
+	Symbol    string      `json:"symbol,omitempty"`
+	Reason    string      `json:"reason,omitempty"`
+	Class     string      `json:"class,omitempty"`
+	Why       string      `json:"why,omitempty"`
+	Interface string      `json:"interface,omitempty"`
+	Transport string      `json:"transport,omitempty"`
+	Type      string      `json:"type,omitempty"`
+	Packets   uint64      `json:"packets"`
+	Series    *DropSeries `json:"series,omitempty"`
+}
+
+// DropSeries is the same by slot.
+type DropSeries struct {
+	Packets []number `json:"packets"`
+}
+
+// Listener is a process that accepted connections on a port.
+type Listener struct {
+	ID          string          `json:"id"`
+	Process     string          `json:"process"`
+	Address     string          `json:"address,omitempty"`
+	Port        int             `json:"port"`
+	Connections uint64          `json:"connections"`
+	Unexpected  uint64          `json:"unexpected"`
+	Series      *ListenerSeries `json:"series,omitempty"`
+}
+
+// ListenerSeries is the same by slot.
+type ListenerSeries struct {
+	Connections []number `json:"connections"`
+}
+
+// End is one side of a connection.
+type End struct {
+	Address string `json:"address,omitempty"`
+	Port    int    `json:"port,omitempty"`
+}
+
+// Accept is one accepted connection.
+type Accept struct {
+	ID          string   `json:"id"`
+	AtMS        int64    `json:"at_ms"`
+	Process     string   `json:"process"`
+	Thread      int64    `json:"thread,omitempty"`
+	Local       End      `json:"local"`
+	Peer        End      `json:"peer"`
+	Transport   string   `json:"transport,omitempty"`
+	Type        string   `json:"type,omitempty"`
+	QueueMS     *float64 `json:"queue_ms,omitempty"`
+	QueueLength *int64   `json:"queue_length,omitempty"`
+	QueueLimit  *int64   `json:"queue_limit,omitempty"`
+	Verdict     string   `json:"verdict,omitempty"`
+	TraceID     string   `json:"trace_id,omitempty"`
+}
+
+// Call is a socket call that was kept.
+type Call struct {
+	ID            string  `json:"id"`
+	AtMS          float64 `json:"at_ms"`
+	DurationMS    float64 `json:"duration_ms"`
+	Name          string  `json:"name"`
+	Syscall       string  `json:"syscall,omitempty"`
+	FD            *int64  `json:"fd,omitempty"`
+	Process       string  `json:"process"`
+	Thread        int64   `json:"thread,omitempty"`
+	ThreadName    string  `json:"thread_name,omitempty"`
+	Kept          string  `json:"kept,omitempty"`
+	Error         string  `json:"error,omitempty"`
+	CPUMS         float64 `json:"cpu_ms"`
+	RunnableMS    float64 `json:"runnable_ms"`
+	BlockedMS     float64 `json:"blocked_ms"`
+	IdleMS        float64 `json:"idle_ms"`
+	BlockedOn     string  `json:"blocked_on,omitempty"`
+	Wait          *Wait   `json:"wait,omitempty"`
+	Bytes         *int64  `json:"bytes,omitempty"`
+	Local         *End    `json:"local,omitempty"`
+	Peer          *End    `json:"peer,omitempty"`
+	Transport     string  `json:"transport,omitempty"`
+	Type          string  `json:"type,omitempty"`
+	TraceID       string  `json:"trace_id,omitempty"`
+	SpanID        string  `json:"span_id,omitempty"`
+	ParentSpanID  string  `json:"parent_span_id,omitempty"`
+	Functions     int     `json:"functions"`
+	LostFunctions int64   `json:"lost_functions,omitempty"`
+	Nodes         []Node  `json:"nodes,omitempty"`
+}
+
+// Wait is an operation that began in one call and ended in another.
+type Wait struct {
+	Kind    string  `json:"kind"`
+	PeerMS  float64 `json:"peer_ms"`
+	LocalMS float64 `json:"local_ms"`
+}
+
+// Node is one function of a call, or time off the CPU.
+type Node struct {
+	Parent     int         `json:"parent"`
+	Name       string      `json:"name"`
+	StartUS    float64     `json:"start_us"`
+	DurationUS float64     `json:"duration_us"`
+	Error      string      `json:"error,omitempty"`
+	Errno      string      `json:"errno,omitempty"`
+	BlockedOn  string      `json:"blocked_on,omitempty"`
+	ExitMissed bool        `json:"exit_missed,omitempty"`
+	Events     []NodeEvent `json:"events,omitempty"`
+}
+
+// NodeEvent is a tracepoint in a node.
+type NodeEvent struct {
+	Name string  `json:"name"`
+	AtUS float64 `json:"at_us"`
+}
+
+// Increment is what happened since the one before.
+type Increment struct {
+	Seq        int64       `json:"seq"`
+	AtMS       int64       `json:"at_ms"`
+	SpanS      float64     `json:"span_s"`
+	Processes  []Process   `json:"processes,omitempty"`
+	Interfaces []Interface `json:"interfaces,omitempty"`
+	Drops      []Drop      `json:"drops,omitempty"`
+	Listeners  []Listener  `json:"listeners,omitempty"`
+
+	Moved    [][]any `json:"moved,omitempty"`
+	Booked   [][]any `json:"booked,omitempty"`
+	Dropped  [][]any `json:"dropped,omitempty"`
+	Accepted [][]any `json:"accepted,omitempty"`
+
+	Accepts        []Accept `json:"accepts,omitempty"`
+	AcceptsLeftOut int      `json:"accepts_left_out,omitempty"`
+	Calls          []Call   `json:"calls,omitempty"`
+	CallsLeftOut   int      `json:"calls_left_out,omitempty"`
+	Gone           *Gone    `json:"gone,omitempty"`
+	Health         Health   `json:"health"`
+}
+
+// Gone are the ids of what the view has forgotten.
+type Gone struct {
+	Processes  []string `json:"processes,omitempty"`
+	Interfaces []string `json:"interfaces,omitempty"`
+	Drops      []string `json:"drops,omitempty"`
+	Listeners  []string `json:"listeners,omitempty"`
+}
+
+// Health is how nettap itself does.
+type Health struct {
+	Instruments []Instrument `json:"instruments"`
+	Watchers    int          `json:"watchers"`
+	Cost        Cost         `json:"cost"`
+	View        Own          `json:"view"`
+	NotSeen     []string     `json:"not_seen"`
+}
+
+// Cost is what the whole Collector takes.
+type Cost struct {
+	CPUPercent  float64 `json:"cpu_percent"`
+	MemoryBytes int64   `json:"memory_bytes"`
+}
+
+// Own is what the view itself holds and has left out.
+type Own struct {
+	MemoryBytes int64          `json:"memory_bytes"`
+	ReadMS      float64        `json:"read_ms"`
+	Dropped     map[string]int `json:"dropped"`
+}
+
+// Instrument is one of the receiver's.
+type Instrument struct {
+	Name       string              `json:"name"`
+	Signal     string              `json:"signal,omitempty"`
+	State      string              `json:"state"`
+	For        string              `json:"for,omitempty"`
+	Why        string              `json:"why,omitempty"`
+	Error      string              `json:"error,omitempty"`
+	IntervalS  float64             `json:"interval_s,omitempty"`
+	ReadMS     int64               `json:"read_ms,omitempty"`
+	Hooks      []Hook              `json:"hooks,omitempty"`
+	Seen       uint64              `json:"seen"`
+	Exported   uint64              `json:"exported"`
+	Aggregated uint64              `json:"aggregated"`
+	SampledOut uint64              `json:"sampled_out"`
+	Lost       map[string]uint64   `json:"lost,omitempty"`
+	MissedRuns uint64              `json:"missed_runs"`
+	Copies     uint64              `json:"copies"`
+	Maps       map[string]MapUsage `json:"maps,omitempty"`
+}
+
+// Hook is a place in the kernel that an instrument uses.
+type Hook struct {
+	Job      string   `json:"job"`
+	Name     string   `json:"name"`
+	NotSeen  string   `json:"not_seen,omitempty"`
+	Unproven string   `json:"unproven,omitempty"`
+	Refused  []string `json:"refused,omitempty"`
+}
+
+// MapUsage says how full a map of the kernel is.
+type MapUsage struct {
+	Entries int `json:"entries"`
+	Limit   int `json:"limit"`
+}

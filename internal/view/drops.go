@@ -1,0 +1,141 @@
+package view
+
+import (
+	"cmp"
+	"slices"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+)
+
+// place is what tells drops apart.
+type place struct{ symbol, reason, class, iface, transport, networkType string }
+
+// drop is one of them.
+type drop struct {
+	Drop
+	start    pcommon.Timestamp
+	seen     int64
+	now, was uint64
+	moved    uint64 // since the last tick
+	active   int64
+	updated  int64
+	history  history
+}
+
+type drops struct {
+	view    *View
+	clock   clock
+	byPlace map[place]*drop
+}
+
+func (ds *drops) init(v *View) { ds.view, ds.byPlace = v, map[place]*drop{} }
+
+// enter takes in a point that a reading has.
+func (ds *drops) enter(metric string, point pmetric.NumberDataPoint) {
+	if metric != "nettap.packet.dropped" || point.Flags().NoRecordedValue() {
+		return
+	}
+	var at place
+	for key, value := range point.Attributes().All() {
+		switch key {
+		case "code.function.name":
+			at.symbol = value.Str()
+		case "nettap.drop.reason":
+			at.reason = value.Str()
+		case "nettap.drop.class":
+			at.class = value.Str()
+		case "network.interface.name":
+			at.iface = value.Str()
+		case "network.transport":
+			at.transport = value.Str()
+		case "network.type":
+			at.networkType = value.Str()
+		}
+	}
+	d := ds.find(at)
+	if d == nil {
+		return
+	}
+	if d.seen != ds.clock.seq {
+		d.seen, d.now = ds.clock.seq, 0
+		if point.StartTimestamp() != d.start {
+			d.start, d.was = point.StartTimestamp(), 0
+		}
+	}
+	d.now += uint64(max(0, point.IntValue()))
+}
+
+func (ds *drops) find(at place) *drop {
+	if d, ok := ds.byPlace[at]; ok {
+		return d
+	}
+	if len(ds.byPlace) >= maxDrops {
+		ds.view.leaveOut("drops")
+		return nil
+	}
+	d := &drop{updated: ds.view.seq, Drop: Drop{
+		ID: ds.view.newID(), Symbol: clean(at.symbol), Reason: clean(at.reason), Class: clean(at.class),
+		Interface: clean(at.iface), Transport: clean(at.transport), Type: clean(at.networkType),
+	}}
+	if ds.view.options.Why != nil {
+		d.Why = ds.view.options.Why(at.reason, at.symbol)
+	}
+	ds.byPlace[at] = d
+	return d
+}
+
+// settle ends a reading.
+func (ds *drops) settle(at period) {
+	for _, d := range ds.byPlace {
+		if d.seen != ds.clock.seq || d.now <= d.was {
+			continue
+		}
+		moved := d.now - d.was
+		d.was = d.now
+		d.Packets += moved
+		d.moved += moved
+		d.active = at.to
+		d.history.add(at, float64(moved))
+	}
+}
+
+func (ds *drops) prune(old int64) {
+	for at, d := range ds.byPlace {
+		if d.active < old && ds.clock.seq-d.seen > missing {
+			delete(ds.byPlace, at)
+			ds.view.fresh.gone.Drops = append(ds.view.fresh.gone.Drops, d.ID)
+		}
+	}
+}
+
+// sorted returns all, those with most packets first.
+func (ds *drops) sorted() []*drop {
+	all := make([]*drop, 0, len(ds.byPlace))
+	for _, d := range ds.byPlace {
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b *drop) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), compareTexts(a.Symbol, b.Symbol, a.Reason, b.Reason, a.ID, b.ID))
+	})
+	return all
+}
+
+func (d *drop) show(s scale, now int64, looked *looks) Drop {
+	shown := d.Drop
+	shown.Packets -= d.moved // at the last tick
+	if series := d.history.read(s, now, 0, 1, looked); series != nil {
+		shown.Series = &DropSeries{Packets: series}
+	}
+	return shown
+}
+
+// compareTexts compares the first of each pair that differ.
+func compareTexts(pairs ...string) int {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if c := cmp.Compare(pairs[i], pairs[i+1]); c != 0 {
+			return c
+		}
+	}
+	return 0
+}

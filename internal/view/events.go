@@ -1,0 +1,77 @@
+package view
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+)
+
+// serveEvents sends a snapshot, then an increment each second. A reader that was too slow
+// for one gets a snapshot again.
+func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
+	p, err := parseParams(r.URL.RawQuery, []string{"range", "filter", "n"}, nil)
+	if err != nil {
+		fail(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	leave, ok := v.enter(w, r)
+	if !ok {
+		return
+	}
+	defer leave()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	if r.Method == http.MethodHead {
+		return
+	}
+	s := newStream(w)
+	if s.send([]byte("retry: 1000\n\n")) != nil {
+		return
+	}
+	first := v.sequence() // the snapshot is of the tick after
+	for seq := first; ; {
+		s.resting()
+		if !v.await(r.Context(), seq+1) {
+			break
+		}
+		event, at := v.nextEvent(seq, seq == first, question{p.scale, p.filter, p.n})
+		if s.send(event) != nil {
+			return
+		}
+		seq = at
+	}
+	_ = s.send([]byte("event: bye\ndata: {}\n\n"))
+}
+
+// nextEvent returns what follows after seq, and up to where it goes.
+func (v *View) nextEvent(seq int64, first bool, q question) (event []byte, until int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !first && v.seq == seq+1 {
+		if len(q.filter.terms) > 0 {
+			return eventOf("increment", v.increment(q.filter)), v.seq
+		}
+		if v.shared.seq != v.seq {
+			v.shared.seq, v.shared.event = v.seq, eventOf("increment", v.increment(filter{}))
+		}
+		return v.shared.event, v.seq
+	}
+	return eventOf("snapshot", v.state(q)), v.seq
+}
+
+// sharedEvent is the increment for all who ask for everything.
+type sharedEvent struct {
+	seq   int64
+	event []byte
+}
+
+func eventOf(name string, value any) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "event: %s\ndata: ", name)
+	if err := json.NewEncoder(&b).Encode(value); err != nil { // a line
+		return []byte(": " + clean(err.Error()) + "\n\n")
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}

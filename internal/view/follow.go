@@ -1,0 +1,98 @@
+package view
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// maxFollowers is how many connections may follow something at one time.
+const maxFollowers = 64
+
+// await waits until a tick has this number, and says whether that came before ctx ended.
+func (v *View) await(ctx context.Context, seq int64) bool {
+	for {
+		v.mu.Lock()
+		now, next, closed := v.seq, v.tick, v.closed
+		if now < seq {
+			v.waiting++
+		}
+		v.mu.Unlock()
+		if now >= seq {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-closed:
+			return false
+		case <-next:
+		}
+	}
+}
+
+// sequence is the number of the last tick.
+func (v *View) sequence() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.seq
+}
+
+// enter lets somebody follow, unless there are too many.
+func (v *View) enter(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+	v.mu.Lock()
+	many := v.followers >= maxFollowers
+	if !many {
+		v.followers++
+	}
+	v.mu.Unlock()
+	if many {
+		fail(w, r, http.StatusServiceUnavailable, "too many connections follow something")
+		return nil, false
+	}
+	release := v.watch()
+	return func() {
+		release()
+		v.mu.Lock()
+		v.followers--
+		v.mu.Unlock()
+	}, true
+}
+
+// patience is how long a follower may take to read what it is sent.
+const patience = 10 * time.Second
+
+// stream is an answer that goes on for as long as somebody reads it.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+func newStream(w http.ResponseWriter) stream {
+	return stream{w: w, control: http.NewResponseController(w)}
+}
+
+// send writes all of it now. The server's own limit is for answers that end.
+func (s stream) send(body []byte) error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if _, err := s.w.Write(body); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// resting takes the limit away until the next send.
+func (s stream) resting() { _ = s.control.SetWriteDeadline(time.Time{}) }
+
+// Close ends all that follows something.
+func (v *View) Close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	select {
+	case <-v.closed:
+	default:
+		close(v.closed)
+	}
+}

@@ -1,0 +1,80 @@
+package view
+
+// fresh is what has come since a tick.
+type fresh struct {
+	since    int64 // ms since 1970
+	until    int64
+	accepts  []Accept
+	calls    []*keptCall
+	gone     Gone
+	moved    []movedRow
+	booked   []bookedAccount
+	dropped  []droppedPackets
+	accepted []acceptedOn
+}
+
+type movedRow struct {
+	of   *process
+	name string
+	amounts
+}
+
+type bookedAccount struct {
+	of     *books
+	name   string
+	way    string
+	amount [2]int64
+}
+
+type droppedPackets struct {
+	at      *drop
+	packets uint64
+}
+
+type acceptedOn struct {
+	*listener
+	connections [2]uint64
+}
+
+// takeFresh returns what has come since the last time, which is then forgotten.
+func (v *View) takeFresh() fresh {
+	f := v.fresh
+	f.until = v.now()
+	v.fresh = fresh{}
+	for _, p := range v.processes.byID {
+		for _, r := range p.rows {
+			if r.moved != (amounts{}) {
+				f.moved = append(f.moved, movedRow{p, r.name, r.moved})
+				r.moved = amounts{}
+			}
+		}
+	}
+	for _, b := range v.interfaces.byDevice {
+		for _, a := range b.accounts {
+			if a.moved != [2]int64{} {
+				f.booked = append(f.booked, bookedAccount{b, a.name, a.way(), a.moved})
+				a.moved = [2]int64{}
+			}
+		}
+	}
+	for _, d := range v.drops.byPlace {
+		if d.moved != 0 {
+			f.dropped = append(f.dropped, droppedPackets{d, d.moved})
+			d.moved = 0
+		}
+	}
+	for _, l := range v.listeners.byKey {
+		if l.moved[0] != 0 {
+			f.accepted = append(f.accepted, acceptedOn{l, l.moved})
+			l.moved = [2]uint64{}
+		}
+	}
+	return f
+}
+
+func (a *account) way() string {
+	if a.receive {
+		return "rx"
+	}
+	return "tx"
+}

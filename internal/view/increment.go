@@ -1,0 +1,108 @@
+package view
+
+// incrementEvents is how many accepts and calls an increment has at most.
+const incrementEvents = 50
+
+// increment returns what came between the last tick and the one before. The view must be
+// locked.
+func (v *View) increment(f filter) *Increment {
+	selected, last := v.selected(f), &v.last
+	i := &Increment{Seq: v.seq, AtMS: last.until, SpanS: float64(last.until-last.since) / 1000, Health: v.health()}
+	v.news(i, selected)
+	for _, m := range last.moved {
+		if selected.row(m.of, m.name) {
+			i.Moved = append(i.Moved, []any{m.of.ID, m.name, m.amounts[txBytes], m.amounts[rxBytes], m.amounts[txPackets], m.amounts[rxPackets]})
+		}
+	}
+	for _, b := range last.booked {
+		i.Booked = append(i.Booked, []any{b.of.ID, b.way, b.name, b.amount[0], b.amount[1]})
+	}
+	for _, d := range last.dropped {
+		if selected.drop(d.at) {
+			i.Dropped = append(i.Dropped, []any{d.at.ID, d.packets})
+		}
+	}
+	for _, a := range last.accepted {
+		if selected.listener(a.listener) {
+			i.Accepted = append(i.Accepted, []any{a.ID, a.connections[0], a.connections[1]})
+		}
+	}
+	for at := len(last.accepts) - 1; at >= 0; at-- {
+		switch {
+		case !selected.accept(&last.accepts[at]):
+		case len(i.Accepts) >= incrementEvents:
+			i.AcceptsLeftOut++
+		default:
+			i.Accepts = append(i.Accepts, last.accepts[at])
+		}
+	}
+	for at := len(last.calls) - 1; at >= 0; at-- {
+		switch {
+		case !selected.call(&last.calls[at].Call):
+		case len(i.Calls) >= incrementEvents:
+			i.CallsLeftOut++
+		default:
+			i.Calls = append(i.Calls, last.calls[at].Call)
+		}
+	}
+	if len(f.terms) > 0 {
+		v.introduce(i)
+	}
+	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Listeners) > 0 {
+		i.Gone = &g
+	}
+	return i
+}
+
+// news are those things that the last tick but one did not know so.
+func (v *View) news(i *Increment, selected *selection) {
+	since := v.seq - 1
+	for _, p := range v.processes.byID {
+		if p.updated >= since && selected.process(p) {
+			i.Processes = append(i.Processes, p.Process)
+		}
+	}
+	for _, b := range v.interfaces.byDevice {
+		if b.updated >= since {
+			i.Interfaces = append(i.Interfaces, b.Interface)
+		}
+	}
+	for _, d := range v.drops.byPlace {
+		if d.updated >= since && selected.drop(d) {
+			shown := d.Drop
+			shown.Packets = 0
+			i.Drops = append(i.Drops, shown)
+		}
+	}
+	for _, l := range v.listeners.byKey {
+		if l.updated >= since && selected.listener(l) {
+			shown := l.Listener
+			shown.Connections, shown.Unexpected = 0, 0
+			i.Listeners = append(i.Listeners, shown)
+		}
+	}
+}
+
+// introduce adds the processes that an increment speaks of: one may match a filter only
+// since it has a connection.
+func (v *View) introduce(i *Increment) {
+	known := map[string]bool{}
+	for _, p := range i.Processes {
+		known[p.ID] = true
+	}
+	add := func(id string) {
+		if p, ok := v.processes.byID[id]; ok && !known[id] {
+			known[id] = true
+			i.Processes = append(i.Processes, p.Process)
+		}
+	}
+	for _, m := range i.Moved {
+		add(m[0].(string))
+	}
+	for _, a := range i.Accepts {
+		add(a.Process)
+	}
+	for _, c := range i.Calls {
+		add(c.Process)
+	}
+}

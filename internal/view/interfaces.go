@@ -1,0 +1,220 @@
+package view
+
+import (
+	"slices"
+	"strconv"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+)
+
+// unobservedAccount stands beside the accounts of docs/books.md.
+const unobservedAccount = "unobserved"
+
+// device is an interface, as its series say it.
+type device struct {
+	netns   int64
+	name    string
+	stacked bool
+}
+
+// books are those of one interface.
+type books struct {
+	Interface
+	accounts []*account
+	seen     int64
+	active   int64
+	updated  int64
+}
+
+// account is what is on one account of an interface, one way.
+type account struct {
+	name     string
+	receive  bool
+	start    pcommon.Timestamp
+	seen     int64
+	now, was [2]int64 // bytes, packets
+	total    [2]int64 // since the view began
+	moved    [2]int64 // since the last tick
+	known    bool     // it had a value in the last reading
+	history  history
+}
+
+type interfaces struct {
+	view     *View
+	byDevice map[device]*books
+	seq      int64 // of the reading
+}
+
+func (is *interfaces) init(v *View) { is.view, is.byDevice, is.seq = v, map[device]*books{}, 1 }
+
+// enter takes in a point that a reading has of an interface.
+func (is *interfaces) enter(metric string, point pmetric.NumberDataPoint) {
+	which, name := 0, ""
+	switch metric {
+	case "nettap.interface.io":
+	case "nettap.interface.packet.count":
+		which = 1
+	case "nettap.interface.unobserved.io":
+		name = unobservedAccount
+	case "nettap.interface.unobserved.packet.count":
+		which, name = 1, unobservedAccount
+	default:
+		return
+	}
+	var of device
+	receive := false
+	for key, value := range point.Attributes().All() {
+		switch key {
+		case "network.interface.name":
+			of.name = value.Str()
+		case "nettap.netns.inode":
+			of.netns = value.Int()
+		case "nettap.interface.stacked":
+			of.stacked = value.Bool()
+		case "network.io.direction":
+			receive = value.Str() == "receive"
+		case "nettap.account":
+			name = value.Str()
+		}
+	}
+	b := is.find(of)
+	if b == nil {
+		return
+	}
+	if point.Flags().NoRecordedValue() {
+		return
+	}
+	b.seen = is.seq
+	a := b.account(name, receive)
+	if a.seen != is.seq {
+		if point.StartTimestamp() != a.start {
+			a.start, a.was = point.StartTimestamp(), [2]int64{}
+		}
+		a.seen, a.now = is.seq, [2]int64{}
+	}
+	a.now[which] += point.IntValue()
+}
+
+func (is *interfaces) find(of device) *books {
+	if b, ok := is.byDevice[of]; ok {
+		return b
+	}
+	if len(is.byDevice) >= maxInterfaces {
+		is.view.leaveOut("interfaces")
+		return nil
+	}
+	b := &books{updated: is.view.seq, active: is.view.now()}
+	b.Name, b.Netns, b.Stacked = clean(of.name), of.netns, of.stacked
+	b.ID = is.view.newID() + "-" + strconv.FormatInt(of.netns, 10)
+	is.byDevice[of] = b
+	return b
+}
+
+func (b *books) account(name string, receive bool) *account {
+	for _, a := range b.accounts {
+		if a.name == name && a.receive == receive {
+			return a
+		}
+	}
+	a := &account{name: name, receive: receive}
+	b.accounts = append(b.accounts, a)
+	return a
+}
+
+// settle ends a reading.
+func (is *interfaces) settle(at period) {
+	for _, b := range is.byDevice {
+		if b.seen == is.seq && b.EndedMS != 0 {
+			b.EndedMS, b.updated = 0, is.view.seq
+		} else if b.seen != is.seq && b.EndedMS == 0 {
+			b.EndedMS, b.updated = at.to, is.view.seq
+		}
+		for _, a := range b.accounts {
+			if a.known = a.seen == is.seq; !a.known {
+				continue
+			}
+			if moved := a.settle(); moved != [2]int64{} {
+				a.history.add(at, float64(moved[0]), float64(moved[1]))
+				b.active = at.to
+			}
+		}
+	}
+	is.seq++
+}
+
+// settle returns what has moved in the reading. An account only grows, but what
+// nobody has claimed yet may be claimed: until it is more than it was, it rests.
+func (a *account) settle() (moved [2]int64) {
+	for i := range moved {
+		moved[i] = a.now[i] - a.was[i]
+		if moved[i] < 0 && a.name != unobservedAccount {
+			moved[i] = 0
+			continue
+		}
+		a.was[i] = a.now[i]
+		a.total[i] += moved[i]
+		a.moved[i] += moved[i]
+	}
+	return moved
+}
+
+func (is *interfaces) prune(old int64) {
+	for of, b := range is.byDevice {
+		if b.EndedMS != 0 && b.EndedMS < old {
+			delete(is.byDevice, of)
+			is.view.fresh.gone.Interfaces = append(is.view.fresh.gone.Interfaces, b.ID)
+		}
+	}
+}
+
+// sorted returns all books by name.
+func (is *interfaces) sorted() []*books {
+	all := make([]*books, 0, len(is.byDevice))
+	for _, b := range is.byDevice {
+		all = append(all, b)
+	}
+	slices.SortFunc(all, func(a, b *books) int { return compareTexts(a.Name, b.Name, a.ID, b.ID) })
+	return all
+}
+
+// show returns the books of an interface with its series.
+func (b *books) show(s scale, now int64, looked *looks) Interface {
+	shown := b.Interface
+	shown.Tx, shown.Rx = b.sides(false, s, now, looked), b.sides(true, s, now, looked)
+	return shown
+}
+
+func (b *books) sides(receive bool, s scale, now int64, looked *looks) *Sides {
+	sides := &Sides{Bytes: Books{Accounts: map[string]int64{}}, Packets: Books{Accounts: map[string]int64{}}}
+	for _, a := range b.accounts {
+		if a.receive != receive {
+			continue
+		}
+		for i, books := range []*Books{&sides.Bytes, &sides.Packets} {
+			books.enter(a, i)
+			if series := a.history.read(s, now, i, 2, looked); series != nil {
+				if books.Series == nil {
+					books.Series = map[string][]number{}
+				}
+				books.Series[a.name] = series
+			}
+		}
+	}
+	return sides
+}
+
+func (b *Books) enter(a *account, which int) {
+	amount := a.total[which] - a.moved[which] // at the last tick
+	if a.name == unobservedAccount {
+		if a.known {
+			b.Unobserved = &amount
+			b.Total += amount
+		}
+		return
+	}
+	if amount != 0 {
+		b.Accounts[a.name] = amount
+		b.Total += amount
+	}
+}

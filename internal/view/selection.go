@@ -1,0 +1,138 @@
+package view
+
+// selection is a filter on what a view has now.
+type selection struct {
+	filter
+	view *View
+	ends map[string][]connection // by process, where the filter asks for ports or peers
+}
+
+// connection is what is known of one that a process had.
+type connection struct{ local, peer End }
+
+// selected returns the selection of a filter. The view must not change while it is used.
+func (v *View) selected(f filter) *selection {
+	s := &selection{filter: f, view: v}
+	if !f.has("port", "peer") {
+		return s
+	}
+	s.ends = map[string][]connection{}
+	for _, a := range v.accepts {
+		s.ends[a.Process] = append(s.ends[a.Process], connection{a.Local, a.Peer})
+	}
+	for _, l := range v.listeners.byKey {
+		s.ends[l.Process] = append(s.ends[l.Process], connection{local: End{Port: l.Port}})
+	}
+	for _, c := range v.calls.all {
+		s.ends[c.Process] = append(s.ends[c.Process], connectionOf(&c.Call))
+	}
+	return s
+}
+
+func connectionOf(c *Call) (of connection) {
+	if c.Local != nil {
+		of.local = *c.Local
+	}
+	if c.Peer != nil {
+		of.peer = *c.Peer
+	}
+	return of
+}
+
+// process says whether a process is shown at all.
+func (s *selection) process(p *process) bool {
+	return s.all(func(t *term) bool {
+		switch t.kind {
+		case "iface":
+			for _, r := range p.rows {
+				if t.isOf(r.name) {
+					return true
+				}
+			}
+			return false
+		case "port", "peer":
+			return s.connected(p, t)
+		default:
+			return t.ofProcess(p)
+		}
+	})
+}
+
+// row says whether what a process moves on an interface is shown.
+func (s *selection) row(p *process, name string) bool {
+	return s.all(func(t *term) bool {
+		switch t.kind {
+		case "iface":
+			return t.isOf(name)
+		case "port", "peer":
+			return s.connected(p, t)
+		case "":
+			return t.ofProcess(p) || t.isIn(name)
+		default:
+			return t.ofProcess(p)
+		}
+	})
+}
+
+// connected says whether a process had a connection, as far as it is known.
+func (s *selection) connected(p *process, t *term) bool {
+	for _, c := range s.ends[p.ID] {
+		if t.kind == "port" && t.isPort(c.local, c.peer) || t.kind == "peer" && t.isPeer(c.peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// drop says whether a drop is shown. It is no process's.
+func (s *selection) drop(d *drop) bool {
+	return s.all(func(t *term) bool {
+		switch t.kind {
+		case "":
+			return t.isIn(d.Symbol, d.Reason, d.Class, d.Interface, d.Transport)
+		case "iface":
+			return t.isOf(d.Interface)
+		default:
+			return false
+		}
+	})
+}
+
+func (s *selection) listener(l *listener) bool {
+	return s.event(l.Process, connection{local: End{Address: l.Address, Port: l.Port}})
+}
+
+func (s *selection) accept(a *Accept) bool { return s.event(a.Process, connection{a.Local, a.Peer}) }
+
+func (s *selection) call(c *Call) bool { return s.event(c.Process, connectionOf(c), c.Name, c.Error) }
+
+// event says whether what happened to a process on a connection is shown. It is on no
+// interface.
+func (s *selection) event(id string, c connection, texts ...string) bool {
+	if len(s.terms) == 0 {
+		return true
+	}
+	p := s.view.processes.get(id)
+	return s.all(func(t *term) bool {
+		switch t.kind {
+		case "iface":
+			return false
+		case "port":
+			return t.isPort(c.local, c.peer)
+		case "peer":
+			return t.isPeer(c.peer)
+		case "":
+			return t.ofProcess(p) || t.isIn(c.local.Address, c.peer.Address) || t.isIn(texts...)
+		default:
+			return t.ofProcess(p)
+		}
+	})
+}
+
+// get returns a process that may be forgotten.
+func (ps *processes) get(id string) *process {
+	if p, ok := ps.byID[id]; ok {
+		return p
+	}
+	return ps.none
+}

@@ -1,0 +1,127 @@
+package view
+
+import (
+	"embed"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"strings"
+)
+
+//go:embed page/dist
+var page embed.FS
+
+// index is what curl is told of /.
+const index = `nettap: what moves, is lost, comes in and takes long on this machine.
+
+  /nettop            packets and bytes by process and interface
+  /dropwatch         packets dropped, by place in the kernel
+  /tcp_connections   accepted TCP connections
+  /socket-trace      socket calls that were slow or failed, as trees
+
+  ?follow            go on; ?interval=1s how often (5s)
+  ?wide              more columns
+  ?sort= ?n=         order, and how many lines
+  ?filter=           process:nginx port:443 peer:10.0.0.0/8 iface:eth0 container:3f2a
+                     /regular expression/ word; -process:curl is all others
+
+  /api/v1/state      all of it as JSON, also ?range=1m
+  /api/v1/events     the same as server-sent events
+  /                  in a browser: a page
+
+  curl '127.0.0.1:8777/nettop?follow&n=10'
+`
+
+// Handler answers for a server that listens on address. allowed are names by which it may
+// be called besides those that lead nowhere else.
+func (v *View) Handler(address net.Addr, allowed []string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{$}", serveRoot)
+	mux.Handle("/", serveFiles())
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) { fail(w, r, http.StatusNotFound, "there is no such path") })
+	mux.HandleFunc("/api/v1/state", v.serveState)
+	mux.HandleFunc("/api/v1/events", v.serveEvents)
+	mux.HandleFunc("/api/v1/calls/{id}", v.serveCall)
+	for _, t := range tables {
+		mux.HandleFunc(t.path, func(w http.ResponseWriter, r *http.Request) { v.serveTable(w, r, t) })
+	}
+	return newHosts(address, allowed).guard(mux)
+}
+
+func serveRoot(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, index)
+		return
+	}
+	http.ServeFileFS(w, r, page, "page/dist/index.html")
+}
+
+func serveFiles() http.Handler {
+	files, err := fs.Sub(page, "page/dist")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	server := http.FileServerFS(files)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info, err := fs.Stat(files, strings.TrimPrefix(r.URL.Path, "/"))
+		if err != nil || info.IsDir() {
+			fail(w, r, http.StatusNotFound, "there is no such path")
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+}
+
+// fail answers with one sentence: as JSON below /api, else as text.
+func fail(w http.ResponseWriter, r *http.Request, status int, sentence string) {
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		answer(w, status, map[string]string{"error": sentence})
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, sentence+"\n")
+}
+
+func answer(w http.ResponseWriter, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}
+
+func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
+	p, err := parseParams(r.URL.RawQuery, []string{"range", "filter", "n"}, nil)
+	if err != nil {
+		fail(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	defer v.watch()()
+	if !v.await(r.Context(), v.sequence()+1) { // so that it is of now
+		return
+	}
+	v.mu.Lock()
+	state := v.state(question{p.scale, p.filter, p.n})
+	v.mu.Unlock()
+	answer(w, http.StatusOK, state)
+}
+
+func (v *View) serveCall(w http.ResponseWriter, r *http.Request) {
+	if _, err := parseParams(r.URL.RawQuery, nil, nil); err != nil {
+		fail(w, r, http.StatusBadRequest, err.Error())
+		return
+	}
+	call, ok := v.callWithTree(r.PathValue("id"))
+	if !ok {
+		fail(w, r, http.StatusNotFound, "there is no such call (any more)")
+		return
+	}
+	answer(w, http.StatusOK, call)
+}

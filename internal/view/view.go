@@ -1,0 +1,207 @@
+// Package view shows what the receiver's instruments see, as it happens: tables, JSON and
+// a page, over HTTP. It is fed with what they deliver, and knows neither of the kernel nor
+// of the Collector's pipelines.
+package view
+
+import (
+	"context"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Options are what a view is told of where it is.
+type Options struct {
+	Instance     string // changes when the receiver starts anew
+	Host         string // the machine's name
+	TraceURL     string // of a trace, with {trace_id}; "" is none
+	CommandLines bool   // show them
+
+	Now    func() time.Time
+	Health func() ([]Instrument, []string)            // the instruments, and what is not seen here
+	Cost   func() (cpu time.Duration, resident int64) // of the process, since its start
+	Why    func(reason, symbol string) string         // explains a drop in words, or ""
+}
+
+// View keeps the last 15 minutes. It may be used from several goroutines.
+type View struct {
+	options Options
+
+	mu         sync.Mutex
+	receiver   string // its id in the configuration
+	started    int64  // ms since 1970
+	seq        int64
+	ids        int64 // given out
+	eventIDs   int64
+	processes  processes
+	interfaces interfaces
+	drops      drops
+	listeners  listeners
+	accepts    []Accept // the oldest first
+	calls      calls
+	dropped    map[string]int
+	pruned     int64
+	hostID     string
+	cost       Cost
+	costAt     int64
+	costCPU    time.Duration
+	readMS     float64
+	told       Health // what the receiver said of the instruments at the last tick
+	fresh      fresh
+	last       fresh // what had come by the last tick
+
+	shared    sharedEvent
+	followers int
+	waiting   int           // for the next tick
+	closed    chan struct{} // when nobody is answered any more
+	watchers  int
+	watched   chan struct{} // closed while somebody watches
+	tick      chan struct{} // closed at the next tick
+}
+
+// The bounds of what is kept: some 25 MB with all of it.
+const (
+	maxProcesses  = 6000
+	maxRows       = 9000 // of processes, by interface
+	maxInterfaces = 256
+	maxDrops      = 2048
+	maxListeners  = 1024
+	maxAccepts    = 2000
+	maxCalls      = 1000
+	maxNodes      = 30_000 // of all calls
+	keep          = 15 * 60 * 1000
+)
+
+// New returns a view that nobody watches.
+func New(options Options) *View {
+	v := &View{
+		options: options, started: options.Now().UnixMilli(), dropped: map[string]int{},
+		watched: make(chan struct{}), tick: make(chan struct{}), closed: make(chan struct{}),
+	}
+	v.pruned = v.started
+	v.processes.init(v)
+	v.interfaces.init(v)
+	v.drops.init(v)
+	v.listeners.init(v)
+	return v
+}
+
+// Open lets the view be asked, until it is closed. receiver is its id in the configuration.
+func (v *View) Open(receiver string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.receiver, v.closed = receiver, make(chan struct{})
+}
+
+func (v *View) now() int64 { return v.options.Now().UnixMilli() }
+
+// newID returns an id that no other thing has.
+func (v *View) newID() string {
+	v.ids++
+	return strconv.FormatInt(v.ids, 10)
+}
+
+func (v *View) newEventID() string {
+	v.eventIDs++
+	return strconv.FormatInt(v.eventIDs, 10)
+}
+
+// leaveOut notes that there was no room for something.
+func (v *View) leaveOut(what string) { v.dropped[what]++ }
+
+// watch says that somebody watches, until release is called.
+func (v *View) watch() (release func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.watchers++
+	if v.watchers == 1 {
+		v.takeFresh()
+		v.fresh.since = v.now()
+		close(v.watched)
+	}
+	return sync.OnceFunc(func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.watchers--
+		if v.watchers == 0 {
+			v.watched = make(chan struct{})
+		}
+	})
+}
+
+// IsWatched says whether somebody watches.
+func (v *View) IsWatched() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.watchers > 0
+}
+
+// AwaitWatcher returns when somebody watches, and says whether somebody did before ctx ended.
+func (v *View) AwaitWatcher(ctx context.Context) bool {
+	v.mu.Lock()
+	watched := v.watched
+	v.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-watched:
+		return ctx.Err() == nil
+	}
+}
+
+// Tick ends a second, in which the instruments were read: who follows something is told.
+// reading is how long that took.
+func (v *View) Tick(reading time.Duration) {
+	var told Health
+	if v.options.Health != nil { // not while we are locked: the receiver has locks of its own
+		told.Instruments, told.NotSeen = v.options.Health()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.told = told
+	v.readMS = float64(reading.Microseconds()) / 1000
+	v.measureCost(v.now())
+	v.prune(v.now())
+	v.seq++
+	v.waiting = 0
+	v.last, v.fresh.since = v.takeFresh(), v.now()
+	close(v.tick)
+	v.tick = make(chan struct{})
+}
+
+func (v *View) measureCost(now int64) {
+	if v.options.Cost == nil || now-v.costAt < 1000 && v.costAt != 0 {
+		return
+	}
+	cpu, resident := v.options.Cost()
+	if v.costAt != 0 && now > v.costAt {
+		v.cost.CPUPercent = 100 * float64((cpu - v.costCPU).Milliseconds()) / float64(now-v.costAt)
+	}
+	v.cost.MemoryBytes, v.costAt, v.costCPU = resident, now, cpu
+}
+
+// health is what the view knows of itself and is told of the instruments.
+func (v *View) health() Health {
+	h := v.told
+	h.Watchers, h.Cost = v.followers, v.cost
+	h.View = Own{MemoryBytes: v.memory(), ReadMS: v.readMS, Dropped: maps.Clone(v.dropped)}
+	return h
+}
+
+// prune forgets what is too old, now and then.
+func (v *View) prune(now int64) {
+	if now-v.pruned < coarseStep && now >= v.pruned {
+		return
+	}
+	v.pruned = now
+	old := now - keep
+	v.listeners.prune(old)
+	v.processes.prune(old)
+	v.interfaces.prune(old)
+	v.drops.prune(old)
+	for len(v.accepts) > 0 && v.accepts[0].AtMS < old {
+		v.accepts = v.accepts[1:]
+	}
+	v.calls.prune(old)
+}

@@ -1,0 +1,238 @@
+package nettapreceiver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.uber.org/zap"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// peeked is an instrument that can be looked at.
+type peeked struct {
+	*fake[pmetric.Metrics]
+	sights []pmetric.Metrics
+}
+
+func (p *peeked) Peek(context.Context) (pmetric.Metrics, error) {
+	p.note("peek")
+	if len(p.sights) == 0 {
+		return pmetric.NewMetrics(), nil
+	}
+	sight := p.sights[0]
+	p.sights = p.sights[1:]
+	return sight, nil
+}
+
+// values are those of a batch of points.
+func values(metrics pmetric.Metrics) (all []int64) {
+	for _, point := range metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().All() {
+		all = append(all, point.IntValue())
+	}
+	return all
+}
+
+// lookedAt returns a loop that collects each 10 s, which somebody looks on at.
+func lookedAt(t *testing.T, p *peeked, taker *pipeline, show func(pmetric.Metrics)) *loop[pmetric.Metrics] {
+	t.Helper()
+	outlet, err := metricsOutlet(receivertest.NewNopSettings(metadata.Type), taker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLoop(task[pmetric.Metrics]{"traffic", InstrumentConfig{CollectionInterval: 10 * time.Second, InitialDelay: time.Second}, new(books.Books), p}, outlet, zap.NewNop())
+	l.glass.show = show
+	return l
+}
+
+// What pipelines get, and what an instrument is told of it, is the same whether somebody
+// looks on or not; who does is shown all that they get, and more.
+func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
+	live := func(t *testing.T, watched bool) (pipelines, deeds []string, shown []int64) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &peeked{fakeMetrics(points(1), points(3), points(5)), []pmetric.Metrics{points(2), points(2), points(4)}}
+			taker := &pipeline{answers: []error{nil, errBusy}}
+			var show func(pmetric.Metrics)
+			if watched {
+				show = func(metrics pmetric.Metrics) { shown = append(shown, values(metrics)...) }
+			}
+			l := lookedAt(t, p, taker, show)
+			if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+				t.Fatal(err)
+			}
+			for range 4 {
+				time.Sleep(7 * time.Second)
+				l.look(t.Context())
+			}
+			if err := l.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, deed := range p.log {
+				if deed != "peek" {
+					deeds = append(deeds, deed)
+				}
+			}
+			pipelines = took(taker)
+		})
+		return pipelines, deeds, shown
+	}
+	pipelines, deeds, _ := live(t, false)
+	sameToPipelines, sameDeeds, shown := live(t, true)
+	if diff := cmp.Diff(pipelines, sameToPipelines); diff != "" || len(pipelines) != 2 {
+		t.Errorf("pipelines take something else (-unwatched +watched):\n%s", diff)
+	}
+	if diff := cmp.Diff(deeds, sameDeeds); diff != "" {
+		t.Errorf("the instrument is used otherwise (-unwatched +watched):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int64{1, 2, 3, 2, 5, 4}, shown); diff != "" {
+		t.Errorf("what is shown differs (-want +got):\n%s", diff)
+	}
+}
+
+// Where the pipelines' points lack what tells series apart, the view looks for itself.
+func TestPartialBatchesAreNotShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &peeked{fakeMetrics(points(1)), []pmetric.Metrics{points(9)}}
+		var shown []int64
+		l := lookedAt(t, p, &pipeline{}, func(metrics pmetric.Metrics) { shown = append(shown, values(metrics)...) })
+		l.glass.partial = true
+		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if err := l.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]int64{9}, shown); diff != "" {
+			t.Errorf("what is shown differs (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPanicOfTheViewIsNothingToPipelines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		taker, shown := &pipeline{}, 0
+		l := lookedAt(t, &peeked{fake: fakeMetrics(points(1), points(2))}, taker, func(pmetric.Metrics) { shown++; panic("oh") })
+		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Second)
+		if err := l.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := took(taker); len(got) != 2 || shown != 1 {
+			t.Errorf("pipelines took %v, and the view was asked %d times; want 2 and once", got, shown)
+		}
+	})
+}
+
+// withView returns a receiver of metrics that has a view, and needs nothing of the machine.
+func withView(t *testing.T, endpoint, onUnsupported string, instrument *fake[pmetric.Metrics]) *nettap {
+	t.Helper()
+	config := createDefaultConfig().(*Config)
+	config.View.NetAddr.Endpoint, config.OnUnsupported = endpoint, onUnsupported
+	config.Accepts.Enabled, config.Calls.Enabled = false, false
+	settings := receivertest.NewNopSettings(metadata.Type)
+	outlet, err := metricsOutlet(settings, &pipeline{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNettap(&houses{}, config, settings, outlet, func(*house, receiver.Settings) []task[pmetric.Metrics] {
+		return []task[pmetric.Metrics]{{"traffic", InstrumentConfig{Enabled: true, CollectionInterval: time.Second, InitialDelay: time.Hour}, new(books.Books), instrument}}
+	})
+	n.requireHost = func(string) error { return nil }
+	return n
+}
+
+func TestViewAnswersWhileTheReceiverRuns(t *testing.T) {
+	n := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
+	for range 2 { // it may be started again
+		if err := n.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+			t.Fatal(err)
+		}
+		address := n.house.viewing.listening.String()
+		var state struct {
+			Receiver string
+			Health   struct {
+				Instruments []struct{ Name, State, For, Why string }
+			}
+		}
+		if err := json.Unmarshal([]byte(get(t, "http://"+address+"/api/v1/state")), &state); err != nil {
+			t.Fatal(err)
+		}
+		var health []string
+		for _, i := range state.Health.Instruments {
+			health = append(health, strings.Join([]string{i.Name, i.State, i.For, i.Why}, " "))
+		}
+		want := []string{
+			"traffic running pipeline ", "drops off  no signal has it", // the test's receiver has none
+			"accepts off  accepts.enabled is false", "calls off  calls.enabled is false",
+		}
+		if diff := cmp.Diff(want, health); diff != "" || !strings.HasPrefix(state.Receiver, "nettap") {
+			t.Errorf("health of %q differs (-want +got):\n%s", state.Receiver, diff)
+		}
+		if err := n.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := http.Get("http://" + address); err == nil {
+			t.Error("it answers after the shutdown")
+		}
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestViewsPortIsInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+
+	instrument := fakeMetrics()
+	err = withView(t, taken.Addr().String(), onUnsupportedError, instrument).Start(t.Context(), componenttest.NewNopHost())
+	want := "start view: view.endpoint: listen tcp " + taken.Addr().String() + ": bind: address already in use"
+	if err == nil || err.Error() != want {
+		t.Errorf("error: %v, want %s", err, want)
+	}
+	if instrument.count("shutdown") != 1 {
+		t.Errorf("the instrument was used %v, and not shut down", instrument.log)
+	}
+
+	n := withView(t, taken.Addr().String(), onUnsupportedWarn, fakeMetrics())
+	if err := n.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		t.Errorf("under warn: %v", err)
+	}
+	if len(n.running) != 1 {
+		t.Error("under warn the instrument does not run")
+	}
+	if err := n.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

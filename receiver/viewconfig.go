@@ -1,0 +1,109 @@
+package nettapreceiver
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/config/confighttp"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// ViewConfig is the block "view": a server that shows what the instruments see. It is off
+// unless it has an endpoint.
+type ViewConfig struct {
+	// ServerConfig are the Collector's settings for HTTP servers.
+	confighttp.ServerConfig `mapstructure:",squash"`
+
+	// AllowedHosts are names by which the server may be called besides localhost and
+	// addresses: a request with another Host header is refused.
+	AllowedHosts []string `mapstructure:"allowed_hosts"`
+
+	// TraceURL is where a trace can be looked at, with {trace_id} in the place of its id.
+	TraceURL string `mapstructure:"trace_url"`
+
+	// CommandLines shows the command lines of processes. What follows --password, token=
+	// and the like is hidden.
+	CommandLines bool `mapstructure:"command_lines"`
+
+	// Print is how often a short table is printed to the standard output; 0 is never.
+	Print time.Duration `mapstructure:"print"`
+}
+
+// traceIDPlace is what stands for the id in view.trace_url.
+const traceIDPlace = "{trace_id}"
+
+func defaultViewConfig() ViewConfig {
+	return ViewConfig{ServerConfig: confighttp.NewDefaultServerConfig()}
+}
+
+func (c *ViewConfig) isOn() bool { return c.NetAddr.Endpoint != "" || c.Print > 0 }
+
+func (c *ViewConfig) validate() error {
+	var errs error
+	if c.Print < 0 || c.Print%time.Second != 0 {
+		errs = errors.Join(errs, fmt.Errorf("view.print is %v, and must be whole seconds, or 0s for never", c.Print))
+	}
+	if c.TraceURL != "" {
+		u, err := url.Parse(strings.ReplaceAll(c.TraceURL, traceIDPlace, "0"))
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || !strings.Contains(c.TraceURL, traceIDPlace) {
+			errs = errors.Join(errs, fmt.Errorf("view.trace_url is %q, and must be a URL of http or https with %s in it", c.TraceURL, traceIDPlace))
+		}
+	}
+	return errors.Join(errs, each("view.allowed_hosts", c.AllowedHosts, func(name string) error {
+		if name == "" || strings.ContainsAny(name, ":/*@ ") {
+			return fmt.Errorf("%q is no name of a host: want one without a port, as nettap.example", name)
+		}
+		return nil
+	}))
+}
+
+// forView returns the configuration of instruments that run for the view alone: with all
+// that it shows.
+func (c *Config) forView() *Config {
+	all := *c
+	defaults := createDefaultConfig().(*Config)
+	for _, i := range []*InstrumentConfig{
+		&all.Traffic.InstrumentConfig, &all.Drops.InstrumentConfig, &all.Accepts.InstrumentConfig, &all.Calls.InstrumentConfig,
+	} {
+		i.ResourceAttributes = c.viewResourceAttributes()
+	}
+	all.Traffic.Metrics, all.Drops.Metrics, all.Accepts.Events = defaults.Traffic.Metrics, defaults.Drops.Metrics, defaults.Accepts.Events
+	return &all
+}
+
+// viewResourceAttributes are those that the view shows.
+func (c *Config) viewResourceAttributes() metadata.ResourceAttributesConfig {
+	attributes := metadata.DefaultResourceAttributesConfig()
+	attributes.ProcessCommandLine.Enabled = c.View.CommandLines
+	return attributes
+}
+
+// isPartial says whether the pipelines' metrics of an instrument lack something that the
+// view tells series apart by, or shows.
+func (c *Config) isPartial(instrument string) bool {
+	defaults := createDefaultConfig().(*Config)
+	switch instrument {
+	case "traffic":
+		r, m, all := c.Traffic.ResourceAttributes, c.Traffic.Metrics, defaults.Traffic.Metrics
+		identity := r.ProcessPid.Enabled && r.ProcessCreationTime.Enabled && r.ProcessExecutableName.Enabled &&
+			r.NettapProcessComm.Enabled && r.ProcessUserID.Enabled && r.ProcessRealUserID.Enabled && r.ContainerID.Enabled
+		return !identity || !m.ProcessNetworkIO.Enabled || !m.ProcessNetworkPacketCount.Enabled ||
+			!m.InterfaceIO.Enabled || !m.InterfacePacketCount.Enabled || !m.InterfaceUnobservedIO.Enabled || !m.InterfaceUnobservedPacketCount.Enabled ||
+			lacks(m.ProcessNetworkIO.EnabledAttributes, all.ProcessNetworkIO.EnabledAttributes) ||
+			lacks(m.ProcessNetworkPacketCount.EnabledAttributes, all.ProcessNetworkPacketCount.EnabledAttributes)
+	case "drops":
+		return !c.Drops.Metrics.PacketDropped.Enabled
+	default:
+		return false
+	}
+}
+
+// lacks says whether one of the wanted is not there.
+func lacks[T comparable](have, wanted []T) bool {
+	return slices.ContainsFunc(wanted, func(one T) bool { return !slices.Contains(have, one) })
+}

@@ -1,0 +1,123 @@
+package nettapreceiver
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/view"
+)
+
+// health says how the instruments do, and what is not seen here.
+func (v *viewing) health() ([]view.Instrument, []string) {
+	c := v.house.config
+	known := []struct {
+		name, signal string
+		config       InstrumentConfig
+	}{
+		{"traffic", signalMetrics, c.Traffic.InstrumentConfig},
+		{"drops", signalMetrics, c.Drops.InstrumentConfig},
+		{"accepts", signalLogs, c.Accepts.InstrumentConfig},
+		{"calls", signalTraces, c.Calls.InstrumentConfig},
+	}
+	running := v.all()
+	var all []view.Instrument
+	var notSeen []string
+	for _, k := range known {
+		i := view.Instrument{Name: k.name, Signal: k.signal, State: "off", Why: "no signal has it", IntervalS: k.config.CollectionInterval.Seconds()}
+		if !k.config.Enabled {
+			i.Why = k.name + ".enabled is false"
+		}
+		for _, n := range running {
+			fill(&i, n, k.name)
+		}
+		if i.State != "running" {
+			notSeen = append(notSeen, fmt.Sprintf("%s: nothing, since %s.", k.name, i.Why))
+		}
+		all = append(all, i)
+	}
+	if watch := v.house.ofCgroups.Read(); len(watch.Hooks) > 0 {
+		all = append(all, runningOf("cgroups", watch))
+	}
+	if hooks, runs := v.house.contexts.Hooks(); runs {
+		all = append(all, runningOf("trace_context", books.Page{Hooks: hooks}))
+	}
+	for _, i := range all {
+		for _, hook := range i.Hooks {
+			if hook.NotSeen != "" {
+				notSeen = append(notSeen, fmt.Sprintf("%s: %s.", i.Name, hook.NotSeen))
+			}
+		}
+	}
+	if c.Traffic.Enabled && c.Traffic.Namespaces == namespacesHost {
+		notSeen = append(notSeen, "traffic: the books of interfaces in other network namespaces, since traffic.namespaces is host.")
+	}
+	return all, notSeen
+}
+
+// fill says how an instrument does, if it is one of a signal's.
+func fill(i *view.Instrument, n *nettap, name string) {
+	if err := n.failed[name]; err != nil {
+		i.State, i.Why = "failed", err.Error()
+	}
+	for _, w := range n.running {
+		l := w.ledger()
+		if l.name != name {
+			continue
+		}
+		enter(i, l.page)
+		i.For = "pipeline"
+		if n.alone {
+			i.For = "view"
+		}
+		last := w.lately()
+		if !last.at.IsZero() {
+			i.ReadMS = last.at.UnixMilli()
+		}
+		if last.err != nil {
+			i.Error = last.err.Error()
+		}
+	}
+}
+
+func runningOf(name string, page books.Page) view.Instrument {
+	i := view.Instrument{Name: name}
+	enter(&i, page)
+	return i
+}
+
+// enter takes over a page of books.
+func enter(i *view.Instrument, page books.Page) {
+	i.State, i.Why = "running", ""
+	for _, hook := range page.Hooks {
+		i.Hooks = append(i.Hooks, view.Hook{Job: hook.Job, Name: hook.Name, NotSeen: hook.NotSeen, Unproven: hook.Unproven, Refused: hook.Refused})
+	}
+	slices.SortStableFunc(i.Hooks, func(a, b view.Hook) int { return cmp.Compare(a.Job, b.Job) })
+	i.Seen, i.Exported, i.Aggregated, i.SampledOut = page.Seen, page.Exported, page.Aggregated, page.SampledOut
+	i.Lost = maps.Clone(page.Lost)
+	i.MissedRuns, i.Copies = page.MissedRuns, page.Copies
+	for name, m := range page.Maps {
+		if i.Maps == nil {
+			i.Maps = map[string]view.MapUsage{}
+		}
+		i.Maps[name] = view.MapUsage{Entries: m.Entries, Limit: m.Limit}
+	}
+}
+
+// processCost is the CPU time and the resident memory of this process.
+func processCost() (cpu time.Duration, resident int64) {
+	self, err := procfs.Self()
+	if err != nil {
+		return 0, 0
+	}
+	stat, err := self.Stat()
+	if err != nil {
+		return 0, 0
+	}
+	return time.Duration(stat.CPUTime() * float64(time.Second)), int64(stat.ResidentMemory())
+}
