@@ -14,8 +14,8 @@ import (
 
 // anew is a process's series on interfaces that look so.
 type anew struct {
-	number uint64
-	face   interfaceFace
+	face
+	on interfaceFace
 }
 
 // current is what the last survey said of an interface.
@@ -56,7 +56,7 @@ func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, las
 
 // turnRows lets a process's series begin anew on the interfaces of these faces, and
 // returns what the series that end show.
-func (l *ledger) turnRows(number uint64, keys []bpfTrafficKey, ends map[interfaceFace]bool, s *snapshot) map[interfaceFace]bool {
+func (l *ledger) turnRows(of face, keys []bpfTrafficKey, ends map[interfaceFace]bool, s *snapshot) map[interfaceFace]bool {
 	if len(ends) == 0 {
 		return nil // as at most times
 	}
@@ -69,11 +69,12 @@ func (l *ledger) turnRows(number uint64, keys []bpfTrafficKey, ends map[interfac
 	}
 	for _, key := range keys {
 		if shown[l.shown(l.interfaces[key.iface()])] {
-			l.rowsBefore[key] = s.traffic[key]
+			l.rowsBefore[key] = l.movedBy(key, s)
 		}
 	}
 	for face := range shown {
-		l.begun[anew{number: number, face: face}] = s.now
+		series := anew{face: of, on: face}
+		l.begun[series] = max(s.now, l.starts[of]+1, l.begun[series]+1) // who is new may have begun since s was
 	}
 	return shown
 }

@@ -17,6 +17,7 @@ type statement struct {
 	netnsInode    uint32
 	stacked       bool
 	start         uint64 // ns since boot
+	until         uint64 // likewise; 0 is now
 	accounts      []accountRow
 	unobserved    []unobservedRow
 }
@@ -206,6 +207,9 @@ func (l *ledger) close(key bpfInterfaceKey, s *snapshot) {
 func (l *ledger) reopen(s *snapshot) {
 	used := make(map[bpfInterfaceKey]bool)
 	for key := range s.traffic {
+		used[key.iface()] = true
+	}
+	for key := range l.inherited {
 		used[key.iface()] = true
 	}
 	for key := range l.closed {

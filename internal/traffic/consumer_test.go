@@ -33,23 +33,24 @@ func newConsumer() *consumer { return &consumer{series: map[string]*stream{}} }
 
 // read takes in a batch. All that goes on must be in it.
 func (c *consumer) read(metrics pmetric.Metrics, at time.Time) {
-	points := map[string]bool{}
+	points := map[string]time.Time{} // when the last one started
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
 				for _, p := range metric.Sum().DataPoints().All() {
 					key := keyOf(metric.Name(), resource.Resource().Attributes(), p.Attributes())
-					if points[key] {
-						c.complain(key, "has two points in one batch")
+					start, another := points[key]
+					if another && !p.Flags().NoRecordedValue() && !p.StartTimestamp().AsTime().After(start) {
+						c.complain(key, "has two points of one start in one batch")
 					}
-					points[key] = true
+					points[key] = p.StartTimestamp().AsTime()
 					c.point(key, metric, resource.Resource().Attributes(), p, at)
 				}
 			}
 		}
 	}
 	for key, s := range c.series {
-		if !s.ended && !points[key] {
+		if _, said := points[key]; !s.ended && !said {
 			c.complain(key, "stopped and has not ended")
 			s.ended = true
 		}

@@ -43,6 +43,9 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	for _, u := range r.resumed {
 		e.emitProcesses(e.startedAt(u.until), []usage{u})
 	}
+	for _, st := range r.reopened {
+		e.emitInterfaces(e.startedAt(st.until), []statement{st})
+	}
 	e.emitProcesses(at, r.processes)
 	e.emitInterfaces(at, r.interfaces)
 	metrics := e.builder.Emit()

@@ -20,6 +20,7 @@ type endings struct {
 	resumed  []usage // likewise, and then their series began anew
 	gone     []usage // whose last was taken
 	closing  []statement
+	reopened []statement // as resumed
 	departed []statement
 	unended  uint64 // processes and interfaces that were given up
 	lately   uint64 // of those, since the last complaint
@@ -47,7 +48,10 @@ func (e *endings) enter(r *report, staying, leaving []usage, final bool) {
 // enterInterfaces is the same for interfaces. What one said in the report before was its
 // last, if somebody took it.
 func (e *endings) enterInterfaces(r *report, final bool) {
-	again := withoutRows(e.closing, slices.Concat(r.interfaces, r.departed))
+	goesOn := slices.Concat(r.interfaces, r.departed)
+	again := withoutRows(e.closing, goesOn)
+	e.reopened = append(e.reopened, resumeRows(e.closing, goesOn)...)
+	r.reopened = e.reopened
 	if e.refused {
 		again = append(again, r.departed...)
 		r.departed = nil
@@ -61,17 +65,25 @@ func (e *endings) enterInterfaces(r *report, final bool) {
 	}
 }
 
+// reopen keeps the last of what interfaces said in the report before, and others go on
+// with, if nobody took it.
+func (e *endings) reopen(saidBefore, others []statement) {
+	if e.refused {
+		e.reopened = append(e.reopened, resumeRows(saidBefore, others)...)
+	}
+}
+
 // delivered says that a consumer has taken the last report.
 func (e *endings) delivered() {
 	e.gone, e.leaving, e.resumed = e.leaving, nil, nil
-	e.departed, e.closing = e.closing, nil
+	e.departed, e.closing, e.reopened = e.closing, nil, nil
 }
 
 // bound gives up the oldest where there are too many.
 func (e *endings) bound() {
 	given := giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.gone) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.departed)
 	given += giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.leaving) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.closing)
-	given += giveUp(len(e.resumed)-maxEndings, &e.resumed)
+	given += giveUp(len(e.resumed)-maxEndings, &e.resumed) + giveUp(len(e.reopened)-maxEndings, &e.reopened)
 	e.unended += uint64(given)
 	e.lately += uint64(given)
 }

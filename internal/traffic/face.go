@@ -3,8 +3,7 @@ package traffic
 import "slices"
 
 // face is what its resource shows of a process. One that executes its own program
-// again looks the same: a series that it goes on with begins anew, without an end
-// before.
+// again looks the same, though the kernel side gives it another number.
 type face struct {
 	instance
 	shown uint64 // a hash of its resource's attributes
@@ -22,8 +21,7 @@ func (e *endings) starts(usages []usage) map[series]uint64 {
 	for _, u := range usages {
 		face := e.faceOf(u.process)
 		for _, r := range u.rows {
-			r.quantity = quantity{}
-			starts[series{face, r}] = u.start
+			starts[series{face, r.series()}] = u.start
 		}
 	}
 	return starts
@@ -39,8 +37,7 @@ func (e *endings) without(usages, others []usage) []usage {
 	for _, u := range usages {
 		face := e.faceOf(u.process)
 		u.rows = slices.DeleteFunc(slices.Clone(u.rows), func(r row) bool {
-			r.quantity = quantity{}
-			_, ok := goesOn[series{face, r}]
+			_, ok := goesOn[series{face, r.series()}]
 			return ok
 		})
 		if len(u.rows) != 0 {
@@ -60,9 +57,7 @@ func (e *endings) resume(usages, others []usage) []usage {
 	for _, u := range usages {
 		face := e.faceOf(u.process)
 		for _, r := range u.rows {
-			key := series{face, r}
-			key.quantity = quantity{}
-			if start, ok := goesOn[key]; ok && start > u.start {
+			if start, ok := goesOn[series{face, r.series()}]; ok && start > u.start {
 				resumed = append(resumed, usage{process: u.process, start: u.start, until: start, rows: []row{r}})
 			}
 		}
@@ -70,54 +65,81 @@ func (e *endings) resume(usages, others []usage) []usage {
 	return resumed
 }
 
-// withoutRows is the same for interfaces.
+// account is what tells an interface's series from others.
+type account struct {
+	interfaceFace
+	stacked   bool
+	direction bpfDirection
+	name      string // "" is unobserved
+}
+
+func (st statement) account(direction bpfDirection, name string) account {
+	return account{interfaceFace: st.face(), stacked: st.stacked, direction: direction, name: name}
+}
+
+// accountStarts returns when each series of the statements began.
+func accountStarts(statements []statement) map[account]uint64 {
+	starts := make(map[account]uint64)
+	for _, st := range statements {
+		for _, a := range st.accounts {
+			starts[st.account(a.direction, a.account)] = st.start
+		}
+		for _, u := range st.unobserved {
+			starts[st.account(u.direction, "")] = st.start
+		}
+	}
+	return starts
+}
+
+// withoutRows returns the statements without rows of a series that others go on with.
 func withoutRows(statements, others []statement) []statement {
 	if len(statements) == 0 {
 		return nil
 	}
-	type account struct {
-		interfaceFace
-		stacked   bool
-		direction bpfDirection
-		name      string // "" is unobserved
-	}
-	accountOf := func(st statement, direction bpfDirection, name string) account {
-		return account{interfaceFace{netnsInode: st.netnsInode, name: st.interfaceName}, st.stacked, direction, name}
-	}
-	goesOn := make(map[account]bool)
-	for _, st := range others {
-		for _, a := range st.accounts {
-			goesOn[accountOf(st, a.direction, a.account)] = true
+	goesOn := accountStarts(others)
+	return withRows(statements, func(_ statement, a account) bool {
+		_, ok := goesOn[a]
+		return !ok
+	})
+}
+
+// resumeRows returns the rows of the statements that others go on with, until when they did.
+func resumeRows(statements, others []statement) []statement {
+	var resumed []statement
+	goesOn := accountStarts(others)
+	for _, st := range statements {
+		rest := withRows([]statement{st}, func(st statement, a account) bool { return goesOn[a] > st.start })
+		for _, st := range rest {
+			st.until = goesOn[st.anyAccount()] // one statement goes on with another
+			resumed = append(resumed, st)
 		}
-		for _, u := range st.unobserved {
-			goesOn[accountOf(st, u.direction, "")] = true
-		}
 	}
+	return resumed
+}
+
+// anyAccount is one of those that a statement has.
+func (st statement) anyAccount() account {
+	if len(st.accounts) != 0 {
+		return st.account(st.accounts[0].direction, st.accounts[0].account)
+	}
+	return st.account(st.unobserved[0].direction, "")
+}
+
+// withRows returns the statements with the rows that are wanted.
+func withRows(statements []statement, wanted func(statement, account) bool) []statement {
 	var rest []statement
 	for _, st := range statements {
 		st.accounts = slices.DeleteFunc(slices.Clone(st.accounts), func(a accountRow) bool {
-			return goesOn[accountOf(st, a.direction, a.account)]
+			return !wanted(st, st.account(a.direction, a.account))
 		})
 		st.unobserved = slices.DeleteFunc(slices.Clone(st.unobserved), func(u unobservedRow) bool {
-			return goesOn[accountOf(st, u.direction, "")]
+			return !wanted(st, st.account(u.direction, ""))
 		})
 		if len(st.accounts)+len(st.unobserved) != 0 {
 			rest = append(rest, st)
 		}
 	}
 	return rest
-}
-
-// latest returns the highest number of each face, which is the one it has now.
-func (l *ledger) latest(owned map[uint64][]bpfTrafficKey, s *snapshot) map[face]uint64 {
-	numbers := make(map[face]uint64, len(owned))
-	for number := range owned {
-		if p, known := l.processOf(number, s); known {
-			face := l.faceOf(p)
-			numbers[face] = max(numbers[face], number)
-		}
-	}
-	return numbers
 }
 
 // interfaceFace is what its attributes show of an interface. Inode numbers of

@@ -32,11 +32,15 @@ type ledger struct {
 
 	withNamespace bool // processes' series tell network namespaces apart
 
-	starts   map[uint64]uint64               // series start of each process, by number
+	starts   map[face]uint64                 // series start of each process that has some
+	ended    map[face]uint64                 // when it last had some, in ns since boot
 	firsts   map[instance]uint64             // the first number of a process, before exec or setuid
 	last     map[uint64]uint64               // packets of each process at the last post
 	departed map[uint64]departure            // remembered
 	retired  map[bpfInterfaceKey][2]bpfCount // what departed processes moved
+
+	// What processes had moved under other numbers, and goes on under these.
+	inherited map[bpfTrafficKey]bpfCount
 
 	forgotten fate // of what is no longer in the kernel's maps
 
@@ -83,11 +87,13 @@ func newLedger(start uint64, host uint32, all bool, faceOf func(owner.Process) f
 		faceOf:     faceOf,
 		endings:    endings{faceOf: faceOf},
 		met:        make(map[uint64]bool),
-		starts:     make(map[uint64]uint64),
+		starts:     make(map[face]uint64),
+		ended:      make(map[face]uint64),
 		firsts:     make(map[instance]uint64),
 		last:       make(map[uint64]uint64),
 		departed:   make(map[uint64]departure),
 		retired:    make(map[bpfInterfaceKey][2]bpfCount),
+		inherited:  make(map[bpfTrafficKey]bpfCount),
 		interfaces: make(map[bpfInterfaceKey]bpfInterfaceEntry),
 		baseline:   make(map[bpfInterfaceKey]*baseline),
 		units:      make(map[bpfInterfaceKey][2]unit),
@@ -150,10 +156,13 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	superseded := l.supersede()
 	ends, last, waits := l.ends(superseded)
 	r := &report{}
-	present, staying, leaving := l.use(s, departing, ends)
+	heirs := l.heirs(s, departing)
+	present, staying, leaving := l.use(s, departing, heirs, ends)
 	r.processes = present
 	r.interfaces, r.departed = l.balance(s, sheets, last, waits)
-	r.departed = united(withoutRows(append(r.departed, l.ending...), r.interfaces))
+	saidBefore := append(r.departed, l.ending...)
+	l.endings.reopen(saidBefore, r.interfaces)
+	r.departed = united(withoutRows(saidBefore, r.interfaces))
 	r.interfaces, l.ending = unite(r.interfaces, last)
 	l.endings.enter(r, staying, leaving, l.final)
 	if l.final {
@@ -163,35 +172,33 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	sortUsages(r.gone)
 	l.beginAnew(s, sheets, ends, superseded)
 	l.retire(s, departing)
+	l.inherit(s, departing, heirs)
 	l.remember(s, departing)
 	return r
 }
 
 // use draws up what each process moved. Of this some is said for the last time: it is
-// leaving, the rest stays.
-func (l *ledger) use(s *snapshot, departing map[uint64]owner.Process, ends map[interfaceFace]bool) (present, staying, leaving []usage) {
-	owned := byNumber(s.traffic)
-	latest := l.latest(owned, s)
-	var shadows []usage
-	for number, keys := range owned {
-		p, known := l.processOf(number, s)
-		if !known {
-			continue // it is booked in sheets
-		}
-		usages := l.usagesOf(p, l.startOf(number, p), keys, s)
-		if latest[l.faceOf(p)] == number {
-			present = append(present, usages...)
-		} else {
-			shadows = append(shadows, usages...)
-		}
-		if _, last := departing[number]; last {
+// leaving, the rest stays. A process may have several numbers, all with the same series.
+func (l *ledger) use(s *snapshot, departing map[uint64]owner.Process, heirs map[face]uint64, ends map[interfaceFace]bool) (present, staying, leaving []usage) {
+	lives := l.lives(s)
+	for face, one := range lives {
+		l.beginLife(face, one, s)
+		usages := l.usagesOf(one, face, s)
+		present = append(present, usages...)
+		_, goesOn := heirs[face]
+		if _, last := departing[one.number]; last && !goesOn {
 			leaving = append(leaving, usages...)
+			l.ended[face] = max(s.now, l.starts[face]+1)
+			delete(l.starts, face)
 			continue
 		}
-		last, others := parted(usages, l.turnRows(number, keys, ends, s))
+		last, others := parted(usages, l.turnRows(face, one.keys, ends, s))
 		leaving, staying = append(leaving, last...), append(staying, others...)
 	}
-	present = append(present, l.endings.without(shadows, present)...)
+	maps.DeleteFunc(l.begun, func(a anew, _ uint64) bool {
+		_, goesOn := l.starts[a.face]
+		return !goesOn
+	})
 	return present, staying, leaving
 }
 
@@ -203,22 +210,17 @@ func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
 	return d.process, ok
 }
 
-// startOf returns when a process's series began: with the receiver or with the
-// process, whichever is later; after an exec or a change of user, when the
-// kernel side first met it so.
+// startOf returns when the series of a process began that has none yet: with the
+// receiver or with the process, whichever is later; after an exec or a change of user,
+// when the kernel side first met it so.
 func (l *ledger) startOf(number uint64, p owner.Process) uint64 {
-	if start, ok := l.starts[number]; ok {
-		return start
-	}
-	start := max(l.start, p.ID.StartNanos)
-	if first, known := l.firsts[instanceOf(p.ID)]; known && first != number {
-		start = max(l.start, p.Seen.FirstNanos)
-	}
 	if d, ok := l.departed[number]; ok {
-		start = d.at
+		return d.at
 	}
-	l.starts[number] = start
-	return start
+	if first, known := l.firsts[instanceOf(p.ID)]; known && first != number {
+		return max(l.start, p.Seen.FirstNanos)
+	}
+	return max(l.start, p.ID.StartNanos)
 }
 
 // learnFirsts finds the lowest number under which each process is or was known.
@@ -237,7 +239,6 @@ func (l *ledger) retire(s *snapshot, departing map[uint64]owner.Process) {
 		if _, gone := departing[key.Number]; !gone {
 			continue
 		}
-		delete(l.rowsBefore, key)
 		sums := l.retired[key.iface()]
 		sums[key.Direction] = plus(sums[key.Direction], c)
 		l.retired[key.iface()] = sums
@@ -255,7 +256,6 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 	}
 	for number, p := range departing {
 		l.departed[number] = departure{process: p, at: s.now}
-		delete(l.starts, number)
 		delete(l.last, number)
 	}
 	for number, d := range l.departed {
@@ -263,14 +263,9 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 			continue
 		}
 		delete(l.departed, number)
-		delete(l.starts, number)
 	}
 	l.forgetOldest()
 	l.forgetFirsts(s)
-	maps.DeleteFunc(l.begun, func(a anew, _ uint64) bool {
-		_, heard := l.last[a.number]
-		return !heard
-	})
 }
 
 // forgetOldest keeps the departed within their bound.
@@ -288,7 +283,6 @@ func (l *ledger) forgetOldest() {
 	})
 	for _, number := range silent[:min(tooMany, len(silent))] {
 		delete(l.departed, number)
-		delete(l.starts, number)
 	}
 }
 
@@ -301,6 +295,7 @@ func (l *ledger) forgetFirsts(s *snapshot) {
 		known[instanceOf(d.process.ID)] = true
 	}
 	maps.DeleteFunc(l.firsts, func(self instance, _ uint64) bool { return !known[self] })
+	maps.DeleteFunc(l.ended, func(face face, _ uint64) bool { return !known[face.instance] })
 }
 
 func instanceOf(id process.ID) instance {

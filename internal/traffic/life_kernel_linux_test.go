@@ -105,7 +105,7 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 	for name, test := range map[string]struct {
 		change string
 		want   appearance
-		ended  []appearance
+		ended  []appearance // nil: it looks the same, and its series goes on
 	}{
 		"by executing another program, with the same socket": {
 			change: "exec " + another,
@@ -134,6 +134,7 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 			p.open("tcp", p.far.IPv4)
 			pump(p.client, p.server, 200_000)
 			p.mark()
+			was := l.collect(t).transmitted(p.client.pid())
 			before := time.Now()
 			p.client.do(test.change)
 			pump(p.client, p.server, 100_000)
@@ -151,14 +152,18 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 			if diff := cmp.Diff(test.want, appearanceOf(got)); diff != "" {
 				t.Errorf("the process looks different (-want +got):\n%s", diff)
 			}
-			if sent := near["transmit process"].bytes; uint64(got.value) != sent {
-				t.Errorf("it sent %d bytes, but %d since it changed", got.value, sent)
+			want, goesOn := near["transmit process"].bytes, test.ended == nil
+			if goesOn {
+				want += uint64(was[0].value)
 			}
-			if got.start.Before(before.Add(-time.Millisecond)) || got.start.After(time.Now()) {
+			if uint64(got.value) != want {
+				t.Errorf("it sent %d bytes since its series began, which says %d", want, got.value)
+			}
+			switch {
+			case goesOn && !got.start.Equal(was[0].start):
+				t.Errorf("its series starts at %v, and did at %v", got.start, was[0].start)
+			case !goesOn && (got.start.Before(before.Add(-time.Millisecond)) || got.start.After(time.Now())):
 				t.Errorf("its series starts at %v, but it changed after %v", got.start, before)
-			}
-			if test.ended == nil {
-				return // it looks the same, and may have ended in between or not
 			}
 			if diff := cmp.Diff(test.ended, l.endings(p.client.pid())); diff != "" {
 				t.Errorf("series that have ended differ (-want +got):\n%s", diff)

@@ -14,25 +14,32 @@ import (
 
 // What is published of random lives of processes and interfaces must be right for who
 // only reads the points. A seed that fails is a test of its own:
-// go test -run 'TestRandomLives/blind_false/seed_7$'.
+// go test -run 'TestRandomLives/units_to_learn/seed_7$'.
 func TestRandomLives(t *testing.T) {
-	for _, blind := range []bool{false, true} {
-		t.Run(fmt.Sprint("blind ", blind), func(t *testing.T) {
+	for name, how := range map[string]conditions{
+		"as they are":          {},
+		"units to learn":       {blind: true},
+		"refused now and then": {refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
 			for seed := range int64(40) {
-				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { t.Parallel(); live(t, seed, blind) })
+				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { t.Parallel(); live(t, seed, how) })
 			}
 		})
 	}
 }
 
 func FuzzLives(f *testing.F) {
-	f.Add(int64(1), false)
-	f.Add(int64(1), true)
-	f.Fuzz(live)
+	f.Add(int64(1), false, false)
+	f.Add(int64(1), true, false)
+	f.Add(int64(1), false, true)
+	f.Fuzz(func(t *testing.T, seed int64, blind, refused bool) {
+		live(t, seed, conditions{blind: blind, refused: refused})
+	})
 }
 
-func live(t *testing.T, seed int64, blind bool) {
-	w := newWorld(seed, blind)
+func live(t *testing.T, seed int64, how conditions) {
+	w := newWorld(seed, how)
 	for range 2 {
 		r := startReceiver(w)
 		for range 200 {
@@ -57,6 +64,7 @@ type witness struct {
 	emitter emitter
 	boot    time.Time
 	epoch   uint64
+	refuses bool // the consumer did not take the last batch
 }
 
 func startReceiver(w *world) *witness {
@@ -88,13 +96,17 @@ func (v *witness) collect(t *testing.T) {
 	v.epoch++
 	s := v.snapshot(v.epoch)
 	departing := v.ledger.departing(s)
+	v.ledger.endings.refused = v.refuses
 	report := v.ledger.post(s, departing)
-	v.ledger.endings.delivered()
 	v.forgotten(v.ledger, departing)
+	if v.refuses = v.refused && v.Intn(3) == 0; v.refuses {
+		return
+	}
 	v.read(v.emitter.emit(v.boot.Add(time.Duration(v.now)), report), v.boot.Add(time.Duration(v.now)))
 	if !v.blind {
 		v.audit(report)
 	}
+	v.ledger.endings.delivered()
 	for _, wrong := range v.wrong {
 		t.Errorf("at %d: %s", v.now, wrong)
 	}
@@ -127,7 +139,8 @@ func (v *witness) audit(r *report) {
 // auditCounter sees that the accounts of an interface and what is unobserved are what
 // its counter has moved since they began.
 func (v *witness) auditCounter(st statement) {
-	ending := slices.ContainsFunc(v.ledger.ending, func(other statement) bool { return other.face() == st.face() })
+	last := slices.Concat(v.ledger.ending, v.ledger.endings.closing)
+	ending := slices.ContainsFunc(last, func(other statement) bool { return other.face() == st.face() })
 	for _, d := range v.devices {
 		if d.face() != st.face() || ending || d.strange || !d.space.inhabited {
 			continue

@@ -66,6 +66,7 @@ type report struct {
 	resumed    []usage // the last of series that began anew before anybody took it
 	interfaces []statement
 	departed   []statement // interfaces that are no more
+	reopened   []statement // as resumed
 	final      bool        // gone have their last points in it too
 }
 
@@ -143,21 +144,21 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
 
 // usagesOf returns what a process moved, by when its series began: those of an
 // interface that has begun anew are younger.
-func (l *ledger) usagesOf(process owner.Process, start uint64, keys []bpfTrafficKey, s *snapshot) []usage {
+func (l *ledger) usagesOf(one life, face face, s *snapshot) []usage {
 	var usages []usage
-	for _, key := range keys {
+	for _, key := range one.keys {
 		entry := l.interfaces[key.iface()]
 		before, turned := l.rowsBefore[key]
-		c := less(s.traffic[key], before)
+		c := less(l.movedBy(key, s), before)
 		if turned && c == (bpfCount{}) {
 			continue
 		}
 		shown := l.shown(entry)
-		from := max(start, l.begun[anew{number: key.Number, face: shown}])
+		from := max(l.starts[face], l.begun[anew{face: face, on: shown}])
 		of := slices.IndexFunc(usages, func(u usage) bool { return u.start == from })
 		if of < 0 {
 			of = len(usages)
-			usages = append(usages, usage{process: process, start: from, rows: make([]row, 0, len(keys))})
+			usages = append(usages, usage{process: one.process, start: from, rows: make([]row, 0, len(one.keys))})
 		}
 		usages[of].rows = append(usages[of].rows, row{
 			interfaceName: shown.name,
@@ -168,10 +169,31 @@ func (l *ledger) usagesOf(process owner.Process, start uint64, keys []bpfTraffic
 			quantity:      l.quantity(key.iface(), bpfDirection(key.Direction), c),
 		})
 	}
-	for _, u := range usages {
-		sortRows(u.rows)
+	for i := range usages {
+		sortRows(usages[i].rows)
+		usages[i].rows = unitedRows(usages[i].rows)
 	}
 	return usages
+}
+
+// unitedRows adds up the neighbours that are of one series.
+func unitedRows(rows []row) []row {
+	all := rows[:0]
+	for _, r := range rows {
+		last := len(all) - 1
+		if last >= 0 && all[last].series() == r.series() {
+			all[last].add(r.quantity)
+		} else {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// series is a row without what it says.
+func (r row) series() row {
+	r.quantity = quantity{}
+	return r
 }
 
 func sortRows(rows []row) {

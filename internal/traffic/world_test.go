@@ -27,7 +27,13 @@ type world struct {
 	processes map[uint64]owner.Process
 	waiting   []waiting
 	fact      fact
-	blind     bool // devices may count in units that have to be learned
+	conditions
+}
+
+// conditions are what a world may have on top of it all.
+type conditions struct {
+	blind   bool // devices count in units that have to be learned
+	refused bool // some batches are taken by nobody
 }
 
 // fact is what really happened since the receiver started.
@@ -49,6 +55,7 @@ type space struct {
 	cookie    uint64
 	inode     uint32
 	inhabited bool
+	unread    bool // at the last survey
 }
 
 // device is a network interface, and the unit that its counter has.
@@ -60,8 +67,10 @@ type device struct {
 	since   uint64 // when it was made
 	unit    unit
 	link    uint8
-	strange bool // nobody can know what it had counted before it was read
-	read    bool // at a survey
+	kind    string
+	bridge  *device // that it is a port of
+	strange bool    // nobody can know what it had counted before it was read
+	read    bool    // at a survey
 	then    map[uint64][2]int64
 }
 
@@ -85,8 +94,8 @@ type waiting struct {
 
 var deviceNames = []string{"eth0", "eth1", "tun0", "wan0"}
 
-func newWorld(seed int64, blind bool) *world {
-	w := &world{Rand: rand.New(rand.NewSource(seed)), now: 100 * second, next: 1, blind: blind}
+func newWorld(seed int64, how conditions) *world {
+	w := &world{Rand: rand.New(rand.NewSource(seed)), now: 100 * second, next: 1, conditions: how}
 	for range 3 {
 		w.spaces = append(w.spaces, &space{cookie: w.number(), inode: uint32(w.number()), inhabited: true})
 	}
@@ -133,8 +142,9 @@ func (w *world) step() {
 	steps := []func(){
 		w.move, w.move, w.move, w.move, w.move, w.move, w.move, w.move, w.move, w.move, w.move, w.move,
 		w.settle, w.settle, w.missed,
-		w.makeTask, w.execute, w.execute, w.become, w.end,
+		w.makeTask, w.execute, w.executeItself, w.executeItself, w.become, w.end,
 		w.makeDevice, w.removeDevice, w.rename, w.rename, w.bringElsewhere,
+		w.bridge, w.forward, w.forward, w.forward,
 		w.inhabit, w.replaceSpace,
 	}
 	steps[w.Intn(len(steps))]()
@@ -149,9 +159,12 @@ func pick[T any](w *world, all []T) (one T, some bool) {
 
 func (w *world) makeDevice() {
 	s, _ := pick(w, w.spaces)
-	d := &device{space: s, index: uint32(w.number()), since: w.now, then: map[uint64][2]int64{}}
+	d := &device{space: s, index: uint32(w.number()), since: w.now, strange: s.unread, then: map[uint64][2]int64{}}
 	if d.name = w.freeName(s); d.name == "" {
 		return
+	}
+	if w.Intn(4) == 0 {
+		d.kind = "bridge"
 	}
 	if w.blind {
 		d.unit, d.link = unit{frames: trait{is: w.Intn(2) == 0}, bare: trait{is: w.Intn(2) == 0}}, 14
@@ -172,6 +185,50 @@ func (w *world) removeDevice() {
 		i := w.Intn(len(w.devices))
 		w.devices = slices.Delete(w.devices, i, i+1)
 	}
+}
+
+// bridge makes a device a port of a bridge in its namespace, or releases it.
+func (w *world) bridge() {
+	d, _ := pick(w, w.devices)
+	if d.bridge != nil {
+		d.bridge = nil
+		return
+	}
+	bridges := slices.DeleteFunc(slices.Clone(w.devices), func(b *device) bool { return b.kind != "bridge" || b.space != d.space })
+	if b, some := pick(w, bridges); some && d.kind != "bridge" {
+		d.bridge = b
+	}
+}
+
+// forward lets a packet in by one port of a bridge and out by another, or to the bridge.
+func (w *world) forward() {
+	ports := slices.DeleteFunc(slices.Clone(w.devices), func(d *device) bool { return !slices.Contains(w.devices, d.bridge) || d.bridge.space != d.space })
+	from, some := pick(w, ports)
+	if !some {
+		return
+	}
+	c := w.packets()
+	to, _ := pick(w, ports)
+	if to == from || to.bridge != from.bridge {
+		w.receive(from.bridge, c)
+		w.fact.accounts += int64(c.Bytes)
+	}
+	w.receive(from, c)
+	w.book(from, bpfAccountACCOUNT_FORWARDED, bpfDirectionRECEIVE, c)
+	w.fact.accounts += int64(c.Bytes)
+	if to != from && to.bridge == from.bridge {
+		w.see(to)
+		w.count(to, bpfDirectionTRANSMIT, c)
+		w.book(to, bpfAccountACCOUNT_FORWARDED, bpfDirectionTRANSMIT, c)
+		w.fact.accounts += int64(c.Bytes)
+	}
+}
+
+// receive is what has arrived and nobody claims yet.
+func (w *world) receive(d *device, c bpfCount) {
+	w.see(d)
+	w.count(d, bpfDirectionRECEIVE, c)
+	w.book(d, bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE, c)
 }
 
 func (w *world) rename() {
@@ -226,6 +283,17 @@ func (w *world) execute() {
 	})
 }
 
+// executeItself lets a process execute its own program, or the one that it had before:
+// it looks as it did.
+func (w *world) executeItself() {
+	w.change(func(t *task) {
+		t.ExecID++
+		if w.Intn(3) == 0 {
+			t.seen.Executable, t.seen.Comm = "a", "a"
+		}
+	})
+}
+
 func (w *world) become() {
 	w.change(func(t *task) { t.UserID++ })
 }
@@ -256,7 +324,11 @@ func (w *world) end() {
 
 // note is what the kernel side knows of a process.
 func (w *world) note(t *task) {
-	if _, known := w.processes[t.number]; !t.departed && (known || t.heard) {
+	_, known := w.processes[t.number]
+	if !known {
+		t.seen.FirstNanos = w.now
+	}
+	if !t.departed && (known || t.heard) {
 		w.processes[t.number] = owner.Process{ID: t.ID, Seen: t.seen, Alive: t.alive}
 	}
 }
@@ -367,6 +439,9 @@ func (w *world) find(d *device, epoch uint64) {
 	for i, c := range []byte(d.name) {
 		entry.Name[i] = int8(c)
 	}
+	for i, c := range []byte(d.kind) {
+		entry.Kind[i] = int8(c)
+	}
 	w.seen[d.key()] = entry
 }
 
@@ -379,6 +454,7 @@ func (w *world) snapshot(epoch uint64) *snapshot {
 		namespaces: map[uint64]bpfNamespaceEntry{}, counters: map[uint64]map[string]counter{},
 	}
 	for _, space := range w.spaces {
+		space.unread = !space.inhabited
 		if space.inhabited {
 			s.namespaces[space.cookie] = bpfNamespaceEntry{Epoch: epoch, Inode: space.inode, Pid: 1}
 			s.counters[space.cookie] = map[string]counter{}
