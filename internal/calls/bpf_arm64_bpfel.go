@@ -73,6 +73,8 @@ type bpfCall struct {
 	Protocol     uint16
 	Nodes        uint8
 	Reason       bpfReason
+	RootOnly     uint8
+	Pad          [7]uint8
 	Node         [60]struct {
 		_          structs.HostLayout
 		StartNs    uint64
@@ -190,7 +192,6 @@ type bpfTree struct {
 	OffNs        uint64
 	WakeNs       uint64
 	Sock         uint64
-	Random       uint64
 	SilentNs     uint64
 	Depth        uint32
 	Over         uint32
@@ -214,6 +215,8 @@ type bpfTree struct {
 	Touched    uint8
 	Connected  uint8
 	Kept       uint8
+	Sampled    uint8
+	MorePad    [7]uint8
 	Frame      [20]struct {
 		_        structs.HostLayout
 		Position uint32
@@ -303,12 +306,14 @@ const (
 	bpfVarFiredSeeSwitch        = "fired_see_switch"
 	bpfVarFiredSeeWakeup        = "fired_see_wakeup"
 	bpfVarFiredVisitFunction    = "fired_visit_function"
+	bpfVarFollowsAll            = "follows_all"
 	bpfVarIdleWaits             = "idle_waits"
 	bpfVarKeepUnsampled         = "keep_unsampled"
 	bpfVarLastPoint             = "last_point"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
 	bpfVarOwnPid                = "own_pid"
+	bpfVarProbesWithCookies     = "probes_with_cookies"
 	bpfVarSampleThreshold       = "sample_threshold"
 	bpfVarSpanIdLabel           = "span_id_label"
 	bpfVarTraceIdLabel          = "trace_id_label"
@@ -444,12 +449,14 @@ type bpfVariableSpecs struct {
 	FiredSeeSwitch        *ebpf.VariableSpec `ebpf:"fired_see_switch"`
 	FiredSeeWakeup        *ebpf.VariableSpec `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.VariableSpec `ebpf:"fired_visit_function"`
+	FollowsAll            *ebpf.VariableSpec `ebpf:"follows_all"`
 	IdleWaits             *ebpf.VariableSpec `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.VariableSpec `ebpf:"keep_unsampled"`
 	LastPoint             *ebpf.VariableSpec `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
+	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
@@ -562,12 +569,14 @@ type bpfVariables struct {
 	FiredSeeSwitch        *ebpf.Variable `ebpf:"fired_see_switch"`
 	FiredSeeWakeup        *ebpf.Variable `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.Variable `ebpf:"fired_visit_function"`
+	FollowsAll            *ebpf.Variable `ebpf:"follows_all"`
 	IdleWaits             *ebpf.Variable `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.Variable `ebpf:"keep_unsampled"`
 	LastPoint             *ebpf.Variable `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
+	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`

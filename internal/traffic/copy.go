@@ -31,6 +31,8 @@ func (l *ledger) copy(faceOf func(owner.Process) face) *ledger {
 	c.relearned = maps.Clone(l.relearned)
 	c.rowsBefore = maps.Clone(l.rowsBefore)
 	c.begun = maps.Clone(l.begun)
+	c.inherited = maps.Clone(l.inherited)
+	c.ended = maps.Clone(l.ended)
 	c.ending = slices.Clone(l.ending)
 
 	c.baseline = make(map[bpfInterfaceKey]*baseline, len(l.baseline))
@@ -58,6 +60,6 @@ func (e *endings) copy(faceOf func(owner.Process) face) endings {
 	c := *e
 	c.faceOf = faceOf
 	c.leaving, c.resumed, c.gone = slices.Clone(e.leaving), slices.Clone(e.resumed), slices.Clone(e.gone)
-	c.closing, c.departed = slices.Clone(e.closing), slices.Clone(e.departed)
+	c.closing, c.reopened, c.departed = slices.Clone(e.closing), slices.Clone(e.reopened), slices.Clone(e.departed)
 	return c
 }

@@ -32,7 +32,7 @@ func TestPeekingChangesNothing(t *testing.T) {
 
 // published lives a life, and returns what each collection published of it.
 func published(t *testing.T, seed int64, blind, peeks bool) []string {
-	w := newWorld(seed, blind)
+	w := newWorld(seed, conditions{blind: blind})
 	v := startReceiver(w)
 	var all []string
 	for range 200 {
