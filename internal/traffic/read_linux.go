@@ -41,6 +41,9 @@ func (t *Traffic) read() (*snapshot, error) {
 	found, err := t.interfaces.Survey()
 	errs = errors.Join(errs, err)
 	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: found.Epoch, namespaces: found.Namespaces()}
+	if found.Whole {
+		s.existing = found.All
+	}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
 	arrived, err := t.readAccounts(0)
 	if err != nil {
