@@ -203,7 +203,8 @@ func (l *ledger) reading(key bpfInterfaceKey, direction bpfDirection, s *snapsho
 // firstBaseline is that of an interface when it is met. Where its namespace was read
 // the time before, it was among those that had a counter then, and the books had
 // nothing of it; or it is new, and its counter began at zero, as in a namespace that is
-// new. In any other one that was not read, an interface may be old.
+// new. In any other one that was not read, an interface may be old; and so may a card,
+// which may have come from anywhere.
 func (l *ledger) firstBaseline(key bpfInterfaceKey, s *snapshot, sheets map[bpfInterfaceKey]sheet) *baseline {
 	if !l.open {
 		return new(baseline)
@@ -219,7 +220,10 @@ func (l *ledger) firstBaseline(key bpfInterfaceKey, s *snapshot, sheets map[bpfI
 	}
 	later, old := counters[entry.name()]
 	earlier, both := l.read.earlier[key.Netns][entry.name()]
-	if !old || l.isTaken(key, entry) {
+	switch isNew := !old || l.isTaken(key, entry); {
+	case isNew && entry.Hardware != 0:
+		return new(baseline)
+	case isNew:
 		return &baseline{{known: true, exact: true}, {known: true, exact: true}}
 	}
 	if !both {
@@ -245,16 +249,18 @@ func (l *ledger) isTaken(key bpfInterfaceKey, entry bpfInterfaceEntry) bool {
 }
 
 // movedFrom finds the interface that a new one was before it came into this network
-// namespace from one that is still there: its counter goes on. It keeps its number if
-// that is free, and else its name, which others may have too: there what its counter
-// had before must be what the other's had.
+// namespace from one that is still there, or goes home as a card does from one that has
+// ended: its counter goes on. It keeps its number if that is free, and else its name,
+// which others may have too: there what its counter had before must be what the other's
+// had.
 func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot, sheets map[bpfInterfaceKey]sheet) (from bpfInterfaceKey, moved bool) {
 	sent := l.reading(key, bpfDirectionTRANSMIT, s, sheets[key])
 	got := l.reading(key, bpfDirectionRECEIVE, s, sheets[key])
 	for other, base := range l.baseline {
 		before := l.current(other)
+		returns := s.isDead(other.Netns) && before.Hardware != 0
 		left := before.Epoch < s.epoch && s.namespaces[other.Netns].Epoch == s.epoch
-		if !left || other.Netns == key.Netns || !sent.readable || !base[0].known || !base[1].known {
+		if !left && !returns || other.Netns == key.Netns || !sent.readable || !base[0].known || !base[1].known {
 			continue
 		}
 		hadSent, hadGot := l.left(other, bpfDirectionTRANSMIT, sheets), l.left(other, bpfDirectionRECEIVE, sheets)

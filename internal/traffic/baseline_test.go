@@ -119,3 +119,58 @@ func (g glance) check(t *testing.T, l *ledger, r *report) {
 	}
 	equal(t, "unobserved", want, got)
 }
+
+// A card goes home when the network namespace that had it ends, and its counter with it.
+func TestBaselineOfACardThatReturns(t *testing.T) {
+	const container, containerInode = uint64(3), uint32(4026532000)
+	away := bpfInterfaceKey{Netns: container, Ifindex: 5}
+	card := func(name byte, epoch uint64, inode uint32) bpfInterfaceEntry {
+		return bpfInterfaceEntry{Epoch: epoch, Name: [16]int8{'e', 't', 'h', int8(name)}, NetnsInode: inode, Hardware: 1}
+	}
+	kernel := func(key bpfInterfaceKey) bpfAccountKey {
+		return bpfAccountKey{Netns: key.Netns, Ifindex: key.Ifindex, Account: bpfAccountACCOUNT_KERNEL}
+	}
+	sent := func(n uint64) counter { return counter{{packets: n, bytes: 100 * n}, {}} }
+	for name, test := range map[string]struct {
+		known bool   // what it counted there
+		index uint32 // that it has at home
+		want  int64  // unobserved, of 4 that no hook saw while it went home and 3 later
+	}{
+		"its books go on where they were":                      {known: true, index: 5, want: 7},
+		"if others have its number and its name, from then on": {known: true, index: 9, want: 3},
+		"if its books were not known, from then on":            {known: false, index: 5, want: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := bpfInterfaceKey{Netns: host, Ifindex: test.index}
+			there := func(s *snapshot) {
+				s.existing = map[uint64]bpfNamespaceEntry{host: s.namespaces[host], container: {Epoch: s.epoch, Inode: containerInode}}
+				s.interfaces[away] = card('5', s.epoch, containerInode)
+				s.accounts[kernel(away)] = packets(20, 2000)
+				if test.known {
+					s.namespaces[container] = bpfNamespaceEntry{Epoch: s.epoch, Inode: containerInode, Pid: 7}
+					s.counters[container] = map[string]counter{"eth5": sent(1020)}
+				}
+			}
+			back := func(booked, counted uint64) func(s *snapshot) {
+				return func(s *snapshot) {
+					s.existing = map[uint64]bpfNamespaceEntry{host: s.namespaces[host]}
+					s.interfaces[away], s.interfaces[home] = card('5', 20, containerInode), card('9', s.epoch, hostInode)
+					s.accounts[kernel(away)], s.accounts[kernel(home)] = packets(23, 2300), packets(booked, 100*booked)
+					s.counters[host]["eth9"] = sent(counted)
+				}
+			}
+			l := newLedger(10*second, hostInode, false, seenFace)
+			l.begin(at(10, counter{}, there), map[uint32]bool{containerInode: !test.known})
+			l.taken(at(20, counter{}, there))
+			l.taken(at(30, counter{}, back(2, 1023+2+4)))
+			l.taken(at(40, counter{}, back(2, 1023+2+4)))
+			var got []unobservedRow
+			for _, st := range l.taken(at(50, counter{}, back(8, 1023+8+7))).interfaces {
+				if st.interfaceName == "eth9" {
+					got = st.unobserved
+				}
+			}
+			equal(t, "unobserved", []unobservedRow{{packets: test.want, bytes: 100 * test.want}, {direction: bpfDirectionRECEIVE}}, got)
+		})
+	}
+}

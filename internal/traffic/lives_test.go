@@ -142,7 +142,7 @@ func (v *witness) auditCounter(st statement) {
 	last := slices.Concat(v.ledger.ending, v.ledger.endings.closing)
 	ending := slices.ContainsFunc(last, func(other statement) bool { return other.face() == st.face() })
 	for _, d := range v.devices {
-		if d.face() != st.face() || ending || d.strange || !d.space.inhabited {
+		if d.face() != st.face() || ending || d.strange || !d.space.inhabited || d.unread[st.start] {
 			continue
 		}
 		base, known := d.then[st.start]

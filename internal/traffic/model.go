@@ -38,8 +38,15 @@ type snapshot struct {
 	received   uint64                       // packets that have arrived
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
 	namespaces map[uint64]bpfNamespaceEntry  // that have a process
+	existing   map[uint64]bpfNamespaceEntry  // these and all others; nil is unknown
 	earlier    map[uint64]map[string]counter // the interfaces' own, by namespace and name, before all else was read
 	counters   map[uint64]map[string]counter // the same after it
+}
+
+// isDead says that a network namespace is no more.
+func (s *snapshot) isDead(netns uint64) bool {
+	_, exists := s.existing[netns]
+	return s.existing != nil && !exists
 }
 
 // usage is what one process moved since start.

@@ -41,6 +41,9 @@ func (t *Traffic) read() (*snapshot, error) {
 	found, err := t.interfaces.Survey()
 	errs = errors.Join(errs, err)
 	t.survey = survey{epoch: found.Epoch, namespaces: found.Namespaces()}
+	if found.Whole {
+		t.survey.existing = found.All
+	}
 	s, err := t.readMaps(since)
 	if s == nil {
 		return nil, errors.Join(errs, err)
@@ -52,6 +55,7 @@ func (t *Traffic) read() (*snapshot, error) {
 type survey struct {
 	epoch      uint64
 	namespaces map[uint64]bpfNamespaceEntry
+	existing   map[uint64]bpfNamespaceEntry // likewise, and those without a process; nil is unknown
 }
 
 // readMaps returns what the kernel side has counted, on the machine as it was last
@@ -59,7 +63,9 @@ type survey struct {
 // any more.
 func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 	var errs error
-	s := &snapshot{now: t.clock.BootNanos(t.clock.Now()), epoch: t.survey.epoch, namespaces: t.survey.namespaces}
+	s := &snapshot{
+		now: t.clock.BootNanos(t.clock.Now()), epoch: t.survey.epoch, namespaces: t.survey.namespaces, existing: t.survey.existing,
+	}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
 	arrived, err := t.readAccounts(0)
 	if err != nil {

@@ -68,10 +68,11 @@ type device struct {
 	unit    unit
 	link    uint8
 	kind    string
-	bridge  *device // that it is a port of
-	strange bool    // nobody can know what it had counted before it was read
-	read    bool    // at a survey
-	then    map[uint64][2]int64
+	bridge  *device             // that it is a port of
+	strange bool                // nobody can know what it had counted before it was read
+	read    bool                // at a survey
+	then    map[uint64][2]int64 // what it had counted at each survey
+	unread  map[uint64]bool     // whether nobody could know
 }
 
 type task struct {
@@ -159,7 +160,7 @@ func pick[T any](w *world, all []T) (one T, some bool) {
 
 func (w *world) makeDevice() {
 	s, _ := pick(w, w.spaces)
-	d := &device{space: s, index: uint32(w.number()), since: w.now, strange: s.unread, then: map[uint64][2]int64{}}
+	d := &device{space: s, index: uint32(w.number()), since: w.now, strange: s.unread, then: map[uint64][2]int64{}, unread: map[uint64]bool{}}
 	if d.name = w.freeName(s); d.name == "" {
 		return
 	}
@@ -469,6 +470,7 @@ func (w *world) snapshot(epoch uint64) *snapshot {
 	for _, d := range w.devices {
 		d.read = d.read || d.space.inhabited
 		d.strange = d.strange || !d.read
+		d.unread[w.now] = !d.space.inhabited
 		d.then[w.now] = [2]int64{w.booked(d, bpfDirectionTRANSMIT), w.booked(d, bpfDirectionRECEIVE)}
 	}
 	s.interfaces = maps.Clone(w.seen)
