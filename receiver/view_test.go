@@ -188,7 +188,8 @@ func TestViewAnswersWhileTheReceiverRuns(t *testing.T) {
 		if err := n.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := http.Get("http://" + address); err == nil {
+		if connection, err := net.Dial("tcp", address); err == nil {
+			connection.Close()
 			t.Error("it answers after the shutdown")
 		}
 	}

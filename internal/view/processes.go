@@ -40,6 +40,7 @@ type kin struct {
 type process struct {
 	Process
 	kin
+	made    string // its creation time, as it was said
 	rows    []*row
 	series  []series
 	seen    int64 // the reading that had it last; 0 is none
@@ -70,7 +71,7 @@ type series struct {
 type processes struct {
 	view  *View
 	clock clock
-	byKin map[kin][]*process
+	byPID map[int64][]*process
 	byID  map[string]*process
 	rows  int
 	full  bool // one found no room in the reading before
@@ -78,7 +79,7 @@ type processes struct {
 }
 
 func (ps *processes) init(v *View) {
-	ps.view, ps.byKin, ps.byID = v, map[kin][]*process{}, map[string]*process{}
+	ps.view, ps.byPID, ps.byID = v, map[int64][]*process{}, map[string]*process{}
 	ps.none = &process{Process: Process{ID: "0"}}
 }
 
@@ -117,16 +118,22 @@ func (ps *processes) find(resource pcommon.Resource) *process {
 	if k.pid == 0 {
 		return ps.none
 	}
-	if t, err := time.Parse(time.RFC3339Nano, made); err == nil {
-		p.StartedMS = t.UnixMilli()
-	}
-	for _, known := range ps.byKin[k] {
-		if d := known.StartedMS - p.StartedMS; d >= -sameProcess && d <= sameProcess {
+	for _, known := range ps.byPID[k.pid] {
+		if known.made == made && known.kin == k { // as at most times
 			ps.learn(known, p)
 			return known
 		}
 	}
-	return ps.meet(k, p)
+	if t, err := time.Parse(time.RFC3339Nano, made); err == nil {
+		p.StartedMS = t.UnixMilli()
+	}
+	for _, known := range ps.byPID[k.pid] {
+		if d := known.StartedMS - p.StartedMS; known.kin == k && d >= -sameProcess && d <= sameProcess {
+			ps.learn(known, p)
+			return known
+		}
+	}
+	return ps.meet(k, made, p)
 }
 
 // learn takes over what is said of a process now and was not before.
@@ -142,13 +149,13 @@ func (ps *processes) learn(known *process, now Process) {
 	}
 }
 
-func (ps *processes) meet(k kin, p Process) *process {
+func (ps *processes) meet(k kin, made string, p Process) *process {
 	if len(ps.byID) >= maxProcesses && !ps.makeRoom() {
 		ps.view.leaveOut("processes")
 		ps.full = true
 		return nil
 	}
-	fresh := &process{kin: k, updated: ps.view.seq, active: ps.view.now()}
+	fresh := &process{kin: k, made: made, updated: ps.view.seq, active: ps.view.now()}
 	fresh.ID, fresh.PID, fresh.StartedMS = ps.view.newID(), k.pid, p.StartedMS
 	fresh.Comm, fresh.Executable = clean(k.comm), clean(k.executable)
 	if k.uid >= 0 {
@@ -158,7 +165,7 @@ func (ps *processes) meet(k kin, p Process) *process {
 		fresh.EUID = &fresh.kin.euid
 	}
 	ps.learn(fresh, p)
-	ps.byKin[k] = append(ps.byKin[k], fresh)
+	ps.byPID[k.pid] = append(ps.byPID[k.pid], fresh)
 	ps.byID[fresh.ID] = fresh
 	return fresh
 }
@@ -324,9 +331,9 @@ func (ps *processes) makeRoom() bool {
 
 func (ps *processes) forget(p *process) {
 	delete(ps.byID, p.ID)
-	ps.byKin[p.kin] = slices.DeleteFunc(ps.byKin[p.kin], func(other *process) bool { return other == p })
-	if len(ps.byKin[p.kin]) == 0 {
-		delete(ps.byKin, p.kin)
+	ps.byPID[p.PID] = slices.DeleteFunc(ps.byPID[p.PID], func(other *process) bool { return other == p })
+	if len(ps.byPID[p.PID]) == 0 {
+		delete(ps.byPID, p.PID)
 	}
 	ps.rows -= len(p.rows)
 	ps.view.fresh.gone.Processes = append(ps.view.fresh.gone.Processes, p.ID)

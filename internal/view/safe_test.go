@@ -154,7 +154,7 @@ func FuzzFilter(f *testing.F) {
 	for _, seed := range []string{"", "process:nginx -port:80", `/a b/ "c d"`, "peer:10.0.0.0/8", `iface:/\//`} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(_ *testing.T, text string) {
 		parsed, err := parseFilter(text)
 		if err == nil {
 			parsed.all(func(term *term) bool { return term.isIn(text) || term.isPort(End{}) || term.isPeer(End{Address: text}) })
