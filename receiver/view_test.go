@@ -75,7 +75,7 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 4 {
-				time.Sleep(7 * time.Second)
+				time.Sleep(6 * time.Second) // it never looks when something is collected
 				l.look(t.Context())
 			}
 			if err := l.Shutdown(t.Context()); err != nil {
@@ -98,7 +98,7 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 	if diff := cmp.Diff(deeds, sameDeeds); diff != "" {
 		t.Errorf("the instrument is used otherwise (-unwatched +watched):\n%s", diff)
 	}
-	if diff := cmp.Diff([]int64{1, 2, 3, 2, 5, 4}, shown); diff != "" {
+	if diff := cmp.Diff([]int64{1, 2, 3, 2, 4, 5}, shown); diff != "" {
 		t.Errorf("what is shown differs (-want +got):\n%s", diff)
 	}
 }
