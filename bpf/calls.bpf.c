@@ -41,7 +41,7 @@
 #define KIND(function) ((__u32)(function) >> 16 & 3)
 
 const volatile bool probes_with_cookies = 1, with_cookies = 1;
-const volatile bool with_result_helper = 1; /* bpf_get_func_ret, since 5.17 */
+#define with_result_helper has_helper(BPF_FUNC_get_func_ret) /* since 5.17 */
 
 static __always_inline __u64 function_of(void *ctx, bool cookies)
 {
@@ -201,9 +201,12 @@ static __always_inline bool is_plain(struct thread *th, __u32 position, __u16 in
 {
 	if (th->progress == CALL_PLAIN || th->progress == CALL_ROOT) {
 		if (is_inside(th, position, index, entry)) {
-			th->nested += th->function == index;
+			if (th->function == index && !is_interrupt(position))
+				th->nested++;
 			return true;
 		}
+		if (is_interrupt(position))
+			return true;
 		if (th->progress == CALL_PLAIN) { /* its end was not seen */
 			th->progress = CALL_NONE;
 			book(BOOK_SEEN);
@@ -213,31 +216,28 @@ static __always_inline bool is_plain(struct thread *th, __u32 position, __u16 in
 	return false;
 }
 
-static __always_inline void begin_plain(struct thread *th, __u32 position, __u16 index, __s32 entry)
+static __always_inline void begin_plain(struct thread *th, __u32 position, __u16 index, __s32 entry, __u8 deed)
 {
 	th->start_ns = bpf_ktime_get_boot_ns();
 	th->position = position;
 	th->function = index;
 	th->entry = entry;
+	th->deed = deed;
 	th->nested = th->touched = 0;
 	th->progress = CALL_PLAIN;
 }
 
 /* Ends a plain call; false if it is to be reported, or may be. */
-static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 value, bool may_be_behind)
+static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 value)
 {
 	__s64 result = result_of(KIND(function), value);
-	struct pt_regs *regs = user_registers();
-	__s32 syscall;
 
 	if (filters_addresses || filters_ports || is_wanted_failure(KIND(function), result) ||
 	    since(th->start_ns, bpf_ktime_get_boot_ns()) >= min_duration_ns)
 		return false;
 	th->progress = CALL_NONE;
-	if (!idle_waits) {
-		syscall = number_of(th->entry);
-		note_operation(th->conversation, syscall, fd_of(syscall, regs, may_be_behind), result);
-	}
+	if (!idle_waits && th->deed)
+		note_deed(th->conversation, th->deed, first_of(user_registers()), result);
 	book(BOOK_SAMPLED_OUT);
 	return true;
 }
@@ -280,21 +280,22 @@ static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *r
 	struct thread *th = this_thread();
 	bool sampled = false;
 	__u64 now, depth;
+	__s32 entry, number;
 	struct tree *t;
-	__s32 entry;
 
-	if (!wanted && is_interrupt(position))
-		return;
 	entry = syscall_of(regs);
 	if (th && is_plain(th, position, index, entry))
 		return;
+	if (!wanted && is_interrupt(position))
+		return;
 	if (th && th->progress == CALL_NONE) {
-		if (!wanted && !is_wanted_here(number_of(entry)))
+		number = number_of(entry);
+		if (!wanted && !is_wanted_of(th, number))
 			return;
 		wanted = true;
 		sampled = is_drawn(th);
 		if (!sampled && !follows_all) {
-			begin_plain(th, position, index, entry);
+			begin_plain(th, position, index, entry, is_about_fd(number, regs, !with_points) ? deed_of(number) : OPERATION_NONE);
 			return;
 		}
 	}
@@ -368,7 +369,7 @@ static __always_inline void come_back(__u64 function, __s64 value, __u32 positio
 			th->nested--;
 			return;
 		}
-		if (th->progress == CALL_PLAIN && (end_plain(th, function, value, true) || !raise_call(true)))
+		if (th->progress == CALL_PLAIN && (end_plain(th, function, value) || !raise_call(true)))
 			return;
 	}
 	leave(th, this_tree(), function, value);
@@ -471,12 +472,14 @@ SEC("tp_btf/sys_enter")
 int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 {
 	__u8 how = operation_of(number);
+	struct thread *th;
 
 	if (!how || is_32bit_call())
 		return 0;
 	if (!is_armed(&fired_enter_syscall))
 		return 0;
-	if (!is_wanted_here(number))
+	th = this_thread();
+	if (th ? !is_wanted_of(th, number) : !is_wanted_here(number))
 		return 0;
 	if (!shows_inside(number, how) && !is_about_socket(regs, how))
 		return 0;
@@ -507,7 +510,7 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 			th->progress = CALL_NONE;
 			return 0;
 		}
-		if (end_plain(th, function, result, false) || !raise_call(false))
+		if (end_plain(th, function, result) || !raise_call(false))
 			return 0;
 	}
 	t = this_tree();

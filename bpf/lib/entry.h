@@ -7,7 +7,7 @@
 #define ENOSYS 38
 
 /* With what the running thread entered the kernel. */
-const volatile bool with_task_registers = 1; /* bpf_task_pt_regs, since 5.15 */
+#define with_task_registers has_helper(BPF_FUNC_task_pt_regs) /* since 5.15 */
 
 /* The registers with which the running thread entered the kernel. */
 static __always_inline struct pt_regs *user_registers(void)

@@ -14,6 +14,7 @@ bool filters_pids;
 bool filters_any; /* calls as they begin, beside that: some of the next four */
 bool filters_commands, filters_users, filters_cgroups, filters_syscalls;
 bool filters_addresses, filters_ports;
+__u32 filters_version; /* another one whenever the above change; not 0 */
 
 struct command {
 	char name[COMM_SIZE];
@@ -103,6 +104,21 @@ static __always_inline bool is_wanted_here(__s32 syscall)
 	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
 		return false;
 	return !filters_any || is_let_through(syscall);
+}
+
+/*
+ * The same of a thread that has a place. Without the filters for which it depends on more
+ * than the thread the answer stays.
+ */
+static __always_inline bool is_wanted_of(struct thread *th, __s32 syscall)
+{
+	if (th->wanted == filters_version && syscall >= 0)
+		return true;
+	if (!is_wanted_here(syscall))
+		return false;
+	if (!filters_any)
+		th->wanted = filters_version;
+	return true;
 }
 
 static __always_inline bool is_wanted_address(struct call *call)

@@ -208,24 +208,27 @@ __noinline int note_received(__s32 fd)
 	return 0;
 }
 
-/* Remembers for later calls which way data went; all is what the thread remembers. */
-static __always_inline void note_operation(struct conversation *all, __s32 syscall, __s32 fd, __s64 result)
+/* What of a system call is remembered: the operation if data goes some way, OPERATION_OTHER of a close. */
+static __always_inline __u8 deed_of(__s32 syscall)
 {
 	__u8 operation = operation_of(syscall) & OPERATION_KIND;
+
+	if (operation == OPERATION_SEND || operation == OPERATION_RECEIVE || operation == OPERATION_CONNECT)
+		return operation;
+	return syscall == SYS_CLOSE ? OPERATION_OTHER : OPERATION_NONE;
+}
+
+/* Remembers for later calls which way data went; all is what the thread remembers. */
+static __always_inline void note_deed(struct conversation *all, __u8 deed, __s32 fd, __s64 result)
+{
 	struct conversation *c = &all[fd & (CONVERSATIONS - 1)];
 
-	if (fd < 0)
+	if (!deed || fd < 0)
 		return;
-	if (syscall == SYS_CLOSE) {
-		note_exchange(c, OPERATION_OTHER, fd);
+	if (deed != OPERATION_OTHER && result < 0 && result != -EINPROGRESS)
 		return;
-	}
-	if (operation != OPERATION_SEND && operation != OPERATION_RECEIVE && operation != OPERATION_CONNECT)
-		return;
-	if (result < 0 && result != -EINPROGRESS)
-		return;
-	note_exchange(c, operation, fd);
-	if (is_reader(c, operation))
+	note_exchange(c, deed, fd);
+	if (is_reader(c, deed))
 		note_received(fd);
 }
 
@@ -238,7 +241,7 @@ static __always_inline void finish(struct thread *th, struct tree *t, __u32 kind
 	call->duration_ns = since(call->start_ns, now);
 	call->result = result;
 	if (!idle_waits && min_duration_ns)
-		note_operation(th ? th->conversation : t->conversation, call->syscall, call->fd, result);
+		note_deed(th ? th->conversation : t->conversation, deed_of(call->syscall), call->fd, result);
 	reason = reason_of(t, kind);
 	if (reason != REASON_NONE || filters_addresses || filters_ports)
 		report_call(reason);

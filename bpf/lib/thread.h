@@ -17,7 +17,7 @@ enum __attribute__((packed)) progress {
 
 struct thread {
 	__u64 task;     /* address; 0: the place is free */
-	__u64 start_ns; /* of a call that is plain, as the next three */
+	__u64 start_ns; /* of a call that is plain, as the next three and deed */
 	__u32 position;
 	__u16 function;
 	__s16 entry;
@@ -25,7 +25,9 @@ struct thread {
 	enum progress progress;
 	__u8 nested;  /* runs of function inside of itself */
 	__u8 touched; /* the call had to do with a socket */
-	__u8 pad;
+	__u8 deed;    /* see deed_of */
+	__u32 wanted; /* the version of the filters that let the thread's calls through, whichever they are */
+	__u32 pad;
 	struct conversation conversation[CONVERSATIONS];
 };
 
@@ -71,6 +73,7 @@ static __always_inline void take_place(const struct tree *t)
 	if (th->task)
 		return;
 	th->progress = CALL_NONE;
+	th->wanted = 0;
 	th->random = bpf_get_prandom_u32() | 1;
 	__builtin_memcpy(th->conversation, t->conversation, sizeof(th->conversation));
 	WRITE_ONCE(th->task, (__u64)current_task());

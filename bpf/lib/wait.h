@@ -27,16 +27,20 @@ static __always_inline __s32 number_of(long entry)
 }
 
 /*
- * The fd that the running thread's call is about. Of work behind the system call only
- * that of a close is about the same one: io_uring's requests can be carried out there.
+ * Whether the running thread's call is about the system call's fd. Of work behind the
+ * call only that of a close is: io_uring's requests can be carried out there.
  */
+static __always_inline bool is_about_fd(__s32 number, struct pt_regs *regs, bool may_be_behind)
+{
+	return !may_be_behind || number == SYS_CLOSE || !is_behind_call(regs);
+}
+
+/* That fd, if there is one. */
 static __always_inline __s32 fd_of(__s32 number, struct pt_regs *regs, bool may_be_behind)
 {
 	if (!(operation_of(number) & (ON_SOCKET | ON_FILE)) || makes_sockets(number))
 		return NO_FD;
-	if (may_be_behind && number != SYS_CLOSE && is_behind_call(regs))
-		return NO_FD;
-	return first_of(regs);
+	return is_about_fd(number, regs, may_be_behind) ? first_of(regs) : NO_FD;
 }
 
 /* Finds out once on which fd and socket the call is. */

@@ -38,6 +38,7 @@ type Calls struct {
 	cgroups   map[uint64]bool // that the filter holds
 	cgroupsAt uint64          // the version of the directory's that they are of; 0 is none
 	corrupt   uint64          // records that made no sense, since Start
+	filters   uint32          // how often they were set
 }
 
 // New returns a Calls whose spans have resources with the given attributes and a

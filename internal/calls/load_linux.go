@@ -77,7 +77,11 @@ func (c *Calls) configure() error {
 		}
 	}
 	c.cgroupsAt = 0
-	return errors.Join(errs, fill(c.object, filter), c.refreshCgroups())
+	if errs = errors.Join(errs, fill(c.object, filter), c.refreshCgroups()); errs != nil {
+		return errs
+	}
+	c.filters++ // last: what was let through until now, was so by the former ones
+	return c.object.Variables["filters_version"].Set(c.filters)
 }
 
 // wantedErrors is a bit for each errno whose failures are kept.

@@ -63,9 +63,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	if err != nil {
 		return nil, err
 	}
-	if err := fitHelpers(spec, types); err != nil {
-		return nil, err
-	}
+	fitHelpers(spec, types)
 	Preallocate(types, preallocated(types, spec)...)
 	takeFlags(spec, shared)
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
@@ -76,29 +74,12 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	return o, nil
 }
 
-// helpers are those that programs use where the kernel has them, by the variable
-// that tells them so.
-//
-// Kernel side: bpf/lib/current.h, bpf/lib/entry.h and bpf/calls.bpf.c.
-var helpers = map[string]string{
-	"with_current_task":   "get_current_task_btf", // since 5.11
-	"with_task_registers": "task_pt_regs",         // since 5.15
-	"with_result_helper":  "get_func_ret",         // since 5.17
-}
-
 // fitHelpers makes of spec what the kernel's helpers let it be. Where there is no task
 // storage, before Linux 5.11, its maps become hashes that nothing uses, and the running
 // task is an address without a type.
-func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) error {
-	for name, helper := range helpers {
-		if variable, ok := spec.Variables[name]; ok {
-			if err := variable.Set(HasHelper(types, helper)); err != nil {
-				return fmt.Errorf("set %s: %w", name, err)
-			}
-		}
-	}
+func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) {
 	if HasHelper(types, "task_storage_get") {
-		return nil
+		return
 	}
 	for _, m := range spec.Maps {
 		if m.Type == ebpf.TaskStorage {
@@ -112,7 +93,6 @@ func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 			}
 		}
 	}
-	return nil
 }
 
 // Hooks returns the hooks but those that may be attached later, and after
