@@ -26,7 +26,7 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 		times = 1
 	}
 	for range times {
-		objects := startAndShutDown(t, func(*Config) {})
+		objects := startAndShutDown(t, func(config *Config) { config.View.NetAddr.Endpoint = "127.0.0.1:0" })
 		if len(objects["map"]) < 4 || len(objects["prog"]) < 4 || len(objects["link"]) < 4 {
 			t.Errorf("while it ran there were %v, want several of each kind", objects)
 		}

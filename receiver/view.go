@@ -94,8 +94,9 @@ func (v *viewing) open(ctx context.Context, n *nettap, host component.Host) erro
 		v.stopped.Go(func() { v.view.Print(running, os.Stdout, c.Print, v.address(listener)) })
 	}
 	if listener != nil {
+		server := v.server
 		v.stopped.Go(func() {
-			if err := v.server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				n.logger.Warn("the view has ended", zap.Error(err))
 			}
 		})

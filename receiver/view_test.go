@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/metadata"
@@ -235,5 +236,58 @@ func TestViewsPortIsInUse(t *testing.T) {
 	}
 	if err := n.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestOpenViewIsWarnedOf(t *testing.T) {
+	for endpoint, want := range map[string]int{"127.0.0.1:0": 0, "[::1]:0": 0, "0.0.0.0:0": 1} {
+		n := withView(t, endpoint, onUnsupportedError, fakeMetrics())
+		core, logged := observer.New(zap.WarnLevel)
+		n.logger = zap.New(core)
+		if err := n.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+			t.Fatal(err)
+		}
+		if got := logged.FilterMessageSnippet("the view can be read by whoever reaches its endpoint").Len(); got != want {
+			t.Errorf("at %s there are %d warnings, want %d", endpoint, got, want)
+		}
+		if err := n.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestViewShowsAllIfThePipelinesDoNot(t *testing.T) {
+	for name, test := range map[string]struct {
+		yaml string
+		want []string // instruments whose points are partial
+	}{
+		"the defaults are whole":               {"", nil},
+		"more is whole":                        {"traffic: {metrics: {process.network.io: {attributes: [network.io.direction, network.interface.name, network.transport]}}}", nil},
+		"a process without its pid":            {"traffic: {resource_attributes: {process.pid: {enabled: false}}}", []string{"traffic"}},
+		"series that lack the interface":       {"traffic: {metrics: {process.network.io: {attributes: [network.io.direction]}}}", []string{"traffic"}},
+		"a metric that is off":                 {"traffic: {metrics: {nettap.interface.io: {enabled: false}}}", []string{"traffic"}},
+		"drops that no pipeline wants to have": {"drops: {metrics: {nettap.packet.dropped: {enabled: false}}}", []string{"drops"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := createDefaultConfig().(*Config)
+			if err := load(t, test.yaml, config); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, instrument := range []string{"traffic", "drops", "accepts", "calls"} {
+				if config.isPartial(instrument) {
+					got = append(got, instrument)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("partial instruments differ (-want +got):\n%s", diff)
+			}
+			all := config.forView()
+			for _, instrument := range []string{"traffic", "drops"} {
+				if all.isPartial(instrument) {
+					t.Errorf("%s is partial for the view too", instrument)
+				}
+			}
+		})
 	}
 }
