@@ -44,7 +44,7 @@ type bench struct {
 	parallel          int // guests at once: each takes one core, and does not wait
 	verbose           bool
 
-	guests, here, check, record bool
+	guests, here, check, record, table bool
 }
 
 func main() {
@@ -64,6 +64,7 @@ func main() {
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
 	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
+	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile)
 	flag.Parse()
 	var err error
 	if b.plan, err = vm.ReadPlan(planFile, *kernels); err != nil {
@@ -90,6 +91,9 @@ func (b *bench) run(ctx context.Context) error {
 	kept, err := readRecord(recordFile)
 	if err != nil {
 		return err
+	}
+	if b.table {
+		return tableOfCosts.Check(tableFile, kept.markdown(), true)
 	}
 	found, err := b.measure(ctx)
 	if err != nil {
