@@ -16,8 +16,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// guestTimeout ends a guest that hangs.
-const guestTimeout = 20 * time.Minute
+// guestTimeout ends a guest that hangs; on a busy machine one may take half of it.
+const guestTimeout = time.Hour
 
 //go:embed job.sh
 var job []byte

@@ -44,7 +44,7 @@ type bench struct {
 	parallel          int // guests at once: each takes one core, and does not wait
 	verbose           bool
 
-	guests, here, check, record bool
+	guests, here, check, record, table bool
 }
 
 func main() {
@@ -55,7 +55,7 @@ func main() {
 	store := flag.String("cache", vm.DefaultStore(), "directory to keep kernels in ($NETTAP_CACHE)")
 	kernels := flag.String("kernel", `amd64 linux-image-(6\.1|6\.12|6\.18|7)\.\*-cloud-amd64$`,
 		"the kernels whose line in "+planFile+" this regular expression matches")
-	flag.StringVar(&b.only, "only", "", "only the cases that this regular expression matches: traffic, drops, accepts, calls, all")
+	flag.StringVar(&b.only, "only", ".*", "only the cases that this regular expression matches wholly: traffic, drops, accepts, calls, all")
 	flag.BoolVar(&b.everyRung, "every-rung", true, "in guests, each way to attach an instrument, not only what is chosen")
 	flag.BoolVar(&b.floors, "floors", true, "empty programs at the same hooks, too")
 	flag.IntVar(&b.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once")
@@ -64,6 +64,7 @@ func main() {
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
 	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
+	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile)
 	flag.Parse()
 	var err error
 	if b.plan, err = vm.ReadPlan(planFile, *kernels); err != nil {
@@ -90,6 +91,9 @@ func (b *bench) run(ctx context.Context) error {
 	kept, err := readRecord(recordFile)
 	if err != nil {
 		return err
+	}
+	if b.table {
+		return tableOfCosts.Check(tableFile, kept.markdown(), true)
 	}
 	found, err := b.measure(ctx)
 	if err != nil {

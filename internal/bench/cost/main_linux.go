@@ -50,7 +50,7 @@ func main() {
 		return
 	}
 	var m meter
-	only := flag.String("only", "", "only the cases that this regular expression matches, of "+strings.Join(append(cases, measure.Bpftrace), ", "))
+	only := flag.String("only", ".*", "only the cases that this regular expression matches wholly, of "+strings.Join(append(cases, measure.Bpftrace), ", "))
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
 	operations := flag.Int("operations", 50, "how many operations a round has")
@@ -58,7 +58,7 @@ func main() {
 	flag.Parse()
 	m.load = []string{"load", fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds)}
 	var err error
-	if m.only, err = regexp.Compile(*only); err != nil {
+	if m.only, err = regexp.Compile("^(?:" + *only + ")$"); err != nil {
 		log.Fatal("cost: ", err)
 	}
 	if err := m.run(context.Background()); err != nil {
