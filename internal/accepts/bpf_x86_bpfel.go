@@ -91,7 +91,6 @@ const (
 	bpfVarFiredSeeGraft        = "fired_see_graft"
 	bpfVarFiredSeeSyscall      = "fired_see_syscall"
 	bpfVarMaxPerSecond         = "max_per_second"
-	bpfVarWithCurrentTask      = "with_current_task"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -173,7 +172,6 @@ type bpfVariableSpecs struct {
 	FiredSeeGraft        *ebpf.VariableSpec `ebpf:"fired_see_graft"`
 	FiredSeeSyscall      *ebpf.VariableSpec `ebpf:"fired_see_syscall"`
 	MaxPerSecond         *ebpf.VariableSpec `ebpf:"max_per_second"`
-	WithCurrentTask      *ebpf.VariableSpec `ebpf:"with_current_task"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -227,7 +225,6 @@ type bpfVariables struct {
 	FiredSeeGraft        *ebpf.Variable `ebpf:"fired_see_graft"`
 	FiredSeeSyscall      *ebpf.Variable `ebpf:"fired_see_syscall"`
 	MaxPerSecond         *ebpf.Variable `ebpf:"max_per_second"`
-	WithCurrentTask      *ebpf.Variable `ebpf:"with_current_task"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -288,6 +288,7 @@ const (
 	bpfVarFiltersPorts          = "filters_ports"
 	bpfVarFiltersSyscalls       = "filters_syscalls"
 	bpfVarFiltersUsers          = "filters_users"
+	bpfVarFiltersVersion        = "filters_version"
 	bpfVarFiredEnterFunction    = "fired_enter_function"
 	bpfVarFiredEnterProbe       = "fired_enter_probe"
 	bpfVarFiredEnterSyscall     = "fired_enter_syscall"
@@ -319,7 +320,6 @@ const (
 	bpfVarTraceIdLabel          = "trace_id_label"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
-	bpfVarWithCurrentTask       = "with_current_task"
 	bpfVarWithGoLabels          = "with_go_labels"
 	bpfVarWithHttp              = "with_http"
 	bpfVarWithLengths           = "with_lengths"
@@ -327,9 +327,7 @@ const (
 	bpfVarWithOffCpu            = "with_off_cpu"
 	bpfVarWithOtelThread        = "with_otel_thread"
 	bpfVarWithPoints            = "with_points"
-	bpfVarWithResultHelper      = "with_result_helper"
 	bpfVarWithSocket            = "with_socket"
-	bpfVarWithTaskRegisters     = "with_task_registers"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -431,6 +429,7 @@ type bpfVariableSpecs struct {
 	FiltersPorts          *ebpf.VariableSpec `ebpf:"filters_ports"`
 	FiltersSyscalls       *ebpf.VariableSpec `ebpf:"filters_syscalls"`
 	FiltersUsers          *ebpf.VariableSpec `ebpf:"filters_users"`
+	FiltersVersion        *ebpf.VariableSpec `ebpf:"filters_version"`
 	FiredEnterFunction    *ebpf.VariableSpec `ebpf:"fired_enter_function"`
 	FiredEnterProbe       *ebpf.VariableSpec `ebpf:"fired_enter_probe"`
 	FiredEnterSyscall     *ebpf.VariableSpec `ebpf:"fired_enter_syscall"`
@@ -462,7 +461,6 @@ type bpfVariableSpecs struct {
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
-	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithGoLabels          *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.VariableSpec `ebpf:"with_http"`
 	WithLengths           *ebpf.VariableSpec `ebpf:"with_lengths"`
@@ -470,9 +468,7 @@ type bpfVariableSpecs struct {
 	WithOffCpu            *ebpf.VariableSpec `ebpf:"with_off_cpu"`
 	WithOtelThread        *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
-	WithResultHelper      *ebpf.VariableSpec `ebpf:"with_result_helper"`
 	WithSocket            *ebpf.VariableSpec `ebpf:"with_socket"`
-	WithTaskRegisters     *ebpf.VariableSpec `ebpf:"with_task_registers"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -551,6 +547,7 @@ type bpfVariables struct {
 	FiltersPorts          *ebpf.Variable `ebpf:"filters_ports"`
 	FiltersSyscalls       *ebpf.Variable `ebpf:"filters_syscalls"`
 	FiltersUsers          *ebpf.Variable `ebpf:"filters_users"`
+	FiltersVersion        *ebpf.Variable `ebpf:"filters_version"`
 	FiredEnterFunction    *ebpf.Variable `ebpf:"fired_enter_function"`
 	FiredEnterProbe       *ebpf.Variable `ebpf:"fired_enter_probe"`
 	FiredEnterSyscall     *ebpf.Variable `ebpf:"fired_enter_syscall"`
@@ -582,7 +579,6 @@ type bpfVariables struct {
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
-	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
 	WithGoLabels          *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.Variable `ebpf:"with_http"`
 	WithLengths           *ebpf.Variable `ebpf:"with_lengths"`
@@ -590,9 +586,7 @@ type bpfVariables struct {
 	WithOffCpu            *ebpf.Variable `ebpf:"with_off_cpu"`
 	WithOtelThread        *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.Variable `ebpf:"with_points"`
-	WithResultHelper      *ebpf.Variable `ebpf:"with_result_helper"`
 	WithSocket            *ebpf.Variable `ebpf:"with_socket"`
-	WithTaskRegisters     *ebpf.Variable `ebpf:"with_task_registers"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

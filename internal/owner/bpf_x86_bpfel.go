@@ -211,7 +211,6 @@ const (
 	bpfVarOrphaned              = "orphaned"
 	bpfVarPatienceNs            = "patience_ns"
 	bpfVarUnknown               = "unknown"
-	bpfVarWithCurrentTask       = "with_current_task"
 	bpfVarWithUsers             = "with_users"
 )
 
@@ -321,7 +320,6 @@ type bpfVariableSpecs struct {
 	Orphaned              *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
 	Unknown               *ebpf.VariableSpec `ebpf:"unknown"`
-	WithCurrentTask       *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithUsers             *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
@@ -409,7 +407,6 @@ type bpfVariables struct {
 	Orphaned              *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
 	Unknown               *ebpf.Variable `ebpf:"unknown"`
-	WithCurrentTask       *ebpf.Variable `ebpf:"with_current_task"`
 	WithUsers             *ebpf.Variable `ebpf:"with_users"`
 }
 

@@ -315,7 +315,6 @@ const (
 	bpfVarNothingWaits        = "nothing_waits"
 	bpfVarReasonNoSocket      = "reason_no_socket"
 	bpfVarUnknown             = "unknown"
-	bpfVarWithCurrentTask     = "with_current_task"
 	bpfVarWithForwarding      = "with_forwarding"
 	bpfVarWithTransport       = "with_transport"
 	bpfVarWithTun             = "with_tun"
@@ -418,7 +417,6 @@ type bpfVariableSpecs struct {
 	NothingWaits        *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
-	WithCurrentTask     *ebpf.VariableSpec `ebpf:"with_current_task"`
 	WithForwarding      *ebpf.VariableSpec `ebpf:"with_forwarding"`
 	WithTransport       *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithTun             *ebpf.VariableSpec `ebpf:"with_tun"`
@@ -514,7 +512,6 @@ type bpfVariables struct {
 	NothingWaits        *ebpf.Variable `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.Variable `ebpf:"unknown"`
-	WithCurrentTask     *ebpf.Variable `ebpf:"with_current_task"`
 	WithForwarding      *ebpf.Variable `ebpf:"with_forwarding"`
 	WithTransport       *ebpf.Variable `ebpf:"with_transport"`
 	WithTun             *ebpf.Variable `ebpf:"with_tun"`
