@@ -136,8 +136,10 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 			p.mark()
 			was := l.collect(t).transmitted(p.client.pid())
 			before := time.Now()
+			l.mu.Lock() // a collection before it uses the socket again would end what it was
 			p.client.do(test.change)
 			pump(p.client, p.server, 100_000)
+			l.mu.Unlock()
 
 			near, _, _ := p.moved()
 			var series []point
