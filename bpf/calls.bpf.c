@@ -170,8 +170,8 @@ __noinline int raise_call(bool may_be_behind)
 
 	if (!th)
 		return 0;
+	proceed(th, CALL_NONE);
 	if (!t) {
-		th->progress = CALL_NONE;
 		book(BOOK_SEEN);
 		book(BOOK_LOST_MAP_FULL);
 		return 0;
@@ -182,7 +182,7 @@ __noinline int raise_call(bool may_be_behind)
 	t->touched = th->touched;
 	t->sampled = 0;
 	t->call.root_only = 1;
-	th->progress = CALL_ROOT;
+	proceed(th, CALL_ROOT);
 	return 1;
 }
 
@@ -224,7 +224,7 @@ static __always_inline void begin_plain(struct thread *th, __u32 position, __u16
 	th->entry = entry;
 	th->deed = deed;
 	th->nested = th->touched = 0;
-	th->progress = CALL_PLAIN;
+	proceed(th, CALL_PLAIN);
 }
 
 /* Ends a plain call; false if it is to be reported, or may be. */
@@ -232,10 +232,10 @@ static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 v
 {
 	__s64 result = result_of(KIND(function), value);
 
+	proceed(th, CALL_NONE);
 	if (filters_addresses || filters_ports || is_wanted_failure(KIND(function), result) ||
 	    since(th->start_ns, bpf_ktime_get_boot_ns()) >= min_duration_ns)
 		return false;
-	th->progress = CALL_NONE;
 	if (!idle_waits && th->deed)
 		note_deed(th->conversation, th->deed, first_of(user_registers()), result);
 	book(BOOK_SAMPLED_OUT);
@@ -248,8 +248,11 @@ bool with_points; /* on system calls, what happens inside is told by tracepoints
 static __always_inline struct tree *tree_at(struct thread *th, __u32 position, __u16 index, __s32 entry, bool wanted)
 {
 	struct tree *t = this_tree();
+	struct frame *caller;
 
-	struct frame *caller = t ? innermost(t) : NULL;
+	if (t && th && th->progress == CALL_NONE)
+		t->depth = 0; /* the thread was preempted as its call ended */
+	caller = t ? innermost(t) : NULL;
 
 	if (caller && is_above(caller->position, position) && t->entry == entry)
 		return t;

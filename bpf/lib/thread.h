@@ -54,7 +54,18 @@ static __always_inline struct thread *thread_of(struct task_struct *task)
 	return if_of(place_of(task->pid), task);
 }
 
-/* The same of the running thread. */
+/*
+ * Says how far the running thread's call is. A program can be preempted, and what then
+ * sees the thread leave the CPU is to find the rest as it was before or as it is after.
+ */
+static __always_inline void proceed(struct thread *th, enum progress progress)
+{
+	barrier();
+	WRITE_ONCE(th->progress, progress);
+	barrier();
+}
+
+/* The same as thread_of of the running thread. */
 static __always_inline struct thread *this_thread(void)
 {
 	struct task_struct *task = current_task();

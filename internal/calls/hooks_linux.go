@@ -14,7 +14,8 @@ import (
 // ladder is how functions are seen, the best way first. Calls that block are the
 // ones that are looked for, so what counts is that their ends are seen. On a kernel
 // that can be preempted, fentry and fexit are not run where another run of them was:
-// so probes of many functions come before them.
+// so probes of many functions come before them, which also are attached at once, but
+// see frequentFunctions.
 var ladder = []kernel.Hook{
 	{Job: "call", Name: "kprobe.session", Programs: []string{"visit_function"}},
 	{Job: "call", Name: "kprobe.multi", Programs: []string{"enter_probe"}},
