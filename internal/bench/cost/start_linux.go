@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"maps"
+	"fmt"
+	"strings"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
@@ -82,8 +83,12 @@ func start(ctx context.Context, name string, avoid, functions []string) (*runnin
 		}
 	}
 	for _, entry := range logs.All() { // what the receiver says of itself to anyone
-		hooks, _ := entry.ContextMap()["hooks"].(map[string]string)
-		maps.Copy(r.hooks, hooks)
+		hooks, _ := entry.ContextMap()["hooks"].([]any)
+		for _, hook := range hooks {
+			if job, name, ok := strings.Cut(fmt.Sprint(hook), " by "); ok {
+				r.hooks[job] = name
+			}
+		}
 	}
 	return r, nil
 }
