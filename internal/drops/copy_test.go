@@ -2,7 +2,6 @@ package drops
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 )
 
@@ -18,11 +17,7 @@ func TestPeekingChangesNoDrops(t *testing.T) {
 
 // published lives a life, and returns what each collection published of it.
 func published(t *testing.T, seed uint64, peeks bool) (all [][]drop) {
-	w := &world{
-		book: newBook(), t: t, random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test that can be repeated
-		living: map[uint32]bool{}, told: map[series]*story{},
-	}
-	w.limit = 3
+	w := newWorld(t, seed)
 	for range 100 {
 		for range w.random.IntN(10) {
 			w.live()

@@ -142,14 +142,19 @@ func (w *world) total() uint64 {
 	return sum
 }
 
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		book: newBook(), t: t, random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test that can be repeated
+		living: map[uint32]bool{}, told: map[series]*story{},
+	}
+	w.limit = 3
+	return w
+}
+
 func TestLedgerOverRandomLives(t *testing.T) {
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := &world{
-				book: newBook(), t: t, random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test that can be repeated
-				living: map[uint32]bool{}, told: map[series]*story{},
-			}
-			w.limit = 3
+			w := newWorld(t, seed)
 			for range 100 {
 				for range w.random.IntN(10) {
 					w.live()

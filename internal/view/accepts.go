@@ -2,6 +2,7 @@ package view
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -115,14 +116,9 @@ func (ls *listeners) prune(old int64) {
 }
 
 func (ls *listeners) sorted() []*listener {
-	all := make([]*listener, 0, len(ls.byKey))
-	for _, l := range ls.byKey {
-		all = append(all, l)
-	}
-	slices.SortFunc(all, func(a, b *listener) int {
+	return slices.SortedFunc(maps.Values(ls.byKey), func(a, b *listener) int {
 		return cmp.Or(cmp.Compare(b.Connections, a.Connections), cmp.Compare(a.Port, b.Port), cmp.Compare(a.ID, b.ID))
 	})
-	return all
 }
 
 func (l *listener) show(s scale, now int64) Listener {

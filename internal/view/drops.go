@@ -2,6 +2,7 @@ package view
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -111,14 +112,9 @@ func (ds *drops) prune(old int64) {
 
 // sorted returns all, those with most packets first.
 func (ds *drops) sorted() []*drop {
-	all := make([]*drop, 0, len(ds.byPlace))
-	for _, d := range ds.byPlace {
-		all = append(all, d)
-	}
-	slices.SortFunc(all, func(a, b *drop) int {
+	return slices.SortedFunc(maps.Values(ds.byPlace), func(a, b *drop) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), compareTexts(a.Symbol, b.Symbol, a.Reason, b.Reason, a.ID, b.ID))
 	})
-	return all
 }
 
 func (d *drop) show(s scale, now int64, looked *looks) Drop {

@@ -10,12 +10,7 @@ import (
 // serveEvents sends a snapshot, then an increment each second. A reader that was too slow
 // for one gets a snapshot again.
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
-	p, err := parseParams(r.URL.RawQuery, []string{"range", "filter", "n"}, nil)
-	if err != nil {
-		fail(w, r, http.StatusBadRequest, err.Error())
-		return
-	}
-	leave, ok := v.enter(w, r)
+	p, leave, ok := v.enter(w, r, stateParams, nil)
 	if !ok {
 		return
 	}

@@ -38,8 +38,11 @@ func (v *View) sequence() int64 {
 	return v.seq
 }
 
-// enter lets somebody follow, unless there are too many.
-func (v *View) enter(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+// enter lets somebody follow who asks for it as is allowed, unless there are too many.
+func (v *View) enter(w http.ResponseWriter, r *http.Request, allowed, sorts []string) (p params, leave func(), ok bool) {
+	if p, ok = paramsOf(w, r, allowed, sorts); !ok {
+		return p, nil, false
+	}
 	v.mu.Lock()
 	many := v.followers >= maxFollowers
 	if !many {
@@ -48,10 +51,10 @@ func (v *View) enter(w http.ResponseWriter, r *http.Request) (leave func(), ok b
 	v.mu.Unlock()
 	if many {
 		fail(w, r, http.StatusServiceUnavailable, "too many connections follow something")
-		return nil, false
+		return p, nil, false
 	}
 	release := v.watch()
-	return func() {
+	return p, func() {
 		release()
 		v.mu.Lock()
 		v.followers--

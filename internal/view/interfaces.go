@@ -1,6 +1,7 @@
 package view
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 
@@ -170,12 +171,7 @@ func (is *interfaces) prune(old int64) {
 
 // sorted returns all books by name.
 func (is *interfaces) sorted() []*books {
-	all := make([]*books, 0, len(is.byDevice))
-	for _, b := range is.byDevice {
-		all = append(all, b)
-	}
-	slices.SortFunc(all, func(a, b *books) int { return compareTexts(a.Name, b.Name, a.ID, b.ID) })
-	return all
+	return slices.SortedFunc(maps.Values(is.byDevice), func(a, b *books) int { return compareTexts(a.Name, b.Name, a.ID, b.ID) })
 }
 
 // show returns the books of an interface with its series.

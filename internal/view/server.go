@@ -29,7 +29,7 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
 
   /api/v1/state      all of it as JSON, also ?range=1m
   /api/v1/events     the same as server-sent events
-  /                  in a browser: a page
+  /                  in a browser: links to these
 
   curl '127.0.0.1:8777/nettop?follow&n=10'
 `
@@ -97,10 +97,22 @@ func answer(w http.ResponseWriter, status int, value any) {
 	_, _ = w.Write(append(body, '\n'))
 }
 
-func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
-	p, err := parseParams(r.URL.RawQuery, []string{"range", "filter", "n"}, nil)
+// paramsOf returns the parameters of a request, or answers with what is wrong with them.
+func paramsOf(w http.ResponseWriter, r *http.Request, allowed, sorts []string) (p params, ok bool) {
+	p, err := parseParams(r.URL.RawQuery, allowed, sorts)
 	if err != nil {
 		fail(w, r, http.StatusBadRequest, err.Error())
+		return p, false
+	}
+	return p, true
+}
+
+// stateParams are those of the state and of the events.
+var stateParams = []string{"range", "filter", "n"}
+
+func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
+	p, ok := paramsOf(w, r, stateParams, nil)
+	if !ok {
 		return
 	}
 	defer v.watch()()
@@ -114,8 +126,7 @@ func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 }
 
 func (v *View) serveCall(w http.ResponseWriter, r *http.Request) {
-	if _, err := parseParams(r.URL.RawQuery, nil, nil); err != nil {
-		fail(w, r, http.StatusBadRequest, err.Error())
+	if _, ok := paramsOf(w, r, nil, nil); !ok {
 		return
 	}
 	call, ok := v.callWithTree(r.PathValue("id"))

@@ -42,12 +42,7 @@ var tableParams = []string{"follow", "interval", "wide", "sort", "n", "filter"}
 // serveTable answers with a table. What counts amounts says those of an interval, for
 // which it waits; what tells of events says those that are kept, and goes on if it is to follow.
 func (v *View) serveTable(w http.ResponseWriter, r *http.Request, t table) {
-	p, err := parseParams(r.URL.RawQuery, tableParams, t.sorts)
-	if err != nil {
-		fail(w, r, http.StatusBadRequest, err.Error())
-		return
-	}
-	leave, ok := v.enter(w, r)
+	p, leave, ok := v.enter(w, r, tableParams, t.sorts)
 	if !ok {
 		return
 	}
