@@ -93,21 +93,13 @@ func (k bpfTrafficKey) account() (bpfAccountKey, bool) {
 	}, true
 }
 
-// addAccounts adds what the CPUs have on accounts.
-func (c *cells) addAccounts(to map[bpfAccountKey]bpfCount) error {
+// add adds what the CPUs have on accounts, and of processes if traffic is not nil.
+func (c *cells) add(accounts map[bpfAccountKey]bpfCount, traffic map[bpfTrafficKey]bpfCount) error {
 	return c.each(func(_ uint32, key bpfTrafficKey, count bpfCount) error {
 		if account, ok := key.account(); ok {
-			to[account] = plus(to[account], count)
-		}
-		return nil
-	})
-}
-
-// addTraffic adds what the CPUs have of processes.
-func (c *cells) addTraffic(to map[bpfTrafficKey]bpfCount) error {
-	return c.each(func(_ uint32, key bpfTrafficKey, count bpfCount) error {
-		if _, ok := key.account(); !ok {
-			to[key] = plus(to[key], count)
+			accounts[account] = plus(accounts[account], count)
+		} else if traffic != nil {
+			traffic[key] = plus(traffic[key], count)
 		}
 		return nil
 	})

@@ -322,7 +322,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 // rawCounts returns what the kernel side has of an interface, by direction and account.
 func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount {
 	raw := map[bpfDirection]map[bpfAccount]bpfCount{bpfDirectionTRANSMIT: {}, bpfDirectionRECEIVE: {}}
-	counts, err := l.traffic.readAccounts(0)
+	counts, err := l.traffic.readAccounts()
 	if err != nil {
 		return nil
 	}

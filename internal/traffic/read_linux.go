@@ -67,7 +67,7 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 		now: t.clock.BootNanos(t.clock.Now()), epoch: t.survey.epoch, namespaces: t.survey.namespaces, existing: t.survey.existing,
 	}
 	s.earlier = t.counters.read(s.namespaces, s.epoch)
-	arrived, err := t.readAccounts(0)
+	arrived, err := t.readAccounts()
 	if err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read arrivals: %w", err))
 	}
@@ -76,16 +76,19 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
-	if s.accounts, err = t.readAccounts(len(arrived)); err != nil {
+	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts", len(arrived)); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
+	}
+	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic", t.rows); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
+	}
+	if err := t.cells.add(s.accounts, s.traffic); err != nil {
+		return nil, errors.Join(errs, err)
 	}
 	for key := range s.accounts {
 		if key.Account == bpfAccountACCOUNT_ARRIVED {
 			s.accounts[key] = arrived[key]
 		}
-	}
-	if s.traffic, err = t.readTraffic(t.rows); err != nil {
-		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
 	t.rows = len(s.traffic)
 	if s.interfaces, err = t.readInterfaces(); err != nil {
@@ -328,16 +331,10 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
 
-// readAccounts returns what is on each account, of which about expected ones have something.
-func (t *Traffic) readAccounts(expected int) (map[bpfAccountKey]bpfCount, error) {
-	accounts, err := readCounts[bpfAccountKey](t.object.Maps, "accounts", expected)
-	return accounts, errors.Join(err, t.cells.addAccounts(accounts))
-}
-
-// readTraffic returns what each process has moved, in about expected entries.
-func (t *Traffic) readTraffic(expected int) (map[bpfTrafficKey]bpfCount, error) {
-	traffic, err := readCounts[bpfTrafficKey](t.object.Maps, "traffic", expected)
-	return traffic, errors.Join(err, t.cells.addTraffic(traffic))
+// readAccounts returns what is on each account.
+func (t *Traffic) readAccounts() (map[bpfAccountKey]bpfCount, error) {
+	accounts, err := readCounts[bpfAccountKey](t.object.Maps, "accounts", 0)
+	return accounts, errors.Join(err, t.cells.add(accounts, nil))
 }
 
 // readCounts returns all counts of a map, with those that found no memory there. They

@@ -151,7 +151,7 @@ func TestKernelMeasuresFramesInTunnels(t *testing.T) {
 	sendTo(t, from, receiver.LocalAddr(), times, 1000*segments, receiver)
 	w.moved()
 
-	counts, err := w.lab.traffic.readAccounts(0)
+	counts, err := w.lab.traffic.readAccounts()
 	if err != nil {
 		t.Fatal(err)
 	}
