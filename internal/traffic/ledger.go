@@ -199,6 +199,7 @@ func (l *ledger) use(s *snapshot, departing map[uint64]owner.Process, heirs map[
 		_, goesOn := l.starts[a.face]
 		return !goesOn
 	})
+	sortUsages(leaving) // what is said again is said in this order
 	return present, staying, leaving
 }
 
