@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"syscall"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
