@@ -238,6 +238,21 @@ int BPF_PROG(learn_from_message, struct sock *sk)
 }
 
 /*
+ * Whether the task that owns a socket is giving it up: then it handles what has come in the
+ * meantime, and sends what that allows for, whatever became of its own call.
+ */
+static __always_inline bool is_given_up(struct sock *sk)
+{
+	__u8 locked = 0;
+
+	if (bpf_core_field_exists(sk->sk_lock.slock.lock))
+		locked = !!BPF_CORE_READ(sk, sk_lock.slock.lock.owner);
+	else
+		bpf_probe_read_kernel(&locked, sizeof(locked), &sk->sk_lock.slock);
+	return locked || (sk->sk_backlog.len && !sk->sk_backlog.head);
+}
+
+/*
  * The same before Linux 6.16. Only who holds the lock of a TCP socket sends on it, and as
  * long as a task holds it no softirq does: the running task is the sender.
  */
@@ -257,7 +272,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||
-	    !sk->sk_lock.owned || is_known_user(sk))
+	    !sk->sk_lock.owned || is_known_user(sk) || is_given_up(sk))
 		return 0;
 	owner = owner_to_learn(sk);
 	if (!owner)
@@ -265,7 +280,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	process = current_process();
 	if ((__u32)owner->number == mark_of(&process))
 		return 0;
-	if (!is_interrupt(position_of(ctx))) /* a tunnel hands on what others sent, as if it were new */
+	if (is_system_call(position_of(ctx))) /* a tunnel hands on what others sent, as if it were new */
 		take_over(sk, owner, &process);
 	return 0;
 }

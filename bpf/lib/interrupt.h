@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "current.h"
+#include "registers.h"
 
 /*
  * A soft interrupt runs on top of whatever thread it came upon, and what it calls
- * is not that thread's. x86 runs it on a stack of its own, arm64 counts it in the
- * thread. A kernel with PREEMPT_RT runs it on the thread's own stack everywhere, and
- * counts it apart, for it may be preempted; hard interrupts are as on others.
+ * is not that thread's. x86 runs it on a stack of its own if the thread is in the kernel,
+ * arm64 counts it in the thread. A kernel with PREEMPT_RT runs it on the thread's own stack
+ * everywhere, and counts it apart, for it may be preempted; hard interrupts are as on
+ * others.
  */
 #define THREAD_SIZE 16384       /* of the kernel's stack of a thread */
 #define SERVING_SOFTIRQ 0x100   /* of both counts; local_bh_disable adds the next bit */
@@ -36,6 +38,29 @@ static __always_inline bool is_interrupt(__u32 position)
 	asm volatile("" : : "r"(position)); /* or a function would get anything in its place */
 	return THIS_TASK(thread_info.preempt.count) & SERVING_SOFTIRQ;
 #endif
+}
+
+/*
+ * Whether the running thread is in a system call. What comes upon a thread in user mode is
+ * told from one by the registers: x86 also runs soft interrupts on the thread's own stack
+ * then, which is empty, from 5.12 on.
+ */
+static __always_inline bool is_system_call(__u32 position)
+{
+	if (is_interrupt(position))
+		return false;
+#if defined(__TARGET_ARCH_x86)
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs)) { /* since 5.15 */
+		struct pt_regs *regs = (void *)bpf_task_pt_regs(current_task());
+
+		return (long)BPF_CORE_READ(regs, orig_ax) >= 0;
+	} else {
+		struct pt_regs *regs = (void *)THIS_TASK(stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
+
+		return (long)BPF_CORE_READ(regs, orig_ax) >= 0;
+	}
+#endif
+	return true;
 }
 
 /* A CPU's own thread, of which ksoftirqd serves soft interrupts on its own stack. */

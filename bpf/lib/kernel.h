@@ -258,12 +258,26 @@ struct sk_buff_head {
 	__u32 qlen;
 };
 
+struct rt_mutex_base {
+	struct task_struct *owner;
+};
+
+/* With PREEMPT_RT it is a mutex. Of any other one the first byte is not 0 while someone has it. */
+struct spinlock {
+	struct rt_mutex_base lock;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	struct {
+		struct spinlock slock;
 		int owned; /* by a task that is in a system call on it */
 		struct wait_queue_head wq;
 	} sk_lock;
+	struct {
+		int len;
+		struct sk_buff *head;
+	} sk_backlog; /* what came while it was owned */
 	struct sk_buff_head sk_receive_queue;
 	int sk_wmem_queued;
 	__u8 sk_shutdown;

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +52,13 @@ var deeds = map[string]func(words []string) any{
 	"give": func(words []string) any {
 		return unix.Sendmsg(heritageFD, []byte{0}, unix.UnixRights(descriptors[words[0]]), nil, 0)
 	},
+	"pin": func(words []string) any { runtime.LockOSThread(); return pin(number(words[0])) },
+	"spin": func(words []string) any {
+		spin(number(words[0]), time.Duration(number(words[1]))*time.Millisecond)
+		return nil
+	},
+	"stall":  func([]string) any { stalled = stall(); return nil },
+	"fail":   func([]string) any { return requireError(unix.EFAULT, stalled.fail()) },
 	"take":   func(words []string) any { keep(take(), descriptors[words[0]]); return nil },
 	"become": func(words []string) any { return syscall.Setreuid(number(words[0]), number(words[1])) },
 	"exec":   func(words []string) any { return syscall.Exec(words[0], words, os.Environ()) },
@@ -221,4 +231,76 @@ func take() int {
 	_, n, _, _, err := unix.Recvmsg(heritageFD, make([]byte, 1), rights, 0)
 	messages := must(unix.ParseSocketControlMessage(rights[:must(n, err)]))
 	return must(unix.ParseUnixRights(&messages[0]))[0]
+}
+
+// pin keeps what the helper does from now on to one CPU.
+func pin(cpu int) error {
+	runtime.LockOSThread()
+	var set unix.CPUSet
+	set.Set(cpu)
+	return unix.SchedSetaffinity(0, &set)
+}
+
+// spin keeps a CPU busy.
+func spin(cpu int, howLong time.Duration) {
+	if err := pin(cpu); err != nil {
+		panic(err)
+	}
+	for end := time.Now().Add(howLong); time.Now().Before(end); {
+	}
+}
+
+// stalledSend is a call that sends a byte on the connection, from memory that is not
+// there. It has the socket locked, and waits.
+type stalledSend struct {
+	faults int // descriptor
+	memory []byte
+	sent   chan error
+}
+
+var stalled *stalledSend
+
+// What userfaultfd is asked for.
+//
+// Source: include/uapi/linux/userfaultfd.h.
+const (
+	uffdAPI      = 0xc018aa3f
+	uffdRegister = 0xc020aa00
+	uffdWake     = 0x8010aa02
+	uffdMissing  = 1
+)
+
+// stall begins one, and returns when it waits.
+func stall() *stalledSend {
+	faults, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	if errno != 0 {
+		panic(errno)
+	}
+	s := &stalledSend{faults: int(faults), sent: make(chan error, 1)}
+	s.memory = must(unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS))
+	s.ask(uffdAPI, 0xaa, 0, 0)
+	s.ask(uffdRegister, s.address(), uint64(len(s.memory)), uffdMissing, 0)
+	go func() {
+		_, _, errno := unix.Syscall6(unix.SYS_SENDTO, connectionFD, uintptr(s.address()), 1, unix.MSG_NOSIGNAL, 0, 0)
+		s.sent <- errno
+	}()
+	must(unix.Read(s.faults, make([]byte, 32)))
+	return s
+}
+
+func (s *stalledSend) address() uint64 { return uint64(uintptr(unsafe.Pointer(&s.memory[0]))) }
+
+func (s *stalledSend) ask(request uintptr, argument ...uint64) {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.faults), request, uintptr(unsafe.Pointer(&argument[0]))); errno != 0 {
+		panic(errno)
+	}
+}
+
+// fail lets the call go on without memory, and returns how it failed.
+func (s *stalledSend) fail() error {
+	if err := unix.Mprotect(s.memory, unix.PROT_NONE); err != nil {
+		return err
+	}
+	s.ask(uffdWake, s.address(), uint64(len(s.memory)))
+	return <-s.sent
 }
