@@ -62,7 +62,8 @@ func exchangeSegments() error {
 	})
 }
 
-// exchangeDatagrams sends a datagram that is received, and one that nobody is there for.
+// exchangeDatagrams sends datagrams that are received, in each of the ways that there
+// are to send and receive, and one that nobody is there for.
 func exchangeDatagrams() error {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback})
 	if err != nil {
@@ -74,17 +75,28 @@ func exchangeDatagrams() error {
 		return fmt.Errorf("open a socket on lo: %w", err)
 	}
 	defer client.Close()
-	if _, err := client.Write([]byte("?")); err != nil {
-		return fmt.Errorf("send over lo, which must be up and open: %w", err)
-	}
-	if err := server.SetReadDeadline(time.Now().Add(causeTimeout)); err != nil {
+	deadline := time.Now().Add(causeTimeout)
+	if err := errors.Join(server.SetReadDeadline(deadline), client.SetReadDeadline(deadline)); err != nil {
 		return err
 	}
-	if _, err := server.Read(make([]byte, 1)); err != nil {
-		return fmt.Errorf("receive over lo, which must be up and open: %w", err)
+	message := []byte("?")
+	for _, step := range []struct {
+		what string
+		do   func() (int, error)
+	}{
+		{"send", func() (int, error) { return client.Write(message) }},
+		{"receive", func() (int, error) { return server.Read(message) }},
+		{"send", func() (int, error) { return server.WriteToUDP(message, client.LocalAddr().(*net.UDPAddr)) }},
+		{"receive", func() (n int, err error) { n, _, _, _, err = client.ReadMsgUDP(message, nil); return n, err }},
+		{"send", func() (n int, err error) { n, _, err = client.WriteMsgUDP(message, nil, nil); return n, err }},
+		{"receive", func() (n int, err error) { n, _, err = server.ReadFromUDP(message); return n, err }},
+	} {
+		if _, err := step.do(); err != nil {
+			return fmt.Errorf("%s over lo, which must be up and open: %w", step.what, err)
+		}
 	}
 	server.Close()
-	_, err = client.Write([]byte("?"))
+	_, err = client.Write(message)
 	return err
 }
 

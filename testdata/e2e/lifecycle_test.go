@@ -33,7 +33,7 @@ func TestDistributionStartsAndStops(t *testing.T) {
 	c.Wait("its own metrics are there", func() bool { return len(c.Own("otelcol_process_uptime")) > 0 })
 	c.Stop()
 	for _, instrument := range []string{"traffic", "drops", "accepts"} {
-		if line := `"instrument": "` + instrument + `", "hooks": {`; !strings.Contains(c.Log(), line) {
+		if line := `"instrument": "` + instrument + `", "hooks": [`; !strings.Contains(c.Log(), line) {
 			t.Errorf("the log does not say which hooks %s uses", instrument)
 		}
 	}
