@@ -127,14 +127,19 @@ func sighted(t *testing.T, l *lab, try func(w *wire) bool) {
 	t.Error("something was unobserved each time")
 }
 
-// sawAll says whether nothing of what the ends have moved is unobserved, after a while at most.
-func (w *wire) sawAll() bool {
+// sawAll says whether nothing of what the ends have moved is unobserved, nor of what other
+// devices of the far one have, after a while at most.
+func (w *wire) sawAll(others ...string) bool {
 	w.t.Helper()
+	places := []place{in(w.t, w.near.Name, w.near.Device), in(w.t, w.far.Name, w.far.Device)}
+	for _, device := range others {
+		places = append(places, in(w.t, w.far.Name, device))
+	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		published := w.lab.collect(w.t)
 		seen := true
-		for _, n := range []kerneltest.Namespace{w.near, w.far} {
-			seen = seen && slices.Equal(published.unobserved(in(w.t, n.Name, n.Device)), []int64{0, 0, 0, 0})
+		for _, at := range places {
+			seen = seen && slices.Equal(published.unobserved(at), []int64{0, 0, 0, 0})
 		}
 		if seen || time.Now().After(deadline) {
 			return seen
