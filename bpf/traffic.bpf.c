@@ -260,7 +260,7 @@ static __noinline void note_writer(struct net_device *dev, __u64 netns, __u32 if
 	struct process process;
 	__u64 number, *known;
 
-	if (THIS_TASK(flags) & PF_KTHREAD || is_interrupt(position) || !IS_KIND(kind_of(dev), "tun"))
+	if (THIS_TASK(flags) & PF_KTHREAD || !IS_KIND(kind_of(dev), "tun") || !is_system_call(position))
 		return;
 	process = current_process();
 	number = number_of(&process, current_task());

@@ -426,7 +426,7 @@ static __always_inline bool is_verdict(struct sk_buff *skb)
 	__u64 position;
 
 	asm volatile("%[to] = w10" : [to] "=w"(position));
-	if (THIS_TASK(flags) & PF_KTHREAD || is_interrupt(position))
+	if (THIS_TASK(flags) & PF_KTHREAD || !is_system_call(position))
 		return false;
 	return !IS_KIND(kind_of(BPF_CORE_READ(skb, dev)), "tun");
 }
