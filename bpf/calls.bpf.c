@@ -659,15 +659,21 @@ int BPF_PROG(see_wakeup, struct task_struct *task)
 
 bool fired_forget_thread;
 
-/* Of a thread that has ended. */
+/* Of a thread that has ended. The end of a call that is still under way was not seen. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(forget_thread, struct task_struct *task)
 {
 	struct thread *th = thread_of(task);
 	__u32 id = task->pid;
+	struct tree *t;
 
 	if (!is_armed(&fired_forget_thread))
 		return 0;
+	t = tree_of(task);
+	if (th ? th->progress != CALL_NONE : t && t->depth) {
+		book(BOOK_SEEN);
+		book(BOOK_LOST_UNFINISHED);
+	}
 	if (!with_current_task)
 		bpf_map_delete_elem(&thread_trees, &id);
 	if (th)
