@@ -153,6 +153,7 @@ func generic(t *testing.T, family string, command uint8, attributes ...*nl.RtAtt
 // Where a policy encrypts, there is no device above: a packet is the process's, with all
 // headers, and each is there once.
 func TestKernelBooksESP(t *testing.T) {
+	l := share(t)
 	const header = 8
 	padded := func(length int) int { return (length + 2 + 3) / 4 * 4 }
 	for name, test := range map[string]struct {
@@ -163,7 +164,7 @@ func TestKernelBooksESP(t *testing.T) {
 		"tunnel":    {netlink.XFRM_MODE_TUNNEL, ethernet + outer4 + header + padded(outer4+udp+1000)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := connect(t, share(t))
+			w := connect(t, l)
 			w.encrypt(t, test.mode, 0)
 			w.mark()
 			w.exchange(t, w.near.IPv4, w.far.IPv4, 100, 50)
@@ -187,9 +188,10 @@ func TestKernelBooksESP(t *testing.T) {
 
 // Streams are cut into segments before they are encrypted.
 func TestKernelBooksStreamsInESP(t *testing.T) {
+	l := share(t)
 	for name, mode := range map[string]netlink.Mode{"transport": netlink.XFRM_MODE_TRANSPORT, "tunnel": netlink.XFRM_MODE_TUNNEL} {
 		t.Run(name, func(t *testing.T) {
-			w := connect(t, share(t))
+			w := connect(t, l)
 			w.encrypt(t, mode, 0)
 			w.mark()
 			w.converse(t, w.near.IPv4, w.far.IPv4, 50)
