@@ -300,15 +300,21 @@ static __always_inline struct part count_arrived(struct sk_buff *skb, struct net
 
 /*
  * What may need more than most: what has arrived before, on this device or on one below it,
- * and all where there are devices that want it looked at.
+ * the sender's own copy of what it sent to all, of which there is nothing to claim, and all
+ * where there are devices that want it looked at.
  */
-static __always_inline int count_special_arrival(struct arrivals *a, struct sk_buff *skb, struct net_device *dev, __u32 position)
+static __always_inline int count_special_arrival(struct arrivals *a, struct sk_buff *skb, struct net_device *dev,
+						 __u32 position, bool copy)
 {
 	__u32 from = skb->data - skb->head, link = 0, ifindex = dev->ifindex;
 	__u64 netns = dev->nd_net.net->net_cookie;
-	struct part part;
+	struct part part = {};
 	struct count c;
 
+	if (copy) {
+		arrive(a, skb, dev, netns, ifindex, from, link, &part);
+		return 0;
+	}
 	if (skb->skb_iif == ifindex) {
 		arrive_again(a, skb, from);
 		return 0;
@@ -336,23 +342,23 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	__u32 link = 0, from = skb->data - skb->head, ifindex;
 	struct net_device *dev = skb->dev;
 	struct arrivals *a = arrivals_here();
-	struct part part = {};
+	struct part part;
 	__u64 netns;
+	bool copy;
 
 	if (!is_armed(&fired_count_arrival))
 		return 0;
 	if (!a)
 		return 0;
+	copy = BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK;
+	if (copy || with_special | skb->skb_iif)
+		return count_special_arrival(a, skb, dev, position_of(ctx), copy);
 	netns = dev->nd_net.net->net_cookie;
 	ifindex = dev->ifindex;
-	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_LOOPBACK) { /* or there is nothing to claim */
-		if (with_special || skb->skb_iif)
-			return count_special_arrival(a, skb, dev, position_of(ctx));
-		if (!is_loopback(ifindex))
-			link = from - skb->mac_header;
-		a->seen++;
-		part = count_arrived(skb, dev, netns, ifindex, from, link, position_of(ctx));
-	}
+	if (!is_loopback(ifindex))
+		link = from - skb->mac_header;
+	a->seen++;
+	part = count_arrived(skb, dev, netns, ifindex, from, link, position_of(ctx));
 	arrive(a, skb, dev, netns, ifindex, from, link, &part);
 	return 0;
 }
