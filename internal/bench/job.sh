@@ -1,5 +1,6 @@
 # What a guest does: it measures what the instruments cost.
 mount -t debugfs none /sys/kernel/debug
+export NETTAP_BENCH_GUEST=1
 export GOGC=off GOMEMLIMIT=1000MiB
 # shellcheck disable=SC2046 # words
 /cost $(cat /arguments) </dev/null 2>&1

@@ -1,8 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
@@ -18,32 +26,89 @@ var onPath = []string{
 	"sockfd_lookup*", "sockfs_dname", "update_socket_protocol",
 }
 
-// onEach is the hook that has programs for each function.
-const onEach = "fentry"
+// symbolTable is where the receiver learns which functions there are.
+const symbolTable = "/proc/kallsyms"
 
-// fewFunctions returns the functions on the path that can be traced here, if calls may
-// take fentry when those hooks are avoided, and else nil.
-func fewFunctions(avoid []string) ([]string, error) {
+// onlyInGuests is a variable of the environment that says that this machine is there for
+// the measure alone, and emulated.
+const onlyInGuests = "NETTAP_BENCH_GUEST"
+
+// onEach says whether calls gets a program or a probe of its own for each function here,
+// when these hooks are avoided.
+func onEach(avoid []string) (bool, error) {
 	types, err := kernel.Types()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if slices.Contains(avoid, onEach) || !slices.Contains(avoid, "kprobe.multi") && !kernel.ExitsFromPool(types) {
-		return nil, nil
-	}
-	symbols, err := kernel.RunningSymbols()
+	many := func(hook string) bool { return !slices.Contains(avoid, hook) && kernel.Probe(hook) == nil }
+	return !(many("fentry.multi") || !kernel.ExitsFromPool(types) && (many("kprobe.session") || many("kprobe.multi"))), nil
+}
+
+// hideFunctions takes those functions out of the table of symbols that the load never
+// reaches, and returns what puts them back. Where each function has programs of its own
+// an emulated machine takes minutes to load them, and what never runs takes nothing. So
+// the receiver has its defaults, on a kernel with fewer functions.
+func hideFunctions() (show func() error, err error) {
+	table, err := os.ReadFile(symbolTable)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, symbol := range symbols.Attachable() {
-		matches := func(pattern string) bool {
-			matches, _ := path.Match(pattern, symbol.Name)
-			return matches
-		}
-		if slices.ContainsFunc(onPath, matches) {
-			names = append(names, symbol.Name)
+	few := filepath.Join(os.TempDir(), "kallsyms")
+	if err := os.WriteFile(few, withFewFunctions(table), 0o644); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount(few, symbolTable, "", unix.MS_BIND, ""); err != nil {
+		return nil, errors.Join(err, os.Remove(few))
+	}
+	return func() error { return errors.Join(unix.Unmount(symbolTable, 0), os.Remove(few)) }, nil
+}
+
+// maxBetween is how many functions net/socket.c can have. Where more lie between those on
+// the path, a linker has mixed the files' functions.
+const maxBetween = 256
+
+// withFewFunctions returns a table of symbols without what lies between the functions on
+// the path, which a linker has put beside each other.
+func withFewFunctions(table []byte) []byte {
+	var first, last uint64
+	between := 0
+	for line := range bytes.Lines(table) {
+		if address, name, ok := functionOf(line); ok && isOnPath(name) {
+			if first == 0 || address < first {
+				first = address
+			}
+			last = max(last, address)
 		}
 	}
-	return names, nil
+	inside := func(address uint64) bool { return first <= address && address <= last }
+	var few bytes.Buffer
+	for line := range bytes.Lines(table) {
+		if address, name, ok := functionOf(line); ok && inside(address) && !isOnPath(name) {
+			between++
+			continue
+		}
+		few.Write(line)
+	}
+	if between > maxBetween {
+		return table
+	}
+	return few.Bytes()
+}
+
+// functionOf returns the address and the name that a line of the table has of a function
+// of the kernel itself.
+func functionOf(line []byte) (address uint64, name string, ok bool) {
+	fields := strings.Fields(string(line))
+	if len(fields) != 3 || fields[1] != "t" && fields[1] != "T" {
+		return 0, "", false
+	}
+	address, err := strconv.ParseUint(fields[0], 16, 64)
+	return address, fields[2], err == nil && address != 0
+}
+
+func isOnPath(name string) bool {
+	return slices.ContainsFunc(onPath, func(pattern string) bool {
+		matches, _ := path.Match(pattern, name)
+		return matches
+	})
 }
