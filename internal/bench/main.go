@@ -43,6 +43,7 @@ type bench struct {
 	everyRung, floors bool
 	parallel          int // guests at once: each takes one core, and does not wait
 	verbose           bool
+	hereTime          time.Duration
 
 	guests, here, check, record, table bool
 }
@@ -62,6 +63,7 @@ func main() {
 	flag.BoolVar(&b.verbose, "v", false, "print what the guests print")
 	flag.BoolVar(&b.guests, "guests", true, "count instructions in guests")
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
+	flag.DurationVar(&b.hereTime, "here-time", 4*time.Minute, "how long to begin new turns of that; there are three at least")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
 	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
 	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile)
