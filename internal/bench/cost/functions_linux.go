@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"log"
 	"os"
 	"path"
 	"path/filepath"
@@ -54,7 +55,9 @@ func hideFunctions() (show func() error, err error) {
 		return nil, err
 	}
 	few := filepath.Join(os.TempDir(), "kallsyms")
-	if err := os.WriteFile(few, withFewFunctions(table), 0o644); err != nil {
+	kept, hidden := withFewFunctions(table)
+	log.Printf("%d functions are hidden", hidden)
+	if err := os.WriteFile(few, kept, 0o644); err != nil {
 		return nil, err
 	}
 	if err := unix.Mount(few, symbolTable, "", unix.MS_BIND, ""); err != nil {
@@ -68,10 +71,9 @@ func hideFunctions() (show func() error, err error) {
 const maxBetween = 256
 
 // withFewFunctions returns a table of symbols without what lies between the functions on
-// the path, which a linker has put beside each other.
-func withFewFunctions(table []byte) []byte {
+// the path, which a linker has put beside each other, and how many functions that were.
+func withFewFunctions(table []byte) (few []byte, hidden int) {
 	var first, last uint64
-	between := 0
 	for line := range bytes.Lines(table) {
 		if address, name, ok := functionOf(line); ok && isOnPath(name) {
 			if first == 0 || address < first {
@@ -81,25 +83,24 @@ func withFewFunctions(table []byte) []byte {
 		}
 	}
 	inside := func(address uint64) bool { return first <= address && address <= last }
-	var few bytes.Buffer
 	for line := range bytes.Lines(table) {
 		if address, name, ok := functionOf(line); ok && inside(address) && !isOnPath(name) {
-			between++
+			hidden++
 			continue
 		}
-		few.Write(line)
+		few = append(few, line...)
 	}
-	if between > maxBetween {
-		return table
+	if hidden > maxBetween {
+		return table, 0
 	}
-	return few.Bytes()
+	return few, hidden
 }
 
 // functionOf returns the address and the name that a line of the table has of a function
-// of the kernel itself.
+// of the kernel itself. Parts of functions (foo.cold) are elsewhere.
 func functionOf(line []byte) (address uint64, name string, ok bool) {
 	fields := strings.Fields(string(line))
-	if len(fields) != 3 || fields[1] != "t" && fields[1] != "T" {
+	if len(fields) != 3 || fields[1] != "t" && fields[1] != "T" || strings.Contains(fields[2], ".") {
 		return 0, "", false
 	}
 	address, err := strconv.ParseUint(fields[0], 16, 64)

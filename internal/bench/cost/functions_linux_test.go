@@ -15,6 +15,7 @@ ffffffff81000400 t sock_read_iter
 ffffffff81000500 d sock_register_data
 ffffffff81000600 T sock_recvmsg
 ffffffff81000700 T tcp_sendmsg
+ffffffff81900000 t sock_recvmsg.cold
 ffffffffc0000300 t sock_of_module	[module]
 `
 	const want = `ffffffff81000000 T _stext
@@ -24,9 +25,11 @@ ffffffff81000400 t sock_read_iter
 ffffffff81000500 d sock_register_data
 ffffffff81000600 T sock_recvmsg
 ffffffff81000700 T tcp_sendmsg
+ffffffff81900000 t sock_recvmsg.cold
 ffffffffc0000300 t sock_of_module	[module]
 `
-	if diff := cmp.Diff(want, string(withFewFunctions([]byte(table)))); diff != "" {
-		t.Errorf("withFewFunctions() differs (-want +got):\n%s", diff)
+	few, hidden := withFewFunctions([]byte(table))
+	if diff := cmp.Diff(want, string(few)); diff != "" || hidden != 1 {
+		t.Errorf("withFewFunctions() hides %d functions, and differs (-want +got):\n%s", hidden, diff)
 	}
 }
