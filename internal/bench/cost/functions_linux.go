@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,7 +15,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// onPath are the functions of net/socket.c that the load's operations can go through.
+// onPath are the functions of net/socket.c that the load's operations can go through;
+// a star at the end stands for anything.
 var onPath = []string{
 	"____sys_recvmsg", "____sys_sendmsg", "__sock_create", "__sock_recv_*", "__sock_release", "__sock_sendmsg", "__sock_tx_timestamp",
 	"__sys_accept4*", "__sys_connect*", "__sys_setsockopt", "__sys_socket*",
@@ -66,9 +66,9 @@ func hideFunctions() (show func() error, err error) {
 	return func() error { return errors.Join(unix.Unmount(symbolTable, 0), os.Remove(few)) }, nil
 }
 
-// maxBetween is how many functions net/socket.c can have. Where more lie between those on
-// the path, a linker has mixed the files' functions.
-const maxBetween = 256
+// maxBetween is how many names net/socket.c can have for its functions. Where more lie
+// between those on the path, a linker has mixed the files' functions.
+const maxBetween = 512
 
 // withFewFunctions returns a table of symbols without what lies between the functions on
 // the path, which a linker has put beside each other, and how many functions that were.
@@ -109,7 +109,9 @@ func functionOf(line []byte) (address uint64, name string, ok bool) {
 
 func isOnPath(name string) bool {
 	return slices.ContainsFunc(onPath, func(pattern string) bool {
-		matches, _ := path.Match(pattern, name)
-		return matches
+		if start, many := strings.CutSuffix(pattern, "*"); many {
+			return strings.HasPrefix(name, start)
+		}
+		return name == pattern
 	})
 }
