@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -90,10 +91,12 @@ func (m measured) byOperation(heading string) string {
 	return b.String()
 }
 
-// byKernel is a table of what a datagram takes by each way to attach an instrument.
+// byKernel is a table of what a datagram takes by each way to attach an instrument, with
+// the oldest kernel first.
 func (r record) byKernel() string {
+	kernels := slices.SortedStableFunc(slices.Values(r.Kernels), func(a, b measured) int { return cmp.Compare(a.version(), b.version()) })
 	var rows [][2]string // case and rung
-	for _, m := range r.Kernels {
+	for _, m := range kernels {
 		for _, of := range m.instruments() {
 			if key := [2]string{of.Case, of.Rung}; !slices.Contains(rows, key) {
 				rows = append(rows, key)
@@ -104,18 +107,25 @@ func (r record) byKernel() string {
 	slices.SortStableFunc(rows, func(a, b [2]string) int { return order(a[0]) - order(b[0]) })
 	var b strings.Builder
 	row(&b, "instructions for a datagram")
-	for _, m := range r.Kernels {
+	for _, m := range kernels {
 		row(&b, m.Title)
 	}
-	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(r.Kernels)) + "\n")
+	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(kernels)) + "\n")
 	for _, key := range rows {
 		row(&b, nameOf(measure.Measure{Case: key[0], Rung: key[1]}))
-		for _, m := range r.Kernels {
+		for _, m := range kernels {
 			row(&b, m.cellOf(key[0], key[1]))
 		}
 		b.WriteString("|\n")
 	}
 	return b.String()
+}
+
+// version is a number that is higher for a later kernel.
+func (m measured) version() (number int) {
+	var major, minor int
+	fmt.Sscanf(m.Kernel, "%d.%d", &major, &minor) //nolint:errcheck // what has no number comes first
+	return 1000*major + minor
 }
 
 // caseOrder is that of the rows.

@@ -107,7 +107,7 @@ func TestMarkdown(t *testing.T) {
 | ` + "`traffic` by `tp_btf/a`" + ` | **2,000** (700) | - |
 | ` + "`traffic` by `kprobe/b`" + ` | 4,000 | - |
 `
-	got := record{Kernels: []measured{example("6.18.1", 2000), {Title: "7.x x86-64"}}, Nanos: &nanos}.markdown()
+	got := record{Kernels: []measured{{Title: "7.x x86-64", Kernel: "7.3.4"}, example("6.18.1", 2000)}, Nanos: &nanos}.markdown()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("markdown() differs (-want +got):\n%s", diff)
 	}

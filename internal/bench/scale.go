@@ -74,7 +74,7 @@ func points(cores int) []point {
 const (
 	collectionInterval = 5 * time.Second
 	firstExports       = 2
-	measuringTurns     = 3
+	measuringTurns     = 2
 	measuring          = 2 * collectionInterval
 	startTimeout       = 2 * time.Minute
 )
