@@ -83,6 +83,10 @@ bench: ## measure what the instruments cost: instructions on other kernels, unde
 bench-record: ## the same, and write it into testdata/cost.json and README.md
 	@$(MAKE) --no-print-directory bench BENCHFLAGS="-record $(BENCHFLAGS)"
 
+.PHONY: bench-scale
+bench-scale: build ## measure what the Collector takes by processes, sockets, interfaces and cores, and draw docs/cost-*.svg (as root; 8 minutes)
+	go run ./internal/bench -scale -record
+
 .PHONY: bench-check
 bench-check: ## see that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (a minute)
 	@.ci/setup matrix

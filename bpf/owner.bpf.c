@@ -4,8 +4,8 @@
  *
  * Hooks:   tp_btf sock_send_length     a process sent on a socket
  *          tp_btf sock_recv_length     a process received from a socket
- *            before Linux 6.3: fentry security_socket_sendmsg, _recvmsg
- *            where functions cannot be traced: kprobes on the same
+ *            before Linux 6.3: fentry security_socket_sendmsg, fexit sock_recvmsg
+ *            where functions cannot be traced: kprobes on security_socket_sendmsg, _recvmsg
  *          tp_btf tcp_sendmsg_locked   a process sends on TCP, and has not returned yet;
  *            before Linux 6.16: net_dev_queue
  *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
@@ -129,7 +129,7 @@ int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 }
 
 /*
- * What follows is told of a call before it is made. One that is sure to fail, or may
+ * Most of what follows is told of a call before it is made. One that is sure to fail, or may
  * not wait and has nothing to take or no room, is none. What MPTCP has to take is
  * elsewhere.
  */
@@ -165,12 +165,13 @@ int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int si
 
 bool fired_learn_from_recvmsg;
 
-SEC("fentry/security_socket_recvmsg")
-int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int size, int flags)
+/* What was received is known when it is over; who sends must be known before. */
+SEC("fexit/sock_recvmsg")
+int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int flags, int received)
 {
 	if (!is_armed(&fired_learn_from_recvmsg))
 		return 0;
-	if (sock->sk && is_receive(sock->sk, flags))
+	if (sock->sk && received >= 0)
 		learn(sock->sk);
 	return 0;
 }

@@ -63,9 +63,11 @@ static __always_inline void meet(struct net_device *dev, __u64 netns)
 
 	know_interface(dev, netns);
 	if (IS_KIND(kind, "wireguard"))
-		with_wireguard = true;
+		with_wireguard = with_special = true;
 	if (IS_KIND(kind, "tun"))
-		with_tun = true;
+		with_tun = with_special = true;
+	if (IS_KIND(kind, "xfrm"))
+		with_xfrm = with_special = true;
 }
 
 /* -- transmit -- */
@@ -286,19 +288,50 @@ static __always_inline struct part count_arrived(struct sk_buff *skb, struct net
 	} else {
 		new = count_frame(number, netns, rest, len);
 	}
-	if (new)
+	if (new) {
 		meet(dev, netns);
-	if (with_tun)
-		note_writer(dev, netns, ifindex, position);
-	if (with_wireguard && is_for_wireguard(skb->data, skb->protocol, netns)) {
-		if (!pieces)
-			c = count_of_frame(len);
-		count_account(netns, ifindex, ACCOUNT_KERNEL, RECEIVE, &c);
-		return (struct part){}; /* nothing is left to claim */
+		if (with_tun) /* by now, perhaps */
+			note_writer(dev, netns, ifindex, position);
 	}
 	if (!pieces)
 		return (struct part){ .packets = 1, .bytes = len, .frames = 1, .frame_bytes = len };
 	return (struct part){ .packets = c.packets, .bytes = c.bytes, .frames = c.frames, .frame_bytes = c.frame_bytes };
+}
+
+/*
+ * What may need more than most: what has arrived before, on this device or on one below it,
+ * the sender's own copy of what it sent to all, of which there is nothing to claim, and all
+ * where there are devices that want it looked at.
+ */
+static __always_inline int count_special_arrival(struct arrivals *a, struct sk_buff *skb, struct net_device *dev,
+						 __u32 position, bool copy)
+{
+	__u32 from = skb->data - skb->head, link = 0, ifindex = dev->ifindex;
+	__u64 netns = dev->nd_net.net->net_cookie;
+	struct part part = {};
+	struct count c;
+
+	if (copy) {
+		arrive(a, skb, dev, netns, ifindex, from, link, &part);
+		return 0;
+	}
+	if (skb->skb_iif == ifindex) {
+		arrive_again(a, skb, from);
+		return 0;
+	}
+	if (!is_loopback(ifindex) && dev->hard_header_len)
+		link = from - skb->mac_header;
+	a->seen++;
+	part = count_arrived(skb, dev, netns, ifindex, from, link, position);
+	if (with_tun)
+		note_writer(dev, netns, ifindex, position);
+	if (with_wireguard && is_for_wireguard(skb->data, skb->protocol, netns)) {
+		c = whole(&part);
+		count_account(netns, ifindex, ACCOUNT_KERNEL, RECEIVE, &c);
+		part = (struct part){}; /* nothing is left to claim */
+	}
+	arrive(a, skb, dev, netns, ifindex, from, link, &part);
+	return 0;
 }
 
 bool fired_count_arrival;
@@ -309,21 +342,23 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	__u32 link = 0, from = skb->data - skb->head, ifindex;
 	struct net_device *dev = skb->dev;
 	struct arrivals *a = arrivals_here();
-	struct part part = {};
+	struct part part;
 	__u64 netns;
+	bool copy;
 
 	if (!is_armed(&fired_count_arrival))
 		return 0;
 	if (!a)
 		return 0;
+	copy = BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK;
+	if (copy || with_special | skb->skb_iif)
+		return count_special_arrival(a, skb, dev, position_of(ctx), copy);
 	netns = dev->nd_net.net->net_cookie;
 	ifindex = dev->ifindex;
-	if (BPF_CORE_READ_BITFIELD(skb, pkt_type) != PACKET_LOOPBACK) { /* or there is nothing to claim */
-		if (!is_loopback(ifindex))
-			link = from - skb->mac_header;
-		a->seen++;
-		part = count_arrived(skb, dev, netns, ifindex, from, link, position_of(ctx));
-	}
+	if (!is_loopback(ifindex))
+		link = from - skb->mac_header;
+	a->seen++;
+	part = count_arrived(skb, dev, netns, ifindex, from, link, position_of(ctx));
 	arrive(a, skb, dev, netns, ifindex, from, link, &part);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include "count.h"
 #include "interrupt.h"
 #include "kind.h"
+#include "pieces.h"
 #include "tun.h"
 
 /* What the instrument tells apart. */
@@ -166,11 +167,30 @@ static __always_inline void put_inside(struct leg *leg, __u32 inner)
 	leg->link += inner;
 }
 
+/* What was around a packet in the same buffer, before it and behind it, is counted with it below. */
+static __noinline int unwrap(struct arrival *slot, __u32 length)
+{
+	__u32 around, was;
+
+	if (!slot)
+		return 0;
+	was = slot->end - slot->from;
+	if (length >= was)
+		return 0;
+	around = was - length;
+	slot->by[0].link += around;
+	if (slot->legs > 1)
+		slot->by[1].link += around;
+	if (slot->legs > 2)
+		slot->by[2].link += around;
+	return 0;
+}
+
 /*
  * How many legs of the slot, which has an arrival in the same buffer that nobody has
  * claimed, are below this arrival; none when it is another packet. A bridge hands up
- * to itself what came in on its port. A tunnel does so with what was in the packet,
- * and forgets where it came in.
+ * to itself what came in on its port, and MACsec what was in the packet. A tunnel does so,
+ * too, and forgets where it came in.
  */
 static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __u32 from, __u32 end)
 {
@@ -181,8 +201,13 @@ static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __
 	legs = slot->legs;
 	if (legs == 0 || legs >= LEGS)
 		return 0;
-	if (skb->skb_iif)
-		return skb->skb_iif == (legs == 1 ? slot->by[0] : slot->by[1]).ifindex ? legs : 0;
+	if (skb->skb_iif) {
+		if (skb->skb_iif != (legs == 1 ? slot->by[0] : slot->by[1]).ifindex)
+			return 0;
+		if (from > slot->from)
+			unwrap(slot, end - from);
+		return legs;
+	}
 	if (from <= slot->from || end > slot->end || is_end_of_pair(skb->dev))
 		return 0;
 	inner = from - slot->from;
@@ -219,6 +244,55 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, stru
 	leg->link = link;
 	leg->outer = false;
 	leg->left = *part;
+	a->last = at;
+}
+
+#define MAX_PADDING 15 /* of what is encrypted, to a whole block */
+
+/*
+ * What was decrypted is joined with what came before, in whose buffer it is then. Each has
+ * arrived in a packet of its own, and all but the last are as long as the first. How much
+ * padding that one had is not known: what may be too much is left unclaimed.
+ */
+static __noinline int join(struct arrival *slot, struct sk_buff *skb, __u32 from)
+{
+	__u32 len = skb->len, size = gso_size_of(skb), headers, first, around, bytes;
+	struct count c = {};
+
+	measure_pieces(&c, skb, from, len, size);
+	if (c.frames < 2 || slot->legs != 1 || slot->by[0].left.packets != 1)
+		return 0;
+	headers = (c.frame_bytes - len) / (c.frames - 1);
+	first = headers + size;
+	if (slot->by[0].left.bytes <= first)
+		return 0;
+	around = slot->by[0].left.bytes - first;
+	bytes = c.frame_bytes + c.frames * around;
+	if (c.frame_bytes != c.frames * first)
+		bytes -= around < MAX_PADDING ? around : MAX_PADDING;
+	slot->by[0].left = (struct part){ .packets = c.frames, .bytes = bytes, .frames = c.frames, .frame_bytes = bytes };
+	return 0;
+}
+
+/*
+ * A packet that was in another one, and arrives on the same device: a policy of xfrm has
+ * decrypted it. The device has counted it, with all that was around it.
+ */
+static __always_inline void arrive_again(struct arrivals *a, struct sk_buff *skb, __u32 from)
+{
+	__u64 head = head_of(a, skb);
+	__u32 at = place_for(a, head);
+	struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+
+	if (slot->head != head || is_free(a, slot))
+		return;
+	if (gso_size_of(skb))
+		join(slot, skb, from);
+	else
+		unwrap(slot, skb->len);
+	slot->from = from;
+	slot->end = from + skb->len;
+	slot->number = a->number++;
 	a->last = at;
 }
 

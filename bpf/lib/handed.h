@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "count.h"
+#include "tun.h"
 #include "wireguard.h"
 
 /* The packet a device was last given on this CPU, for the device may refuse it. */
@@ -53,10 +54,10 @@ static __always_inline struct handed *handed_to(struct handing *now, struct net_
 	return &now->by[dev->ifindex & 7];
 }
 
-/* Whether skb is what the first device was given, or was made from it. */
+/* Whether skb is what the first device was given, or was made from it: MACsec's copy has no socket. */
 static __always_inline bool is_of_first(struct handing *now, struct sk_buff *skb)
 {
-	return now->first.skb == (__u64)skb || (skb->sk && now->sk == (__u64)skb->sk);
+	return now->first.skb == (__u64)skb || (skb->sk ? now->sk == (__u64)skb->sk : skb->protocol == bpf_htons(ETH_P_MACSEC));
 }
 
 static __always_inline bool is_of_process(const struct handed *h)
@@ -66,11 +67,28 @@ static __always_inline bool is_of_process(const struct handed *h)
 
 static __always_inline bool has_tag(struct sk_buff *skb)
 {
-	if (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD))
+	if (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD) ||
+	    skb->protocol == bpf_htons(ETH_P_MACSEC))
 		return true;
 	if (bpf_core_field_exists(skb->vlan_all))
 		return skb->vlan_all;
 	return BPF_CORE_READ_BITFIELD((struct sk_buff___before_6_2 *)skb, vlan_present);
+}
+
+/* There is an interface of xfrm. */
+bool with_xfrm;
+
+static __always_inline __u8 outer_transport_of(struct sk_buff *skb)
+{
+	return transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol));
+}
+
+/* Whether a socket's packet is in one that was made by a device which says nothing of it: all ESP is, where one may have. */
+static __noinline bool is_inside(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
+{
+	if (with_xfrm && outer_transport_of(skb) == IPPROTO_ESP)
+		return true;
+	return with_wireguard && is_in_wireguard(skb, sk, dev);
 }
 
 /*
@@ -78,15 +96,15 @@ static __always_inline bool has_tag(struct sk_buff *skb)
  * have it any more: it had to wait in the queue of dev, for its turn or its time. A
  * socket sends through no part of a bond or a bridge and puts on no tag, its packets are
  * first on a device of its own namespace, and are in no other packet there unless a
- * route says so.
+ * route or a policy of xfrm says so.
  */
 static __always_inline bool has_been_above(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
 {
 	if (sk->__sk_common.skc_net.net != dev->nd_net.net)
 		return true;
-	if (BPF_CORE_READ_BITFIELD(skb, encapsulation))
-		return transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol)) != IPPROTO_ROUTING;
-	if (with_wireguard && is_in_wireguard(skb, sk, dev))
+	if (BPF_CORE_READ_BITFIELD(skb, encapsulation) && outer_transport_of(skb) != IPPROTO_ESP)
+		return outer_transport_of(skb) != IPPROTO_ROUTING;
+	if (with_special && is_inside(skb, sk, dev))
 		return true;
 	if (!has_upper(dev) || sk->__sk_common.skc_family == AF_PACKET)
 		return false;

@@ -27,6 +27,7 @@
 #define ETH_P_IPV6 0x86dd
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88a8
+#define ETH_P_MACSEC 0x88e5
 
 #define PF_IO_WORKER 0x00000010 /* of an io_uring */
 #define PF_EXITING 0x00000004
@@ -42,6 +43,7 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_ROUTING 43
+#define IPPROTO_ESP 50
 #define IPPROTO_MPTCP 262
 
 /* include/linux/sched.h; trace events show them to user space */

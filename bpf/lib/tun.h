@@ -10,6 +10,9 @@
 
 bool with_tun; /* there is such a device */
 
+/* There are devices for which each packet that arrives is looked at closely. */
+bool with_special;
+
 struct tun_key {
 	__u64 netns;
 	__u32 ifindex;

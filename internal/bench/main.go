@@ -29,6 +29,9 @@ const (
 	planFile   = "testdata/kernels.txt"
 	recordFile = "testdata/cost.json"
 	tableFile  = "README.md"
+
+	scaleFile        = "testdata/scale.json"
+	pictureDirectory = "docs"
 )
 
 // tableOfCosts is where the table is in a document.
@@ -43,8 +46,9 @@ type bench struct {
 	everyRung, floors bool
 	parallel          int // guests at once: each takes one core, and does not wait
 	verbose           bool
+	hereTime          time.Duration
 
-	guests, here, check, record, table bool
+	guests, here, check, record, table, scale bool
 }
 
 func main() {
@@ -62,9 +66,11 @@ func main() {
 	flag.BoolVar(&b.verbose, "v", false, "print what the guests print")
 	flag.BoolVar(&b.guests, "guests", true, "count instructions in guests")
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
+	flag.DurationVar(&b.hereTime, "here-time", 4*time.Minute, "how long to begin new turns of that, after the first")
+	flag.BoolVar(&b.scale, "scale", false, "measure nothing but what a Collector takes by how much there is to watch (as root)")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
 	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
-	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile)
+	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile+", and draw what "+scaleFile+" says")
 	flag.Parse()
 	var err error
 	if b.plan, err = vm.ReadPlan(planFile, *kernels); err != nil {
@@ -83,6 +89,9 @@ func (b *bench) run(ctx context.Context) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
+	if b.scale {
+		return b.runScale(ctx)
+	}
 	lastFile := filepath.Join(b.build, "last.json")
 	last, err := readRecord(lastFile)
 	if err != nil {
@@ -93,7 +102,11 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	if b.table {
-		return tableOfCosts.Check(tableFile, kept.markdown(), true)
+		s, err := readScale(scaleFile)
+		if err != nil {
+			return err
+		}
+		return errors.Join(tableOfCosts.Check(tableFile, kept.markdown(), true), s.draw(pictureDirectory))
 	}
 	found, err := b.measure(ctx)
 	if err != nil {

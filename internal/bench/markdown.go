@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,11 +24,20 @@ var headings = map[string]string{
 // caseNames are what the cases are called in a document, where it is not their name.
 var caseNames = map[string]string{measure.All: "the defaults", measure.Bpftrace: "a one-liner of bpftrace, which blames whatever runs"}
 
+// nameOf says what a measure is of, and the hook that was chosen of a ladder. Of the
+// defaults that is the one that calls has.
 func nameOf(of measure.Measure) string {
-	if name, ok := caseNames[of.Case]; ok {
+	name, ok := caseNames[of.Case]
+	if !ok {
+		name = "`" + of.Case + "`"
+	}
+	if of.Rung == "" {
 		return name
 	}
-	return "`" + of.Case + "`"
+	if of.Case == measure.All {
+		name += ", `calls`"
+	}
+	return name + " by `" + of.Rung + "`"
 }
 
 // markdown returns the record as the tables of a document. It says nothing of kernels'
@@ -39,36 +49,54 @@ func (r record) markdown() string {
 		b.WriteString("\n")
 	}
 	if r.Nanos != nil {
-		b.WriteString(r.Nanos.byOperation("nanoseconds, where functions cannot be watched"))
+		b.WriteString(r.Nanos.byOperation("nanoseconds on a machine with Linux " + release(r.Nanos.Kernel)))
 		b.WriteString("\n")
 	}
 	b.WriteString(r.byKernel())
 	return b.String()
 }
 
+// release is a kernel's version without what its builder and a point release added.
+func release(kernel string) string {
+	numbers := strings.SplitN(kernel, ".", 3)
+	return strings.Join(numbers[:min(2, len(numbers))], ".")
+}
+
 // byOperation is a table of what each case takes as it is attached by default.
 func (m measured) byOperation(heading string) string {
 	var b strings.Builder
-	row(&b, heading)
-	for _, operation := range measure.Operations {
-		row(&b, headings[operation])
+	line := func(speed, first string, cells ...string) {
+		row(&b, append([]string{first}, cells...)...)
+		if m.isTime() {
+			row(&b, speed)
+		}
+		b.WriteString("|\n")
 	}
-	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(measure.Operations)) + "\n")
-	row(&b, append([]string{"nothing attached"}, m.offCells()...)...)
-	b.WriteString("|\n")
+	var operations []string
+	for _, operation := range measure.Operations {
+		operations = append(operations, headings[operation])
+	}
+	line("speed left, of datagrams", heading, operations...)
+	columns := 1 + len(operations)
+	if m.isTime() {
+		columns++
+	}
+	b.WriteString("|" + strings.Repeat(" --- |", columns) + "\n")
+	line("1.00", "nothing attached", m.offCells()...)
 	for _, of := range m.instruments() {
 		if first, _ := m.chosen(of.Case); first.Rung == of.Rung {
-			row(&b, append([]string{nameOf(of)}, m.cells(of)...)...)
-			b.WriteString("|\n")
+			line(m.speedLeft(of), nameOf(of), m.cells(of)...)
 		}
 	}
 	return b.String()
 }
 
-// byKernel is a table of what a datagram takes by each way to attach an instrument.
+// byKernel is a table of what a datagram takes by each way to attach an instrument, with
+// the oldest kernel first.
 func (r record) byKernel() string {
+	kernels := slices.SortedStableFunc(slices.Values(r.Kernels), func(a, b measured) int { return cmp.Compare(a.version(), b.version()) })
 	var rows [][2]string // case and rung
-	for _, m := range r.Kernels {
+	for _, m := range kernels {
 		for _, of := range m.instruments() {
 			if key := [2]string{of.Case, of.Rung}; !slices.Contains(rows, key) {
 				rows = append(rows, key)
@@ -79,22 +107,25 @@ func (r record) byKernel() string {
 	slices.SortStableFunc(rows, func(a, b [2]string) int { return order(a[0]) - order(b[0]) })
 	var b strings.Builder
 	row(&b, "instructions for a datagram")
-	for _, m := range r.Kernels {
+	for _, m := range kernels {
 		row(&b, m.Title)
 	}
-	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(r.Kernels)) + "\n")
+	b.WriteString("|\n|" + strings.Repeat(" --- |", 1+len(kernels)) + "\n")
 	for _, key := range rows {
-		name := nameOf(measure.Measure{Case: key[0]})
-		if key[1] != "" {
-			name += " by `" + key[1] + "`"
-		}
-		row(&b, name)
-		for _, m := range r.Kernels {
+		row(&b, nameOf(measure.Measure{Case: key[0], Rung: key[1]}))
+		for _, m := range kernels {
 			row(&b, m.cellOf(key[0], key[1]))
 		}
 		b.WriteString("|\n")
 	}
 	return b.String()
+}
+
+// version is a number that is higher for a later kernel.
+func (m measured) version() (number int) {
+	var major, minor int
+	fmt.Sscanf(m.Kernel, "%d.%d", &major, &minor) //nolint:errcheck // what has no number comes first
+	return 1000*major + minor
 }
 
 // caseOrder is that of the rows.

@@ -179,7 +179,8 @@ func (b *bench) countCommit(ctx context.Context, commit string, k vm.Kernel) (me
 // cleanCommit returns the commit that is checked out, and an error if files differ from it
 // other than those that a record is written to.
 func cleanCommit(ctx context.Context) (string, error) {
-	changed, err := vm.Output(exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!"+recordFile, ":!"+tableFile))
+	changed, err := vm.Output(exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ".",
+		":!"+recordFile, ":!"+tableFile, ":!"+scaleFile, ":!"+pictureDirectory+"/*.svg"))
 	if err != nil {
 		return "", err
 	}

@@ -87,26 +87,27 @@ func TestWithLaterFigures(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	nanos := measured{Measures: []measure.Measure{
+	nanos := measured{Title: thisMachine, Kernel: "6.18.44-vm", Measures: []measure.Measure{
 		{Case: measure.Off, Of: of(3000, 6000, 40000, 2000, 100)},
-		{Case: measure.All, Of: of(6000, 10000, 80000, 4000, 90)},
+		{Case: measure.All, Rung: "tp_btf/c", Of: of(6000, 10000, 80000, 4000, 90)},
+		{Case: measure.All, Rung: "tp_btf/c", Empty: true, Of: of(4000, 7000, 41000, 3000, 100)},
 	}}
 	const want = `| instructions, Linux 6.18 x86-64 | datagram | TCP message | connection | dropped datagram | ` + "`getppid`" + ` |
 | --- | --- | --- | --- | --- | --- |
 | nothing attached | 10,000 | 20,000 | 80,000 | 7,000 | 300 |
-| ` + "`traffic`" + ` | 2,000 (700) | 5,000 (1,200) | 20,000 (4,000) | 2,000 (700) | 0 (0) |
+| ` + "`traffic` by `tp_btf/a`" + ` | 2,000 (700) | 5,000 (1,200) | 20,000 (4,000) | 2,000 (700) | 0 (0) |
 
-| nanoseconds, where functions cannot be watched | datagram | TCP message | connection | dropped datagram | ` + "`getppid`" + ` |
-| --- | --- | --- | --- | --- | --- |
-| nothing attached | 3,000 | 6,000 | 40,000 | 2,000 | 100 |
-| the defaults | 3,000 | 4,000 | 40,000 | 2,000 | -10 |
+| nanoseconds on a machine with Linux 6.18 | datagram | TCP message | connection | dropped datagram | ` + "`getppid`" + ` | speed left, of datagrams |
+| --- | --- | --- | --- | --- | --- | --- |
+| nothing attached | 3,000 | 6,000 | 40,000 | 2,000 | 100 | 1.00 |
+| the defaults, ` + "`calls` by `tp_btf/c`" + ` | 3,000 (1,000) | 4,000 (1,000) | 40,000 (1,000) | 2,000 (1,000) | -10 (0) | 0.50 (0.75) |
 
 | instructions for a datagram | 6.18 x86-64 | 7.x x86-64 |
 | --- | --- | --- |
 | ` + "`traffic` by `tp_btf/a`" + ` | **2,000** (700) | - |
 | ` + "`traffic` by `kprobe/b`" + ` | 4,000 | - |
 `
-	got := record{Kernels: []measured{example("6.18.1", 2000), {Title: "7.x x86-64"}}, Nanos: &nanos}.markdown()
+	got := record{Kernels: []measured{{Title: "7.x x86-64", Kernel: "7.3.4"}, example("6.18.1", 2000)}, Nanos: &nanos}.markdown()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("markdown() differs (-want +got):\n%s", diff)
 	}

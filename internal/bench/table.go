@@ -54,6 +54,16 @@ func (m measured) cells(of measure.Measure) []string {
 	return cells
 }
 
+// speedLeft returns which part of the datagrams that a loop sends and receives with
+// nothing attached are left, and behind it what empty programs leave.
+func (m measured) speedLeft(of measure.Measure) string {
+	left := func(of measure.Measure) string { return fmt.Sprintf("%.2f", m.off()[measure.UDP]/of.Of[measure.UDP]) }
+	if empty, known := m.find(of.Case, of.Rung, true); known {
+		return left(of) + " (" + left(empty) + ")"
+	}
+	return left(of)
+}
+
 // offCells returns what each operation takes with nothing attached.
 func (m measured) offCells() []string {
 	var cells []string
@@ -80,6 +90,9 @@ func thousands(x float64) string {
 	return digits
 }
 
+// isTime says whether the figures are times, and not instructions.
+func (m measured) isTime() bool { return m.Title == thisMachine }
+
 // text returns what was found as tables for a terminal, and what differs from the last run.
 func (r record) text(last record) string {
 	var b strings.Builder
@@ -102,10 +115,16 @@ func (m measured) text(unit string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s: %s more than with nothing attached (and what empty programs at the same hooks take)\n", m.Kernel, unit)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "case\thook\t%s\n", strings.Join(measure.Operations, "\t"))
-	fmt.Fprintf(w, "nothing attached\t\t%s\n", strings.Join(m.offCells(), "\t"))
+	line := func(speed string, cells ...string) {
+		if m.isTime() {
+			cells = append(cells, speed)
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	line("speed left, udp", append([]string{"case", "hook"}, measure.Operations...)...)
+	line("1.00", append([]string{"nothing attached", ""}, m.offCells()...)...)
 	for _, of := range m.instruments() {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", of.Case, of.Rung, strings.Join(m.cells(of), "\t"))
+		line(m.speedLeft(of), append([]string{of.Case, of.Rung}, m.cells(of)...)...)
 	}
 	w.Flush()
 	return b.String()

@@ -185,7 +185,7 @@ var ladder = []kernel.Hook{
 	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{"learn_from_send", "learn_from_receive"}},
 	{
 		Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{"learn_from_sendmsg", "learn_from_recvmsg"},
-		NotSeen: "that a call moved nothing, if it may wait: it is taken for a use of its socket",
+		NotSeen: "that a call to send moved nothing, if it may wait: it is taken for a use of its socket",
 	},
 	{
 		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{"note_sendmsg", "note_recvmsg"},

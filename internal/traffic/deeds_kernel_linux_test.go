@@ -48,6 +48,7 @@ var deeds = map[string]func(words []string) any{
 	"child":   func(words []string) any { return child.ask(words) },
 	"shut":    func([]string) any { return unix.Shutdown(connectionFD, unix.SHUT_WR) },
 	"look":    func([]string) any { _, err := receiveNow(); return requireError(unix.EAGAIN, err) },
+	"wait":    func([]string) any { _, err := receiveFor(50 * time.Millisecond); return requireError(unix.EAGAIN, err) },
 	"push":    func([]string) any { _, err := sendNow(); return requireError(unix.EPIPE, err) },
 	"give": func(words []string) any {
 		return unix.Sendmsg(heritageFD, []byte{0}, unix.UnixRights(descriptors[words[0]]), nil, 0)
@@ -190,6 +191,22 @@ func receiveAll(bytes int) {
 func receiveNow() (int, error) {
 	n, _, err := unix.Recvfrom(connectionFD, make([]byte, 1), unix.MSG_DONTWAIT)
 	return n, err
+}
+
+// receiveFor receives a byte if one comes in time.
+func receiveFor(wait time.Duration) (int, error) {
+	limit := func(d time.Duration) error {
+		timeval := unix.NsecToTimeval(d.Nanoseconds())
+		return unix.SetsockoptTimeval(connectionFD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeval)
+	}
+	if err := limit(wait); err != nil {
+		return 0, err
+	}
+	n, err := unix.Read(connectionFD, make([]byte, 1))
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(connectionFD, make([]byte, 1))
+	}
+	return n, errors.Join(err, limit(0)) // it is a property of the socket
 }
 
 // sendNow sends a byte, and does not wait.

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -81,13 +82,7 @@ func startReceiver(w *world) *witness {
 		}),
 		start: boot.Add(time.Duration(w.now)), boot: w.now,
 	}
-	processless := map[uint32]bool{}
-	for _, space := range w.spaces {
-		if !space.inhabited {
-			processless[space.inode] = true
-		}
-	}
-	v.ledger.begin(w.snapshot(v.epoch), processless)
+	v.ledger.begin(w.snapshot(v.epoch), maps.Clone(w.processless))
 	return v
 }
 

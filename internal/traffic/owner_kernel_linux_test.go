@@ -101,13 +101,14 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook)
 			}
 			// On an emulated machine all of them take a while: each hook is the best of some kernel.
-			testUsers(t, l, found && testing.Short())
+			testUsers(t, l, found && testing.Short(), kind != "kprobe")
 			found = true
 		})
 	}
 }
 
-func testUsers(t *testing.T, l *lab, few bool) {
+// testUsers knows whether it is seen that a call to receive failed.
+func testUsers(t *testing.T, l *lab, few, seesFailure bool) {
 	const much = 100_000
 	for name, test := range map[string]func(t *testing.T, p *pair) (owners map[int]string){
 		"a child that has its parent's connection": func(_ *testing.T, p *pair) map[int]string {
@@ -218,6 +219,12 @@ func testUsers(t *testing.T, l *lab, few bool) {
 			p.server.do("receive %d", much)
 			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
 		},
+		"who received before, when another one waits in vain": func(t *testing.T, p *pair) map[int]string {
+			return p.waitInVain(t, "tcp", much, seesFailure)
+		},
+		"who received datagrams before, when another one waits in vain": func(t *testing.T, p *pair) map[int]string {
+			return p.waitInVain(t, "udp", much, seesFailure)
+		},
 		"who received before, when another one sends in vain": func(t *testing.T, p *pair) map[int]string {
 			p.open("tcp", p.far.IPv4)
 			pump(p.client, p.server, 1)
@@ -273,6 +280,30 @@ func testUsers(t *testing.T, l *lab, few bool) {
 			}
 		})
 	}
+}
+
+// waitInVain lets another process that has the server's connection wait for what does not
+// come, and sends that much then, which the server receives. Where it is not seen that a
+// call failed, it is taken for the one who uses the connection.
+func (p *pair) waitInVain(t *testing.T, kind string, much int, seesFailure bool) map[int]string {
+	t.Helper()
+	p.client.do("dial %s %s", kind, p.server.do("listen %s %v", kind, p.far.IPv4))
+	if kind == "tcp" {
+		p.server.do("accept")
+	}
+	pump(p.client, p.server, 1)
+	idle := number(p.server.do("spawn"))
+	p.server.do("child wait")
+	p.client.do("send %d", much/2)
+	p.client.do("send %d", much/2)
+	p.arrived(t, p.far, uint64(much))
+	p.lab.collect(t)
+	p.server.do("receive %d", much)
+	receiver, other := p.server.pid(), idle
+	if !seesFailure {
+		receiver, other = other, receiver
+	}
+	return map[int]string{p.client.pid(): "sends", receiver: "receives", other: "does neither"}
 }
 
 // bequeath has a server listen, hand its listener on to another process and end,

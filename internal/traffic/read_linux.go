@@ -195,8 +195,11 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 	known := make(map[bpfInterfaceKey]bpfInterfaceEntry, len(all))
 	for key, entry := range all {
 		known[bpfInterfaceKey{Netns: key.Netns, Ifindex: key.Ifindex}] = entryFrom(entry)
-		if entryFrom(entry).kind() == "wireguard" {
-			err = errors.Join(err, t.object.Variables["with_wireguard"].Set(true))
+		switch entryFrom(entry).kind() { // what arrives below these, or on them, is looked at closely
+		case "wireguard":
+			err = errors.Join(err, t.object.Variables["with_wireguard"].Set(true), t.object.Variables["with_special"].Set(true))
+		case "xfrm":
+			err = errors.Join(err, t.object.Variables["with_xfrm"].Set(true), t.object.Variables["with_special"].Set(true))
 		}
 	}
 	return known, err

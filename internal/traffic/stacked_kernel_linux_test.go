@@ -283,6 +283,30 @@ func TestKernelBooksVLANOnBond(t *testing.T) {
 	})
 }
 
+// A team is as a bond, by another driver.
+func TestKernelBooksTeam(t *testing.T) {
+	l := share(t)
+	w := connect(t, l)
+	end := w.addTeam(t)
+	var from, receiver *net.UDPConn
+	kerneltest.InNamespace(t, end, func() { from = datagrams(t, netip.MustParseAddr("10.218.0.1"), 0) })
+	w.inFar(func() { receiver = datagrams(t, netip.MustParseAddr("10.218.0.2"), 0) })
+	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
+	sendTo(t, receiver, from.LocalAddr(), 50, 1000, from)
+
+	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{Accounts: map[string]quantity{
+		"receive carried":  {100, 100 * 1042},
+		"transmit carried": {50, 50 * 1042},
+	}})
+	l.requireBooks(t, w.far.Name, "team0", interfaceBooks{
+		Accounts: map[string]quantity{
+			"receive process":  {100, 100 * 1028}, // a team counts no link header here
+			"transmit process": {50, 50 * 1042},
+		},
+		Stacked: true,
+	})
+}
+
 // What an interface is called never changes because another one is put on it.
 func TestKernelBooksABridgeUnderOneName(t *testing.T) {
 	l := share(t)

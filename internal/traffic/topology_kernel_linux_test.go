@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -105,6 +106,48 @@ func (w *wire) addBond(t *testing.T) (namespace string) {
 	w.addVLAN(t, w.far.Name, "bond0", netip.PrefixFrom(here, 24))
 	w.acquaint(t, w.far.Name, "bond0.7", here, namespace, "end0.7", there)
 	return namespace
+}
+
+// addTeam makes the far end's port0 the port of a team, team0 at 10.218.0.2. At the other
+// end, in the namespace returned, is end0 at 10.218.0.1.
+func (w *wire) addTeam(t *testing.T) (namespace string) {
+	t.Helper()
+	namespace = inhabited(t)
+	w.addVeth(t, namespace)
+	w.inFar(func() {
+		addLink(t, w.far.Name, &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "team0"}, LinkType: "team"})
+		takeTurns(t, "team0")
+		sysctl(t, "net/ipv6/conf/port0/disable_ipv6", "1") // before Linux 6.2 a team's port has an address
+		if err := netlink.LinkSetMaster(linkOf(t, "port0"), linkOf(t, "team0")); err != nil {
+			t.Fatalf("make port0 the team's: %v", err)
+		}
+	})
+	here, there := netip.MustParseAddr("10.218.0.2"), netip.MustParseAddr("10.218.0.1")
+	w.settle(t, namespace, "end0", netip.PrefixFrom(there, 24))
+	w.settle(t, w.far.Name, "team0", netip.PrefixFrom(here, 24))
+	w.acquaint(t, w.far.Name, "team0", here, namespace, "end0", there)
+	return namespace
+}
+
+// takeTurns lets a team of the current namespace, which has no port yet, send through its
+// ports in turn.
+//
+// Source: include/uapi/linux/if_team.h.
+func takeTurns(t *testing.T, device string) {
+	t.Helper()
+	const (
+		commandSetOptions              = 1
+		attributeIndex, attributeList  = 1, 2
+		listItem                       = 1
+		optionName, optionType, option = 1, 3, 4
+		typeString                     = 5
+	)
+	list := nl.NewRtAttr(attributeList|unix.NLA_F_NESTED, nil)
+	item := list.AddRtAttr(listItem|unix.NLA_F_NESTED, nil)
+	item.AddRtAttr(optionName, nl.ZeroTerminated("mode"))
+	item.AddRtAttr(optionType, nl.Uint8Attr(typeString))
+	item.AddRtAttr(option, nl.ZeroTerminated("roundrobin"))
+	generic(t, "team", commandSetOptions, nl.NewRtAttr(attributeIndex, nl.Uint32Attr(uint32(linkOf(t, device).Attrs().Index))), list)
 }
 
 // addVLAN puts a VLAN on a device.

@@ -72,6 +72,15 @@ func TestKernelBooksWhatWaitsBelow(t *testing.T) {
 			w.acquaint(t, w.near.Name, w.near.Device+".7", near, w.far.Name, w.far.Device+".7", far)
 			return near, far, w.far.Name
 		}, ethernet},
+		"MACsec": {func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string) {
+			near, far = netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
+			w.addMACsec(t, near, far)
+			return near, far, w.far.Name
+		}, aroundMACsec},
+		"an interface of xfrm": {func(t *testing.T, w *wire) (near, far netip.Addr, farNamespace string) {
+			near, far = w.addXFRM(t)
+			return near, far, w.far.Name
+		}, aroundXFRM},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sighted(t, l, func(w *wire) bool {

@@ -28,6 +28,8 @@ type world struct {
 	waiting   []waiting
 	fact      fact
 	conditions
+
+	processless map[uint32]bool // by inode: nobody knows what was in it when the receiver started
 }
 
 // conditions are what a world may have on top of it all.
@@ -130,6 +132,12 @@ func (w *world) forget() {
 	w.waiting = nil
 	w.fact = fact{tasks: map[instance]int64{}}
 	w.tasks = slices.DeleteFunc(w.tasks, func(t *task) bool { return !t.alive })
+	w.processless = map[uint32]bool{}
+	for _, space := range w.spaces {
+		if !space.inhabited {
+			w.processless[space.inode] = true
+		}
+	}
 	for _, d := range w.devices {
 		d.strange = !d.space.inhabited
 	}
@@ -255,7 +263,8 @@ func (w *world) inhabit() {
 	s.inhabited = !s.inhabited
 }
 
-// replaceSpace ends a namespace with its devices; a new one has its inode number.
+// replaceSpace ends a namespace with its devices; a new one has its inode number. To who
+// knows only that, it is the old one, if that had no process yet.
 func (w *world) replaceSpace() {
 	if w.Intn(3) != 0 {
 		return
@@ -263,7 +272,7 @@ func (w *world) replaceSpace() {
 	i := 1 + w.Intn(len(w.spaces)-1)
 	old := w.spaces[i]
 	w.devices = slices.DeleteFunc(w.devices, func(d *device) bool { return d.space == old })
-	w.spaces[i] = &space{cookie: w.number(), inode: old.inode, inhabited: true}
+	w.spaces[i] = &space{cookie: w.number(), inode: old.inode, inhabited: true, unread: w.processless[old.inode]}
 	w.makeDevice()
 	for len(w.devices) == 0 {
 		w.makeDevice()
@@ -459,6 +468,7 @@ func (w *world) snapshot(epoch uint64) *snapshot {
 		if space.inhabited {
 			s.namespaces[space.cookie] = bpfNamespaceEntry{Epoch: epoch, Inode: space.inode, Pid: 1}
 			s.counters[space.cookie] = map[string]counter{}
+			delete(w.processless, space.inode)
 		}
 	}
 	for _, d := range w.devices {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -50,12 +51,16 @@ func attached() (seen, error) {
 
 // added returns the places where programs were attached since, by a way to see functions.
 func (s seen) added(rung string) ([]place, error) {
+	types, err := kernel.Types() // once: to parse them takes long
+	if err != nil {
+		return nil, err
+	}
 	var places []place
-	err := eachLink(func(info *link.Info) error {
+	err = eachLink(func(info *link.Info) error {
 		if s.links[info.ID] {
 			return nil
 		}
-		p, err := placeOf(info, rung)
+		p, err := placeOf(info, rung, types)
 		if err == nil && p != (place{}) {
 			places = append(places, p)
 		}
@@ -124,12 +129,12 @@ func probes() (map[string]bool, error) {
 
 // placeOf returns where a link has its program; nowhere if no packet and no call gets
 // there, or if it is a kprobe's.
-func placeOf(info *link.Info, rung string) (place, error) {
+func placeOf(info *link.Info, rung string, types *btf.Spec) (place, error) {
 	switch info.Type {
 	case link.RawTracepointType:
 		return place{program: ebpf.Tracing, attach: ebpf.AttachTraceRawTp, target: info.RawTracepoint().Name}, nil
 	case link.TracingType:
-		return tracingPlace(info.Tracing())
+		return tracingPlace(info.Tracing(), types)
 	case link.CgroupType:
 		program, err := ebpf.NewProgramFromID(info.Program)
 		if err != nil {
@@ -153,11 +158,7 @@ func placeOf(info *link.Info, rung string) (place, error) {
 	return place{}, fmt.Errorf("link %d is of a kind (%d) whose place is not known", info.ID, info.Type)
 }
 
-func tracingPlace(info *link.TracingInfo) (place, error) {
-	types, err := kernel.Types()
-	if err != nil {
-		return place{}, err
-	}
+func tracingPlace(info *link.TracingInfo, types *btf.Spec) (place, error) {
 	target, err := types.TypeByID(info.TargetBtfId)
 	if err != nil {
 		return place{}, err
@@ -170,20 +171,28 @@ func tracingPlace(info *link.TracingInfo) (place, error) {
 }
 
 // attachEmpty attaches a program that does nothing to each place, and returns what
-// removes them.
+// removes them. They are one collection, for which the kernel's types are parsed once.
 func attachEmpty(places []place) (remove func(), err error) {
-	var open kernel.Closers
-	for _, p := range places {
-		program, attached, err := p.attachEmpty()
+	spec := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{}}
+	for i, p := range places {
+		spec.Programs[strconv.Itoa(i)] = p.emptyProgram()
+	}
+	programs, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, fmt.Errorf("load empty programs: %w", err)
+	}
+	open := kernel.Closers{kernel.CloseFunc(programs.Close)}
+	for i, p := range places {
+		attached, err := p.link(programs.Programs[strconv.Itoa(i)])
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("attach an empty program to %+v: %w", p, err), open.Close())
 		}
-		open = append(open, program, attached)
+		open = append(open, attached)
 	}
 	return func() { open.Close() }, nil
 }
 
-func (p place) attachEmpty() (*ebpf.Program, io.Closer, error) {
+func (p place) emptyProgram() *ebpf.ProgramSpec {
 	result := int32(0)
 	if p.program == ebpf.CGroupSKB || p.program == ebpf.CGroupSock {
 		result = 1 // go on
@@ -195,15 +204,7 @@ func (p place) attachEmpty() (*ebpf.Program, io.Closer, error) {
 	if p.program == ebpf.Tracing {
 		spec.AttachTo = p.target
 	}
-	program, err := ebpf.NewProgram(spec)
-	if err != nil {
-		return nil, nil, err
-	}
-	attached, err := p.link(program)
-	if err != nil {
-		program.Close()
-	}
-	return program, attached, err
+	return spec
 }
 
 func (p place) link(program *ebpf.Program) (io.Closer, error) {

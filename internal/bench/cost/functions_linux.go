@@ -1,13 +1,22 @@
 package main
 
 import (
-	"path"
+	"bytes"
+	"errors"
+	"log"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// onPath are the functions of net/socket.c that the load's operations can go through.
+// onPath are the functions of net/socket.c that the load's operations can go through;
+// a star at the end stands for anything.
 var onPath = []string{
 	"____sys_recvmsg", "____sys_sendmsg", "__sock_create", "__sock_recv_*", "__sock_release", "__sock_sendmsg", "__sock_tx_timestamp",
 	"__sys_accept4*", "__sys_connect*", "__sys_setsockopt", "__sys_socket*",
@@ -18,32 +27,91 @@ var onPath = []string{
 	"sockfd_lookup*", "sockfs_dname", "update_socket_protocol",
 }
 
-// onEach is the hook that has programs for each function.
-const onEach = "fentry"
+// symbolTable is where the receiver learns which functions there are.
+const symbolTable = "/proc/kallsyms"
 
-// fewFunctions returns the functions on the path that can be traced here, if calls may
-// take fentry when those hooks are avoided, and else nil.
-func fewFunctions(avoid []string) ([]string, error) {
+// onlyInGuests is a variable of the environment that says that this machine is there for
+// the measure alone, and emulated.
+const onlyInGuests = "NETTAP_BENCH_GUEST"
+
+// onEach says whether calls gets a program or a probe of its own for each function here,
+// when these hooks are avoided.
+func onEach(avoid []string) (bool, error) {
 	types, err := kernel.Types()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if slices.Contains(avoid, onEach) || !slices.Contains(avoid, "kprobe.multi") && !kernel.ExitsFromPool(types) {
-		return nil, nil
-	}
-	symbols, err := kernel.RunningSymbols()
+	many := func(hook string) bool { return !slices.Contains(avoid, hook) && kernel.Probe(hook) == nil }
+	return !(many("fentry.multi") || !kernel.ExitsFromPool(types) && (many("kprobe.session") || many("kprobe.multi"))), nil
+}
+
+// hideFunctions takes those functions out of the table of symbols that the load never
+// reaches, and returns what puts them back. Where each function has programs of its own
+// an emulated machine takes minutes to load them, and what never runs takes nothing. So
+// the receiver has its defaults, on a kernel with fewer functions.
+func hideFunctions() (show func() error, err error) {
+	table, err := os.ReadFile(symbolTable)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, symbol := range symbols.Attachable() {
-		matches := func(pattern string) bool {
-			matches, _ := path.Match(pattern, symbol.Name)
-			return matches
-		}
-		if slices.ContainsFunc(onPath, matches) {
-			names = append(names, symbol.Name)
+	few := filepath.Join(os.TempDir(), "kallsyms")
+	kept, hidden := withFewFunctions(table)
+	log.Printf("%d functions are hidden", hidden)
+	if err := os.WriteFile(few, kept, 0o644); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount(few, symbolTable, "", unix.MS_BIND, ""); err != nil {
+		return nil, errors.Join(err, os.Remove(few))
+	}
+	return func() error { return errors.Join(unix.Unmount(symbolTable, 0), os.Remove(few)) }, nil
+}
+
+// maxBetween is how many names net/socket.c can have for its functions. Where more lie
+// between those on the path, a linker has mixed the files' functions.
+const maxBetween = 512
+
+// withFewFunctions returns a table of symbols without what lies between the functions on
+// the path, which a linker has put beside each other, and how many functions that were.
+func withFewFunctions(table []byte) (few []byte, hidden int) {
+	var first, last uint64
+	for line := range bytes.Lines(table) {
+		if address, name, ok := functionOf(line); ok && isOnPath(name) {
+			if first == 0 || address < first {
+				first = address
+			}
+			last = max(last, address)
 		}
 	}
-	return names, nil
+	inside := func(address uint64) bool { return first <= address && address <= last }
+	for line := range bytes.Lines(table) {
+		if address, name, ok := functionOf(line); ok && inside(address) && !isOnPath(name) {
+			hidden++
+			continue
+		}
+		few = append(few, line...)
+	}
+	if hidden > maxBetween {
+		return table, 0
+	}
+	return few, hidden
+}
+
+// functionOf returns the address and the name that a line of the table has of a function
+// of the kernel itself. Parts of functions (foo.cold) are elsewhere.
+func functionOf(line []byte) (address uint64, name string, ok bool) {
+	fields := strings.Fields(string(line))
+	if len(fields) != 3 || fields[1] != "t" && fields[1] != "T" || strings.Contains(fields[2], ".") {
+		return 0, "", false
+	}
+	address, err := strconv.ParseUint(fields[0], 16, 64)
+	return address, fields[2], err == nil && address != 0
+}
+
+func isOnPath(name string) bool {
+	return slices.ContainsFunc(onPath, func(pattern string) bool {
+		if start, many := strings.CutSuffix(pattern, "*"); many {
+			return strings.HasPrefix(name, start)
+		}
+		return name == pattern
+	})
 }

@@ -25,30 +25,9 @@ type running struct {
 	hooks   map[string]string // in use, by their job
 }
 
-// startWatching is start with all functions, but where each has a program of its own:
-// there it is those that the load goes through, or an emulated machine takes minutes.
-func startWatching(ctx context.Context, name string, avoid []string) (*running, error) {
-	var functions []string
-	if name == "calls" || name == measure.All {
-		few, err := fewFunctions(avoid)
-		if err != nil {
-			return nil, err
-		}
-		functions = few
-	}
-	r, err := start(ctx, name, avoid, functions)
-	if err != nil || functions == nil || r.hooks[jobs["calls"]] == onEach {
-		return r, err
-	}
-	if err := r.stop(ctx); err != nil {
-		return nil, err
-	}
-	return start(ctx, name, avoid, nil)
-}
-
 // start starts a receiver with the defaults, but for those instruments that the case
-// leaves out, the hooks to avoid, and if there are any the functions that calls is to watch.
-func start(ctx context.Context, name string, avoid, functions []string) (*running, error) {
+// leaves out and the hooks to avoid: that is how each rung is forced.
+func start(ctx context.Context, name string, avoid []string) (*running, error) {
 	factory := nettapreceiver.NewFactory()
 	config := factory.CreateDefaultConfig().(*nettapreceiver.Config)
 	config.AvoidHooks = avoid
@@ -56,9 +35,6 @@ func start(ctx context.Context, name string, avoid, functions []string) (*runnin
 		"traffic": &config.Traffic.Enabled, "drops": &config.Drops.Enabled, "accepts": &config.Accepts.Enabled, "calls": &config.Calls.Enabled,
 	} {
 		*enabled = name == instrument || name == measure.All
-	}
-	if len(functions) > 0 {
-		config.Calls.Functions = functions
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
 	settings := receivertest.NewNopSettings(metadata.Type)

@@ -23,6 +23,7 @@ func EverydayLife() []Everyday {
 		{"questions for addresses", askForAddresses},
 		{"a search by mDNS", func(t *testing.T, lab *Lab) { call(t, lab, [4]byte{224, 0, 0, 251}, 5353) }},
 		{"a search for a DHCP server", func(t *testing.T, lab *Lab) { call(t, lab, [4]byte{255, 255, 255, 255}, 67) }},
+		{"a server under load", func(t *testing.T, lab *Lab) { connect(t, lab, 300, download) }},
 	}
 	for _, w := range ways {
 		life = append(life, Everyday{"connections: " + w.name, func(t *testing.T, lab *Lab) { connect(t, lab, 20, w) }})
@@ -59,6 +60,12 @@ var ways = []way{
 		closeNow(c)
 	}},
 }
+
+// download is an answer that takes many segments.
+var download = way{"a download", closeAfter, func(c *net.TCPConn) {
+	write(c, 100_000)
+	closeNow(c)
+}}
 
 func closeNow(c *net.TCPConn) { must(c.Close()) }
 

@@ -2,6 +2,12 @@
  * load - many small processes that use the network, to measure what watching them costs.
  *
  *   load crowd N PAUSE_MS  N processes; each sends itself a datagram every PAUSE_MS
+ *   load sockets N PAUSE_MS
+ *                          one process with N sockets; each sends itself a datagram
+ *                          every PAUSE_MS
+ *   load interfaces N PAUSE_MS
+ *                          one with N interfaces, in a network namespace of its own; half
+ *                          of them get a datagram each every PAUSE_MS, for the other half
  *   load execs RATE        RATE processes a second, each its own program; one in four
  *                          sends itself a datagram before it ends
  *
@@ -10,11 +16,13 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -89,6 +97,71 @@ static void crowd(int n, long long ns)
 		;
 }
 
+static void cast(int fd)
+{
+	char payload[64] = { 0 };
+
+	if (send(fd, payload, sizeof(payload), 0) < 0)
+		fail("datagram");
+}
+
+/* A datagram through each socket, and a pause, until the input ends. */
+static void take_turns(const int *fds, int n, int pause_ms, void (*act)(int fd))
+{
+	puts("ready");
+	fflush(stdout);
+	do {
+		for (int i = 0; i < n; i++)
+			act(fds[i]);
+	} while (!has_ended(pause_ms));
+}
+
+/* Room for n file descriptors, and as many may be open. */
+static int *descriptors(int n)
+{
+	struct rlimit files = { n + 16, n + 16 };
+	int *fds = calloc(n, sizeof(*fds));
+
+	if (!fds || setrlimit(RLIMIT_NOFILE, &files))
+		fail("descriptors");
+	return fds;
+}
+
+static void sockets(int n, int pause_ms)
+{
+	int *fds = descriptors(n);
+
+	for (int i = 0; i < n; i++)
+		fds[i] = own_socket();
+	take_turns(fds, n, pause_ms, exchange);
+}
+
+/* Pairs of them; what arrives at the other one is for nobody. */
+static void interfaces(int n, int pause_ms)
+{
+	struct sockaddr_in peer = { .sin_family = AF_INET, .sin_port = htons(9) };
+	int *fds = descriptors(n /= 2);
+	FILE *ip;
+
+	if (unshare(CLONE_NEWNET))
+		fail("network namespace");
+	ip = popen("ip -batch -", "w");
+	if (!ip)
+		fail("ip");
+	for (int i = 0; i < n; i++)
+		fprintf(ip, "link add load%d type veth peer name peer%d\naddr add 10.%d.%d.1/24 dev load%d\n"
+			"link set load%d up\nlink set peer%d up\n", i, i, i / 256, i % 256, i, i, i);
+	if (pclose(ip))
+		fail("ip");
+	for (int i = 0; i < n; i++) {
+		peer.sin_addr.s_addr = htonl(10 << 24 | i << 8 | 2);
+		fds[i] = socket(AF_INET, SOCK_DGRAM, 0);
+		if (fds[i] < 0 || connect(fds[i], (void *)&peer, sizeof(peer)))
+			fail("socket");
+	}
+	take_turns(fds, n, pause_ms, cast);
+}
+
 static void execs(const char *self, int rate)
 {
 	const int tick_ms = 10;
@@ -131,10 +204,18 @@ int main(int argc, char **argv)
 		crowd(atoi(argv[2]), atoi(argv[3]) * 1000000LL);
 		return 0;
 	}
+	if (argc == 4 && !strcmp(argv[1], "sockets")) {
+		sockets(atoi(argv[2]), atoi(argv[3]));
+		return 0;
+	}
+	if (argc == 4 && !strcmp(argv[1], "interfaces")) {
+		interfaces(atoi(argv[2]), atoi(argv[3]));
+		return 0;
+	}
 	if (argc == 3 && !strcmp(argv[1], "execs")) {
 		execs("/proc/self/exe", atoi(argv[2]));
 		return 0;
 	}
-	fprintf(stderr, "usage: load crowd N PAUSE_MS | load execs RATE\n");
+	fprintf(stderr, "usage: load crowd|sockets|interfaces N PAUSE_MS | load execs RATE\n");
 	return 2;
 }

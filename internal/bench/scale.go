@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/vm"
+)
+
+// scale is what a Collector takes by how much there is to watch.
+type scale struct {
+	Kernel string  `json:"kernel"` // as uname -r prints it
+	Cores  int     `json:"cores"`
+	Commit string  `json:"commit"`
+	Points []point `json:"points"`
+}
+
+// point is what a Collector takes beside one load.
+type point struct {
+	Of     string   `json:"of"` // what there are many of: one of the dimensions, or nothing
+	Number int      `json:"number"`
+	CPU    float64  `json:"cpu_percent"` // of a core, in user space and for it in the kernel
+	Memory float64  `json:"resident_mb"` // of the process
+	Maps   float64  `json:"bpf_maps_mb"` // in the kernel
+	words  []string // the load's arguments
+}
+
+// The dimensions of the picture.
+const (
+	ofNothing    = "nothing"
+	ofProcesses  = "processes"
+	ofSockets    = "sockets"
+	ofInterfaces = "interfaces"
+	ofCores      = "cores"
+)
+
+// pauseMs is what a process, a socket or an interface waits between two datagrams.
+const pauseMs = "1000"
+
+// points are what is measured. Of the cores only as many are used as there are.
+func points(cores int) []point {
+	all := []point{{Of: ofNothing}}
+	many := func(of, load string, numbers ...int) {
+		for _, n := range numbers {
+			all = append(all, point{Of: of, Number: n, words: []string{load, strconv.Itoa(n), pauseMs}})
+		}
+	}
+	many(ofProcesses, "crowd", 100, 1000, 8000)
+	many(ofSockets, "sockets", 100, 1000, 10000)
+	many(ofInterfaces, "interfaces", 10, 100, 1000)
+	for n := 1; n <= cores; n *= 2 {
+		all = append(all, point{Of: ofCores, Number: n, words: []string{"crowd", "1000", pauseMs}})
+	}
+	return all
+}
+
+// Intervals of the measure: what was there before is known after the first collections,
+// and then the least of some turns counts, since the machine may have other work.
+const (
+	collectionInterval = 5 * time.Second
+	firstExports       = 2
+	measuringTurns     = 2
+	measuring          = 2 * collectionInterval
+	startTimeout       = 2 * time.Minute
+)
+
+// configuration is the Collector's: the defaults, at an interval and with room for all
+// processes, every signal exported.
+const configuration = `
+receivers:
+  nettap:
+    traffic: {collection_interval: %[1]v, max_processes: 16384, namespaces: all}
+    drops: {collection_interval: %[1]v}
+exporters:
+  otlp_http: {endpoint: "%[2]s"}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines:
+    metrics: {receivers: [nettap], exporters: [otlp_http]}
+    logs: {receivers: [nettap], exporters: [otlp_http]}
+    traces: {receivers: [nettap], exporters: [otlp_http]}
+`
+
+// measureScale runs a Collector beside each load in turn, and returns what it takes.
+func (b *bench) measureScale(ctx context.Context) (scale, error) {
+	commit, err := cleanCommit(ctx)
+	if err != nil && b.record {
+		return scale{}, err
+	}
+	release, err := vm.Output(exec.CommandContext(ctx, "uname", "-r"))
+	if err != nil {
+		return scale{}, err
+	}
+	load, err := filepath.Abs(filepath.Join(b.build, "load"))
+	if err != nil {
+		return scale{}, err
+	}
+	if _, err := vm.Output(exec.CommandContext(ctx, "gcc", "-O2", "-static", "-o", load, "testdata/e2e/testdata/load/load.c")); err != nil {
+		return scale{}, err
+	}
+	s := scale{Kernel: strings.TrimSpace(string(release)), Cores: runtime.NumCPU(), Commit: commit}
+	for _, p := range points(s.Cores) {
+		if err := b.measurePoint(ctx, load, &p); err != nil {
+			return scale{}, fmt.Errorf("%d %s: %w", p.Number, p.Of, err)
+		}
+		log.Printf("%-10s %6d: %5.2f %% of a core, %4.0f MB resident, %4.0f MB of BPF maps", p.Of, p.Number, p.CPU, p.Memory, p.Maps)
+		s.Points = append(s.Points, p)
+	}
+	return s, nil
+}
+
+// measurePoint starts the load and then the Collector, and fills in what that takes.
+func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err error) {
+	var exports atomic.Int64
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) //nolint:errcheck // the Collector says what went wrong
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		if r.URL.Path == "/v1/metrics" {
+			exports.Add(1)
+		}
+	}))
+	defer sink.Close()
+	file := filepath.Join(b.build, "scale.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, collectionInterval, sink.URL), 0o644); err != nil {
+		return err
+	}
+	on := fmt.Sprintf("0-%d", runtime.NumCPU()-1)
+	if p.Of == ofCores {
+		on = fmt.Sprintf("0-%d", p.Number-1)
+	}
+	if p.words != nil {
+		end, err := startLoad(exec.CommandContext(ctx, "taskset", append([]string{"--cpu-list", on, load}, p.words...)...))
+		if err != nil {
+			return fmt.Errorf("start load: %w", err)
+		}
+		defer end()
+	}
+	collector := exec.CommandContext(ctx, "taskset", "--cpu-list", on, "build/otelcol-nettap", "--config", file)
+	collector.Cancel = func() error { return collector.Process.Signal(os.Interrupt) }
+	var said strings.Builder
+	collector.Stderr = &said
+	if err := collector.Start(); err != nil {
+		return err
+	}
+	var exit error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		exit = collector.Wait()
+	}()
+	defer func() {
+		collector.Process.Signal(os.Interrupt) //nolint:errcheck // it has ended
+		<-ended
+		if err == nil {
+			err = exit
+		}
+	}()
+	died := func() error { return fmt.Errorf("the Collector ended: %w: %s", exit, said.String()) }
+	late := time.After(startTimeout)
+	for exports.Load() < firstExports {
+		select {
+		case <-late:
+			return fmt.Errorf("the Collector exports nothing: %s", said.String())
+		case <-ended:
+			return died()
+		case <-time.After(collectionInterval / 10):
+		}
+	}
+	for turn := range measuringTurns {
+		before, err := processorTime(collector.Process.Pid)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		select {
+		case <-ended:
+			return died()
+		case <-time.After(measuring):
+		}
+		after, err := processorTime(collector.Process.Pid)
+		if err != nil {
+			return err
+		}
+		percent := round(100*(after-before).Seconds()/time.Since(began).Seconds(), 100)
+		if turn == 0 || percent < p.CPU {
+			p.CPU = percent
+		}
+	}
+	return p.readMemory(collector.Process.Pid)
+}
+
+func round(x float64, parts float64) float64 { return float64(int64(x*parts+0.5)) / parts }
+
+// startLoad returns when the load is at work, with what ends it.
+func startLoad(command *exec.Cmd) (end func(), err error) {
+	input, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	command.Stderr = os.Stderr
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	end = func() {
+		input.Close()
+		command.Wait() //nolint:errcheck // it may have been killed with its processes
+	}
+	if _, err := output.Read(make([]byte, 1)); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
+// processorTime returns what a process has taken, itself and the kernel for it.
+func processorTime(pid int) (time.Duration, error) {
+	const tick = time.Second / 100 // USER_HZ
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, behindName, _ := strings.Cut(string(text), ") ")
+	words := strings.Fields(behindName)
+	if len(words) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is short", pid)
+	}
+	user, err := strconv.Atoi(words[11])
+	system, systemErr := strconv.Atoi(words[12])
+	return time.Duration(user+system) * tick, errors.Join(err, systemErr)
+}
+
+// readMemory fills in what a process has resident, and what its BPF maps take.
+func (p *point) readMemory(pid int) error {
+	const megabyte = 1e6
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return err
+	}
+	p.Memory = round(1024*numberBehind(string(status), "VmRSS:")/megabyte, 10)
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		return err
+	}
+	maps := map[float64]float64{} // bytes by id: a map may have several descriptors
+	for _, file := range infos {
+		info, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was closed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if id := numberBehind(string(info), "map_id:"); id != 0 {
+			maps[id] = numberBehind(string(info), "memlock:")
+		}
+	}
+	sum := 0.0
+	for _, bytes := range maps {
+		sum += bytes
+	}
+	p.Maps = round(sum/megabyte, 10)
+	return nil
+}
+
+// numberBehind returns the number behind a word that a line of text begins with, or 0.
+func numberBehind(text, word string) float64 {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, word); ok {
+			if words := strings.Fields(rest); len(words) > 0 {
+				number, _ := strconv.ParseFloat(words[0], 64)
+				return number
+			}
+		}
+	}
+	return 0
+}
+
+func readScale(file string) (scale, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return scale{}, err
+	}
+	var s scale
+	if err := json.Unmarshal(text, &s); err != nil {
+		return scale{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return s, nil
+}
+
+// runScale measures and, if it is to be recorded, writes the record and the pictures.
+func (b *bench) runScale(ctx context.Context) error {
+	s, err := b.measureScale(ctx)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(s, "", "\t")
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(b.build, "scale.json")
+	if b.record {
+		file = scaleFile
+	}
+	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	if !b.record {
+		return s.draw(b.build)
+	}
+	return s.draw(pictureDirectory)
+}
