@@ -316,11 +316,13 @@ const (
 	bpfVarReasonNoSocket      = "reason_no_socket"
 	bpfVarUnknown             = "unknown"
 	bpfVarWithForwarding      = "with_forwarding"
+	bpfVarWithSpecial         = "with_special"
 	bpfVarWithTransport       = "with_transport"
 	bpfVarWithTun             = "with_tun"
 	bpfVarWithType            = "with_type"
 	bpfVarWithUsers           = "with_users"
 	bpfVarWithWireguard       = "with_wireguard"
+	bpfVarWithXfrm            = "with_xfrm"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -418,11 +420,13 @@ type bpfVariableSpecs struct {
 	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
 	WithForwarding      *ebpf.VariableSpec `ebpf:"with_forwarding"`
+	WithSpecial         *ebpf.VariableSpec `ebpf:"with_special"`
 	WithTransport       *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithTun             *ebpf.VariableSpec `ebpf:"with_tun"`
 	WithType            *ebpf.VariableSpec `ebpf:"with_type"`
 	WithUsers           *ebpf.VariableSpec `ebpf:"with_users"`
 	WithWireguard       *ebpf.VariableSpec `ebpf:"with_wireguard"`
+	WithXfrm            *ebpf.VariableSpec `ebpf:"with_xfrm"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -513,11 +517,13 @@ type bpfVariables struct {
 	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.Variable `ebpf:"unknown"`
 	WithForwarding      *ebpf.Variable `ebpf:"with_forwarding"`
+	WithSpecial         *ebpf.Variable `ebpf:"with_special"`
 	WithTransport       *ebpf.Variable `ebpf:"with_transport"`
 	WithTun             *ebpf.Variable `ebpf:"with_tun"`
 	WithType            *ebpf.Variable `ebpf:"with_type"`
 	WithUsers           *ebpf.Variable `ebpf:"with_users"`
 	WithWireguard       *ebpf.Variable `ebpf:"with_wireguard"`
+	WithXfrm            *ebpf.Variable `ebpf:"with_xfrm"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
