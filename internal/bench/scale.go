@@ -73,7 +73,7 @@ func points(cores int) []point {
 // and then the least of some turns counts, since the machine may have other work.
 const (
 	collectionInterval = 5 * time.Second
-	firstExports       = 2
+	firstExports       = 3
 	measuringTurns     = 2
 	measuring          = 2 * collectionInterval
 	startTimeout       = 2 * time.Minute
