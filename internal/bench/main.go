@@ -66,7 +66,7 @@ func main() {
 	flag.BoolVar(&b.verbose, "v", false, "print what the guests print")
 	flag.BoolVar(&b.guests, "guests", true, "count instructions in guests")
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
-	flag.DurationVar(&b.hereTime, "here-time", 4*time.Minute, "how long to begin new turns of that, after the first")
+	flag.DurationVar(&b.hereTime, "here-time", 3*time.Minute, "how long to begin new turns of that, after the first")
 	flag.BoolVar(&b.scale, "scale", false, "measure nothing but what a Collector takes by how much there is to watch (as root)")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
 	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
