@@ -24,14 +24,16 @@ func TestKernelProcessesAreAskedAboutWithTheirFirstMessage(t *testing.T) {
 	ours, theirs := connection(t)
 	command := exec.CommandContext(t.Context(), "cat")
 	command.Stdin = theirs
-	if err := command.Start(); err != nil { // it returns when the program has begun
+	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	theirs.Close()
 	pid := uint32(command.Process.Pid)
-	if known, err := c.observed(pid); !errors.Is(err, ebpf.ErrKeyNotExist) {
-		t.Errorf("the program was asked about before it did anything: %+v, %v", known, err)
-	}
+	// Start returns a moment before the kernel says that the program runs; until then it is this one.
+	await(t, "the program to be unknown, as it has done nothing", func() bool {
+		_, err := c.observed(pid)
+		return errors.Is(err, ebpf.ErrKeyNotExist)
+	})
 
 	if _, err := ours.Write([]byte("message")); err != nil {
 		t.Fatal(err)
