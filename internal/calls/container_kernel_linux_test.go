@@ -19,6 +19,7 @@ func TestKernelKnowsTheContainerOfACallThatIsGone(t *testing.T) {
 		c.processes.WatchCgroups(watch)
 	})
 	container := kerneltest.Container(t)
+	o.want(t, Options{Filter: Filter{Syscalls: []string{"sendto"}}}) // a process is described once: not before it is in there
 	h := startHelper(t, "sends")
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 	container.Enter(t, h.Process.Pid)
