@@ -19,7 +19,7 @@ export function Accepts({ common, body, place, theme }: { common: Common; body: 
           {ports.length === 0 ? (
             <Empty>{nothing}</Empty>
           ) : (
-            <div class="scroll" tabIndex={0} role="region" aria-label="Listeners">
+            <div class="scroll" tabIndex={0} role="region" aria-label="Table of listeners">
               <table class="list">
                 <thead class="quiet">
                   <tr>
@@ -44,8 +44,8 @@ export function Accepts({ common, body, place, theme }: { common: Common; body: 
                       </td>
                       <td class="figures">{p.about.port}</td>
                       <td class="right figures">{perSecond(p.rate)}/s</td>
-                      <td class="right figures">
-                        {p.about.unexpected ? <span class="badge loss">{count(p.about.unexpected)} unexpected</span> : null} {count(p.connections)}
+                      <td class="right figures nowrap">
+                        {p.about.unexpected ? <span class="badge loss">unexpected</span> : null} {count(p.connections)}
                       </td>
                       <td class="sparks">
                         <Spark line={p.line} kind="came" />
@@ -87,7 +87,11 @@ export function AcceptRows({ accepts, common, place, brief = false }: { accepts:
             Queue
           </th>
           {policy ? <th scope="col">Policy</th> : null}
-          {common.traceURL ? <th scope="col" class="narrow-no" aria-label="Trace" /> : null}
+          {common.traceURL ? (
+            <th scope="col" class="narrow-no">
+              <span class="hidden">Trace</span>
+            </th>
+          ) : null}
         </tr>
       </thead>
       <tbody>

@@ -192,6 +192,7 @@ function One({ line, common, place, go }: { line: CallLine; common: Common; plac
 }
 
 function Waterfall({ nodes, whole }: { nodes: Node[]; whole: number }) {
+  const parents = new Set(nodes.map((n) => n.parent));
   const depths: number[] = [];
   for (const n of nodes) depths.push(n.parent < 0 ? 0 : (depths[n.parent] ?? 0) + 1);
   const longest = Math.max(whole, ...nodes.map((n) => n.start_us + n.duration_us), 0.001);
@@ -229,7 +230,7 @@ function Waterfall({ nodes, whole }: { nodes: Node[]; whole: number }) {
               <td class="right figures nowrap">{text(milliseconds(n.duration_us / 1000))}</td>
               <td class="time">
                 <span class="track">
-                  <i class={`block ${n.name === "off_cpu" ? (n.blocked_on ? "blocked" : "runnable") : n.error ? "failed" : "cpu"}`} style={{ left: share(n.start_us), width: share(n.duration_us) }} />
+                  <i class={`block ${n.name === "off_cpu" ? (n.blocked_on ? "blocked" : "runnable") : n.error ? "failed" : "cpu"} ${parents.has(i) ? "parent" : ""}`} style={{ left: share(n.start_us), width: share(n.duration_us) }} />
                   {n.events?.map((e, at) => <i key={at} class="event" style={{ left: share(e.at_us) }} title={e.name} />)}
                 </span>
                 {n.events?.length ? <span class="events mono">{n.events.map((e) => e.name).join(", ")}</span> : null}

@@ -42,8 +42,8 @@ export function Chart({ label, times, shown, stacked = false, value, theme, heig
         cursor: { y: false, points: { show: !stacked, size: 6 }, drag: { x: false, y: false } },
         scales: { x: { time: true }, y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.08 : 1] } },
         axes: [
-          { ...axis, space: 70, values: (_u, ticks) => ticks.map((t) => clock(t * 1000).slice(0, shownSeconds(times) ? 8 : 5)) },
-          { ...axis, size: 72, space: 32, values: (_u, ticks) => ticks.map((t) => value(t)) },
+          { ...axis, size: 24, space: 70, values: (_u, ticks) => ticks.map((t) => clock(t * 1000).slice(0, shownSeconds(times) ? 8 : 5)) },
+          { ...axis, size: 66, space: 32, values: (_u, ticks) => ticks.map((t) => value(t)) },
         ],
         series: [
           {},

@@ -26,7 +26,7 @@ export function HealthView({ common, took }: { common: Common; took: number }) {
       <div class="tiles">
         <Number label="CPU" value={`${health.cost.cpu_percent.toFixed(1)} %`} note="of one core, the whole Collector" />
         <Number label="Memory" value={text(bytes(health.cost.memory_bytes))} note="resident, the whole Collector" />
-        <Number label="A reading" value={`${health.view.read_ms.toFixed(1)} ms`} note="once a second while somebody looks" />
+        <Number label="A reading" value={`${health.view.read_ms.toFixed(1)} ms`} note="each second while it is watched" />
         <Number label="The view holds" value={text(bytes(health.view.memory_bytes))} note={`${count(health.watchers)} follow it now`} />
         <Number label="Lost" value={count(instruments.reduce((sum, i) => sum + lostOf(i), 0))} note="events that nettap itself lost" alarm={instruments.some((i) => lostOf(i) > 0)} />
       </div>
@@ -145,7 +145,7 @@ function One({ of: i }: { of: Instrument }) {
                 {h.not_seen ? <p class="muted">Does not see: {h.not_seen}</p> : null}
                 {h.refused?.length ? (
                   <details>
-                    <summary>{count(h.refused.length)} better ones were not taken</summary>
+                    <summary>{h.refused.length === 1 ? "a better one was not taken" : `${count(h.refused.length)} better ones were not taken`}</summary>
                     <ul>
                       {h.refused.map((r) => (
                         <li key={r}>{r}</li>

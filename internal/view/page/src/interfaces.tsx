@@ -151,7 +151,7 @@ function Balance({ lines, total, counted, unit, line, kind }: { lines: BookLine[
           ))}
         {unobserved < 0 ? <i class="account unobserved negative" style={share(unobserved)} title={`unobserved ${say(unit, unobserved)}`} /> : null}
       </div>
-      {line ? <Spark line={line} kind={kind} /> : null}
+      {line ? <Spark line={line} kind={kind} large /> : null}
     </td>
   );
 }

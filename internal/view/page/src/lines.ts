@@ -417,7 +417,7 @@ export class Lines {
   }
 }
 
-const kept = 300; // accepts that are listed
+const kept = 200; // accepts that are listed
 
 const nothing = { txRate: 0, rxRate: 0, txBytes: 0, rxBytes: 0, txPackets: 0, rxPackets: 0, tx: [] as Line, rx: [] as Line };
 

@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Accepts } from "./accepts";
 import { Calls } from "./calls";
 import { Drops } from "./drops";
@@ -53,7 +53,6 @@ function App() {
   const [typed, setTyped] = useState(place.filter);
   const instance = useRef("");
   const input = useRef<HTMLInputElement>(null);
-  const [, tick] = useState(0);
 
   const go = useCallback((change: Partial<Place>) => {
     // Links and buttons alike change the address, and the address changes the page.
@@ -102,11 +101,7 @@ function App() {
       else setAsleep(false);
     };
     document.addEventListener("visibilitychange", seen);
-    const second = setInterval(() => tick((n) => n + 1), 1000); // for what says how long ago something was
-    return () => {
-      document.removeEventListener("visibilitychange", seen);
-      clearInterval(second);
-    };
+    return () => document.removeEventListener("visibilitychange", seen);
   }, []);
 
   useEffect(() => {
@@ -169,10 +164,16 @@ function App() {
 
   const dark = theme === "dark" || (theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
   const common = frame?.common;
+  // It is drawn again for a new frame, and not for each key that is typed.
+  const content = useMemo(
+    () => frame && frame.view === place.view && <Content frame={frame} place={place} go={go} theme={dark ? "dark" : "light"} seen={seen} setSeen={setSeen} open={open} setOpen={setOpen} />,
+    [frame, place, go, dark, seen, open],
+  );
   const title = views.find((v) => v.view === place.view)!.label;
   useEffect(() => {
     document.title = `${title} · ${common?.host || "nettap"}`;
-  }, [title, common?.host]);
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [title, common?.host, !common?.at]);
 
   return (
     <>
@@ -202,7 +203,7 @@ function App() {
             <input
               ref={input}
               type="search"
-              placeholder="Filter: process:nginx port:443 iface:eth0"
+              placeholder="Filter, as process:nginx"
               spellcheck={false}
               autocomplete="off"
               value={typed}
@@ -217,8 +218,8 @@ function App() {
           <button type="button" class="tool" aria-pressed={paused} onClick={() => setPaused(!paused)}>
             {paused ? "Resume" : "Pause"}
           </button>
-          <button type="button" class="tool" onClick={() => setTheme(themes[(themes.indexOf(theme) + 1) % themes.length]!)} aria-label={`Colours: ${theme}`}>
-            {theme === "auto" ? "Auto" : theme === "dark" ? "Dark" : "Light"}
+          <button type="button" class="tool" onClick={() => setTheme(themes[(themes.indexOf(theme) + 1) % themes.length]!)} title={`Colours: ${theme}`} aria-label={`Colours: ${theme}`}>
+            <span aria-hidden="true">{theme === "auto" ? "◐" : theme === "dark" ? "☾" : "☀"}</span>
           </button>
           <button type="button" class="tool" aria-label="Keyboard and filters" aria-expanded={help} onClick={() => setHelp(!help)}>
             ?
@@ -226,12 +227,12 @@ function App() {
         </div>
       </header>
       <Banner common={common} place={place} restarted={restarted} />
-      <main id="content" tabIndex={-1} class={common && common.phase !== "live" && common.phase !== "paused" && common.at ? "stale" : ""}>
+      <main id="content" tabIndex={-1} class={common?.at && (common.phase === "lost" || common.phase === "refused") ? "stale" : ""}>
         <h1 class="hidden">{title}</h1>
         {!frame || frame.view !== place.view ? null : common!.at === 0 ? (
           <p class="empty first">{common!.phase === "lost" ? "nettap does not answer. The page goes on trying." : common!.phase === "refused" ? "" : "Waiting for the first reading."}</p>
         ) : (
-          <Content frame={frame} place={place} go={go} theme={dark ? "dark" : "light"} seen={seen} setSeen={setSeen} open={open} setOpen={setOpen} />
+          content
         )}
       </main>
       {help ? <Help close={() => setHelp(false)} /> : null}
@@ -309,6 +310,11 @@ function State({ common, paused, asleep }: { common?: Common; paused: boolean; a
 }
 
 function Banner({ common, place, restarted }: { common?: Common; place: Place; restarted: number }) {
+  const [, tick] = useState(0);
+  useEffect(() => {
+    const second = setInterval(() => tick((n) => n + 1), 1000); // it says how long ago something was
+    return () => clearInterval(second);
+  }, []);
   if (common?.phase === "lost" && Date.now() - common.since > 700) {
     return (
       <p class="banner lost" role="alert">
@@ -324,7 +330,6 @@ function Banner({ common, place, restarted }: { common?: Common; place: Place; r
       </p>
     );
   }
-  if (common && place.filter !== common.filter && common.at) return <p class="banner">Filtering.</p>;
   if (restarted && Date.now() - restarted < 15_000) return <p class="banner">nettap has started anew: what it counts begins again.</p>;
   return null;
 }

@@ -32,7 +32,7 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
           link={to("accepts")}
           alarm={common.unexpected > 0}
           figure={<Figure of={[brief(common.cameCount), "connections"]} />}
-          note={common.unexpected > 0 ? `${count(common.unexpected)} unexpected` : `accepted in ${within}`}
+          note={common.unexpected > 0 ? `${count(common.unexpected)} unexpected in all` : `accepted in ${within}`}
           line={common.came}
           kind="came"
         />
@@ -161,8 +161,8 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
                     </td>
                     <td class="figures">{p.about.port}</td>
                     <td class="narrow-no mono">{p.last?.peer.address ?? ""}</td>
-                    <td class="right figures">
-                      {p.about.unexpected ? <span class="badge loss">{count(p.about.unexpected)} unexpected</span> : null} {count(p.connections)}
+                    <td class="right figures nowrap">
+                      {p.about.unexpected ? <span class="badge loss">unexpected</span> : null} {count(p.connections)}
                     </td>
                     <td class="sparks">
                       <Spark line={p.line} kind="came" />
@@ -231,7 +231,7 @@ function Tile({ label, figure, note, line, kind, link, alarm }: { label: string;
       <span class="label">{label}</span>
       <span class="big">{figure}</span>
       <span class="note">{note}</span>
-      {line ? <Spark line={line} kind={kind} wide /> : null}
+      {line ? <Spark line={line} kind={kind} large /> : null}
     </a>
   );
 }

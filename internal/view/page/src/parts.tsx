@@ -17,26 +17,32 @@ export function Figure({ of, class: name = "" }: { of: Amount; class?: string })
   );
 }
 
-// path draws a line of amounts, with a gap where nobody looked.
-function path(line: Line, width: number, height: number, most: number, closed: boolean): string {
+// path draws a line of amounts, with a gap where nobody looked. It is closed outside of
+// the picture, so that it can be filled too: one path is half as much to lay out as two.
+function path(line: Line, width: number, height: number, most: number): string {
   let d = "";
   let begun = -1;
+  if (line.at(-1) === null) line = line.slice(0, -1); // the slot that now is in has hardly begun
   const step = width / Math.max(1, line.length - 1);
   const y = (n: number) => (height - (most > 0 ? (n / most) * (height - 1.5) : 0) - 0.5).toFixed(1);
-  const close = (until: number) => {
-    if (closed && begun >= 0) d += `L${(until * step).toFixed(1)} ${height}L${(begun * step).toFixed(1)} ${height}Z`;
+  const close = (atEnd: boolean) => {
+    if (begun >= 0) d += `${atEnd ? `H${width + 9}` : ""}V${height + 9}H${begun ? (begun * step).toFixed(1) : -9}Z`;
     begun = -1;
   };
   for (let i = 0; i < line.length; i++) {
     const n = line[i];
     if (n === null || n === undefined) {
-      close(i - 1);
+      close(false);
       continue;
     }
-    d += `${begun < 0 ? "M" : "L"}${(i * step).toFixed(1)} ${y(n)}`;
-    if (begun < 0) begun = i;
+    if (begun < 0) {
+      d += i === 0 ? `M-9 ${y(n)}L0 ${y(n)}` : `M${(i * step).toFixed(1)} ${height + 9}V${y(n)}`;
+      begun = i;
+    } else {
+      d += `L${(i * step).toFixed(1)} ${y(n)}`;
+    }
   }
-  close(line.length - 1);
+  close(true);
   return d;
 }
 
@@ -47,13 +53,12 @@ export function mostOf(...lines: Line[]): number {
 }
 
 // Spark is a small line without axes. What it says in numbers stands beside it.
-export function Spark({ line, kind, most, wide = false }: { line: Line; kind: string; most?: number; wide?: boolean }) {
-  const [width, height] = wide ? [240, 44] : [96, 22];
+export function Spark({ line, kind, most, large = false }: { line: Line; kind: string; most?: number; large?: boolean }) {
+  const [width, height] = large ? [240, 44] : [96, 22];
   const up = most ?? mostOf(line);
   return (
-    <svg class={`spark ${kind} ${wide ? "wide" : ""}`} viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
-      <path class="area" d={path(line, width, height, up, true)} />
-      <path class="line" d={path(line, width, height, up, false)} vector-effect="non-scaling-stroke" />
+    <svg class={`spark ${kind} ${large ? "large" : ""}`} viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+      <path d={path(line, width, height, up)} vector-effect={large ? "non-scaling-stroke" : undefined} />
     </svg>
   );
 }

@@ -28,9 +28,9 @@ export function Processes({ common, body, place, go, theme, window: seen, setWin
   useEffect(() => {
     const look = () => {
       const top = table.current?.getBoundingClientRect().top ?? 0;
-      const first = Math.max(0, Math.floor(-top / rowHeight) - 15);
-      const last = first + Math.ceil(globalThis.innerHeight / rowHeight) + 30;
-      if (Math.abs(first - seen.from) > 7 || Math.abs(last - seen.to) > 7) setWindow({ from: first, to: last });
+      const first = Math.max(0, Math.floor(-top / rowHeight) - 6);
+      const last = first + Math.ceil(globalThis.innerHeight / rowHeight) + 12;
+      if (Math.abs(first - seen.from) > 3 || Math.abs(last - seen.to) > 3) setWindow({ from: first, to: last });
     };
     look();
     addEventListener("scroll", look, { passive: true });
