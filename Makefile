@@ -80,7 +80,7 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 	go test $(TESTFLAGS) -count=1 -p 1 -timeout 15m -run '^TestKernel' $(packages)
 
 .PHONY: test-e2e
-test-e2e: build ## run the tests that drive build/otelcol-nettap with real traffic (as root)
+test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
 	go test $(TESTFLAGS) -count=1 -timeout 30m -skip '^TestJaeger' ./testdata/e2e/
 
 .PHONY: test-matrix

@@ -1,17 +1,14 @@
 // Looks at the page in Chromium, as the Go test that starts this has it served. Each
 // line of the output is the result of one test, as JSON.
 import axe from "axe-core";
-import { chromium } from "playwright-core";
+import { launch } from "./browser.mjs";
 
 const at = JSON.parse(process.env.NETTAP_PAGE);
 const shots = process.env.NETTAP_SCREENSHOTS;
 const only = process.env.NETTAP_ONLY;
 const views = ["overview", "processes", "interfaces", "drops", "accepts", "calls", "health"];
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch();
 
 let log = [];
 let complaints = []; // of the console, and requests to elsewhere
@@ -334,13 +331,6 @@ await test("5,000 processes and 1,000 accepts a second", async () => {
     const { traceEvents } = JSON.parse(await browser.stopTracing());
     const main = traceEvents.filter((e) => e.name === "thread_name" && e.args.name === "CrRendererMain").map((e) => `${e.pid} ${e.tid}`);
     const tasks = traceEvents.filter((e) => e.name.endsWith("RunTask") && e.tdur && main.includes(`${e.pid} ${e.tid}`)).map((e) => e.tdur / 1000);
-    if (process.env.NETTAP_PROFILING) {
-      const by = {};
-      for (const e of traceEvents) if (e.tdur && main.includes(`${e.pid} ${e.tid}`)) (by[e.name] ??= []).push(e.tdur / 1000);
-      const all = traceEvents.filter((e) => main.includes(`${e.pid} ${e.tid}`));
-      for (const task of all.filter((e) => e.name.endsWith("RunTask") && e.tdur > 60_000)) said(`a task of ${task.tdur / 1000}: ${all.filter((e) => e !== task && e.ts >= task.ts && e.ts < task.ts + task.dur && e.tdur > 3000).map((e) => `${e.name} ${(e.tdur / 1000).toFixed(0)}`).join(" ")}`);
-      said(Object.entries(by).map(([k, v]) => [k, v.reduce((a, b) => a + b, 0), v.length, Math.max(...v)]).sort((a, b) => b[1] - a[1]).slice(0, 14).map((l) => `${l[0]} ${l[1].toFixed(0)} in ${l[2]} max ${l[3].toFixed(0)}`).join("; "));
-    }
     holds(tasks.length > 10, "nothing was drawn");
     said(`${(tasks.reduce((a, b) => a + b, 0) / seconds / 10).toFixed(0)} % of a core`);
     return Math.max(...tasks);
