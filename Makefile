@@ -9,7 +9,7 @@ lint = go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
 collector := build/otelcol-nettap
 FUZZTIME ?= 10s
 packages := ./internal/... ./receiver/...
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -18,7 +18,7 @@ help:
 # mdatagen takes the directory of the metadata for the component's package, so it
 # works on a copy that has one.
 .PHONY: generate
-generate: ## write everything that is generated: metadata from metadata.yaml, BPF objects from bpf/
+generate: ## write everything that is generated: metadata from metadata.yaml, BPF objects from bpf/, the page of the view
 	@command -v clang-19 >/dev/null || .ci/setup
 	rm -rf build/nettapreceiver
 	mkdir -p build/nettapreceiver
@@ -32,6 +32,21 @@ generate: ## write everything that is generated: metadata from metadata.yaml, BP
 	rm -rf build/nettapreceiver
 	go test ./receiver -run '^TestConfigurationIsDocumented$$' -write-configuration
 	go generate ./internal/...
+	$(MAKE) --no-print-directory page
+
+# npm's own note of what it has installed.
+page_tools := internal/view/page/node_modules/.package-lock.json
+$(page_tools): internal/view/page/package-lock.json
+	@command -v npm >/dev/null || .ci/setup
+	cd internal/view/page && npm ci
+	@touch $@
+
+.PHONY: page
+page: $(page_tools) ## write the page of the view that is embedded: internal/view/page/dist
+	cd internal/view/page && npm run --silent build
+
+.PHONY: page-tools
+page-tools: $(page_tools)
 
 .PHONY: build
 build: $(collector) ## build the Collector distribution with nettap: build/otelcol-nettap
@@ -50,18 +65,22 @@ run: build ## build and start the Collector with deploy/config.yaml: tables here
 
 .PHONY: test
 test: setup build ## install what is missing, then run all tests, other kernels included (as root; 50 minutes)
-	@.ci/tests test-unit test-kernel test-e2e bench-check test-matrix
+	@.ci/tests test-unit test-page test-kernel test-e2e bench-check test-matrix
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel
-	go test $(TESTFLAGS) -skip '^TestKernel' $(packages)
+	go test $(TESTFLAGS) -skip '^TestKernel|^TestBrowser' $(packages)
+
+.PHONY: test-page
+test-page: $(page_tools) ## run the tests that look at the page of the view in Chromium (2 minutes)
+	go test $(TESTFLAGS) -count=1 -timeout 15m -run '^TestBrowser' ./internal/view
 
 .PHONY: test-kernel
 test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 	go test $(TESTFLAGS) -count=1 -p 1 -timeout 15m -run '^TestKernel' $(packages)
 
 .PHONY: test-e2e
-test-e2e: build ## run the tests that drive build/otelcol-nettap with real traffic (as root)
+test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
 	go test $(TESTFLAGS) -count=1 -timeout 30m -skip '^TestJaeger' ./testdata/e2e/
 
 .PHONY: test-matrix
@@ -124,7 +143,7 @@ lint: ## run the linters over the Go code
 	@unformatted=$$(gofmt -l internal receiver testdata); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(lint) run $(packages) ./testdata/e2e/
 
-generated = find internal/metadata internal/metadatatest internal/*/bpf_* receiver/generated_* docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
+generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 .PHONY: check
 check: lint ## lint, vet, cross-compile, and see that generated files are what the sources give

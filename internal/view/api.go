@@ -33,11 +33,12 @@ type Host struct {
 	ID   string `json:"id,omitempty"`
 }
 
-// Slots are those of all series in a state.
+// Slots are those of all series in a state. The last one is the one that is now.
 type Slots struct {
-	FirstMS int64 `json:"first_ms"`
-	StepS   int   `json:"step_s"`
-	Count   int   `json:"count"`
+	FirstMS int64   `json:"first_ms"`
+	StepS   int     `json:"step_s"`
+	Count   int     `json:"count"`
+	LastS   float64 `json:"last_s"`
 }
 
 // Process is one that has sent or received, accepted, or made a call that was kept.

@@ -27,8 +27,11 @@ var (
 	coarse = scale{coarseStep, coarseSlots}
 )
 
-// first returns the first of the whole slots until now, as a number.
-func (s scale) first(now int64) int64 { return now/s.step - int64(s.slots) }
+// last returns the slot that ends now, or that now is in, as a number.
+func (s scale) last(now int64) int64 { return (now - 1) / s.step }
+
+// first returns the first of those slots that are shown.
+func (s scale) first(now int64) int64 { return s.last(now) - int64(s.slots) + 1 }
 
 // share returns the part of a period that lies in a slot.
 func (s scale) share(p period, slot int64) float64 {
@@ -84,7 +87,7 @@ func (r *ring) advance(s scale, slot int64, width int) {
 	r.last = max(r.last, slot)
 }
 
-// read returns one of the amounts in each whole slot until now, nil where there is
+// read returns one of the amounts in each slot until now, nil where there is
 // nothing but 0. What lies in a slot that nobody looked at is null.
 func (h *history) read(s scale, now int64, which, width int, looked *looks) []number {
 	r := &h.coarse

@@ -10,6 +10,8 @@ import (
 	"strings"
 )
 
+// What a browser gets: make generate writes it from internal/view/page.
+//
 //go:embed page/dist
 var page embed.FS
 
@@ -29,7 +31,7 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
 
   /api/v1/state      all of it as JSON, also ?range=1m
   /api/v1/events     the same as server-sent events
-  /                  in a browser: links to these
+  /                  in a browser: a page with all of it
 
   curl '127.0.0.1:8777/nettop?follow&n=10'
 `
@@ -39,8 +41,8 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
 func (v *View) Handler(address net.Addr, allowed []string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", serveRoot)
-	mux.Handle("/", serveFiles())
-	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) { fail(w, r, http.StatusNotFound, "there is no such path") })
+	mux.Handle("/page/", http.StripPrefix("/page", serveFiles()))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, r, http.StatusNotFound, "there is no such path") })
 	mux.HandleFunc("/api/v1/state", v.serveState)
 	mux.HandleFunc("/api/v1/events", v.serveEvents)
 	mux.HandleFunc("/api/v1/calls/{id}", v.serveCall)

@@ -22,7 +22,10 @@ func (v *View) state(q question) *State {
 		Version: 1, Instance: v.options.Instance, Seq: v.seq, AtMS: now, StartedMS: v.started,
 		Receiver: v.receiver, Host: Host{Name: v.options.Host, ID: v.hostID},
 		TraceURL: v.options.TraceURL, CommandLines: v.options.CommandLines,
-		Slots:     Slots{FirstMS: q.scale.first(now) * q.scale.step, StepS: int(q.scale.step / 1000), Count: q.scale.slots},
+		Slots: Slots{
+			FirstMS: q.scale.first(now) * q.scale.step, StepS: int(q.scale.step / 1000), Count: q.scale.slots,
+			LastS: float64(now-q.scale.last(now)*q.scale.step) / 1000,
+		},
 		Processes: []Process{}, Interfaces: []Interface{}, Drops: []Drop{}, Listeners: []Listener{}, Accepts: []Accept{}, Calls: []Call{},
 		Health: v.health(),
 	}

@@ -1,0 +1,203 @@
+// What the server answers: docs/view.md says what each field means. All strings may hold
+// what a process chose for itself, so they only ever become text nodes.
+
+export type Amounts = (number | null)[];
+
+export interface State {
+  version: number;
+  instance: string;
+  seq: number;
+  at_ms: number;
+  started_ms: number;
+  receiver: string;
+  host: { name?: string; id?: string };
+  trace_url?: string;
+  command_lines: boolean;
+  slots: { first_ms: number; step_s: number; count: number; last_s: number };
+  processes: Process[];
+  processes_left_out: number;
+  interfaces: Interface[];
+  drops: Drop[];
+  listeners: Listener[];
+  accepts: Accept[];
+  accepts_left_out: number;
+  calls: Call[];
+  calls_left_out: number;
+  health: Health;
+}
+
+export interface Process {
+  id: string;
+  pid?: number;
+  started_ms?: number;
+  comm?: string;
+  executable?: string;
+  uid?: number;
+  euid?: number;
+  container?: string;
+  pod?: string;
+  service?: string;
+  command_line?: string;
+  ended_ms?: number;
+  interfaces?: ProcessInterface[];
+}
+
+export interface ProcessInterface {
+  interface?: string;
+  tx_bytes: number;
+  rx_bytes: number;
+  tx_packets: number;
+  rx_packets: number;
+  series?: { tx_bytes?: Amounts; rx_bytes?: Amounts; tx_packets?: Amounts; rx_packets?: Amounts };
+}
+
+export interface Interface {
+  id: string;
+  name?: string;
+  netns?: number;
+  stacked: boolean;
+  ended_ms?: number;
+  tx?: { bytes: Books; packets: Books };
+  rx?: { bytes: Books; packets: Books };
+}
+
+export interface Books {
+  accounts: Record<string, number>;
+  unobserved?: number;
+  total: number;
+  series?: Record<string, Amounts>;
+}
+
+export interface Drop {
+  id: string;
+  symbol?: string;
+  reason?: string;
+  class?: string;
+  why?: string;
+  interface?: string;
+  transport?: string;
+  type?: string;
+  packets: number;
+  series?: { packets: Amounts };
+}
+
+export interface Listener {
+  id: string;
+  process: string;
+  address?: string;
+  port: number;
+  connections: number;
+  unexpected: number;
+  series?: { connections: Amounts };
+}
+
+export interface End {
+  address?: string;
+  port?: number;
+}
+
+export interface Accept {
+  id: string;
+  at_ms: number;
+  process: string;
+  thread?: number;
+  local: End;
+  peer: End;
+  transport?: string;
+  type?: string;
+  queue_ms?: number;
+  queue_length?: number;
+  queue_limit?: number;
+  verdict?: string;
+  trace_id?: string;
+}
+
+export interface Call {
+  id: string;
+  at_ms: number;
+  duration_ms: number;
+  name: string;
+  syscall?: string;
+  fd?: number;
+  process: string;
+  thread?: number;
+  thread_name?: string;
+  kept?: string;
+  error?: string;
+  cpu_ms: number;
+  runnable_ms: number;
+  blocked_ms: number;
+  idle_ms: number;
+  blocked_on?: string;
+  wait?: { kind: string; peer_ms: number; local_ms: number };
+  bytes?: number;
+  local?: End;
+  peer?: End;
+  transport?: string;
+  type?: string;
+  trace_id?: string;
+  span_id?: string;
+  functions: number;
+  lost_functions?: number;
+  nodes?: Node[];
+}
+
+export interface Node {
+  parent: number;
+  name: string;
+  start_us: number;
+  duration_us: number;
+  error?: string;
+  errno?: string;
+  blocked_on?: string;
+  exit_missed?: boolean;
+  events?: { name: string; at_us: number }[];
+}
+
+export interface Increment {
+  seq: number;
+  at_ms: number;
+  span_s: number;
+  processes?: Process[];
+  interfaces?: Interface[];
+  drops?: Drop[];
+  listeners?: Listener[];
+  moved?: [string, string, number, number, number, number][];
+  booked?: [string, "tx" | "rx", string, number, number][];
+  dropped?: [string, number][];
+  accepted?: [string, number, number][];
+  accepts?: Accept[];
+  accepts_left_out?: number;
+  calls?: Call[];
+  calls_left_out?: number;
+  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; listeners?: string[] };
+  health: Health;
+}
+
+export interface Health {
+  instruments: Instrument[] | null;
+  watchers: number;
+  cost: { cpu_percent: number; memory_bytes: number };
+  view: { memory_bytes: number; read_ms: number; dropped: Record<string, number> };
+  not_seen: string[] | null;
+}
+
+export interface Instrument {
+  name: string;
+  signal?: string;
+  state: string;
+  for?: string;
+  why?: string;
+  error?: string;
+  interval_s?: number;
+  read_ms?: number;
+  hooks?: { job: string; name: string; not_seen?: string; unproven?: string; refused?: string[] }[];
+  seen: number;
+  exported: number;
+  aggregated: number;
+  sampled_out: number;
+  lost?: Record<string, number>;
+  missed_runs: number;
+  copies: number;
+  maps?: Record<string, { entries: number; limit: number }>;
+}

@@ -1,0 +1,130 @@
+import { Chart } from "./chart";
+import { count, perSecond, words } from "./format";
+import type { Body, Common, LossLine } from "./frames";
+import { Card, Empty, Spark, type Go } from "./parts";
+import { allClasses, type Place } from "./place";
+import { whyNothing } from "./reasons";
+
+export const classesInWords: Record<string, string> = {
+  loss: "something that was sent for a reason did not get there",
+  unknown: "the kernel's reason covers losses and harmless drops, or says nothing",
+  benign: "nothing was lost: a second copy, a packet for others, or what was left when its reader closed",
+};
+
+export function Drops({ common, body, place, go, theme }: { common: Common; body: Body; place: Place; go: Go; theme: string }) {
+  const losses = body.losses ?? [];
+  const seen: Record<string, number> = {};
+  const shown = (body.stacked ?? []).map((s) => {
+    const nth = (seen[s.kind] = (seen[s.kind] ?? -1) + 1);
+    return { name: words(s.name), color: `--${s.kind}-${Math.min(3, nth)}`, line: s.line };
+  });
+  const toggle = (name: string) => {
+    const classes = place.classes.includes(name) ? place.classes.filter((c) => c !== name) : [...place.classes, name];
+    go({ classes: classes.length ? allClasses.filter((c) => classes.includes(c)) : allClasses });
+  };
+  return (
+    <>
+      <div class="tools">
+        <div class="choice" role="group" aria-label="Classes of drops">
+          {allClasses.map((name) => (
+            <button type="button" key={name} aria-pressed={place.classes.includes(name)} title={classesInWords[name]} onClick={() => toggle(name)}>
+              <i class={`dot ${name}`} aria-hidden="true" /> {name}
+            </button>
+          ))}
+        </div>
+        <span class="note">
+          {count(losses.reduce((sum, l) => sum + l.packets, 0))} packets at {count(losses.length)} places
+          {place.filter ? ". A drop is no process's: only interface and text of a filter apply to it." : ""}
+        </span>
+      </div>
+      <Card title="Packets dropped a second" note="by reason; the colour is the class">
+        {shown.length ? <Chart label="packets a second" times={common.times} shown={shown} stacked theme={theme} value={(n) => `${perSecond(n)}/s`} height={200} /> : <Empty>{whyNothing(common, "drops", "Nothing was dropped in this time.")}</Empty>}
+      </Card>
+      {place.selected && !losses.some((l) => l.key === place.selected) ? <Empty>The drop that this link shows has not happened in this time.</Empty> : null}
+      {losses.length ? (
+        <Card title="Places">
+          <table class="rows drops">
+            <thead>
+              <tr>
+                <th scope="col">Reason</th>
+                <th scope="col" class="narrow-no">
+                  Function
+                </th>
+                <th scope="col" class="narrow-no">
+                  Interface
+                </th>
+                <th scope="col" class="narrow-no">
+                  Protocol
+                </th>
+                <th scope="col" class="right">
+                  Now
+                </th>
+                <th scope="col" class="right">
+                  Packets
+                </th>
+                <th scope="col" class="sparks">
+                  Over time
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {losses.map((l) => (
+                <Place key={l.key} of={l} open={l.key === place.selected} go={go} />
+              ))}
+            </tbody>
+          </table>
+        </Card>
+      ) : null}
+    </>
+  );
+}
+
+function Place({ of: l, open, go }: { of: LossLine; open: boolean; go: Go }) {
+  const kind = l.about.class ?? "unknown";
+  return (
+    <>
+      <tr class={open ? "selected" : ""}>
+        <td class="grow">
+          <button type="button" class="who" aria-expanded={open} onClick={() => go({ selected: open ? "" : l.key })}>
+            <i class={`dot ${kind}`} aria-hidden="true" />
+            <span class="name">{words(l.about.reason ?? "not known")}</span>
+            <span class={`badge ${kind}`}>{kind}</span>
+          </button>
+        </td>
+        <td class="narrow-no mono">{l.about.symbol ?? ""}</td>
+        <td class="narrow-no">{l.about.interface ?? ""}</td>
+        <td class="narrow-no">{[l.about.transport, l.about.type].filter(Boolean).join(" ")}</td>
+        <td class="right figures">{l.rate > 0 ? `${perSecond(l.rate)}/s` : ""}</td>
+        <td class="right figures">{count(l.packets)}</td>
+        <td class="sparks">
+          <Spark line={l.line} kind={kind} />
+        </td>
+      </tr>
+      {open ? (
+        <tr class="explained">
+          <td colSpan={7}>
+            <p>{l.about.why ? sentence(l.about.why) : "There is no explanation for this one beyond its name."}</p>
+            <dl>
+              <dt>class</dt>
+              <dd>
+                {kind}: {classesInWords[kind] ?? ""}
+              </dd>
+              <dt>reason</dt>
+              <dd class="mono">{l.about.reason ?? "the kernel gives none"}</dd>
+              <dt>function</dt>
+              <dd class="mono">{l.about.symbol ?? "no kernel function drops it"}</dd>
+              <dt>where</dt>
+              <dd>{[l.about.interface && `on ${l.about.interface}`, l.about.transport, l.about.type].filter(Boolean).join(", ") || "not known"}</dd>
+              <dt>packets</dt>
+              <dd>{count(l.about.packets)} since the view began</dd>
+            </dl>
+          </td>
+        </tr>
+      ) : null}
+    </>
+  );
+}
+
+function sentence(words: string): string {
+  return words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
+}

@@ -1,0 +1,156 @@
+// What the page asks the worker for, and what it is told: only what is on the screen.
+import type { Accept, Call, Drop, Health, Interface, Listener, Process } from "./api";
+import type { Phase } from "./stream";
+
+export type View = "overview" | "processes" | "interfaces" | "drops" | "accepts" | "calls" | "health";
+export type Range = "1m" | "5m" | "15m";
+export type Grouping = "none" | "container" | "service" | "name" | "interface";
+export type Unit = "bytes" | "packets";
+
+export interface Query {
+  view: View;
+  range: Range;
+  sort: string;
+  descending: boolean;
+  group: Grouping;
+  open: string[]; // groups that are shown with what is in them
+  from: number; // rows that are on the screen
+  to: number;
+  selected: string; // what is shown in more detail
+  unit: Unit;
+  classes: string[]; // of drops
+}
+
+export type Line = (number | null)[];
+
+export interface ProcessLine {
+  kind: "process" | "group";
+  key: string;
+  about: Process; // of a group only what all share
+  members: number;
+  interfaces: string[];
+  txRate: number;
+  rxRate: number;
+  txBytes: number; // in the range
+  rxBytes: number;
+  txPackets: number; // since the view began
+  rxPackets: number;
+  tx: Line;
+  rx: Line;
+}
+
+export interface BookLine {
+  name: string;
+  amount: number;
+}
+
+export interface DeviceLine {
+  about: Interface;
+  key: string;
+  tx: BookLine[];
+  rx: BookLine[];
+  txTotal: number;
+  rxTotal: number;
+  txCounted: boolean; // whether the interface's own counter is known
+  rxCounted: boolean;
+  txLine: Line;
+  rxLine: Line;
+}
+
+export interface LossLine {
+  about: Drop;
+  key: string;
+  packets: number; // in the range
+  rate: number;
+  line: Line;
+}
+
+export interface PortLine {
+  about: Listener;
+  process: Process;
+  connections: number; // in the range
+  rate: number;
+  line: Line;
+  last?: Accept;
+}
+
+export interface AcceptLine {
+  about: Accept;
+  process: Process;
+}
+
+export interface CallLine {
+  about: Call;
+  key: string;
+  process: Process;
+  alike: number; // calls that are summed up in it
+}
+
+export interface Stacked {
+  name: string;
+  kind: string;
+  line: Line;
+}
+
+export interface Common {
+  phase: Phase;
+  why?: string; // of being refused
+  since: number; // when the phase began, in ms since 1970
+  at: number; // what is shown is of then; 0 before anything is
+  instance: string;
+  host: string;
+  receiver: string;
+  startedMS: number;
+  traceURL?: string;
+  filter: string; // what is shown is filtered by
+  stepS: number;
+  times: number[]; // of the slots, in s since 1970
+  sent: Line;
+  received: Line;
+  sentRate: number;
+  receivedRate: number;
+  lost: Line; // packets, of classes other than benign
+  lostPackets: number;
+  lostRate: number;
+  benignPackets: number;
+  came: Line;
+  cameCount: number;
+  unexpected: number;
+  slow: number;
+  failed: number;
+  processes: number;
+  health: Health;
+}
+
+export interface Body {
+  rows?: ProcessLine[];
+  from?: number;
+  total?: number; // rows there are
+  processes?: number; // processes in them
+  detail?: Detail | null; // null: what is selected is gone
+  devices?: DeviceLine[];
+  stacked?: Stacked[];
+  losses?: LossLine[];
+  ports?: PortLine[];
+  accepts?: AcceptLine[];
+  acceptsLeftOut?: number;
+  calls?: CallLine[];
+  callsLeftOut?: number;
+}
+
+export interface Detail {
+  process: ProcessLine;
+  interfaces: { name: string; line: ProcessLine }[];
+  ports: PortLine[];
+  accepts: AcceptLine[];
+  calls: CallLine[];
+}
+
+export interface Frame {
+  view: View;
+  common: Common;
+  body: Body;
+  took: number; // ms that the worker needed for it
+}
+
+export type Ask = { type: "query"; query: Query } | { type: "stream"; range: Range; filter: string; paused: boolean };

@@ -1,0 +1,142 @@
+import type { ComponentChildren, JSX } from "preact";
+import type { Process } from "./api";
+import { short, type Amount } from "./format";
+import type { Line } from "./frames";
+import { keyOf, nameOf } from "./lines";
+import { format, type Place } from "./place";
+
+// Go changes where the page is.
+export type Go = (change: Partial<Place>) => void;
+
+export function Figure({ of, class: name = "" }: { of: Amount; class?: string }) {
+  return (
+    <span class={`figure ${name}`}>
+      {of[0]}
+      <span class="unit">{of[1]}</span>
+    </span>
+  );
+}
+
+// path draws a line of amounts, with a gap where nobody looked. It is closed outside of
+// the picture, so that it can be filled too: one path is half as much to lay out as two.
+function path(line: Line, width: number, height: number, most: number): string {
+  let d = "";
+  let begun = -1;
+  if (line.at(-1) === null) line = line.slice(0, -1); // the slot that now is in has hardly begun
+  const step = width / Math.max(1, line.length - 1);
+  const y = (n: number) => (height - (most > 0 ? (n / most) * (height - 1.5) : 0) - 0.5).toFixed(1);
+  const close = (atEnd: boolean) => {
+    if (begun >= 0) d += `${atEnd ? `H${width + 9}` : ""}V${height + 9}H${begun ? (begun * step).toFixed(1) : -9}Z`;
+    begun = -1;
+  };
+  for (let i = 0; i < line.length; i++) {
+    const n = line[i];
+    if (n === null || n === undefined) {
+      close(false);
+      continue;
+    }
+    if (begun < 0) {
+      d += i === 0 ? `M-9 ${y(n)}L0 ${y(n)}` : `M${(i * step).toFixed(1)} ${height + 9}V${y(n)}`;
+      begun = i;
+    } else {
+      d += `L${(i * step).toFixed(1)} ${y(n)}`;
+    }
+  }
+  close(true);
+  return d;
+}
+
+export function mostOf(...lines: Line[]): number {
+  let most = 0;
+  for (const line of lines) for (const n of line) if (n !== null && n > most) most = n;
+  return most;
+}
+
+// Spark is a small line without axes. What it says in numbers stands beside it.
+export function Spark({ line, kind, most, large = false }: { line: Line; kind: string; most?: number; large?: boolean }) {
+  const [width, height] = large ? [240, 44] : [96, 22];
+  const up = most ?? mostOf(line);
+  return (
+    <svg class={`spark ${kind} ${large ? "large" : ""}`} viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+      <path d={path(line, width, height, up)} vector-effect={large ? "non-scaling-stroke" : undefined} />
+    </svg>
+  );
+}
+
+// Who is a process as it is named everywhere: a name that it chose itself, as text.
+export function Who({ of, place, plain = false }: { of: Process; place: Place; plain?: boolean }) {
+  const where = of.service || (of.container && short(of.container));
+  const inside = (
+    <>
+      <span class={`name ${of.ended_ms ? "ended" : ""}`}>{nameOf(of)}</span>
+      {of.pid ? <span class="pid">{of.pid}</span> : null}
+      {where ? <span class="where">{where}</span> : null}
+    </>
+  );
+  if (plain || (!of.pid && of.id !== "0")) return <span class="who">{inside}</span>;
+  return (
+    <a class="who" href={format({ ...place, view: "processes", sort: "now", descending: true, group: "none", selected: keyOf(of) })}>
+      {inside}
+    </a>
+  );
+}
+
+export function Empty({ children }: { children: ComponentChildren }) {
+  return <p class="empty">{children}</p>;
+}
+
+export function Card({ title, note, link, children, class: name = "" }: { title: string; note?: ComponentChildren; link?: string; children: ComponentChildren; class?: string }) {
+  return (
+    <section class={`card ${name}`} aria-label={title}>
+      <header>
+        <h2>{link ? <a href={link}>{title}</a> : title}</h2>
+        {note ? <span class="note">{note}</span> : null}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+// Head is a column's title, by which rows can be sorted.
+export function Head({ name, label, place, go, right, class: more = "", title }: { name: string; label: string; place: Place; go: Go; right?: boolean; class?: string; title?: string }) {
+  const sorted = place.sort === name;
+  const first = !["name", "pid", "user", "where", "interface"].includes(name); // numbers begin with the largest
+  return (
+    <th scope="col" class={`${right ? "right" : ""} ${more}`} aria-sort={sorted ? (place.descending ? "descending" : "ascending") : "none"}>
+      <button type="button" class="sort" title={title} onClick={() => go({ sort: name, descending: sorted ? !place.descending : first })}>
+        {label}
+        <span class="arrow" aria-hidden="true">
+          {sorted ? (place.descending ? "▾" : "▴") : ""}
+        </span>
+      </button>
+    </th>
+  );
+}
+
+export function Choice<T extends string>({ label, all, value, set, names }: { label: string; all: readonly T[]; value: T; set: (value: T) => void; names?: Partial<Record<T, string>> }) {
+  return (
+    <div class="choice" role="group" aria-label={label}>
+      {all.map((one) => (
+        <button type="button" key={one} aria-pressed={one === value} onClick={() => set(one)}>
+          {names?.[one] ?? one}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+// percent is a width for a style, which is set as a property and never as markup.
+export function percent(part: number, whole: number): JSX.CSSProperties {
+  return { width: `${whole > 0 ? Math.max(0, Math.min(100, (100 * part) / whole)).toFixed(2) : 0}%` };
+}
+
+// TraceLink leads to a trace where it is configured where traces can be looked at. The
+// server takes only URLs of http and https.
+export function TraceLink({ url, id, label = "trace" }: { url?: string; id?: string; label?: string }) {
+  if (!url || !id || !/^[0-9a-f]{32}$/.test(id) || !/^https?:\/\//.test(url)) return null;
+  return (
+    <a class="trace" href={url.replaceAll("{trace_id}", id)} target="_blank" rel="noreferrer noopener">
+      {label} ↗
+    </a>
+  );
+}
