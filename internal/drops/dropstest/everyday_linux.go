@@ -23,7 +23,13 @@ func EverydayLife() []Everyday {
 		{"questions for addresses", askForAddresses},
 		{"a search by mDNS", func(t *testing.T, lab *Lab) { call(t, lab, [4]byte{224, 0, 0, 251}, 5353) }},
 		{"a search for a DHCP server", func(t *testing.T, lab *Lab) { call(t, lab, [4]byte{255, 255, 255, 255}, 67) }},
-		{"a server under load", func(t *testing.T, lab *Lab) { connect(t, lab, 300, download) }},
+		{"a server under load", func(t *testing.T, lab *Lab) {
+			n := 300
+			if testing.Short() {
+				n = 20 // an emulated machine is so slow with more that TCP sends again what has arrived
+			}
+			connect(t, lab, n, download)
+		}},
 	}
 	for _, w := range ways {
 		life = append(life, Everyday{"connections: " + w.name, func(t *testing.T, lab *Lab) { connect(t, lab, 20, w) }})
