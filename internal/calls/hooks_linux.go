@@ -94,11 +94,13 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 // isMulti says whether a hook takes a probe of many functions.
 func isMulti(hook string) bool { return hook == "kprobe.session" || hook == "kprobe.multi" }
 
-// frequentFunctions are those that most calls go through. Programs that they call
-// themselves take a third of what probes do, but to attach them takes long for each
-// function: all others have probes where these can be had for many at once.
+// frequentFunctions are those that most calls go through, and each connection. Programs
+// that they call themselves take a third of what probes do, but to attach them takes long
+// for each function: all others have probes where these can be had for many at once.
 var frequentFunctions = []string{
 	"sock_write_iter", "sock_read_iter", "sock_recvmsg", "__sys_sendto", "__sys_recvfrom", "____sys_sendmsg", "____sys_recvmsg", "sock_poll",
+	"__sys_socket", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file",
+	"__sys_connect", "__sys_connect_file", "__sys_accept4", "do_accept", "sock_close", "__sock_release",
 }
 
 // partFrequent parts functions into those that are called most often and the rest.
