@@ -172,6 +172,7 @@ func (c *Collector) awaitReady() {
 		}
 		return strings.Contains(c.Log(), "Everything is ready")
 	})
+	time.Sleep(100 * time.Millisecond) // it says so before it takes signals, which would kill it
 }
 
 func (c *Collector) launch(words ...string) {
