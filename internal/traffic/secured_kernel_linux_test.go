@@ -62,7 +62,7 @@ func TestKernelBooksStreamsInMACsec(t *testing.T) {
 	near, far := netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
 	w.addMACsec(t, near, far)
 	w.mark()
-	w.converse(t, near, far, 50)
+	w.converse(t, far, 50)
 	w.requireAllCarried(t, "macsec0", aroundMACsec)
 }
 
@@ -194,7 +194,7 @@ func TestKernelBooksStreamsInESP(t *testing.T) {
 			w := connect(t, l)
 			w.encrypt(t, mode, 0)
 			w.mark()
-			w.converse(t, w.near.IPv4, w.far.IPv4, 50)
+			w.converse(t, w.far.IPv4, 50)
 
 			gotNear, gotFar, _ := w.moved()
 			for end, got := range map[string]map[string]quantity{"near": gotNear, "far": gotFar} {
@@ -243,9 +243,9 @@ func TestKernelBooksXFRMInterface(t *testing.T) {
 
 func TestKernelBooksStreamsInXFRMInterface(t *testing.T) {
 	w := connect(t, share(t))
-	near, far := w.addXFRM(t)
+	_, far := w.addXFRM(t)
 	w.mark()
-	w.converse(t, near, far, 50)
+	w.converse(t, far, 50)
 	w.requireAllCarried(t, "xfrm0", 0)
 }
 
@@ -306,7 +306,7 @@ func (w *wire) encrypt(t *testing.T, mode netlink.Mode, id int) {
 
 // converse sends 1000 bytes to and fro so many times, over a connection between addresses
 // of the ends that stays open.
-func (w *wire) converse(t *testing.T, near, far netip.Addr, turns int) {
+func (w *wire) converse(t *testing.T, far netip.Addr, turns int) {
 	t.Helper()
 	var listener net.Listener
 	var client net.Conn
