@@ -87,7 +87,7 @@ func (m measured) chosen(name string) (measure.Measure, bool) {
 // attached, which is how exact they are.
 const (
 	tolerance = 0.05
-	accuracy  = 0.001
+	accuracy  = 0.003 // of a connection; the others are within a third of it
 )
 
 // compare returns an error that names each figure that is worse than in the record.

@@ -44,10 +44,10 @@ func TestCompare(t *testing.T) {
 	}{
 		"the same":                     {now: recorded},
 		"less":                         {now: example("6.18.1", 1000)},
-		"within what is allowed":       {now: example("6.18.1", 2000*1.05+10)},
+		"within what is allowed":       {now: example("6.18.1", 2000*1.05+30)},
 		"another hook, as cheap":       {now: another},
 		"more, where nothing was":      {now: rising, want: "6.18.1: traffic: getppid takes 1 instructions more than with nothing attached, and took 0 at commit abc"},
-		"more than what is allowed":    {now: example("6.18.1", 2000*1.05+11), want: "6.18.1: traffic: udp takes 2111 instructions more than with nothing attached, and took 2000 at commit abc"},
+		"more than what is allowed":    {now: example("6.18.1", 2000*1.05+31), want: "6.18.1: traffic: udp takes 2131 instructions more than with nothing attached, and took 2000 at commit abc"},
 		"a case that is not there now": {now: without, want: "6.18.1: traffic was not measured"},
 	} {
 		t.Run(name, func(t *testing.T) {
