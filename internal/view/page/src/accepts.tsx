@@ -1,7 +1,7 @@
 import { Chart } from "./chart";
 import { clock, count, end, milliseconds, perSecond, text } from "./format";
 import type { AcceptLine, Body, Common } from "./frames";
-import { Card, Empty, Spark, TraceLink, Who } from "./parts";
+import { Card, Empty, Heads, Spark, TraceLink, Who } from "./parts";
 import type { Place } from "./place";
 import { whyNothing } from "./reasons";
 
@@ -21,21 +21,7 @@ export function Accepts({ common, body, place, theme }: { common: Common; body: 
           ) : (
             <div class="scroll" tabIndex={0} role="region" aria-label="Table of listeners">
               <table class="list">
-                <thead class="quiet">
-                  <tr>
-                    <th scope="col">Process</th>
-                    <th scope="col">port</th>
-                    <th scope="col" class="right">
-                      now
-                    </th>
-                    <th scope="col" class="right">
-                      connections
-                    </th>
-                    <th scope="col" class="sparks">
-                      over time
-                    </th>
-                  </tr>
-                </thead>
+                <Heads of={[["Process"], ["port"], ["now", "right"], ["connections", "right"], ["over time", "sparks"]]} />
                 <tbody>
                   {ports.map((p) => (
                     <tr key={p.about.id} class={p.about.unexpected ? "alarm" : ""}>

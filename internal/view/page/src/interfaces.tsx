@@ -1,7 +1,7 @@
 import { Chart } from "./chart";
 import { brief, bytes, count, perSecond, rate, text, words } from "./format";
 import type { Body, BookLine, Common, DeviceLine, Unit } from "./frames";
-import { Card, Choice, Empty, Spark, type Go } from "./parts";
+import { Card, Choice, Empty, Heads, Spark, type Go } from "./parts";
 import { beside, format, type Place } from "./place";
 import { accountsInWords, whyNothing } from "./reasons";
 
@@ -104,13 +104,7 @@ export function Books({ devices, place, unit, small = false }: { devices: Device
           ))}
       </div>
       <table class="list books">
-        <thead class="quiet">
-          <tr>
-            <th scope="col">Interface</th>
-            <th scope="col">sent</th>
-            <th scope="col">received</th>
-          </tr>
-        </thead>
+        <Heads of={[["Interface"], ["sent"], ["received"]]} />
         <tbody>
           {devices.map((d) => (
             <tr key={d.key} class={d.key === place.selected ? "selected" : ""}>

@@ -1,10 +1,9 @@
 import { Books } from "./interfaces";
 import { brief, count, end, milliseconds, perSecond, rate, text, words } from "./format";
 import type { Body, Common } from "./frames";
-import { Card, Empty, Figure, percent, Spark, Who } from "./parts";
+import { Card, Empty, Figure, Heads, mostOf, percent, Spark, Who } from "./parts";
 import { beside, format, type Place } from "./place";
 import { whyNothing } from "./reasons";
-import { mostOf } from "./parts";
 
 // Overview answers in one look who talks most, what is lost, who came in, and what is slow.
 export function Overview({ common, body, place }: { common: Common; body: Body; place: Place }) {
@@ -51,20 +50,7 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
             <Empty>{whyNothing(common, "traffic", "No process has sent or received anything yet.")}</Empty>
           ) : (
             <table class="list talk">
-              <thead class="quiet">
-                <tr>
-                  <th scope="col">Process</th>
-                  <th scope="col" class="right">
-                    sent
-                  </th>
-                  <th scope="col" class="right">
-                    received
-                  </th>
-                  <th scope="col" class="sparks">
-                    over time
-                  </th>
-                </tr>
-              </thead>
+              <Heads of={[["Process"], ["sent", "right"], ["received", "right"], ["over time", "sparks"]]} />
               <tbody>
                 {rows.map((r) => (
                   <tr key={r.key}>
@@ -99,18 +85,7 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
             <Empty>{whyNothing(common, "drops", `Nothing was lost in ${within}${common.benignPackets ? `; ${count(common.benignPackets)} packets were dropped harmlessly` : ""}.`)}</Empty>
           ) : (
             <table class="list">
-              <thead class="quiet">
-                <tr>
-                  <th scope="col">Reason</th>
-                  <th scope="col">on</th>
-                  <th scope="col" class="right">
-                    packets
-                  </th>
-                  <th scope="col" class="sparks">
-                    over time
-                  </th>
-                </tr>
-              </thead>
+              <Heads of={[["Reason"], ["on"], ["packets", "right"], ["over time", "sparks"]]} />
               <tbody>
                 {body.losses.map((l) => (
                   <tr key={l.key}>
@@ -138,21 +113,7 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
             <Empty>{whyNothing(common, "accepts", `No connection was accepted in ${within}.`)}</Empty>
           ) : (
             <table class="list">
-              <thead class="quiet">
-                <tr>
-                  <th scope="col">Process</th>
-                  <th scope="col">port</th>
-                  <th scope="col" class="narrow-no">
-                    last peer
-                  </th>
-                  <th scope="col" class="right">
-                    connections
-                  </th>
-                  <th scope="col" class="sparks">
-                    over time
-                  </th>
-                </tr>
-              </thead>
+              <Heads of={[["Process"], ["port"], ["last peer", "narrow-no"], ["connections", "right"], ["over time", "sparks"]]} />
               <tbody>
                 {body.ports.map((p) => (
                   <tr key={p.about.id} class={p.about.unexpected ? "alarm" : ""}>
@@ -179,20 +140,7 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
             <Empty>{whyNothing(common, "calls", `No socket call was slow or failed in ${within}.`)}</Empty>
           ) : (
             <table class="list">
-              <thead class="quiet">
-                <tr>
-                  <th scope="col">Process and call</th>
-                  <th scope="col" class="narrow-no">
-                    with
-                  </th>
-                  <th scope="col" class="right">
-                    longest
-                  </th>
-                  <th scope="col" class="right">
-                    calls
-                  </th>
-                </tr>
-              </thead>
+              <Heads of={[["Process and call"], ["with", "narrow-no"], ["longest", "right"], ["calls", "right"]]} />
               <tbody>
                 {body.calls.map((c) => (
                   <tr key={c.key}>

@@ -81,6 +81,21 @@ export function Who({ of, place, plain = false }: { of: Process; place: Place; p
   );
 }
 
+/** The head of a table in a card, whose columns are a text and perhaps a class each. */
+export function Heads({ of: columns }: { of: [text: string, name?: string][] }) {
+  return (
+    <thead class="quiet">
+      <tr>
+        {columns.map(([text, name]) => (
+          <th key={text} scope="col" class={name}>
+            {text}
+          </th>
+        ))}
+      </tr>
+    </thead>
+  );
+}
+
 export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>;
 }

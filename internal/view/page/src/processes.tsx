@@ -6,7 +6,7 @@ import { bytes, clock, count, perSecond, rate, short, text } from "./format";
 import type { Body, Common, Detail, Grouping, ProcessLine } from "./frames";
 import { CloseLink } from "./interfaces";
 import { keyOf, nameOf } from "./lines";
-import { Card, Choice, Empty, Figure, Head, mostOf, Spark, type Go } from "./parts";
+import { Card, Choice, Empty, Figure, Head, Heads, mostOf, Spark, type Go } from "./parts";
 import { beside, format, groupings, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
@@ -203,29 +203,7 @@ function One({ detail, common, place, go, theme }: { detail: Detail; common: Com
           ]}
         />
         <table class="list">
-          <thead class="quiet">
-            <tr>
-              <th scope="col">Interface</th>
-              <th scope="col" class="right">
-                sends
-              </th>
-              <th scope="col" class="right">
-                receives
-              </th>
-              <th scope="col" class="right">
-                sent
-              </th>
-              <th scope="col" class="right">
-                received
-              </th>
-              <th scope="col" class="right narrow-no">
-                packets sent
-              </th>
-              <th scope="col" class="right narrow-no">
-                received
-              </th>
-            </tr>
-          </thead>
+          <Heads of={[["Interface"], ["sends", "right"], ["receives", "right"], ["sent", "right"], ["received", "right"], ["packets sent", "right narrow-no"], ["received", "right narrow-no"]]} />
           <tbody>
             {detail.interfaces.map(({ name, line: i }) => (
               <tr key={name}>
