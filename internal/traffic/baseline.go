@@ -25,7 +25,8 @@ type baseline [2]origin
 // It comes from the books and what the counter said before and after they were
 // read, so it lies between two numbers. Later and narrower readings correct it, but
 // only within those: what has moved beyond them since is truly unobserved. Once the
-// interface has rested it is exact.
+// interface has rested it is exact, but for what was held up between the counter and the
+// books all the while: that shows when the books have more than the counter.
 type origin struct {
 	known  bool
 	exact  bool
@@ -34,6 +35,7 @@ type origin struct {
 	books  bpfCount // what had moved when it was read
 	first  uint64   // when it was first known, in ns since boot
 	onWay  tally    // what moves in a second, and so may be on its way to the counter
+	least  tally    // what it may turn out to be, though it is exact
 	said   tally    // what was unobserved
 	wait   tally    // what of that was for an account that was not known yet
 	sums   tally    // what the accounts had
@@ -90,6 +92,7 @@ func (r reading) counted() span { return span{from: tallyOf(r.earlier), to: tall
 func (o *origin) move(by tally) {
 	o.at = o.at.plus(by)
 	o.within = span{from: o.within.from.plus(by), to: o.within.to.plus(by)}
+	o.least = o.least.plus(by)
 }
 
 // resume takes up a counter that has started anew, where it is.
@@ -110,14 +113,26 @@ func (o *origin) read(r reading, of func(bpfCount) quantity) {
 	switch {
 	case !o.known:
 		*o = origin{known: true, at: pair.middle(), within: pair, books: r.moved, first: r.now, last: o.last, change: o.change}
+	case o.exact && r.now-o.change >= refresh:
+		o.lower(pair.from)
 	case o.exact:
 	case r.now-o.change >= refresh:
 		reach := span{from: o.within.from.minus(o.onWay), to: o.within.to.plus(o.onWay)}
 		o.at = pair.from.into(reach)
 		o.within = span{from: o.at, to: o.at}
+		o.least = o.at.minus(o.onWay)
 		o.exact = true
 	case pair.width().packets < o.within.width().packets || pair.width().bytes < o.within.width().bytes:
 		o.narrow(pair)
+	}
+}
+
+// lower corrects an origin by what the counter had already when it was taken to be exact,
+// and the books have got since.
+func (o *origin) lower(to tally) {
+	if to.packets < o.at.packets {
+		o.at = to.into(span{from: o.least, to: o.at})
+		o.within = span{from: o.at, to: o.at}
 	}
 }
 

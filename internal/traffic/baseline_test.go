@@ -55,6 +55,15 @@ func TestBaseline(t *testing.T) {
 			{seconds: 70, earlier: 1612, later: 1612, books: 100, want: 1612 - 100 - (510 + 10)},
 			{seconds: 90, earlier: 1613, later: 1613, books: 101, want: 1612 - 100 - (510 + 10)},
 		},
+		"what was held up while all rested shows when the books have more": {
+			{seconds: 10, earlier: 500, later: 510, books: 3, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 604, later: 604, books: 103, wantNotExactYet: true},
+			{seconds: 30, earlier: 604, later: 604, books: 103},
+			{seconds: 40, earlier: 604, later: 604, books: 104, want: -1},
+			{seconds: 50, earlier: 604, later: 604, books: 104},
+			{seconds: 60, earlier: 604, later: 604, books: 404, want: -300},
+			{seconds: 70, earlier: 604, later: 604, books: 404, want: -300 + 10 - 1}, // which no packet on its way explains
+		},
 		"a counter that is late is believed when it has rested": {
 			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
 			{seconds: 11, earlier: 520, later: 520, books: 10, want: 10, wantNotExactYet: true},
