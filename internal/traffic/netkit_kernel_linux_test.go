@@ -13,7 +13,7 @@ import (
 
 // A netkit pair is as a veth: what one end sends the other one receives, and each is a
 // process's there. Nothing is below them, and the wire has none of it.
-func TestKernelBooksNetkit(t *testing.T) {
+func TestKernelCarriesInNetkit(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.220.0.1"), netip.MustParseAddr("10.220.0.2")
 	const device = "netkit"

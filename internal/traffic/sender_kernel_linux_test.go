@@ -40,7 +40,7 @@ func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
 
 // Who has a socket locked when its packets come and go has them handled when he is done,
 // and sends what they allow for: he may have failed, and it is not his.
-func TestKernelGivesNothingToWhomACallFails(t *testing.T) {
+func TestKernelFailedCallIsNoUse(t *testing.T) {
 	kerneltest.Require(t)
 	if err := kernel.Probe("tp_btf/sock_send_length"); err != nil {
 		t.Skip("that a call fails is not seen:", err)
