@@ -59,19 +59,20 @@ static __always_inline bool is_above(__u32 a, __u32 b)
 	return (__s32)(a - b) > 0;
 }
 
-/* Ends the innermost function, whose return was not seen; false when there is none. */
-static __always_inline bool abandon(struct tree *t, __u64 now)
+/* Ends the innermost function, whose return was not seen. */
+static __always_inline void abandon(struct tree *t, struct frame *frame)
 {
-	struct frame *frame = innermost(t);
-
-	if (!frame)
-		return false;
-	close_node(t, frame->node, now, 0, NODE_MISSED);
+	close_node(t, frame->node, bpf_ktime_get_boot_ns(), 0, NODE_MISSED);
 	t->call.missed_exits++;
 	t->depth--;
 	t->over = 0;
-	return true;
 }
+
+/*
+ * What follows is rare, and in global functions so that it is verified once, and not at each
+ * turn of a loop: there is a copy of all this for each function that is watched, and
+ * to verify them is most of what the start takes.
+ */
 
 /* Whether what is under way in frame cannot have called a function at position. */
 static __always_inline bool has_returned(struct frame *frame, __u32 position, __u16 index)
@@ -81,15 +82,22 @@ static __always_inline bool has_returned(struct frame *frame, __u32 position, __
 	return !is_above(frame->position, position);
 }
 
-/*
- * A function begins at position: of what is under way, it ends what has returned
- * unseen. A global function, so that its loop is verified once.
- */
+/* Ends the innermost function if it cannot have called one at position; false if it is still under way. */
+__noinline int unwind_one(__u32 position, __u32 index)
+{
+	struct tree *t = this_tree();
+	struct frame *frame = t ? innermost(t) : NULL;
+
+	if (!frame || !has_returned(frame, position, index))
+		return false;
+	abandon(t, frame);
+	return true;
+}
+
+/* A function begins at position: of what is under way, it ends what has returned unseen. */
 __noinline int unwind(__u32 position, __u32 index, __s32 entry)
 {
 	struct tree *t = this_tree();
-	__u64 now = bpf_ktime_get_boot_ns();
-	struct frame *frame;
 
 	if (!t)
 		return 0;
@@ -98,30 +106,52 @@ __noinline int unwind(__u32 position, __u32 index, __s32 entry)
 		return 0;
 	}
 	for (int i = 0; i < MAX_DEPTH; i++) {
-		frame = innermost(t);
-		if (!frame || !has_returned(frame, position, index) || !abandon(t, now))
+		if (!unwind_one(position, index))
 			break;
 	}
 	return 0;
+}
+
+/* Notes how many functions are under way up to the one at depth, if that is the one of index. */
+__noinline int look_for(__u32 index, __u32 depth)
+{
+	struct tree *t = this_tree();
+	__u64 at = depth;
+
+	if (!t || at >= MAX_DEPTH || at >= t->depth)
+		return 0;
+	CHECKED(at);
+	if (at < MAX_DEPTH && t->frame[at].function == (__u16)index)
+		t->kept = at + 1;
+	return 0;
+}
+
+/* Ends the innermost function if it is inside of those that are kept. */
+__noinline int unwind_inside(void)
+{
+	struct tree *t = this_tree();
+	struct frame *frame = t ? innermost(t) : NULL;
+
+	if (!frame || t->depth <= t->kept)
+		return false;
+	abandon(t, frame);
+	return true;
 }
 
 /* A function that is not the innermost ends: those inside it have returned unseen. */
 __noinline int unwind_to(__u32 index)
 {
 	struct tree *t = this_tree();
-	__u64 now = bpf_ktime_get_boot_ns();
 
 	if (!t)
 		return 0;
-	t->kept = 0; /* in memory, where the verifier does not follow its values */
-	for (int i = 0; i < MAX_DEPTH; i++) {
-		if (i < t->depth && t->frame[i].function == (__u16)index)
-			t->kept = i + 1;
-	}
+	t->kept = 0;
+	for (int i = 0; i < MAX_DEPTH; i++)
+		look_for(index, i);
 	if (!READ_ONCE(t->kept))
 		return 0;
 	for (int i = 0; i < MAX_DEPTH; i++) {
-		if (READ_ONCE(t->depth) <= READ_ONCE(t->kept) || !abandon(t, now))
+		if (!unwind_inside())
 			break;
 	}
 	return 1;

@@ -70,17 +70,27 @@ static __always_inline bool find_labels(struct labels *l, const struct observed 
 	return !map.log_buckets && !bpf_probe_read_user(&l->used, sizeof(l->used), (void *)map.buckets);
 }
 
-/* Whether the string at address is the key. */
-static __always_inline bool is_label(__u64 address, const volatile struct label_key *key)
+/* Whether the string is the key, 1 or 0. */
+static __always_inline __u64 is_label(const struct go_string *string, const volatile struct label_key *key)
 {
 	__u64 name[2] = {}, length = key->length;
+
+	if (string->length != length || length > LABEL_NAME || bpf_probe_read_user(name, length, (void *)string->data))
+		return 0;
+	return name[0] == ((const volatile __u64 *)key->name)[0] && name[1] == ((const volatile __u64 *)key->name)[1];
+}
+
+#define LABEL_TRACE_ID 1
+#define LABEL_SPAN_ID 2
+
+/* Which label has its key at address. A global function: the verifier need not follow what comes of each label. */
+__noinline int label_at(__u64 address)
+{
 	struct go_string string;
 
-	if (bpf_probe_read_user(&string, sizeof(string), (void *)address) || string.length != length || length > LABEL_NAME)
-		return false;
-	if (bpf_probe_read_user(name, length, (void *)string.data))
-		return false;
-	return name[0] == ((const volatile __u64 *)key->name)[0] && name[1] == ((const volatile __u64 *)key->name)[1];
+	if (bpf_probe_read_user(&string, sizeof(string), (void *)address))
+		return 0;
+	return is_label(&string, &trace_id_label) * LABEL_TRACE_ID | is_label(&string, &span_id_label) * LABEL_SPAN_ID;
 }
 
 /* Reads the digits of a label of that many. */
@@ -111,24 +121,24 @@ static __always_inline __u64 labels_of(const struct observed *process, __u64 *g)
 
 static __always_inline bool is_pooled(const struct observed *process, __u64 g)
 {
-	__u64 start = 0;
+	__u64 start = 0, is = 0;
 
 	if (!process->pooled_count)
 		return false;
-	if (!read_user_word(&start, g + process->g_startpc))
+	if (!read_user_word(&start, g + process->g_startpc) || !start)
 		return true;
-	for (int i = 0; i < MAX_POOLED; i++) {
-		if (i < process->pooled_count && process->pooled[i] == start)
-			return true;
+	for (int i = 0; i < MAX_POOLED; i++) { /* without branches, as verifiers follow each */
+		__u64 differs = process->pooled[i] ^ start;
+
+		is |= ~(differs | -differs) >> 63;
 	}
-	return false;
+	return is;
 }
 
 /* g is the goroutine that the thread runs. */
 static __always_inline bool go_labels_context(struct context *c, const struct observed *process, __u64 g)
 {
-	bool has_trace = false, has_span = false;
-	__u64 labels, trace[4], span[2];
+	__u64 labels, trace_id = 0, span_id = 0, trace[4], span[2];
 	struct labels l;
 
 	labels = g ? labels_of(process, &g) : 0;
@@ -139,16 +149,17 @@ static __always_inline bool go_labels_context(struct context *c, const struct ob
 		return false;
 	}
 	for (__u32 i = 0; i < MAX_LABELS; i++) {
-		if (i >= l.count || (has_trace && has_span))
+		__u64 label;
+
+		if (i >= l.count)
 			break;
 		if ((l.used >> 8 * i & 0xff) < MIN_TOP_HASH)
 			continue;
-		if (!has_trace && is_label(l.keys + i * l.stride, &trace_id_label))
-			has_trace = read_label(trace, sizeof(trace), l.values + i * l.stride);
-		else if (!has_span && is_label(l.keys + i * l.stride, &span_id_label))
-			has_span = read_label(span, sizeof(span), l.values + i * l.stride);
+		label = label_at(l.keys + i * l.stride);
+		trace_id |= -(label & LABEL_TRACE_ID) & (l.values + i * l.stride);
+		span_id |= -(label / LABEL_SPAN_ID) & (l.values + i * l.stride);
 	}
-	if (!has_trace || !has_span)
+	if (!trace_id || !span_id || !read_label(trace, sizeof(trace), trace_id) || !read_label(span, sizeof(span), span_id))
 		return false;
 	if (!parse_ids(c, trace, span)) {
 		count_context(REFUSED_INVALID);
