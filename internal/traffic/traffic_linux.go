@@ -106,7 +106,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing), t.ledger.endings.complaint())
 	metrics := t.emitter.emit(t.clock.Now(), report)
 	t.roster.dismiss()
-	if metrics.DataPointCount() == 0 {
+	if metrics.ResourceMetrics().Len() == 0 {
 		t.Delivered() // there is nothing to take
 	}
 	return metrics, err
