@@ -58,3 +58,17 @@ func BenchmarkReport(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRosterMeets meets a process for the first time. It has ended, so that nothing
+// is read of it.
+func BenchmarkRosterMeets(b *testing.B) {
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	r := newRoster(process.NewDirectory("", clock.New()), builder)
+	p := owner.Process{ID: process.ID{PID: 1 << 23}, Seen: process.Seen{Comm: "load", Executable: "load"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.ID.StartNanos += second
+		r.faceOf(p)
+		r.dismiss()
+	}
+}

@@ -1,7 +1,6 @@
 package traffic
 
 import (
-	"fmt"
 	"hash/maphash"
 	"maps"
 
@@ -51,11 +50,23 @@ func (r *roster) hold(p owner.Process) *member {
 	known, ok := r.members[p.ID]
 	if !ok {
 		resource := r.directory.Hold(p.ID, p.Seen).Resource(r.builder.NewResourceBuilder())
-		shown := fmt.Sprintf("%#v", resource.Attributes().AsRaw()) // in the order of the keys
-		known = &member{face: face{instance: instanceOf(p.ID), shown: maphash.String(r.seed, shown)}, resource: resource}
+		known = &member{face: face{instance: instanceOf(p.ID), shown: r.hash(resource)}, resource: resource}
 		r.members[p.ID] = known
 	}
 	return known
+}
+
+// hash tells resources apart by their attributes, which are in the same order in all.
+func (r *roster) hash(resource pcommon.Resource) uint64 {
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	for key, value := range resource.Attributes().All() {
+		for _, text := range []string{key, value.AsString()} {
+			h.WriteString(text)
+			h.WriteByte(0) // which no name has
+		}
+	}
+	return h.Sum64()
 }
 
 // speak returns what is shown of a process that something is said of, and so is wanted;
