@@ -2,14 +2,15 @@
 /*
  * interfaces - the network interfaces there are, and what their numbers mean.
  *
- * Hooks:   iter task  at each survey: the devices of every namespace with a process,
- *                     and which namespaces there are beside those
+ * Hooks:   iter task, or a run (6.7)  at each survey: the devices of every namespace with
+ *                     a process, and which namespaces there are beside those
  * Output:  maps interfaces and namespaces. Instruments add the devices that they
  *          meet and no survey has found: lib/interface.h.
  * Loss:    an interface that finds the map full has no name.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/interface.h"
+#include "lib/tasks.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -160,19 +161,38 @@ static long survey_namespace(__u32 turn, struct walk *w)
 	return find_next(w);
 }
 
-SEC("iter/task")
-int survey_interfaces(struct bpf_iter__task *ctx)
+static __always_inline void survey_from(struct task_struct *task)
 {
 	struct walk w = {};
 
-	if (begin(&w, ctx->task)) {
+	if (begin(&w, task)) {
 		bpf_loop(MAX_TURNS, survey_namespace, &w, 0);
 		end(&w);
 	}
-	if (enter(&w, ctx->task)) {
+	if (enter(&w, task)) {
 		bpf_loop(MAX_TURNS, survey_device, &w, 0);
 		leave(&w);
 	}
+}
+
+SEC("raw_tp/run")
+int survey_interfaces(void *ctx)
+{
+	struct bpf_iter_task tasks;
+	struct task_struct *task;
+
+	bpf_iter_task_new(&tasks, NULL, TASK_ITER_ALL_THREADS);
+	while ((task = bpf_iter_task_next(&tasks)))
+		survey_from(task);
+	bpf_iter_task_destroy(&tasks);
+	return 0;
+}
+
+/* up to 6.6 */
+SEC("iter/task")
+int survey_interfaces_6_6(struct bpf_iter__task *ctx)
+{
+	survey_from(ctx->task);
 	return 0;
 }
 

@@ -15,7 +15,7 @@
  *          tp_btf tcp_destroy_sock     a TCP socket's last packet is gone
  *          iter task_file              sockets older than us, at start; those of a
  *                                      process that has changed itself since
- *          iter task                   which processes live, at each collection
+ *          iter task, or a run (6.7)   which processes live, at each collection
  *          iter bpf_sk_storage_map     sockets nobody uses, at each collection
  * Output:  socket storage owners; map processes, one entry a process that has used
  *          a socket, or made one that others sent to; map listeners.
@@ -30,6 +30,7 @@
 #include "lib/pending.h"
 #include "lib/proof.h"
 #include "lib/registers.h"
+#include "lib/tasks.h"
 
 /* Sockets in use by nobody for this long keep what waits: their creator gets it. */
 const volatile __u64 patience_ns = 3000000000ULL;
@@ -526,19 +527,40 @@ int learn_from_files(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
-SEC("iter/task")
-int survey_processes(struct bpf_iter__task *ctx)
+static __always_inline void note_living(struct task_struct *task)
 {
-	struct task_struct *task = ctx->task;
 	struct process_entry *entry;
 	struct process process;
 
-	if (!task || task->exit_state)
-		return 0;
+	if (task->exit_state)
+		return;
 	process = process_of(task);
 	entry = bpf_map_lookup_elem(&processes, &process);
 	if (entry)
 		entry->epoch = process_epoch();
+}
+
+SEC("raw_tp/run")
+int survey_processes(void *ctx)
+{
+	struct bpf_iter_task walk;
+	struct task_struct *task;
+
+	bpf_iter_task_new(&walk, NULL, TASK_ITER_ALL_THREADS);
+	while ((task = bpf_iter_task_next(&walk)))
+		note_living(task);
+	bpf_iter_task_destroy(&walk);
+	return 0;
+}
+
+/* up to 6.6 */
+SEC("iter/task")
+int survey_processes_6_6(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task)
+		note_living(task);
 	return 0;
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -46,15 +48,22 @@ func (i *Interfaces) load() error {
 	if err != nil {
 		return err
 	}
-	i.survey = "survey_interfaces"
-	other := "survey_interfaces_5_16"
-	if !kernel.HasHelper(types, "loop") {
-		i.survey, other = other, i.survey
-	}
-	delete(spec.Programs, other)
+	i.survey = surveyFor(types)
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != i.survey })
 	i.epoch = 0
 	i.object, err = kernel.Load(spec, nil, nil)
 	return err
+}
+
+// surveyFor returns the program that can survey this kernel.
+func surveyFor(types *btf.Spec) string {
+	switch {
+	case !kernel.HasHelper(types, "loop"):
+		return "survey_interfaces_5_16"
+	case !kernel.WalksTasks(types):
+		return "survey_interfaces_6_6"
+	}
+	return "survey_interfaces"
 }
 
 // advance makes all that is met from now on newer than what was met before.
@@ -72,7 +81,7 @@ func (i *Interfaces) find() (Survey, error) {
 		return Survey{}, err
 	}
 	found := Survey{Epoch: i.epoch, All: map[uint64]Namespace{}}
-	errs := kernel.RunIterator(i.object.Programs[i.survey])
+	errs := kernel.RunOverTasks(i.object.Programs[i.survey])
 	namespaces := i.object.Maps["namespaces"]
 	all, err := kernel.ReadAll[uint64, Namespace](namespaces)
 	errs = errors.Join(errs, err)

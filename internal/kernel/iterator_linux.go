@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -13,6 +14,25 @@ import (
 // returns when it is through. What the program prints is thrown away.
 func RunIterator(program *ebpf.Program) error {
 	return runIterator(link.IterOptions{Program: program})
+}
+
+// RunOverTasks is RunIterator for a program that may also walk along all tasks by itself.
+func RunOverTasks(program *ebpf.Program) error {
+	if program.Type() == ebpf.Tracing {
+		return RunIterator(program)
+	}
+	if _, err := program.Run(nil); err != nil {
+		return fmt.Errorf("run %v: %w", program, err)
+	}
+	return nil
+}
+
+// WalksTasks says whether a program can walk along all tasks by itself: from Linux 6.7 on.
+//
+// Kernel side: bpf/lib/tasks.h.
+func WalksTasks(types *btf.Spec) bool {
+	var kfunc *btf.Func
+	return types.TypeByName("bpf_iter_task_new", &kfunc) == nil
 }
 
 // RunMapIterator is RunIterator for a program that iterates over the elements of m.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -32,7 +33,8 @@ type Options struct {
 type Owners struct {
 	options Options
 	object  *kernel.Object
-	users   bool // kprobes tell who uses a socket
+	survey  string // the program
+	users   bool   // kprobes tell who uses a socket
 	epoch   uint64
 	read    map[uint64]Process // by the last Processes; others read it, too
 }
@@ -137,9 +139,19 @@ func (o *Owners) load() error {
 	}
 	spec.Maps["processes"].MaxEntries = uint32(o.options.MaxProcesses)
 	spec.Maps["traffic"].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
-	if err := fitCPUs(spec, o.users); err != nil {
+	types, err := kernel.Types()
+	if err != nil {
 		return err
 	}
+	if err := fitCPUs(spec, types, o.users); err != nil {
+		return err
+	}
+	o.survey = "survey_processes"
+	other := "survey_processes_6_6"
+	if !kernel.WalksTasks(types) {
+		o.survey, other = other, o.survey
+	}
+	delete(spec.Programs, other)
 	o.object, err = kernel.Load(spec, append([]kernel.Hook{learns, sender}, hooks...), nil)
 	if err != nil {
 		return err
@@ -151,11 +163,7 @@ func (o *Owners) load() error {
 // fitCPUs gives each CPU its own cells. Where one soft interrupt may come in between
 // another one there are none, and nothing is known of a socket without a look at its
 // storage; nor is it where owners change unseen.
-func fitCPUs(spec *ebpf.CollectionSpec, unseen bool) error {
-	types, err := kernel.Types()
-	if err != nil {
-		return err
-	}
+func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
@@ -216,7 +224,7 @@ func (o *Owners) Survey() error {
 	if err := o.setEpoch(o.epoch + 1); err != nil {
 		return err
 	}
-	if err := kernel.RunIterator(o.object.Programs["survey_processes"]); err != nil {
+	if err := kernel.RunOverTasks(o.object.Programs[o.survey]); err != nil {
 		return fmt.Errorf("survey processes: %w", err)
 	}
 	if err := o.adopt(); err != nil {

@@ -56,25 +56,25 @@ func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, las
 
 // turnRows lets a process's series begin anew on the interfaces of these faces, and
 // returns what the series that end show.
-func (l *ledger) turnRows(of face, keys []bpfTrafficKey, ends map[interfaceFace]bool, s *snapshot) map[interfaceFace]bool {
+func (l *ledger) turnRows(one life, ends map[interfaceFace]bool, s *snapshot) map[interfaceFace]bool {
 	if len(ends) == 0 {
 		return nil // as at most times
 	}
 	shown := make(map[interfaceFace]bool)
-	for _, key := range keys {
-		if entry := l.interfaces[key.iface()]; ends[entry.face()] {
+	for _, c := range one.entries {
+		if entry := l.interfaces[c.iface()]; ends[entry.face()] {
 			shown[l.shown(entry)] = true
-			shown[l.shown(l.current(key.iface()))] = true
+			shown[l.shown(l.current(c.iface()))] = true
 		}
 	}
-	for _, key := range keys {
-		if shown[l.shown(l.interfaces[key.iface()])] {
-			l.rowsBefore[key] = l.movedBy(key, s)
+	for _, c := range one.entries {
+		if shown[l.shown(l.interfaces[c.iface()])] {
+			l.rowsBefore[c.bpfTrafficKey] = l.movedBy(c)
 		}
 	}
 	for face := range shown {
-		series := anew{face: of, on: face}
-		l.begun[series] = max(s.now, l.starts[of]+1, l.begun[series]+1) // who is new may have begun since s was
+		series := anew{face: one.face, on: face}
+		l.begun[series] = max(s.now, l.starts[one.face]+1, l.begun[series]+1) // who is new may have begun since s was
 	}
 	return shown
 }

@@ -104,7 +104,10 @@ func (l *ledger) sheets(s *snapshot) map[bpfInterfaceKey]sheet {
 
 // accountOf returns the account that a process's packets are on.
 func (l *ledger) accountOf(number uint64, s *snapshot) bpfAccount {
-	if _, known := l.processOf(number, s); known {
+	if _, known := s.processes[number]; known {
+		return bpfAccountACCOUNT_PROCESS
+	}
+	if _, remembered := l.departed[number]; remembered {
 		return bpfAccountACCOUNT_PROCESS
 	}
 	return bpfAccountACCOUNT_UNOWNED // of a process forgotten long ago

@@ -36,7 +36,7 @@ func BenchmarkReport(b *testing.B) {
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	r := newRoster(process.NewDirectory("", clock.New()), builder)
 	l := newLedger(s.now, hostInode, false, r.faceOf)
-	e := emitter{builder: builder, resource: r.resource, start: time.Now(), boot: s.now}
+	e := emitter{builder: builder, speak: r.speak, start: time.Now(), boot: s.now}
 	l.begin(s, nil)
 	marshaler := new(pmetric.ProtoMarshaler)
 	b.ReportAllocs()
@@ -48,7 +48,7 @@ func BenchmarkReport(b *testing.B) {
 		r.meet(s.processes)
 		report := l.post(s, l.departing(s))
 		metrics := e.emit(time.Now(), report)
-		r.keepOnly(s.processes, report)
+		r.dismiss()
 		l.endings.delivered()
 		if points := metrics.DataPointCount(); points < 4*crowd {
 			b.Fatalf("%d points", points)
@@ -56,5 +56,19 @@ func BenchmarkReport(b *testing.B) {
 		if _, err := marshaler.MarshalMetrics(metrics); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkRosterMeets meets a process for the first time. It has ended, so that nothing
+// is read of it.
+func BenchmarkRosterMeets(b *testing.B) {
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	r := newRoster(process.NewDirectory("", clock.New()), builder)
+	p := owner.Process{ID: process.ID{PID: 1 << 23}, Seen: process.Seen{Comm: "load", Executable: "load"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.ID.StartNanos += second
+		r.faceOf(p)
+		r.dismiss()
 	}
 }

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"encoding/binary"
 	"iter"
 	"time"
 
@@ -20,11 +21,11 @@ var directions = map[bpfDirection]metadata.AttributeNetworkIoDirection{
 // emitter writes reports as OTLP.
 type emitter struct {
 	builder        *metadata.MetricsBuilder
-	resource       func(process.ID, process.Seen) pcommon.Resource
-	withTransports bool      // they are shown
-	withTypes      bool      // likewise
-	start          time.Time // of the receiver
-	boot           uint64    // the same in ns since boot
+	speak          func(process.ID, process.Seen) *member // see [roster.speak]
+	withTransports bool                                   // they are shown
+	withTypes      bool                                   // likewise
+	start          time.Time                              // of the receiver
+	boot           uint64                                 // the same in ns since boot
 }
 
 // emit writes a resource for each process and one for the interfaces. Series
@@ -35,20 +36,19 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	if r.final {
 		end = pcommon.NewTimestampFromTime(now.Add(time.Millisecond)) // no two points of a series at one time
 	}
-	e.emitProcesses(end, r.gone)
-	e.emitInterfaces(end, r.departed)
-	ended := e.builder.Emit()
+	ended, metrics := pmetric.NewMetrics(), pmetric.NewMetrics()
+	e.emitProcesses(ended.ResourceMetrics(), end, r.gone)
+	e.emitInterfaces(ended.ResourceMetrics(), end, r.departed)
 	withoutValues(ended)
 
 	for _, u := range r.resumed {
-		e.emitProcesses(e.startedAt(u.until), []usage{u})
+		e.emitProcesses(metrics.ResourceMetrics(), e.startedAt(u.until), []usage{u})
 	}
 	for _, st := range r.reopened {
-		e.emitInterfaces(e.startedAt(st.until), []statement{st})
+		e.emitInterfaces(metrics.ResourceMetrics(), e.startedAt(st.until), []statement{st})
 	}
-	e.emitProcesses(at, r.processes)
-	e.emitInterfaces(at, r.interfaces)
-	metrics := e.builder.Emit()
+	e.emitProcesses(metrics.ResourceMetrics(), at, r.processes)
+	e.emitInterfaces(metrics.ResourceMetrics(), at, r.interfaces)
 	ended.ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
 	if e.withTransports {
 		withoutUnknown(metrics)
@@ -56,19 +56,76 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	return metrics
 }
 
-func (e emitter) emitProcesses(at pcommon.Timestamp, usages []usage) {
-	var name string
-	var named []metadata.MetricAttributeOption // of most rows it is the same
+// emitProcesses writes each usage. The generated builder makes the first with such series;
+// the others are copies of it with what differs: the builder allocates each point twice.
+func (e emitter) emitProcesses(to pmetric.ResourceMetricsSlice, at pcommon.Timestamp, usages []usage) {
+	to.EnsureCapacity(to.Len() + len(usages))
+	like := make(map[string]pmetric.ResourceMetrics)
+	var series []byte
 	for _, u := range usages {
-		for _, row := range u.rows {
-			if row.interfaceName != name {
-				name, named = row.interfaceName, interfaceName(row.interfaceName)
-			}
-			e.emitRow(at, row, named)
+		series = seriesOf(series[:0], u.rows)
+		first, met := like[string(series)]
+		who := e.speak(u.process.ID, u.process.Seen)
+		if met && who.isShown {
+			e.copyUsage(to.AppendEmpty(), first, u, who.resource)
+			continue
 		}
-		e.builder.EmitForResource(metadata.WithResource(e.resource(u.process.ID, u.process.Seen)),
-			metadata.WithStartTimeOverride(e.startedAt(u.start)))
+		place := to.Len()
+		e.buildUsage(at, u, who.resource)
+		e.builder.Emit().ResourceMetrics().MoveAndAppendTo(to)
+		who.isShown = to.Len() > place
+		if who.isShown && hasPoints(to.At(place), len(u.rows)) {
+			like[string(series)] = to.At(place)
+		}
 	}
+}
+
+// seriesOf appends to text what tells the series of some rows from those of others.
+func seriesOf(text []byte, rows []row) []byte {
+	for _, r := range rows {
+		text = append(text, r.interfaceName...)
+		text = append(text, 0, byte(r.direction), r.transport)
+		text = binary.NativeEndian.AppendUint16(text, r.networkType)
+		text = binary.NativeEndian.AppendUint32(text, r.netnsInode)
+	}
+	return text
+}
+
+// hasPoints says that each metric has so many points. There are fewer where the builder
+// adds up series, since the configuration leaves out what tells them apart.
+func hasPoints(resource pmetric.ResourceMetrics, points int) bool {
+	for _, metric := range resource.ScopeMetrics().At(0).Metrics().All() {
+		if metric.Sum().DataPoints().Len() != points {
+			return false
+		}
+	}
+	return true
+}
+
+// copyUsage writes a usage that has the same series as another one, written for the same time.
+func (e emitter) copyUsage(to, other pmetric.ResourceMetrics, u usage, resource pcommon.Resource) {
+	resource.CopyTo(to.Resource())
+	to.SetSchemaUrl(other.SchemaUrl())
+	other.ScopeMetrics().CopyTo(to.ScopeMetrics())
+	start := e.startedAt(u.start)
+	for _, metric := range to.ScopeMetrics().At(0).Metrics().All() {
+		inBytes := metric.Name() == metadata.MetricsInfo.ProcessNetworkIo.Name
+		for i, point := range metric.Sum().DataPoints().All() {
+			point.SetStartTimestamp(start)
+			if inBytes {
+				point.SetIntValue(int64(u.rows[i].bytes))
+			} else {
+				point.SetIntValue(int64(u.rows[i].packets))
+			}
+		}
+	}
+}
+
+func (e emitter) buildUsage(at pcommon.Timestamp, u usage, resource pcommon.Resource) {
+	for _, row := range u.rows {
+		e.buildRow(at, row)
+	}
+	e.builder.EmitForResource(metadata.WithResource(resource), metadata.WithStartTimeOverride(e.startedAt(u.start)))
 }
 
 // startedAt is the wall time of a series' start. It hangs on the receiver's own start, so
@@ -77,8 +134,9 @@ func (e emitter) startedAt(boot uint64) pcommon.Timestamp {
 	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(boot - e.boot)))
 }
 
-// emitRow writes one row. What is no IP packet, such as ARP, has no transport.
-func (e emitter) emitRow(at pcommon.Timestamp, r row, named []metadata.MetricAttributeOption) {
+// buildRow writes one row. What is no IP packet, such as ARP, has no transport.
+func (e emitter) buildRow(at pcommon.Timestamp, r row) {
+	named := interfaceName(r.interfaceName)
 	var transport, networkType string
 	if r.transport != 0 {
 		transport = packet.Transport(r.transport)
@@ -92,7 +150,7 @@ func (e emitter) emitRow(at pcommon.Timestamp, r row, named []metadata.MetricAtt
 		transport, networkType, int64(r.netnsInode), named...)
 }
 
-func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
+func (e emitter) emitInterfaces(to pmetric.ResourceMetricsSlice, at pcommon.Timestamp, statements []statement) {
 	for i, st := range statements {
 		inode, name := int64(st.netnsInode), interfaceName(st.interfaceName)
 		for _, a := range st.accounts {
@@ -105,10 +163,11 @@ func (e emitter) emitInterfaces(at pcommon.Timestamp, statements []statement) {
 			e.builder.RecordNettapInterfaceUnobservedPacketCountDataPoint(at, u.packets, directions[u.direction], inode, st.stacked, name...)
 		}
 		if last := i+1 == len(statements); last || statements[i+1].start != st.start {
-			host := e.resource(process.ID{}, process.Seen{})
+			host := e.speak(process.ID{}, process.Seen{}).resource
 			e.builder.EmitForResource(metadata.WithResource(host), metadata.WithStartTimeOverride(e.startedAt(st.start)))
 		}
 	}
+	e.builder.Emit().ResourceMetrics().MoveAndAppendTo(to)
 }
 
 func interfaceName(name string) []metadata.MetricAttributeOption {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/filter"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
@@ -57,7 +57,7 @@ func TestEmit(t *testing.T) {
 			builder := metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
 			e := emitter{
 				builder: builder,
-				resource: resourcesOf(builder, func(id process.ID, seen process.Seen) process.Process {
+				speak: membersOf(builder, func(id process.ID, seen process.Seen) process.Process {
 					return process.Process{ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)), Comm: seen.Comm}
 				}),
 				withTransports: true,
@@ -77,9 +77,75 @@ func TestEmit(t *testing.T) {
 	}
 }
 
-// resourcesOf shows processes as they are described.
-func resourcesOf(builder *metadata.MetricsBuilder, describe func(process.ID, process.Seen) process.Process) func(process.ID, process.Seen) pcommon.Resource {
-	return func(id process.ID, seen process.Seen) pcommon.Resource {
-		return describe(id, seen).Resource(builder.NewResourceBuilder())
+// membersOf shows processes as they are described.
+func membersOf(builder *metadata.MetricsBuilder, describe func(process.ID, process.Seen) process.Process) func(process.ID, process.Seen) *member {
+	members := map[process.ID]*member{}
+	return func(id process.ID, seen process.Seen) *member {
+		if members[id] == nil {
+			members[id] = &member{resource: describe(id, seen).Resource(builder.NewResourceBuilder())}
+		}
+		return members[id]
+	}
+}
+
+// What is copied from another process's points is what the builder would have made, also
+// where the configuration adds up series or leaves processes out.
+func TestCopiedPointsAreAsBuilt(t *testing.T) {
+	var both report
+	for pid := range uint32(4) {
+		of := func(direction bpfDirection, name string) row {
+			return row{interfaceName: name, direction: direction, transport: 6, networkType: 0x0800, quantity: quantity{packets: uint64(pid), bytes: 100 * uint64(pid)}}
+		}
+		u := usage{process: curl(true), start: uint64(10+pid) * second, rows: []row{of(bpfDirectionTRANSMIT, "eth0"), of(bpfDirectionRECEIVE, "eth0")}}
+		u.process.ID.PID = 7 + pid
+		both.gone = append(both.gone, u)
+		if pid%2 == 1 {
+			u.rows = append(u.rows, of(bpfDirectionRECEIVE, "lo"))
+		}
+		both.processes = append(both.processes, u)
+	}
+	for name, configure := range map[string]func(*metadata.MetricsBuilderConfig){
+		"with the defaults": func(*metadata.MetricsBuilderConfig) {},
+		"without directions": func(c *metadata.MetricsBuilderConfig) {
+			c.Metrics.ProcessNetworkIo.EnabledAttributes = nil
+		},
+		"without packets": func(c *metadata.MetricsBuilderConfig) { c.Metrics.NettapProcessNetworkPacketCount.Enabled = false },
+		"without one process": func(c *metadata.MetricsBuilderConfig) {
+			c.ResourceAttributes.ProcessPid.MetricsExclude = []filter.Config{{Strict: "8"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := metadata.NewDefaultMetricsBuilderConfig()
+			configure(&config)
+			builder := metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
+			e := emitter{
+				builder: builder,
+				speak:   membersOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
+			}
+			now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			text := func(reports ...report) string {
+				all := pmetric.NewMetrics()
+				for _, r := range reports {
+					e.emit(now, &r).ResourceMetrics().MoveAndAppendTo(all.ResourceMetrics())
+				}
+				json, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(all)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(json)
+			}
+			var each []report // there is none to copy from
+			for _, u := range both.processes {
+				each = append(each, report{processes: []usage{u}})
+			}
+			for _, u := range both.gone {
+				each = append(each, report{gone: []usage{u}})
+			}
+
+			first := text(both)
+			want := text(each...)
+			equal(t, "the first time", want, first)
+			equal(t, "when all are known", want, text(both))
+		})
 	}
 }

@@ -151,8 +151,8 @@ func TestFinalReportEndsWhatIsGone(t *testing.T) {
 	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	e := emitter{
-		builder:  builder,
-		resource: resourcesOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
+		builder: builder,
+		speak:   membersOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
 	}
 	times := map[time.Time]int{}
 	for _, resource := range e.emit(boot, r).ResourceMetrics().All() {
@@ -246,9 +246,9 @@ func TestLastThatNobodyTookIsSaidBeforeTheSeriesBeginsAnew(t *testing.T) {
 	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	e := emitter{
-		builder:  builder,
-		resource: resourcesOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
-		start:    boot,
+		builder: builder,
+		speak:   membersOf(builder, func(id process.ID, _ process.Seen) process.Process { return process.Process{ID: id} }),
+		start:   boot,
 	}
 	var got [][3]any
 	for _, resource := range e.emit(boot.Add(40*second), r).ResourceMetrics().All() {

@@ -124,15 +124,20 @@ func (l *ledger) begin(s *snapshot, processless map[uint32]bool) {
 // departing returns the numbers of processes that are gone and whose sockets
 // have moved nothing since the last post; of all that are gone, before the final post.
 func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
-	gone := make(map[uint64]owner.Process)
-	packets := make(map[uint64]uint64)
+	packets := make(map[uint64]uint64) // of the dead
 	for key, c := range s.traffic {
-		packets[key.Number] += c.Packets
+		if p := s.processes[key.Number]; !p.Alive {
+			packets[key.Number] += c.Packets
+		}
 	}
+	gone := make(map[uint64]owner.Process)
 	for number, p := range s.processes {
+		if p.Alive {
+			continue
+		}
 		last, posted := l.last[number]
 		atRest := (posted || packets[number] == 0) && last == packets[number]
-		if !p.Alive && (atRest || l.final) {
+		if atRest || l.final {
 			gone[number] = p
 		}
 	}
@@ -178,28 +183,36 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 }
 
 // use draws up what each process moved. Of this some is said for the last time: it is
-// leaving, the rest stays. A process may have several numbers, all with the same series.
+// leaving; the rest stays, and is wanted with the final post only. A process may have
+// several numbers, all with the same series.
 func (l *ledger) use(s *snapshot, departing map[uint64]owner.Process, heirs map[face]uint64, ends map[interfaceFace]bool) (present, staying, leaving []usage) {
-	lives := l.lives(s)
-	for face, one := range lives {
-		l.beginLife(face, one, s)
-		usages := l.usagesOf(one, face, s)
-		present = append(present, usages...)
-		_, goesOn := heirs[face]
+	lives, looks := l.lives(s), l.looks()
+	all := make([]usage, 0, len(lives))
+	for _, one := range lives {
+		start, before := l.beginLife(one, s), len(all)
+		all = l.addUsages(all, one, start, looks)
+		usages := all[before:]
+		_, goesOn := heirs[one.face]
 		if _, last := departing[one.number]; last && !goesOn {
 			leaving = append(leaving, usages...)
-			l.ended[face] = max(s.now, l.starts[face]+1)
-			delete(l.starts, face)
+			l.ended[one.face] = max(s.now, start+1)
+			delete(l.starts, one.face)
 			continue
 		}
-		last, others := parted(usages, l.turnRows(face, one.keys, ends, s))
-		leaving, staying = append(leaving, last...), append(staying, others...)
+		last, others := parted(usages, l.turnRows(one, ends, s))
+		leaving = append(leaving, last...)
+		if l.final {
+			staying = append(staying, others...)
+		}
 	}
 	maps.DeleteFunc(l.begun, func(a anew, _ uint64) bool {
 		_, goesOn := l.starts[a.face]
 		return !goesOn
 	})
 	sortUsages(leaving) // what is said again is said in this order
+	if len(all) != 0 {
+		present = all
+	}
 	return present, staying, leaving
 }
 
@@ -236,6 +249,9 @@ func (l *ledger) learnFirsts(s *snapshot) {
 
 // retire moves what departed processes moved to the books of their interfaces.
 func (l *ledger) retire(s *snapshot, departing map[uint64]owner.Process) {
+	if len(departing) == 0 {
+		return
+	}
 	for key, c := range s.traffic {
 		if _, gone := departing[key.Number]; !gone {
 			continue
@@ -259,6 +275,7 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 		l.departed[number] = departure{process: p, at: s.now}
 		delete(l.last, number)
 	}
+	remembered := len(l.departed)
 	for number, d := range l.departed {
 		if _, heard := l.last[number]; heard || s.now-d.at < memory {
 			continue
@@ -266,7 +283,9 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 		delete(l.departed, number)
 	}
 	l.forgetOldest()
-	l.forgetFirsts(s)
+	if len(departing) != 0 || len(l.departed) != remembered { // else all are known who were
+		l.forgetFirsts(s)
+	}
 }
 
 // forgetOldest keeps the departed within their bound.

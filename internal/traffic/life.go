@@ -13,52 +13,57 @@ import (
 
 // life is what goes on as one process, by its numbers.
 type life struct {
+	face    face
 	process owner.Process // as the last number has it
 	number  uint64        // the last one
 	others  []uint64      // the rest; most have none
-	keys    []bpfTrafficKey
+	entries []counted
 }
 
-// lives returns the processes that have moved something, by what they show.
-func (l *ledger) lives(s *snapshot) map[face]life {
+// lives returns the processes that have moved something, one for all that shows the same.
+func (l *ledger) lives(s *snapshot) []life {
 	owned := byNumber(s.traffic)
 	for key := range l.inherited {
-		if _, counted := s.traffic[key]; !counted {
-			owned[key.Number] = append(owned[key.Number], key)
+		if _, isCounted := s.traffic[key]; !isCounted {
+			owned[key.Number] = append(owned[key.Number], counted{bpfTrafficKey: key})
 		}
 	}
-	lives := make(map[face]life, len(owned))
-	for number, keys := range owned {
+	lives := make([]life, 0, len(owned))
+	index := make(map[face]int, len(owned))
+	for number, entries := range owned {
 		p, known := l.processOf(number, s)
 		if !known {
 			continue // it is booked in sheets
 		}
 		face := l.faceOf(p)
-		one, another := lives[face]
-		switch {
-		case !another:
-			one = life{process: p, number: number, keys: keys}
-		case number > one.number:
-			one = life{process: p, number: number, others: append(one.others, one.number), keys: slices.Concat(one.keys, keys)}
-		default:
-			one.others, one.keys = append(one.others, number), slices.Concat(one.keys, keys)
+		i, another := index[face]
+		if !another {
+			index[face] = len(lives)
+			lives = append(lives, life{face: face, process: p, number: number, entries: entries})
+			continue
 		}
-		lives[face] = one
+		one := &lives[i]
+		if number > one.number {
+			one.process, one.number, number = p, number, one.number
+		}
+		one.others, one.entries = append(one.others, number), slices.Concat(one.entries, entries)
 	}
 	return lives
 }
 
-// beginLife notes when the series of a process began, if they are new.
-func (l *ledger) beginLife(face face, one life, s *snapshot) {
-	if _, known := l.starts[face]; known {
-		return
+// beginLife returns when the series of a process began. If they are new, it notes it.
+func (l *ledger) beginLife(one life, s *snapshot) uint64 {
+	if start, known := l.starts[one.face]; known {
+		return start
 	}
 	start := l.startOf(one.number, one.process)
 	for _, number := range one.others {
 		p, _ := l.processOf(number, s)
 		start = min(start, l.startOf(number, p))
 	}
-	l.starts[face] = max(start, l.ended[face])
+	start = max(start, l.ended[one.face])
+	l.starts[one.face] = start
+	return start
 }
 
 // heirs returns with which number those go on of whom others depart: the last one.
@@ -92,12 +97,15 @@ func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[face
 
 // inherit lets what departing numbers have moved go on with their heirs.
 func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs map[face]uint64) {
+	if len(departing) == 0 {
+		return
+	}
 	leave := func(key bpfTrafficKey) {
 		p, departs := departing[key.Number]
 		if !departs {
 			return
 		}
-		moved := less(l.movedBy(key, s), l.rowsBefore[key])
+		moved := less(l.movedBy(counted{key, s.traffic[key]}), l.rowsBefore[key])
 		delete(l.rowsBefore, key)
 		delete(l.inherited, key)
 		if heir, goesOn := heirs[l.faceOf(p)]; goesOn && moved != (bpfCount{}) {
@@ -114,6 +122,6 @@ func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs 
 }
 
 // movedBy is what has moved under a number, and under those from which it has inherited.
-func (l *ledger) movedBy(key bpfTrafficKey, s *snapshot) bpfCount {
-	return plus(s.traffic[key], l.inherited[key])
+func (l *ledger) movedBy(entry counted) bpfCount {
+	return plus(entry.bpfCount, l.inherited[entry.bpfTrafficKey])
 }

@@ -74,7 +74,7 @@ func startReceiver(w *world) *witness {
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	v.emitter = emitter{
 		builder: builder,
-		resource: resourcesOf(builder, func(id process.ID, seen process.Seen) process.Process {
+		speak: membersOf(builder, func(id process.ID, seen process.Seen) process.Process {
 			return process.Process{
 				ID: id, HostID: "h1", Created: boot.Add(time.Duration(id.StartNanos)),
 				Comm: seen.Comm, Executable: seen.Executable,

@@ -134,53 +134,81 @@ func (k bpfAccountKey) iface() bpfInterfaceKey {
 	return bpfInterfaceKey{Netns: k.Netns, Ifindex: k.Ifindex}
 }
 
+// counted is an entry of the kernel's map.
+type counted struct {
+	bpfTrafficKey
+	bpfCount
+}
+
 // byNumber sorts out whose entries are whose.
-func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]bpfTrafficKey {
-	keys := slices.SortedFunc(maps.Keys(traffic), func(a, b bpfTrafficKey) int { return cmp.Compare(a.Number, b.Number) })
-	owned := make(map[uint64][]bpfTrafficKey, len(keys)/2)
-	for len(keys) > 0 {
-		end := 1
-		for end < len(keys) && keys[end].Number == keys[0].Number {
-			end++
+func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]counted {
+	sizes := make(map[uint64]int, len(traffic)/2)
+	for key := range traffic {
+		sizes[key.Number]++
+	}
+	free := make([]counted, len(traffic))
+	owned := make(map[uint64][]counted, len(sizes))
+	for key, c := range traffic {
+		entries, met := owned[key.Number]
+		if !met {
+			size := sizes[key.Number]
+			entries, free = free[:0:size], free[size:]
 		}
-		owned[keys[0].Number] = keys[:end:end]
-		keys = keys[end:]
+		owned[key.Number] = append(entries, counted{key, c})
 	}
 	return owned
 }
 
-// usagesOf returns what a process moved, by when its series began: those of an
-// interface that has begun anew are younger.
-func (l *ledger) usagesOf(one life, face face, s *snapshot) []usage {
-	var usages []usage
-	for _, key := range one.keys {
-		entry := l.interfaces[key.iface()]
+// look is what a process's series show of an interface, and in which unit.
+type look struct {
+	interfaceFace
+	units [2]unit
+	link  uint64 // bytes of a link header
+}
+
+// looks returns those of all interfaces: there are fewer of them than of series.
+func (l *ledger) looks() map[bpfInterfaceKey]look {
+	looks := make(map[bpfInterfaceKey]look, len(l.interfaces))
+	for key, entry := range l.interfaces {
+		looks[key] = look{interfaceFace: l.shown(entry), units: l.units[key], link: uint64(entry.Link)}
+	}
+	return looks
+}
+
+// addUsages adds what a process moved, whose series began at start, to the usages of
+// others. Those of an interface that has begun anew are younger, and so another usage.
+func (l *ledger) addUsages(all []usage, one life, start uint64, looks map[bpfInterfaceKey]look) []usage {
+	others := len(all)
+	for _, entry := range one.entries {
+		key := entry.bpfTrafficKey
 		before, turned := l.rowsBefore[key]
-		c := less(l.movedBy(key, s), before)
+		c := less(l.movedBy(entry), before)
 		if turned && c == (bpfCount{}) {
 			continue
 		}
-		shown := l.shown(entry)
-		from := max(l.starts[face], l.begun[anew{face: face, on: shown}])
-		of := slices.IndexFunc(usages, func(u usage) bool { return u.start == from })
+		on := looks[key.iface()]
+		from := max(start, l.begun[anew{face: one.face, on: on.interfaceFace}])
+		of := slices.IndexFunc(all[others:], func(u usage) bool { return u.start == from })
 		if of < 0 {
-			of = len(usages)
-			usages = append(usages, usage{process: one.process, start: from, rows: make([]row, 0, len(one.keys))})
+			of = len(all) - others
+			all = append(all, usage{process: one.process, start: from, rows: make([]row, 0, len(one.entries))})
 		}
-		usages[of].rows = append(usages[of].rows, row{
-			interfaceName: shown.name,
-			netnsInode:    shown.netnsInode,
+		u := &all[others+of]
+		u.rows = append(u.rows, row{
+			interfaceName: on.name,
+			netnsInode:    on.netnsInode,
 			direction:     bpfDirection(key.Direction),
 			transport:     key.Transport,
 			networkType:   key.Type,
-			quantity:      l.quantity(key.iface(), bpfDirection(key.Direction), c),
+			quantity:      on.units[key.Direction].of(c, on.link),
 		})
 	}
-	for i := range usages {
-		sortRows(usages[i].rows)
-		usages[i].rows = unitedRows(usages[i].rows)
+	for i := range all[others:] {
+		u := &all[others+i]
+		sortRows(u.rows)
+		u.rows = unitedRows(u.rows)
 	}
-	return usages
+	return all
 }
 
 // unitedRows adds up the neighbours that are of one series.
@@ -263,8 +291,10 @@ func (l *ledger) totals(s *snapshot, departing map[uint64]owner.Process) (aggreg
 
 func sortUsages(usages []usage) {
 	slices.SortFunc(usages, func(a, b usage) int {
-		return cmp.Or(cmp.Compare(a.process.ID.PID, b.process.ID.PID),
-			cmp.Compare(a.process.ID.StartNanos, b.process.ID.StartNanos),
+		if byPID := cmp.Compare(a.process.ID.PID, b.process.ID.PID); byPID != 0 {
+			return byPID // as nearly always
+		}
+		return cmp.Or(cmp.Compare(a.process.ID.StartNanos, b.process.ID.StartNanos),
 			cmp.Compare(a.process.Seen.FirstNanos, b.process.Seen.FirstNanos), cmp.Compare(a.start, b.start))
 	})
 }

@@ -36,7 +36,7 @@ func (p *peeking) begin() {
 
 func (p *peeking) end() {
 	if p != nil && p.roster != nil {
-		p.roster.keepOnly(nil, &report{})
+		p.roster.close()
 	}
 }
 
@@ -60,8 +60,8 @@ func (t *Traffic) Peek(context.Context) (pmetric.Metrics, error) {
 	p.roster.meet(s.processes)
 	report := t.ledger.copy(p.roster.faceOf).post(s, nil)
 	e := t.emitter
-	e.builder, e.resource = p.builder, p.roster.resource
+	e.builder, e.speak = p.builder, p.roster.speak
 	metrics := e.emit(t.clock.Now(), report)
-	p.roster.keepOnly(s.processes, report)
+	p.roster.dismiss()
 	return metrics, err
 }

@@ -1,7 +1,6 @@
 package traffic
 
 import (
-	"fmt"
 	"hash/maphash"
 	"maps"
 
@@ -19,66 +18,81 @@ type roster struct {
 	directory *process.Directory
 	builder   *metadata.MetricsBuilder
 	seed      maphash.Seed
-	members   map[process.ID]member // those that it holds
+	members   map[process.ID]*member // those that it holds
+	turn      uint64                 // another one after each dismissal
 }
 
 // member is what is shown of a process.
 type member struct {
 	face
 	resource pcommon.Resource
+	isShown  bool   // the configuration does not filter it out, as far as is known
+	wanted   uint64 // the turn in which it last was
 }
 
 func newRoster(directory *process.Directory, builder *metadata.MetricsBuilder) *roster {
-	return &roster{directory: directory, builder: builder, seed: maphash.MakeSeed(), members: make(map[process.ID]member)}
+	return &roster{directory: directory, builder: builder, seed: maphash.MakeSeed(), members: make(map[process.ID]*member), turn: 1}
 }
 
-// meet describes the processes that live, as long as they do.
+// meet describes the processes that live, as long as they do. They are wanted.
 func (r *roster) meet(processes map[uint64]owner.Process) {
 	for _, p := range processes {
 		if p.Alive {
-			r.faceOf(p)
+			r.hold(p).wanted = r.turn
 		}
 	}
 }
 
 // faceOf returns what is shown of a process, and holds it.
-func (r *roster) faceOf(p owner.Process) face {
+func (r *roster) faceOf(p owner.Process) face { return r.hold(p).face }
+
+func (r *roster) hold(p owner.Process) *member {
 	known, ok := r.members[p.ID]
 	if !ok {
 		resource := r.directory.Hold(p.ID, p.Seen).Resource(r.builder.NewResourceBuilder())
-		shown := fmt.Sprintf("%#v", resource.Attributes().AsRaw()) // in the order of the keys
-		known = member{face{instance: instanceOf(p.ID), shown: maphash.String(r.seed, shown)}, resource}
+		known = &member{face: face{instance: instanceOf(p.ID), shown: r.hash(resource)}, resource: resource}
 		r.members[p.ID] = known
 	}
-	return known.face
+	return known
 }
 
-// resource is that of a process, which is the reader's to copy; for no process (PID 0)
-// that of the host.
-func (r *roster) resource(id process.ID, seen process.Seen) pcommon.Resource {
-	if known, ok := r.members[id]; ok {
-		return known.resource
+// hash tells resources apart by their attributes, which are in the same order in all.
+func (r *roster) hash(resource pcommon.Resource) uint64 {
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	for key, value := range resource.Attributes().All() {
+		for _, text := range []string{key, value.AsString()} {
+			h.WriteString(text)
+			h.WriteByte(0) // which no name has
+		}
 	}
-	return r.directory.Describe(id, seen).Resource(r.builder.NewResourceBuilder())
+	return h.Sum64()
 }
 
-// keepOnly releases all but those that live, and those that a report says something of.
-func (r *roster) keepOnly(processes map[uint64]owner.Process, said *report) {
-	wanted := make(map[process.ID]bool, len(processes))
-	for _, p := range processes {
-		if p.Alive {
-			wanted[p.ID] = true
-		}
+// speak returns what is shown of a process that something is said of, and so is wanted;
+// for no process (PID 0) the host. The resource is the reader's to copy.
+func (r *roster) speak(id process.ID, seen process.Seen) *member {
+	known, ok := r.members[id]
+	if !ok {
+		return &member{resource: r.directory.Describe(id, seen).Resource(r.builder.NewResourceBuilder())}
 	}
-	for _, usages := range [][]usage{said.processes, said.gone, said.resumed} {
-		for _, u := range usages {
-			wanted[u.process.ID] = true
-		}
-	}
-	maps.DeleteFunc(r.members, func(id process.ID, _ member) bool {
-		if !wanted[id] {
+	known.wanted = r.turn
+	return known
+}
+
+// dismiss releases those that were not wanted since the last time.
+func (r *roster) dismiss() {
+	maps.DeleteFunc(r.members, func(id process.ID, m *member) bool {
+		if m.wanted != r.turn {
 			r.directory.Release(id)
 		}
-		return !wanted[id]
+		return m.wanted != r.turn
 	})
+	r.turn++
+}
+
+// close releases all.
+func (r *roster) close() {
+	r.turn++ // in which nobody was wanted
+	r.dismiss()
 }

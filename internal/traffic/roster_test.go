@@ -53,11 +53,15 @@ func TestRosterKeepsWhoLivesAndWhoIsSpokenOf(t *testing.T) {
 		r.faceOf(processes[number])
 	}
 
-	r.keepOnly(processes, &report{processes: []usage{{process: processes[2]}}, gone: []usage{{process: processes[3]}}})
+	r.meet(processes)
+	for _, said := range []owner.Process{processes[2], processes[3]} {
+		r.speak(said.ID, said.Seen)
+	}
+	r.dismiss()
 	if _, kept := r.members[processes[4].ID]; kept || len(r.members) != 4 {
 		t.Errorf("%d processes are held, want 4 without the last", len(r.members))
 	}
-	r.keepOnly(nil, &report{})
+	r.close()
 	if len(r.members) != 0 {
 		t.Errorf("%d processes are held at the end", len(r.members))
 	}

@@ -105,8 +105,8 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	report := t.ledger.post(snapshot, departing)
 	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing), t.ledger.endings.complaint())
 	metrics := t.emitter.emit(t.clock.Now(), report)
-	t.roster.keepOnly(snapshot.processes, report)
-	if metrics.DataPointCount() == 0 {
+	t.roster.dismiss()
+	if metrics.ResourceMetrics().Len() == 0 {
 		t.Delivered() // there is nothing to take
 	}
 	return metrics, err
@@ -127,7 +127,7 @@ func (t *Traffic) Shutdown(context.Context) error {
 		return nil
 	}
 	if t.roster != nil {
-		t.roster.keepOnly(nil, &report{})
+		t.roster.close()
 		t.peeking.end()
 	}
 	err := t.object.Close()
@@ -220,7 +220,7 @@ func (t *Traffic) openLedger() error {
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
 	t.ledger.withNamespace = t.options.Namespace
 	t.emitter = emitter{
-		builder: t.builder, resource: t.roster.resource, withTransports: t.options.Transport, withTypes: t.options.Type,
+		builder: t.builder, speak: t.roster.speak, withTransports: t.options.Transport, withTypes: t.options.Type,
 		start: t.clock.Wall(snapshot.now), boot: snapshot.now,
 	}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
