@@ -71,6 +71,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		return nil, Explain(err, spec)
 	}
 	o.open = append(o.open, CloseFunc(o.Collection.Close))
+	o.note()
 	return o, nil
 }
 
