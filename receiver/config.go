@@ -42,6 +42,10 @@ type Config struct {
 	// ("fentry") that are not used, where another one can do the same.
 	AvoidHooks []string `mapstructure:"avoid_hooks"`
 
+	// MaxCPU is how much of the machine's CPU time the programs in the kernel may take, as
+	// "2%", before calls report less; 0 is no limit.
+	MaxCPU percent `mapstructure:"max_cpu"`
+
 	// RootPath is where the host's root file system is mounted, when the
 	// Collector runs in a container; empty means "/".
 	RootPath string `mapstructure:"root_path"`
@@ -182,6 +186,7 @@ func (c *Config) Validate() error {
 		c.Calls.validate(),
 		c.TraceContext.validate(),
 		c.View.validate(),
+		c.MaxCPU.validate("max_cpu"),
 		oneOf("traffic.namespaces", c.Traffic.Namespaces, namespacesHost, namespacesAll),
 		oneOf("on_unsupported", c.OnUnsupported, onUnsupportedError, onUnsupportedWarn),
 	)

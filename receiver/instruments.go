@@ -67,7 +67,8 @@ func tracesTasks(h *house, settings receiver.Settings) []task[ptrace.Traces] {
 	ofCalls := new(books.Books)
 	return []task[ptrace.Traces]{
 		{"calls", c.Calls.InstrumentConfig, ofCalls, withCgroups(h, withContexts(h,
-			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions())))},
+			withLimit(c, settings.Logger,
+				calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions()))))},
 	}
 }
 
