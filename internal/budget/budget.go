@@ -7,12 +7,13 @@ import "time"
 // Step is how much is left out. Each leaves out what the one before does, too.
 type Step int
 
-// The steps. None touches the counts of traffic, drops and accepts.
+// The steps. None touches what is counted of traffic, drops and accepts.
 const (
 	Full             Step = iota // everything is seen
 	NoSampledTrees               // calls are not sampled; failed and slow ones are reported
 	NoInnerFunctions             // a tree is its root
 	NoCalls                      // calls are not seen
+	LongIntervals                // counters are read less often
 )
 
 // steps is what is said of each step: its name, and what is not seen on it.
@@ -21,6 +22,7 @@ var steps = [...]struct{ name, notSeen string }{
 	NoSampledTrees:   {"no_sampled_trees", "calls that neither failed nor took long"},
 	NoInnerFunctions: {"no_inner_functions", "calls that neither failed nor took long, and the functions and waits inside of all calls"},
 	NoCalls:          {"no_calls", "all calls"},
+	LongIntervals:    {"long_intervals", "all calls, and of traffic and drops what came between two readings, which are further apart"},
 }
 
 // String returns the step's name, as "no_calls".
@@ -39,8 +41,9 @@ const (
 
 // Controller holds the step. Its zero value has no limit.
 type Controller struct {
-	Limit float64       // share of the machine's CPU time, from 0 to 1; 0 is no limit
-	Rest  time.Duration // how long it is quiet before a step back; 0 is [DefaultRest]
+	Limit   float64         // share of the machine's CPU time, from 0 to 1; 0 is no limit
+	Rest    time.Duration   // how long it is quiet before a step back; 0 is [DefaultRest]
+	Changes func(Step) bool // whether a step leaves out anything here: others are passed over; nil is all
 
 	step  Step
 	above int       // shares above the limit in a row
@@ -52,7 +55,7 @@ func (c *Controller) Step() Step { return c.step }
 
 // Exceeded says whether the limit is not kept on the last step either: what remains
 // takes more, and is never left out.
-func (c *Controller) Exceeded() bool { return c.step == NoCalls && c.above >= patience }
+func (c *Controller) Exceeded() bool { return c.above >= patience && c.next(1) == c.step }
 
 // Observe takes the share of the machine that nettap took until now, and returns the
 // step to be on.
@@ -71,12 +74,23 @@ func (c *Controller) Observe(share float64, now time.Time) Step {
 		c.quiet = now
 	}
 	switch {
-	case c.above >= patience && c.step < NoCalls:
-		c.step++
+	case c.above >= patience && c.next(1) != c.step:
+		c.step = c.next(1)
 		c.above = 0
 	case c.step > Full && !c.quiet.IsZero() && now.Sub(c.quiet) >= c.rest():
-		c.step--
+		c.step = c.next(-1)
 		c.quiet = now
+	}
+	return c.step
+}
+
+// next returns the nearest step that way which changes anything, and the present one if
+// there is none. Full always is one.
+func (c *Controller) next(way Step) Step {
+	for s := c.step + way; s >= Full && s <= LongIntervals; s += way {
+		if s == Full || c.Changes == nil || c.Changes(s) {
+			return s
+		}
 	}
 	return c.step
 }
