@@ -42,9 +42,10 @@ type Config struct {
 	// ("fentry") that are not used, where another one can do the same.
 	AvoidHooks []string `mapstructure:"avoid_hooks"`
 
-	// MaxCPU is how much of the machine's CPU time the programs in the kernel may take, as
-	// "2%", before calls report less; 0 is no limit.
-	MaxCPU percent `mapstructure:"max_cpu"`
+	// MaxCPU is how much of the machine's CPU time the programs in the kernel and the loops
+	// that read them may take, as "2%", before less is seen, in steps; 0 measures nothing.
+	MaxCPU      percent `mapstructure:"max_cpu"`
+	maxCPUIsSet bool    // by the user
 
 	// RootPath is where the host's root file system is mounted, when the
 	// Collector runs in a container; empty means "/".
@@ -131,6 +132,9 @@ const (
 // maxProcessesLimit keeps the kernel's maps below about 100 MB.
 const maxProcessesLimit = 1 << 18
 
+// defaultMaxCPU is argued for in docs/cost.md.
+const defaultMaxCPU percent = 5
+
 // shortestInterval keeps a number without its unit, which would be nanoseconds,
 // from becoming a busy loop.
 const shortestInterval = 10 * time.Millisecond
@@ -164,6 +168,7 @@ func createDefaultConfig() component.Config {
 		View:          defaultViewConfig(),
 		OnUnsupported: onUnsupportedError,
 		AvoidHooks:    []string{},
+		MaxCPU:        defaultMaxCPU,
 	}
 }
 

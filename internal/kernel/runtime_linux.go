@@ -3,6 +3,8 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,41 +30,71 @@ func (o *Object) note() {
 	}))
 }
 
-// RunTime lets the kernel time BPF programs while wait runs, and returns how long those
-// ran meanwhile that [Load] loaded in this process, on all processors together. The
-// kernel times them only so long: it costs each run two readings of the clock. It needs
-// CAP_SYS_ADMIN.
+// RunTime lets the kernel time BPF programs while wait runs, and returns for how long
+// those ran that [Load] loaded in this process and attached to hooks, on all processors
+// together, and during which time. What user space runs is not among them: it is part of
+// its own time.
+//
+// The kernel times programs only so long: it costs each run two readings of the clock. It
+// needs CAP_SYS_ADMIN, or that the operator has set kernel.bpf_stats_enabled; else there
+// is an error matching [os.ErrPermission].
 //
 // Source: bpf_enable_stats in kernel/bpf/syscall.c, since Linux 5.8.
-func RunTime(wait func()) (time.Duration, error) {
+func RunTime(wait func()) (ran, during time.Duration, err error) {
 	timing, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
-	if err != nil {
-		return 0, fmt.Errorf("let the kernel time programs: %w", err)
+	if err != nil && !timesAnyway() {
+		return 0, 0, fmt.Errorf("let the kernel time programs: %w", errors.Join(err, requireHeld(capSysAdmin)))
 	}
+	if timing != nil {
+		defer func() { err = errors.Join(err, timing.Close()) }()
+	}
+	begun := time.Now()
 	before, err := runTimes()
-	wait()
-	after, errAfter := runTimes()
-	var took time.Duration
-	for program, at := range after { // one that was loaded meanwhile has no time before
-		took += at - before[program]
+	if err != nil {
+		return 0, 0, err
 	}
-	return took, errors.Join(err, errAfter, timing.Close())
+	wait()
+	during = time.Since(begun) // for each program, to read them takes as long before as after
+	after, err := runTimes()
+	for program, at := range after {
+		if was, ok := before[program]; ok {
+			ran += at - was
+		}
+	}
+	return ran, during, err
+}
+
+// timesAnyway says whether the operator has the kernel time programs all the time.
+func timesAnyway() bool {
+	enabled, err := os.ReadFile("/proc/sys/kernel/bpf_stats_enabled")
+	return err == nil && strings.TrimSpace(string(enabled)) == "1"
 }
 
 func runTimes() (map[*ebpf.Program]time.Duration, error) {
 	loaded.Lock()
 	defer loaded.Unlock()
 	times := map[*ebpf.Program]time.Duration{}
-	var errs error
 	for object := range loaded.objects {
 		for name, program := range object.Programs {
+			if isRunByUs(object.sections[name]) {
+				continue
+			}
 			stats, err := program.Stats()
 			if err != nil {
-				errs = errors.Join(errs, fmt.Errorf("see how long %s ran: %w", name, err))
-				continue
+				return nil, fmt.Errorf("see how long %s ran: %w", name, err)
 			}
 			times[program] = stats.Runtime
 		}
 	}
-	return times, errs
+	return times, nil
+}
+
+// ThreadTime is the CPU time that the running thread has taken, in user mode and in the
+// kernel.
+func ThreadTime() time.Duration {
+	var taken unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &taken); err != nil {
+		return 0
+	}
+	return time.Duration(taken.Nano())
 }
