@@ -20,6 +20,14 @@ func TestMaxCPU(t *testing.T) {
 		"less than nothing":  {"-1%", 0, "max_cpu is -1%"},
 		"no number":          {"NaN%", 0, "max_cpu is NaN%"},
 		"words":              {"little", 0, `max_cpu is "little"`},
+		"no % in text":       {"2", 0, `max_cpu is "2"`},
+		"0 as text":          {"0", 0, ""},
+		"0 in percent":       {"0%", 0, ""},
+		"no %":               {2, 0, "max_cpu is 2,"},
+		"a share":            {0.02, 0, "max_cpu is 0.02,"},
+		"a negative number":  {-1, 0, "max_cpu is -1,"},
+		"a list":             {[]any{"2%"}, 0, "max_cpu"},
+		"the whole machine":  {"100%", 100, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := createDefaultConfig().(*Config)
@@ -33,7 +41,7 @@ func TestMaxCPU(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || config.MaxCPU != test.want {
+			if err != nil || config.MaxCPU != test.want || !config.maxCPUIsSet {
 				t.Errorf("MaxCPU is %v, error %v; want %v", config.MaxCPU, err, test.want)
 			}
 		})
