@@ -157,6 +157,10 @@ func (l *limit) read() usage {
 
 func (l *limit) run(ctx context.Context, stopped chan<- struct{}) {
 	defer close(stopped)
+	if _, _, err := l.programs(func() {}); err != nil { // better said at the start
+		l.refuse(err)
+		return
+	}
 	begun, loops := time.Now(), l.loops.Load()
 	for sleep(ctx, l.every-l.timed) {
 		var now usage
