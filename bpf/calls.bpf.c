@@ -16,6 +16,8 @@
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
  *          tp_btf sched_process_free       a thread has ended, and its id is soon another's
+ *          Run by user space:
+ *          iter task                       what was under way before calls were left out for a while
  * Output:  ring calls, one record a call that is reported; nobody is woken.
  * Rule:    A call is what the outermost of the functions does. It is reported when
  *          it was sampled, which is decided when it begins, and when it failed or took

@@ -57,20 +57,21 @@ func (v *viewing) health() view.Health {
 	if c.Traffic.Enabled && c.Traffic.Namespaces == namespacesHost {
 		notSeen = append(notSeen, "traffic: the books of interfaces in other network namespaces, since traffic.namespaces is host.")
 	}
-	limit := v.house.limit.shown()
-	if limit != nil && v.house.limit.read().step.NotSeen() != "" {
-		notSeen = append(notSeen, fmt.Sprintf("max_cpu: %s, on step %s.", v.house.limit.read().step.NotSeen(), limit.Step))
+	limit, leftOut := v.house.limit.shown()
+	if leftOut != "" {
+		notSeen = append(notSeen, fmt.Sprintf("max_cpu: %s, on step %s.", leftOut, limit.Step))
 	}
 	return view.Health{Instruments: all, Limit: limit, NotSeen: notSeen}
 }
 
-// shown is what the view has of a limit, nil where there is none.
-func (l *limit) shown() *view.Limit {
+// shown is what the view has of a limit, nil where there is none, and what is not seen
+// because of it.
+func (l *limit) shown() (limit *view.Limit, notSeen string) {
 	if l == nil {
-		return nil
+		return nil, ""
 	}
 	usage := l.read()
-	limit := &view.Limit{
+	limit = &view.Limit{
 		MaxPercent: 100 * l.share, ProgramsPercent: 100 * usage.programs, LoopsPercent: 100 * usage.loops,
 		Step: usage.step.String(), Exceeded: usage.exceeded,
 	}
@@ -80,7 +81,7 @@ func (l *limit) shown() *view.Limit {
 	case !usage.measured:
 		limit.Why = "it is not measured yet"
 	}
-	return limit
+	return limit, usage.step.NotSeen()
 }
 
 // fill says how an instrument does, if it is one of a signal's.

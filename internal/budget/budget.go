@@ -13,7 +13,7 @@ const (
 	NoSampledTrees               // calls are not sampled; failed and slow ones are reported
 	NoInnerFunctions             // a tree is its root
 	NoCalls                      // calls are not seen
-	LongIntervals                // counters are read less often
+	LongIntervals                // the counts of traffic and drops are read less often
 )
 
 // steps is what is said of each step: its name, and what is not seen on it.

@@ -353,7 +353,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapLimitStep, err = builder.meter.Int64ObservableGauge(
 		"otelcol_nettap_limit_step",
-		metric.WithDescription("What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also readings of counters. Absent as nettap_cpu_usage is. [Development]"),
+		metric.WithDescription("What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also most readings of counters. Absent as nettap_cpu_usage is. [Development]"),
 		metric.WithUnit("{step}"),
 	)
 	errs = errors.Join(errs, err)

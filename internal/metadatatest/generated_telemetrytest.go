@@ -148,7 +148,7 @@ func AssertEqualNettapHookMissedRuns(t *testing.T, tt *componenttest.Telemetry, 
 func AssertEqualNettapLimitStep(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_limit_step",
-		Description: "What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also readings of counters. Absent as nettap_cpu_usage is. [Development]",
+		Description: "What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also most readings of counters. Absent as nettap_cpu_usage is. [Development]",
 		Unit:        "{step}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
