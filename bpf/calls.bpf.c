@@ -16,6 +16,8 @@
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
  *          tp_btf sched_process_free       a thread has ended, and its id is soon another's
+ *          Run by user space:
+ *          iter task                       what was under way before calls were left out for a while
  * Output:  ring calls, one record a call that is reported; nobody is woken.
  * Rule:    A call is what the outermost of the functions does. It is reported when
  *          it was sampled, which is decided when it begins, and when it failed or took
@@ -165,6 +167,7 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 	struct call *call = &t->call;
 
 	t->off_ns = t->wake_ns = t->sock = 0;
+	t->off_node = NO_NODE;
 	t->over = 0;
 	t->idle = t->identified = t->operation = t->touched = t->connected = 0;
 	call->start_ns = now;
@@ -687,27 +690,58 @@ int BPF_PROG(see_wakeup, struct task_struct *task)
 	return 0;
 }
 
+/*
+ * Forgets what is known of a thread's calls. The end of one that is still under way
+ * was not seen, or will not be.
+ */
+static __always_inline void forget_calls_of(struct task_struct *task)
+{
+	struct thread *th = thread_of(task);
+	struct tree *t = tree_of(task);
+
+	if (th ? th->progress != CALL_NONE : t && t->depth) {
+		book(BOOK_SEEN);
+		book(BOOK_LOST_UNFINISHED);
+	}
+	if (t) {
+		t->depth = 0;
+		__builtin_memset(t->conversation, 0, sizeof(t->conversation));
+	}
+	if (th) {
+		th->progress = CALL_NONE;
+		__builtin_memset(th->conversation, 0, sizeof(th->conversation));
+	}
+}
+
 bool fired_forget_thread;
 
-/* Of a thread that has ended. The end of a call that is still under way was not seen. */
+/* Of a thread that has ended; also while calls are not looked at, or its place would be nobody's. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(forget_thread, struct task_struct *task)
 {
 	struct thread *th = thread_of(task);
 	__u32 id = task->pid;
-	struct tree *t;
 
-	if (!is_armed(&fired_forget_thread))
-		return 0;
-	t = tree_of(task);
-	if (th ? th->progress != CALL_NONE : t && t->depth) {
-		book(BOOK_SEEN);
-		book(BOOK_LOST_UNFINISHED);
-	}
+	is_armed(&fired_forget_thread);
+	forget_calls_of(task);
 	if (!with_current_task)
 		bpf_map_delete_elem(&thread_trees, &id);
 	if (th)
 		WRITE_ONCE(th->task, 0);
+	return 0;
+}
+
+/*
+ * Before calls are looked at again: what they were doing when they were looked at last
+ * is not what they do now.
+ */
+SEC("iter/task")
+int forget_calls(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	if (task)
+		forget_calls_of(task);
 	return 0;
 }
 

@@ -42,6 +42,11 @@ type Config struct {
 	// ("fentry") that are not used, where another one can do the same.
 	AvoidHooks []string `mapstructure:"avoid_hooks"`
 
+	// MaxCPU is how much of the machine's CPU time the programs in the kernel and the loops
+	// that read them may take, as "2%", before less is seen, in steps; 0 measures nothing.
+	MaxCPU      percent `mapstructure:"max_cpu"`
+	maxCPUIsSet bool    // by the user
+
 	// RootPath is where the host's root file system is mounted, when the
 	// Collector runs in a container; empty means "/".
 	RootPath string `mapstructure:"root_path"`
@@ -127,6 +132,9 @@ const (
 // maxProcessesLimit keeps the kernel's maps below about 100 MB.
 const maxProcessesLimit = 1 << 18
 
+// defaultMaxCPU is argued for in docs/cost.md.
+const defaultMaxCPU percent = 5
+
 // shortestInterval keeps a number without its unit, which would be nanoseconds,
 // from becoming a busy loop.
 const shortestInterval = 10 * time.Millisecond
@@ -160,6 +168,7 @@ func createDefaultConfig() component.Config {
 		View:          defaultViewConfig(),
 		OnUnsupported: onUnsupportedError,
 		AvoidHooks:    []string{},
+		MaxCPU:        defaultMaxCPU,
 	}
 }
 
@@ -182,6 +191,7 @@ func (c *Config) Validate() error {
 		c.Calls.validate(),
 		c.TraceContext.validate(),
 		c.View.validate(),
+		c.MaxCPU.validate("max_cpu"),
 		oneOf("traffic.namespaces", c.Traffic.Namespaces, namespacesHost, namespacesAll),
 		oneOf("on_unsupported", c.OnUnsupported, onUnsupportedError, onUnsupportedWarn),
 	)

@@ -37,7 +37,7 @@ func newGuest[T instrument.Telemetry](h *house, settings receiver.Settings, task
 	}
 	for _, task := range tasks(h, settings) {
 		if task.config.Enabled {
-			n.workers = append(n.workers, newLoop(task, nowhere[T](), settings.Logger).shownBy(h.viewing))
+			n.workers = append(n.workers, newLoop(task, nowhere[T](), settings.Logger).shownBy(h.viewing).within(h.limit))
 		}
 	}
 	return n

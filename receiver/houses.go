@@ -21,6 +21,7 @@ type house struct {
 	ofCgroups *books.Books
 	contexts  *tracecontext.Contexts // nil: none are wanted
 	viewing   *viewing               // nil: there is no view
+	limit     *limit                 // nil: there is none
 	hostID    sync.Once
 	auditor   sync.Once // the signal that reports on the cgroups
 	reporter  sync.Once // the signal that reports on the contexts
@@ -51,11 +52,11 @@ func (h *houses) enter(config *Config, logger *zap.Logger) *house {
 }
 
 func newHouse(config *Config, logger *zap.Logger) *house {
-	clock, ofCgroups := clock.New(), new(books.Books)
+	clock, ofCgroups, limit := clock.New(), new(books.Books), newLimit(config, logger)
 	h := &house{
 		config: config, clock: clock, processes: newDirectory(config, clock),
 		cgroups: cgroups.New(config.AvoidHooks, ofCgroups), ofCgroups: ofCgroups,
-		contexts: newContexts(config, logger),
+		contexts: newContexts(config, logger, limit), limit: limit,
 	}
 	h.processes.WatchCgroups(h.cgroups)
 	if config.View.isOn() {
@@ -77,6 +78,6 @@ func (h *houses) leave(left *house) {
 func (h *house) forView() *house {
 	return &house{
 		config: h.config.forView(), clock: h.clock, processes: h.processes,
-		cgroups: h.cgroups, ofCgroups: h.ofCgroups, contexts: h.contexts, viewing: h.viewing,
+		cgroups: h.cgroups, ofCgroups: h.ofCgroups, contexts: h.contexts, viewing: h.viewing, limit: h.limit,
 	}
 }

@@ -4,6 +4,7 @@ package nettapreceiver
 
 import (
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -26,6 +27,12 @@ import (
 
 // requireHost says what this machine or container lacks for any instrument.
 func requireHost(rootPath string) error { return kernel.RequireHost(rootPath) }
+
+// programTime is how long BPF programs ran while wait did.
+func programTime(wait func()) (ran, during time.Duration, err error) { return kernel.RunTime(wait) }
+
+// threadTime is the CPU time of the running thread.
+func threadTime() time.Duration { return kernel.ThreadTime() }
 
 // metricsTasks returns the instruments whose signal is metrics.
 func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] {
@@ -67,19 +74,21 @@ func tracesTasks(h *house, settings receiver.Settings) []task[ptrace.Traces] {
 	ofCalls := new(books.Books)
 	return []task[ptrace.Traces]{
 		{"calls", c.Calls.InstrumentConfig, ofCalls, withCgroups(h, withContexts(h,
-			calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions())))},
+			withLimit(h,
+				calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions()))))},
 	}
 }
 
 // newContexts returns what finds the trace contexts of the house's instruments, nil
 // where the configuration has no sources.
-func newContexts(config *Config, logger *zap.Logger) *tracecontext.Contexts {
+func newContexts(config *Config, logger *zap.Logger, limit *limit) *tracecontext.Contexts {
 	if len(config.TraceContext.Sources) == 0 {
 		return nil
 	}
 	options := config.traceContextOptions()
 	options.Warn = func(message string) { logger.Warn(message) }
 	options.Inform = func(message string) { logger.Info(message) }
+	options.Work = limit.take
 	return tracecontext.NewContexts(options)
 }
 
@@ -95,6 +104,14 @@ func withContexts[T instrument.Telemetry](h *house, i instrument.Instrument[T]) 
 // that it describes may be gone when it does.
 func withCgroups[T instrument.Telemetry](h *house, i instrument.Instrument[T]) instrument.Instrument[T] {
 	return after[T]{h.cgroups, i}
+}
+
+// withLimit lets calls leave out some of what they do where nettap takes too much.
+func withLimit(h *house, of *calls.Calls) instrument.Instrument[ptrace.Traces] {
+	if h.limit == nil {
+		return of
+	}
+	return limited[ptrace.Traces]{of, of, h.limit}
 }
 
 func (c *Config) acceptsOptions() accepts.Options {

@@ -3,8 +3,10 @@
 package nettapreceiver
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -21,7 +23,11 @@ func requireHost(string) error {
 	return fmt.Errorf("nettap runs on Linux only, and this is %s: set on_unsupported: warn to run the rest without it", runtime.GOOS)
 }
 
-func newContexts(*Config, *zap.Logger) *tracecontext.Contexts { return nil }
+func programTime(func()) (ran, during time.Duration, err error) { return 0, 0, errors.ErrUnsupported }
+
+func threadTime() time.Duration { return 0 }
+
+func newContexts(*Config, *zap.Logger, *limit) *tracecontext.Contexts { return nil }
 
 func metricsTasks(h *house, _ receiver.Settings) []task[pmetric.Metrics] {
 	return []task[pmetric.Metrics]{

@@ -32,6 +32,7 @@ type loop[T instrument.Telemetry] struct {
 	last     context.Context // of the last delivery; set before stop is called
 	readings string          // the last error of Collect, which is logged when it changes
 	glass    glass[T]        // for who looks on
+	limit    *limit          // of what the loop takes
 }
 
 // lastDelivery bounds what a Shutdown spends on a consumer that does not take
@@ -52,6 +53,9 @@ func (l *loop[T]) Begin() error {
 	}
 	running, stop := context.WithCancel(context.Background())
 	l.stop, l.stopped = stop, make(chan struct{})
+	if !l.outlet.events {
+		l.limit.count(1)
+	}
 	go l.run(running)
 	return nil
 }
@@ -67,16 +71,38 @@ func (l *loop[T]) Shutdown(ctx context.Context) error {
 	l.stop()
 	<-l.stopped
 	l.stop = nil
+	if !l.outlet.events {
+		l.limit.count(-1)
+	}
 	return l.instrument.Shutdown(ctx)
+}
+
+// within counts what the loop takes for a limit, and lets that have it read less often.
+func (l *loop[T]) within(limit *limit) *loop[T] {
+	l.limit = limit
+	return l
+}
+
+// interval is the time to the next reading. Events wait in a ring, which would lose them.
+func (l *loop[T]) interval() time.Duration {
+	if l.outlet.events {
+		return l.config.CollectionInterval
+	}
+	return l.limit.interval(l.config.CollectionInterval)
 }
 
 func (l *loop[T]) run(ctx context.Context) {
 	defer close(l.stopped)
 	if sleep(ctx, l.config.InitialDelay) {
-		ticker := time.NewTicker(l.config.CollectionInterval)
+		interval := l.config.CollectionInterval
+		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for more := true; more; {
 			l.round(ctx)
+			if wanted := l.interval(); wanted != interval {
+				interval = wanted
+				ticker.Reset(interval)
+			}
 			select {
 			case <-ctx.Done():
 				more = false
@@ -92,7 +118,9 @@ func (l *loop[T]) run(ctx context.Context) {
 
 // round is one reading and its delivery.
 func (l *loop[T]) round(ctx context.Context) {
-	batch, err := l.collect(ctx)
+	var batch T
+	var err error
+	l.limit.take(func() { batch, err = l.collect(ctx) })
 	l.logReading(err)
 	whole := l.outlet.size(batch)
 	if whole.items == 0 {

@@ -30,6 +30,7 @@ type nettap struct {
 	telemetry *metadata.TelemetryBuilder
 	failed    map[string]error // workers that could not start, by name
 	left      bool
+	limited   bool // it takes part in the house's limit
 
 	signal string
 	build  component.BuildInfo
@@ -64,7 +65,7 @@ func newNettap[T instrument.Telemetry](
 	}
 	for _, task := range tasks(n.house, settings) {
 		if task.config.Enabled {
-			n.workers = append(n.workers, newLoop(task, outlet, settings.Logger).shownBy(n.house.viewing))
+			n.workers = append(n.workers, newLoop(task, outlet, settings.Logger).shownBy(n.house.viewing).within(n.house.limit))
 		}
 	}
 	n.house.viewing.expect(n)
@@ -104,7 +105,7 @@ func (n *nettap) startInstruments(ctx context.Context, host component.Host) erro
 		worker.ledger().log(n.logger)
 	}
 	var err error
-	if n.telemetry, err = publish(n.settings, n.id, n.bookkeepers(), n.contextsToReport()); err != nil {
+	if n.telemetry, err = publish(n.settings, n.id, n.bookkeepers(), n.contextsToReport(), n.limitToReport()); err != nil {
 		return errors.Join(err, n.stopWorkers(ctx))
 	}
 	return nil
@@ -140,6 +141,15 @@ func (n *nettap) contextsToReport() *tracecontext.Contexts {
 	return contexts
 }
 
+// limitToReport returns the house's limit to one of its signals, and nil to the others.
+func (n *nettap) limitToReport() *limit {
+	var reported *limit
+	if limit := n.house.limit; limit != nil && n.limited {
+		limit.reporter.Do(func() { reported = limit })
+	}
+	return reported
+}
+
 func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUnsupportedWarn }
 
 // startWorkers starts what it can, or all until the first that cannot, and
@@ -171,6 +181,10 @@ func (n *nettap) startWorkers(ctx context.Context) error {
 		errs = errors.Join(errs, fmt.Errorf("start %s: %w", w.ledger().name, err), w.Shutdown(ctx))
 		return true
 	})
+	if len(n.running) > 0 {
+		n.house.limit.open()
+		n.limited = true
+	}
 	return errs
 }
 
@@ -189,6 +203,10 @@ func (n *nettap) stopWorkers(ctx context.Context) error {
 		}
 	}
 	n.running = nil
+	if n.limited {
+		n.house.limit.close()
+		n.limited = false
+	}
 	return errs
 }
 

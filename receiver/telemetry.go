@@ -60,9 +60,9 @@ type sideline struct {
 func (s sideline) ledger() ledger { return ledger{name: s.name, page: s.books.Read()} }
 
 // publish shows the books of all among the Collector's own metrics, each value
-// with the attributes receiver and instrument, and what contexts found, if they are
-// not nil.
-func publish(settings component.TelemetrySettings, id component.ID, keepers []bookkeeper, contexts *tracecontext.Contexts,
+// with the attributes receiver and instrument, what contexts found and what a limit
+// measured, if these are not nil.
+func publish(settings component.TelemetrySettings, id component.ID, keepers []bookkeeper, contexts *tracecontext.Contexts, limit *limit,
 ) (*metadata.TelemetryBuilder, error) {
 	builder, err := metadata.NewTelemetryBuilder(settings)
 	if err != nil {
@@ -90,6 +90,9 @@ func publish(settings component.TelemetrySettings, id component.ID, keepers []bo
 	)
 	if contexts != nil {
 		err = errors.Join(err, publishContexts(builder, id, contexts))
+	}
+	if limit != nil {
+		err = errors.Join(err, publishLimit(builder, id, limit))
 	}
 	if err != nil {
 		builder.Shutdown()
@@ -125,6 +128,24 @@ func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contex
 		builder.RegisterNettapTraceContextFoundCallback(each("source", func(c tracecontext.Counts) map[string]uint64 { return c.Found })),
 		builder.RegisterNettapTraceContextRefusedCallback(each("cause", func(c tracecontext.Counts) map[string]uint64 { return c.Refused })),
 	)
+}
+
+func publishLimit(builder *metadata.TelemetryBuilder, id component.ID, limit *limit) error {
+	receiver := attribute.String("receiver", id.String())
+	step := func(_ context.Context, observer metric.Int64Observer) error {
+		if usage := limit.read(); usage.measured {
+			observer.Observe(int64(usage.step), metric.WithAttributes(receiver))
+		}
+		return nil
+	}
+	share := func(_ context.Context, observer metric.Float64Observer) error {
+		if usage := limit.read(); usage.measured {
+			observer.Observe(usage.programs, metric.WithAttributes(receiver, attribute.String("part", "programs")))
+			observer.Observe(usage.loops, metric.WithAttributes(receiver, attribute.String("part", "loops")))
+		}
+		return nil
+	}
+	return errors.Join(builder.RegisterNettapLimitStepCallback(step), builder.RegisterNettapCPUUsageCallback(share))
 }
 
 // ledgerOf has the hooks of contexts, which have no books of events.

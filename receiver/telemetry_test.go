@@ -40,7 +40,7 @@ func TestPublish(t *testing.T) {
 		},
 	}}
 	accepts := &clerk{"accepts", books.Page{Counts: books.Counts{Seen: 9, Exported: 6, SampledOut: 1, Lost: map[string]uint64{"ring_full": 2}}}}
-	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []bookkeeper{traffic, accepts}, nil)
+	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []bookkeeper{traffic, accepts}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,12 +181,14 @@ func (v *viewing) read(ctx context.Context) {
 
 func (v *viewing) look(ctx context.Context) {
 	began := time.Now()
-	for _, n := range v.all() {
-		for _, w := range n.running {
-			w.look(ctx)
+	v.house.limit.take(func() {
+		for _, n := range v.all() {
+			for _, w := range n.running {
+				w.look(ctx)
+			}
 		}
-	}
-	v.view.Tick(time.Since(began))
+		v.view.Tick(time.Since(began))
+	})
 }
 
 // all returns the signals that run, of pipelines and for the view.

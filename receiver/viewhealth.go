@@ -14,7 +14,7 @@ import (
 )
 
 // health says how the instruments do, and what is not seen here.
-func (v *viewing) health() ([]view.Instrument, []string) {
+func (v *viewing) health() view.Health {
 	c := v.house.config
 	known := []struct {
 		name, signal string
@@ -57,7 +57,31 @@ func (v *viewing) health() ([]view.Instrument, []string) {
 	if c.Traffic.Enabled && c.Traffic.Namespaces == namespacesHost {
 		notSeen = append(notSeen, "traffic: the books of interfaces in other network namespaces, since traffic.namespaces is host.")
 	}
-	return all, notSeen
+	limit, leftOut := v.house.limit.shown()
+	if leftOut != "" {
+		notSeen = append(notSeen, fmt.Sprintf("max_cpu: %s, on step %s.", leftOut, limit.Step))
+	}
+	return view.Health{Instruments: all, Limit: limit, NotSeen: notSeen}
+}
+
+// shown is what the view has of a limit, nil where there is none, and what is not seen
+// because of it.
+func (l *limit) shown() (limit *view.Limit, notSeen string) {
+	if l == nil {
+		return nil, ""
+	}
+	usage := l.read()
+	limit = &view.Limit{
+		MaxPercent: 100 * l.share, ProgramsPercent: 100 * usage.programs, LoopsPercent: 100 * usage.loops,
+		Step: usage.step.String(), Exceeded: usage.exceeded,
+	}
+	switch {
+	case usage.refused != nil:
+		limit.Why = usage.refused.Error()
+	case !usage.measured:
+		limit.Why = "it is not measured yet"
+	}
+	return limit, usage.step.NotSeen()
 }
 
 // fill says how an instrument does, if it is one of a signal's.

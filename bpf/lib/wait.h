@@ -192,9 +192,10 @@ static __always_inline void reach_cpu(struct tree *t)
 		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since(t, (struct sock *)t->sock, off, now) : 0;
 		t->call.idle_ns += (asked && asked < wake ? asked : wake) - off;
 	}
-	if (with_off_cpu) {
+	if (t->off_node != NO_NODE) { /* whatever with_off_cpu has become meanwhile */
 		runnable = now - wake > 0x7fffffff ? 0x7fffffff : now - wake;
 		close_node(t, t->off_node, now, runnable, wait << 4);
+		t->off_node = NO_NODE;
 	}
 	t->off_ns = 0;
 }

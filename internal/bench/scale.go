@@ -79,11 +79,12 @@ const (
 	startTimeout       = 2 * time.Minute
 )
 
-// configuration is the Collector's: the defaults, at an interval and with room for all
-// processes, every signal exported.
+// configuration is the Collector's: the defaults without a limit, at an interval and with
+// room for all processes, every signal exported.
 const configuration = `
 receivers:
   nettap:
+    max_cpu: 0
     traffic: {collection_interval: %[1]v, max_processes: 16384, namespaces: all}
     drops: {collection_interval: %[1]v}
 exporters:

@@ -264,6 +264,7 @@ const (
 	bpfProgEnterFunction        = "enter_function"
 	bpfProgEnterProbe           = "enter_probe"
 	bpfProgEnterSyscall         = "enter_syscall"
+	bpfProgForgetCalls          = "forget_calls"
 	bpfProgForgetThread         = "forget_thread"
 	bpfProgLeaveFunction        = "leave_function"
 	bpfProgLeaveProbe           = "leave_probe"
@@ -375,6 +376,7 @@ type bpfProgramSpecs struct {
 	EnterFunction    *ebpf.ProgramSpec `ebpf:"enter_function"`
 	EnterProbe       *ebpf.ProgramSpec `ebpf:"enter_probe"`
 	EnterSyscall     *ebpf.ProgramSpec `ebpf:"enter_syscall"`
+	ForgetCalls      *ebpf.ProgramSpec `ebpf:"forget_calls"`
 	ForgetThread     *ebpf.ProgramSpec `ebpf:"forget_thread"`
 	LeaveFunction    *ebpf.ProgramSpec `ebpf:"leave_function"`
 	LeaveProbe       *ebpf.ProgramSpec `ebpf:"leave_probe"`
@@ -596,6 +598,7 @@ type bpfPrograms struct {
 	EnterFunction    *ebpf.Program `ebpf:"enter_function"`
 	EnterProbe       *ebpf.Program `ebpf:"enter_probe"`
 	EnterSyscall     *ebpf.Program `ebpf:"enter_syscall"`
+	ForgetCalls      *ebpf.Program `ebpf:"forget_calls"`
 	ForgetThread     *ebpf.Program `ebpf:"forget_thread"`
 	LeaveFunction    *ebpf.Program `ebpf:"leave_function"`
 	LeaveProbe       *ebpf.Program `ebpf:"leave_probe"`
@@ -618,6 +621,7 @@ func (p *bpfPrograms) Close() error {
 		p.EnterFunction,
 		p.EnterProbe,
 		p.EnterSyscall,
+		p.ForgetCalls,
 		p.ForgetThread,
 		p.LeaveFunction,
 		p.LeaveProbe,

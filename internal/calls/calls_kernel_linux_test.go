@@ -39,6 +39,9 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"through an io_uring", throughRing},
 			{"by the workers of an io_uring", byRingWorkers},
 			{"of an io_uring behind another call", behindAnother},
+			{"on each step of the limit", onEachStep},
+			{"under way as a step is taken", acrossSteps},
+			{"that wait as a step is taken", waitsAcrossSteps},
 		}
 		if o.functions() {
 			tests = append(tests, named{"of a kernel thread", ofKernelThread})

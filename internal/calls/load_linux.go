@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
+	"github.com/seed-7756021b/nettap/internal/budget"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
@@ -53,15 +54,12 @@ func (c *Calls) load() error {
 // configure tells the programs what the options say.
 func (c *Calls) configure() error {
 	o, filter := c.options, c.options.Filter
-	var errs error
-	for name, value := range map[string]any{
+	errs := c.setVariables(c.flags(budget.Full))
+	errs = errors.Join(errs, c.setVariables(map[string]any{
 		"own_pid":           uint32(c.ownPID),
 		"min_duration_ns":   uint64(o.MinDuration),
-		"sample_threshold":  uint64(o.SampleRatio * (1 << 32)),
 		"idle_waits":        o.IdleWaits,
 		"keep_unsampled":    o.KeepUnsampled,
-		"with_off_cpu":      o.OffCPU,
-		"follows_all":       o.FollowAll || o.MinDuration == 0,
 		"wanted_errors":     wantedErrors(o.Errors),
 		"filters_any":       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
 		"filters_pids":      len(filter.PIDs) > 0,
@@ -71,11 +69,7 @@ func (c *Calls) configure() error {
 		"filters_syscalls":  len(filter.Syscalls) > 0,
 		"filters_addresses": len(filter.Prefixes) > 0,
 		"filters_ports":     len(filter.Ports) > 0,
-	} {
-		if err := c.object.Variables[name].Set(value); err != nil {
-			errs = errors.Join(errs, fmt.Errorf("set %s: %w", name, err))
-		}
-	}
+	}))
 	c.cgroupsAt = 0
 	if errs = errors.Join(errs, fill(c.object, filter), c.refreshCgroups()); errs != nil {
 		return errs

@@ -21,6 +21,9 @@ type Options struct {
 	Filter        Filter
 }
 
+// followsAll says whether the functions inside of all calls are wanted.
+func (o Options) followsAll() bool { return o.FollowAll || o.MinDuration == 0 }
+
 // Filter says which calls are looked at. An empty list is all; a call has to be
 // in each list, of which cgroups and containers are one.
 type Filter struct {

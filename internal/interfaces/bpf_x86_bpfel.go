@@ -50,6 +50,7 @@ const (
 	bpfMapSurveys              = "surveys"
 	bpfProgSurveyInterfaces    = "survey_interfaces"
 	bpfProgSurveyInterfaces516 = "survey_interfaces_5_16"
+	bpfProgSurveyInterfaces66  = "survey_interfaces_6_6"
 	bpfVarBegun                = "begun"
 	bpfVarFoundAll             = "found_all"
 	bpfVarHostNetnsInode       = "host_netns_inode"
@@ -99,6 +100,7 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	SurveyInterfaces    *ebpf.ProgramSpec `ebpf:"survey_interfaces"`
 	SurveyInterfaces516 *ebpf.ProgramSpec `ebpf:"survey_interfaces_5_16"`
+	SurveyInterfaces66  *ebpf.ProgramSpec `ebpf:"survey_interfaces_6_6"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -167,12 +169,14 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	SurveyInterfaces    *ebpf.Program `ebpf:"survey_interfaces"`
 	SurveyInterfaces516 *ebpf.Program `ebpf:"survey_interfaces_5_16"`
+	SurveyInterfaces66  *ebpf.Program `ebpf:"survey_interfaces_6_6"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.SurveyInterfaces,
 		p.SurveyInterfaces516,
+		p.SurveyInterfaces66,
 	)
 }
 

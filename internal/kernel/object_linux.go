@@ -46,7 +46,7 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		}
 	}
 	for name, program := range spec.Programs {
-		if !used[name] && program.SectionName != runSection && !strings.HasPrefix(program.SectionName, "iter/") {
+		if !used[name] && !isRunByUs(program.SectionName) {
 			delete(spec.Programs, name)
 			continue
 		}
@@ -71,7 +71,13 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		return nil, Explain(err, spec)
 	}
 	o.open = append(o.open, CloseFunc(o.Collection.Close))
+	o.note()
 	return o, nil
+}
+
+// isRunByUs says whether the programs of a section are run by user space.
+func isRunByUs(section string) bool {
+	return section == runSection || strings.HasPrefix(section, "iter/")
 }
 
 // fitHelpers makes of spec what the kernel's helpers let it be. Where there is no task

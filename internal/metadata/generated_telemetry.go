@@ -28,6 +28,7 @@ type TelemetryBuilder struct {
 	meter                     metric.Meter
 	mu                        sync.Mutex
 	registrations             []metric.Registration
+	NettapCPUUsage            metric.Float64ObservableGauge
 	NettapEventsAggregated    metric.Int64ObservableCounter
 	NettapEventsExported      metric.Int64ObservableCounter
 	NettapEventsLost          metric.Int64ObservableCounter
@@ -35,6 +36,7 @@ type TelemetryBuilder struct {
 	NettapEventsSeen          metric.Int64ObservableCounter
 	NettapHookActive          metric.Int64ObservableGauge
 	NettapHookMissedRuns      metric.Int64ObservableCounter
+	NettapLimitStep           metric.Int64ObservableGauge
 	NettapMapEntries          metric.Int64ObservableGauge
 	NettapMapLimit            metric.Int64ObservableGauge
 	NettapTraceContextFound   metric.Int64ObservableCounter
@@ -51,6 +53,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterNettapCPUUsageCallback sets callback for observable NettapCPUUsage metric.
+func (builder *TelemetryBuilder) RegisterNettapCPUUsageCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.NettapCPUUsage, obs: o})
+		return nil
+	}, builder.NettapCPUUsage)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterNettapEventsAggregatedCallback sets callback for observable NettapEventsAggregated metric.
@@ -158,6 +175,21 @@ func (builder *TelemetryBuilder) RegisterNettapHookMissedRunsCallback(cb metric.
 	return nil
 }
 
+// RegisterNettapLimitStepCallback sets callback for observable NettapLimitStep metric.
+func (builder *TelemetryBuilder) RegisterNettapLimitStepCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapLimitStep, obs: o})
+		return nil
+	}, builder.NettapLimitStep)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterNettapMapEntriesCallback sets callback for observable NettapMapEntries metric.
 func (builder *TelemetryBuilder) RegisterNettapMapEntriesCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -243,6 +275,16 @@ func (oi *observerInt64) Observe(value int64, opts ...metric.ObserveOption) {
 	oi.obs.ObserveInt64(oi.inst, value, opts...)
 }
 
+type observerFloat64 struct {
+	embedded.Float64Observer
+	inst metric.Float64Observable
+	obs  metric.Observer
+}
+
+func (oi *observerFloat64) Observe(value float64, opts ...metric.ObserveOption) {
+	oi.obs.ObserveFloat64(oi.inst, value, opts...)
+}
+
 // Shutdown unregister all registered callbacks for async instruments.
 func (builder *TelemetryBuilder) Shutdown() {
 	builder.mu.Lock()
@@ -261,6 +303,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.NettapCPUUsage, err = builder.meter.Float64ObservableGauge(
+		"otelcol_nettap_cpu_usage",
+		metric.WithDescription("Share of the machine's CPU time that nettap took when it was last measured, by what took it. part is programs, its own in the kernel, or loops, those that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]"),
+		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
 	builder.NettapEventsAggregated, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_events_aggregated",
 		metric.WithDescription("Events counted into a metric's series. [Development]"),
@@ -301,6 +349,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_nettap_hook_missed_runs",
 		metric.WithDescription("How often the kernel did not run a program on a hook, since another run of it was interrupted there, where it is not known whether that lost an event. A tree of calls may lack a function then; of accepts by system call, at most so many were not seen. [Development]"),
 		metric.WithUnit("{run}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.NettapLimitStep, err = builder.meter.Int64ObservableGauge(
+		"otelcol_nettap_limit_step",
+		metric.WithDescription("What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also most readings of counters. Absent as nettap_cpu_usage is. [Development]"),
+		metric.WithUnit("{step}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapMapEntries, err = builder.meter.Int64ObservableGauge(

@@ -21,6 +21,20 @@ func NewSettings(tt *componenttest.Telemetry) receiver.Settings {
 	return set
 }
 
+func AssertEqualNettapCPUUsage(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[float64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_nettap_cpu_usage",
+		Description: "Share of the machine's CPU time that nettap took when it was last measured, by what took it. part is programs, its own in the kernel, or loops, those that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]",
+		Unit:        "1",
+		Data: metricdata.Gauge[float64]{
+			DataPoints: dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_nettap_cpu_usage")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualNettapEventsAggregated(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_events_aggregated",
@@ -127,6 +141,20 @@ func AssertEqualNettapHookMissedRuns(t *testing.T, tt *componenttest.Telemetry, 
 		},
 	}
 	got, err := tt.GetMetric("otelcol_nettap_hook_missed_runs")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualNettapLimitStep(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_nettap_limit_step",
+		Description: "What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also most readings of counters. Absent as nettap_cpu_usage is. [Development]",
+		Unit:        "{step}",
+		Data: metricdata.Gauge[int64]{
+			DataPoints: dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_nettap_limit_step")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }

@@ -192,6 +192,7 @@ const (
 	bpfProgSettleAtRelease      = "settle_at_release"
 	bpfProgSettleUnused         = "settle_unused"
 	bpfProgSurveyProcesses      = "survey_processes"
+	bpfProgSurveyProcesses66    = "survey_processes_6_6"
 	bpfVarArmed                 = "armed"
 	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
 	bpfVarFiredLearnFromMessage = "fired_learn_from_message"
@@ -256,22 +257,23 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	LearnFromCreate  *ebpf.ProgramSpec `ebpf:"learn_from_create"`
-	LearnFromFiles   *ebpf.ProgramSpec `ebpf:"learn_from_files"`
-	LearnFromMessage *ebpf.ProgramSpec `ebpf:"learn_from_message"`
-	LearnFromQueue   *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
-	LearnFromReceive *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
-	LearnFromRecvmsg *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
-	LearnFromSend    *ebpf.ProgramSpec `ebpf:"learn_from_send"`
-	LearnFromSendmsg *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
-	LearnFromState   *ebpf.ProgramSpec `ebpf:"learn_from_state"`
-	NoteEnd          *ebpf.ProgramSpec `ebpf:"note_end"`
-	NoteRecvmsg      *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
-	NoteSendmsg      *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
-	SettleAtDestroy  *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
-	SettleAtRelease  *ebpf.ProgramSpec `ebpf:"settle_at_release"`
-	SettleUnused     *ebpf.ProgramSpec `ebpf:"settle_unused"`
-	SurveyProcesses  *ebpf.ProgramSpec `ebpf:"survey_processes"`
+	LearnFromCreate   *ebpf.ProgramSpec `ebpf:"learn_from_create"`
+	LearnFromFiles    *ebpf.ProgramSpec `ebpf:"learn_from_files"`
+	LearnFromMessage  *ebpf.ProgramSpec `ebpf:"learn_from_message"`
+	LearnFromQueue    *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
+	LearnFromReceive  *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
+	LearnFromRecvmsg  *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
+	LearnFromSend     *ebpf.ProgramSpec `ebpf:"learn_from_send"`
+	LearnFromSendmsg  *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
+	LearnFromState    *ebpf.ProgramSpec `ebpf:"learn_from_state"`
+	NoteEnd           *ebpf.ProgramSpec `ebpf:"note_end"`
+	NoteRecvmsg       *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
+	NoteSendmsg       *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
+	SettleAtDestroy   *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
+	SettleAtRelease   *ebpf.ProgramSpec `ebpf:"settle_at_release"`
+	SettleUnused      *ebpf.ProgramSpec `ebpf:"settle_unused"`
+	SurveyProcesses   *ebpf.ProgramSpec `ebpf:"survey_processes"`
+	SurveyProcesses66 *ebpf.ProgramSpec `ebpf:"survey_processes_6_6"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -414,22 +416,23 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	LearnFromCreate  *ebpf.Program `ebpf:"learn_from_create"`
-	LearnFromFiles   *ebpf.Program `ebpf:"learn_from_files"`
-	LearnFromMessage *ebpf.Program `ebpf:"learn_from_message"`
-	LearnFromQueue   *ebpf.Program `ebpf:"learn_from_queue"`
-	LearnFromReceive *ebpf.Program `ebpf:"learn_from_receive"`
-	LearnFromRecvmsg *ebpf.Program `ebpf:"learn_from_recvmsg"`
-	LearnFromSend    *ebpf.Program `ebpf:"learn_from_send"`
-	LearnFromSendmsg *ebpf.Program `ebpf:"learn_from_sendmsg"`
-	LearnFromState   *ebpf.Program `ebpf:"learn_from_state"`
-	NoteEnd          *ebpf.Program `ebpf:"note_end"`
-	NoteRecvmsg      *ebpf.Program `ebpf:"note_recvmsg"`
-	NoteSendmsg      *ebpf.Program `ebpf:"note_sendmsg"`
-	SettleAtDestroy  *ebpf.Program `ebpf:"settle_at_destroy"`
-	SettleAtRelease  *ebpf.Program `ebpf:"settle_at_release"`
-	SettleUnused     *ebpf.Program `ebpf:"settle_unused"`
-	SurveyProcesses  *ebpf.Program `ebpf:"survey_processes"`
+	LearnFromCreate   *ebpf.Program `ebpf:"learn_from_create"`
+	LearnFromFiles    *ebpf.Program `ebpf:"learn_from_files"`
+	LearnFromMessage  *ebpf.Program `ebpf:"learn_from_message"`
+	LearnFromQueue    *ebpf.Program `ebpf:"learn_from_queue"`
+	LearnFromReceive  *ebpf.Program `ebpf:"learn_from_receive"`
+	LearnFromRecvmsg  *ebpf.Program `ebpf:"learn_from_recvmsg"`
+	LearnFromSend     *ebpf.Program `ebpf:"learn_from_send"`
+	LearnFromSendmsg  *ebpf.Program `ebpf:"learn_from_sendmsg"`
+	LearnFromState    *ebpf.Program `ebpf:"learn_from_state"`
+	NoteEnd           *ebpf.Program `ebpf:"note_end"`
+	NoteRecvmsg       *ebpf.Program `ebpf:"note_recvmsg"`
+	NoteSendmsg       *ebpf.Program `ebpf:"note_sendmsg"`
+	SettleAtDestroy   *ebpf.Program `ebpf:"settle_at_destroy"`
+	SettleAtRelease   *ebpf.Program `ebpf:"settle_at_release"`
+	SettleUnused      *ebpf.Program `ebpf:"settle_unused"`
+	SurveyProcesses   *ebpf.Program `ebpf:"survey_processes"`
+	SurveyProcesses66 *ebpf.Program `ebpf:"survey_processes_6_6"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -450,6 +453,7 @@ func (p *bpfPrograms) Close() error {
 		p.SettleAtRelease,
 		p.SettleUnused,
 		p.SurveyProcesses,
+		p.SurveyProcesses66,
 	)
 }
 

@@ -128,7 +128,7 @@ func (o *observer) Close() error {
 func (o *observer) run() {
 	defer close(o.stopped)
 	for {
-		o.questions.SetDeadline(o.lookAgain(time.Now()))
+		o.options.Work(func() { o.questions.SetDeadline(o.lookAgain(time.Now())) })
 		record, err := o.questions.Read()
 		if errors.Is(err, ringbuf.ErrClosed) {
 			return
@@ -136,9 +136,11 @@ func (o *observer) run() {
 		if err != nil {
 			continue // the deadline
 		}
-		_ = o.answer(record.RawSample)
-		_ = kernel.DrainOnce(o.questions, o.answer) // it fails only when the ring is closed
-		time.Sleep(rest)                            // what is asked meanwhile wakes nobody
+		o.options.Work(func() {
+			_ = o.answer(record.RawSample)
+			_ = kernel.DrainOnce(o.questions, o.answer) // it fails only when the ring is closed
+		})
+		time.Sleep(rest) // what is asked meanwhile wakes nobody
 	}
 }
 

@@ -24,6 +24,10 @@ type Options struct {
 	// Warn says what a person should know of a process, once; Inform what has come or
 	// gone as it should.
 	Warn, Inform func(message string)
+
+	// Work does what is done beside the instruments: it is called with that, and calls it;
+	// nil does the same.
+	Work func(work func())
 }
 
 // What the kernel side has room for.

@@ -33,6 +33,9 @@ type Contexts struct {
 
 // NewContexts returns Contexts that are not started.
 func NewContexts(options Options) *Contexts {
+	if options.Work == nil {
+		options.Work = func(work func()) { work() }
+	}
 	for _, say := range []*func(string){&options.Warn, &options.Inform} {
 		if *say == nil {
 			*say = func(string) {}

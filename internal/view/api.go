@@ -254,6 +254,7 @@ type Health struct {
 	Instruments []Instrument `json:"instruments"`
 	Watchers    int          `json:"watchers"`
 	Cost        Cost         `json:"cost"`
+	Limit       *Limit       `json:"limit,omitempty"`
 	View        Own          `json:"view"`
 	NotSeen     []string     `json:"not_seen"`
 }
@@ -262,6 +263,16 @@ type Health struct {
 type Cost struct {
 	CPUPercent  float64 `json:"cpu_percent"`
 	MemoryBytes int64   `json:"memory_bytes"`
+}
+
+// Limit is what nettap's own programs and loops take of the machine, and may take.
+type Limit struct {
+	MaxPercent      float64 `json:"max_percent"`
+	ProgramsPercent float64 `json:"programs_percent"`
+	LoopsPercent    float64 `json:"loops_percent"`
+	Step            string  `json:"step"`
+	Exceeded        bool    `json:"exceeded,omitempty"` // though all is left out that can be
+	Why             string  `json:"why,omitempty"`      // nothing is measured
 }
 
 // Own is what the view itself holds and has left out.

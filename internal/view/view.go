@@ -19,7 +19,7 @@ type Options struct {
 	CommandLines bool   // show them
 
 	Now    func() time.Time
-	Health func() ([]Instrument, []string)            // the instruments, and what is not seen here
+	Health func() Health                              // the instruments, the limit, and what is not seen here
 	Cost   func() (cpu time.Duration, resident int64) // of the process, since its start
 	Why    func(reason, symbol string) string         // explains a drop in words, or ""
 }
@@ -155,7 +155,7 @@ func (v *View) AwaitWatcher(ctx context.Context) bool {
 func (v *View) Tick(reading time.Duration) {
 	var told Health
 	if v.options.Health != nil { // not while we are locked: the receiver has locks of its own
-		told.Instruments, told.NotSeen = v.options.Health()
+		told = v.options.Health()
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -65,10 +65,14 @@ func newWorld(instance, host string) *world {
 	w := &world{feed: &feed{}}
 	w.View = New(Options{
 		Instance: instance, Host: host, Now: w.time, CommandLines: true, TraceURL: "http://127.0.0.1:16686/trace/{trace_id}",
-		Health: func() ([]Instrument, []string) {
-			return madeUpHealth(w.time()), []string{
-				"traffic: packets that AF_XDP sockets send.",
-				"calls: functions inside of calls that are not in the sample.",
+		Health: func() Health {
+			return Health{
+				Instruments: madeUpHealth(w.time()),
+				Limit:       &Limit{MaxPercent: 5, ProgramsPercent: 0.81, LoopsPercent: 0.07, Step: "full"},
+				NotSeen: []string{
+					"traffic: packets that AF_XDP sockets send.",
+					"calls: functions inside of calls that are not in the sample.",
+				},
 			}
 		},
 		Cost: func() (time.Duration, int64) {

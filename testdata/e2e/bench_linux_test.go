@@ -50,6 +50,7 @@ func BenchmarkCollector(b *testing.B) {
 			c := StartWith(b, Options{
 				Receivers: fmt.Sprintf(`
 				  nettap:
+				    max_cpu: 0
 				    traffic: {collection_interval: %[1]v, max_processes: 16384}
 				    drops: {collection_interval: %[1]v}
 				`, interval),

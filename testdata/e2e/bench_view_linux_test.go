@@ -33,6 +33,7 @@ func BenchmarkView(b *testing.B) {
 			c := StartWith(b, Options{
 				Receivers: fmt.Sprintf(`
 				  nettap:
+				    max_cpu: 0
 				    traffic: {max_processes: 16384}
 				    %s
 				`, test.view),

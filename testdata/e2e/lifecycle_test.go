@@ -139,6 +139,14 @@ func TestDistributionNamesMistakes(t *testing.T) {
 				`on_unsupported is "ignore", and must be "error" or "warn"`,
 			},
 		},
+		"a share that is none": {
+			receivers: "nettap: {max_cpu: 101%}",
+			want:      []string{"receivers::nettap: max_cpu is 101%, and must be from 0% (no limit) to 100%"},
+		},
+		"a number for a percentage": {
+			receivers: "nettap: {max_cpu: 2}",
+			want:      []string{"max_cpu is 2, and must be a percentage as 2%, or 0"},
+		},
 		"an attribute that a metric does not have": {
 			receivers: "nettap: {traffic: {metrics: {process.network.io: {attributes: [network.port]}}}}",
 			want:      []string{"traffic::metrics::process.network.io", "network.port"},

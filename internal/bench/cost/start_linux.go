@@ -25,12 +25,13 @@ type running struct {
 	hooks   map[string]string // in use, by their job
 }
 
-// start starts a receiver with the defaults, but for those instruments that the case
-// leaves out and the hooks to avoid: that is how each rung is forced.
+// start starts a receiver with the defaults, but for the limit, those instruments that
+// the case leaves out and the hooks to avoid: that is how each rung is forced.
 func start(ctx context.Context, name string, avoid []string) (*running, error) {
 	factory := nettapreceiver.NewFactory()
 	config := factory.CreateDefaultConfig().(*nettapreceiver.Config)
 	config.AvoidHooks = avoid
+	config.MaxCPU = 0 // or it would be less that is measured
 	for instrument, enabled := range map[string]*bool{
 		"traffic": &config.Traffic.Enabled, "drops": &config.Drops.Enabled, "accepts": &config.Accepts.Enabled, "calls": &config.Calls.Enabled,
 	} {

@@ -178,6 +178,7 @@ export interface Health {
   instruments: Instrument[] | null;
   watchers: number;
   cost: { cpu_percent: number; memory_bytes: number };
+  limit?: { max_percent: number; programs_percent: number; loops_percent: number; step: string; exceeded?: boolean; why?: string };
   view: { memory_bytes: number; read_ms: number; dropped: Record<string, number> };
   not_seen: string[] | null;
 }

@@ -1,4 +1,4 @@
-import type { Instrument } from "./api";
+import type { Health, Instrument } from "./api";
 import { ago, brief, bytes, clock, count, text, words } from "./format";
 import type { Common } from "./frames";
 import { Card, Empty, percent } from "./parts";
@@ -26,6 +26,7 @@ export function HealthView({ common, took }: { common: Common; took: number }) {
       <div class="tiles">
         <Number label="CPU" value={`${health.cost.cpu_percent.toFixed(1)} %`} note="of one core, the whole Collector" />
         <Number label="Memory" value={text(bytes(health.cost.memory_bytes))} note="resident, the whole Collector" />
+        {health.limit ? <Limit of={health.limit} /> : null}
         <Number label="A reading" value={`${health.view.read_ms.toFixed(1)} ms`} note="each second while it is watched" />
         <Number label="The view holds" value={text(bytes(health.view.memory_bytes))} note={`${count(health.watchers)} follow it now`} />
         <Number label="Lost" value={count(instruments.reduce((sum, i) => sum + lostOf(i), 0))} note="events that nettap itself lost" alarm={instruments.some((i) => lostOf(i) > 0)} />
@@ -51,6 +52,19 @@ export function HealthView({ common, took }: { common: Common; took: number }) {
         Receiver {common.receiver}, view since {new Date(common.startedMS).toLocaleString("sv-SE")} ({ago(common.at - common.startedMS)}). The last frame took {took.toFixed(1)} ms in the background.
       </p>
     </>
+  );
+}
+
+function Limit({ of }: { of: NonNullable<Health["limit"]> }) {
+  const taken = of.programs_percent + of.loops_percent;
+  const step = of.step === "full" ? "nothing is left out" : `on step ${of.step}${of.exceeded ? ", and still above it" : ""}`;
+  return (
+    <Number
+      label="nettap"
+      value={of.why ? "unknown" : `${taken.toFixed(2)} %`}
+      note={of.why ? `not limited: ${of.why}` : `of the machine; max_cpu is ${of.max_percent} %, ${step}`}
+      alarm={of.step !== "full"}
+    />
   );
 }
 

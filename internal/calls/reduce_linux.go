@@ -1,0 +1,68 @@
+package calls
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/seed-7756021b/nettap/internal/budget"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// Reduces says whether a step leaves out any of what the options want.
+func (c *Calls) Reduces(step budget.Step) bool {
+	o := c.options
+	switch step {
+	case budget.NoSampledTrees:
+		return o.SampleRatio > 0 && o.MinDuration > 0
+	case budget.NoInnerFunctions:
+		return o.followsAll() || o.OffCPU
+	case budget.NoCalls:
+		return true
+	}
+	return false
+}
+
+// Reduce leaves out what the step says, from the next call on. Nothing is attached or
+// detached: the programs' own flags are set, and without calls they only see that they
+// are not armed. It may be called from [Calls.Begin] to [Calls.Shutdown], while Collect
+// runs.
+func (c *Calls) Reduce(step budget.Step) error {
+	var armed bool
+	if err := c.object.Variables["armed"].Get(&armed); err != nil {
+		return fmt.Errorf("see whether calls are looked at: %w", err)
+	}
+	if !armed && step < budget.NoCalls {
+		// What was under way when they were looked at last has ended, or is about to.
+		if err := kernel.RunIterator(c.object.Programs["forget_calls"]); err != nil {
+			return fmt.Errorf("forget former calls: %w", err)
+		}
+	}
+	flags := c.flags(step)
+	flags["armed"] = step < budget.NoCalls
+	return c.setVariables(flags)
+}
+
+// flags are the variables of the programs that a step changes.
+func (c *Calls) flags(step budget.Step) map[string]any {
+	o := c.options
+	threshold := uint64(o.SampleRatio * (1 << 32))
+	if step >= budget.NoSampledTrees {
+		threshold = 0
+	}
+	whole := step < budget.NoInnerFunctions
+	return map[string]any{
+		"sample_threshold": threshold,
+		"follows_all":      whole && o.followsAll(),
+		"with_off_cpu":     whole && o.OffCPU,
+	}
+}
+
+func (c *Calls) setVariables(values map[string]any) error {
+	var errs error
+	for name, value := range values {
+		if err := c.object.Variables[name].Set(value); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("set %s: %w", name, err))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,100 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// loaded are the objects of this process, whose programs are timed.
+var loaded = struct {
+	sync.Mutex
+	objects map[*Object]bool
+}{objects: map[*Object]bool{}}
+
+// note lets the object's programs be timed until it is closed.
+func (o *Object) note() {
+	loaded.Lock()
+	defer loaded.Unlock()
+	loaded.objects[o] = true
+	o.open = append(o.open, CloseFunc(func() {
+		loaded.Lock()
+		defer loaded.Unlock()
+		delete(loaded.objects, o)
+	}))
+}
+
+// RunTime lets the kernel time BPF programs while wait runs, and returns for how long
+// those ran that [Load] loaded in this process and attached to hooks, on all processors
+// together, and during which time. What user space runs is not among them: it is part of
+// its own time.
+//
+// The kernel times programs only so long: it costs each run two readings of the clock. It
+// needs CAP_SYS_ADMIN, or that the operator has set kernel.bpf_stats_enabled; else there
+// is an error matching [os.ErrPermission].
+//
+// Source: bpf_enable_stats in kernel/bpf/syscall.c, since Linux 5.8.
+func RunTime(wait func()) (ran, during time.Duration, err error) {
+	timing, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	if err != nil && !timesAnyway() {
+		return 0, 0, fmt.Errorf("let the kernel time programs: %w", errors.Join(err, requireHeld(capSysAdmin)))
+	}
+	if timing != nil {
+		defer func() { err = errors.Join(err, timing.Close()) }()
+	}
+	begun := time.Now()
+	before, err := runTimes()
+	if err != nil {
+		return 0, 0, err
+	}
+	wait()
+	during = time.Since(begun) // for each program, to read them takes as long before as after
+	after, err := runTimes()
+	for program, at := range after {
+		if was, ok := before[program]; ok {
+			ran += at - was
+		}
+	}
+	return ran, during, err
+}
+
+// timesAnyway says whether the operator has the kernel time programs all the time.
+func timesAnyway() bool {
+	enabled, err := os.ReadFile("/proc/sys/kernel/bpf_stats_enabled")
+	return err == nil && strings.TrimSpace(string(enabled)) == "1"
+}
+
+func runTimes() (map[*ebpf.Program]time.Duration, error) {
+	loaded.Lock()
+	defer loaded.Unlock()
+	times := map[*ebpf.Program]time.Duration{}
+	for object := range loaded.objects {
+		for name, program := range object.Programs {
+			if isRunByUs(object.sections[name]) {
+				continue
+			}
+			stats, err := program.Stats()
+			if err != nil {
+				return nil, fmt.Errorf("see how long %s ran: %w", name, err)
+			}
+			times[program] = stats.Runtime
+		}
+	}
+	return times, nil
+}
+
+// ThreadTime is the CPU time that the running thread has taken, in user mode and in the
+// kernel.
+func ThreadTime() time.Duration {
+	var taken unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &taken); err != nil {
+		return 0
+	}
+	return time.Duration(taken.Nano())
+}

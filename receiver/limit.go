@@ -1,0 +1,246 @@
+package nettapreceiver
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-7756021b/nettap/internal/budget"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// The programs are timed for timedFor of each timedEvery: to be timed costs them.
+const (
+	timedEvery = 10 * time.Second
+	timedFor   = 50 * time.Millisecond
+)
+
+// longestInterval is what the last step makes of a collection interval at most.
+const longestInterval = time.Minute
+
+// limit keeps what nettap takes of the machine below max_cpu. It holds the step that calls
+// and the loops are on. A nil one measures and limits nothing.
+type limit struct {
+	logger   *zap.Logger
+	isChosen bool // by the user
+	share    float64
+
+	every, timed time.Duration
+	rest         time.Duration // see [budget.Controller]
+	programs     func(wait func()) (ran, during time.Duration, err error)
+
+	loops    atomic.Int64 // CPU time that they took, in ns
+	reporter sync.Once    // the signal that reports on it
+
+	mu       sync.Mutex
+	control  budget.Controller
+	usage    usage
+	calls    reducible // nil: they do not run
+	counters int       // instruments that run and read counters
+	users    int       // signals that run
+	stop     context.CancelFunc
+	stopped  chan struct{}
+}
+
+// usage is what nettap last took, as shares of the machine's CPU time.
+type usage struct {
+	programs, loops float64
+	step            budget.Step
+	exceeded        bool // though all is left out that can be
+	measured        bool
+	refused         error // why it cannot be measured
+}
+
+// reducible is an instrument that can leave out some of what it does.
+type reducible interface {
+	Reduces(step budget.Step) bool
+	Reduce(step budget.Step) error
+}
+
+func newLimit(c *Config, logger *zap.Logger) *limit {
+	if c.MaxCPU == 0 {
+		return nil
+	}
+	return &limit{logger: logger, isChosen: c.maxCPUIsSet, share: c.MaxCPU.share(), every: timedEvery, timed: timedFor, programs: programTime}
+}
+
+// open notes that a signal runs: from the first to the last it is measured what all take.
+func (l *limit) open() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users++; l.users > 1 {
+		return
+	}
+	l.control = budget.Controller{Limit: l.share, Rest: l.rest, Changes: l.changes}
+	l.usage = usage{}
+	running, stop := context.WithCancel(context.Background())
+	l.stop, l.stopped = stop, make(chan struct{})
+	go l.run(running, l.stopped)
+}
+
+// close notes that a signal ends.
+func (l *limit) close() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	l.users--
+	last := l.users == 0
+	l.mu.Unlock()
+	if last {
+		l.stop()
+		<-l.stopped
+	}
+}
+
+// join lets the limit reduce an instrument that has begun.
+func (l *limit) join(calls reducible) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = calls
+	if l.usage.step == budget.Full {
+		return nil
+	}
+	return calls.Reduce(l.usage.step)
+}
+
+// part is the end of join: the instrument is about to end.
+func (l *limit) part() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = nil
+}
+
+// count notes that so many instruments more read counters.
+func (l *limit) count(more int) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counters += more
+}
+
+// interval is the time between two readings of counters.
+func (l *limit) interval(configured time.Duration) time.Duration {
+	if l == nil || l.read().step < budget.LongIntervals {
+		return configured
+	}
+	return max(configured, min(4*configured, longestInterval))
+}
+
+// take does work on behalf of nettap, and counts what CPU time it takes.
+func (l *limit) take(work func()) {
+	if l == nil {
+		work()
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime()
+	work()
+	l.loops.Add(int64(threadTime() - before))
+}
+
+func (l *limit) read() usage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.usage
+}
+
+func (l *limit) run(ctx context.Context, stopped chan<- struct{}) {
+	defer close(stopped)
+	if _, _, err := l.programs(func() {}); err != nil { // better said at the start
+		l.refuse(err)
+		return
+	}
+	begun, loops := time.Now(), l.loops.Load()
+	for sleep(ctx, l.every-l.timed) {
+		var now usage
+		var err error
+		l.take(func() { now.programs, err = l.measure(ctx) })
+		if err != nil {
+			l.refuse(err)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		processors, err := kernel.Processors()
+		if err != nil {
+			l.refuse(err)
+			return
+		}
+		spent, passed := l.loops.Load(), time.Since(begun)
+		now.loops = float64(spent-loops) / float64(passed)
+		begun, loops = begun.Add(passed), spent
+		now.programs /= float64(processors)
+		now.loops /= float64(processors)
+		l.observe(now)
+	}
+}
+
+// measure returns how many processors the programs kept busy for a short while.
+func (l *limit) measure(ctx context.Context) (float64, error) {
+	ran, during, err := l.programs(func() { sleep(ctx, l.timed) })
+	return float64(ran) / float64(max(during, 1)), err
+}
+
+// refuse says why nothing is measured, and therefore nothing limited.
+func (l *limit) refuse(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.usage.refused = err
+	log := l.logger.Info
+	if l.isChosen || l.usage.step > budget.Full {
+		log = l.logger.Warn
+	}
+	log("max_cpu is off: what nettap takes cannot be measured", zap.Error(err))
+}
+
+// observe takes what was measured, and the step that follows from it.
+func (l *limit) observe(now usage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.usage
+	now.measured = true
+	now.step = l.control.Observe(now.programs+now.loops, time.Now())
+	now.exceeded = l.control.Exceeded()
+	l.usage = now
+	if now.step != before.step && l.calls != nil {
+		if err := l.calls.Reduce(now.step); err != nil {
+			l.logger.Warn("max_cpu: calls cannot take step "+now.step.String(), zap.Error(err))
+		}
+	}
+	fields := []zap.Field{
+		zap.Stringer("programs", percentOf(now.programs)), zap.Stringer("loops", percentOf(now.loops)),
+		zap.Stringer("max_cpu", percentOf(l.share)), zap.String("not_seen", now.step.NotSeen()),
+	}
+	switch {
+	case now.step > before.step:
+		l.logger.Warn("max_cpu is exceeded: now on step "+now.step.String(), fields...)
+	case now.step < before.step:
+		l.logger.Info("max_cpu is kept: back on step "+now.step.String(), fields...)
+	}
+	switch {
+	case now.exceeded && !before.exceeded:
+		l.logger.Warn("max_cpu is exceeded by what is never left out, on step "+now.step.String(), fields...)
+	case before.exceeded && !now.exceeded:
+		l.logger.Info("max_cpu is no longer exceeded, on step "+now.step.String(), fields...)
+	}
+}
+
+// changes says whether a step leaves out anything of what runs. It is called by observe.
+func (l *limit) changes(step budget.Step) bool {
+	if step == budget.LongIntervals {
+		return l.counters > 0
+	}
+	return l.calls != nil && l.calls.Reduces(step)
+}
