@@ -26,7 +26,7 @@ func TestEmit(t *testing.T) {
 	host := builder.NewResourceBuilder()
 	host.SetHostID("h1")
 
-	metrics := emit(builder, host.Emit(), started.Add(10*time.Second), wallSinceStart, []drop{
+	metrics := emitter{builder, host.Emit(), wallSinceStart}.emit(started.Add(10*time.Second), []drop{
 		{
 			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, start: started, packets: 4,
 			exemplars: []exemplar{{
@@ -57,7 +57,7 @@ func TestEmitNothing(t *testing.T) {
 		"the metric is switched off": {off, some},
 	} {
 		t.Run(name, func(t *testing.T) {
-			metrics := emit(testBuilder(test.config), pcommon.NewResource(), started, wallSinceStart, test.drops)
+			metrics := emitter{testBuilder(test.config), pcommon.NewResource(), wallSinceStart}.emit(started, test.drops)
 			if n := metrics.ResourceMetrics().Len(); n != 0 {
 				t.Errorf("emit() has %d resources, want none", n)
 			}

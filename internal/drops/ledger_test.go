@@ -55,7 +55,7 @@ func requireDrops(t *testing.T, when string, got []drop, want ...drop) {
 	if len(got) == 0 && len(want) == 0 {
 		return
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(drop{}, series{}, exemplar{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(drop{}, series{}, loser{}, victim{}, exemplar{})); diff != "" {
 		t.Errorf("%s: drops differ (-want +got):\n%s", when, diff)
 	}
 }

@@ -20,7 +20,7 @@ type world struct {
 	last    uint32 // the highest index so far
 	dropped uint64
 
-	told map[series]*story
+	told map[line]*story
 	sum  uint64 // of stories that were followed by another one
 }
 
@@ -99,9 +99,9 @@ func (w *world) report() {
 		return // refused
 	}
 	w.delivered()
-	present := map[series]bool{}
+	present := map[line]bool{}
 	for _, d := range drops {
-		present[d.series] = true
+		present[line{d.series, d.loser}] = true
 		w.hear(d)
 	}
 	for s, known := range w.told {
@@ -113,7 +113,7 @@ func (w *world) report() {
 
 func (w *world) hear(d drop) {
 	now := w.next.now
-	known := w.told[d.series]
+	known := w.told[line{d.series, d.loser}]
 	switch {
 	case d.ended && (known == nil || known.ended || !known.start.Equal(d.start)):
 		w.t.Fatalf("%+v ended, and was %+v", d, known)
@@ -130,7 +130,7 @@ func (w *world) hear(d drop) {
 	default:
 		w.sum += known.packets
 	}
-	w.told[d.series] = &story{start: d.start, until: now, packets: d.packets}
+	w.told[line{d.series, d.loser}] = &story{start: d.start, until: now, packets: d.packets}
 }
 
 // total is all that the consumer was told.
@@ -145,7 +145,7 @@ func (w *world) total() uint64 {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		book: newBook(), t: t, random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test that can be repeated
-		living: map[uint32]bool{}, told: map[series]*story{},
+		living: map[uint32]bool{}, told: map[line]*story{},
 	}
 	w.limit = 3
 	return w

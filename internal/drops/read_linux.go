@@ -10,6 +10,8 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -17,6 +19,9 @@ import (
 // those of new keys are among them.
 func (d *Drops) read() (*snapshot, error) {
 	survey, errs := d.interfaces.Survey()
+	if d.knows {
+		errs = errors.Join(errs, d.owners.Survey(), d.processes.FollowCgroups())
+	}
 	exemplars, err := d.takeExemplars()
 	errs = errors.Join(errs, err)
 	d.survey = survey
@@ -24,7 +29,67 @@ func (d *Drops) read() (*snapshot, error) {
 	if err := d.readMaps(s); err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errs
+	return s, errors.Join(errs, d.meetProcesses(s), d.findEnded(s))
+}
+
+// meetProcesses finds out who lost packets. To learn of new ones it reads all that are
+// known.
+func (d *Drops) meetProcesses(s *snapshot) error {
+	s.victims = map[uint64]*victim{}
+	var known map[uint64]owner.Process
+	for key := range s.detailed {
+		if key.Number == 0 || s.victims[key.Number] != nil {
+			continue
+		}
+		if v, ok := d.roster.byNumber[key.Number]; ok {
+			s.victims[key.Number] = v
+			continue
+		}
+		if known == nil {
+			var err error
+			if known, err = d.owners.Processes(); err != nil {
+				return err
+			}
+		}
+		if p, ok := known[key.Number]; ok {
+			s.victims[key.Number] = d.roster.meet(key.Number, p)
+		}
+	}
+	return nil
+}
+
+// findEnded finds out which processes have ended.
+func (d *Drops) findEnded(s *snapshot) error {
+	if !d.knows {
+		return nil
+	}
+	known, err := d.owners.Processes()
+	if err != nil {
+		return err
+	}
+	s.ended = map[uint64]process.ID{}
+	for number, p := range known {
+		if !p.Alive && !d.processes.Alive(p.ID) {
+			s.ended[number] = p.ID
+		}
+	}
+	return nil
+}
+
+// forgetProcesses makes room for others, once those that have ended are in no key.
+func (d *Drops) forgetProcesses(s *snapshot) error {
+	used := d.ledger.numbers()
+	var errs error
+	for number, id := range s.ended {
+		if d.ended[number] && !used[number] {
+			errs = errors.Join(errs, d.owners.Forget(number, id))
+		}
+	}
+	d.ended = map[uint64]bool{}
+	for number := range s.ended {
+		d.ended[number] = true
+	}
+	return errs
 }
 
 func (d *Drops) readMaps(s *snapshot) (err error) {
@@ -59,7 +124,7 @@ func (d *Drops) makeRoom(s *snapshot) error {
 	var errs error
 	for _, key := range d.ledger.departing(s, enough) {
 		last, err := kernel.TakePerCPU[uint64](m, key)
-		if err != nil {
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // one may be kept for its series alone
 			errs = errors.Join(errs, fmt.Errorf("take a count out: %w", err))
 			continue
 		}
@@ -79,7 +144,12 @@ func (d *Drops) writeBooks(s *snapshot) error {
 	if err != nil {
 		return err
 	}
+	var unplaced uint64
+	if err := d.object.Variables["unplaced"].Get(&unplaced); err != nil {
+		return fmt.Errorf("read drops without a process: %w", err)
+	}
 	d.books.Update(func(page *books.Page) {
+		page.WithoutProcess = unplaced + d.ledger.nameless()
 		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
 		page.Aggregated = d.ledger.aggregated()
 		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}

@@ -28,6 +28,7 @@ type TelemetryBuilder struct {
 	meter                     metric.Meter
 	mu                        sync.Mutex
 	registrations             []metric.Registration
+	NettapDropsWithoutProcess metric.Int64ObservableCounter
 	NettapEventsAggregated    metric.Int64ObservableCounter
 	NettapEventsExported      metric.Int64ObservableCounter
 	NettapEventsLost          metric.Int64ObservableCounter
@@ -51,6 +52,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterNettapDropsWithoutProcessCallback sets callback for observable NettapDropsWithoutProcess metric.
+func (builder *TelemetryBuilder) RegisterNettapDropsWithoutProcessCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapDropsWithoutProcess, obs: o})
+		return nil
+	}, builder.NettapDropsWithoutProcess)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterNettapEventsAggregatedCallback sets callback for observable NettapEventsAggregated metric.
@@ -261,6 +277,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.NettapDropsWithoutProcess, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_drops_without_process",
+		metric.WithDescription("Dropped packets of a process that are in nettap.packet.dropped alone, since there was no place in a kernel map for the process or its packets, or it was forgotten. [Development]"),
+		metric.WithUnit("{packet}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.NettapEventsAggregated, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_events_aggregated",
 		metric.WithDescription("Events counted into a metric's series. [Development]"),

@@ -231,8 +231,8 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		delete(taken, key)
 	}
 	maps.Copy(s.traffic, taken) // what has come since the reading
-	for _, p := range gone {
-		if err := t.owners.Forget(p.ID); err != nil {
+	for number, p := range gone {
+		if err := t.owners.Forget(number, p.ID); err != nil {
 			errs = errors.Join(errs, err)
 		}
 	}
