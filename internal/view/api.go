@@ -19,6 +19,7 @@ type State struct {
 	ProcessesLeftOut int         `json:"processes_left_out"`
 	Interfaces       []Interface `json:"interfaces"`
 	Drops            []Drop      `json:"drops"`
+	Losses           []Drop      `json:"losses"`
 	Listeners        []Listener  `json:"listeners"`
 	Accepts          []Accept    `json:"accepts"`
 	AcceptsLeftOut   int         `json:"accepts_left_out"`
@@ -41,7 +42,8 @@ type Slots struct {
 	LastS   float64 `json:"last_s"`
 }
 
-// Process is one that has sent or received, accepted, or made a call that was kept.
+// Process is one that has sent or received, accepted, lost packets, or made a call that was
+// kept.
 type Process struct {
 	ID          string `json:"id"`
 	PID         int64  `json:"pid,omitempty"`
@@ -102,7 +104,7 @@ type Books struct {
 	Series     map[string][]number `json:"series,omitempty"`
 }
 
-// Drop is one place and reason.
+// Drop is one place and reason, or what a process has lost for one.
 type Drop struct {
 	ID        string      `json:"id"`
 	Symbol    string      `json:"symbol,omitempty"`
@@ -112,6 +114,9 @@ type Drop struct {
 	Interface string      `json:"interface,omitempty"`
 	Transport string      `json:"transport,omitempty"`
 	Type      string      `json:"type,omitempty"`
+	Process   string      `json:"process,omitempty"`
+	Direction string      `json:"direction,omitempty"`
+	Victim    string      `json:"victim,omitempty"`
 	Packets   uint64      `json:"packets"`
 	Series    *DropSeries `json:"series,omitempty"`
 }
@@ -226,11 +231,13 @@ type Increment struct {
 	Processes  []Process   `json:"processes,omitempty"`
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	Drops      []Drop      `json:"drops,omitempty"`
+	Losses     []Drop      `json:"losses,omitempty"`
 	Listeners  []Listener  `json:"listeners,omitempty"`
 
 	Moved    [][]any `json:"moved,omitempty"`
 	Booked   [][]any `json:"booked,omitempty"`
 	Dropped  [][]any `json:"dropped,omitempty"`
+	Lost     [][]any `json:"lost,omitempty"`
 	Accepted [][]any `json:"accepted,omitempty"`
 
 	Accepts        []Accept `json:"accepts,omitempty"`
@@ -246,6 +253,7 @@ type Gone struct {
 	Processes  []string `json:"processes,omitempty"`
 	Interfaces []string `json:"interfaces,omitempty"`
 	Drops      []string `json:"drops,omitempty"`
+	Losses     []string `json:"losses,omitempty"`
 	Listeners  []string `json:"listeners,omitempty"`
 }
 
