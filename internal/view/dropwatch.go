@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -68,10 +67,9 @@ func (d *dropwatch) placeOf(one *drop) dropKey {
 	return at
 }
 
-// loserOf has the command last: there may be spaces in it.
 func loserOf(one *drop) dropKey {
-	return dropKey{strconv.FormatInt(one.process.PID, 10), fmt.Sprintf(" %s %s %s %s %s %s", orDash(one.Reason), orDash(one.Class),
-		orDash(one.Interface), orDash(one.Direction), orDash(one.Victim), orDash(one.process.Comm))}
+	return dropKey{fmt.Sprint(one.process.PID, " ", orDash(one.process.Comm)), fmt.Sprintf(" %s %s %s %s %s", orDash(one.Reason),
+		orDash(one.Class), orDash(one.Interface), orDash(one.Direction), orDash(one.Victim))}
 }
 
 // lines sums up what was dropped since the last table.
