@@ -151,19 +151,22 @@ func (l *ledger) feed(to line) {
 // and when there are more than limit, of the others that have counted nothing lately
 // those that have been silent longest.
 func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
-	var leave, silent []bpfDropKey
+	var leave, silent, ended []bpfDropKey
 	for from, e := range l.entries {
 		switch {
 		case from.coarse:
 		case s.isRenamed(from.bpfDropKey, e) || s.isGone(from.bpfDropKey):
 			leave = append(leave, from.bpfDropKey)
 		case e.moved < l.turn && s.hasEnded(from.Number):
-			l.goOnWithout(from.bpfDropKey, e)
-			leave = append(leave, from.bpfDropKey)
+			ended = append(ended, from.bpfDropKey)
 		case e.moved < l.turn:
 			silent = append(silent, from.bpfDropKey)
 		}
 	}
+	for _, key := range ended {
+		l.goOnWithout(key)
+	}
+	leave = append(leave, ended...)
 	excess := min(max(0, l.detailed()-len(leave)-limit), len(silent))
 	slices.SortFunc(silent, func(a, b bpfDropKey) int {
 		return cmp.Or(cmp.Compare(l.entries[source{a, false}].moved, l.entries[source{b, false}].moved), a.compare(b))
@@ -172,12 +175,14 @@ func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
 }
 
 // goOnWithout lets the host's line of a key go on without its process.
-func (l *ledger) goOnWithout(key bpfDropKey, e *entry) {
+func (l *ledger) goOnWithout(key bpfDropKey) {
+	e := l.entries[source{key, false}]
 	key.Number, key.Direction, key.Victim = 0, 0, 0
 	rest := source{key, false}
 	if _, known := l.entries[rest]; !known {
-		l.add(rest, &entry{moved: e.moved}, e.lines[0])
+		l.add(rest, &entry{}, e.lines[0])
 	}
+	l.entries[rest].moved = max(l.entries[rest].moved, e.moved)
 }
 
 // detailed is how many keys there are at most in the kernel's map of detailed ones.

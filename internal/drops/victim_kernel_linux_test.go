@@ -59,7 +59,7 @@ func requireLosses(t *testing.T, drops *Drops, pids []int, want ...dropstest.Los
 	}
 }
 
-func TestKernelBlamesAFullReceiveBufferOnItsProcess(t *testing.T) {
+func TestKernelFindsTheVictimOfAFullReceiveBuffer(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
@@ -69,7 +69,7 @@ func TestKernelBlamesAFullReceiveBufferOnItsProcess(t *testing.T) {
 }
 
 // Two processes lose packets at one time; one of them has its socket from another one.
-func TestKernelTellsTheLossesOfTwoProcessesApart(t *testing.T) {
+func TestKernelFindsTheVictimsOfTwoBuffers(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
@@ -80,7 +80,7 @@ func TestKernelTellsTheLossesOfTwoProcessesApart(t *testing.T) {
 	requireLosses(t, drops, []int{reader.PID, heir.PID, os.Getpid()}, want...)
 }
 
-func TestKernelKnowsWhoHadASocketBeforeTheStart(t *testing.T) {
+func TestKernelFindsTheVictimThatWasThereBefore(t *testing.T) {
 	lab := dropstest.NewLab(t)
 	reader := lab.StartReader(t)
 	drops := startDrops(t, new(books.Books))
@@ -89,7 +89,7 @@ func TestKernelKnowsWhoHadASocketBeforeTheStart(t *testing.T) {
 	requireLosses(t, drops, []int{reader.PID, os.Getpid()}, overrun(drops, lab, reader.PID, dropped))
 }
 
-func TestKernelBlamesAFullAcceptQueueOnItsListener(t *testing.T) {
+func TestKernelFindsTheVictimOfAFullAcceptQueue(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
@@ -106,7 +106,7 @@ func TestKernelBlamesAFullAcceptQueueOnItsListener(t *testing.T) {
 	requireLosses(t, drops, []int{os.Getpid()}, want)
 }
 
-func TestKernelBlamesWhatFindsNoNeighbourOnItsSender(t *testing.T) {
+func TestKernelFindsTheVictimWithoutANeighbour(t *testing.T) {
 	drops := startDrops(t, new(books.Books))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
@@ -128,7 +128,7 @@ func TestKernelBlamesWhatFindsNoNeighbourOnItsSender(t *testing.T) {
 }
 
 // The series of a process that has ended end, whenever that was; the host's go on.
-func TestKernelEndsTheSeriesOfAProcessThatHasEnded(t *testing.T) {
+func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 	b := new(books.Books)
 	drops := startDrops(t, b)
 	needOwners(t, drops)
