@@ -188,7 +188,7 @@ static __always_inline enum direction direction_of(struct sk_buff *skb, struct s
 	return skb->skb_iif && (!net || BPF_CORE_READ(sk, __sk_common.skc_net.net) == net) ? RECEIVE : TRANSMIT;
 }
 
-static __always_inline void set_victim(struct drop_key *key, __u64 number, enum direction direction)
+static __always_inline void set_victim(struct drop_key *key, __u64 number, enum direction direction, enum victim how)
 {
 	if (is_beyond(number))
 		__sync_fetch_and_add(&unplaced, 1);
@@ -196,7 +196,7 @@ static __always_inline void set_victim(struct drop_key *key, __u64 number, enum 
 		return;
 	key->number = number;
 	key->direction = direction;
-	key->victim = VICTIM_SOCKET;
+	key->victim = how;
 }
 
 /* Before Linux 6.11 nobody says who was to receive it. */
@@ -205,11 +205,11 @@ static __always_inline void find_by_hand(struct drop_key *key, struct sk_buff *s
 	struct sock *sk = met_by(skb);
 
 	if (sk) {
-		set_victim(key, number_by_hand(sk), RECEIVE);
+		set_victim(key, number_by_hand(sk), RECEIVE, VICTIM_SOCKET);
 	} else {
 		sk = BPF_CORE_READ(skb, sk);
 		if (sk)
-			set_victim(key, number_by_hand(sk), direction_of(skb, sk, net));
+			set_victim(key, number_by_hand(sk), direction_of(skb, sk, net), VICTIM_SOCKET);
 	}
 }
 
@@ -218,11 +218,11 @@ static __always_inline void find_by_helper(struct drop_key *key, struct sk_buff 
 	struct sock *sk;
 
 	if (rx_sk) {
-		set_victim(key, number_by_helper(rx_sk), RECEIVE);
+		set_victim(key, number_by_helper(rx_sk), RECEIVE, VICTIM_SOCKET);
 	} else {
 		sk = skb->sk;
 		if (sk)
-			set_victim(key, number_by_helper(sk), direction_of(skb, sk, net));
+			set_victim(key, number_by_helper(sk), direction_of(skb, sk, net), VICTIM_SOCKET);
 	}
 }
 
@@ -254,6 +254,8 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 		find_by_hand(&key, skb, net);
 	else if (means == BY_HELPER && with_victims)
 		find_by_helper(&key, skb, rx_sk, net);
+	if (means != NO_MEANS && with_victims && key.reason == reason_no_socket && key.number == NOBODY)
+		set_victim(&key, number_of_last_listener(skb, key.netns, transport), RECEIVE, VICTIM_LAST_LISTENER);
 	count(&key, dev);
 	note_exemplar(&key, sk);
 	return 0;
@@ -328,7 +330,7 @@ int watch_listeners(struct __sk_buff *ctx)
 		dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
 		set_interface(&key, dev, BPF_CORE_READ(dev, nd_net.net));
 		if (with_victims)
-			set_victim(&key, number_of_listener(address_of(listener)), RECEIVE);
+			set_victim(&key, number_of_listener(address_of(listener)), RECEIVE, VICTIM_SOCKET);
 		count(&key, dev);
 	}
 	return 1; /* let it pass */

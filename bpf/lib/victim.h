@@ -4,6 +4,7 @@
 #include "headers.h"
 #include "heir.h"
 #include "packet.h"
+#include "ports.h"
 
 /* Set by user space where it knows the owners of sockets: the maps of theirs are shared then. */
 const volatile bool with_victims;
@@ -151,4 +152,20 @@ static __always_inline __u64 number_by_helper(struct sock *sk)
 	if (state == STATE_NEW_SYN_RECV)
 		return number_of_listener((__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener));
 	return number_of_owner(sk, bpf_sk_storage_get(&owners, sk, 0, 0)); /* none of what is no full socket */
+}
+
+/* Who had the port last for which a packet is, in a network namespace. */
+static __always_inline __u64 number_of_last_listener(struct sk_buff *skb, __u64 netns, __u8 transport)
+{
+	struct port_key key = { .netns = netns, .transport = transport };
+	__u64 *number;
+	__be16 port;
+
+	if (transport != IPPROTO_TCP && transport != IPPROTO_UDP)
+		return NOBODY;
+	if (!read_header(&port, sizeof(port), skb, skb->transport_header + sizeof(port)))
+		return NOBODY;
+	key.port = bpf_ntohs(port);
+	number = bpf_map_lookup_elem(&last_listeners, &key);
+	return number ? *number : NOBODY;
 }

@@ -193,6 +193,14 @@ type bpfOwner struct {
 	Subflow  uint32
 }
 
+type bpfPortKey struct {
+	_         structs.HostLayout
+	Netns     uint64
+	Port      uint16
+	Transport uint8
+	Pad       [5]uint8
+}
+
 type bpfProcess struct {
 	_       structs.HostLayout
 	StartNs uint64
@@ -243,6 +251,7 @@ const (
 	bpfMapExchanges            = "exchanges"
 	bpfMapExemplars            = "exemplars"
 	bpfMapInterfaces           = "interfaces"
+	bpfMapLastListeners        = "last_listeners"
 	bpfMapLateAcks             = "late_acks"
 	bpfMapListeners            = "listeners"
 	bpfMapMakers               = "makers"
@@ -347,6 +356,7 @@ type bpfMapSpecs struct {
 	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
 	Exemplars          *ebpf.MapSpec `ebpf:"exemplars"`
 	Interfaces         *ebpf.MapSpec `ebpf:"interfaces"`
+	LastListeners      *ebpf.MapSpec `ebpf:"last_listeners"`
 	LateAcks           *ebpf.MapSpec `ebpf:"late_acks"`
 	Listeners          *ebpf.MapSpec `ebpf:"listeners"`
 	Makers             *ebpf.MapSpec `ebpf:"makers"`
@@ -419,6 +429,7 @@ type bpfMaps struct {
 	Exchanges          *ebpf.Map `ebpf:"exchanges"`
 	Exemplars          *ebpf.Map `ebpf:"exemplars"`
 	Interfaces         *ebpf.Map `ebpf:"interfaces"`
+	LastListeners      *ebpf.Map `ebpf:"last_listeners"`
 	LateAcks           *ebpf.Map `ebpf:"late_acks"`
 	Listeners          *ebpf.Map `ebpf:"listeners"`
 	Makers             *ebpf.Map `ebpf:"makers"`
@@ -442,6 +453,7 @@ func (m *bpfMaps) Close() error {
 		m.Exchanges,
 		m.Exemplars,
 		m.Interfaces,
+		m.LastListeners,
 		m.LateAcks,
 		m.Listeners,
 		m.Makers,

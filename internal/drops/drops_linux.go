@@ -59,7 +59,9 @@ type Drops struct {
 	refused  error           // why it is not known which process lost a packet
 	knows    bool            // it is
 	ended    map[uint64]bool // processes that had ended at the last reading, by number
-	offered  bool            // what the ledger last posted was returned
+
+	remembered map[uint64]owner.Process // likewise; they were the last to have a port
+	offered    bool                     // what the ledger last posted was returned
 
 	symbols     *kernel.Symbols // nil: none are kept
 	symbolsRead time.Time
@@ -120,7 +122,7 @@ func (d *Drops) ownerHooks() []kernel.Hook {
 // Begin implements [instrument.Instrument].
 func (d *Drops) Begin() error {
 	d.ledger, d.offered = newLedger(d.clock.Now()), false
-	d.roster, d.ended = newRoster(d.processes, d.builder), nil
+	d.roster, d.ended, d.remembered = newRoster(d.processes, d.builder), nil, map[uint64]owner.Process{}
 	if d.knows {
 		if err := d.owners.Begin(); err != nil {
 			return err

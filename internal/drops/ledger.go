@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
-	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
 // snapshot is all that was read at one collection.
@@ -18,8 +18,9 @@ type snapshot struct {
 	interfaces map[interfaces.Key]interfaces.Entry
 	survey     interfaces.Survey
 	exemplars  map[bpfDropKey]exemplar
-	victims    map[uint64]*victim    // by the numbers in detailed, those that are known
-	ended      map[uint64]process.ID // processes that have, by number
+	victims    map[uint64]*victim       // by the numbers in detailed, those that are known
+	ended      map[uint64]owner.Process // processes that have, by number
+	listened   map[uint64]bool          // those that were the last to have a port
 }
 
 // ledger keeps the series from one collection to the next. It is pure: all it knows
@@ -157,7 +158,7 @@ func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
 		case from.coarse:
 		case s.isRenamed(from.bpfDropKey, e) || s.isGone(from.bpfDropKey):
 			leave = append(leave, from.bpfDropKey)
-		case e.moved < l.turn && s.hasEnded(from.Number):
+		case e.moved < l.turn && s.hasEnded(from.bpfDropKey):
 			ended = append(ended, from.bpfDropKey)
 		case e.moved < l.turn:
 			silent = append(silent, from.bpfDropKey)
@@ -209,9 +210,11 @@ func (s *snapshot) isRenamed(key bpfDropKey, e *entry) bool {
 	return known && name != e.lines[0].interfaceName
 }
 
-func (s *snapshot) hasEnded(number uint64) bool {
-	_, ended := s.ended[number]
-	return ended
+// hasEnded says that the process of a key has. One that was the last to have a port goes on
+// to lose what comes for that.
+func (s *snapshot) hasEnded(key bpfDropKey) bool {
+	_, ended := s.ended[key.Number]
+	return ended && !(key.Victim == bpfVictimVICTIM_LAST_LISTENER && s.listened[key.Number])
 }
 
 func (s *snapshot) isGone(key bpfDropKey) bool {

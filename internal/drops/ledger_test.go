@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
-	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -24,7 +24,7 @@ func newBook() *book {
 		coarse:     map[bpfDropKey]uint64{},
 		interfaces: map[interfaces.Key]interfaces.Entry{},
 		victims:    map[uint64]*victim{},
-		ended:      map[uint64]process.ID{},
+		ended:      map[uint64]owner.Process{},
 	}}
 }
 
@@ -264,7 +264,7 @@ func TestLedgerEndsTheSeriesOfAProcessAlone(t *testing.T) {
 	b.named(2, "eth0")
 	b.next.victims[1] = one
 	b.next.detailed[lostBy(1, refused(0x100, 2))] = 7
-	b.next.ended[1] = process.ID{}
+	b.next.ended[1] = owner.Process{}
 	ofOne, byOne := ofProcess(one, "eth0")
 	both := []drop{{series: on("eth0"), start: started, packets: 7}, {series: ofOne, loser: byOne, start: started, packets: 7}}
 	requireDrops(t, "it has lost something lately", b.collect(0), both...)

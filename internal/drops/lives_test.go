@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
-	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
 // world is a machine whose interfaces come, drop packets, are renamed and go, whose
@@ -71,7 +71,7 @@ func (w *world) live() {
 			w.next.victims[w.processes] = before // as after an exec that nothing shows
 		}
 	case 4:
-		w.next.ended[w.random.Uint64N(w.processes+1)] = process.ID{}
+		w.next.ended[w.random.Uint64N(w.processes+1)] = owner.Process{}
 	default:
 		if index != 0 {
 			w.drop(index)

@@ -57,15 +57,21 @@ func (d *Drops) load() error {
 	return err
 }
 
+const lastListeners = "last_listeners"
+
 // ownerMaps returns the maps in which owners are known, and makes spec's own fit them.
 // Where nobody fills them, spec's are as small as can be.
 func (d *Drops) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
-	shared := map[string]*ebpf.Map{}
-	for _, name := range []string{"owners", "users", "processes", "makers", "numbering", "listeners", "deaths"} {
+	shared, theirs := map[string]*ebpf.Map{}, map[string]*ebpf.Map{}
+	if d.knows {
+		theirs = d.owners.Maps()
+		theirs[lastListeners] = d.owners.LastListeners()
+	}
+	for _, name := range []string{"owners", "users", "processes", "makers", "numbering", "listeners", lastListeners, "deaths"} {
 		own := spec.Maps[name]
 		switch {
 		case d.knows:
-			shared[name] = d.owners.Maps()[name]
+			shared[name] = theirs[name]
 			own.MaxEntries = shared[name].MaxEntries()
 		case own.Type == ebpf.Hash || own.Type == ebpf.LRUHash:
 			own.MaxEntries = 1

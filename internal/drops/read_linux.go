@@ -11,7 +11,6 @@ import (
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/owner"
-	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -51,14 +50,18 @@ func (d *Drops) meetProcesses(s *snapshot) error {
 				return err
 			}
 		}
-		if p, ok := known[key.Number]; ok {
+		p, ok := known[key.Number]
+		if !ok {
+			p, ok = d.remembered[key.Number]
+		}
+		if ok {
 			s.victims[key.Number] = d.roster.meet(key.Number, p)
 		}
 	}
 	return nil
 }
 
-// findEnded finds out which processes have ended.
+// findEnded finds out which processes have ended, and which were the last to have a port.
 func (d *Drops) findEnded(s *snapshot) error {
 	if !d.knows {
 		return nil
@@ -67,22 +70,31 @@ func (d *Drops) findEnded(s *snapshot) error {
 	if err != nil {
 		return err
 	}
-	s.ended = map[uint64]process.ID{}
+	s.ended, s.listened = maps.Clone(d.remembered), map[uint64]bool{}
 	for number, p := range known {
 		if !p.Alive && !d.processes.Alive(p.ID) {
-			s.ended[number] = p.ID
+			s.ended[number] = p
 		}
 	}
-	return nil
+	return kernel.Each(d.object.Maps[lastListeners], func(_ bpfPortKey, number uint64) { s.listened[number] = true })
 }
 
-// forgetProcesses makes room for others, once those that have ended are in no key.
+// forgetProcesses makes room for others, once those that have ended are in no key. Who was
+// the last to have a port may yet come into one, and is remembered here.
 func (d *Drops) forgetProcesses(s *snapshot) error {
 	used := d.ledger.numbers()
 	var errs error
-	for number, id := range s.ended {
-		if d.ended[number] && !used[number] {
-			errs = errors.Join(errs, d.owners.Forget(number, id))
+	for number, p := range s.ended {
+		_, remembered := d.remembered[number]
+		switch {
+		case !d.ended[number] || used[number]:
+		case remembered && !s.listened[number]:
+			delete(d.remembered, number)
+		case !remembered:
+			if s.listened[number] {
+				d.remembered[number] = p
+			}
+			errs = errors.Join(errs, d.owners.Forget(number, p.ID))
 		}
 	}
 	d.ended = map[uint64]bool{}

@@ -53,7 +53,7 @@ func requireLosses(t *testing.T, drops *Drops, pids []int, want ...dropstest.Los
 		if err != nil {
 			t.Fatal(err)
 		}
-		return cmp.Diff(want, lossesOf(metrics, pids...))
+		return cmp.Diff(want, lossesOf(metrics, pids...), cmpopts.EquateEmpty())
 	}); diff != "" {
 		t.Errorf("the losses differ (-want +got):\n%s", diff)
 	}
@@ -173,6 +173,30 @@ func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 		}
 	}
 	requireBalance(t, drops, b)
+}
+
+// The process has ended, and nobody else has the port, so what comes there is still its loss.
+func TestKernelFindsTheVictimThatWasTheLastListener(t *testing.T) {
+	drops := startDrops(t, new(books.Books))
+	needOwners(t, drops)
+	lab := dropstest.NewLab(t)
+	reader := lab.StartReader(t)
+	listener := lab.CloseListener(t)
+	reader.Stop()
+	for range 4 { // until nothing but the port tells of it
+		requireLosses(t, drops, []int{reader.PID, os.Getpid()})
+		drops.Delivered()
+	}
+	lab.Send(t, reader.Address, 20)
+	lab.Knock(t, listener, 3)
+	loss := dropstest.Loss{PID: reader.PID, Reason: "no_socket", Class: "loss", Victim: "last_listener", Direction: "receive", Interface: lab.Receiver.Device, Packets: 20}
+	own := loss
+	own.PID, own.Packets = os.Getpid(), 3
+	want := []dropstest.Loss{loss, own}
+	slices.SortFunc(want, func(a, b dropstest.Loss) int { return a.PID - b.PID })
+	requireLosses(t, drops, []int{reader.PID, os.Getpid()}, want...)
+	drops.Delivered()
+	requireLosses(t, drops, []int{reader.PID, os.Getpid()}, want...)
 }
 
 func must(processes map[uint64]owner.Process, err error) map[uint64]owner.Process {

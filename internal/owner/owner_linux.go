@@ -166,6 +166,10 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 	return shared
 }
 
+// LastListeners returns the map of who had a port last, which few instruments want to have.
+// It lives until Shutdown.
+func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps["last_listeners"] }
+
 func (o *knowledge) load() error {
 	if err := kernel.ProbeSocketStorage(); err != nil {
 		return err

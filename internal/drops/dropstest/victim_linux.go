@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -191,4 +192,37 @@ func hasFailed(t *testing.T, index int, address netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// Send sends n small datagrams.
+func (l *Lab) Send(t *testing.T, to netip.AddrPort, n int) {
+	t.Helper()
+	l.sendDatagrams(t, n, to, 10)
+}
+
+// CloseListener listens on a TCP port of the receiver for a moment.
+func (l *Lab) CloseListener(t *testing.T) (was netip.AddrPort) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		listener, err := net.Listen("tcp", netip.AddrPortFrom(l.Receiver.IPv4, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		was = listener.Addr().(*net.TCPAddr).AddrPort()
+		listener.Close()
+	})
+	return was
+}
+
+// Knock tries n times to connect to a port on which nobody listens.
+func (l *Lab) Knock(t *testing.T, at netip.AddrPort, n int) {
+	t.Helper()
+	l.inSender(t, func() {
+		for range n {
+			if connection, err := net.DialTimeout("tcp", at.String(), time.Minute); err == nil {
+				connection.Close()
+				t.Fatal("a closed port accepts connections")
+			}
+		}
+	})
 }
