@@ -1,6 +1,7 @@
 package drops
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -173,6 +174,43 @@ func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 		}
 	}
 	requireBalance(t, drops, b)
+}
+
+// What finds no place is counted for the host alone, and said to be.
+func TestKernelFindsTheVictimButNoPlaceForIt(t *testing.T) {
+	for name, full := range map[string]func(drops *Drops){
+		"in the map of drops":     func(drops *Drops) { drops.maxKeys, drops.maxCoarse = 1, 4096 },
+		"in the map of processes": func(drops *Drops) { drops.owners = owner.New(owner.Options{MaxProcesses: 1}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := new(books.Books)
+			drops := newDrops(b)
+			full(drops)
+			begin(t, drops)
+			needOwners(t, drops)
+			lab := dropstest.NewLab(t)
+			provokeThree(t, lab) // one of them takes the place, or some other drop or process on this machine
+			lab.Overrun(t, lab.StartHeir(t), 10)
+			collect := func() pmetric.Metrics {
+				metrics, err := drops.Collect(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return metrics
+			}
+			collect()
+			before := b.Read().WithoutProcess
+			reader := lab.StartReader(t)
+			dropped := lab.Overrun(t, reader, 200)
+			if diff := settled(func() string { // others may lose something too
+				losses := lossesOf(collect(), reader.PID)
+				return cmp.Diff("true []", fmt.Sprint(b.Read().WithoutProcess-before >= uint64(dropped), losses))
+			}); diff != "" {
+				t.Errorf("of %d packets %d are said to be without a process:\n%s", dropped, b.Read().WithoutProcess-before, diff)
+			}
+			requireBalance(t, drops, b)
+		})
+	}
 }
 
 // The process has ended, and nobody else has the port, so what comes there is still its loss.

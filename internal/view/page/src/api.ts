@@ -205,5 +205,6 @@ export interface Instrument {
   lost?: Record<string, number>;
   missed_runs: number;
   copies: number;
+  without_process: number;
   maps?: Record<string, { entries: number; limit: number }>;
 }
