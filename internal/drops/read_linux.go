@@ -61,7 +61,8 @@ func (d *Drops) meetProcesses(s *snapshot) error {
 	return nil
 }
 
-// findEnded finds out which processes have ended, and which were the last to have a port.
+// findEnded finds out which processes have ended, or have become others by exec or setuid,
+// and which were the last to have a port.
 func (d *Drops) findEnded(s *snapshot) error {
 	if !d.knows {
 		return nil
@@ -72,9 +73,12 @@ func (d *Drops) findEnded(s *snapshot) error {
 	}
 	s.ended, s.listened = maps.Clone(d.remembered), map[uint64]bool{}
 	for number, p := range known {
-		if !p.Alive && !d.processes.Alive(p.ID) {
+		if !p.Alive {
 			s.ended[number] = p
 		}
+	}
+	if err := d.owners.Follow(known, d.processes.Alive); err != nil {
+		return err
 	}
 	return kernel.Each(d.object.Maps[lastListeners], func(_ bpfPortKey, number uint64) { s.listened[number] = true })
 }

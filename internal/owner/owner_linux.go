@@ -48,6 +48,8 @@ type knowledge struct {
 	users   bool // kprobes tell who uses a socket
 	epoch   uint64
 	read    map[uint64]Process // by the last Processes; others read it, too
+
+	followed map[uint64]bool // processes that have changed, by number
 }
 
 // New returns Owners that are not started.
@@ -97,12 +99,28 @@ func (o *Owners) Begin() error {
 	return errors.Join(o.object.Arm(), o.learnFiles())
 }
 
-// Follow lets the sockets of processes that have changed by exec or setuid go over
-// to what these are now. It gets what they were, by number, and takes time with the
-// number of open files.
-func (o *Owners) Follow(changed map[uint64]Process) error {
+// Follow lets the sockets of those processes that have changed by exec or setuid go over
+// to what these are now, once for each change. isAlive says whether a process runs,
+// whatever it has become.
+func (o *Owners) Follow(processes map[uint64]Process, isAlive func(process.ID) bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	changed := map[uint64]Process{}
+	for number, p := range processes {
+		if !p.Alive && !o.followed[number] && isAlive(p.ID) {
+			o.followed[number] = true
+			changed[number] = p
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	return o.follow(changed)
+}
+
+// follow gets what changed processes were, by number. It takes time with the number of
+// open files.
+func (o *knowledge) follow(changed map[uint64]Process) error {
 	former := o.object.Maps["former"]
 	var errs error
 	for number, p := range changed {
@@ -202,7 +220,7 @@ func (o *knowledge) load() error {
 	if err != nil {
 		return err
 	}
-	o.read = nil // of numbers that are given again
+	o.read, o.followed = nil, map[uint64]bool{} // of numbers that are given again
 	return o.setEpoch(1)
 }
 
@@ -342,6 +360,10 @@ func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 		return processes, fmt.Errorf("read processes: %w", err)
 	}
 	o.read = processes
+	maps.DeleteFunc(o.followed, func(number uint64, _ bool) bool {
+		_, known := processes[number]
+		return !known
+	})
 	return processes, nil
 }
 

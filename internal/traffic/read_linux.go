@@ -48,7 +48,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	if s == nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errors.Join(errs, err, t.follow(s.processes))
+	return s, errors.Join(errs, err, t.owners.Follow(s.processes, t.processes.Alive))
 }
 
 // survey is what was found on the machine.
@@ -134,26 +134,6 @@ func forwards(rootPath string) bool {
 		}
 	}
 	return false // or it cannot be known: then it shows
-}
-
-// follow lets the sockets of a process that has changed itself go over to what
-// it is now, once for each change.
-func (t *Traffic) follow(processes map[uint64]owner.Process) error {
-	changed := make(map[uint64]owner.Process)
-	for number, p := range processes {
-		if !p.Alive && !t.followed[number] && t.processes.Alive(p.ID) {
-			t.followed[number] = true
-			changed[number] = p
-		}
-	}
-	maps.DeleteFunc(t.followed, func(number uint64, _ bool) bool {
-		_, known := processes[number]
-		return !known
-	})
-	if len(changed) == 0 {
-		return nil
-	}
-	return t.owners.Follow(changed)
 }
 
 // awaitClaims gives packets that have just arrived time to be claimed, and

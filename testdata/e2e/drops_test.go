@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -125,16 +126,15 @@ func TestDistributionPutsLossesBesideTraffic(t *testing.T) {
 	reader := lab.StartHeir(t)
 	lab.Overrun(t, reader, 50)
 	who := func(metric string) Attributes {
-		for _, point := range c.Points(metric, Attributes{"process.pid": reader.PID}) {
-			resource := Attributes{}
-			for key, value := range point.Attributes {
-				if !strings.HasPrefix(key, "network.") && !strings.HasPrefix(key, "nettap.drop.") {
-					resource[key] = value
-				}
-			}
-			return resource
+		points := c.Points(metric, Attributes{"process.pid": reader.PID})
+		if len(points) == 0 {
+			return nil
 		}
-		return nil
+		resource := maps.Clone(points[0].Attributes)
+		maps.DeleteFunc(resource, func(key string, _ any) bool {
+			return strings.HasPrefix(key, "network.") || strings.HasPrefix(key, "nettap.drop.")
+		})
+		return resource
 	}
 	c.Wait("it has lost and moved packets", func() bool {
 		return who("nettap.process.packet.dropped") != nil && who("process.network.io") != nil
