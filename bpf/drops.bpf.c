@@ -202,7 +202,7 @@ static __always_inline void set_victim(struct drop_key *key, __u64 number, enum 
 /* Before Linux 6.11 nobody says who was to receive it. */
 static __always_inline void find_by_hand(struct drop_key *key, struct sk_buff *skb, struct net *net)
 {
-	struct sock *sk = met_by(skb);
+	struct sock *sk = key->reason == reason_no_socket ? NULL : met_by(skb);
 
 	if (sk) {
 		set_victim(key, number_by_hand(sk), RECEIVE, VICTIM_SOCKET);
