@@ -177,7 +177,7 @@ func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 }
 
 // What finds no place is counted for the host alone, and said to be.
-func TestKernelFindsTheVictimButNoPlaceForIt(t *testing.T) {
+func TestKernelFindsNoPlaceForTheVictim(t *testing.T) {
 	for name, full := range map[string]func(drops *Drops){
 		"in the map of drops":     func(drops *Drops) { drops.maxKeys, drops.maxCoarse = 1, 4096 },
 		"in the map of processes": func(drops *Drops) { drops.owners = owner.New(owner.Options{MaxProcesses: 1}) },
