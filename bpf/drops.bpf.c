@@ -11,11 +11,15 @@
  * Output:  maps drops and drops_without_detail, which user space adds up. It takes
  *          entries out of drops: of interfaces that are gone or have another name,
  *          and when it gets full.
+ *          Where user space shares the maps of owner.bpf.c with it, a key says which
+ *          process lost the packet, too.
  *          Map exemplars has for some of the keys the trace context of a socket that
  *          lost a packet; user space takes it away.
  * Counts:  skbs: one of them can be many frames.
- * Loss:    BOOK_LOST_MAP_FULL when a new key finds both maps full.
- * Needs:   BTF, Linux 5.10.
+ * Loss:    BOOK_LOST_MAP_FULL when a new key finds both maps full; unplaced when one finds
+ *          the first full, or its process is beyond max_processes, and is counted without
+ *          its process.
+ * Needs:   BTF, Linux 5.10; for processes 5.12.
  */
 #include "lib/books.h"
 #include "lib/context/socket.h"
@@ -24,6 +28,7 @@
 #include "lib/interface.h"
 #include "lib/listener.h"
 #include "lib/proof.h"
+#include "lib/victim.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -45,13 +50,19 @@ const volatile bool named_transports[256];
 struct drop_key {
 	__u64 location; /* in the code, after the call that freed the skb; 0: a full accept queue */
 	__u64 netns;    /* the device's, as in struct interface_key */
+	__u64 number;   /* of the process that lost it: struct process_entry; NOBODY: unknown */
 	__u32 ifindex;  /* 0: unknown */
 	__u32 reason;
+	enum direction direction; /* where there is a process; else 0 */
 	__u16 type;     /* ETH_P_IP, ETH_P_IPV6 or ETH_P_ARP; 0: another */
 	__u8 transport; /* IP protocol; 0: unknown */
 	__u8 empty;     /* for no socket: a TCP segment in which nothing is lost */
-	__u8 pad[4];
+	enum victim victim;
+	__u8 pad[7];
 };
+
+/* Packets whose process is known and found no place. */
+__u64 unplaced;
 
 /*
  * A count for each CPU: a flood that is dropped is dropped at one place, and an
@@ -122,6 +133,8 @@ static __always_inline void count(const struct drop_key *key, struct net_device 
 			know_interface(dev, key->netns);
 		return;
 	}
+	if (key->number)
+		__sync_fetch_and_add(&unplaced, 1);
 	if (!increment(&drops_without_detail, &coarse, &new))
 		book(BOOK_LOST_MAP_FULL);
 }
@@ -162,13 +175,65 @@ static __always_inline bool is_empty_segment(struct sk_buff *skb, __u8 transport
 	return tcp.flags & TCP_RST || skb->len <= (tcp.length >> 4) * 4;
 }
 
-static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32 reason, struct sock *sk)
+/* How a program finds the process that lost a packet. */
+enum means {
+	NO_MEANS,
+	BY_HAND,
+	BY_HELPER,
+};
+
+/* The socket of skb is its sender's until the network layer of the receiver has taken it. */
+static __always_inline enum direction direction_of(struct sk_buff *skb, struct sock *sk, struct net *net)
+{
+	return skb->skb_iif && (!net || BPF_CORE_READ(sk, __sk_common.skc_net.net) == net) ? RECEIVE : TRANSMIT;
+}
+
+static __always_inline void set_victim(struct drop_key *key, __u64 number, enum direction direction, enum victim how)
+{
+	if (is_beyond(number))
+		__sync_fetch_and_add(&unplaced, 1);
+	if (number == NOBODY || is_beyond(number))
+		return;
+	key->number = number;
+	key->direction = direction;
+	key->victim = how;
+}
+
+/* Before Linux 6.11 nobody says who was to receive it. */
+static __always_inline void find_by_hand(struct drop_key *key, struct sk_buff *skb, struct net *net)
+{
+	struct sock *sk = key->reason == reason_no_socket ? NULL : met_by(skb);
+
+	if (sk) {
+		set_victim(key, number_by_hand(sk), RECEIVE, VICTIM_SOCKET);
+	} else {
+		sk = BPF_CORE_READ(skb, sk);
+		if (sk)
+			set_victim(key, number_by_hand(sk), direction_of(skb, sk, net), VICTIM_SOCKET);
+	}
+}
+
+static __always_inline void find_by_helper(struct drop_key *key, struct sk_buff *skb, struct sock *rx_sk, struct net *net)
+{
+	struct sock *sk;
+
+	if (rx_sk) {
+		set_victim(key, number_by_helper(rx_sk), RECEIVE, VICTIM_SOCKET);
+	} else {
+		sk = skb->sk;
+		if (sk)
+			set_victim(key, number_by_helper(sk), direction_of(skb, sk, net), VICTIM_SOCKET);
+	}
+}
+
+static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk, enum means means)
 {
 	struct drop_key key = {
 		.location = (__u64)location,
 		.reason = reason,
 		.type = known_type(skb->protocol),
 	};
+	struct sock *sk = rx_sk ? rx_sk : BPF_CORE_READ(skb, sk);
 	__u8 transport = read_transport(skb, key.type);
 	struct net_device *dev;
 	struct net *net;
@@ -185,12 +250,18 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 		key.empty = is_empty_segment(skb, transport);
 	dev = device_of(skb, sk, &net);
 	set_interface(&key, dev, net);
+	if (means == BY_HAND && with_victims)
+		find_by_hand(&key, skb, net);
+	else if (means == BY_HELPER && with_victims)
+		find_by_helper(&key, skb, rx_sk, net);
+	if (means != NO_MEANS && with_victims && key.reason == reason_no_socket && key.number == NOBODY)
+		set_victim(&key, number_of_last_listener(skb, key.netns, transport), RECEIVE, VICTIM_LAST_LISTENER);
 	count(&key, dev);
 	note_exemplar(&key, sk);
 	return 0;
 }
 
-/* up to 5.16 */
+/* up to 5.11 */
 bool fired_count_drop_bare;
 
 SEC("tp_btf/kfree_skb")
@@ -198,7 +269,18 @@ int BPF_PROG(count_drop_bare, struct sk_buff *skb, void *location)
 {
 	if (!is_armed(&fired_count_drop_bare))
 		return 0;
-	return count_drop(skb, location, reason_not_available, BPF_CORE_READ(skb, sk));
+	return count_drop(skb, location, reason_not_available, NULL, NO_MEANS);
+}
+
+/* 5.12 to 5.16 */
+bool fired_count_drop_place;
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(count_drop_place, struct sk_buff *skb, void *location)
+{
+	if (!is_armed(&fired_count_drop_place))
+		return 0;
+	return count_drop(skb, location, reason_not_available, NULL, BY_HAND);
 }
 
 /* 5.17 to 6.10 */
@@ -209,7 +291,7 @@ int BPF_PROG(count_drop_reason, struct sk_buff *skb, void *location, __u32 reaso
 {
 	if (!is_armed(&fired_count_drop_reason))
 		return 0;
-	return count_drop(skb, location, reason, BPF_CORE_READ(skb, sk));
+	return count_drop(skb, location, reason, NULL, BY_HAND);
 }
 
 /* from 6.11: rx_sk is the socket the skb was on its way to, where the kernel had found it */
@@ -220,7 +302,7 @@ int BPF_PROG(count_drop_socket, struct sk_buff *skb, void *location, __u32 reaso
 {
 	if (!is_armed(&fired_count_drop_socket))
 		return 0;
-	return count_drop(skb, location, reason, rx_sk ? rx_sk : BPF_CORE_READ(skb, sk));
+	return count_drop(skb, location, reason, rx_sk, BY_HELPER);
 }
 
 bool fired_watch_listeners;
@@ -233,7 +315,11 @@ int watch_listeners(struct __sk_buff *ctx)
 	struct net_device *dev;
 	struct tcp_header tcp;
 
-	if (!listener || listener->state != STATE_LISTEN || !is_armed(&fired_watch_listeners))
+	if (!listener)
+		return 1;
+	if (with_meetings)
+		note_meeting(ctx, listener);
+	if (listener->state != STATE_LISTEN || !is_armed(&fired_watch_listeners))
 		return 1;
 	if (!accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
 		return 1;
@@ -243,6 +329,8 @@ int watch_listeners(struct __sk_buff *ctx)
 		key.type = known_type(ctx->protocol);
 		dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
 		set_interface(&key, dev, BPF_CORE_READ(dev, nd_net.net));
+		if (with_victims)
+			set_victim(&key, number_of_listener(address_of(listener)), RECEIVE, VICTIM_SOCKET);
 		count(&key, dev);
 	}
 	return 1; /* let it pass */

@@ -18,7 +18,8 @@
  *          iter task, or a run (6.7)   which processes live, at each collection
  *          iter bpf_sk_storage_map     sockets nobody uses, at each collection
  * Output:  socket storage owners; map processes, one entry a process that has used
- *          a socket, or made one that others sent to; map listeners.
+ *          a socket, or made one that others sent to; map listeners; map
+ *          last_listeners, who had a port last.
  * Rule:    the owner is who last sent or received, never a kernel thread and
  *          never whom a softirq interrupted: these hooks run in the process's
  *          own context.
@@ -28,6 +29,7 @@
  */
 #include "lib/interrupt.h"
 #include "lib/pending.h"
+#include "lib/ports.h"
 #include "lib/proof.h"
 #include "lib/registers.h"
 #include "lib/tasks.h"
@@ -326,6 +328,8 @@ static __always_inline void stop_listening(struct sock *sk)
 	struct listener *l;
 
 	l = bpf_map_lookup_elem(&listeners, &address);
+	if (l)
+		note_last_listener(sk, IPPROTO_TCP, l->number);
 	if (l && is_orphan(l)) {
 		if (is_same_instance(&l->who, &self))
 			settle_listener(address, l->number);
@@ -430,6 +434,18 @@ static __always_inline void settle_last(void *sk)
 	bpf_map_delete_elem(&users, &address); /* soon it is another socket's */
 }
 
+/* A process closes a UDP socket, and so gives up the port that it may have. */
+static __always_inline void leave_port(void *sk)
+{
+	struct sock *at = (struct sock *)address_of(sk);
+	struct process process;
+
+	if (!BPF_CORE_READ((struct inet_sock *)at, inet_sport))
+		return;
+	process = current_process();
+	note_last_listener(at, IPPROTO_UDP, heir_of(owner_of(sk), process.start_ns, process.pid));
+}
+
 bool fired_settle_at_release;
 
 SEC("cgroup/sock_release")
@@ -440,6 +456,8 @@ int settle_at_release(struct bpf_sock *sk)
 	forget_known(); /* soon it is another socket's address */
 	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
 		settle_last(sk);
+	if (sk->protocol == IPPROTO_UDP)
+		leave_port(sk);
 	return 1;
 }
 

@@ -106,7 +106,8 @@ type DropsConfig struct {
 
 // DropsMetricsConfig is those of [metadata.MetricsConfig] that drops reports.
 type DropsMetricsConfig struct {
-	PacketDropped metadata.NettapPacketDroppedMetricConfig `mapstructure:"nettap.packet.dropped"`
+	PacketDropped        metadata.NettapPacketDroppedMetricConfig        `mapstructure:"nettap.packet.dropped"`
+	ProcessPacketDropped metadata.NettapProcessPacketDroppedMetricConfig `mapstructure:"nettap.process.packet.dropped"`
 }
 
 // AcceptsConfig is the block "accepts".
@@ -157,7 +158,9 @@ func createDefaultConfig() component.Config {
 		},
 		Drops: DropsConfig{
 			InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
-			Metrics:          DropsMetricsConfig{PacketDropped: metrics.NettapPacketDropped},
+			Metrics: DropsMetricsConfig{
+				PacketDropped: metrics.NettapPacketDropped, ProcessPacketDropped: metrics.NettapProcessPacketDropped,
+			},
 		},
 		Accepts: AcceptsConfig{
 			InstrumentConfig: defaultInstrumentConfig(time.Second),
@@ -242,7 +245,9 @@ func (c *TrafficConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
 
 func (c *DropsConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
 	return metadata.MetricsBuilderConfig{
-		Metrics:            metadata.MetricsConfig{NettapPacketDropped: c.Metrics.PacketDropped},
+		Metrics: metadata.MetricsConfig{
+			NettapPacketDropped: c.Metrics.PacketDropped, NettapProcessPacketDropped: c.Metrics.ProcessPacketDropped,
+		},
 		ResourceAttributes: c.ResourceAttributes,
 	}
 }

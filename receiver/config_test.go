@@ -333,7 +333,7 @@ var configOptions = cmp.Options{
 		configoptional.Optional[confighttp.AuthConfig]{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
-		metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{},
+		metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{},
 		metadata.ProcessNetworkIoMetricConfig{},
 	),
 }

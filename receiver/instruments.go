@@ -45,7 +45,8 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 		return metadata.NewMetricsBuilder(config, settings)
 	}
 	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath))
-	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), knownToDrops, h.contexts, h.processes, h.clock, ofDrops, drops.Options{RootPath: c.RootPath})
+	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), owners.Another(), knownToDrops, h.contexts, h.processes, h.clock, ofDrops,
+		drops.Options{RootPath: c.RootPath, Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || h.viewing != nil})
 	if h.viewing != nil {
 		shown := metadata.MetricsBuilderConfig{Metrics: metadata.DefaultMetricsConfig(), ResourceAttributes: c.viewResourceAttributes()}
 		counting.PeekWith(builder(shown), h.viewing.directory)
@@ -53,7 +54,7 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 	}
 	return []task[pmetric.Metrics]{
 		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, withCgroups(h, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{known, counting}})},
-		{"drops", c.Drops.InstrumentConfig, ofDrops, withContexts(h, after[pmetric.Metrics]{knownToDrops, dropping})},
+		{"drops", c.Drops.InstrumentConfig, ofDrops, withCgroups(h, withContexts(h, after[pmetric.Metrics]{knownToDrops, dropping}))},
 	}
 }
 

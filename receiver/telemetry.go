@@ -86,6 +86,7 @@ func publish(settings component.TelemetrySettings, id component.ID, keepers []bo
 		builder.RegisterNettapHookMissedRunsCallback(each(observeIfAny(func(page books.Page) uint64 { return page.MissedRuns }))),
 		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m books.Map) int { return m.Entries }))),
 		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m books.Map) int { return m.Limit }))),
+		builder.RegisterNettapDropsWithoutProcessCallback(each(observeIfAny(func(page books.Page) uint64 { return page.WithoutProcess }))),
 		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(page books.Page) uint64 { return page.Copies }))),
 	)
 	if contexts != nil {

@@ -32,7 +32,7 @@ func TestPublish(t *testing.T) {
 	defer telemetry.Shutdown(t.Context())
 	traffic := &clerk{"traffic", books.Page{
 		Counts: books.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
-		Copies: 3, MissedRuns: 4,
+		Copies: 3, MissedRuns: 4, WithoutProcess: 7,
 		Maps: map[string]books.Map{"processes": {Entries: 5, Limit: 4096}},
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
@@ -66,6 +66,7 @@ func TestPublish(t *testing.T) {
 	metadatatest.AssertEqualNettapMapEntries(t, telemetry, want{point(5, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapMapLimit(t, telemetry, want{point(4096, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapHookMissedRuns(t, telemetry, want{point(4, "traffic")}, ignore)
+	metadatatest.AssertEqualNettapDropsWithoutProcess(t, telemetry, want{point(7, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapTrafficCopies(t, telemetry, want{point(3, "traffic")}, ignore)
 
 	builder.Shutdown()

@@ -266,6 +266,8 @@ func TestViewShowsAllIfThePipelinesDoNot(t *testing.T) {
 		"a process without its pid":            {"traffic: {resource_attributes: {process.pid: {enabled: false}}}", []string{"traffic"}},
 		"series that lack the interface":       {"traffic: {metrics: {process.network.io: {attributes: [network.io.direction]}}}", []string{"traffic"}},
 		"a metric that is off":                 {"traffic: {metrics: {nettap.interface.io: {enabled: false}}}", []string{"traffic"}},
+		"losses of processes that are off":     {"drops: {metrics: {nettap.process.packet.dropped: {enabled: false}}}", []string{"drops"}},
+		"losses of processes without a pid":    {"drops: {resource_attributes: {process.pid: {enabled: false}}}", []string{"drops"}},
 		"drops that no pipeline wants to have": {"drops: {metrics: {nettap.packet.dropped: {enabled: false}}}", []string{"drops"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -90,17 +90,22 @@ func (c *Config) isPartial(instrument string) bool {
 	switch instrument {
 	case "traffic":
 		r, m, all := c.Traffic.ResourceAttributes, c.Traffic.Metrics, defaults.Traffic.Metrics
-		identity := r.ProcessPid.Enabled && r.ProcessCreationTime.Enabled && r.ProcessExecutableName.Enabled &&
-			r.NettapProcessComm.Enabled && r.ProcessUserID.Enabled && r.ProcessRealUserID.Enabled && r.ContainerID.Enabled
-		return !identity || !m.ProcessNetworkIO.Enabled || !m.ProcessNetworkPacketCount.Enabled ||
+		return !isIdentity(r) || !m.ProcessNetworkIO.Enabled || !m.ProcessNetworkPacketCount.Enabled ||
 			!m.InterfaceIO.Enabled || !m.InterfacePacketCount.Enabled || !m.InterfaceUnobservedIO.Enabled || !m.InterfaceUnobservedPacketCount.Enabled ||
 			lacks(m.ProcessNetworkIO.EnabledAttributes, all.ProcessNetworkIO.EnabledAttributes) ||
 			lacks(m.ProcessNetworkPacketCount.EnabledAttributes, all.ProcessNetworkPacketCount.EnabledAttributes)
 	case "drops":
-		return !c.Drops.Metrics.PacketDropped.Enabled
+		m := c.Drops.Metrics
+		return !isIdentity(c.Drops.ResourceAttributes) || !m.PacketDropped.Enabled || !m.ProcessPacketDropped.Enabled
 	default:
 		return false
 	}
+}
+
+// isIdentity says whether resources have all by which the view knows a process.
+func isIdentity(r metadata.ResourceAttributesConfig) bool {
+	return r.ProcessPid.Enabled && r.ProcessCreationTime.Enabled && r.ProcessExecutableName.Enabled &&
+		r.NettapProcessComm.Enabled && r.ProcessUserID.Enabled && r.ProcessRealUserID.Enabled && r.ContainerID.Enabled
 }
 
 // lacks says whether one of the wanted is not there.

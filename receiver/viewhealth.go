@@ -124,7 +124,7 @@ func enter(i *view.Instrument, page books.Page) {
 	slices.SortStableFunc(i.Hooks, func(a, b view.Hook) int { return cmp.Compare(a.Job, b.Job) })
 	i.Seen, i.Exported, i.Aggregated, i.SampledOut = page.Seen, page.Exported, page.Aggregated, page.SampledOut
 	i.Lost = maps.Clone(page.Lost)
-	i.MissedRuns, i.Copies = page.MissedRuns, page.Copies
+	i.MissedRuns, i.Copies, i.WithoutProcess = page.MissedRuns, page.Copies, page.WithoutProcess
 	for name, m := range page.Maps {
 		if i.Maps == nil {
 			i.Maps = map[string]view.MapUsage{}

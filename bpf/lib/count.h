@@ -3,11 +3,6 @@
 #include "owner.h"
 #include "packet.h"
 
-enum direction {
-	TRANSMIT,
-	RECEIVE,
-};
-
 /*
  * Whom the bytes of an interface belong to. ARRIVED is all that was received:
  * less what the others claimed of it, it is the account "unclaimed". WAITING is

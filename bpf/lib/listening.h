@@ -1,35 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "heir.h"
 #include "waiting.h"
-
-/*
- * Who listens. Nobody sends or receives on a listener, so its owner is the process
- * that made it one, until that is dead: then it is the next one that uses one of its
- * connections, or has it open at a collection.
- */
-struct listener {
-	__u64 number;
-	struct instance who;
-};
-
-/*
- * By address, for a SYN-ACK carries a request_sock, and the verifier does not let
- * its listener be used as a socket.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u64);
-	__type(value, struct listener);
-} listeners SEC(".maps");
-
-/* Processes that listen or have listened, and whether they are dead. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct instance);
-	__type(value, __u32);
-} deaths SEC(".maps");
 
 /* What waits for the next owner of a listener, by its address. */
 struct {
@@ -40,18 +12,6 @@ struct {
 } handshakes SEC(".maps");
 
 const struct pending nothing_waits = {};
-
-static __always_inline bool is_dead(const struct instance *who)
-{
-	__u32 *dead = bpf_map_lookup_elem(&deaths, who);
-
-	return dead && *dead;
-}
-
-static __always_inline bool is_orphan(const struct listener *l)
-{
-	return is_dead(&l->who);
-}
 
 /* Credits what waits for the owner of a listener. */
 static __always_inline void settle_listener(__u64 address, __u64 number)

@@ -8,6 +8,11 @@
 
 #define PACKET_LOOPBACK 5 /* the sender's own copy of a broadcast: it was on no wire */
 
+enum direction {
+	TRANSMIT,
+	RECEIVE,
+};
+
 /* One skb can be many frames: devices count the one or the other. */
 struct count {
 	__u64 packets;

@@ -3,32 +3,6 @@
 #include "known.h"
 #include "listening.h"
 
-/*
- * Whose the bytes of a socket are that nobody has used. NOBODY's, for now, where
- * the process that listened for it is dead; self is one that may be said to be dead
- * and is at its last deeds.
- */
-__noinline __u64 heir_of(const struct owner *owner, __u64 self_start_ns, __u32 self_pid)
-{
-	struct instance self = { .start_ns = self_start_ns, .pid = self_pid };
-	struct listener *l = NULL;
-	__u64 number, listener;
-
-	if (!owner)
-		return NOBODY;
-	number = READ_ONCE(owner->number);
-	listener = owner->listener;
-	if (is_used(number))
-		return number;
-	if (listener)
-		l = bpf_map_lookup_elem(&listeners, &listener);
-	if (l)
-		return is_orphan(l) && !is_same_instance(&l->who, &self) ? NOBODY : l->number;
-	if (number)
-		return number | USED;
-	return owner->maker.pid ? number_of_maker(&owner->maker) : NOBODY;
-}
-
 static __always_inline bool count_on_listener(struct owner *owner, struct traffic_key *key, const struct count *c)
 {
 	switch (account_of_listener(owner->listener, key, c)) {

@@ -31,10 +31,11 @@ type Map struct {
 // Page is one instrument's whole account.
 type Page struct {
 	Counts
-	Copies     uint64         // traffic: deliveries of a packet beyond its first
-	MissedRuns uint64         // how often the kernel did not run a program, where not each is an event lost
-	Maps       map[string]Map // by the map's name
-	Hooks      []kernel.Hook  // in use
+	Copies         uint64         // traffic: deliveries of a packet beyond its first
+	WithoutProcess uint64         // drops: packets of a process that are in no series of it
+	MissedRuns     uint64         // how often the kernel did not run a program, where not each is an event lost
+	Maps           map[string]Map // by the map's name
+	Hooks          []kernel.Hook  // in use
 }
 
 // Books holds the latest Page of one instrument. The instrument writes it at

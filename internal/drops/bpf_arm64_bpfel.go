@@ -39,16 +39,26 @@ const (
 	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 13
 )
 
+type bpfDirection uint32
+
+const (
+	bpfDirectionTRANSMIT bpfDirection = 0
+	bpfDirectionRECEIVE  bpfDirection = 1
+)
+
 type bpfDropKey struct {
 	_         structs.HostLayout
 	Location  uint64
 	Netns     uint64
+	Number    uint64
 	Ifindex   uint32
 	Reason    uint32
+	Direction bpfDirection
 	Type      uint16
 	Transport uint8
 	Empty     uint8
-	Pad       [4]uint8
+	Victim    bpfVictim
+	Pad       [7]uint8
 }
 
 type bpfExchange struct {
@@ -85,6 +95,13 @@ type bpfExemplar struct {
 	TimeNs uint64
 }
 
+type bpfInstance struct {
+	_       structs.HostLayout
+	StartNs uint64
+	Pid     uint32
+	Pad     uint32
+}
+
 type bpfInterfaceEntry struct {
 	_          structs.HostLayout
 	Epoch      uint64
@@ -112,6 +129,18 @@ type bpfLateAck struct {
 	Pad      [7]uint8
 }
 
+type bpfListener struct {
+	_      structs.HostLayout
+	Number uint64
+	Who    bpfInstance
+}
+
+type bpfMeeting struct {
+	_   structs.HostLayout
+	Skb uint64
+	Sk  uint64
+}
+
 type bpfMessageContext struct {
 	_       structs.HostLayout
 	Context struct {
@@ -125,6 +154,14 @@ type bpfMessageContext struct {
 	}
 	TimeNs uint64
 }
+
+type bpfNumberingKey uint32
+
+const (
+	bpfNumberingKeyLAST_NUMBER bpfNumberingKey = 0
+	bpfNumberingKeyEPOCH       bpfNumberingKey = 1
+	bpfNumberingKeyNUMBERINGS  bpfNumberingKey = 2
+)
 
 type bpfObserved struct {
 	_           structs.HostLayout
@@ -147,27 +184,93 @@ type bpfObserved struct {
 	_           [4]byte
 }
 
+type bpfOwner struct {
+	_        structs.HostLayout
+	Number   uint64
+	Listener uint64
+	Maker    bpfProcess
+	Tried    uint32
+	Subflow  uint32
+}
+
+type bpfPortKey struct {
+	_         structs.HostLayout
+	Netns     uint64
+	Port      uint16
+	Transport uint8
+	Pad       [5]uint8
+}
+
+type bpfProcess struct {
+	_       structs.HostLayout
+	StartNs uint64
+	Pid     uint32
+	ExecId  uint32
+	Uid     uint32
+	RealUid uint32
+}
+
+type bpfProcessEntry struct {
+	_      structs.HostLayout
+	Number uint64
+	Epoch  uint64
+	Seen   struct {
+		_          structs.HostLayout
+		FirstNs    uint64
+		CgroupId   uint64
+		Comm       [16]int8
+		Executable [64]int8
+	}
+}
+
+type bpfUser struct {
+	_      structs.HostLayout
+	Number uint64
+	Who    bpfInstance
+	Tried  uint32
+	Pad    uint32
+}
+
+type bpfVictim uint8
+
+const (
+	bpfVictimVICTIM_NONE          bpfVictim = 0
+	bpfVictimVICTIM_SOCKET        bpfVictim = 1
+	bpfVictimVICTIM_LAST_LISTENER bpfVictim = 2
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapBooks                = "books"
 	bpfMapContextCounts        = "context_counts"
+	bpfMapDeaths               = "deaths"
 	bpfMapDrops                = "drops"
 	bpfMapDropsWithoutDetail   = "drops_without_detail"
 	bpfMapExchanges            = "exchanges"
 	bpfMapExemplars            = "exemplars"
 	bpfMapInterfaces           = "interfaces"
+	bpfMapLastListeners        = "last_listeners"
 	bpfMapLateAcks             = "late_acks"
+	bpfMapListeners            = "listeners"
+	bpfMapMakers               = "makers"
+	bpfMapMeetings             = "meetings"
 	bpfMapMessages             = "messages"
+	bpfMapNumbering            = "numbering"
 	bpfMapObserved             = "observed"
+	bpfMapOwners               = "owners"
+	bpfMapProcesses            = "processes"
 	bpfMapSurveys              = "surveys"
+	bpfMapUsers                = "users"
 	bpfProgCountDropBare       = "count_drop_bare"
+	bpfProgCountDropPlace      = "count_drop_place"
 	bpfProgCountDropReason     = "count_drop_reason"
 	bpfProgCountDropSocket     = "count_drop_socket"
 	bpfProgWatchListeners      = "watch_listeners"
 	bpfVarArmed                = "armed"
 	bpfVarFiredCountDropBare   = "fired_count_drop_bare"
+	bpfVarFiredCountDropPlace  = "fired_count_drop_place"
 	bpfVarFiredCountDropReason = "fired_count_drop_reason"
 	bpfVarFiredCountDropSocket = "fired_count_drop_socket"
 	bpfVarFiredWatchListeners  = "fired_watch_listeners"
@@ -180,11 +283,16 @@ const (
 	bpfVarReasonOverflow       = "reason_overflow"
 	bpfVarReasonUnspecified    = "reason_unspecified"
 	bpfVarSocketTtlNs          = "socket_ttl_ns"
+	bpfVarUnknown              = "unknown"
+	bpfVarUnplaced             = "unplaced"
 	bpfVarWithGoLabels         = "with_go_labels"
 	bpfVarWithHttp             = "with_http"
+	bpfVarWithMeetings         = "with_meetings"
 	bpfVarWithObi              = "with_obi"
 	bpfVarWithOtelThread       = "with_otel_thread"
 	bpfVarWithSocket           = "with_socket"
+	bpfVarWithUsers            = "with_users"
+	bpfVarWithVictims          = "with_victims"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -230,6 +338,7 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	CountDropBare   *ebpf.ProgramSpec `ebpf:"count_drop_bare"`
+	CountDropPlace  *ebpf.ProgramSpec `ebpf:"count_drop_place"`
 	CountDropReason *ebpf.ProgramSpec `ebpf:"count_drop_reason"`
 	CountDropSocket *ebpf.ProgramSpec `ebpf:"count_drop_socket"`
 	WatchListeners  *ebpf.ProgramSpec `ebpf:"watch_listeners"`
@@ -241,15 +350,24 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Books              *ebpf.MapSpec `ebpf:"books"`
 	ContextCounts      *ebpf.MapSpec `ebpf:"context_counts"`
+	Deaths             *ebpf.MapSpec `ebpf:"deaths"`
 	Drops              *ebpf.MapSpec `ebpf:"drops"`
 	DropsWithoutDetail *ebpf.MapSpec `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
 	Exemplars          *ebpf.MapSpec `ebpf:"exemplars"`
 	Interfaces         *ebpf.MapSpec `ebpf:"interfaces"`
+	LastListeners      *ebpf.MapSpec `ebpf:"last_listeners"`
 	LateAcks           *ebpf.MapSpec `ebpf:"late_acks"`
+	Listeners          *ebpf.MapSpec `ebpf:"listeners"`
+	Makers             *ebpf.MapSpec `ebpf:"makers"`
+	Meetings           *ebpf.MapSpec `ebpf:"meetings"`
 	Messages           *ebpf.MapSpec `ebpf:"messages"`
+	Numbering          *ebpf.MapSpec `ebpf:"numbering"`
 	Observed           *ebpf.MapSpec `ebpf:"observed"`
+	Owners             *ebpf.MapSpec `ebpf:"owners"`
+	Processes          *ebpf.MapSpec `ebpf:"processes"`
 	Surveys            *ebpf.MapSpec `ebpf:"surveys"`
+	Users              *ebpf.MapSpec `ebpf:"users"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -258,6 +376,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	Armed                *ebpf.VariableSpec `ebpf:"armed"`
 	FiredCountDropBare   *ebpf.VariableSpec `ebpf:"fired_count_drop_bare"`
+	FiredCountDropPlace  *ebpf.VariableSpec `ebpf:"fired_count_drop_place"`
 	FiredCountDropReason *ebpf.VariableSpec `ebpf:"fired_count_drop_reason"`
 	FiredCountDropSocket *ebpf.VariableSpec `ebpf:"fired_count_drop_socket"`
 	FiredWatchListeners  *ebpf.VariableSpec `ebpf:"fired_watch_listeners"`
@@ -270,11 +389,16 @@ type bpfVariableSpecs struct {
 	ReasonOverflow       *ebpf.VariableSpec `ebpf:"reason_overflow"`
 	ReasonUnspecified    *ebpf.VariableSpec `ebpf:"reason_unspecified"`
 	SocketTtlNs          *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
+	Unknown              *ebpf.VariableSpec `ebpf:"unknown"`
+	Unplaced             *ebpf.VariableSpec `ebpf:"unplaced"`
 	WithGoLabels         *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp             *ebpf.VariableSpec `ebpf:"with_http"`
+	WithMeetings         *ebpf.VariableSpec `ebpf:"with_meetings"`
 	WithObi              *ebpf.VariableSpec `ebpf:"with_obi"`
 	WithOtelThread       *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithSocket           *ebpf.VariableSpec `ebpf:"with_socket"`
+	WithUsers            *ebpf.VariableSpec `ebpf:"with_users"`
+	WithVictims          *ebpf.VariableSpec `ebpf:"with_victims"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -299,30 +423,48 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Books              *ebpf.Map `ebpf:"books"`
 	ContextCounts      *ebpf.Map `ebpf:"context_counts"`
+	Deaths             *ebpf.Map `ebpf:"deaths"`
 	Drops              *ebpf.Map `ebpf:"drops"`
 	DropsWithoutDetail *ebpf.Map `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.Map `ebpf:"exchanges"`
 	Exemplars          *ebpf.Map `ebpf:"exemplars"`
 	Interfaces         *ebpf.Map `ebpf:"interfaces"`
+	LastListeners      *ebpf.Map `ebpf:"last_listeners"`
 	LateAcks           *ebpf.Map `ebpf:"late_acks"`
+	Listeners          *ebpf.Map `ebpf:"listeners"`
+	Makers             *ebpf.Map `ebpf:"makers"`
+	Meetings           *ebpf.Map `ebpf:"meetings"`
 	Messages           *ebpf.Map `ebpf:"messages"`
+	Numbering          *ebpf.Map `ebpf:"numbering"`
 	Observed           *ebpf.Map `ebpf:"observed"`
+	Owners             *ebpf.Map `ebpf:"owners"`
+	Processes          *ebpf.Map `ebpf:"processes"`
 	Surveys            *ebpf.Map `ebpf:"surveys"`
+	Users              *ebpf.Map `ebpf:"users"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Books,
 		m.ContextCounts,
+		m.Deaths,
 		m.Drops,
 		m.DropsWithoutDetail,
 		m.Exchanges,
 		m.Exemplars,
 		m.Interfaces,
+		m.LastListeners,
 		m.LateAcks,
+		m.Listeners,
+		m.Makers,
+		m.Meetings,
 		m.Messages,
+		m.Numbering,
 		m.Observed,
+		m.Owners,
+		m.Processes,
 		m.Surveys,
+		m.Users,
 	)
 }
 
@@ -332,6 +474,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	Armed                *ebpf.Variable `ebpf:"armed"`
 	FiredCountDropBare   *ebpf.Variable `ebpf:"fired_count_drop_bare"`
+	FiredCountDropPlace  *ebpf.Variable `ebpf:"fired_count_drop_place"`
 	FiredCountDropReason *ebpf.Variable `ebpf:"fired_count_drop_reason"`
 	FiredCountDropSocket *ebpf.Variable `ebpf:"fired_count_drop_socket"`
 	FiredWatchListeners  *ebpf.Variable `ebpf:"fired_watch_listeners"`
@@ -344,11 +487,16 @@ type bpfVariables struct {
 	ReasonOverflow       *ebpf.Variable `ebpf:"reason_overflow"`
 	ReasonUnspecified    *ebpf.Variable `ebpf:"reason_unspecified"`
 	SocketTtlNs          *ebpf.Variable `ebpf:"socket_ttl_ns"`
+	Unknown              *ebpf.Variable `ebpf:"unknown"`
+	Unplaced             *ebpf.Variable `ebpf:"unplaced"`
 	WithGoLabels         *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp             *ebpf.Variable `ebpf:"with_http"`
+	WithMeetings         *ebpf.Variable `ebpf:"with_meetings"`
 	WithObi              *ebpf.Variable `ebpf:"with_obi"`
 	WithOtelThread       *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithSocket           *ebpf.Variable `ebpf:"with_socket"`
+	WithUsers            *ebpf.Variable `ebpf:"with_users"`
+	WithVictims          *ebpf.Variable `ebpf:"with_victims"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -356,6 +504,7 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	CountDropBare   *ebpf.Program `ebpf:"count_drop_bare"`
+	CountDropPlace  *ebpf.Program `ebpf:"count_drop_place"`
 	CountDropReason *ebpf.Program `ebpf:"count_drop_reason"`
 	CountDropSocket *ebpf.Program `ebpf:"count_drop_socket"`
 	WatchListeners  *ebpf.Program `ebpf:"watch_listeners"`
@@ -364,6 +513,7 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.CountDropBare,
+		p.CountDropPlace,
 		p.CountDropReason,
 		p.CountDropSocket,
 		p.WatchListeners,

@@ -24,6 +24,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -229,7 +230,7 @@ func provokeThree(t *testing.T, lab *dropstest.Lab) (packets int) {
 func newDrops(b *books.Books) *Drops {
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	return New(builder, interfaces.New().NewReader(), nil, process.NewDirectory("", c), c, b, Options{})
+	return New(builder, owner.New(owner.Options{MaxProcesses: 4096}), interfaces.New().NewReader(), nil, process.NewDirectory("", c), c, b, Options{Victims: true})
 }
 
 // A kernel newer than the table may have more reasons; they come out as unknown.

@@ -16,11 +16,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/drops.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type victim bpf ../../bpf/drops.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var (
 	_ instrument.Instrument[pmetric.Metrics] = (*Drops)(nil)
@@ -32,11 +33,15 @@ var (
 type Options struct {
 	// RootPath is where the host's / is mounted, as in [kernel.CgroupRoot].
 	RootPath string
+
+	// Victims lets it find out which process lost a packet.
+	Victims bool
 }
 
 // Drops is the instrument. Its zero value is not usable: see [New].
 type Drops struct {
 	builder    *metadata.MetricsBuilder
+	owners     *owner.Owners
 	processes  *process.Directory
 	clock      *clock.Clock
 	books      *books.Books
@@ -50,7 +55,13 @@ type Drops struct {
 	counting string // the program that counts what kfree_skb reports
 	words    words
 	ledger   *ledger
-	offered  bool // what the ledger last posted was returned
+	roster   *roster
+	refused  error           // why it is not known which process lost a packet
+	knows    bool            // it is
+	ended    map[uint64]bool // processes that had ended at the last reading, by number
+
+	remembered map[uint64]owner.Process // likewise; they were the last to have a port
+	offered    bool                     // what the ledger last posted was returned
 
 	symbols     *kernel.Symbols // nil: none are kept
 	symbolsRead time.Time
@@ -60,41 +71,81 @@ type Drops struct {
 }
 
 // New returns a Drops that reports through builder and keeps its account in b.
-// interfaces are started before it, and so are contexts, which may be nil.
-func New(builder *metadata.MetricsBuilder, interfaces *interfaces.Reader, contexts *tracecontext.Contexts, processes *process.Directory,
-	c *clock.Clock, b *books.Books, options Options,
+// interfaces are started before it, and so are contexts, which may be nil. It starts
+// owners itself, where it can: without them it counts on.
+func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *interfaces.Reader, contexts *tracecontext.Contexts,
+	processes *process.Directory, c *clock.Clock, b *books.Books, options Options,
 ) *Drops {
 	return &Drops{
-		builder: builder, interfaces: interfaces, contexts: contexts, processes: processes, clock: c, books: b, options: options,
+		builder: builder, owners: owners, interfaces: interfaces, contexts: contexts, processes: processes, clock: c, books: b, options: options,
 	}
 }
 
 // Start implements [instrument.Instrument].
 func (d *Drops) Start(ctx context.Context) error {
+	if err := d.startOwners(ctx); err != nil {
+		return err
+	}
 	if err := d.load(); err != nil {
-		return fmt.Errorf("load drops programs: %w", err)
+		return errors.Join(fmt.Errorf("load drops programs: %w", err), d.Shutdown(ctx))
 	}
 	if err := errors.Join(d.object.Attach(d.options.RootPath), d.object.Prove(ctx)); err != nil {
-		return errors.Join(err, d.object.Close())
+		return errors.Join(err, d.Shutdown(ctx))
 	}
-	d.books.Update(func(page *books.Page) { *page = books.Page{Hooks: d.object.Hooks()} })
+	d.books.Update(func(page *books.Page) { *page = books.Page{Hooks: append(d.object.Hooks(), d.ownerHooks()...)} })
+	return nil
+}
+
+func (d *Drops) startOwners(ctx context.Context) error {
+	d.knows, d.refused = false, nil
+	if !d.options.Victims {
+		return nil
+	}
+	if d.refused = d.owners.Start(ctx); d.refused != nil && !errors.Is(d.refused, kernel.ErrUnsupported) {
+		return d.refused
+	}
+	d.knows = d.refused == nil
+	return nil
+}
+
+// ownerHooks are those by which the owners of sockets are known.
+func (d *Drops) ownerHooks() []kernel.Hook {
+	switch {
+	case d.knows:
+		return d.owners.Hooks()
+	case d.refused != nil:
+		return []kernel.Hook{{Job: "owner", Name: "none", NotSeen: "which process lost a packet", Refused: []string{d.refused.Error()}}}
+	}
 	return nil
 }
 
 // Begin implements [instrument.Instrument].
 func (d *Drops) Begin() error {
 	d.ledger, d.offered = newLedger(d.clock.Now()), false
+	d.roster, d.ended, d.remembered = newRoster(d.processes, d.builder), nil, map[uint64]owner.Process{}
+	if d.knows {
+		if err := d.owners.Begin(); err != nil {
+			return err
+		}
+	}
 	return errors.Join(d.object.Arm(), d.writeBooks(&snapshot{}))
 }
 
 // Shutdown implements [instrument.Instrument].
-func (d *Drops) Shutdown(context.Context) error {
-	if d.object == nil {
-		return nil
+func (d *Drops) Shutdown(ctx context.Context) error {
+	var errs error
+	if d.object != nil {
+		errs = d.object.Close()
+		d.object = nil
 	}
-	err := d.object.Close()
-	d.object = nil
-	return err
+	if d.roster != nil {
+		d.roster.keepOnly(nil)
+	}
+	if d.knows {
+		d.knows = false
+		errs = errors.Join(errs, d.owners.Shutdown(ctx))
+	}
+	return errs
 }
 
 // Collect implements [instrument.Instrument]. Every series that has not ended is in
@@ -108,10 +159,15 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	err = errors.Join(err, d.learnFunctions(s))
 	d.ledger.enter(s, d.words)
 	exemplars := d.ledger.examples(s)
-	err = errors.Join(err, d.makeRoom(s), d.writeBooks(s))
-	resource := d.processes.Host(d.builder.NewResourceBuilder())
+	err = errors.Join(err, d.makeRoom(s), d.forgetProcesses(s), d.writeBooks(s))
+	posted := d.ledger.post(s, exemplars)
+	d.roster.keepOnly(posted)
 	d.offered = true
-	return emit(d.builder, resource, s.now, d.clock.Wall, d.ledger.post(s, exemplars)), err
+	return d.emitter(d.builder).emit(s.now, posted), err
+}
+
+func (d *Drops) emitter(builder *metadata.MetricsBuilder) emitter {
+	return emitter{builder: builder, host: d.processes.Host(builder.NewResourceBuilder()), wall: d.clock.Wall}
 }
 
 // PeekWith lets the instrument be peeked at. What Peek returns is made by builder.
@@ -127,11 +183,10 @@ func (d *Drops) Peek(context.Context) (pmetric.Metrics, error) {
 	if err := d.readMaps(s); err != nil {
 		return pmetric.NewMetrics(), fmt.Errorf("read drops: %w", err)
 	}
-	err := d.learnFunctions(s)
+	err := errors.Join(d.meetProcesses(s), d.learnFunctions(s))
 	ledger := d.ledger.copy()
 	ledger.enter(s, d.words)
-	resource := d.processes.Host(d.peeks.NewResourceBuilder())
-	return emit(d.peeks, resource, s.now, d.clock.Wall, ledger.post(s, nil)), err
+	return d.emitter(d.peeks).emit(s.now, ledger.post(s, nil)), err
 }
 
 // Delivered implements [instrument.Deliverer].

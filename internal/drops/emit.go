@@ -9,17 +9,56 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// emit makes one data point of each drop, all on one resource: a packet that
-// was dropped belongs to no process. wall turns CLOCK_BOOTTIME into wall time.
-func emit(builder *metadata.MetricsBuilder, resource pcommon.Resource, now time.Time,
-	wall func(bootNanos uint64) time.Time, drops []drop,
-) pmetric.Metrics {
-	timestamp := pcommon.NewTimestampFromTime(now)
-	for _, d := range drops {
-		builder.RecordNettapPacketDroppedDataPoint(timestamp, int64(d.packets), d.reason, d.class, d.options()...)
+// emitter writes drops as OTLP.
+type emitter struct {
+	builder *metadata.MetricsBuilder
+	host    pcommon.Resource
+	wall    func(bootNanos uint64) time.Time // of CLOCK_BOOTTIME
+}
+
+var (
+	directions = map[bpfDirection]metadata.AttributeNetworkIoDirection{
+		bpfDirectionTRANSMIT: metadata.AttributeNetworkIoDirectionTransmit,
+		bpfDirectionRECEIVE:  metadata.AttributeNetworkIoDirectionReceive,
 	}
-	metrics := builder.Emit(metadata.WithResource(resource))
-	complete(metrics, wall, drops)
+	hows = map[bpfVictim]metadata.AttributeNettapDropVictim{
+		bpfVictimVICTIM_SOCKET:        metadata.AttributeNettapDropVictimSocket,
+		bpfVictimVICTIM_LAST_LISTENER: metadata.AttributeNettapDropVictimLastListener,
+	}
+)
+
+// emit makes one data point of each drop, those of all packets on the host's resource, and
+// those of a process, which stand together, on its own.
+func (e emitter) emit(now time.Time, drops []drop) pmetric.Metrics {
+	all := pmetric.NewMetrics()
+	for len(drops) > 0 {
+		end := 1
+		for end < len(drops) && drops[end].victim == drops[0].victim {
+			end++
+		}
+		metrics := e.emitOf(drops[0].victim, pcommon.NewTimestampFromTime(now), drops[:end])
+		metrics.ResourceMetrics().MoveAndAppendTo(all.ResourceMetrics())
+		drops = drops[end:]
+	}
+	return all
+}
+
+// emitOf emits the drops of a process, or of the host.
+func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.Metrics {
+	resource := e.host
+	if v != nil {
+		resource = v.resource(e.builder)
+	}
+	for _, d := range drops {
+		if v == nil {
+			e.builder.RecordNettapPacketDroppedDataPoint(now, int64(d.packets), d.reason, d.class, d.options()...)
+		} else {
+			e.builder.RecordNettapProcessPacketDroppedDataPoint(now, int64(d.packets), d.reason, d.class,
+				hows[d.how], directions[d.direction], d.options()...)
+		}
+	}
+	metrics := e.builder.Emit(metadata.WithResource(resource))
+	complete(metrics, e.wall, drops)
 	return metrics
 }
 

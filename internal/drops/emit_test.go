@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -26,7 +27,8 @@ func TestEmit(t *testing.T) {
 	host := builder.NewResourceBuilder()
 	host.SetHostID("h1")
 
-	metrics := emit(builder, host.Emit(), started.Add(10*time.Second), wallSinceStart, []drop{
+	reader := &victim{process: process.Process{ID: process.ID{PID: 7, UserID: 33, RealUserID: 33}, HostID: "h1", Comm: "reader", Executable: "reader"}}
+	metrics := emitter{builder, host.Emit(), wallSinceStart}.emit(started.Add(10*time.Second), []drop{
 		{
 			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, start: started, packets: 4,
 			exemplars: []exemplar{{
@@ -36,6 +38,18 @@ func TestEmit(t *testing.T) {
 		},
 		{series: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, start: started.Add(time.Second), packets: 15},
 		{series: series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, start: started, ended: true},
+		{
+			series: series{reason: "socket_rcvbuff", class: loss, interfaceName: "eth0"}, start: started, packets: 200,
+			loser: loser{reader, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE},
+		},
+		{
+			series: series{reason: "neigh_failed", class: loss}, start: started, ended: true,
+			loser: loser{reader, bpfVictimVICTIM_SOCKET, bpfDirectionTRANSMIT},
+		},
+		{
+			series: series{reason: "no_socket", class: loss, interfaceName: "eth0"}, start: started, packets: 3,
+			loser: loser{&victim{process: process.Process{ID: process.ID{PID: 8}, Comm: "gone"}}, bpfVictimVICTIM_LAST_LISTENER, bpfDirectionRECEIVE},
+		},
 	})
 	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
 	if err != nil {
@@ -46,18 +60,21 @@ func TestEmit(t *testing.T) {
 
 func TestEmitNothing(t *testing.T) {
 	off := metadata.NewDefaultMetricsBuilderConfig()
-	off.Metrics.NettapPacketDropped.Enabled = false
-	some := []drop{{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, packets: 1}}
+	off.Metrics.NettapPacketDropped.Enabled, off.Metrics.NettapProcessPacketDropped.Enabled = false, false
+	some := []drop{
+		{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, packets: 1},
+		{series: series{reason: "no_socket", class: loss}, loser: loser{victim: &victim{}}, packets: 1},
+	}
 
 	for name, test := range map[string]struct {
 		config metadata.MetricsBuilderConfig
 		drops  []drop
 	}{
-		"nothing was dropped":        {metadata.NewDefaultMetricsBuilderConfig(), nil},
-		"the metric is switched off": {off, some},
+		"nothing was dropped":          {metadata.NewDefaultMetricsBuilderConfig(), nil},
+		"the metrics are switched off": {off, some},
 	} {
 		t.Run(name, func(t *testing.T) {
-			metrics := emit(testBuilder(test.config), pcommon.NewResource(), started, wallSinceStart, test.drops)
+			metrics := emitter{testBuilder(test.config), pcommon.NewResource(), wallSinceStart}.emit(started, test.drops)
 			if n := metrics.ResourceMetrics().Len(); n != 0 {
 				t.Errorf("emit() has %d resources, want none", n)
 			}

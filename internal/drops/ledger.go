@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
+	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
 // snapshot is all that was read at one collection.
@@ -17,21 +18,26 @@ type snapshot struct {
 	interfaces map[interfaces.Key]interfaces.Entry
 	survey     interfaces.Survey
 	exemplars  map[bpfDropKey]exemplar
+	victims    map[uint64]*victim       // by the numbers in detailed, those that are known
+	ended      map[uint64]owner.Process // processes that have, by number
+	listened   map[uint64]bool          // those that were the last to have a port
 }
 
 // ledger keeps the series from one collection to the next. It is pure: all it knows
 // comes in snapshots, and what is taken out of the kernel's map is told to it.
 //
-// A series adds up the entries of several keys: of two interfaces of one name, of two
+// A line adds up the entries of several keys: of two interfaces of one name, of two
 // places in one function. It begins when the first of them does, and ends with the
 // last: with its last value until a consumer has taken that, then without a value
-// until a consumer has taken that, too.
+// until a consumer has taken that, too. What a process lost is in two lines, its own and
+// the host's.
 type ledger struct {
 	posted   time.Time // of the last snapshot
 	turn     uint64    // how many snapshots there were
 	entries  map[source]*entry
-	counters map[series]*counter
+	counters map[line]*counter
 	removed  uint64 // packets of the entries that were taken out
+	unnamed  uint64 // of those, packets of a process that was not known any more
 }
 
 // source is a key in one of the kernel's maps.
@@ -40,15 +46,14 @@ type source struct {
 	coarse bool
 }
 
-// entry is what is known of a source. It belongs to one series as long as it is there.
+// entry is what is known of a source. It belongs to the same lines as long as it is there.
 type entry struct {
-	series
+	lines   []line // the host's first
 	packets uint64
 	moved   uint64 // the turn in which it last counted something
-	renamed bool   // its interface has another name now
 }
 
-// counter is a series.
+// counter is what a line says.
 type counter struct {
 	start   time.Time
 	removed uint64 // packets of its entries that were taken out
@@ -66,7 +71,7 @@ const (
 )
 
 func newLedger(start time.Time) *ledger {
-	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[series]*counter{}}
+	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[line]*counter{}}
 }
 
 // copy returns a ledger that knows what l knows, and shares with it nothing that either
@@ -78,7 +83,7 @@ func (l *ledger) copy() *ledger {
 		other := *e
 		c.entries[from] = &other
 	}
-	c.counters = make(map[series]*counter, len(l.counters))
+	c.counters = make(map[line]*counter, len(l.counters))
 	for s, of := range l.counters {
 		other := *of
 		c.counters[s] = &other
@@ -101,14 +106,11 @@ func (l *ledger) count(from source, packets uint64, s *snapshot, w words) {
 	if packets == 0 {
 		return // it is about to be the first
 	}
-	name, named := s.nameOn(from.bpfDropKey)
 	e, known := l.entries[from]
 	if !known {
-		e = &entry{series: w.series(from.bpfDropKey, name)}
-		l.entries[from] = e
-		l.feed(e.series)
-	} else if named {
-		e.renamed = w.series(from.bpfDropKey, name) != e.series
+		name, _ := s.nameOn(from.bpfDropKey)
+		e = &entry{}
+		l.add(from, e, w.lines(from.bpfDropKey, name, s.victims[from.Number])...)
 	}
 	if packets != e.packets {
 		e.packets, e.moved = packets, l.turn
@@ -125,37 +127,94 @@ func (s *snapshot) nameOn(key bpfDropKey) (name string, ok bool) {
 	return nameOf(found), ok
 }
 
-// feed notes that one more entry feeds a series. One that has ended, or whose last
+func (l *ledger) add(from source, e *entry, lines ...line) {
+	e.lines = lines
+	l.entries[from] = e
+	for _, line := range lines {
+		l.feed(line)
+	}
+}
+
+// feed notes that one more entry feeds a line. One that has ended, or whose last
 // value has been delivered, begins anew: at the last snapshot there was nothing of it.
-func (l *ledger) feed(s series) {
-	c, known := l.counters[s]
+func (l *ledger) feed(to line) {
+	c, known := l.counters[to]
 	if !known || c.phase == ending {
 		c = &counter{start: l.posted}
-		l.counters[s] = c
+		l.counters[to] = c
 	}
 	c.phase = alive
 	c.entries++
 }
 
 // departing returns the keys to be taken out of the kernel's map: of interfaces that
-// are gone or have another name; and when there are more than limit, of the others
-// that have counted nothing lately those that have been silent longest.
+// are gone or have another name; of processes that have ended and lose nothing any more;
+// and when there are more than limit, of the others that have counted nothing lately
+// those that have been silent longest.
 func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
-	var leave, silent []bpfDropKey
+	var leave, silent, ended []bpfDropKey
 	for from, e := range l.entries {
 		switch {
 		case from.coarse:
-		case e.renamed || s.isGone(from.bpfDropKey):
+		case s.isRenamed(from.bpfDropKey, e) || s.isGone(from.bpfDropKey):
 			leave = append(leave, from.bpfDropKey)
+		case e.moved < l.turn && s.hasEnded(from.bpfDropKey):
+			ended = append(ended, from.bpfDropKey)
 		case e.moved < l.turn:
 			silent = append(silent, from.bpfDropKey)
 		}
 	}
-	excess := min(max(0, len(s.detailed)-len(leave)-limit), len(silent))
+	for _, key := range ended {
+		l.goOnWithout(key)
+	}
+	leave = append(leave, ended...)
+	excess := min(max(0, l.detailed()-len(leave)-limit), len(silent))
 	slices.SortFunc(silent, func(a, b bpfDropKey) int {
 		return cmp.Or(cmp.Compare(l.entries[source{a, false}].moved, l.entries[source{b, false}].moved), a.compare(b))
 	})
 	return append(leave, silent[:excess]...)
+}
+
+// goOnWithout lets the host's line of a key go on without its process.
+func (l *ledger) goOnWithout(key bpfDropKey) {
+	e := l.entries[source{key, false}]
+	key.Number, key.Direction, key.Victim = 0, 0, 0
+	rest := source{key, false}
+	if _, known := l.entries[rest]; !known {
+		l.add(rest, &entry{}, e.lines[0])
+	}
+	l.entries[rest].moved = max(l.entries[rest].moved, e.moved)
+}
+
+// detailed is how many keys there are at most in the kernel's map of detailed ones.
+func (l *ledger) detailed() (n int) {
+	for from := range l.entries {
+		if !from.coarse {
+			n++
+		}
+	}
+	return n
+}
+
+// numbers are those of the processes in the keys.
+func (l *ledger) numbers() map[uint64]bool {
+	used := map[uint64]bool{}
+	for from := range l.entries {
+		used[from.Number] = true
+	}
+	return used
+}
+
+func (s *snapshot) isRenamed(key bpfDropKey, e *entry) bool {
+	name, known := s.nameOn(key)
+	return known && name != e.lines[0].interfaceName
+}
+
+// hasEnded says that the process of a key has. One that was the last to have a port goes on
+// to lose what comes for that.
+func (s *snapshot) hasEnded(key bpfDropKey) bool {
+	_, ended := s.ended[key.Number]
+	return ended && !(key.Victim == bpfVictimVICTIM_LAST_LISTENER && s.listened[key.Number])
 }
 
 func (s *snapshot) isGone(key bpfDropKey) bool {
@@ -167,13 +226,34 @@ func (s *snapshot) isGone(key bpfDropKey) bool {
 // remove notes that a key was taken out of the kernel's map, with this many packets.
 func (l *ledger) remove(key bpfDropKey, packets uint64) {
 	from := source{key, false}
-	c := l.counters[l.entries[from].series]
+	e := l.entries[from]
 	delete(l.entries, from)
 	l.removed += packets
-	c.removed += packets
-	if c.entries--; c.entries == 0 {
-		c.phase = leaving
+	if e.isUnnamed(key) {
+		l.unnamed += packets
 	}
+	for _, line := range e.lines {
+		c := l.counters[line]
+		c.removed += packets
+		if c.entries--; c.entries == 0 {
+			c.phase = leaving
+		}
+	}
+}
+
+// isUnnamed says that the process of a key was not known any more when it was met.
+func (e *entry) isUnnamed(key bpfDropKey) bool { return key.Number != 0 && len(e.lines) == 1 }
+
+// nameless is how many packets are or were in the host's series alone, since their process
+// was not known any more.
+func (l *ledger) nameless() uint64 {
+	sum := l.unnamed
+	for from, e := range l.entries {
+		if e.isUnnamed(from.bpfDropKey) {
+			sum += e.packets
+		}
+	}
+	return sum
 }
 
 // forgettable returns the interfaces that are gone and of which no key is left.
@@ -204,18 +284,20 @@ func (l *ledger) aggregated() uint64 {
 
 // post ends the turn and returns what there is to say, sorted so that the same drops
 // always come out in the same order.
-func (l *ledger) post(s *snapshot, exemplars map[series][]exemplar) []drop {
-	sums := map[series]uint64{}
+func (l *ledger) post(s *snapshot, exemplars map[line][]exemplar) []drop {
+	sums := map[line]uint64{}
 	for _, e := range l.entries {
-		sums[e.series] += e.packets
+		for _, line := range e.lines {
+			sums[line] += e.packets
+		}
 	}
 	drops := make([]drop, 0, len(l.counters))
-	for _, s := range slices.SortedFunc(maps.Keys(l.counters), series.compare) {
-		d := drop{series: s, start: l.counters[s].start}
-		if l.counters[s].phase == ending {
+	for _, of := range slices.SortedFunc(maps.Keys(l.counters), line.compare) {
+		d := drop{series: of.series, loser: of.loser, start: l.counters[of].start}
+		if l.counters[of].phase == ending {
 			d.ended = true
 		} else {
-			d.packets, d.exemplars = l.counters[s].removed+sums[s], exemplars[s]
+			d.packets, d.exemplars = l.counters[of].removed+sums[of], exemplars[of]
 		}
 		drops = append(drops, d)
 	}
@@ -223,12 +305,16 @@ func (l *ledger) post(s *snapshot, exemplars map[series][]exemplar) []drop {
 	return drops
 }
 
-// examples sorts exemplars by the series of their keys, which must not have been removed yet.
-func (l *ledger) examples(s *snapshot) map[series][]exemplar {
-	sorted := map[series][]exemplar{}
+// examples sorts exemplars by the lines of their keys, which must not have been removed yet.
+func (l *ledger) examples(s *snapshot) map[line][]exemplar {
+	sorted := map[line][]exemplar{}
 	for key, e := range s.exemplars {
-		if of, known := l.entries[source{key, false}]; known {
-			sorted[of.series] = append(sorted[of.series], e)
+		of, known := l.entries[source{key, false}]
+		if !known {
+			continue
+		}
+		for _, line := range of.lines {
+			sorted[line] = append(sorted[line], e)
 		}
 	}
 	return sorted
@@ -251,5 +337,6 @@ func (k bpfDropKey) compare(other bpfDropKey) int {
 		cmp.Compare(k.Netns, other.Netns), cmp.Compare(k.Ifindex, other.Ifindex),
 		cmp.Compare(k.Location, other.Location), cmp.Compare(k.Reason, other.Reason),
 		cmp.Compare(k.Type, other.Type), cmp.Compare(k.Transport, other.Transport), cmp.Compare(k.Empty, other.Empty),
+		cmp.Compare(k.Number, other.Number), cmp.Compare(k.Direction, other.Direction), cmp.Compare(k.Victim, other.Victim),
 	)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
+	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -22,6 +23,8 @@ func newBook() *book {
 		detailed:   map[bpfDropKey]uint64{},
 		coarse:     map[bpfDropKey]uint64{},
 		interfaces: map[interfaces.Key]interfaces.Entry{},
+		victims:    map[uint64]*victim{},
+		ended:      map[uint64]owner.Process{},
 	}}
 }
 
@@ -55,7 +58,7 @@ func requireDrops(t *testing.T, when string, got []drop, want ...drop) {
 	if len(got) == 0 && len(want) == 0 {
 		return
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(drop{}, series{}, exemplar{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(drop{}, series{}, loser{}, victim{}, exemplar{})); diff != "" {
 		t.Errorf("%s: drops differ (-want +got):\n%s", when, diff)
 	}
 }
@@ -223,4 +226,59 @@ func TestLedgerMakesRoomOfTheSilent(t *testing.T) {
 		drop{series: on("b"), start: at(1), ended: true},
 		drop{series: on("c"), start: at(3), packets: 2},
 		drop{series: on("d"), start: at(4), packets: 1})
+}
+
+// lostBy is a key of a packet that a process has lost.
+func lostBy(number uint64, key bpfDropKey) bpfDropKey {
+	key.Number, key.Victim, key.Direction = number, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE
+	return key
+}
+
+// ofProcess is a process's series of a refused segment.
+func ofProcess(v *victim, name string) (series, loser) {
+	return series{reason: "no_socket", class: loss, interfaceName: name}, loser{v, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE}
+}
+
+func TestLedgerKeepsWhatAProcessLostInTwoSeries(t *testing.T) {
+	b, one, other := newBook(), &victim{pid: 7}, &victim{pid: 9}
+	b.named(2, "eth0")
+	b.next.victims[1], b.next.victims[2] = one, other
+	b.next.detailed[refused(0x100, 2)] = 1
+	b.next.detailed[lostBy(1, refused(0x100, 2))] = 2
+	b.next.detailed[lostBy(1, refused(0x180, 2))] = 3
+	b.next.detailed[lostBy(2, refused(0x100, 2))] = 4
+	b.next.detailed[lostBy(3, refused(0x100, 2))] = 5 // it was forgotten
+	ofOne, byOne := ofProcess(one, "eth0")
+	ofOther, byOther := ofProcess(other, "eth0")
+	requireDrops(t, "first", b.collect(0),
+		drop{series: on("eth0"), start: started, packets: 15},
+		drop{series: ofOne, loser: byOne, start: started, packets: 5},
+		drop{series: ofOther, loser: byOther, start: started, packets: 4})
+	if b.aggregated() != 15 || b.nameless() != 5 {
+		t.Errorf("%d packets are in a series, and %d in none of their process, want 15 and 5", b.aggregated(), b.nameless())
+	}
+}
+
+func TestLedgerEndsTheSeriesOfAProcessAlone(t *testing.T) {
+	b, one := newBook(), &victim{pid: 7}
+	b.named(2, "eth0")
+	b.next.victims[1] = one
+	b.next.detailed[lostBy(1, refused(0x100, 2))] = 7
+	b.next.ended[1] = owner.Process{}
+	ofOne, byOne := ofProcess(one, "eth0")
+	both := []drop{{series: on("eth0"), start: started, packets: 7}, {series: ofOne, loser: byOne, start: started, packets: 7}}
+	requireDrops(t, "it has lost something lately", b.collect(0), both...)
+	b.delivered()
+	requireDrops(t, "its last", b.collect(0), both...)
+	if b.numbers()[1] {
+		t.Error("its number is in a key")
+	}
+	b.delivered()
+	both[1].packets, both[1].ended = 0, true
+	requireDrops(t, "its end", b.collect(0), both...)
+	b.delivered()
+	requireDrops(t, "after its end", b.collect(0), both[0])
+	b.next.detailed[refused(0x100, 2)] = 1
+	both[0].packets = 8
+	requireDrops(t, "the host's goes on", b.collect(0), both[0])
 }

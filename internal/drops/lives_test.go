@@ -2,16 +2,17 @@ package drops
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
+	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// world is a machine whose interfaces come, drop packets, are renamed and go, and
-// a consumer that takes most of what it is told.
+// world is a machine whose interfaces come, drop packets, are renamed and go, whose
+// processes lose some of those packets and end, and a consumer that takes most of what it
+// is told.
 type world struct {
 	*book
 	t       *testing.T
@@ -20,8 +21,11 @@ type world struct {
 	last    uint32 // the highest index so far
 	dropped uint64
 
-	told map[series]*story
-	sum  uint64 // of stories that were followed by another one
+	processes uint64 // the highest number so far; some have ended
+	lost      uint64 // by processes, of dropped
+
+	told map[line]*story
+	sums map[bool]uint64 // of stories that were followed by another one, by whether they are processes'
 }
 
 // story is what the consumer knows of a series.
@@ -49,7 +53,7 @@ func (w *world) one() uint32 {
 
 func (w *world) live() {
 	index := w.one()
-	switch w.random.IntN(8) {
+	switch w.random.IntN(10) {
 	case 0:
 		w.last++
 		w.living[w.last] = true
@@ -60,6 +64,14 @@ func (w *world) live() {
 		}
 	case 2:
 		delete(w.living, index)
+	case 3:
+		w.processes++
+		w.next.victims[w.processes] = &victim{pid: uint32(w.processes)}
+		if before, known := w.next.victims[w.processes-1]; known && w.processes%2 == 0 {
+			w.next.victims[w.processes] = before // as after an exec that nothing shows
+		}
+	case 4:
+		w.next.ended[w.random.Uint64N(w.processes+1)] = owner.Process{}
 	default:
 		if index != 0 {
 			w.drop(index)
@@ -69,7 +81,16 @@ func (w *world) live() {
 
 func (w *world) drop(index uint32) {
 	packets := uint64(w.random.IntN(3))
-	w.next.detailed[refused(0x100+0x80*w.random.Uint64N(2), index)] += packets
+	key := refused(0x100+0x80*w.random.Uint64N(2), index)
+	key.Number = w.random.Uint64N(w.processes + 1) // 0 is nobody
+	if _, ended := w.next.ended[key.Number]; ended && w.random.IntN(9) > 0 {
+		key.Number = 0
+	}
+	if key.Number != 0 {
+		key.Victim, key.Direction = bpfVictimVICTIM_SOCKET, bpfDirection(key.Number%2)
+		w.lost += packets
+	}
+	w.next.detailed[key] += packets
 	w.dropped += packets
 }
 
@@ -99,9 +120,9 @@ func (w *world) report() {
 		return // refused
 	}
 	w.delivered()
-	present := map[series]bool{}
+	present := map[line]bool{}
 	for _, d := range drops {
-		present[d.series] = true
+		present[line{d.series, d.loser}] = true
 		w.hear(d)
 	}
 	for s, known := range w.told {
@@ -113,7 +134,7 @@ func (w *world) report() {
 
 func (w *world) hear(d drop) {
 	now := w.next.now
-	known := w.told[d.series]
+	known := w.told[line{d.series, d.loser}]
 	switch {
 	case d.ended && (known == nil || known.ended || !known.start.Equal(d.start)):
 		w.t.Fatalf("%+v ended, and was %+v", d, known)
@@ -128,16 +149,18 @@ func (w *world) hear(d drop) {
 	case d.start.Before(known.until):
 		w.t.Fatalf("%+v began before it ended: %+v", d, known)
 	default:
-		w.sum += known.packets
+		w.sums[d.victim != nil] += known.packets
 	}
-	w.told[d.series] = &story{start: d.start, until: now, packets: d.packets}
+	w.told[line{d.series, d.loser}] = &story{start: d.start, until: now, packets: d.packets}
 }
 
-// total is all that the consumer was told.
-func (w *world) total() uint64 {
-	sum := w.sum
-	for known := range maps.Values(w.told) {
-		sum += known.packets
+// total is all that the consumer was told, of processes or of the host.
+func (w *world) total(ofProcesses bool) uint64 {
+	sum := w.sums[ofProcesses]
+	for of, known := range w.told {
+		if (of.victim != nil) == ofProcesses {
+			sum += known.packets
+		}
 	}
 	return sum
 }
@@ -145,7 +168,7 @@ func (w *world) total() uint64 {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		book: newBook(), t: t, random: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test that can be repeated
-		living: map[uint32]bool{}, told: map[series]*story{},
+		living: map[uint32]bool{}, told: map[line]*story{}, sums: map[bool]uint64{},
 	}
 	w.limit = 3
 	return w
@@ -170,8 +193,11 @@ func TestLedgerOverRandomLives(t *testing.T) {
 					t.Errorf("%+v has not ended: %+v", s, known)
 				}
 			}
-			if got := w.total(); got != w.dropped {
+			if got := w.total(false); got != w.dropped {
 				t.Errorf("%d packets were told, and %d were dropped", got, w.dropped)
+			}
+			if got := w.total(true); got != w.lost {
+				t.Errorf("%d packets of processes were told, and they have lost %d", got, w.lost)
 			}
 			if len(w.counters) != 0 || len(w.entries) != 0 || len(w.next.interfaces) != 0 {
 				t.Errorf("%d series, %d entries and %d interfaces are left of nothing", len(w.counters), len(w.entries), len(w.next.interfaces))

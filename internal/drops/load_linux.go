@@ -36,26 +36,51 @@ func (d *Drops) load() error {
 		return err
 	}
 	d.words = words{reasons: reasons, functions: map[uint64]string{}, classes: table}
-	d.counting = variantFor(arguments)
+	d.counting = variantFor(arguments, d.knows)
 	if d.maxKeys != 0 {
 		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse
 	}
-	if err := errors.Join(setConstants(spec, numbersOf(reasons)), d.contexts.Fit(spec)); err != nil {
+	shared := d.interfaces.Maps()
+	maps.Copy(shared, d.ownerMaps(spec))
+	maps.Copy(shared, d.contexts.Maps(spec))
+	meetings := d.knows && arguments < argumentsWithSocket
+	if err := errors.Join(d.setConstants(spec, numbersOf(reasons), meetings), d.contexts.Fit(spec)); err != nil {
 		return err
 	}
 	drop := kernel.Hook{Job: "drop", Name: "tp_btf/kfree_skb", Programs: []string{d.counting}}
 	if len(reasons) == 0 {
 		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
 	}
-	shared := d.interfaces.Maps()
-	maps.Copy(shared, d.contexts.Maps(spec))
 	d.object, err = kernel.Load(spec, []kernel.Hook{
 		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{"watch_listeners"}}, drop,
 	}, shared)
 	return err
 }
 
-func setConstants(spec *ebpf.CollectionSpec, reasons numbers) error {
+const lastListeners = "last_listeners"
+
+// ownerMaps returns the maps in which owners are known, and makes spec's own fit them.
+// Where nobody fills them, spec's are as small as can be.
+func (d *Drops) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	shared, theirs := map[string]*ebpf.Map{}, map[string]*ebpf.Map{}
+	if d.knows {
+		theirs = d.owners.Maps()
+		theirs[lastListeners] = d.owners.LastListeners()
+	}
+	for _, name := range []string{"owners", "users", "processes", "makers", "numbering", "listeners", lastListeners, "deaths"} {
+		own := spec.Maps[name]
+		switch {
+		case d.knows:
+			shared[name] = theirs[name]
+			own.MaxEntries = shared[name].MaxEntries()
+		case own.Type == ebpf.Hash || own.Type == ebpf.LRUHash:
+			own.MaxEntries = 1
+		}
+	}
+	return shared
+}
+
+func (d *Drops) setConstants(spec *ebpf.CollectionSpec, reasons numbers, meetings bool) error {
 	var named [256]bool
 	for protocol := range named {
 		named[protocol] = packet.HasName(uint8(protocol))
@@ -69,6 +94,9 @@ func setConstants(spec *ebpf.CollectionSpec, reasons numbers) error {
 		"reason_listen_overflow": uint32(reasonListenOverflow),
 		"reason_not_available":   uint32(reasonNotAvailable),
 		"named_transports":       named,
+		"with_victims":           d.knows,
+		"with_meetings":          meetings,
+		"with_users":             d.knows && d.owners.UsesKprobes(),
 	} {
 		errs = errors.Join(errs, spec.Variables[name].Set(value))
 	}

@@ -35,9 +35,24 @@ type series struct {
 	networkType   string
 }
 
-// drop is one series' value, in packets since its start.
+// loser is the process that lost the packets of a series, with what its series are told
+// apart by besides. Its zero value is none: the series is the host's, of all packets.
+type loser struct {
+	*victim
+	how       bpfVictim
+	direction bpfDirection
+}
+
+// line is what one counter is told apart by.
+type line struct {
+	series
+	loser
+}
+
+// drop is one line's value, in packets since its start.
 type drop struct {
 	series
+	loser
 	start     time.Time
 	packets   uint64
 	exemplars []exemplar // since the last time
@@ -77,6 +92,17 @@ func (w words) series(key bpfDropKey, interfaceName string) series {
 	return s
 }
 
+// lines are all that a key's packets are in: the host's series, and that of v, who lost
+// them, unless it is nil.
+func (w words) lines(key bpfDropKey, interfaceName string, v *victim) []line {
+	all := []line{{series: w.series(key, interfaceName)}}
+	if v == nil {
+		return all
+	}
+	own := series{reason: all[0].reason, class: all[0].class, interfaceName: interfaceName}
+	return append(all, line{own, loser{v, key.Victim, key.Direction}})
+}
+
 // reason names a number that this kernel's BTF does not name as "reason_7".
 func (w words) reason(number uint32) string {
 	if name, ok := ownReasons[number]; ok {
@@ -97,6 +123,12 @@ func (s series) compare(other series) int {
 		cmp.Compare(s.transport, other.transport),
 		cmp.Compare(s.class, other.class),
 	)
+}
+
+// compare puts the host's lines first, and those of a process together.
+func (l line) compare(other line) int {
+	return cmp.Or(l.victim.compare(other.victim), l.series.compare(other.series),
+		cmp.Compare(l.how, other.how), cmp.Compare(l.direction, other.direction))
 }
 
 // nameOf returns the name of an interface. It may be named by any bytes, but a
@@ -143,13 +175,19 @@ func numbersOf(reasons map[uint32]string) numbers {
 	return n
 }
 
+// argumentsWithSocket is how many a kfree_skb tracepoint has at least that says to which
+// socket a packet was on its way.
+const argumentsWithSocket = 4
+
 // variantFor names the program that fits a kfree_skb tracepoint with that many
-// arguments.
-func variantFor(arguments int) string {
+// arguments, and whether it is known who owns a socket.
+func variantFor(arguments int, owners bool) string {
 	switch {
-	case arguments <= 2:
+	case arguments <= 2 && !owners:
 		return "count_drop_bare"
-	case arguments == 3:
+	case arguments <= 2:
+		return "count_drop_place"
+	case arguments < argumentsWithSocket:
 		return "count_drop_reason"
 	default:
 		return "count_drop_socket"

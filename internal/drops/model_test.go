@@ -100,11 +100,17 @@ func TestNumbersOf(t *testing.T) {
 }
 
 func TestVariantFor(t *testing.T) {
-	for arguments, want := range map[int]string{
-		2: "count_drop_bare", 3: "count_drop_reason", 4: "count_drop_socket", 5: "count_drop_socket",
+	type kernel struct {
+		arguments int
+		owners    bool
+	}
+	for k, want := range map[kernel]string{
+		{2, false}: "count_drop_bare", {2, true}: "count_drop_place",
+		{3, false}: "count_drop_reason", {3, true}: "count_drop_reason",
+		{4, true}: "count_drop_socket", {5, true}: "count_drop_socket",
 	} {
-		if got := variantFor(arguments); got != want {
-			t.Errorf("variantFor(%d) = %s, want %s", arguments, got, want)
+		if got := variantFor(k.arguments, k.owners); got != want {
+			t.Errorf("variantFor(%+v) = %s, want %s", k, got, want)
 		}
 	}
 }

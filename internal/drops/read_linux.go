@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -17,6 +18,9 @@ import (
 // those of new keys are among them.
 func (d *Drops) read() (*snapshot, error) {
 	survey, errs := d.interfaces.Survey()
+	if d.knows {
+		errs = errors.Join(errs, d.owners.Survey(), d.processes.FollowCgroups())
+	}
 	exemplars, err := d.takeExemplars()
 	errs = errors.Join(errs, err)
 	d.survey = survey
@@ -24,7 +28,84 @@ func (d *Drops) read() (*snapshot, error) {
 	if err := d.readMaps(s); err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errs
+	return s, errors.Join(errs, d.meetProcesses(s), d.findEnded(s))
+}
+
+// meetProcesses finds out who lost packets. To learn of new ones it reads all that are
+// known.
+func (d *Drops) meetProcesses(s *snapshot) error {
+	s.victims = map[uint64]*victim{}
+	var known map[uint64]owner.Process
+	for key := range s.detailed {
+		if key.Number == 0 || s.victims[key.Number] != nil {
+			continue
+		}
+		if v, ok := d.roster.byNumber[key.Number]; ok {
+			s.victims[key.Number] = v
+			continue
+		}
+		if known == nil {
+			var err error
+			if known, err = d.owners.Processes(); err != nil {
+				return err
+			}
+		}
+		p, ok := known[key.Number]
+		if !ok {
+			p, ok = d.remembered[key.Number]
+		}
+		if ok {
+			s.victims[key.Number] = d.roster.meet(key.Number, p)
+		}
+	}
+	return nil
+}
+
+// findEnded finds out which processes have ended, or have become others by exec or setuid,
+// and which were the last to have a port.
+func (d *Drops) findEnded(s *snapshot) error {
+	if !d.knows {
+		return nil
+	}
+	known, err := d.owners.Processes()
+	if err != nil {
+		return err
+	}
+	s.ended, s.listened = maps.Clone(d.remembered), map[uint64]bool{}
+	for number, p := range known {
+		if !p.Alive {
+			s.ended[number] = p
+		}
+	}
+	if err := d.owners.Follow(known, d.processes.Alive); err != nil {
+		return err
+	}
+	return kernel.Each(d.object.Maps[lastListeners], func(_ bpfPortKey, number uint64) { s.listened[number] = true })
+}
+
+// forgetProcesses makes room for others, once those that have ended are in no key. Who was
+// the last to have a port may yet come into one, and is remembered here.
+func (d *Drops) forgetProcesses(s *snapshot) error {
+	used := d.ledger.numbers()
+	var errs error
+	for number, p := range s.ended {
+		_, remembered := d.remembered[number]
+		switch {
+		case !d.ended[number] || used[number]:
+		case remembered && !s.listened[number]:
+			delete(d.remembered, number)
+		case !remembered:
+			if s.listened[number] {
+				d.remembered[number] = p
+			}
+			errs = errors.Join(errs, d.owners.Forget(number, p.ID))
+		}
+	}
+	d.ended = map[uint64]bool{}
+	for number := range s.ended {
+		d.ended[number] = true
+	}
+	return errs
 }
 
 func (d *Drops) readMaps(s *snapshot) (err error) {
@@ -59,7 +140,7 @@ func (d *Drops) makeRoom(s *snapshot) error {
 	var errs error
 	for _, key := range d.ledger.departing(s, enough) {
 		last, err := kernel.TakePerCPU[uint64](m, key)
-		if err != nil {
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // one may be kept for its series alone
 			errs = errors.Join(errs, fmt.Errorf("take a count out: %w", err))
 			continue
 		}
@@ -79,7 +160,12 @@ func (d *Drops) writeBooks(s *snapshot) error {
 	if err != nil {
 		return err
 	}
+	var unplaced uint64
+	if err := d.object.Variables["unplaced"].Get(&unplaced); err != nil {
+		return fmt.Errorf("read drops without a process: %w", err)
+	}
 	d.books.Update(func(page *books.Page) {
+		page.WithoutProcess = unplaced + d.ledger.nameless()
 		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
 		page.Aggregated = d.ledger.aggregated()
 		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}

@@ -165,6 +165,26 @@ func (ms *NettapProcessNetworkPacketCountMetricConfig) Validate() error {
 	return nil
 }
 
+// NettapProcessPacketDroppedMetricConfig provides config for the nettap.process.packet.dropped metric.
+type NettapProcessPacketDroppedMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapProcessPacketDroppedMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // ProcessNetworkIoMetricAttributeKey specifies the key of an attribute for the process.network.io metric.
 type ProcessNetworkIoMetricAttributeKey string
 
@@ -228,6 +248,7 @@ type MetricsConfig struct {
 	NettapInterfaceUnobservedPacketCount NettapInterfaceUnobservedPacketCountMetricConfig `mapstructure:"nettap.interface.unobserved.packet.count"`
 	NettapPacketDropped                  NettapPacketDroppedMetricConfig                  `mapstructure:"nettap.packet.dropped"`
 	NettapProcessNetworkPacketCount      NettapProcessNetworkPacketCountMetricConfig      `mapstructure:"nettap.process.network.packet.count"`
+	NettapProcessPacketDropped           NettapProcessPacketDroppedMetricConfig           `mapstructure:"nettap.process.packet.dropped"`
 	ProcessNetworkIo                     ProcessNetworkIoMetricConfig                     `mapstructure:"process.network.io"`
 }
 
@@ -252,6 +273,9 @@ func DefaultMetricsConfig() MetricsConfig {
 			Enabled:             true,
 			AggregationStrategy: AggregationStrategySum,
 			EnabledAttributes:   []NettapProcessNetworkPacketCountMetricAttributeKey{NettapProcessNetworkPacketCountMetricAttributeKeyNetworkIoDirection, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkInterfaceName},
+		},
+		NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
+			Enabled: true,
 		},
 		ProcessNetworkIo: ProcessNetworkIoMetricConfig{
 			Enabled:             true,

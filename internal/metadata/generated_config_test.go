@@ -46,6 +46,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 						AggregationStrategy: AggregationStrategySum,
 						EnabledAttributes:   []NettapProcessNetworkPacketCountMetricAttributeKey{NettapProcessNetworkPacketCountMetricAttributeKeyNetworkIoDirection, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkInterfaceName, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTypeOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNettapNetnsInodeOptIn},
 					},
+					NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
+						Enabled: true,
+					},
 					ProcessNetworkIo: ProcessNetworkIoMetricConfig{
 						Enabled:             true,
 						AggregationStrategy: AggregationStrategySum,
@@ -98,6 +101,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 						AggregationStrategy: AggregationStrategySum,
 						EnabledAttributes:   []NettapProcessNetworkPacketCountMetricAttributeKey{NettapProcessNetworkPacketCountMetricAttributeKeyNetworkIoDirection, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkInterfaceName, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTypeOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNettapNetnsInodeOptIn},
 					},
+					NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
+						Enabled: false,
+					},
 					ProcessNetworkIo: ProcessNetworkIoMetricConfig{
 						Enabled:             false,
 						AggregationStrategy: AggregationStrategySum,
@@ -130,7 +136,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := loadMetricsBuilderConfig(t, tt.name)
-			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
+			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
 			require.Emptyf(t, diff, "Config mismatch (-expected +actual):\n%s", diff)
 		})
 	}

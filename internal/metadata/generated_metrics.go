@@ -108,6 +108,32 @@ var MapAttributeNettapDropClass = map[string]AttributeNettapDropClass{
 	"unknown": AttributeNettapDropClassUnknown,
 }
 
+// AttributeNettapDropVictim specifies the value nettap.drop.victim attribute.
+type AttributeNettapDropVictim int
+
+const (
+	_ AttributeNettapDropVictim = iota
+	AttributeNettapDropVictimSocket
+	AttributeNettapDropVictimLastListener
+)
+
+// String returns the string representation of the AttributeNettapDropVictim.
+func (av AttributeNettapDropVictim) String() string {
+	switch av {
+	case AttributeNettapDropVictimSocket:
+		return "socket"
+	case AttributeNettapDropVictimLastListener:
+		return "last_listener"
+	}
+	return ""
+}
+
+// MapAttributeNettapDropVictim is a helper map of string to AttributeNettapDropVictim attribute value.
+var MapAttributeNettapDropVictim = map[string]AttributeNettapDropVictim{
+	"socket":        AttributeNettapDropVictimSocket,
+	"last_listener": AttributeNettapDropVictimLastListener,
+}
+
 // AttributeNetworkIoDirection specifies the value network.io.direction attribute.
 type AttributeNetworkIoDirection int
 
@@ -159,6 +185,10 @@ var MetricsInfo = metricsInfo{
 		Name:       "nettap.process.network.packet.count",
 		Attributes: []string{"network.io.direction", "network.interface.name", "network.transport.opt_in", "network.type.opt_in", "nettap.netns.inode.opt_in"},
 	},
+	NettapProcessPacketDropped: metricInfo{
+		Name:       "nettap.process.packet.dropped",
+		Attributes: []string{"nettap.drop.reason", "nettap.drop.class", "nettap.drop.victim", "network.io.direction", "network.interface.name"},
+	},
 	ProcessNetworkIo: metricInfo{
 		Name:       "process.network.io",
 		Attributes: []string{"network.io.direction", "network.interface.name", "network.transport.opt_in", "network.type.opt_in", "nettap.netns.inode.opt_in"},
@@ -172,6 +202,7 @@ type metricsInfo struct {
 	NettapInterfaceUnobservedPacketCount metricInfo
 	NettapPacketDropped                  metricInfo
 	NettapProcessNetworkPacketCount      metricInfo
+	NettapProcessPacketDropped           metricInfo
 	ProcessNetworkIo                     metricInfo
 }
 
@@ -613,6 +644,66 @@ func newMetricNettapProcessNetworkPacketCount(cfg NettapProcessNetworkPacketCoun
 	return m
 }
 
+type metricNettapProcessPacketDropped struct {
+	data     pmetric.Metric                         // data buffer for generated metric.
+	config   NettapProcessPacketDroppedMetricConfig // metric config provided by user.
+	capacity int                                    // max observed number of data points added to the metric.
+}
+
+// init fills nettap.process.packet.dropped metric with initial data.
+func (m *metricNettapProcessPacketDropped) init() {
+	m.data.SetName("nettap.process.packet.dropped")
+	m.data.SetDescription("Packets of the process that the kernel discarded, by the reason it gave. They are in nettap.packet.dropped, too.")
+	m.data.SetUnit("{packet}")
+	m.data.SetEmptySum()
+	m.data.Sum().SetIsMonotonic(true)
+	m.data.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	m.data.Sum().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapProcessPacketDropped) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64, nettapDropReasonAttributeValue string, nettapDropClassAttributeValue string, nettapDropVictimAttributeValue string, networkIoDirectionAttributeValue string, options ...MetricAttributeOption) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Sum().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+	dp.Attributes().PutStr("nettap.drop.reason", nettapDropReasonAttributeValue)
+	dp.Attributes().PutStr("nettap.drop.class", nettapDropClassAttributeValue)
+	dp.Attributes().PutStr("nettap.drop.victim", nettapDropVictimAttributeValue)
+	dp.Attributes().PutStr("network.io.direction", networkIoDirectionAttributeValue)
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapProcessPacketDropped) updateCapacity() {
+	if m.data.Sum().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Sum().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapProcessPacketDropped) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Sum().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapProcessPacketDropped(cfg NettapProcessPacketDroppedMetricConfig) metricNettapProcessPacketDropped {
+	m := metricNettapProcessPacketDropped{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
 type metricProcessNetworkIo struct {
 	data          pmetric.Metric               // data buffer for generated metric.
 	config        ProcessNetworkIoMetricConfig // metric config provided by user.
@@ -732,6 +823,7 @@ type MetricsBuilder struct {
 	metricNettapInterfaceUnobservedPacketCount metricNettapInterfaceUnobservedPacketCount
 	metricNettapPacketDropped                  metricNettapPacketDropped
 	metricNettapProcessNetworkPacketCount      metricNettapProcessNetworkPacketCount
+	metricNettapProcessPacketDropped           metricNettapProcessPacketDropped
 	metricProcessNetworkIo                     metricProcessNetworkIo
 }
 
@@ -764,6 +856,7 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		metricNettapInterfaceUnobservedPacketCount: newMetricNettapInterfaceUnobservedPacketCount(mbc.Metrics.NettapInterfaceUnobservedPacketCount),
 		metricNettapPacketDropped:                  newMetricNettapPacketDropped(mbc.Metrics.NettapPacketDropped),
 		metricNettapProcessNetworkPacketCount:      newMetricNettapProcessNetworkPacketCount(mbc.Metrics.NettapProcessNetworkPacketCount),
+		metricNettapProcessPacketDropped:           newMetricNettapProcessPacketDropped(mbc.Metrics.NettapProcessPacketDropped),
 		metricProcessNetworkIo:                     newMetricProcessNetworkIo(mbc.Metrics.ProcessNetworkIo),
 		resourceAttributeIncludeFilter:             make(map[string]filter.Filter),
 		resourceAttributeExcludeFilter:             make(map[string]filter.Filter),
@@ -952,6 +1045,7 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	mb.metricNettapInterfaceUnobservedPacketCount.emit(ils.Metrics())
 	mb.metricNettapPacketDropped.emit(ils.Metrics())
 	mb.metricNettapProcessNetworkPacketCount.emit(ils.Metrics())
+	mb.metricNettapProcessPacketDropped.emit(ils.Metrics())
 	mb.metricProcessNetworkIo.emit(ils.Metrics())
 
 	for _, op := range options {
@@ -1012,6 +1106,11 @@ func (mb *MetricsBuilder) RecordNettapPacketDroppedDataPoint(ts pcommon.Timestam
 // RecordNettapProcessNetworkPacketCountDataPoint adds a data point to nettap.process.network.packet.count metric.
 func (mb *MetricsBuilder) RecordNettapProcessNetworkPacketCountDataPoint(ts pcommon.Timestamp, val int64, networkIoDirectionAttributeValue AttributeNetworkIoDirection, networkTransportOptInAttributeValue string, networkTypeOptInAttributeValue string, nettapNetnsInodeOptInAttributeValue int64, options ...MetricAttributeOption) {
 	mb.metricNettapProcessNetworkPacketCount.recordDataPoint(mb.startTime, ts, val, networkIoDirectionAttributeValue.String(), networkTransportOptInAttributeValue, networkTypeOptInAttributeValue, nettapNetnsInodeOptInAttributeValue, options...)
+}
+
+// RecordNettapProcessPacketDroppedDataPoint adds a data point to nettap.process.packet.dropped metric.
+func (mb *MetricsBuilder) RecordNettapProcessPacketDroppedDataPoint(ts pcommon.Timestamp, val int64, nettapDropReasonAttributeValue string, nettapDropClassAttributeValue AttributeNettapDropClass, nettapDropVictimAttributeValue AttributeNettapDropVictim, networkIoDirectionAttributeValue AttributeNetworkIoDirection, options ...MetricAttributeOption) {
+	mb.metricNettapProcessPacketDropped.recordDataPoint(mb.startTime, ts, val, nettapDropReasonAttributeValue, nettapDropClassAttributeValue.String(), nettapDropVictimAttributeValue.String(), networkIoDirectionAttributeValue.String(), options...)
 }
 
 // RecordProcessNetworkIoDataPoint adds a data point to process.network.io metric.

@@ -100,6 +100,9 @@ func TestMetricsBuilder(t *testing.T) {
 			}
 			defaultMetricsCount++
 			allMetricsCount++
+			mb.RecordNettapProcessPacketDroppedDataPoint(ts, 1, "nettap.drop.reason-val", AttributeNettapDropClassLoss, AttributeNettapDropVictimSocket, AttributeNetworkIoDirectionTransmit, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
+			defaultMetricsCount++
+			allMetricsCount++
 			mb.RecordProcessNetworkIoDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, "network.transport.opt_in-val", "network.type.opt_in-val", 25, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
 			if tt.name == "reaggregate_set" {
 				mb.RecordProcessNetworkIoDataPoint(ts, 3, AttributeNetworkIoDirectionTransmit, "network.transport.opt_in-val-2", "network.type.opt_in-val-2", 26, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
@@ -351,6 +354,35 @@ func TestMetricsBuilder(t *testing.T) {
 						_, ok = dp.Attributes().Get("nettap.netns.inode")
 						assert.False(t, ok)
 					}
+				case "nettap.process.packet.dropped":
+					assert.False(t, validatedMetrics["nettap.process.packet.dropped"], "Found a duplicate in the metrics slice: nettap.process.packet.dropped")
+					validatedMetrics["nettap.process.packet.dropped"] = true
+					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
+					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
+					assert.Equal(t, "Packets of the process that the kernel discarded, by the reason it gave. They are in nettap.packet.dropped, too.", mi.Description())
+					assert.Equal(t, "{packet}", mi.Unit())
+					assert.True(t, mi.Sum().IsMonotonic())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
+					dp := mi.Sum().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
+					nettapDropReasonAttrVal, ok := dp.Attributes().Get("nettap.drop.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.drop.reason-val", nettapDropReasonAttrVal.Str())
+					nettapDropClassAttrVal, ok := dp.Attributes().Get("nettap.drop.class")
+					assert.True(t, ok)
+					assert.Equal(t, "loss", nettapDropClassAttrVal.Str())
+					nettapDropVictimAttrVal, ok := dp.Attributes().Get("nettap.drop.victim")
+					assert.True(t, ok)
+					assert.Equal(t, "socket", nettapDropVictimAttrVal.Str())
+					networkIoDirectionAttrVal, ok := dp.Attributes().Get("network.io.direction")
+					assert.True(t, ok)
+					assert.Equal(t, "transmit", networkIoDirectionAttrVal.Str())
+					networkInterfaceNameAttrVal, ok := dp.Attributes().Get("network.interface.name")
+					assert.True(t, ok)
+					assert.Equal(t, "network.interface.name-val", networkInterfaceNameAttrVal.Str())
 				case "process.network.io":
 					if tt.name != "reaggregate_set" {
 						assert.False(t, validatedMetrics["process.network.io"], "Found a duplicate in the metrics slice: process.network.io")

@@ -29,6 +29,7 @@ type TelemetryBuilder struct {
 	mu                        sync.Mutex
 	registrations             []metric.Registration
 	NettapCPUUsage            metric.Float64ObservableGauge
+	NettapDropsWithoutProcess metric.Int64ObservableCounter
 	NettapEventsAggregated    metric.Int64ObservableCounter
 	NettapEventsExported      metric.Int64ObservableCounter
 	NettapEventsLost          metric.Int64ObservableCounter
@@ -61,6 +62,21 @@ func (builder *TelemetryBuilder) RegisterNettapCPUUsageCallback(cb metric.Float6
 		cb(ctx, &observerFloat64{inst: builder.NettapCPUUsage, obs: o})
 		return nil
 	}, builder.NettapCPUUsage)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterNettapDropsWithoutProcessCallback sets callback for observable NettapDropsWithoutProcess metric.
+func (builder *TelemetryBuilder) RegisterNettapDropsWithoutProcessCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapDropsWithoutProcess, obs: o})
+		return nil
+	}, builder.NettapDropsWithoutProcess)
 	if err != nil {
 		return err
 	}
@@ -307,6 +323,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_nettap_cpu_usage",
 		metric.WithDescription("Share of the machine's CPU time that nettap took when it was last measured, by what took it. part is programs, its own in the kernel, or loops, those that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]"),
 		metric.WithUnit("1"),
+	)
+	errs = errors.Join(errs, err)
+	builder.NettapDropsWithoutProcess, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_drops_without_process",
+		metric.WithDescription("Dropped packets of a process that are in nettap.packet.dropped alone, since there was no place in a kernel map for the process or its packets, or it was forgotten. [Development]"),
+		metric.WithUnit("{packet}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapEventsAggregated, err = builder.meter.Int64ObservableCounter(

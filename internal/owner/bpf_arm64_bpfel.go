@@ -115,6 +115,14 @@ type bpfPending struct {
 	}
 }
 
+type bpfPortKey struct {
+	_         structs.HostLayout
+	Netns     uint64
+	Port      uint16
+	Transport uint8
+	Pad       [5]uint8
+}
+
 type bpfProcess struct {
 	_       structs.HostLayout
 	StartNs uint64
@@ -166,6 +174,7 @@ const (
 	bpfMapFormer                = "former"
 	bpfMapHandshakes            = "handshakes"
 	bpfMapKnowledge             = "knowledge"
+	bpfMapLastListeners         = "last_listeners"
 	bpfMapListeners             = "listeners"
 	bpfMapMakers                = "makers"
 	bpfMapNumbering             = "numbering"
@@ -287,6 +296,7 @@ type bpfMapSpecs struct {
 	Former        *ebpf.MapSpec `ebpf:"former"`
 	Handshakes    *ebpf.MapSpec `ebpf:"handshakes"`
 	Knowledge     *ebpf.MapSpec `ebpf:"knowledge"`
+	LastListeners *ebpf.MapSpec `ebpf:"last_listeners"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Makers        *ebpf.MapSpec `ebpf:"makers"`
 	Numbering     *ebpf.MapSpec `ebpf:"numbering"`
@@ -352,6 +362,7 @@ type bpfMaps struct {
 	Former        *ebpf.Map `ebpf:"former"`
 	Handshakes    *ebpf.Map `ebpf:"handshakes"`
 	Knowledge     *ebpf.Map `ebpf:"knowledge"`
+	LastListeners *ebpf.Map `ebpf:"last_listeners"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Makers        *ebpf.Map `ebpf:"makers"`
 	Numbering     *ebpf.Map `ebpf:"numbering"`
@@ -373,6 +384,7 @@ func (m *bpfMaps) Close() error {
 		m.Former,
 		m.Handshakes,
 		m.Knowledge,
+		m.LastListeners,
 		m.Listeners,
 		m.Makers,
 		m.Numbering,

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -29,39 +31,98 @@ type Options struct {
 	AvoidHooks   []string // as in [kernel.Avoiding]
 }
 
-// Owners is the knowledge of one receiver. Its zero value is not usable: see [New].
+// Owners is one instrument's view of the knowledge of one receiver. What it forgets,
+// others still see. Its zero value is not usable: see [New] and [Owners.Another].
 type Owners struct {
+	*knowledge
+	forgotten map[uint64]bool // by number
+}
+
+// knowledge is there as long as one of its Owners is started.
+type knowledge struct {
 	options Options
+
+	mu      sync.Mutex // for surveys and readings: they are of several instruments
+	started map[*Owners]bool
+	begun   bool
 	object  *kernel.Object
 	survey  string // the program
 	users   bool   // kprobes tell who uses a socket
 	epoch   uint64
 	read    map[uint64]Process // by the last Processes; others read it, too
+
+	followed map[uint64]bool // processes that have changed, by number
 }
 
 // New returns Owners that are not started.
-func New(options Options) *Owners { return &Owners{options: options} }
+func New(options Options) *Owners {
+	return &Owners{knowledge: &knowledge{options: options, started: map[*Owners]bool{}}}
+}
 
-// Start loads the programs, attaches them and sees that they run. They learn
-// nothing until Begin.
+// Another returns Owners for another instrument, that are not started. They know what
+// o knows: the programs are loaded once.
+func (o *Owners) Another() *Owners { return &Owners{knowledge: o.knowledge} }
+
+// Start loads the programs, attaches them and sees that they run, if no other Owners
+// have. They learn nothing until Begin.
 func (o *Owners) Start(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.started) == 0 {
+		if err := o.start(ctx); err != nil {
+			return err
+		}
+	}
+	o.forgotten = map[uint64]bool{}
+	o.started[o] = true
+	return nil
+}
+
+func (o *knowledge) start(ctx context.Context) error {
 	if err := o.load(); err != nil {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
+	o.begun = false
 	if err := errors.Join(o.object.Attach(o.options.RootPath), o.object.Prove(ctx)); err != nil {
-		return errors.Join(err, o.Shutdown(ctx))
+		return errors.Join(err, o.close())
 	}
 	return nil
 }
 
 // Begin lets the programs learn, and learns the owner of every socket that is in
 // a process's file table already.
-func (o *Owners) Begin() error { return errors.Join(o.object.Arm(), o.learnFiles()) }
+func (o *Owners) Begin() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.begun {
+		return nil
+	}
+	o.begun = true
+	return errors.Join(o.object.Arm(), o.learnFiles())
+}
 
-// Follow lets the sockets of processes that have changed by exec or setuid go over
-// to what these are now. It gets what they were, by number, and takes time with the
-// number of open files.
-func (o *Owners) Follow(changed map[uint64]Process) error {
+// Follow lets the sockets of those processes that have changed by exec or setuid go over
+// to what these are now, once for each change. isAlive says whether a process runs,
+// whatever it has become.
+func (o *Owners) Follow(processes map[uint64]Process, isAlive func(process.ID) bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	changed := map[uint64]Process{}
+	for number, p := range processes {
+		if !p.Alive && !o.followed[number] && isAlive(p.ID) {
+			o.followed[number] = true
+			changed[number] = p
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	return o.follow(changed)
+}
+
+// follow gets what changed processes were, by number. It takes time with the number of
+// open files.
+func (o *knowledge) follow(changed map[uint64]Process) error {
 	former := o.object.Maps["former"]
 	var errs error
 	for number, p := range changed {
@@ -78,15 +139,26 @@ func (o *Owners) Follow(changed map[uint64]Process) error {
 
 // learnFiles looks through the file tables of all processes: sockets of which
 // nothing is known, and listeners of the dead, are of who has them.
-func (o *Owners) learnFiles() error {
+func (o *knowledge) learnFiles() error {
 	if err := kernel.RunIterator(o.object.Programs["learn_from_files"]); err != nil {
 		return fmt.Errorf("learn the owners of open sockets: %w", err)
 	}
 	return nil
 }
 
-// Shutdown detaches the programs and frees them. It may be called more than once.
+// Shutdown detaches the programs and frees them when no others are started any more. It
+// may be called more than once.
 func (o *Owners) Shutdown(context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.started, o)
+	if len(o.started) > 0 {
+		return nil
+	}
+	return o.close()
+}
+
+func (o *knowledge) close() error {
 	if o.object == nil {
 		return nil
 	}
@@ -96,14 +168,14 @@ func (o *Owners) Shutdown(context.Context) error {
 }
 
 // Hooks returns the hooks in use.
-func (o *Owners) Hooks() []kernel.Hook { return o.object.Hooks() }
+func (o *knowledge) Hooks() []kernel.Hook { return o.object.Hooks() }
 
 // UsesKprobes says whether a socket's owner is to be looked up in map users too.
-func (o *Owners) UsesKprobes() bool { return o.users }
+func (o *knowledge) UsesKprobes() bool { return o.users }
 
 // Maps returns the maps that instruments share, by name, to replace their own
 // with. They live until Shutdown.
-func (o *Owners) Maps() map[string]*ebpf.Map {
+func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
 		"owners", "users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
@@ -114,7 +186,11 @@ func (o *Owners) Maps() map[string]*ebpf.Map {
 	return shared
 }
 
-func (o *Owners) load() error {
+// LastListeners returns the map of who had a port last, which few instruments want to have.
+// It lives until Shutdown.
+func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps["last_listeners"] }
+
+func (o *knowledge) load() error {
 	if err := kernel.ProbeSocketStorage(); err != nil {
 		return err
 	}
@@ -156,7 +232,7 @@ func (o *Owners) load() error {
 	if err != nil {
 		return err
 	}
-	o.read = nil // of numbers that are given again
+	o.read, o.followed = nil, map[uint64]bool{} // of numbers that are given again
 	return o.setEpoch(1)
 }
 
@@ -180,7 +256,7 @@ func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 }
 
 // setEpoch begins another epoch: what is found alive from now on has its number.
-func (o *Owners) setEpoch(epoch uint64) error {
+func (o *knowledge) setEpoch(epoch uint64) error {
 	o.epoch = epoch
 	if err := o.object.Maps["numbering"].Put(uint32(bpfNumberingKeyEPOCH), epoch); err != nil {
 		return fmt.Errorf("set epoch: %w", err)
@@ -221,6 +297,8 @@ var hooks = []kernel.Hook{
 // Survey finds out which processes live, and credits what waits with sockets
 // that nobody uses to those who made them.
 func (o *Owners) Survey() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if err := o.setEpoch(o.epoch + 1); err != nil {
 		return err
 	}
@@ -237,7 +315,7 @@ func (o *Owners) Survey() error {
 }
 
 // adopt finds those who have the listeners of processes that have ended.
-func (o *Owners) adopt() error {
+func (o *knowledge) adopt() error {
 	var orphaned bool
 	variable := o.object.Variables["orphaned"]
 	if err := variable.Get(&orphaned); err != nil || !orphaned {
@@ -249,9 +327,32 @@ func (o *Owners) adopt() error {
 	return o.learnFiles()
 }
 
-// Processes returns all that are not forgotten, by the number under which the
+// Processes returns all that o has not forgotten, by the number under which the
 // kernel counts them. The map is not to be changed.
 func (o *Owners) Processes() (map[uint64]Process, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all, err := o.readProcesses()
+	if err != nil {
+		return all, err
+	}
+	maps.DeleteFunc(o.forgotten, func(number uint64, _ bool) bool {
+		_, known := all[number]
+		return !known
+	})
+	if len(o.forgotten) == 0 {
+		return all, nil
+	}
+	others := make(map[uint64]Process, len(all))
+	for number, p := range all {
+		if !o.forgotten[number] {
+			others[number] = p
+		}
+	}
+	return others, nil
+}
+
+func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 	processes := make(map[uint64]Process, len(o.read))
 	err := kernel.Each(o.object.Maps["processes"], func(key bpfProcess, entry bpfProcessEntry) {
 		switch known, ok := o.read[entry.Number]; {
@@ -267,11 +368,24 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 		return processes, fmt.Errorf("read processes: %w", err)
 	}
 	o.read = processes
+	maps.DeleteFunc(o.followed, func(number uint64, _ bool) bool {
+		_, known := processes[number]
+		return !known
+	})
 	return processes, nil
 }
 
-// Forget makes room for another process. One that is not known is no error.
-func (o *Owners) Forget(id process.ID) error {
+// Forget makes room for another process, when all who are started have forgotten this
+// one. It is no error if it is not known.
+func (o *Owners) Forget(number uint64, id process.ID) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.forgotten[number] = true
+	for other := range o.started {
+		if !other.forgotten[number] {
+			return nil
+		}
+	}
 	err := o.object.Maps["processes"].Delete(keyOf(id))
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget process %d: %w", id.PID, err)

@@ -48,7 +48,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	if s == nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errors.Join(errs, err, t.follow(s.processes))
+	return s, errors.Join(errs, err, t.owners.Follow(s.processes, t.processes.Alive))
 }
 
 // survey is what was found on the machine.
@@ -136,26 +136,6 @@ func forwards(rootPath string) bool {
 	return false // or it cannot be known: then it shows
 }
 
-// follow lets the sockets of a process that has changed itself go over to what
-// it is now, once for each change.
-func (t *Traffic) follow(processes map[uint64]owner.Process) error {
-	changed := make(map[uint64]owner.Process)
-	for number, p := range processes {
-		if !p.Alive && !t.followed[number] && t.processes.Alive(p.ID) {
-			t.followed[number] = true
-			changed[number] = p
-		}
-	}
-	maps.DeleteFunc(t.followed, func(number uint64, _ bool) bool {
-		_, known := processes[number]
-		return !known
-	})
-	if len(changed) == 0 {
-		return nil
-	}
-	return t.owners.Follow(changed)
-}
-
 // awaitClaims gives packets that have just arrived time to be claimed, and
 // returns how many had arrived on each CPU before.
 func (t *Traffic) awaitClaims() (since []uint64, err error) {
@@ -231,8 +211,8 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		delete(taken, key)
 	}
 	maps.Copy(s.traffic, taken) // what has come since the reading
-	for _, p := range gone {
-		if err := t.owners.Forget(p.ID); err != nil {
+	for number, p := range gone {
+		if err := t.owners.Forget(number, p.ID); err != nil {
 			errs = errors.Join(errs, err)
 		}
 	}

@@ -52,12 +52,11 @@ type Traffic struct {
 	ledger     *ledger
 	roster     *roster
 	emitter    emitter
-	followed   map[uint64]bool // processes that have changed, by number
-	rows       int             // in map traffic, when it was last read
-	refused    bool            // nobody has taken what the last Collect returned
-	arrived    []uint64        // packets on each CPU, when they were last read
-	survey     survey          // of the last reading
-	peeking    *peeking        // nil: nobody peeks
+	rows       int      // in map traffic, when it was last read
+	refused    bool     // nobody has taken what the last Collect returned
+	arrived    []uint64 // packets on each CPU, when they were last read
+	survey     survey   // of the last reading
+	peeking    *peeking // nil: nobody peeks
 }
 
 // New returns a Traffic that records into builder. It counts for the processes that
@@ -150,7 +149,6 @@ func (t *Traffic) load() error {
 	}
 	shared := t.owners.Maps()
 	maps.Copy(shared, t.interfaces.Maps())
-	t.followed = make(map[uint64]bool)
 	if t.cells, err = openCells(shared["cells"]); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type State struct {
 	ProcessesLeftOut int         `json:"processes_left_out"`
 	Interfaces       []Interface `json:"interfaces"`
 	Drops            []Drop      `json:"drops"`
+	Losses           []Drop      `json:"losses"`
 	Listeners        []Listener  `json:"listeners"`
 	Accepts          []Accept    `json:"accepts"`
 	AcceptsLeftOut   int         `json:"accepts_left_out"`
@@ -41,7 +42,8 @@ type Slots struct {
 	LastS   float64 `json:"last_s"`
 }
 
-// Process is one that has sent or received, accepted, or made a call that was kept.
+// Process is one that has sent or received, accepted, lost packets, or made a call that was
+// kept.
 type Process struct {
 	ID          string `json:"id"`
 	PID         int64  `json:"pid,omitempty"`
@@ -102,7 +104,7 @@ type Books struct {
 	Series     map[string][]number `json:"series,omitempty"`
 }
 
-// Drop is one place and reason.
+// Drop is one place and reason, or what a process has lost for one.
 type Drop struct {
 	ID        string      `json:"id"`
 	Symbol    string      `json:"symbol,omitempty"`
@@ -112,6 +114,9 @@ type Drop struct {
 	Interface string      `json:"interface,omitempty"`
 	Transport string      `json:"transport,omitempty"`
 	Type      string      `json:"type,omitempty"`
+	Process   string      `json:"process,omitempty"`
+	Direction string      `json:"direction,omitempty"`
+	Victim    string      `json:"victim,omitempty"`
 	Packets   uint64      `json:"packets"`
 	Series    *DropSeries `json:"series,omitempty"`
 }
@@ -226,11 +231,13 @@ type Increment struct {
 	Processes  []Process   `json:"processes,omitempty"`
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	Drops      []Drop      `json:"drops,omitempty"`
+	Losses     []Drop      `json:"losses,omitempty"`
 	Listeners  []Listener  `json:"listeners,omitempty"`
 
 	Moved    [][]any `json:"moved,omitempty"`
 	Booked   [][]any `json:"booked,omitempty"`
 	Dropped  [][]any `json:"dropped,omitempty"`
+	Lost     [][]any `json:"lost,omitempty"`
 	Accepted [][]any `json:"accepted,omitempty"`
 
 	Accepts        []Accept `json:"accepts,omitempty"`
@@ -246,6 +253,7 @@ type Gone struct {
 	Processes  []string `json:"processes,omitempty"`
 	Interfaces []string `json:"interfaces,omitempty"`
 	Drops      []string `json:"drops,omitempty"`
+	Losses     []string `json:"losses,omitempty"`
 	Listeners  []string `json:"listeners,omitempty"`
 }
 
@@ -284,23 +292,26 @@ type Own struct {
 
 // Instrument is one of the receiver's.
 type Instrument struct {
-	Name       string              `json:"name"`
-	Signal     string              `json:"signal,omitempty"`
-	State      string              `json:"state"`
-	For        string              `json:"for,omitempty"`
-	Why        string              `json:"why,omitempty"`
-	Error      string              `json:"error,omitempty"`
-	IntervalS  float64             `json:"interval_s,omitempty"`
-	ReadMS     int64               `json:"read_ms,omitempty"`
-	Hooks      []Hook              `json:"hooks,omitempty"`
-	Seen       uint64              `json:"seen"`
-	Exported   uint64              `json:"exported"`
-	Aggregated uint64              `json:"aggregated"`
-	SampledOut uint64              `json:"sampled_out"`
-	Lost       map[string]uint64   `json:"lost,omitempty"`
-	MissedRuns uint64              `json:"missed_runs"`
-	Copies     uint64              `json:"copies"`
-	Maps       map[string]MapUsage `json:"maps,omitempty"`
+	Name       string            `json:"name"`
+	Signal     string            `json:"signal,omitempty"`
+	State      string            `json:"state"`
+	For        string            `json:"for,omitempty"`
+	Why        string            `json:"why,omitempty"`
+	Error      string            `json:"error,omitempty"`
+	IntervalS  float64           `json:"interval_s,omitempty"`
+	ReadMS     int64             `json:"read_ms,omitempty"`
+	Hooks      []Hook            `json:"hooks,omitempty"`
+	Seen       uint64            `json:"seen"`
+	Exported   uint64            `json:"exported"`
+	Aggregated uint64            `json:"aggregated"`
+	SampledOut uint64            `json:"sampled_out"`
+	Lost       map[string]uint64 `json:"lost,omitempty"`
+	MissedRuns uint64            `json:"missed_runs"`
+	Copies     uint64            `json:"copies"`
+
+	WithoutProcess uint64 `json:"without_process"`
+
+	Maps map[string]MapUsage `json:"maps,omitempty"`
 }
 
 // Hook is a place in the kernel that an instrument uses.

@@ -10,11 +10,17 @@ import (
 )
 
 // place is what tells drops apart.
-type place struct{ symbol, reason, class, iface, transport, networkType string }
+type place struct {
+	symbol, reason, class, iface, transport, networkType string
+
+	process           *process // nil: all packets, whose ever they were
+	direction, victim string
+}
 
 // drop is one of them.
 type drop struct {
 	Drop
+	process  *process
 	start    pcommon.Timestamp
 	seen     int64
 	now, was uint64
@@ -24,20 +30,25 @@ type drop struct {
 	history  history
 }
 
+// drops are those of all packets, or those that are of a process.
 type drops struct {
 	view    *View
 	clock   clock
+	name    string    // for what finds no room
+	gone    *[]string // where the ids of the forgotten go
 	byPlace map[place]*drop
 }
 
-func (ds *drops) init(v *View) { ds.view, ds.byPlace = v, map[place]*drop{} }
+func (ds *drops) init(v *View, name string, gone *[]string) {
+	ds.view, ds.name, ds.gone, ds.byPlace = v, name, gone, map[place]*drop{}
+}
 
-// enter takes in a point that a reading has.
-func (ds *drops) enter(metric string, point pmetric.NumberDataPoint) {
-	if metric != "nettap.packet.dropped" || point.Flags().NoRecordedValue() {
+// enter takes in a point that a reading has, of a process unless that is nil.
+func (ds *drops) enter(p *process, point pmetric.NumberDataPoint) {
+	if point.Flags().NoRecordedValue() {
 		return
 	}
-	var at place
+	at := place{process: p}
 	for key, value := range point.Attributes().All() {
 		switch key {
 		case "code.function.name":
@@ -52,6 +63,10 @@ func (ds *drops) enter(metric string, point pmetric.NumberDataPoint) {
 			at.transport = value.Str()
 		case "network.type":
 			at.networkType = value.Str()
+		case "network.io.direction":
+			at.direction = value.Str()
+		case "nettap.drop.victim":
+			at.victim = value.Str()
 		}
 	}
 	d := ds.find(at)
@@ -72,13 +87,17 @@ func (ds *drops) find(at place) *drop {
 		return d
 	}
 	if len(ds.byPlace) >= maxDrops {
-		ds.view.leaveOut("drops")
+		ds.view.leaveOut(ds.name)
 		return nil
 	}
-	d := &drop{updated: ds.view.seq, Drop: Drop{
+	d := &drop{updated: ds.view.seq, process: at.process, Drop: Drop{
 		ID: ds.view.newID(), Symbol: clean(at.symbol), Reason: clean(at.reason), Class: clean(at.class),
 		Interface: clean(at.iface), Transport: clean(at.transport), Type: clean(at.networkType),
+		Direction: clean(at.direction), Victim: clean(at.victim),
 	}}
+	if at.process != nil {
+		d.Process = at.process.ID
+	}
 	if ds.view.options.Why != nil {
 		d.Why = ds.view.options.Why(at.reason, at.symbol)
 	}
@@ -97,6 +116,9 @@ func (ds *drops) settle(at period) {
 		d.Packets += moved
 		d.moved += moved
 		d.active = at.to
+		if d.process != nil {
+			d.process.active = at.to
+		}
 		d.history.add(at, float64(moved))
 	}
 }
@@ -105,7 +127,7 @@ func (ds *drops) prune(old int64) {
 	for at, d := range ds.byPlace {
 		if d.active < old && ds.clock.seq-d.seen > missing {
 			delete(ds.byPlace, at)
-			ds.view.fresh.gone.Drops = append(ds.view.fresh.gone.Drops, d.ID)
+			*ds.gone = append(*ds.gone, d.ID)
 		}
 	}
 }
@@ -115,6 +137,17 @@ func (ds *drops) sorted() []*drop {
 	return slices.SortedFunc(maps.Values(ds.byPlace), func(a, b *drop) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), compareTexts(a.Symbol, b.Symbol, a.Reason, b.Reason, a.ID, b.ID))
 	})
+}
+
+// show returns those that are selected.
+func (ds *drops) show(q question, selected *selection, now int64) []Drop {
+	shown := []Drop{}
+	for _, d := range ds.sorted() {
+		if selected.drop(d) {
+			shown = append(shown, d.show(q.scale, now, &ds.clock.looks))
+		}
+	}
+	return shown
 }
 
 func (d *drop) show(s scale, now int64, looked *looks) Drop {

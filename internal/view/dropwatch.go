@@ -23,8 +23,10 @@ func newDropwatch(v *View, p params) writer {
 
 func (d *dropwatch) note() {
 	d.before = map[*drop]uint64{}
-	for _, one := range d.view.drops.byPlace {
-		d.before[one] = one.Packets
+	for _, drops := range []*drops{&d.view.drops, &d.view.losses} {
+		for _, one := range drops.byPlace {
+			d.before[one] = one.Packets
+		}
 	}
 }
 
@@ -32,39 +34,57 @@ func (d *dropwatch) head() string { return "Monitoring for dropped packets\n" }
 func (d *dropwatch) past() string { return "" }
 func (d *dropwatch) tail() string { return "Stopping dropped packet monitor\n" }
 
-// dropLine is a line: all that was dropped at one place, or by one reason where it is wide.
+// dropKey is what a line is about: a place, and the reason where it is wide; or who lost
+// something.
+type dropKey struct{ symbol, detail string }
+
+// dropLine is a line.
 type dropLine struct {
-	symbol, detail string
-	packets        uint64
+	dropKey
+	packets uint64
 }
 
 func (d *dropwatch) next(now time.Time) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n", now.UTC().Format(time.ANSIC))
-	for _, line := range limited(d.lines(), d.params.n) {
+	for _, line := range limited(d.lines(&d.view.drops, d.placeOf), d.params.n) {
 		fmt.Fprintf(&b, "%d packets dropped at %s%s\n", line.packets, line.symbol, line.detail)
+	}
+	if d.params.wide {
+		for _, line := range limited(d.lines(&d.view.losses, loserOf), d.params.n) {
+			fmt.Fprintf(&b, "%d packets lost by %s%s\n", line.packets, line.symbol, line.detail)
+		}
 	}
 	d.note()
 	return b.String()
 }
 
-func (d *dropwatch) lines() []dropLine {
-	type key struct{ symbol, detail string }
-	selected, sums := d.view.selected(d.params.filter), map[key]uint64{}
-	for _, one := range d.view.drops.byPlace {
+func (d *dropwatch) placeOf(one *drop) dropKey {
+	at := dropKey{symbol: symbolOf(one)}
+	if d.params.wide {
+		at.detail = fmt.Sprintf(" %s %s %s %s %s", orDash(one.Reason), orDash(one.Class), orDash(one.Interface), orDash(one.Transport), orDash(one.Type))
+	}
+	return at
+}
+
+func loserOf(one *drop) dropKey {
+	return dropKey{fmt.Sprint(one.process.PID, " ", orDash(one.process.Comm)), fmt.Sprintf(" %s %s %s %s %s", orDash(one.Reason),
+		orDash(one.Class), orDash(one.Interface), orDash(one.Direction), orDash(one.Victim))}
+}
+
+// lines sums up what was dropped since the last table.
+func (d *dropwatch) lines(drops *drops, keyOf func(*drop) dropKey) []dropLine {
+	selected, sums := d.view.selected(d.params.filter), map[dropKey]uint64{}
+	for _, one := range drops.byPlace {
 		moved := one.Packets - d.before[one]
 		if moved == 0 || !selected.drop(one) {
 			continue
 		}
-		at := key{symbol: symbolOf(one)}
-		if d.params.wide {
-			at.detail = fmt.Sprintf(" %s %s %s %s %s", orDash(one.Reason), orDash(one.Class), orDash(one.Interface), orDash(one.Transport), orDash(one.Type))
-		}
-		sums[at] += moved
+		sums[keyOf(one)] += moved
 	}
 	lines := make([]dropLine, 0, len(sums))
 	for at, packets := range sums {
-		lines = append(lines, dropLine{at.symbol, at.detail, packets})
+		lines = append(lines, dropLine{at, packets})
 	}
 	slices.SortFunc(lines, func(a, b dropLine) int {
 		byName := cmp.Or(cmp.Compare(a.symbol, b.symbol), cmp.Compare(a.detail, b.detail))

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -41,6 +42,22 @@ type booked struct {
 type loss struct {
 	symbol, reason, class string
 	packets               int64
+	iface                 string // "" is lo
+	by                    *fed   // who lost them, too
+}
+
+// putLoss adds what a process has lost.
+func putLoss(metrics pmetric.Metrics, p fed, l loss) {
+	resource := metrics.ResourceMetrics().AppendEmpty()
+	describe(resource.Resource(), p)
+	point := sumOf(resource.ScopeMetrics().AppendEmpty(), "nettap.process.packet.dropped").AppendEmpty()
+	point.SetIntValue(l.packets)
+	for name, value := range map[string]string{
+		"nettap.drop.reason": l.reason, "nettap.drop.class": l.class, "nettap.drop.victim": "socket",
+		"network.io.direction": "receive", "network.interface.name": cmp.Or(l.iface, "lo"),
+	} {
+		point.Attributes().PutStr(name, value)
+	}
 }
 
 var begun = time.Date(2026, 11, 22, 21, 7, 48, 0, time.UTC)
@@ -130,6 +147,9 @@ func (f *feed) drops() pmetric.Metrics {
 	for _, l := range f.losses {
 		point := sumOf(scope, "nettap.packet.dropped").AppendEmpty()
 		point.SetIntValue(l.packets)
+		if l.by != nil {
+			putLoss(metrics, *l.by, l)
+		}
 		if l.symbol != "" {
 			point.Attributes().PutStr("code.function.name", l.symbol)
 		}

@@ -10,6 +10,7 @@ type fresh struct {
 	moved    []movedRow
 	booked   []bookedAccount
 	dropped  []droppedPackets
+	lost     []droppedPackets
 	accepted []acceptedOn
 }
 
@@ -57,12 +58,7 @@ func (v *View) takeFresh() fresh {
 			}
 		}
 	}
-	for _, d := range v.drops.byPlace {
-		if d.moved != 0 {
-			f.dropped = append(f.dropped, droppedPackets{d, d.moved})
-			d.moved = 0
-		}
-	}
+	f.dropped, f.lost = v.drops.takeFresh(), v.losses.takeFresh()
 	for _, l := range v.listeners.byKey {
 		if l.moved[0] != 0 {
 			f.accepted = append(f.accepted, acceptedOn{l, l.moved})
@@ -70,6 +66,16 @@ func (v *View) takeFresh() fresh {
 		}
 	}
 	return f
+}
+
+func (ds *drops) takeFresh() (all []droppedPackets) {
+	for _, d := range ds.byPlace {
+		if d.moved != 0 {
+			all = append(all, droppedPackets{d, d.moved})
+			d.moved = 0
+		}
+	}
+	return all
 }
 
 func (a *account) way() string {

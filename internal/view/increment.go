@@ -17,11 +17,7 @@ func (v *View) increment(f filter) *Increment {
 	for _, b := range last.booked {
 		i.Booked = append(i.Booked, []any{b.of.ID, b.way, b.name, b.amount[0], b.amount[1]})
 	}
-	for _, d := range last.dropped {
-		if selected.drop(d.at) {
-			i.Dropped = append(i.Dropped, []any{d.at.ID, d.packets})
-		}
-	}
+	i.Dropped, i.Lost = selected.dropped(last.dropped), selected.dropped(last.lost)
 	for _, a := range last.accepted {
 		if selected.listener(a.listener) {
 			i.Accepted = append(i.Accepted, []any{a.ID, a.connections[0], a.connections[1]})
@@ -48,7 +44,7 @@ func (v *View) increment(f filter) *Increment {
 	if len(f.terms) > 0 {
 		v.introduce(i)
 	}
-	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Listeners) > 0 {
+	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Losses)+len(g.Listeners) > 0 {
 		i.Gone = &g
 	}
 	return i
@@ -67,13 +63,7 @@ func (v *View) news(i *Increment, selected *selection) {
 			i.Interfaces = append(i.Interfaces, b.Interface)
 		}
 	}
-	for _, d := range v.drops.byPlace {
-		if d.updated >= since && selected.drop(d) {
-			shown := d.Drop
-			shown.Packets = 0
-			i.Drops = append(i.Drops, shown)
-		}
-	}
+	i.Drops, i.Losses = v.drops.news(since, selected), v.losses.news(since, selected)
 	for _, l := range v.listeners.byKey {
 		if l.updated >= since && selected.listener(l) {
 			shown := l.Listener
@@ -81,6 +71,27 @@ func (v *View) news(i *Increment, selected *selection) {
 			i.Listeners = append(i.Listeners, shown)
 		}
 	}
+}
+
+// news are those drops that are newer than since, without their packets.
+func (ds *drops) news(since int64, selected *selection) (all []Drop) {
+	for _, d := range ds.byPlace {
+		if d.updated >= since && selected.drop(d) {
+			shown := d.Drop
+			shown.Packets = 0
+			all = append(all, shown)
+		}
+	}
+	return all
+}
+
+func (s *selection) dropped(packets []droppedPackets) (all [][]any) {
+	for _, d := range packets {
+		if s.drop(d.at) {
+			all = append(all, []any{d.at.ID, d.packets})
+		}
+	}
+	return all
 }
 
 // introduce adds the processes that an increment speaks of: one may match a filter only
@@ -98,6 +109,9 @@ func (v *View) introduce(i *Increment) {
 	}
 	for _, m := range i.Moved {
 		add(m[0].(string))
+	}
+	for _, d := range i.Losses {
+		add(d.Process)
 	}
 	for _, a := range i.Accepts {
 		add(a.Process)

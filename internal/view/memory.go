@@ -29,8 +29,10 @@ func (v *View) memory() int64 {
 			total += rowBytes + a.history.memory()
 		}
 	}
-	for _, d := range v.drops.byPlace {
-		total += rowBytes + d.history.memory()
+	for _, drops := range []*drops{&v.drops, &v.losses} {
+		for _, d := range drops.byPlace {
+			total += rowBytes + d.history.memory()
+		}
 	}
 	for _, l := range v.listeners.byKey {
 		total += listenerBytes + l.history.memory()

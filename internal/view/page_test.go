@@ -69,7 +69,7 @@ func TestPageIsSelfContained(t *testing.T) {
 func TestLastSlotIsTheOneThatNowIs(t *testing.T) {
 	f := newFeed()
 	f.now = time.UnixMilli(begun.UnixMilli() / coarseStep * coarseStep)
-	f.losses = []loss{{"f", "no_socket", "loss", 3}}
+	f.losses = []loss{{symbol: "f", reason: "no_socket", class: "loss", packets: 3}}
 	f.second() // what is there at the first reading
 	f.second()
 	f.losses[0].packets += 4

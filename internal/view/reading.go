@@ -66,12 +66,31 @@ func (v *View) Drops(metrics pmetric.Metrics) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	p := v.drops.clock.read(v.now(), v.started)
+	v.losses.clock.read(v.now(), v.started)
 	resources := metrics.ResourceMetrics()
 	for i := range resources.Len() {
 		v.learnHost(resources.At(i).Resource())
-		pointsOf(resources.At(i), v.drops.enter)
+		v.enterDrops(resources.At(i))
 	}
 	v.drops.settle(p)
+	v.losses.settle(p)
+}
+
+func (v *View) enterDrops(resource pmetric.ResourceMetrics) {
+	var of *process
+	pointsOf(resource, func(metric string, point pmetric.NumberDataPoint) {
+		switch metric {
+		case "nettap.packet.dropped":
+			v.drops.enter(nil, point)
+		case "nettap.process.packet.dropped":
+			if of == nil {
+				of = v.processes.find(resource.Resource())
+			}
+			if of != nil {
+				v.losses.enter(of, point)
+			}
+		}
+	})
 }
 
 func (v *View) learnHost(resource pcommon.Resource) {

@@ -21,7 +21,7 @@ func TestHostileNamesAreText(t *testing.T) {
 	for _, path := range []string{"/nettop?wide&interval=1s", "/tcp_connections?wide", "/socket-trace?wide", "/dropwatch?wide&interval=1s", "/api/v1/state"} {
 		seconds := []func(){func() {
 			f.processes = []fed{evil}
-			f.losses = append(f.losses, loss{"\x1b[31mf", "\x1b", "loss", 1})
+			f.losses = append(f.losses, loss{symbol: "\x1b[31mf", reason: "\x1b", class: "loss", packets: 1, iface: "\x1b[0m", by: &evil})
 		}}
 		if !strings.Contains(path, "interval") { // it waits for nothing
 			seconds[0]()

@@ -84,16 +84,18 @@ func (s *selection) connected(p *process, t *term) bool {
 	return false
 }
 
-// drop says whether a drop is shown. It is no process's.
+// drop says whether a drop is shown. Those of all packets are no process's.
 func (s *selection) drop(d *drop) bool {
 	return s.all(func(t *term) bool {
 		switch t.kind {
 		case "":
-			return t.isIn(d.Symbol, d.Reason, d.Class, d.Interface, d.Transport)
+			return t.isIn(d.Symbol, d.Reason, d.Class, d.Interface, d.Transport) || d.process != nil && t.ofProcess(d.process)
 		case "iface":
 			return t.isOf(d.Interface)
+		case "port", "peer":
+			return d.process != nil && s.connected(d.process, t)
 		default:
-			return false
+			return d.process != nil && t.ofProcess(d.process)
 		}
 	})
 }

@@ -26,18 +26,14 @@ func (v *View) state(q question) *State {
 			FirstMS: q.scale.first(now) * q.scale.step, StepS: int(q.scale.step / 1000), Count: q.scale.slots,
 			LastS: float64(now-q.scale.last(now)*q.scale.step) / 1000,
 		},
-		Processes: []Process{}, Interfaces: []Interface{}, Drops: []Drop{}, Listeners: []Listener{}, Accepts: []Accept{}, Calls: []Call{},
+		Processes: []Process{}, Interfaces: []Interface{}, Listeners: []Listener{}, Accepts: []Accept{}, Calls: []Call{},
 		Health: v.health(),
 	}
 	v.stateOfProcesses(s, q, selected, now)
 	for _, b := range v.interfaces.sorted() {
 		s.Interfaces = append(s.Interfaces, b.show(q.scale, now, &v.processes.clock.looks))
 	}
-	for _, d := range v.drops.sorted() {
-		if selected.drop(d) {
-			s.Drops = append(s.Drops, d.show(q.scale, now, &v.drops.clock.looks))
-		}
-	}
+	s.Drops, s.Losses = v.drops.show(q, selected, now), v.losses.show(q, selected, now)
 	for _, l := range v.listeners.sorted() {
 		if selected.listener(l) {
 			s.Listeners = append(s.Listeners, l.show(q.scale, now))

@@ -67,7 +67,7 @@ func TestIncrementsAddUp(t *testing.T) {
 	step := func() {
 		f.processes[0].amounts.add(amounts{100, 200, 1, 2})
 		f.books = []booked{{"lo", "process", "transmit", int64(f.processes[0].amounts[0]), int64(f.processes[0].amounts[2])}}
-		f.losses = []loss{{"f", "no_socket", "loss", int64(f.processes[0].amounts[2])}}
+		f.losses = []loss{{symbol: "f", reason: "no_socket", class: "loss", packets: int64(f.processes[0].amounts[2])}}
 		f.accept(p, "127.0.0.1:80", "127.0.0.1:4000")
 		f.call(p, "failed", "ECONNREFUSED", span{-1, "connect", 0, 10})
 	}

@@ -61,14 +61,14 @@ func TestNettopFollows(t *testing.T) {
 
 func TestDropwatchIsTheScripts(t *testing.T) {
 	f := newFeed()
-	f.losses = []loss{{"tcp_v4_rcv", "no_socket", "loss", 5}}
+	f.losses = []loss{{symbol: "tcp_v4_rcv", reason: "no_socket", class: "loss", packets: 5}}
 	got := f.during(t, "/dropwatch?interval=4s", func() {
 		f.losses = []loss{
-			{"tcp_v4_rcv", "no_socket", "loss", 6},
-			{"unix_stream_connect", "not_specified", "benign", 6},
-			{"ip6_mc_input", "not_specified", "unknown", 1},
-			{"ip6_mc_input", "ip_inhdr", "loss", 1},
-			{"", "nettap_listen_overflow", "loss", 3},
+			{symbol: "tcp_v4_rcv", reason: "no_socket", class: "loss", packets: 6},
+			{symbol: "unix_stream_connect", reason: "not_specified", class: "benign", packets: 6},
+			{symbol: "ip6_mc_input", reason: "not_specified", class: "unknown", packets: 1},
+			{symbol: "ip6_mc_input", reason: "ip_inhdr", class: "loss", packets: 1},
+			{symbol: "", reason: "nettap_listen_overflow", class: "loss", packets: 3},
 		}
 	}, func() {}, func() {}, func() {})
 	want := strings.Join([]string{
@@ -206,8 +206,36 @@ func TestWideTables(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tcp_connections differs (-want +got):\n%s", diff)
 	}
-	got = f.during(t, "/dropwatch?wide&interval=1s", func() { f.losses = []loss{{"f", "no_socket", "loss", 2}} })
+	got = f.during(t, "/dropwatch?wide&interval=1s", func() { f.losses = []loss{{symbol: "f", reason: "no_socket", class: "loss", packets: 2}} })
 	if want := "2 packets dropped at f no_socket loss lo - -\n"; !strings.Contains(got, want) {
 		t.Errorf("dropwatch says\n%s\nwhich has no %q", got, want)
+	}
+}
+
+func TestDropwatchSaysWhoLostThePackets(t *testing.T) {
+	reader, writer := fed{pid: 7, comm: "a reader", uid: 33}, fed{pid: 8, comm: "writer"}
+	losses := []loss{
+		{symbol: "f", reason: "socket_rcvbuff", class: "loss", packets: 5, by: &reader},
+		{symbol: "g", reason: "socket_rcvbuff", class: "loss", packets: 1, by: &reader, iface: "eth0"},
+		{symbol: "h", reason: "neigh_failed", class: "loss", packets: 2, by: &writer},
+		{symbol: "i", reason: "no_socket", class: "loss", packets: 9},
+	}
+	for query, want := range map[string][]string{
+		"": {"9 packets dropped at i", "5 packets dropped at f", "2 packets dropped at h", "1 packets dropped at g"},
+		"&wide": {
+			"9 packets dropped at i no_socket loss lo - -", "5 packets dropped at f socket_rcvbuff loss lo - -",
+			"2 packets dropped at h neigh_failed loss lo - -", "1 packets dropped at g socket_rcvbuff loss lo - -",
+			"5 packets lost by 7 a_reader socket_rcvbuff loss lo receive socket", "2 packets lost by 8 writer neigh_failed loss lo receive socket",
+			"1 packets lost by 7 a_reader socket_rcvbuff loss eth0 receive socket",
+		},
+		"&wide&filter=process:writer": {"2 packets lost by 8 writer neigh_failed loss lo receive socket"},
+		"&wide&n=1":                   {"9 packets dropped at i no_socket loss lo - -", "5 packets lost by 7 a_reader socket_rcvbuff loss lo receive socket"},
+	} {
+		f := newFeed()
+		got := f.during(t, "/dropwatch?interval=1s"+query, func() { f.losses = losses })
+		lines := strings.Split(strings.TrimSuffix(got, "\n"), "\n")
+		if diff := cmp.Diff(want, lines[3:len(lines)-1]); diff != "" {
+			t.Errorf("with %q the table differs (-want +got):\n%s", query, diff)
+		}
 	}
 }

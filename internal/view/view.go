@@ -37,6 +37,7 @@ type View struct {
 	processes  processes
 	interfaces interfaces
 	drops      drops
+	losses     drops // those of processes
 	listeners  listeners
 	accepts    []Accept // the oldest first
 	calls      calls
@@ -65,7 +66,7 @@ const (
 	maxProcesses  = 6000
 	maxRows       = 9000 // of processes, by interface
 	maxInterfaces = 256
-	maxDrops      = 2048
+	maxDrops      = 2048 // and as many losses of processes
 	maxListeners  = 1024
 	maxAccepts    = 2000
 	maxCalls      = 1000
@@ -82,7 +83,8 @@ func New(options Options) *View {
 	v.pruned = v.started
 	v.processes.init(v)
 	v.interfaces.init(v)
-	v.drops.init(v)
+	v.drops.init(v, "drops", &v.fresh.gone.Drops)
+	v.losses.init(v, "losses", &v.fresh.gone.Losses)
 	v.listeners.init(v)
 	return v
 }
@@ -200,6 +202,7 @@ func (v *View) prune(now int64) {
 	v.processes.prune(old)
 	v.interfaces.prune(old)
 	v.drops.prune(old)
+	v.losses.prune(old)
 	for len(v.accepts) > 0 && v.accepts[0].AtMS < old {
 		v.accepts = v.accepts[1:]
 	}

@@ -31,6 +31,7 @@ type dropped struct {
 	every                                   int // seconds from one to the next
 	packets                                 int64
 	so                                      int64
+	by                                      int // index of the process that lost them, plus 1; 0 is not known
 }
 
 type visited struct {
@@ -185,6 +186,9 @@ func (w *world) dropPoints() pmetric.Metrics {
 		}
 		point := sumOf(scope, "nettap.packet.dropped").AppendEmpty()
 		point.SetIntValue(d.so)
+		if d.by != 0 {
+			putLoss(metrics, w.processes[d.by-1], loss{reason: d.reason, class: d.class, packets: d.so, iface: d.iface})
+		}
 		for name, value := range map[string]string{
 			"code.function.name": d.symbol, "nettap.drop.reason": d.reason, "nettap.drop.class": d.class,
 			"network.interface.name": d.iface, "network.transport": d.transport, "network.type": "ipv4",
@@ -310,13 +314,13 @@ func madeUp(instance string) *world {
 		w.add(20_000+int64(i), 33, fmt.Sprintf("worker-%02d", i), "lo", 900+300*float64(i%9), 1400+110*float64(i%11), "service.name", "jobs")
 	}
 	w.drops = []dropped{
-		{"", "nettap_listen_overflow", "loss", "eth0", "tcp", 9, 14, 0},
-		{"__udp4_lib_rcv", "no_socket", "loss", "eth0", "udp", 3, 2, 0},
-		{"nft_do_chain", "netfilter_drop", "loss", "eth0", "tcp", 5, 6, 0},
-		{"sock_queue_rcv_skb_reason", "socket_rcvbuff", "loss", "docker0", "udp", 47, 60, 0},
-		{"tcp_v4_rcv", "tcp_old_data", "benign", "eth0", "tcp", 4, 4, 0},
-		{"tcp_rcv_state_process", "socket_close", "benign", "docker0", "tcp", 13, 9, 0},
-		{"kfree_skb_list_reason", "not_specified", "unknown", "wg0", "", 31, 8, 0},
+		{"", "nettap_listen_overflow", "loss", "eth0", "tcp", 9, 14, 0, 1},
+		{"__udp4_lib_rcv", "no_socket", "loss", "eth0", "udp", 3, 2, 0, 0},
+		{"nft_do_chain", "netfilter_drop", "loss", "eth0", "tcp", 5, 6, 0, 0},
+		{"sock_queue_rcv_skb_reason", "socket_rcvbuff", "loss", "docker0", "udp", 47, 60, 0, java + 1},
+		{"tcp_v4_rcv", "tcp_old_data", "benign", "eth0", "tcp", 4, 4, 0, 0},
+		{"tcp_rcv_state_process", "socket_close", "benign", "docker0", "tcp", 13, 9, 0, postgres + 1},
+		{"kfree_skb_list_reason", "not_specified", "unknown", "wg0", "", 31, 8, 0, 0},
 	}
 	w.ports = []visited{
 		{0, "10.0.0.5:443", "198.51.100.23", 9, 0.08, "expected"},

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"maps"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +19,11 @@ const dropsOnly = `
 	  drops: {collection_interval: 200ms, initial_delay: 0s}
 	  accepts: {enabled: false}
 `
+
+func TestMain(m *testing.M) {
+	dropstest.Main()
+	os.Exit(m.Run())
+}
 
 func TestDistributionNamesEachDrop(t *testing.T) {
 	c := Start(t, dropsOnly)
@@ -78,5 +86,71 @@ func TestDistributionAccountsForEveryDrop(t *testing.T) {
 		value := func(name string) float64 { return c.OwnValue(name, "instrument", "drops") }
 		seen := value("otelcol_nettap_events_seen")
 		return seen >= 5 && seen == value("otelcol_nettap_events_aggregated")+value("otelcol_nettap_events_lost")
+	})
+}
+
+// Without traffic too the process is known, until it has ended; the packets stay in the
+// host's series.
+func TestDistributionSaysWhoLostThePackets(t *testing.T) {
+	c := Start(t, dropsOnly)
+	lab := dropstest.NewLab(t)
+	reader := lab.StartReader(t)
+	dropped := int64(lab.Overrun(t, reader, 200))
+	loss := Attributes{
+		"nettap.drop.reason": "socket_rcvbuff", "nettap.drop.class": "loss", "nettap.drop.victim": "socket",
+		"network.io.direction": "receive", "network.interface.name": lab.Receiver.Device,
+	}
+	lost := func(ended bool) func() bool {
+		return func() bool {
+			points := c.Points("nettap.process.packet.dropped", Attributes{"process.pid": reader.PID})
+			return len(points) == 1 && points[0].Value == dropped && points[0].Ended == ended && points[0].Attributes.has(loss)
+		}
+	}
+	c.Wait("the process has what /proc/net/udp says", lost(false))
+	reader.Stop()
+	c.Wait("its series has ended", lost(true))
+	points := c.Points("nettap.packet.dropped", Attributes{"nettap.drop.reason": "socket_rcvbuff", "network.interface.name": lab.Receiver.Device})
+	if len(points) != 1 || points[0].Value != dropped || points[0].Ended {
+		t.Errorf("the host's series are %+v, want one that goes on, with %d", points, dropped)
+	}
+}
+
+func TestDistributionPutsLossesBesideTraffic(t *testing.T) {
+	c := Start(t, `
+	nettap:
+	  traffic: {collection_interval: 200ms, initial_delay: 0s}
+	  drops: {collection_interval: 300ms, initial_delay: 0s}
+	  accepts: {enabled: false}
+`)
+	lab := dropstest.NewLab(t)
+	reader := lab.StartHeir(t)
+	lab.Overrun(t, reader, 50)
+	who := func(metric string) Attributes {
+		points := c.Points(metric, Attributes{"process.pid": reader.PID})
+		if len(points) == 0 {
+			return nil
+		}
+		resource := maps.Clone(points[0].Attributes)
+		maps.DeleteFunc(resource, func(key string, _ any) bool {
+			return strings.HasPrefix(key, "network.") || strings.HasPrefix(key, "nettap.drop.")
+		})
+		return resource
+	}
+	c.Wait("it has lost and moved packets", func() bool {
+		return who("nettap.process.packet.dropped") != nil && who("process.network.io") != nil
+	})
+	if diff := cmp.Diff(who("process.network.io"), who("nettap.process.packet.dropped")); diff != "" {
+		t.Errorf("the resources differ (-traffic +drops):\n%s", diff)
+	}
+	reader.Stop()
+	c.Wait("both have ended", func() bool {
+		for _, metric := range []string{"process.network.io", "nettap.process.packet.dropped"} {
+			for _, point := range c.Points(metric, Attributes{"process.pid": reader.PID}) {
+				if !point.Ended {
+					return false
+				}
+			}
+		}
+		return true
 	})
 }

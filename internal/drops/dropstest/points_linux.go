@@ -34,14 +34,55 @@ func Points(metrics pmetric.Metrics) []Point {
 	return points
 }
 
-func pointOf(point pmetric.NumberDataPoint) Point {
-	text := func(name string) string {
+// Loss is a data point of nettap.process.packet.dropped.
+type Loss struct {
+	PID                                         int
+	Reason, Class, Victim, Direction, Interface string
+	Packets                                     int
+	Ended                                       bool // NoRecordedValue
+}
+
+// Losses returns every data point of nettap.process.packet.dropped.
+func Losses(metrics pmetric.Metrics) []Loss {
+	var losses []Loss
+	for _, resource := range metrics.ResourceMetrics().All() {
+		pid, _ := resource.Resource().Attributes().Get("process.pid")
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				if metric.Name() != "nettap.process.packet.dropped" {
+					continue
+				}
+				for _, point := range metric.Sum().DataPoints().All() {
+					losses = append(losses, lossOf(int(pid.Int()), point))
+				}
+			}
+		}
+	}
+	return losses
+}
+
+func lossOf(pid int, point pmetric.NumberDataPoint) Loss {
+	text := textsOf(point)
+	return Loss{
+		PID: pid, Reason: text("nettap.drop.reason"), Class: text("nettap.drop.class"), Victim: text("nettap.drop.victim"),
+		Direction: text("network.io.direction"), Interface: text("network.interface.name"),
+		Packets: int(point.IntValue()), Ended: point.Flags().NoRecordedValue(),
+	}
+}
+
+// textsOf returns what returns a point's attributes by name, "" for one that it has not.
+func textsOf(point pmetric.NumberDataPoint) func(name string) string {
+	return func(name string) string {
 		value, ok := point.Attributes().Get(name)
 		if !ok {
 			return ""
 		}
 		return value.Str()
 	}
+}
+
+func pointOf(point pmetric.NumberDataPoint) Point {
+	text := textsOf(point)
 	return Point{
 		Drop: Drop{
 			Function:  KnownFunction(text("code.function.name")),

@@ -18,6 +18,7 @@ export interface State {
   processes_left_out: number;
   interfaces: Interface[];
   drops: Drop[];
+  losses: Drop[]; // of processes
   listeners: Listener[];
   accepts: Accept[];
   accepts_left_out: number;
@@ -77,6 +78,9 @@ export interface Drop {
   interface?: string;
   transport?: string;
   type?: string;
+  process?: string; // the id of who lost it, with direction and victim; else they are all packets
+  direction?: string;
+  victim?: string;
   packets: number;
   series?: { packets: Amounts };
 }
@@ -161,16 +165,18 @@ export interface Increment {
   processes?: Process[];
   interfaces?: Interface[];
   drops?: Drop[];
+  losses?: Drop[];
   listeners?: Listener[];
   moved?: [string, string, number, number, number, number][];
   booked?: [string, "tx" | "rx", string, number, number][];
   dropped?: [string, number][];
+  lost?: [string, number][];
   accepted?: [string, number, number][];
   accepts?: Accept[];
   accepts_left_out?: number;
   calls?: Call[];
   calls_left_out?: number;
-  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; listeners?: string[] };
+  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; losses?: string[]; listeners?: string[] };
   health: Health;
 }
 
@@ -200,5 +206,6 @@ export interface Instrument {
   lost?: Record<string, number>;
   missed_runs: number;
   copies: number;
+  without_process: number;
   maps?: Record<string, { entries: number; limit: number }>;
 }

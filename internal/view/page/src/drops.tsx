@@ -1,7 +1,7 @@
 import { Chart } from "./chart";
 import { count, perSecond, words } from "./format";
-import type { Body, Common, LossLine } from "./frames";
-import { Card, Empty, Spark, type Go } from "./parts";
+import type { Body, Common, LossLine, Whose } from "./frames";
+import { Card, Empty, Spark, Who, type Go } from "./parts";
 import { allClasses, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
@@ -34,7 +34,7 @@ export function Drops({ common, body, place, go, theme }: { common: Common; body
         </div>
         <span class="note">
           {count(losses.reduce((sum, l) => sum + l.packets, 0))} packets at {count(losses.length)} places
-          {place.filter ? ". A drop is no process's: only interface and text of a filter apply to it." : ""}
+          {place.filter ? ". Of a filter only interface and text apply to places; by process it applies to whose the packets are." : ""}
         </span>
       </div>
       <Card title="Packets dropped a second" note="by reason; the colour is the class">
@@ -69,7 +69,7 @@ export function Drops({ common, body, place, go, theme }: { common: Common; body
             </thead>
             <tbody>
               {losses.map((l) => (
-                <Place key={l.key} of={l} open={l.key === place.selected} go={go} />
+                <Place key={l.key} of={l} open={l.key === place.selected} go={go} place={place} />
               ))}
             </tbody>
           </table>
@@ -79,7 +79,7 @@ export function Drops({ common, body, place, go, theme }: { common: Common; body
   );
 }
 
-function Place({ of: l, open, go }: { of: LossLine; open: boolean; go: Go }) {
+function Place({ of: l, open, go, place }: { of: LossLine; open: boolean; go: Go; place: Place }) {
   const kind = l.about.class ?? "unknown";
   return (
     <>
@@ -115,6 +115,19 @@ function Place({ of: l, open, go }: { of: LossLine; open: boolean; go: Go }) {
               <dd class="mono">{l.about.symbol ?? "no kernel function drops it"}</dd>
               <dt>where</dt>
               <dd>{[l.about.interface && `on ${l.about.interface}`, l.about.transport, l.about.type].filter(Boolean).join(", ") || "not known"}</dd>
+              <dt>whose</dt>
+              <dd class="whose">
+                {l.whose.length ? (
+                  l.whose.slice(0, 12).map((w) => (
+                    <div key={w.about.id}>
+                      <Who of={w.process} place={place} /> {lossInWords(w)}
+                    </div>
+                  ))
+                ) : (
+                  "not known: it was on its way to no socket, or that of no process"
+                )}
+                {l.whose.length > 12 ? <div>and {count(l.whose.length - 12)} more</div> : null}
+              </dd>
               <dt>packets</dt>
               <dd>{count(l.about.packets)} since the view began</dd>
             </dl>
@@ -123,6 +136,12 @@ function Place({ of: l, open, go }: { of: LossLine; open: boolean; go: Go }) {
       ) : null}
     </>
   );
+}
+
+// lossInWords says what a process has lost, and how that is known.
+export function lossInWords(w: Whose): string {
+  const way = w.about.direction === "transmit" ? "that it sent" : "on the way to it";
+  return `${count(w.packets)} packets ${way}${w.about.victim === "last_listener" ? ", which was the last to have the port" : ""}`;
 }
 
 function sentence(words: string): string {

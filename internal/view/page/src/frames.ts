@@ -63,6 +63,14 @@ export interface LossLine {
   packets: number; // in the range
   rate: number;
   line: Line;
+  whose: Whose[]; // those with most packets first; not all packets need be of a process
+}
+
+// Whose is what a process has lost.
+export interface Whose {
+  about: Drop;
+  process: Process;
+  packets: number; // in the range
 }
 
 export interface PortLine {
@@ -144,6 +152,7 @@ export interface Detail {
   ports: PortLine[];
   accepts: AcceptLine[];
   calls: CallLine[];
+  lost: Whose[];
 }
 
 export interface Frame {

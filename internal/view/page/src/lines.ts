@@ -1,6 +1,6 @@
 // Turns the model into what is on the screen.
-import type { Call, Process } from "./api";
-import type { AcceptLine, Body, BookLine, CallLine, Common, Detail, DeviceLine, Line, LossLine, PortLine, ProcessLine, Query, Range } from "./frames";
+import type { Call, Process, Drop } from "./api";
+import type { AcceptLine, Body, BookLine, CallLine, Common, Detail, DeviceLine, Line, LossLine, PortLine, ProcessLine, Query, Range, Whose } from "./frames";
 import type { Account, Device, Loss, Model, Port, Proc, Row } from "./model";
 import type { Series } from "./slots";
 
@@ -124,7 +124,7 @@ export class Lines {
     return {
       rows: most.map(({ proc }) => this.processLine(proc)),
       total: this.model.processes.size,
-      losses: this.losses().filter((l) => l.about.class !== "benign").slice(0, 7),
+      losses: byReason(this.losses().filter((l) => l.about.class !== "benign")).slice(0, 7),
       ports: this.ports().slice(0, 7),
       calls: this.alike().slice(0, 7),
       devices: this.devices(),
@@ -266,6 +266,7 @@ export class Lines {
       ports: this.ports().filter((p) => p.about.process === id),
       accepts: this.accepts(12, (a) => a.process === id),
       calls: this.callLines(this.model.calls.filter((c) => c.process === id).slice(0, 12)),
+      lost: [...this.whose().values()].flat().filter((w) => w.about.process === id).sort((a, b) => classRank(a.about.class) - classRank(b.about.class) || b.packets - a.packets),
     };
   }
 
@@ -311,6 +312,7 @@ export class Lines {
   }
 
   private losses(): LossLine[] {
+    const whose = this.whose();
     const lines = Array.from(
       this.model.losses.values(),
       (l: Loss): LossLine => ({
@@ -319,9 +321,23 @@ export class Lines {
         packets: Math.round(l.series.sum(this.last, this.n)),
         rate: l.recent.sum(this.model.beat, 0) / (this.model.nowSeconds || 1),
         line: this.line(l.series),
+        whose: whose.get(reasonOf(l.about)) ?? [],
       }),
     );
     return lines.filter((l) => l.packets > 0).sort((a, b) => classRank(a.about.class) - classRank(b.about.class) || b.packets - a.packets || a.key.localeCompare(b.key));
+  }
+
+  // whose are the losses of processes, by the reason and the interface: at which place they
+  // were is not known.
+  private whose(): Map<string, Whose[]> {
+    const all = new Map<string, Whose[]>();
+    for (const l of this.model.victims.values()) {
+      const packets = Math.round(l.series.sum(this.last, this.n));
+      const process = this.model.processes.get(l.about.process ?? "")?.about ?? { id: "" };
+      if (packets > 0) all.set(reasonOf(l.about), [...(all.get(reasonOf(l.about)) ?? []), { about: l.about, process, packets }]);
+    }
+    for (const losses of all.values()) losses.sort((a, b) => b.packets - a.packets || (a.process.pid ?? 0) - (b.process.pid ?? 0));
+    return all;
   }
 
   private drops(): Body {
@@ -426,6 +442,27 @@ export const accountNames = ["process", "carried", "forwarded", "request", "time
 function rank(account: string): number {
   const at = accountNames.indexOf(account);
   return at < 0 ? accountNames.length - 1.5 : at;
+}
+
+function reasonOf(d: Drop): string {
+  return [d.reason, d.class, d.interface].map((s) => s ?? "").join("~");
+}
+
+// byReason puts the places together that have a reason and an interface in common, under
+// the one with most packets.
+function byReason(losses: LossLine[]): LossLine[] {
+  const all = new Map<string, LossLine>();
+  for (const l of losses) {
+    const one = all.get(reasonOf(l.about));
+    if (one) {
+      one.packets += l.packets;
+      one.rate += l.rate;
+      one.line = one.line.map((n, i) => (n === null ? null : n + (l.line[i] ?? 0)));
+    } else {
+      all.set(reasonOf(l.about), { ...l });
+    }
+  }
+  return [...all.values()].sort((a, b) => classRank(a.about.class) - classRank(b.about.class) || b.packets - a.packets);
 }
 
 function classRank(name?: string): number {

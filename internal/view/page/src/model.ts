@@ -47,6 +47,7 @@ export class Model {
   readonly processes = new Map<string, Proc>();
   readonly devices = new Map<string, Device>();
   readonly losses = new Map<string, Loss>();
+  readonly victims = new Map<string, Loss>(); // what processes have lost of it
   readonly ports = new Map<string, Port>();
   readonly sent: Series;
   readonly received: Series;
@@ -107,8 +108,9 @@ export class Model {
       }
       device.about = { ...i, tx: undefined, rx: undefined };
     }
+    for (const d of state.losses) this.loss(this.victims, d).series.fill(first, d.series?.packets);
     for (const d of state.drops) {
-      this.loss(d).series.fill(first, d.series?.packets);
+      this.loss(this.losses, d).series.fill(first, d.series?.packets);
       unlooked(d.series?.packets);
     }
     for (const l of state.listeners) {
@@ -146,7 +148,8 @@ export class Model {
 
     for (const p of i.processes ?? []) this.meet(p).about = p;
     for (const d of i.interfaces ?? []) this.device(d).about = d;
-    for (const d of i.drops ?? []) this.loss(d);
+    for (const d of i.drops ?? []) this.loss(this.losses, d);
+    for (const d of i.losses ?? []) this.loss(this.victims, d);
     for (const l of i.listeners ?? []) this.port(l);
     for (const [id, name, ...amounts] of i.moved ?? []) {
       const proc = this.processes.get(id);
@@ -168,13 +171,15 @@ export class Model {
       enter(account.series[0], bytes);
       enter(account.series[1], packets);
     }
-    for (const [id, packets] of i.dropped ?? []) {
-      const loss = this.losses.get(id);
-      if (!loss) continue;
+    const lose = (of: Map<string, Loss>, [id, packets]: [string, number]) => {
+      const loss = of.get(id);
+      if (!loss) return;
       loss.about.packets += packets;
       loss.recent.add(this.beat, packets);
       enter(loss.series, packets);
-    }
+    };
+    for (const dropped of i.dropped ?? []) lose(this.losses, dropped);
+    for (const lost of i.lost ?? []) lose(this.victims, lost);
     for (const [id, connections, unexpected] of i.accepted ?? []) {
       const port = this.ports.get(id);
       if (!port) continue;
@@ -191,6 +196,7 @@ export class Model {
     for (const id of i.gone?.processes ?? []) this.processes.delete(id);
     for (const id of i.gone?.interfaces ?? []) this.devices.delete(id);
     for (const id of i.gone?.drops ?? []) this.losses.delete(id);
+    for (const id of i.gone?.losses ?? []) this.victims.delete(id);
     for (const id of i.gone?.listeners ?? []) this.ports.delete(id);
     return true;
   }
@@ -233,9 +239,9 @@ export class Model {
     return account;
   }
 
-  private loss(d: Drop): Loss {
-    let loss = this.losses.get(d.id);
-    if (!loss) this.losses.set(d.id, (loss = { about: { ...d, series: undefined }, series: new Series(this.slots.count), recent: new Recent() }));
+  private loss(of: Map<string, Loss>, d: Drop): Loss {
+    let loss = of.get(d.id);
+    if (!loss) of.set(d.id, (loss = { about: { ...d, series: undefined }, series: new Series(this.slots.count), recent: new Recent() }));
     return loss;
   }
 

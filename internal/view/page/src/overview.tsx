@@ -1,11 +1,12 @@
 import { Books } from "./interfaces";
 import { brief, count, end, milliseconds, perSecond, rate, text, words } from "./format";
-import type { Body, Common } from "./frames";
+import type { Body, Common, Whose } from "./frames";
 import { Card, Empty, Figure, Heads, mostOf, percent, Spark, Who } from "./parts";
 import { beside, format, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
-// Overview answers in one look who talks most, what is lost, who came in, and what is slow.
+// Overview answers in one look who talks most, what is lost and whose, who came in, and what
+// is slow.
 export function Overview({ common, body, place }: { common: Common; body: Body; place: Place }) {
   const to = (view: Place["view"], more: Partial<Place> = {}) => format(beside(place, view, more));
   const rows = body.rows ?? [];
@@ -80,12 +81,12 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
           )}
         </Card>
 
-        <Card title="What is lost, and where" link={to("drops")} note={within}>
+        <Card title="What is lost, and whose" link={to("drops")} note={within}>
           {!body.losses?.length ? (
             <Empty>{whyNothing(common, "drops", `Nothing was lost in ${within}${common.benignPackets ? `; ${count(common.benignPackets)} packets were dropped harmlessly` : ""}.`)}</Empty>
           ) : (
             <table class="list">
-              <Heads of={[["Reason"], ["on"], ["packets", "right"], ["over time", "sparks"]]} />
+              <Heads of={[["Reason"], ["whose"], ["on", "narrow-no"], ["packets", "right"], ["over time", "sparks"]]} />
               <tbody>
                 {body.losses.map((l) => (
                   <tr key={l.key}>
@@ -96,7 +97,10 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
                         <span class="where">{l.about.class === "unknown" ? "may be a loss" : (l.about.why ?? l.about.symbol)}</span>
                       </a>
                     </td>
-                    <td class="nowrap">{[l.about.interface, l.about.transport].filter(Boolean).join(" ")}</td>
+                    <td class="whose">
+                      <WhoseOf of={l.whose} place={place} />
+                    </td>
+                    <td class="narrow-no nowrap">{[l.about.interface, l.about.transport].filter(Boolean).join(" ")}</td>
                     <td class="right figures">{count(l.packets)}</td>
                     <td class="sparks">
                       <Spark line={l.line} kind={l.about.class ?? "unknown"} />
@@ -170,6 +174,18 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
         </Card>
       </div>
     </>
+  );
+}
+
+function WhoseOf({ of, place }: { of: Whose[]; place: Place }) {
+  const [first] = of;
+  if (!first) return <span class="muted">not known</span>;
+  const others = new Set(of.map((w) => w.process.id)).size - 1;
+  return (
+    <span class="first">
+      <Who of={first.process} place={place} />
+      {others > 0 ? <span class="badge" title={`and ${count(others)} other processes`}>+{count(others)}</span> : null}
+    </span>
   );
 }
 

@@ -2,7 +2,8 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { AcceptRows } from "./accepts";
 import { CallRows } from "./calls";
 import { Chart } from "./chart";
-import { bytes, clock, count, perSecond, rate, short, text } from "./format";
+import { lossInWords } from "./drops";
+import { bytes, clock, count, perSecond, rate, short, text, words } from "./format";
 import type { Body, Common, Detail, Grouping, ProcessLine } from "./frames";
 import { CloseLink } from "./interfaces";
 import { keyOf, nameOf } from "./lines";
@@ -235,6 +236,19 @@ function One({ detail, common, place, go, theme }: { detail: Detail; common: Com
               </span>
             ))}
           </p>
+        ) : null}
+        {detail.lost.length ? (
+          <>
+            <h3>Lost</h3>
+            <ul class="lost">
+              {detail.lost.map((w) => (
+                <li key={w.about.id}>
+                  <i class={`dot ${w.about.class ?? "unknown"}`} aria-hidden="true" /> {words(w.about.reason ?? "reason not known")}
+                  {w.about.interface ? ` on ${w.about.interface}` : ""}: {lossInWords(w)}
+                </li>
+              ))}
+            </ul>
+          </>
         ) : null}
         {detail.accepts.length ? (
           <>

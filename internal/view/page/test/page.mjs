@@ -73,7 +73,7 @@ await test("data appears within 2 s", async () => {
     const moment = await page.waitForFunction(() => document.querySelector(".talk tbody tr") && performance.now(), undefined, { polling: 20 });
     return moment.jsonValue(); // since the page was asked for
   });
-  equal(await page.locator(".card h2").allTextContents(), ["Who talks most now", "What is lost, and where", "Who came in", "What is slow, or failed", "Do the books balance"], "cards");
+  equal(await page.locator(".card h2").allTextContents(), ["Who talks most now", "What is lost, and whose", "Who came in", "What is slow, or failed", "Do the books balance"], "cards");
   for (const card of await page.locator(".card").all()) holds((await card.locator("tbody tr").count()) > 0, `a card is empty: ${await card.textContent()}`);
 });
 
@@ -159,12 +159,25 @@ await test("deep link", async () => {
   await page.getByText("is not there (any more)").waitFor();
 });
 
+await test("the overview says whose the losses are", async () => {
+  const page = await open(`${at.live}/`);
+  await live(page);
+  const lost = (reason) => page.locator('.card[aria-label="What is lost, and whose"] tbody tr', { hasText: reason }).locator(".whose");
+  await lost("socket rcvbuff").getByText("java").waitFor();
+  equal(await lost("socket rcvbuff").locator(".pid").textContent(), "3120", "the pid");
+  await lost("nettap listen overflow").getByText("nginx").waitFor();
+  equal(await lost("netfilter drop").textContent(), "not known", "whose it is that a firewall drops");
+  await lost("socket rcvbuff").locator("a.who").click();
+  await page.locator(".detail .lost li", { hasText: "socket rcvbuff on docker0" }).waitFor();
+});
+
 await test("drops are explained", async () => {
   const page = await open(`${at.live}/#/drops`);
   await live(page);
   await page.locator(".drops .who", { hasText: "socket rcvbuff" }).click();
   await page.locator(".explained", { hasText: "The application reads too slowly." }).waitFor();
   await page.locator(".explained", { hasText: "sock_queue_rcv_skb_reason" }).waitFor();
+  await page.locator(".explained .whose", { hasText: "java" }).waitFor();
   await page.getByRole("button", { name: "benign", exact: true }).click();
   await page.waitForFunction(() => ![...document.querySelectorAll(".drops .badge")].some((b) => b.textContent === "benign"));
   await page.reload();
