@@ -57,6 +57,7 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 // callsOnly reports every call on a port, and no others.
 const callsOnly = `
 	nettap:
+	  max_cpu: 0
 	  traffic: {enabled: false}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}

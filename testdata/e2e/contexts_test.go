@@ -20,6 +20,7 @@ const (
 // everything reports all there is about connections to one port.
 const everything = `
 	nettap:
+	  max_cpu: 0
 	  traffic: {enabled: false}
 	  drops: {collection_interval: 100ms, initial_delay: 0s}
 	  accepts: {collection_interval: 100ms, initial_delay: 0s}

@@ -17,6 +17,7 @@ import (
 // this machine, too.
 const demoReceiver = `
 	nettap:
+	  max_cpu: 0
 	  traffic: {collection_interval: 200ms, initial_delay: 0s}
 	  accepts: {collection_interval: 100ms, initial_delay: 0s}
 	  calls: {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {commands: [demo]}}
@@ -248,6 +249,7 @@ func (s *seenTwice) checkTraces() {
 func TestDistributionGivesNoRequestAnothersTrace(t *testing.T) {
 	s := runDemo(t, Options{Receivers: `
 	nettap:
+	  max_cpu: 0
 	  traffic: {enabled: false}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}

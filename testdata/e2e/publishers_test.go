@@ -19,6 +19,7 @@ import (
 // callsOfPublisher reports every call on a port.
 const callsOfPublisher = `
 	nettap:
+	  max_cpu: 0
 	  traffic: {enabled: false}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}

@@ -25,6 +25,7 @@ func TestDistributionBelievesOBI(t *testing.T) {
 	address := listen(t)
 	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(`
 	nettap:
+	  max_cpu: 0
 	  traffic: {enabled: false}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}
