@@ -143,7 +143,7 @@ func (m measured) changes(before measured) string {
 		}
 		then, now := before.more(other), m.more(of)
 		for _, operation := range measure.Operations {
-			if difference := now[operation] - then[operation]; math.Abs(difference) > noted*then[operation]+accuracy*m.off()[operation] {
+			if difference := now[operation] - then[operation]; math.Abs(difference) > noted*then[operation]+accuracyOf(operation)*m.off()[operation] {
 				fmt.Fprintf(&b, "since the last run: %s %s %s: %s, was %s (%+.0f%%)\n",
 					of.Case, of.Rung, operation, thousands(now[operation]), thousands(then[operation]), 100*difference/then[operation])
 			}
