@@ -64,7 +64,7 @@ run: build ## build and start the Collector with deploy/config.yaml: tables here
 	exec $(collector) --config deploy/config.yaml
 
 .PHONY: test
-test: setup build ## install what is missing, then run all tests, other kernels included (as root; 50 minutes)
+test: setup build ## install what is missing, then run all tests, other kernels included (as root; 60 minutes)
 	@.ci/tests test-unit test-page test-kernel test-e2e bench-check test-matrix
 
 .PHONY: test-unit
@@ -94,7 +94,7 @@ fuzz: ## feed each decoder and parser random input, for FUZZTIME each (10s)
 		while read -r directory name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$directory || exit 1; done
 
 .PHONY: bench
-bench: ## measure what the instruments cost: instructions on other kernels, under qemu, and time on this one (as root; 15 minutes)
+bench: ## measure what the instruments cost: instructions on other kernels, under qemu, and time on this one (as root; 25 minutes)
 	@.ci/setup matrix
 	go run ./internal/bench -here $(BENCHFLAGS)
 
@@ -107,7 +107,7 @@ bench-scale: build ## measure what the Collector takes by processes, sockets, in
 	go run ./internal/bench -scale -record
 
 .PHONY: bench-check
-bench-check: ## see that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (a minute)
+bench-check: ## see that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (3 minutes)
 	@.ci/setup matrix
 	go run ./internal/bench -check -every-rung=false -floors=false -kernel 'amd64 linux-image-6\.18\.'
 
