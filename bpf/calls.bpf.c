@@ -123,7 +123,7 @@ __noinline int look_for(__u32 index, __u32 depth)
 	if (!t || at >= MAX_DEPTH || at >= t->depth)
 		return 0;
 	CHECKED(at);
-	if (at < MAX_DEPTH && t->frame[at].function == (__u16)index)
+	if (t->frame[at].function == (__u16)index)
 		t->kept = at + 1;
 	return 0;
 }

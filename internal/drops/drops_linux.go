@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -183,7 +184,7 @@ func (d *Drops) Peek(context.Context) (pmetric.Metrics, error) {
 	if err := d.readMaps(s); err != nil {
 		return pmetric.NewMetrics(), fmt.Errorf("read drops: %w", err)
 	}
-	err := errors.Join(d.meetProcesses(s), d.learnFunctions(s))
+	err := errors.Join(d.meetProcesses(s, sync.OnceValues(d.owners.Processes)), d.learnFunctions(s))
 	ledger := d.ledger.copy()
 	ledger.enter(s, d.words)
 	return d.emitter(d.peeks).emit(s.now, ledger.post(s, nil)), err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -28,14 +29,14 @@ func (d *Drops) read() (*snapshot, error) {
 	if err := d.readMaps(s); err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errors.Join(errs, d.meetProcesses(s), d.findEnded(s))
+	processes := sync.OnceValues(d.owners.Processes)
+	return s, errors.Join(errs, d.meetProcesses(s, processes), d.findEnded(s, processes))
 }
 
-// meetProcesses finds out who lost packets. To learn of new ones it reads all that are
-// known.
-func (d *Drops) meetProcesses(s *snapshot) error {
+// meetProcesses finds out who lost packets. To learn of new ones it reads all processes
+// that are known.
+func (d *Drops) meetProcesses(s *snapshot, processes func() (map[uint64]owner.Process, error)) error {
 	s.victims = map[uint64]*victim{}
-	var known map[uint64]owner.Process
 	for key := range s.detailed {
 		if key.Number == 0 || s.victims[key.Number] != nil {
 			continue
@@ -44,11 +45,9 @@ func (d *Drops) meetProcesses(s *snapshot) error {
 			s.victims[key.Number] = v
 			continue
 		}
-		if known == nil {
-			var err error
-			if known, err = d.owners.Processes(); err != nil {
-				return err
-			}
+		known, err := processes()
+		if err != nil {
+			return err
 		}
 		p, ok := known[key.Number]
 		if !ok {
@@ -63,11 +62,11 @@ func (d *Drops) meetProcesses(s *snapshot) error {
 
 // findEnded finds out which processes have ended, or have become others by exec or setuid,
 // and which were the last to have a port.
-func (d *Drops) findEnded(s *snapshot) error {
+func (d *Drops) findEnded(s *snapshot, processes func() (map[uint64]owner.Process, error)) error {
 	if !d.knows {
 		return nil
 	}
-	known, err := d.owners.Processes()
+	known, err := processes()
 	if err != nil {
 		return err
 	}

@@ -125,14 +125,14 @@ static __always_inline bool is_pooled(const struct observed *process, __u64 g)
 
 	if (!process->pooled_count)
 		return false;
-	if (!read_user_word(&start, g + process->g_startpc) || !start)
+	if (!read_user_word(&start, g + process->g_startpc))
 		return true;
 	for (int i = 0; i < MAX_POOLED; i++) { /* without branches, as verifiers follow each */
 		__u64 differs = process->pooled[i] ^ start;
 
 		is |= ~(differs | -differs) >> 63;
 	}
-	return is;
+	return start && is; /* the rest of the table is 0 */
 }
 
 /* g is the goroutine that the thread runs. */
