@@ -364,12 +364,18 @@ type deed struct {
 	BlockedOn any
 }
 
+// deedOf leaves out a wait for what is no socket's: any call may wait for a lock, and on a
+// real-time kernel that is what a spinlock is.
 func deedOf(tr tree) deed {
 	syscall, _ := tr.value("nettap.call.syscall").(string)
 	kept, _ := tr.value("nettap.call.kept").(string)
+	blockedOn := tr.value("nettap.call.blocked.on")
+	if blockedOn == "other" {
+		blockedOn = nil
+	}
 	return deed{
 		Syscall: syscall, Kept: kept, FD: tr.value("nettap.call.fd"), Bytes: tr.value("nettap.call.bytes"),
-		Transport: tr.value("network.transport"), Error: tr.value("error.type"), BlockedOn: tr.value("nettap.call.blocked.on"),
+		Transport: tr.value("network.transport"), Error: tr.value("error.type"), BlockedOn: blockedOn,
 	}
 }
 
