@@ -31,6 +31,7 @@ generate: ## write everything that is generated: metadata from metadata.yaml, BP
 	cp build/nettapreceiver/documentation.md docs/telemetry.md
 	rm -rf build/nettapreceiver
 	go test ./receiver -run '^TestConfigurationIsDocumented$$' -write-configuration
+	go test ./internal/drops -run '^TestReasonsAreDocumented$$' -write-reasons
 	go generate ./internal/...
 	$(MAKE) --no-print-directory page
 

@@ -100,6 +100,10 @@ type TrafficMetricsConfig struct {
 type DropsConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
+	// Explanations adds to each point what its reason means and what to do about it, in words,
+	// as the attribute nettap.drop.explanation. It tells no series apart.
+	Explanations bool `mapstructure:"explanations"`
+
 	// Metrics turns single metrics on and off.
 	Metrics DropsMetricsConfig `mapstructure:"metrics"`
 }

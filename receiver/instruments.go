@@ -46,7 +46,7 @@ func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] 
 	}
 	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath))
 	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), owners.Another(), knownToDrops, h.contexts, h.processes, h.clock, ofDrops,
-		drops.Options{RootPath: c.RootPath, Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || h.viewing != nil})
+		drops.Options{RootPath: c.RootPath, Explanations: c.Drops.Explanations, Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || h.viewing != nil})
 	if h.viewing != nil {
 		shown := metadata.MetricsBuilderConfig{Metrics: metadata.DefaultMetricsConfig(), ResourceAttributes: c.viewResourceAttributes()}
 		counting.PeekWith(builder(shown), h.viewing.directory)

@@ -48,7 +48,7 @@ func newViewing(h *house) *viewing {
 	host, _ := os.Hostname()
 	v.view = view.New(view.Options{
 		Instance: uuid.NewString(), Host: host, TraceURL: h.config.View.TraceURL, CommandLines: h.config.View.CommandLines,
-		Now: time.Now, Health: v.health, Cost: processCost, Why: drops.Why,
+		Now: time.Now, Health: v.health, Cost: processCost, Explain: drops.Explain,
 	})
 	return v
 }

@@ -254,7 +254,7 @@ func TestKernelReasonsHaveAClass(t *testing.T) {
 		t.Skip("this kernel has no drop reasons")
 	}
 	for _, reason := range unclassified(t, reasons) {
-		if got := drops.words.classes.of(reason, ""); got != unknown {
+		if got := drops.words.meanings.of(reason, ""); got != unknown {
 			t.Errorf("the class of %s is %v, want unknown", reason, got)
 		}
 		t.Logf("no class for %s", reason)

@@ -37,6 +37,9 @@ type Options struct {
 
 	// Victims lets it find out which process lost a packet.
 	Victims bool
+
+	// Explanations says in words what each drop means, as an attribute.
+	Explanations bool
 }
 
 // Drops is the instrument. Its zero value is not usable: see [New].
@@ -168,7 +171,7 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 }
 
 func (d *Drops) emitter(builder *metadata.MetricsBuilder) emitter {
-	return emitter{builder: builder, host: d.processes.Host(builder.NewResourceBuilder()), wall: d.clock.Wall}
+	return emitter{builder: builder, host: d.processes.Host(builder.NewResourceBuilder()), wall: d.clock.Wall, explain: d.options.Explanations}
 }
 
 // PeekWith lets the instrument be peeked at. What Peek returns is made by builder.

@@ -14,6 +14,7 @@ type emitter struct {
 	builder *metadata.MetricsBuilder
 	host    pcommon.Resource
 	wall    func(bootNanos uint64) time.Time // of CLOCK_BOOTTIME
+	explain bool                             // in words, with each point
 }
 
 var (
@@ -58,19 +59,22 @@ func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.
 		}
 	}
 	metrics := e.builder.Emit(metadata.WithResource(resource))
-	complete(metrics, e.wall, drops)
+	e.complete(metrics, drops)
 	return metrics
 }
 
 // complete sets what the generated builder cannot. It gives the points in the
 // order they were recorded, or none.
-func complete(metrics pmetric.Metrics, wall func(bootNanos uint64) time.Time, drops []drop) {
+func (e emitter) complete(metrics pmetric.Metrics, drops []drop) {
 	next := 0
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
 				for _, point := range metric.Sum().DataPoints().All() {
-					drops[next].complete(point, wall)
+					drops[next].complete(point, e.wall)
+					if words := drops[next].explanation(); e.explain && words != "" {
+						point.Attributes().PutStr("nettap.drop.explanation", words)
+					}
 					next++
 				}
 			}

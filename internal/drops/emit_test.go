@@ -28,7 +28,7 @@ func TestEmit(t *testing.T) {
 	host.SetHostID("h1")
 
 	reader := &victim{process: process.Process{ID: process.ID{PID: 7, UserID: 33, RealUserID: 33}, HostID: "h1", Comm: "reader", Executable: "reader"}}
-	metrics := emitter{builder, host.Emit(), wallSinceStart}.emit(started.Add(10*time.Second), []drop{
+	metrics := emitter{builder: builder, host: host.Emit(), wall: wallSinceStart}.emit(started.Add(10*time.Second), []drop{
 		{
 			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, start: started, packets: 4,
 			exemplars: []exemplar{{
@@ -74,10 +74,23 @@ func TestEmitNothing(t *testing.T) {
 		"the metrics are switched off": {off, some},
 	} {
 		t.Run(name, func(t *testing.T) {
-			metrics := emitter{testBuilder(test.config), pcommon.NewResource(), wallSinceStart}.emit(started, test.drops)
+			metrics := emitter{builder: testBuilder(test.config), host: pcommon.NewResource(), wall: wallSinceStart}.emit(started, test.drops)
 			if n := metrics.ResourceMetrics().Len(); n != 0 {
 				t.Errorf("emit() has %d resources, want none", n)
 			}
 		})
 	}
+}
+
+func TestEmitExplanations(t *testing.T) {
+	e := emitter{builder: testBuilder(metadata.NewDefaultMetricsBuilderConfig()), host: pcommon.NewResource(), wall: wallSinceStart, explain: true}
+	metrics := e.emit(started, []drop{
+		{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, start: started, packets: 1},
+		{series: series{"new", "new_in_linux_9", unknown, "eth0", "tcp", "ipv4"}, start: started, packets: 1},
+	})
+	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Compare(t, "explanations.json", compact)
 }

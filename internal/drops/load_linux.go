@@ -27,7 +27,7 @@ func (d *Drops) load() error {
 	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
 		return err
 	}
-	table, err := readClasses(classesCSV)
+	table, err := readMeanings(reasonsCSV)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (d *Drops) load() error {
 	if err != nil {
 		return err
 	}
-	d.words = words{reasons: reasons, functions: map[uint64]string{}, classes: table}
+	d.words = words{reasons: reasons, functions: map[uint64]string{}, meanings: table}
 	d.counting = variantFor(arguments, d.knows)
 	if d.maxKeys != 0 {
 		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse

@@ -69,7 +69,7 @@ type exemplar struct {
 type words struct {
 	reasons   map[uint32]string // this kernel's own
 	functions map[uint64]string // by location; missing is unknown
-	classes   classes
+	meanings  meanings
 }
 
 // series returns what a key stands for, on an interface of this name.
@@ -85,9 +85,9 @@ func (w words) series(key bpfDropKey, interfaceName string) series {
 	if key.Type != 0 {
 		s.networkType = packet.Type(key.Type)
 	}
-	s.class = w.classes.of(s.reason, s.function)
+	s.class = w.meanings.of(s.reason, s.function)
 	if key.Empty != 0 {
-		s.class = w.classes.of(s.reason, emptySegment)
+		s.class = w.meanings.of(s.reason, emptySegment)
 	}
 	return s
 }
@@ -103,6 +103,9 @@ func (w words) lines(key bpfDropKey, interfaceName string, v *victim) []line {
 	return append(all, line{own, loser{v, key.Victim, key.Direction}})
 }
 
+// numbered is how the name of a reason begins that this kernel's BTF does not name.
+const numbered = "reason_"
+
 // reason names a number that this kernel's BTF does not name as "reason_7".
 func (w words) reason(number uint32) string {
 	if name, ok := ownReasons[number]; ok {
@@ -111,7 +114,7 @@ func (w words) reason(number uint32) string {
 	if name, ok := w.reasons[number]; ok {
 		return name
 	}
-	return fmt.Sprintf("reason_%d", number)
+	return fmt.Sprint(numbered, number)
 }
 
 func (s series) compare(other series) int {

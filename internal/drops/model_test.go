@@ -22,7 +22,11 @@ func testWords() words {
 	return words{
 		reasons:   map[uint32]string{1: "consumed", 2: "not_specified", 3: "no_socket", 13: "otherhost"},
 		functions: map[uint64]string{0x100: "tcp_v4_rcv", 0x180: "tcp_v4_rcv", 0x200: "ip_rcv_core.isra.0"},
-		classes:   classes{{reason: "no_socket"}: loss, {reason: "no_socket", function: emptySegment}: benign, {reason: "otherhost", function: "ip_rcv_core"}: benign},
+		meanings: meanings{
+			{reason: "no_socket"}:                          {class: loss},
+			{reason: "no_socket", function: emptySegment}:  {class: benign},
+			{reason: "otherhost", function: "ip_rcv_core"}: {class: benign},
+		},
 	}
 }
 

@@ -111,6 +111,7 @@ type Drop struct {
 	Reason    string      `json:"reason,omitempty"`
 	Class     string      `json:"class,omitempty"`
 	Why       string      `json:"why,omitempty"`
+	Advice    string      `json:"advice,omitempty"`
 	Interface string      `json:"interface,omitempty"`
 	Transport string      `json:"transport,omitempty"`
 	Type      string      `json:"type,omitempty"`

@@ -98,8 +98,8 @@ func (ds *drops) find(at place) *drop {
 	if at.process != nil {
 		d.Process = at.process.ID
 	}
-	if ds.view.options.Why != nil {
-		d.Why = ds.view.options.Why(at.reason, at.symbol)
+	if ds.view.options.Explain != nil {
+		d.Why, d.Advice = ds.view.options.Explain(at.reason, at.symbol, at.class)
 	}
 	ds.byPlace[at] = d
 	return d

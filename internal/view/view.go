@@ -21,7 +21,8 @@ type Options struct {
 	Now    func() time.Time
 	Health func() Health                              // the instruments, the limit, and what is not seen here
 	Cost   func() (cpu time.Duration, resident int64) // of the process, since its start
-	Why    func(reason, symbol string) string         // explains a drop in words, or ""
+	// Explain says what a drop means and what to do about it, both "" where that is not known.
+	Explain func(reason, symbol, class string) (why, advice string)
 }
 
 // View keeps the last 15 minutes. It may be used from several goroutines.

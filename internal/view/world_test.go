@@ -79,7 +79,12 @@ func newWorld(instance, host string) *world {
 		Cost: func() (time.Duration, int64) {
 			return time.Duration(float64(time.Now().UnixNano()) * 0.013), 148_000_000
 		},
-		Why: func(reason, _ string) string { return madeUpWhy[reason] },
+		Explain: func(reason, _, _ string) (why, advice string) {
+			if reason == "socket_rcvbuff" {
+				advice = "Let the application read faster."
+			}
+			return madeUpWhy[reason], advice
+		},
 	})
 	w.Open("nettap")
 	w.until = time.Now()

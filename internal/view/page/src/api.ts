@@ -75,6 +75,7 @@ export interface Drop {
   reason?: string;
   class?: string;
   why?: string;
+  advice?: string;
   interface?: string;
   transport?: string;
   type?: string;

@@ -104,6 +104,7 @@ function Place({ of: l, open, go, place }: { of: LossLine; open: boolean; go: Go
         <tr class="explained">
           <td colSpan={7}>
             <p>{l.about.why ? sentence(l.about.why) : "There is no explanation for this one beyond its name."}</p>
+            {l.about.advice ? <p>{l.about.advice}</p> : null}
             <dl>
               <dt>class</dt>
               <dd>

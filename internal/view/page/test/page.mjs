@@ -176,6 +176,7 @@ await test("drops are explained", async () => {
   await live(page);
   await page.locator(".drops .who", { hasText: "socket rcvbuff" }).click();
   await page.locator(".explained", { hasText: "The application reads too slowly." }).waitFor();
+  await page.locator(".explained", { hasText: "Let the application read faster." }).waitFor();
   await page.locator(".explained", { hasText: "sock_queue_rcv_skb_reason" }).waitFor();
   await page.locator(".explained .whose", { hasText: "java" }).waitFor();
   await page.getByRole("button", { name: "benign", exact: true }).click();
