@@ -117,12 +117,7 @@ func (f *CallsFilterConfig) validate() error {
 			}
 			return nil
 		}),
-		each("calls.filter.containers", f.Containers, func(id string) error {
-			if id == "" || strings.ContainsAny(id, "/ ") {
-				return fmt.Errorf("%q is no id of a container", id)
-			}
-			return nil
-		}),
+		each("calls.filter.containers", f.Containers, checkContainer),
 		each("calls.filter.syscalls", f.Syscalls, calls.CheckSyscall),
 		each("calls.filter.addresses", f.Addresses, func(text string) error {
 			_, err := parsePrefix(text)
@@ -130,6 +125,13 @@ func (f *CallsFilterConfig) validate() error {
 		}),
 		each("calls.filter.ports", f.Ports, within(1, math.MaxUint16)),
 	)
+}
+
+func checkContainer(id string) error {
+	if id == "" || strings.ContainsAny(id, "/ ") {
+		return fmt.Errorf("%q is no id of a container", id)
+	}
+	return nil
 }
 
 // each returns what check finds wrong with the values of a list.
@@ -190,7 +192,7 @@ func (c *Config) callsOptions() calls.Options {
 			Cgroups:    f.Cgroups,
 			Containers: f.Containers,
 			Syscalls:   f.Syscalls,
-			Prefixes:   f.prefixes(),
+			Prefixes:   prefixes(f.Addresses),
 			Ports:      numbers[uint16](f.Ports),
 		},
 	}
@@ -207,16 +209,6 @@ func (c *CallsConfig) errnos() calls.Errnos {
 		}
 	}
 	return errnos
-}
-
-func (f *CallsFilterConfig) prefixes() []netip.Prefix {
-	var prefixes []netip.Prefix
-	for _, text := range f.Addresses {
-		if prefix, err := parsePrefix(text); err == nil {
-			prefixes = append(prefixes, prefix)
-		}
-	}
-	return prefixes
 }
 
 func numbers[T uint16 | uint32](values []int) []T {

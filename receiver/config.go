@@ -121,6 +121,9 @@ type AcceptsConfig struct {
 	// MaxPerSecond is how many log records a second are made; 0 is no limit.
 	MaxPerSecond int `mapstructure:"max_per_second"`
 
+	// Policy says which accepted connections are expected. It drops and delays nothing.
+	Policy PolicyConfig `mapstructure:"policy"`
+
 	// Events turns single events on and off.
 	Events metadata.EventsConfig `mapstructure:"events"`
 }
@@ -168,6 +171,7 @@ func createDefaultConfig() component.Config {
 		},
 		Accepts: AcceptsConfig{
 			InstrumentConfig: defaultInstrumentConfig(time.Second),
+			Policy:           PolicyConfig{Expect: []ExpectConfig{}},
 			Events:           metadata.DefaultEventsConfig(),
 		},
 		Calls:         defaultCallsConfig(),
@@ -194,7 +198,8 @@ func (c *Config) Validate() error {
 	errs := errors.Join(
 		c.Traffic.validate("traffic"),
 		c.Drops.validate("drops"),
-		c.Accepts.validate("accepts"),
+		c.Accepts.InstrumentConfig.validate("accepts"),
+		c.Accepts.Policy.validate(),
 		c.Calls.validate(),
 		c.TraceContext.validate(),
 		c.View.validate(),

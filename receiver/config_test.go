@@ -29,7 +29,20 @@ func TestConfig(t *testing.T) {
 			yaml: `
 traffic: {enabled: false, collection_interval: 5s, initial_delay: 2s, max_processes: 7, namespaces: all}
 drops: {enabled: false, collection_interval: 6s, initial_delay: 0s}
-accepts: {enabled: false, collection_interval: 100ms, initial_delay: 3s, max_per_second: 9}
+accepts:
+  enabled: false
+  collection_interval: 100ms
+  initial_delay: 3s
+  max_per_second: 9
+  policy:
+    expect:
+    - ports: [22]
+      executables: [/usr/sbin/sshd]
+      commands: [sshd]
+      users: [0]
+      containers: ["", 4f5a]
+      peers: [10.0.0.0/8]
+    learn: /var/lib/nettap/learned.yaml
 calls:
   enabled: false
   collection_interval: 200ms
@@ -76,6 +89,13 @@ root_path: /host
 				c.Drops.Enabled, c.Drops.CollectionInterval, c.Drops.InitialDelay = false, 6*time.Second, 0
 				c.Accepts.Enabled, c.Accepts.CollectionInterval, c.Accepts.InitialDelay = false, 100*time.Millisecond, 3*time.Second
 				c.Accepts.MaxPerSecond = 9
+				c.Accepts.Policy = PolicyConfig{
+					Expect: []ExpectConfig{{
+						Ports: []int{22}, Executables: []string{"/usr/sbin/sshd"}, Commands: []string{"sshd"},
+						Users: []int{0}, Containers: []string{"", "4f5a"}, Peers: []string{"10.0.0.0/8"},
+					}},
+					Learn: "/var/lib/nettap/learned.yaml",
+				}
 				c.Calls.Enabled, c.Calls.CollectionInterval, c.Calls.InitialDelay = false, 200*time.Millisecond, 4*time.Second
 				c.Calls.MinDuration, c.Calls.SampleRatio, c.Calls.MaxPerSecond = 10*time.Millisecond, 0.5, 0
 				c.Calls.IdleWaits, c.Calls.OffCPU = true, true
@@ -173,9 +193,36 @@ func TestConfigMistakes(t *testing.T) {
 			yaml: "{drops: {metrics: {nettap.packet.dropped: {enable: false}}}}",
 			want: []string{"invalid keys: enable"},
 		},
+		"a key that does not exist in a rule": {
+			yaml: "{accepts: {policy: {expect: [{port: [22]}]}}}",
+			want: []string{"accepts.policy.expect[0]", "invalid keys: port"},
+		},
+		"mistakes in rules": {
+			yaml: `
+accepts:
+  policy:
+    expect:
+    - {ports: [0]}
+    - {}
+    - {ports: [22, 65536], executables: [sshd, /usr/sbin/../sshd], commands: [""], users: [-1], containers: [a/b], peers: [10.0.0.0/33]}
+    learn: learned.yaml
+`,
+			want: []string{
+				"accepts.policy.expect[0].ports[0]: 0 is not from 1 to 65535",
+				"accepts.policy.expect[1] is empty, and would expect everything",
+				"accepts.policy.expect[2].ports[1]: 65536 is not from 1 to 65535",
+				`accepts.policy.expect[2].executables[0]: "sshd" is no absolute path of a file`,
+				`accepts.policy.expect[2].executables[1]: "/usr/sbin/../sshd" is no absolute path of a file`,
+				`accepts.policy.expect[2].commands[0]: "" is no command`,
+				"accepts.policy.expect[2].users[0]: -1 is not from 0 to 4294967294",
+				`accepts.policy.expect[2].containers[0]: "a/b" is no id of a container`,
+				`accepts.policy.expect[2].peers[0]: "10.0.0.0/33" is no address`,
+				`accepts.policy.learn is "learned.yaml", and must be an absolute path`,
+			},
+		},
 		"an event that does not exist": {
-			yaml: "{accepts: {events: {nettap.connection.closed: {enabled: true}}}}",
-			want: []string{"accepts.events", "invalid keys: nettap.connection.closed"},
+			yaml: "{accepts: {events: {nettap.connection.opened: {enabled: true}}}}",
+			want: []string{"accepts.events", "invalid keys: nettap.connection.opened"},
 		},
 		"a resource attribute that does not exist": {
 			yaml: "{accepts: {resource_attributes: {process.name: {enabled: true}}}}",

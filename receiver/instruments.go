@@ -116,7 +116,10 @@ func withLimit(h *house, of *calls.Calls) instrument.Instrument[ptrace.Traces] {
 }
 
 func (c *Config) acceptsOptions() accepts.Options {
-	return accepts.Options{MaxPerSecond: c.Accepts.MaxPerSecond, LateBind: c.TraceContext.LateBind, AvoidHooks: c.AvoidHooks}
+	return accepts.Options{
+		MaxPerSecond: c.Accepts.MaxPerSecond, LateBind: c.TraceContext.LateBind, AvoidHooks: c.AvoidHooks,
+		Expect: c.Accepts.Policy.rules(), Learn: c.Accepts.Policy.Learn,
+	}
 }
 
 // options returns what traffic has to know of its configuration. It tells

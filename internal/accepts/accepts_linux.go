@@ -16,6 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/policy"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -29,6 +30,8 @@ type Options struct {
 	MaxPerSecond int           // records a second; 0 is no limit
 	LateBind     time.Duration // how long a record waits for the connection's first trace context
 	AvoidHooks   []string      // as in [kernel.Avoiding]
+	Expect       []policy.Rule // which accepts are expected; with none there are no verdicts
+	Learn        string        // the file that rules of what is seen are written to; empty is none
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -39,6 +42,7 @@ type Accepts struct {
 	books     *books.Books
 	contexts  *tracecontext.Contexts
 	options   Options
+	policy    *policy.Policy
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
 
 	object   *kernel.Object
@@ -48,6 +52,7 @@ type Accepts struct {
 	last     bool     // nothing waits any more
 	corrupt  uint64   // records that made no sense, since Start
 	filtered uint64   // records that the configuration of events left out, since Start
+	learner  *policy.Learner
 }
 
 // New returns an Accepts that records into builder. contexts are started before it
@@ -55,11 +60,17 @@ type Accepts struct {
 func New(builder *metadata.LogsBuilder, contexts *tracecontext.Contexts, processes *process.Directory,
 	c *clock.Clock, b *books.Books, options Options,
 ) *Accepts {
-	return &Accepts{builder: builder, contexts: contexts, processes: processes, clock: c, books: b, options: options}
+	return &Accepts{
+		builder: builder, contexts: contexts, processes: processes, clock: c, books: b,
+		options: options, policy: policy.New(options.Expect),
+	}
 }
 
 // Start implements [instrument.Instrument].
 func (a *Accepts) Start(ctx context.Context) error {
+	if err := a.openLearner(); err != nil {
+		return err
+	}
 	if err := a.load(); err != nil {
 		return errors.Join(fmt.Errorf("load accepts programs: %w", err), a.open.Close())
 	}
@@ -68,6 +79,16 @@ func (a *Accepts) Start(ctx context.Context) error {
 	}
 	a.books.Update(func(page *books.Page) { *page = books.Page{Hooks: a.object.Hooks()} })
 	return nil
+}
+
+// openLearner reads what was learned before.
+func (a *Accepts) openLearner() error {
+	if a.options.Learn == "" {
+		return nil
+	}
+	var err error
+	a.learner, err = policy.Open(a.options.Learn)
+	return err
 }
 
 // Begin implements [instrument.Instrument].
@@ -110,9 +131,25 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	err = errors.Join(err, a.processes.FollowCgroups())
 	now := a.clock.BootNanos(a.clock.Now())
 	accepts, a.held = bind(append(a.held, accepts...), a.contexts.First, a.waits(now))
-	logs := emit(a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), accepts)
+	logs := emit(a.builder, a.processes.Describe, a.judge, a.clock.Wall, a.clock.Now(), accepts)
 	a.filtered += uint64(len(accepts) - logs.LogRecordCount())
-	return logs, errors.Join(err, a.Audit())
+	return logs, errors.Join(err, a.learner.Write(), a.Audit())
+}
+
+// judge says of the accepts of a process whether they are expected, and learns of them.
+func (a *Accepts) judge(who process.Process, accepts []accept) {
+	rules := a.policy.Of(who)
+	for i := range accepts {
+		of := &accepts[i]
+		a.learner.See(who, of.local.Port(), of.peer.Addr())
+		switch {
+		case a.policy.IsSilent():
+		case rules.Expect(of.local.Port(), of.peer.Addr()):
+			of.verdict = expected
+		default:
+			of.verdict = unexpected
+		}
+	}
 }
 
 // Finish says that the next Collect is the last: nothing waits for it.

@@ -12,20 +12,22 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// emit returns a log record for each accept, on the resource of its process.
-// wall turns CLOCK_BOOTTIME into wall time; now is when the accepts were read.
+// emit returns a log record for each accept, on the resource of its process, and with the
+// verdict of judge, which may change the accepts of one process as it is given them. wall turns CLOCK_BOOTTIME into wall time; now is when the accepts were read.
 //
 // There are fewer records than accepts when the configuration switches the event
 // off, or leaves some resources out.
 func emit(builder *metadata.LogsBuilder, describe func(process.ID, process.Seen) process.Process,
-	wall func(bootNanos uint64) time.Time, now time.Time, accepts []accept,
+	judge func(process.Process, []accept), wall func(bootNanos uint64) time.Time, now time.Time, accepts []accept,
 ) plog.Logs {
 	logs := plog.NewLogs()
 	for _, group := range byProcess(accepts) {
+		who := describe(group[0].process, group[0].seen)
+		judge(who, group)
 		for _, a := range group {
 			record(builder, wall(a.nanos), a)
 		}
-		resource := describe(group[0].process, group[0].seen).Resource(builder.NewResourceBuilder())
+		resource := who.Resource(builder.NewResourceBuilder())
 		batch := builder.Emit(metadata.WithLogsResource(resource))
 		complete(batch, now, group)
 		batch.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
@@ -47,6 +49,9 @@ func record(builder *metadata.LogsBuilder, accepted time.Time, a accept) {
 	if a.queueLimit >= 0 {
 		options = append(options, metadata.WithNettapAcceptQueueLimitEventAttribute(int64(a.queueLimit)))
 	}
+	if a.verdict != "" {
+		options = append(options, metadata.WithNettapPolicyVerdictEventAttribute(a.verdict))
+	}
 	if a.context.Source != tracecontext.None {
 		options = append(options, metadata.WithNettapTraceContextSourceEventAttribute(a.context.Source.String()))
 	}
@@ -63,11 +68,18 @@ func complete(batch plog.Logs, now time.Time, group []accept) {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
 				record.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
-				record.SetSeverityNumber(plog.SeverityNumberInfo)
+				record.SetSeverityNumber(group[next].severity())
 				record.Body().SetStr(group[next].line())
 				record.SetTraceID(group[next].context.TraceID)
 				next++
 			}
 		}
 	}
+}
+
+func (a accept) severity() plog.SeverityNumber {
+	if a.verdict == unexpected {
+		return plog.SeverityNumberWarn
+	}
+	return plog.SeverityNumberInfo
 }

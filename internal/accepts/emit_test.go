@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/golden"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/policy"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -32,6 +33,9 @@ func describe(id process.ID, seen process.Seen) process.Process {
 	}
 }
 
+// noJudge is without a policy.
+func noJudge(process.Process, []accept) {}
+
 func settings() receiver.Settings { return receivertest.NewNopSettings(metadata.Type) }
 
 func TestEmit(t *testing.T) {
@@ -45,7 +49,7 @@ func TestEmit(t *testing.T) {
 	later.nanos, later.threadID, later.queueLength = 5_750_000_000, 3170, 0
 
 	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
-	logs := emit(builder, describe, wall, now, []accept{decodedAccept(), unknown, later})
+	logs := emit(builder, describe, noJudge, wall, now, []accept{decodedAccept(), unknown, later})
 	compact, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
 	if err != nil {
 		t.Fatal(err)
@@ -53,9 +57,34 @@ func TestEmit(t *testing.T) {
 	golden.Compare(t, "accepts.json", compact)
 }
 
+func TestEmitSaysWhatThePolicyDoes(t *testing.T) {
+	a := New(metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings()), nil, nil, nil, nil,
+		Options{Expect: []policy.Rule{{Commands: []string{"sshd"}, Peers: []netip.Prefix{netip.MustParsePrefix("10.64.0.227/32")}}}})
+	stranger := decodedAccept()
+	stranger.peer = netip.MustParseAddrPort("192.0.2.99:4000")
+	logs := emit(a.builder, describe, a.judge, wall, now, []accept{decodedAccept(), stranger})
+
+	type said struct {
+		verdict, body string
+		severity      plog.SeverityNumber
+	}
+	var got []said
+	for record := range records(logs) {
+		verdict, _ := record.Attributes().Get("nettap.policy.verdict")
+		got = append(got, said{verdict.Str(), record.Body().Str(), record.SeverityNumber()})
+	}
+	want := []said{
+		{"expected", "sshd[3165] uid 0 accepted 10.64.0.227:51514 on 10.64.0.5:22", plog.SeverityNumberInfo},
+		{"unexpected", "sshd[3165] uid 0 accepted 192.0.2.99:4000 on 10.64.0.5:22, unexpected", plog.SeverityNumberWarn},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(said{})); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+}
+
 func TestEmitNothing(t *testing.T) {
 	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
-	if n := emit(builder, describe, wall, now, nil).ResourceLogs().Len(); n != 0 {
+	if n := emit(builder, describe, noJudge, wall, now, nil).ResourceLogs().Len(); n != 0 {
 		t.Errorf("emit() of nothing has %d resources", n)
 	}
 }
@@ -84,7 +113,7 @@ func TestEmitLeavesOutWhatTheConfigurationSays(t *testing.T) {
 				process: nginx, seen: process.Seen{Comm: "nginx"},
 				local: netip.MustParseAddrPort("10.0.0.1:80"), peer: netip.MustParseAddrPort("10.0.0.2:9"),
 			}
-			logs := emit(metadata.NewLogsBuilder(config, settings()), describe, wall, now,
+			logs := emit(metadata.NewLogsBuilder(config, settings()), describe, noJudge, wall, now,
 				[]accept{decodedAccept(), other, decodedAccept()})
 			var got []string
 			for record := range records(logs) {

@@ -26,7 +26,14 @@ type accept struct {
 	queueLimit  int           // negative is unknown
 
 	context tracecontext.Context // the first on the connection
+	verdict string               // of the policy; empty is none
 }
+
+// The verdicts of a policy.
+const (
+	expected   = "expected"
+	unexpected = "unexpected"
+)
 
 // maxHeld is how many accepts wait for a trace context at a time: about 4 MB.
 const maxHeld = 10_000
@@ -97,6 +104,7 @@ func byProcess(accepts []accept) [][]accept {
 //
 //	sshd[3165] uid 0 accepted 10.64.0.227:51514 on 10.64.0.5:22
 //	nginx[71] uid 33 accepted [2001:db8::7]:40022 on [2001:db8::1]:443
+//	nc[4711] uid 0 accepted 192.0.2.99:40022 on 10.64.0.5:22, unexpected
 //
 // The user is the real one. A process may call itself anything, so what would
 // not print becomes a question mark.
@@ -107,7 +115,11 @@ func (a accept) line() string {
 		}
 		return r
 	}, a.seen.Comm)
-	return fmt.Sprintf("%s[%d] uid %d accepted %s on %s", comm, a.process.PID, a.process.RealUserID, a.peer, a.local)
+	line := fmt.Sprintf("%s[%d] uid %d accepted %s on %s", comm, a.process.PID, a.process.RealUserID, a.peer, a.local)
+	if a.verdict == unexpected {
+		line += ", unexpected"
+	}
+	return line
 }
 
 // networkType is the attribute network.type.

@@ -93,6 +93,7 @@ type sighting struct {
 	netns                   int64
 	queued                  float64
 	queueLength, queueLimit int64
+	verdict                 string
 }
 
 // collect reads everything until now.
@@ -161,7 +162,12 @@ func (c connection) sighting() sighting {
 
 func newSighting(t *testing.T, record plog.LogRecord, resource pcommon.Resource) sighting {
 	t.Helper()
-	if record.EventName() != "nettap.connection.accepted" || record.SeverityNumber() != plog.SeverityNumberInfo {
+	verdict, _ := record.Attributes().Get("nettap.policy.verdict")
+	severity := plog.SeverityNumberInfo
+	if verdict.Str() == unexpected {
+		severity = plog.SeverityNumberWarn
+	}
+	if record.EventName() != "nettap.connection.accepted" || record.SeverityNumber() != severity {
 		t.Errorf("event %q has severity %v", record.EventName(), record.SeverityNumber())
 	}
 	if late := record.ObservedTimestamp().AsTime().Sub(record.Timestamp().AsTime()); late < 0 {
@@ -199,6 +205,7 @@ func newSighting(t *testing.T, record plog.LogRecord, resource pcommon.Resource)
 		accepted:    record.Timestamp().AsTime(),
 		netns:       number(record.Attributes(), "nettap.netns.inode"),
 		queued:      -1,
+		verdict:     verdict.Str(),
 		queueLength: number(record.Attributes(), "nettap.accept.queue.length"),
 		queueLimit:  number(record.Attributes(), "nettap.accept.queue.limit"),
 	}

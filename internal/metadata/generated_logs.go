@@ -41,6 +41,12 @@ func WithNettapAcceptQueueLimitEventAttribute(nettapAcceptQueueLimitAttributeVal
 	})
 }
 
+func WithNettapPolicyVerdictEventAttribute(nettapPolicyVerdictAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("nettap.policy.verdict", nettapPolicyVerdictAttributeValue)
+	})
+}
+
 func WithNettapTraceContextSourceEventAttribute(nettapTraceContextSourceAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("nettap.trace_context.source", nettapTraceContextSourceAttributeValue)

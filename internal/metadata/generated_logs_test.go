@@ -145,7 +145,7 @@ func TestLogsBuilder(t *testing.T) {
 			allEventsCount := 0
 			defaultEventsCount++
 			allEventsCount++
-			lb.RecordNettapConnectionAcceptedEvent(ctx, timestamp, "network.local.address-val", 18, "network.peer.address-val", 17, 16, 18, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapAcceptQueueDurationEventAttribute(28.100000), WithNettapAcceptQueueLengthEventAttribute(26), WithNettapAcceptQueueLimitEventAttribute(25), WithNettapTraceContextSourceEventAttribute("nettap.trace_context.source-val"))
+			lb.RecordNettapConnectionAcceptedEvent(ctx, timestamp, "network.local.address-val", 18, "network.peer.address-val", 17, 16, 18, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapAcceptQueueDurationEventAttribute(28.100000), WithNettapAcceptQueueLengthEventAttribute(26), WithNettapAcceptQueueLimitEventAttribute(25), WithNettapPolicyVerdictEventAttribute("nettap.policy.verdict-val"), WithNettapTraceContextSourceEventAttribute("nettap.trace_context.source-val"))
 
 			rb := lb.NewResourceBuilder()
 			rb.SetContainerID("container.id-val")
@@ -228,6 +228,9 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("nettap.accept.queue.limit")
 					assert.True(t, ok)
 					assert.EqualValues(t, 25, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.policy.verdict")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.policy.verdict-val", attrVal.Str())
 					attrVal, ok = lr.Attributes().Get("nettap.trace_context.source")
 					assert.True(t, ok)
 					assert.Equal(t, "nettap.trace_context.source-val", attrVal.Str())

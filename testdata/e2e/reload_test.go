@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
@@ -167,4 +168,28 @@ func get(t testing.TB, pprof int, page string) string {
 		t.Fatal(err)
 	}
 	return string(content)
+}
+
+// TestDistributionReloadsItsPolicy changes the rules of a Collector that runs.
+func TestDistributionReloadsItsPolicy(t *testing.T) {
+	address := listen(t)
+	rules := func(port int) string {
+		return fmt.Sprintf("receivers: {nettap: {accepts: {policy: {expect: [{ports: [%d]}]}}}}\n", port)
+	}
+	c := StartWith(t, Options{Receivers: acceptsOnly, Overlay: rules(address.Port)})
+	visit := func(want string, severity plog.SeverityNumber) {
+		before := len(c.Records(Attributes{"network.local.port": address.Port, "nettap.policy.verdict": want}))
+		talker(t, address)
+		c.Wait("the accept is "+want, func() bool {
+			records := c.Records(Attributes{"network.local.port": address.Port, "nettap.policy.verdict": want})
+			return len(records) == before+1 && records[before].Severity == severity
+		})
+	}
+	visit("expected", plog.SeverityNumberInfo)
+	if err := os.WriteFile(c.path("overlay.yaml"), []byte(rules(1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.reload()
+	visit("unexpected", plog.SeverityNumberWarn)
+	c.Stop()
 }

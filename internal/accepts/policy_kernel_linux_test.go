@@ -1,0 +1,72 @@
+package accepts
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/seed-7756021b/nettap/internal/policy"
+)
+
+func TestKernelSaysWhatIsUnexpectedAndLearnsIt(t *testing.T) {
+	ours, address := listen(t, "127.0.0.1:0")
+	theirs, other := listen(t, "127.0.0.1:0")
+	own, err := filepath.EvalSymlinks("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "learned.yaml")
+	o := observe(t, func(a *Accepts) {
+		a.options.Learn = file
+		a.policy = policy.New([]policy.Rule{{Ports: []uint16{address.Port()}, Executables: []string{own}, Users: []uint32{0}}})
+	})
+	startServer(t, "blocking", ours, 0)
+	startServer(t, "blocking", theirs, 0)
+	connect(t, address)
+	connect(t, other)
+	o.expectVerdicts(t, address.Port(), expected)
+	o.expectVerdicts(t, other.Port(), unexpected)
+	if err := o.accepts.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	// What was learned expects all of it, and nobody else.
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var learned struct{ Expect []policy.Rule }
+	if err := yaml.Unmarshal(content, &learned); err != nil {
+		t.Fatal(err)
+	}
+	o.records, o.accepts.policy = nil, policy.New(learned.Expect)
+	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Begin()); err != nil {
+		t.Fatal(err)
+	}
+	stranger, strange := listen(t, "127.0.0.1:0")
+	startServer(t, "blocking", stranger, nobody)
+	connect(t, address)
+	connect(t, other)
+	connect(t, strange)
+	o.expectVerdicts(t, address.Port(), expected)
+	o.expectVerdicts(t, other.Port(), expected)
+	o.expectVerdicts(t, strange.Port(), unexpected)
+}
+
+// expectVerdicts compares the verdicts on the accepts of a port.
+func (o *observer) expectVerdicts(t *testing.T, port uint16, want ...string) {
+	t.Helper()
+	got := o.on(t, port)
+	if len(got) != len(want) {
+		t.Errorf("%d accepts on %d, want %d", len(got), port, len(want))
+		return
+	}
+	for i, s := range got {
+		if s.verdict != want[i] {
+			t.Errorf("%q is %s, want %s", s.Body, s.verdict, want[i])
+		}
+	}
+}
