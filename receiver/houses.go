@@ -23,9 +23,9 @@ type house struct {
 	viewing   *viewing               // nil: there is no view
 	limit     *limit                 // nil: there is none
 	hostID    sync.Once
-	auditor   sync.Once // the signal that reports on the cgroups
-	reporter  sync.Once // the signal that reports on the contexts
-	users     int       // signals that entered and have not left; guarded by houses.mu
+	auditor   claim // of the signal that reports on the cgroups
+	reporter  claim // of the signal that reports on the contexts
+	users     int   // signals that entered and have not left; guarded by houses.mu
 }
 
 // houses holds one house a configuration, so that a receiver in the pipelines

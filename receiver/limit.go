@@ -34,7 +34,7 @@ type limit struct {
 	programs     func(wait func()) (ran, during time.Duration, err error)
 
 	loops    atomic.Int64 // CPU time that they took, in ns
-	reporter sync.Once    // the signal that reports on it
+	reporter claim        // of the signal that reports on it
 
 	mu       sync.Mutex
 	control  budget.Controller

@@ -119,35 +119,38 @@ func (n *nettap) bookkeepers() []bookkeeper {
 		all = append(all, worker)
 	}
 	watch := sideline{name: "cgroups", books: n.house.ofCgroups}
-	if len(watch.ledger().page.Hooks) > 0 { // it was started
-		n.house.auditor.Do(func() {
-			watch.ledger().log(n.logger)
-			all = append(all, watch)
-		})
+	started := len(watch.ledger().page.Hooks) > 0
+	if started && n.house.auditor.take(n) {
+		watch.ledger().log(n.logger)
+		all = append(all, watch)
 	}
 	return all
 }
 
 // contextsToReport returns the house's contexts to one of its signals, and nil to the others.
 func (n *nettap) contextsToReport() *tracecontext.Contexts {
-	if _, running := n.house.contexts.Hooks(); !running {
+	if _, running := n.house.contexts.Hooks(); !running || !n.house.reporter.take(n) {
 		return nil
 	}
-	var contexts *tracecontext.Contexts
-	n.house.reporter.Do(func() {
-		contexts = n.house.contexts
-		ledgerOf(contexts).log(n.logger)
-	})
-	return contexts
+	ledgerOf(n.house.contexts).log(n.logger)
+	return n.house.contexts
 }
 
 // limitToReport returns the house's limit to one of its signals, and nil to the others.
 func (n *nettap) limitToReport() *limit {
-	var reported *limit
-	if limit := n.house.limit; limit != nil && n.limited {
-		limit.reporter.Do(func() { reported = limit })
+	if limit := n.house.limit; limit != nil && n.limited && limit.reporter.take(n) {
+		return limit
 	}
-	return reported
+	return nil
+}
+
+// releaseReports lets the next start give what n reports on to another signal.
+func (n *nettap) releaseReports() {
+	n.house.auditor.release(n)
+	n.house.reporter.release(n)
+	if n.house.limit != nil {
+		n.house.limit.reporter.release(n)
+	}
 }
 
 func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUnsupportedWarn }
@@ -157,6 +160,7 @@ func (n *nettap) failsStart() bool { return n.house.config.OnUnsupported != onUn
 // themselves, so that none reports how another one did.
 func (n *nettap) startWorkers(ctx context.Context) error {
 	defer kernel.Keep()()
+	n.failed = nil
 	if err := n.requireHost(n.house.config.RootPath); err != nil {
 		return err
 	}
@@ -203,6 +207,7 @@ func (n *nettap) stopWorkers(ctx context.Context) error {
 		}
 	}
 	n.running = nil
+	n.releaseReports()
 	if n.limited {
 		n.house.limit.close()
 		n.limited = false

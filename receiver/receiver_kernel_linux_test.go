@@ -45,12 +45,7 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 // that it had.
 func startAndShutDown(t *testing.T, change func(*Config)) kerneltest.Objects {
 	t.Helper()
-	config := createDefaultConfig().(*Config)
-	if errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) {
-		config.Traffic.Enabled = false // before Linux 5.12
-	}
-	// Where each function has a program of its own, an emulated machine takes a minute for all of them.
-	config.Calls.Functions = []string{"__sys_s*"}
+	config := fewCalls()
 	change(config)
 	signals := allSignals(t, config)
 	for _, signal := range signals {
@@ -65,6 +60,18 @@ func startAndShutDown(t *testing.T, change func(*Config)) kerneltest.Objects {
 		}
 	}
 	return objects
+}
+
+// fewCalls is the default configuration as far as this kernel can have it, and with few
+// functions.
+func fewCalls() *Config {
+	config := createDefaultConfig().(*Config)
+	if errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) {
+		config.Traffic.Enabled = false // before Linux 5.12
+	}
+	// Where each function has a program of its own, an emulated machine takes a minute for all of them.
+	config.Calls.Functions = []string{"__sys_s*"}
+	return config
 }
 
 func openFiles(t *testing.T) int {

@@ -166,7 +166,6 @@ func (c *Config) traceContextOptions() tracecontext.Options {
 		IgnoredPID:    uint32(os.Getpid()),
 		PIDs:          numbers[uint32](t.Filter.PIDs),
 		Commands:      t.Filter.Commands,
-		RootPath:      c.RootPath,
 		AvoidHooks:    c.AvoidHooks,
 	}
 	for _, name := range t.Sources {

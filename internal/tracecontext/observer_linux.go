@@ -100,7 +100,7 @@ func newObserver(options Options, object *kernel.Object) (*observer, error) {
 	}
 	return &observer{
 		options:   options,
-		proc:      options.RootPath + "/proc",
+		proc:      "/proc", // the machine's own in a container too: see package process
 		processes: object.Maps["observed"],
 		news:      func() error { return increment(object.Variables["generation"]) },
 		questions: questions,

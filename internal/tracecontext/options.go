@@ -18,7 +18,6 @@ type Options struct {
 	IgnoredPID    uint32        // whose messages are not looked at: the Collector's
 	PIDs          []uint32      // whose memory may be read; none is all
 	Commands      []string      // likewise
-	RootPath      string        // where the host's / is mounted; empty means /
 	AvoidHooks    []string      // as in kernel.Avoiding
 
 	// Warn says what a person should know of a process, once; Inform what has come or

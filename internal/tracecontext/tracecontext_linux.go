@@ -29,6 +29,7 @@ type Contexts struct {
 	open     kernel.Closers
 	observer *observer
 	notSeen  []kernel.Hook // jobs that nothing does here
+	off      error         // why there are none, though they were started
 }
 
 // NewContexts returns Contexts that are not started.
@@ -45,31 +46,48 @@ func NewContexts(options Options) *Contexts {
 }
 
 // Start loads the programs, attaches them and sees that they run. They find nothing
-// until Begin.
+// until Begin. Where they cannot, there are no contexts, [Contexts.Hooks] and a warning
+// say why, and it is no error: what the instruments report is whole without.
 func (c *Contexts) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.users++; c.users > 1 {
 		return nil
 	}
-	err := c.load()
-	if err != nil {
-		err = fmt.Errorf("load trace context programs: %w", err)
-	} else {
-		err = errors.Join(c.object.Attach(c.options.RootPath), c.object.Prove(ctx))
-	}
-	if err != nil {
-		c.users = 0
-		return errors.Join(err, c.open.Close())
+	if err := c.start(ctx); err != nil {
+		c.turnOff(err)
 	}
 	return nil
+}
+
+func (c *Contexts) start(ctx context.Context) error {
+	if err := c.load(); err != nil {
+		return fmt.Errorf("load trace context programs: %w", err)
+	}
+	return errors.Join(c.object.Attach(""), c.object.Prove(ctx))
+}
+
+// turnOff leaves the instruments without contexts until the next start.
+func (c *Contexts) turnOff(err error) {
+	c.off = errors.Join(err, c.close())
+	c.options.Warn("there are no trace contexts: " + c.off.Error())
+}
+
+// isOff says that there are no contexts: none are wanted, or they could not start.
+func (c *Contexts) isOff() bool {
+	if c == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.off != nil
 }
 
 // Begin lets the programs find contexts, and looks at the processes there are.
 func (c *Contexts) Begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begun {
+	if c.begun || c.off != nil {
 		return nil
 	}
 	c.begun = true
@@ -93,7 +111,13 @@ func (c *Contexts) Shutdown(context.Context) error {
 	if c.users--; c.users > 0 {
 		return nil
 	}
-	c.begun = false
+	c.off = nil
+	return c.close()
+}
+
+// close leaves nothing in the kernel.
+func (c *Contexts) close() error {
+	c.begun, c.object, c.observer = false, nil, nil
 	return c.open.Close()
 }
 
@@ -104,11 +128,16 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users == 0 {
+	switch {
+	case c.users == 0:
 		return nil, false
+	case c.off != nil:
+		return []kernel.Hook{{Job: "context", Name: "none", NotSeen: notSeenWithoutContexts, Refused: []string{c.off.Error()}}}, true
 	}
 	return append(c.object.Hooks(), c.notSeen...), true
 }
+
+const notSeenWithoutContexts = "the trace contexts of calls, accepted connections and drops"
 
 // shared are the maps that other programs have too.
 var shared = []string{"context_counts", "observed", "questions", "messages", "obi_map", "obi_leftovers", "exchanges"}
@@ -116,7 +145,7 @@ var shared = []string{"context_counts", "observed", "questions", "messages", "ob
 // Maps returns those of a spec's maps that are shared, by name, to replace them
 // with. They live until Shutdown.
 func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
-	if c == nil {
+	if c.isOff() {
 		return nil
 	}
 	maps := make(map[string]*ebpf.Map)
@@ -131,7 +160,7 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 // Fit makes of a spec that has parts of bpf/lib/context what the sources want.
 // Without sources their maps are as small as can be.
 func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
-	if c == nil {
+	if c.isOff() {
 		for _, name := range []string{"observed", "exchanges"} {
 			if m, ok := spec.Maps[name]; ok {
 				m.MaxEntries = 1
@@ -142,6 +171,10 @@ func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
 		}
 		return nil
 	}
+	return c.fit(spec)
+}
+
+func (c *Contexts) fit(spec *ebpf.CollectionSpec) error {
 	label := func(name string) (label struct {
 		Name   [MaxLabel]byte
 		Length uint64
@@ -188,7 +221,7 @@ func (c *Contexts) load() error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(c.Fit(spec), setThose(spec, map[string]any{
+	err = errors.Join(c.fit(spec), setThose(spec, map[string]any{
 		"with_filter":       len(c.options.PIDs)+len(c.options.Commands) > 0,
 		"inbound_is_parent": c.options.InboundParent,
 		"with_firsts":       c.options.LateBind > 0,
@@ -225,15 +258,21 @@ const notSeenWithoutMessages = "the contexts of sources http and socket, and the
 // chooseHooks returns what this kernel has. Where messages are not seen, the other
 // sources still say what a thread works at.
 func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
+	messagesHere := kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) })
 	hooks := []kernel.Hook{
 		{Job: "exec", Name: "tp_btf/sched_process_exec", Programs: []string{"see_exec"}, Cause: kernel.CauseExec},
 		{Job: "fork", Name: "tp_btf/sched_process_fork", Programs: []string{"see_fork"}, Cause: kernel.CauseThread},
+	}
+	for _, hook := range hooks {
+		if err := kernel.Avoiding(c.options.AvoidHooks, kernel.Probe)(hook.Name); err != nil {
+			return nil, err
+		}
 	}
 	c.notSeen = nil
 	if !c.options.has(HTTP) && !c.options.has(Socket) && c.options.LateBind == 0 {
 		return hooks, nil
 	}
-	messages, err := kernel.Choose(kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) }), ladder...)
+	messages, err := kernel.Choose(messagesHere, ladder...)
 	if errors.Is(err, kernel.ErrUnsupported) {
 		c.notSeen = append(c.notSeen, kernel.Hook{Job: "message", Name: "none", NotSeen: notSeenWithoutMessages, Refused: []string{err.Error()}})
 		return hooks, nil
@@ -254,7 +293,7 @@ func probe(hook string, types *btf.Spec) error {
 // First returns the first context on an accepted connection, if it came after
 // sinceNanos of CLOCK_BOOTTIME.
 func (c *Contexts) First(connection Connection, sinceNanos uint64) (Context, bool) {
-	if c == nil {
+	if c.isOff() {
 		return Context{}, false
 	}
 	var first bpfFirstContext
@@ -267,7 +306,9 @@ func (c *Contexts) First(connection Connection, sinceNanos uint64) (Context, boo
 }
 
 // BindsLate says whether an accepted connection's first context may come later.
-func (c *Contexts) BindsLate() bool { return c != nil && c.options.LateBind > 0 && len(c.notSeen) == 0 }
+func (c *Contexts) BindsLate() bool {
+	return !c.isOff() && c.options.LateBind > 0 && len(c.notSeen) == 0
+}
 
 func keyOf(connection Connection) bpfConnection {
 	return bpfConnection{
@@ -281,7 +322,7 @@ func keyOf(connection Connection) bpfConnection {
 
 // Service returns what a process publishes of itself.
 func (c *Contexts) Service(id process.ID) Service {
-	if c == nil {
+	if c.isOff() {
 		return Service{}
 	}
 	return c.observer.service(id)
@@ -291,7 +332,7 @@ func (c *Contexts) Service(id process.ID) Service {
 func (c *Contexts) Counts() (Counts, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users == 0 {
+	if c.users == 0 || c.off != nil {
 		return Counts{}, nil
 	}
 	counts := Counts{Found: map[string]uint64{}, Refused: c.observer.refused()}
