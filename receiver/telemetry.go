@@ -42,7 +42,11 @@ func (l ledger) log(logger *zap.Logger) {
 		if hook.NotSeen != "" {
 			logger.Debug(what+" does not see everything", zap.String("not_seen", hook.NotSeen))
 		}
-		if hook.Unproven != "" {
+		switch {
+		case hook.Unproven == "":
+		case hook.Cause.IsAwaited():
+			logger.Debug(what+" is attached, and nothing has made it fire yet", zap.String("because", hook.Unproven))
+		default:
 			logger.Warn(what+" is attached, and nothing could make it fire", zap.String("because", hook.Unproven))
 		}
 	}

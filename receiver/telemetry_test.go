@@ -81,6 +81,7 @@ func TestLedgerLog(t *testing.T) {
 		Hooks: []kernel.Hook{
 			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
 			{Job: "io_uring_accept", Name: "tp_btf/io_uring_complete", Unproven: "io_uring_setup: function not implemented"},
+			{Job: "exec", Name: "tp_btf/sched_process_exec", Cause: kernel.CauseExec, Unproven: "no program was run"},
 		},
 		Maps: map[string]books.Map{"listeners": {Limit: 4096}},
 	}}.log(zap.New(core))
@@ -96,7 +97,7 @@ func TestLedgerLog(t *testing.T) {
 	}
 	want := []line{
 		{zap.InfoLevel, "instrument runs", map[string]any{
-			"instrument": "accepts", "hooks": []any{"accept by tp_btf/sys_exit", "io_uring_accept by tp_btf/io_uring_complete"},
+			"instrument": "accepts", "hooks": []any{"accept by tp_btf/sys_exit", "io_uring_accept by tp_btf/io_uring_complete", "exec by tp_btf/sched_process_exec"},
 		}},
 		{zap.DebugLevel, "accepts: what its maps hold at most", map[string]any{"map_limits": map[string]int{"listeners": 4096}}},
 		{zap.DebugLevel, "accepts: accept by tp_btf/sys_exit, since better hooks are not to be had", map[string]any{
@@ -105,6 +106,9 @@ func TestLedgerLog(t *testing.T) {
 		{zap.DebugLevel, "accepts: accept by tp_btf/sys_exit does not see everything", map[string]any{"not_seen": "some"}},
 		{zap.WarnLevel, "accepts: io_uring_accept by tp_btf/io_uring_complete is attached, and nothing could make it fire", map[string]any{
 			"because": "io_uring_setup: function not implemented",
+		}},
+		{zap.DebugLevel, "accepts: exec by tp_btf/sched_process_exec is attached, and nothing has made it fire yet", map[string]any{
+			"because": "no program was run",
 		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

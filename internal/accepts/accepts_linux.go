@@ -205,6 +205,7 @@ func (a *Accepts) Audit() error {
 		page.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
 		page.Lost["preempted"] = missed
 		page.MissedRuns = all - missed
+		page.Hooks = a.object.Hooks()
 	})
 	return nil
 }

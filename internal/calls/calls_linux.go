@@ -106,6 +106,7 @@ func (c *Calls) Audit() error {
 	}
 	c.books.Update(func(page *books.Page) {
 		page.MissedRuns = missed
+		page.Hooks = c.object.Hooks()
 		page.Seen = counts[bpfBookBOOK_SEEN] + counts[bpfBookBOOK_SAMPLED_OUT] // those are in one of the books only
 		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
 		if page.Lost == nil {

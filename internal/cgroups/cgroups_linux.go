@@ -161,6 +161,7 @@ func (c *Cgroups) audit() (whole bool, err error) {
 	c.books.Update(func(page *books.Page) {
 		page.Seen = counts[bpfBookBOOK_SEEN] + missed
 		page.Aggregated = page.Seen - c.lost
+		page.Hooks = c.object.Hooks()
 		page.Lost = map[string]uint64{"ring_full": ringFull, "unreadable": unreadable, "preempted": missed}
 	})
 	return c.lost == before, nil

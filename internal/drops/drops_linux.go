@@ -96,7 +96,7 @@ func (d *Drops) Start(ctx context.Context) error {
 	if err := errors.Join(d.object.Attach(d.options.RootPath), d.object.Prove(ctx)); err != nil {
 		return errors.Join(err, d.Shutdown(ctx))
 	}
-	d.books.Update(func(page *books.Page) { *page = books.Page{Hooks: append(d.object.Hooks(), d.ownerHooks()...)} })
+	d.books.Update(func(page *books.Page) { *page = books.Page{Hooks: d.hooks()} })
 	return nil
 }
 
@@ -111,6 +111,8 @@ func (d *Drops) startOwners(ctx context.Context) error {
 	d.knows = d.refused == nil
 	return nil
 }
+
+func (d *Drops) hooks() []kernel.Hook { return append(d.object.Hooks(), d.ownerHooks()...) }
 
 // ownerHooks are those by which the owners of sockets are known.
 func (d *Drops) ownerHooks() []kernel.Hook {

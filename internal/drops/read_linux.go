@@ -168,6 +168,7 @@ func (d *Drops) writeBooks(s *snapshot) error {
 		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
 		page.Aggregated = d.ledger.aggregated()
 		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
+		page.Hooks = d.hooks()
 		page.Maps = map[string]books.Map{
 			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops")},
 			"drops_without_detail": {Entries: len(s.coarse), Limit: d.limit("drops_without_detail")},

@@ -1,5 +1,7 @@
 package kernel
 
+import "errors"
+
 // Cause is something that happens in the kernel and makes hooks fire.
 type Cause int
 
@@ -20,12 +22,20 @@ const (
 	// CauseThread is that a thread begins and ends.
 	CauseThread
 
-	// CauseExec is that a process runs another program.
+	// CauseExec is that a process runs another program. It is the only one that is
+	// waited for and not brought about: a receiver that runs programs looks like one that
+	// was broken into.
 	CauseExec
 
 	// CauseCgroup is that a cgroup is made and removed.
 	CauseCgroup
 )
+
+// IsAwaited says that it is not brought about to prove a hook: whoever does it does.
+func (c Cause) IsAwaited() bool { return c == CauseExec }
+
+// errNotCaused is matched by errors of causes that are waited for.
+var errNotCaused = errors.New("it has not happened since the start")
 
 // String returns what happened.
 func (c Cause) String() string {

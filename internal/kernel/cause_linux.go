@@ -16,6 +16,9 @@ const causeTimeout = time.Second
 
 // happen does it once. It returns an error where this machine does not let it.
 func (c Cause) happen() error {
+	if c.IsAwaited() {
+		return fmt.Errorf("%w that %v", errNotCaused, c)
+	}
 	switch c {
 	case CausePackets:
 		return errors.Join(exchangeSegments(), exchangeDatagrams())
@@ -26,8 +29,6 @@ func (c Cause) happen() error {
 	case CauseThread:
 		endThread()
 		return nil
-	case CauseExec:
-		return runNothing()
 	case CauseCgroup:
 		return makeCgroup()
 	}

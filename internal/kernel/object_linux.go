@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ const runSection = "raw_tp/run"
 // Kernel side: bpf/lib/proof.h.
 type Object struct {
 	*ebpf.Collection
+	mu       sync.Mutex // for the hooks, which several instruments may look at
 	hooks    []Hook
 	sections map[string]string // of the programs
 	open     Closers
@@ -102,8 +104,12 @@ func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) {
 }
 
 // Hooks returns the hooks but those that may be attached later, and after
-// [Object.Prove] what is known of them.
+// [Object.Prove] what is known of them now: one that could not be made to fire is proven
+// as soon as it has fired.
 func (o *Object) Hooks() []Hook {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.proveLate()
 	return slices.DeleteFunc(slices.Clone(o.hooks), func(h Hook) bool { return h.Later })
 }
 
@@ -192,12 +198,49 @@ func (o *Object) Prove(ctx context.Context) error {
 // patience is the longest of the pauses of Prove, each of which is twice the one before.
 const patience = time.Second
 
+// The values of the variable armed.
+//
+// Kernel side: enum armed in bpf/lib/proof.h.
+const (
+	armed         = uint8(1)
+	armedUnproven = uint8(2)
+)
+
 // Arm lets the programs begin their work.
 func (o *Object) Arm() error {
-	if err := o.Variables["armed"].Set(true); err != nil {
+	how := armed
+	if o.isUnproven() {
+		how = armedUnproven
+	}
+	if err := o.Variables["armed"].Set(how); err != nil {
 		return fmt.Errorf("arm the programs: %w", err)
 	}
 	return nil
+}
+
+func (o *Object) isUnproven() bool {
+	return slices.ContainsFunc(o.hooks, func(h Hook) bool { return h.Unproven != "" })
+}
+
+// proveLate notes which of the unproven hooks have fired by now. When all have, the
+// programs need not note it any more.
+func (o *Object) proveLate() {
+	if !o.isUnproven() {
+		return
+	}
+	silent, err := o.silent()
+	if err != nil {
+		return // it is closed
+	}
+	for i := range o.hooks {
+		if len(silent[i]) == 0 {
+			o.hooks[i].Unproven = ""
+		}
+	}
+	var how uint8
+	if err := o.Variables["armed"].Get(&how); err == nil && how == armedUnproven && !o.isUnproven() {
+		_ = o.Variables["armed"].Set(armed) // or they note it once more
+	}
 }
 
 // Close detaches the programs and frees them. It may be called again.
@@ -243,7 +286,7 @@ func (o *Object) cause(silent map[int][]string) (hope bool) {
 		if err != nil {
 			hook.Unproven = err.Error()
 		}
-		hope = hope || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS)
+		hope = hope || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, errNotCaused)
 	}
 	return hope
 }

@@ -363,7 +363,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapHookActive, err = builder.meter.Int64ObservableGauge(
 		"otelcol_nettap_hook_active",
-		metric.WithDescription("A kernel hook in use, with what it is used for. 1 when it was seen to fire at the start, 0 when nothing could make it fire. [Development]"),
+		metric.WithDescription("A kernel hook in use, with what it is used for. 1 once it was seen to fire, 0 as long as nothing has made it. [Development]"),
 		metric.WithUnit("{hook}"),
 	)
 	errs = errors.Join(errs, err)

@@ -134,7 +134,7 @@ func AssertEqualNettapEventsSeen(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualNettapHookActive(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_hook_active",
-		Description: "A kernel hook in use, with what it is used for. 1 when it was seen to fire at the start, 0 when nothing could make it fire. [Development]",
+		Description: "A kernel hook in use, with what it is used for. 1 once it was seen to fire, 0 as long as nothing has made it. [Development]",
 		Unit:        "{hook}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,

@@ -302,6 +302,7 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 			"recursion":      missed,
 		}
 		page.Copies = kinds[bpfBookBOOK_COPY]
+		page.Hooks = t.hooks()
 		page.Maps = map[string]books.Map{
 			"processes": {Entries: len(s.processes), Limit: t.limit("processes")},
 			"traffic":   {Entries: len(s.traffic), Limit: t.limit("traffic")},

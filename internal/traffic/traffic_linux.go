@@ -226,7 +226,7 @@ func (t *Traffic) openLedger() error {
 }
 
 func (t *Traffic) writeHooks() {
-	t.books.Update(func(page *books.Page) {
-		page.Hooks = append(t.owners.Hooks(), t.object.Hooks()...)
-	})
+	t.books.Update(func(page *books.Page) { page.Hooks = t.hooks() })
 }
+
+func (t *Traffic) hooks() []kernel.Hook { return append(t.owners.Hooks(), t.object.Hooks()...) }
