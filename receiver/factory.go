@@ -14,42 +14,42 @@ import (
 // every operating system, so that a configuration can be checked on any; their
 // instruments start on Linux only.
 func NewFactory() receiver.Factory {
-	h := &houses{}
+	receivers := &sharedReceivers{}
 	return receiver.NewFactory(
 		metadata.Type,
 		createDefaultConfig,
-		receiver.WithMetrics(h.createMetrics, metadata.MetricsStability),
-		receiver.WithLogs(h.createLogs, metadata.LogsStability),
-		receiver.WithTraces(h.createTraces, metadata.TracesStability),
+		receiver.WithMetrics(receivers.createMetrics, metadata.MetricsStability),
+		receiver.WithLogs(receivers.createLogs, metadata.LogsStability),
+		receiver.WithTraces(receivers.createTraces, metadata.TracesStability),
 	)
 }
 
-func (h *houses) createMetrics(
+func (s *sharedReceivers) createMetrics(
 	_ context.Context, settings receiver.Settings, config component.Config, next consumer.Metrics,
 ) (receiver.Metrics, error) {
-	outlet, err := metricsOutlet(settings, next)
+	consumer, err := newMetricsConsumer(settings, next)
 	if err != nil {
 		return nil, err
 	}
-	return newNettap(h, config.(*Config), settings, outlet, metricsTasks), nil
+	return newSignalReceiver(s, config.(*Config), settings, consumer, metricsInstruments), nil
 }
 
-func (h *houses) createLogs(
+func (s *sharedReceivers) createLogs(
 	_ context.Context, settings receiver.Settings, config component.Config, next consumer.Logs,
 ) (receiver.Logs, error) {
-	outlet, err := logsOutlet(settings, next)
+	consumer, err := newLogsConsumer(settings, next)
 	if err != nil {
 		return nil, err
 	}
-	return newNettap(h, config.(*Config), settings, outlet, logsTasks), nil
+	return newSignalReceiver(s, config.(*Config), settings, consumer, logsInstruments), nil
 }
 
-func (h *houses) createTraces(
+func (s *sharedReceivers) createTraces(
 	_ context.Context, settings receiver.Settings, config component.Config, next consumer.Traces,
 ) (receiver.Traces, error) {
-	outlet, err := tracesOutlet(settings, next)
+	consumer, err := newTracesConsumer(settings, next)
 	if err != nil {
 		return nil, err
 	}
-	return newNettap(h, config.(*Config), settings, outlet, tracesTasks), nil
+	return newSignalReceiver(s, config.(*Config), settings, consumer, tracesInstruments), nil
 }

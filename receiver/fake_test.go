@@ -16,13 +16,13 @@ import (
 
 // fake is an instrument that reports what a test puts in, and notes how it is used.
 type fake[T instrument.Telemetry] struct {
-	mu       sync.Mutex
-	empty    func() T
-	batches  []T
-	startErr error
-	beginErr error
-	errs     []error // of the next Collects
-	log      []string
+	mu        sync.Mutex
+	empty     func() T
+	batches   []T
+	startErr  error
+	enableErr error
+	errs      []error // of the next Collects
+	log       []string
 }
 
 func (f *fake[T]) Start(context.Context) error {
@@ -30,9 +30,9 @@ func (f *fake[T]) Start(context.Context) error {
 	return f.startErr
 }
 
-func (f *fake[T]) Begin() error {
+func (f *fake[T]) Enable() error {
 	f.note("begin")
-	return f.beginErr
+	return f.enableErr
 }
 
 func (f *fake[T]) Collect(context.Context) (T, error) {

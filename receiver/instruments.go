@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-7756021b/nettap/internal/accepts"
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/calls"
 	"github.com/seed-7756021b/nettap/internal/drops"
 	"github.com/seed-7756021b/nettap/internal/instrument"
@@ -21,6 +20,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 	"github.com/seed-7756021b/nettap/internal/traffic"
 )
@@ -34,53 +34,53 @@ func programTime(wait func()) (ran, during time.Duration, err error) { return ke
 // threadTime is the CPU time of the running thread.
 func threadTime() time.Duration { return kernel.ThreadTime() }
 
-// metricsTasks returns the instruments whose signal is metrics.
-func metricsTasks(h *house, settings receiver.Settings) []task[pmetric.Metrics] {
-	c := h.config
-	ofTraffic, ofDrops := new(books.Books), new(books.Books)
+// metricsInstruments returns the instruments whose signal is metrics.
+func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[pmetric.Metrics] {
+	c := shared.config
+	trafficStats, dropsStats := new(stats.Recorder), new(stats.Recorder)
 	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
 	all := interfaces.New()
 	known, knownToDrops := all.NewReader(), all.NewReader()
 	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
 		return metadata.NewMetricsBuilder(config, settings)
 	}
-	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, h.processes, h.clock, ofTraffic, c.Traffic.options(c.RootPath))
-	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), owners.Another(), knownToDrops, h.contexts, h.processes, h.clock, ofDrops,
-		drops.Options{RootPath: c.RootPath, Explanations: c.Drops.Explanations, Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || h.viewing != nil})
-	if h.viewing != nil {
+	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, shared.processes, shared.clock, trafficStats, c.Traffic.options(c.RootPath))
+	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), owners.Another(), knownToDrops, shared.contexts, shared.processes, shared.clock, dropsStats,
+		drops.Options{RootPath: c.RootPath, Explanations: c.Drops.Explanations, Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || shared.viewServer != nil})
+	if shared.viewServer != nil {
 		shown := metadata.MetricsBuilderConfig{Metrics: metadata.DefaultMetricsConfig(), ResourceAttributes: c.viewResourceAttributes()}
-		counting.PeekWith(builder(shown), h.viewing.directory)
+		counting.PeekWith(builder(shown), shared.viewServer.directory)
 		dropping.PeekWith(builder(shown))
 	}
-	return []task[pmetric.Metrics]{
-		{"traffic", c.Traffic.InstrumentConfig, ofTraffic, withCgroups(h, after[pmetric.Metrics]{owners, after[pmetric.Metrics]{known, counting}})},
-		{"drops", c.Drops.InstrumentConfig, ofDrops, withCgroups(h, withContexts(h, after[pmetric.Metrics]{knownToDrops, dropping}))},
+	return []configuredInstrument[pmetric.Metrics]{
+		{"traffic", c.Traffic.InstrumentConfig, trafficStats, withCgroups(shared, dependent[pmetric.Metrics]{owners, dependent[pmetric.Metrics]{known, counting}})},
+		{"drops", c.Drops.InstrumentConfig, dropsStats, withCgroups(shared, withContexts(shared, dependent[pmetric.Metrics]{knownToDrops, dropping}))},
 	}
 }
 
-// logsTasks returns the instruments whose signal is logs.
-func logsTasks(h *house, settings receiver.Settings) []task[plog.Logs] {
-	c := h.config
-	ofAccepts := new(books.Books)
+// logsInstruments returns the instruments whose signal is logs.
+func logsInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[plog.Logs] {
+	c := shared.config
+	acceptsStats := new(stats.Recorder)
 	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
-	return []task[plog.Logs]{
-		{"accepts", c.Accepts.InstrumentConfig, ofAccepts, withCgroups(h, withContexts(h,
-			accepts.New(builder, h.contexts, h.processes, h.clock, ofAccepts, c.acceptsOptions())))},
+	return []configuredInstrument[plog.Logs]{
+		{"accepts", c.Accepts.InstrumentConfig, acceptsStats, withCgroups(shared, withContexts(shared,
+			accepts.New(builder, shared.contexts, shared.processes, shared.clock, acceptsStats, c.acceptsOptions())))},
 	}
 }
 
-// tracesTasks returns the instruments whose signal is traces.
-func tracesTasks(h *house, settings receiver.Settings) []task[ptrace.Traces] {
-	c := h.config
-	ofCalls := new(books.Books)
-	return []task[ptrace.Traces]{
-		{"calls", c.Calls.InstrumentConfig, ofCalls, withCgroups(h, withContexts(h,
-			withLimit(h,
-				calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, h.contexts, h.processes, h.clock, ofCalls, c.callsOptions()))))},
+// tracesInstruments returns the instruments whose signal is traces.
+func tracesInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[ptrace.Traces] {
+	c := shared.config
+	callsStats := new(stats.Recorder)
+	return []configuredInstrument[ptrace.Traces]{
+		{"calls", c.Calls.InstrumentConfig, callsStats, withCgroups(shared, withContexts(shared,
+			withLimit(shared,
+				calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, shared.contexts, shared.processes, shared.clock, callsStats, c.callsOptions()))))},
 	}
 }
 
-// newContexts returns what finds the trace contexts of the house's instruments, nil
+// newContexts returns what finds the trace contexts of all instruments, nil
 // where the configuration has no sources.
 func newContexts(config *Config, logger *zap.Logger, limit *limit) *tracecontext.Contexts {
 	if len(config.TraceContext.Sources) == 0 {
@@ -89,30 +89,30 @@ func newContexts(config *Config, logger *zap.Logger, limit *limit) *tracecontext
 	options := config.traceContextOptions()
 	options.Warn = func(message string) { logger.Warn(message) }
 	options.Inform = func(message string) { logger.Info(message) }
-	options.Work = limit.take
+	options.Work = limit.measureWork
 	return tracecontext.NewContexts(options)
 }
 
 // withContexts lets an instrument run while trace contexts are found, if any are.
-func withContexts[T instrument.Telemetry](h *house, i instrument.Instrument[T]) instrument.Instrument[T] {
-	if h.contexts == nil {
+func withContexts[T instrument.Telemetry](shared *sharedReceiver, i instrument.Instrument[T]) instrument.Instrument[T] {
+	if shared.contexts == nil {
 		return i
 	}
-	return after[T]{h.contexts, i}
+	return dependent[T]{shared.contexts, i}
 }
 
 // withCgroups lets an instrument run while cgroups are watched: those of the processes
 // that it describes may be gone when it does.
-func withCgroups[T instrument.Telemetry](h *house, i instrument.Instrument[T]) instrument.Instrument[T] {
-	return after[T]{h.cgroups, i}
+func withCgroups[T instrument.Telemetry](shared *sharedReceiver, i instrument.Instrument[T]) instrument.Instrument[T] {
+	return dependent[T]{shared.cgroups, i}
 }
 
 // withLimit lets calls leave out some of what they do where nettap takes too much.
-func withLimit(h *house, of *calls.Calls) instrument.Instrument[ptrace.Traces] {
-	if h.limit == nil {
+func withLimit(shared *sharedReceiver, of *calls.Calls) instrument.Instrument[ptrace.Traces] {
+	if shared.limit == nil {
 		return of
 	}
-	return limited[ptrace.Traces]{of, of, h.limit}
+	return limited[ptrace.Traces]{of, of, shared.limit}
 }
 
 func (c *Config) acceptsOptions() accepts.Options {

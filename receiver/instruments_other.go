@@ -14,11 +14,11 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
 
-	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// requireHost fails, so that no instrument of the tasks below is ever started.
+// requireHost fails, so that none of the instruments below is ever started.
 func requireHost(string) error {
 	return fmt.Errorf("nettap runs on Linux only, and this is %s: set on_unsupported: warn to run the rest without it", runtime.GOOS)
 }
@@ -29,21 +29,21 @@ func threadTime() time.Duration { return 0 }
 
 func newContexts(*Config, *zap.Logger, *limit) *tracecontext.Contexts { return nil }
 
-func metricsTasks(h *house, _ receiver.Settings) []task[pmetric.Metrics] {
-	return []task[pmetric.Metrics]{
-		{"traffic", h.config.Traffic.InstrumentConfig, new(books.Books), nil},
-		{"drops", h.config.Drops.InstrumentConfig, new(books.Books), nil},
+func metricsInstruments(shared *sharedReceiver, _ receiver.Settings) []configuredInstrument[pmetric.Metrics] {
+	return []configuredInstrument[pmetric.Metrics]{
+		{"traffic", shared.config.Traffic.InstrumentConfig, new(stats.Recorder), nil},
+		{"drops", shared.config.Drops.InstrumentConfig, new(stats.Recorder), nil},
 	}
 }
 
-func logsTasks(h *house, _ receiver.Settings) []task[plog.Logs] {
-	return []task[plog.Logs]{
-		{"accepts", h.config.Accepts.InstrumentConfig, new(books.Books), nil},
+func logsInstruments(shared *sharedReceiver, _ receiver.Settings) []configuredInstrument[plog.Logs] {
+	return []configuredInstrument[plog.Logs]{
+		{"accepts", shared.config.Accepts.InstrumentConfig, new(stats.Recorder), nil},
 	}
 }
 
-func tracesTasks(h *house, _ receiver.Settings) []task[ptrace.Traces] {
-	return []task[ptrace.Traces]{
-		{"calls", h.config.Calls.InstrumentConfig, new(books.Books), nil},
+func tracesInstruments(shared *sharedReceiver, _ receiver.Settings) []configuredInstrument[ptrace.Traces] {
+	return []configuredInstrument[ptrace.Traces]{
+		{"calls", shared.config.Calls.InstrumentConfig, new(stats.Recorder), nil},
 	}
 }

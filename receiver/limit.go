@@ -34,16 +34,16 @@ type limit struct {
 	programs     func(wait func()) (ran, during time.Duration, err error)
 
 	loops    atomic.Int64 // CPU time that they took, in ns
-	reporter claim        // of the signal that reports on it
+	reported assignment   // of the signal that reports on it
 
-	mu       sync.Mutex
-	control  budget.Controller
-	usage    usage
-	calls    reducible // nil: they do not run
-	counters int       // instruments that run and read counters
-	users    int       // signals that run
-	stop     context.CancelFunc
-	stopped  chan struct{}
+	mu         sync.Mutex
+	control    budget.Controller
+	usage      usage
+	calls      reducible // nil: they do not run
+	counters   int       // instruments that run and read counters
+	references int       // signals that run
+	stop       context.CancelFunc
+	stopped    chan struct{}
 }
 
 // usage is what nettap last took, as shares of the machine's CPU time.
@@ -69,13 +69,13 @@ func newLimit(c *Config, logger *zap.Logger) *limit {
 }
 
 // open notes that a signal runs: from the first to the last it is measured what all take.
-func (l *limit) open() {
+func (l *limit) acquire() {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.users++; l.users > 1 {
+	if l.references++; l.references > 1 {
 		return
 	}
 	l.control = budget.Controller{Limit: l.share, Rest: l.rest, Changes: l.changes}
@@ -86,13 +86,13 @@ func (l *limit) open() {
 }
 
 // close notes that a signal ends.
-func (l *limit) close() {
+func (l *limit) release() {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
-	l.users--
-	last := l.users == 0
+	l.references--
+	last := l.references == 0
 	l.mu.Unlock()
 	if last {
 		l.stop()
@@ -101,7 +101,7 @@ func (l *limit) close() {
 }
 
 // join lets the limit reduce an instrument that has begun.
-func (l *limit) join(calls reducible) error {
+func (l *limit) add(calls reducible) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = calls
@@ -112,7 +112,7 @@ func (l *limit) join(calls reducible) error {
 }
 
 // part is the end of join: the instrument is about to end.
-func (l *limit) part() {
+func (l *limit) remove() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = nil
@@ -137,7 +137,7 @@ func (l *limit) interval(configured time.Duration) time.Duration {
 }
 
 // take does work on behalf of nettap, and counts what CPU time it takes.
-func (l *limit) take(work func()) {
+func (l *limit) measureWork(work func()) {
 	if l == nil {
 		work()
 		return
@@ -165,7 +165,7 @@ func (l *limit) run(ctx context.Context, stopped chan<- struct{}) {
 	for sleep(ctx, l.every-l.timed) {
 		var now usage
 		var err error
-		l.take(func() { now.programs, err = l.measure(ctx) })
+		l.measureWork(func() { now.programs, err = l.measure(ctx) })
 		if err != nil {
 			l.refuse(err)
 			return

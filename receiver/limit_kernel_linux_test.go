@@ -44,16 +44,16 @@ func TestKernelLimit(t *testing.T) {
 	core, logs := observer.New(zapcore.InfoLevel)
 	settings := receivertest.NewNopSettings(metadata.Type)
 	settings.Logger = zap.New(core)
-	h, metrics, traces := &houses{}, new(consumertest.MetricsSink), new(consumertest.TracesSink)
-	ofMetrics, err := h.createMetrics(t.Context(), settings, config, metrics)
+	receivers, metrics, traces := &sharedReceivers{}, new(consumertest.MetricsSink), new(consumertest.TracesSink)
+	ofMetrics, err := receivers.createMetrics(t.Context(), settings, config, metrics)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ofTraces, err := h.createTraces(t.Context(), settings, config, traces)
+	ofTraces, err := receivers.createTraces(t.Context(), settings, config, traces)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := h.byConfig[config].limit
+	l := receivers.byConfig[config].limit
 	l.every, l.timed, l.rest = 100*time.Millisecond, 20*time.Millisecond, 500*time.Millisecond
 	for _, signal := range []component.Component{ofMetrics, ofTraces} {
 		if err := signal.Start(t.Context(), componenttest.NewNopHost()); err != nil {

@@ -67,10 +67,10 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		of, calls := &burden{share: 0.03}, &reduced{}
 		l, logs := limitTo(2, of)
-		l.open()
-		l.open()
+		l.acquire()
+		l.acquire()
 		l.count(1)
-		if err := l.join(calls); err != nil {
+		if err := l.add(calls); err != nil {
 			t.Fatal(err)
 		}
 		expect := func(what string, want usage, steps []budget.Step, lines ...string) {
@@ -108,19 +108,19 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 			"info: max_cpu is kept: back on step no_calls", "info: max_cpu is kept: back on step no_sampled_trees")
 
 		late := &reduced{}
-		if err := l.join(late); err != nil {
+		if err := l.add(late); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff([]budget.Step{budget.NoSampledTrees}, late.steps); diff != "" {
 			t.Errorf("who joins takes other steps (-want +got):\n%s", diff)
 		}
-		l.part()
+		l.remove()
 		time.Sleep(10 * time.Minute)
 		if len(late.steps) != 1 {
 			t.Errorf("who parted took %v", late.steps)
 		}
-		l.close()
-		l.close()
+		l.release()
+		l.release()
 	})
 }
 
@@ -132,8 +132,8 @@ func TestLimitCountsLoops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.open()
-		defer l.close()
+		l.acquire()
+		defer l.release()
 		for range 3 {
 			synctest.Wait()
 			l.loops.Add(int64(timedEvery) * int64(processors) * 3 / 4)
@@ -153,7 +153,7 @@ func TestLimitCountsLoops(t *testing.T) {
 func TestLimitTimesWork(t *testing.T) {
 	l, _ := limitTo(2, &burden{})
 	const busy = 30 * time.Millisecond
-	l.take(func() {
+	l.measureWork(func() {
 		for begun := threadTime(); threadTime()-begun < busy; {
 		}
 		time.Sleep(10 * busy)
@@ -162,7 +162,7 @@ func TestLimitTimesWork(t *testing.T) {
 		t.Errorf("it took %v, want %v", took, busy)
 	}
 	done := false
-	(*limit)(nil).take(func() { done = true })
+	(*limit)(nil).measureWork(func() { done = true })
 	if !done {
 		t.Error("without a limit nothing is done")
 	}
@@ -181,9 +181,9 @@ func TestLimitThatCannotMeasure(t *testing.T) {
 				l, logs := limitTo(2, &burden{})
 				l.isChosen = test.set
 				l.programs = func(func()) (time.Duration, time.Duration, error) { return 0, 0, errors.New("no") }
-				l.open()
+				l.acquire()
 				time.Sleep(time.Hour)
-				l.close()
+				l.release()
 				if diff := cmp.Diff([]string{test.want + ": max_cpu is off: what nettap takes cannot be measured"}, messages(logs)); diff != "" {
 					t.Errorf("log differs (-want +got):\n%s", diff)
 				}
@@ -203,9 +203,9 @@ func TestLimitOfZeroIsNone(t *testing.T) {
 	if shown, _ := l.shown(); l != nil || shown != nil || l.interval(time.Second) != time.Second {
 		t.Errorf("there is a limit: %+v", l)
 	}
-	l.open()
+	l.acquire()
 	l.count(1)
-	l.close()
+	l.release()
 }
 
 // Counters are read less often on the last step, and events as ever: their ring is of
@@ -228,11 +228,11 @@ func TestIntervalsOnTheLastStep(t *testing.T) {
 		l, _ := limitTo(2, &burden{})
 		l.usage.step = budget.LongIntervals
 		counters, events := fakeMetrics(), fakeLogs()
-		ofCounters := metricsLoop(t, counters, &pipeline{}, zap.NewNop()).within(l)
+		ofCounters := metricsLoop(t, counters, &pipeline{}, zap.NewNop()).withLimit(l)
 		ofEvents, _ := logsLoop(t, events, &pipeline{})
-		ofEvents.within(l)
-		for _, l := range []worker{ofCounters, ofEvents} {
-			if err := l.Begin(); err != nil {
+		ofEvents.withLimit(l)
+		for _, l := range []loop{ofCounters, ofEvents} {
+			if err := l.Enable(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -247,7 +247,7 @@ func TestIntervalsOnTheLastStep(t *testing.T) {
 		if n := counters.count("collect"); n != 6+17 { // one reading on, it is as ever
 			t.Errorf("in 20 s more counters were read %d times in all, want 23", n)
 		}
-		for _, l := range []worker{ofCounters, ofEvents} {
+		for _, l := range []loop{ofCounters, ofEvents} {
 			if err := l.Shutdown(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -262,7 +262,7 @@ func TestPublishLimit(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
 	defer telemetry.Shutdown(t.Context())
 	l, _ := limitTo(2, &burden{})
-	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewID(metadata.Type), nil, nil, l)
+	builder, err := registerTelemetry(telemetry.NewTelemetrySettings(), component.NewID(metadata.Type), nil, nil, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,9 +281,9 @@ func TestPublishLimit(t *testing.T) {
 
 func TestViewShowsTheLimit(t *testing.T) {
 	config := createDefaultConfig().(*Config)
-	h := newHouse(config, zap.NewNop())
-	h.limit.usage = usage{programs: 0.0625, loops: 0.25, step: budget.NoCalls, measured: true, exceeded: true}
-	health := (&viewing{house: h}).health()
+	shared := newSharedReceiver(config, zap.NewNop())
+	shared.limit.usage = usage{programs: 0.0625, loops: 0.25, step: budget.NoCalls, measured: true, exceeded: true}
+	health := (&viewServer{shared: shared}).health()
 	want := &view.Limit{MaxPercent: 5, ProgramsPercent: 6.25, LoopsPercent: 25, Step: "no_calls", Exceeded: true}
 	if diff := cmp.Diff(want, health.Limit); diff != "" {
 		t.Errorf("the limit differs (-want +got):\n%s", diff)

@@ -14,13 +14,13 @@ type limited[T instrument.Telemetry] struct {
 	limit *limit
 }
 
-// Begin implements [instrument.Instrument].
-func (l limited[T]) Begin() error {
-	if err := l.Instrument.Begin(); err != nil {
+// Enable implements [instrument.Instrument].
+func (l limited[T]) Enable() error {
+	if err := l.Instrument.Enable(); err != nil {
 		return err
 	}
-	if err := l.limit.join(l.reducible); err != nil {
-		l.limit.part()
+	if err := l.limit.add(l.reducible); err != nil {
+		l.limit.remove()
 		return err
 	}
 	return nil
@@ -28,7 +28,7 @@ func (l limited[T]) Begin() error {
 
 // Shutdown implements [instrument.Instrument].
 func (l limited[T]) Shutdown(ctx context.Context) error {
-	l.limit.part()
+	l.limit.remove()
 	return l.Instrument.Shutdown(ctx)
 }
 

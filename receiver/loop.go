@@ -8,52 +8,52 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.uber.org/zap"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// task is an instrument, by its name in the configuration, with what it is
-// configured to do and where it keeps its books.
-type task[T instrument.Telemetry] struct {
+// configuredInstrument is an instrument, by its name in the configuration, with what it is
+// configured to do and where it counts what it did.
+type configuredInstrument[T instrument.Telemetry] struct {
 	name       string
 	config     InstrumentConfig
-	books      *books.Books
+	recorder   *stats.Recorder
 	instrument instrument.Instrument[T]
 }
 
-// loop reads one instrument on its interval and delivers what it read. While a
+// signalLoop reads one instrument on its interval and delivers what it read. While a
 // batch is not delivered nothing more is read: the kernel's ring is the queue.
-type loop[T instrument.Telemetry] struct {
-	task[T]
-	outlet   outlet[T]
-	logger   *zap.Logger
-	stop     context.CancelFunc
-	stopped  chan struct{}
-	last     context.Context // of the last delivery; set before stop is called
-	readings string          // the last error of Collect, which is logged when it changes
-	glass    glass[T]        // for who looks on
-	limit    *limit          // of what the loop takes
+type signalLoop[T instrument.Telemetry] struct {
+	configuredInstrument[T]
+	consumer  signalConsumer[T]
+	logger    *zap.Logger
+	stop      context.CancelFunc
+	stopped   chan struct{}
+	last      context.Context // of the last delivery; set before stop is called
+	lastError string          // the last error of Collect, which is logged when it changes
+	view      viewTap[T]      // for who looks on
+	limit     *limit          // of what the loop takes
 }
 
 // lastDelivery bounds what a Shutdown spends on a consumer that does not take
 // the last batch.
 const lastDelivery = 5 * time.Second
 
-func newLoop[T instrument.Telemetry](task task[T], outlet outlet[T], logger *zap.Logger) *loop[T] {
-	return &loop[T]{task: task, outlet: outlet, logger: logger.With(zap.String("instrument", task.name))}
+func newSignalLoop[T instrument.Telemetry](configured configuredInstrument[T], consumer signalConsumer[T], logger *zap.Logger) *signalLoop[T] {
+	return &signalLoop[T]{configuredInstrument: configured, consumer: consumer, logger: logger.With(zap.String("instrument", configured.name))}
 }
 
 // Start starts the instrument. ctx is that of the start alone.
-func (l *loop[T]) Start(ctx context.Context) error { return l.instrument.Start(ctx) }
+func (l *signalLoop[T]) Start(ctx context.Context) error { return l.instrument.Start(ctx) }
 
-// Begin opens the instrument's books, and starts the loop.
-func (l *loop[T]) Begin() error {
-	if err := l.instrument.Begin(); err != nil {
+// Enable lets the instrument report, and starts the loop.
+func (l *signalLoop[T]) Enable() error {
+	if err := l.instrument.Enable(); err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(context.Background())
 	l.stop, l.stopped = stop, make(chan struct{})
-	if !l.outlet.events {
+	if !l.consumer.events {
 		l.limit.count(1)
 	}
 	go l.run(running)
@@ -61,7 +61,7 @@ func (l *loop[T]) Begin() error {
 }
 
 // Shutdown delivers what was seen until now, and stops the instrument.
-func (l *loop[T]) Shutdown(ctx context.Context) error {
+func (l *signalLoop[T]) Shutdown(ctx context.Context) error {
 	if l.stop == nil {
 		return l.instrument.Shutdown(ctx)
 	}
@@ -71,27 +71,27 @@ func (l *loop[T]) Shutdown(ctx context.Context) error {
 	l.stop()
 	<-l.stopped
 	l.stop = nil
-	if !l.outlet.events {
+	if !l.consumer.events {
 		l.limit.count(-1)
 	}
 	return l.instrument.Shutdown(ctx)
 }
 
-// within counts what the loop takes for a limit, and lets that have it read less often.
-func (l *loop[T]) within(limit *limit) *loop[T] {
+// withLimit counts what the loop takes for a limit, and lets that have it read less often.
+func (l *signalLoop[T]) withLimit(limit *limit) *signalLoop[T] {
 	l.limit = limit
 	return l
 }
 
 // interval is the time to the next reading. Events wait in a ring, which would lose them.
-func (l *loop[T]) interval() time.Duration {
-	if l.outlet.events {
+func (l *signalLoop[T]) interval() time.Duration {
+	if l.consumer.events {
 		return l.config.CollectionInterval
 	}
 	return l.limit.interval(l.config.CollectionInterval)
 }
 
-func (l *loop[T]) run(ctx context.Context) {
+func (l *signalLoop[T]) run(ctx context.Context) {
 	defer close(l.stopped)
 	if sleep(ctx, l.config.InitialDelay) {
 		interval := l.config.CollectionInterval
@@ -117,39 +117,39 @@ func (l *loop[T]) run(ctx context.Context) {
 }
 
 // round is one reading and its delivery.
-func (l *loop[T]) round(ctx context.Context) {
+func (l *signalLoop[T]) round(ctx context.Context) {
 	var batch T
 	var err error
-	l.limit.take(func() { batch, err = l.collect(ctx) })
+	l.limit.measureWork(func() { batch, err = l.collect(ctx) })
 	l.logReading(err)
-	whole := l.outlet.size(batch)
+	whole := l.consumer.size(batch)
 	if whole.items == 0 {
 		return
 	}
-	ctx = l.outlet.begin(ctx)
+	ctx = l.consumer.startOp(ctx)
 	refused, err := l.offer(ctx, batch)
 	if refused.items < whole.items {
-		l.outlet.end(ctx, whole.items-refused.items, nil)
+		l.consumer.endOp(ctx, whole.items-refused.items, nil)
 	}
 	if i, ok := l.instrument.(instrument.Deliverer); ok && refused.items == 0 {
 		l.delivered(i)
 	}
 	if refused.items > 0 {
 		l.logger.Warn("the pipeline refused a batch", zap.Int("items", refused.items), zap.Error(err))
-		l.outlet.end(ctx, refused.items, err)
+		l.consumer.endOp(ctx, refused.items, err)
 	}
-	if l.outlet.events {
-		l.books.Update(func(page *books.Page) { book(page, whole.events-refused.events, refused.events) })
+	if l.consumer.events {
+		l.recorder.Update(func(totals *stats.Totals) { recordDelivery(totals, whole.events-refused.events, refused.events) })
 	}
 }
 
 // offer hands the batch to the pipeline and returns how much of it was refused
 // for good. Events are offered until they are taken, or the receiver is shut
 // down and one last time did not help; points only once.
-func (l *loop[T]) offer(ctx context.Context, batch T) (size, error) {
-	if !l.outlet.events {
-		if err := l.outlet.consume(ctx, batch); err != nil {
-			return l.outlet.size(batch), err
+func (l *signalLoop[T]) offer(ctx context.Context, batch T) (size, error) {
+	if !l.consumer.events {
+		if err := l.consumer.consume(ctx, batch); err != nil {
+			return l.consumer.size(batch), err
 		}
 		return size{}, nil
 	}
@@ -157,64 +157,64 @@ func (l *loop[T]) offer(ctx context.Context, batch T) (size, error) {
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
 	for last := false; ; {
 		// A pipeline may change what it is given, and a second offer must be of the original.
-		err := l.outlet.consume(ctx, l.outlet.clone(batch))
+		err := l.consumer.consume(ctx, l.consumer.clone(batch))
 		if err == nil {
 			return size{}, nil
 		}
-		batch = l.outlet.rest(batch, err)
+		batch = l.consumer.remainder(batch, err)
 		if consumererror.IsPermanent(err) {
-			return l.outlet.size(batch), err
+			return l.consumer.size(batch), err
 		}
 		l.audit()
 		if sleep(ctx, pause.NextBackOff()) {
 			continue
 		}
 		if last {
-			return l.outlet.size(batch), err
+			return l.consumer.size(batch), err
 		}
 		ctx, last = l.last, true
 	}
 }
 
-// auditor is an instrument that can bring its books up to date without reading
+// auditor is an instrument that can bring its counts up to date without reading
 // events. While a batch waits, that shows what the ring loses meanwhile.
 type auditor interface{ Audit() error }
 
 // finisher is an instrument that wants to know that the next Collect is the last.
 type finisher interface{ Finish() }
 
-func (l *loop[T]) audit() {
+func (l *signalLoop[T]) audit() {
 	if auditor, ok := l.instrument.(auditor); ok {
 		l.logReading(auditor.Audit())
 	}
 }
 
-// book notes what became of delivered events.
-func book(page *books.Page, exported, refused int) {
-	page.Exported += uint64(exported)
+// recordDelivery notes what became of delivered events.
+func recordDelivery(totals *stats.Totals, exported, refused int) {
+	totals.Exported += uint64(exported)
 	if refused == 0 {
 		return
 	}
-	if page.Lost == nil {
-		page.Lost = map[string]uint64{}
+	if totals.Lost == nil {
+		totals.Lost = map[string]uint64{}
 	}
-	page.Lost["refused"] += uint64(refused)
+	totals.Lost["refused"] += uint64(refused)
 }
 
 // logReading logs an error of Collect once, until it is another one or gone.
-func (l *loop[T]) logReading(err error) {
+func (l *signalLoop[T]) logReading(err error) {
 	var text string
 	if err != nil {
 		text = err.Error()
 	}
-	if text != "" && text != l.readings {
+	if text != "" && text != l.lastError {
 		l.logger.Warn("reading is incomplete", zap.Error(err))
 	}
-	l.readings = text
+	l.lastError = text
 }
 
-func (l *loop[T]) ledger() ledger {
-	return ledger{name: l.name, page: l.books.Read()}
+func (l *signalLoop[T]) namedStats() namedStats {
+	return namedStats{name: l.name, totals: l.recorder.Read()}
 }
 
 // sleep waits for d, and says whether it did; it ends early when ctx ends.

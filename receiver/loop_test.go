@@ -19,9 +19,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // pipeline is a consumer that notes the bodies or values it takes. Each offer
@@ -105,23 +105,23 @@ func (*pipeline) Capabilities() consumer.Capabilities { return consumer.Capabili
 
 var everySecond = InstrumentConfig{CollectionInterval: time.Second, InitialDelay: 10 * time.Second}
 
-func logsLoop(t *testing.T, instrument instrument.Instrument[plog.Logs], next consumer.Logs) (*loop[plog.Logs], *books.Books) {
+func logsLoop(t *testing.T, instrument instrument.Instrument[plog.Logs], next consumer.Logs) (*signalLoop[plog.Logs], *stats.Recorder) {
 	t.Helper()
-	outlet, err := logsOutlet(receivertest.NewNopSettings(metadata.Type), next)
+	consumer, err := newLogsConsumer(receivertest.NewNopSettings(metadata.Type), next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := new(books.Books)
-	return newLoop(task[plog.Logs]{"accepts", everySecond, b, instrument}, outlet, zap.NewNop()), b
+	b := new(stats.Recorder)
+	return newSignalLoop(configuredInstrument[plog.Logs]{"accepts", everySecond, b, instrument}, consumer, zap.NewNop()), b
 }
 
-func metricsLoop(t *testing.T, instrument instrument.Instrument[pmetric.Metrics], next consumer.Metrics, logger *zap.Logger) *loop[pmetric.Metrics] {
+func metricsLoop(t *testing.T, instrument instrument.Instrument[pmetric.Metrics], next consumer.Metrics, logger *zap.Logger) *signalLoop[pmetric.Metrics] {
 	t.Helper()
-	outlet, err := metricsOutlet(receivertest.NewNopSettings(metadata.Type), next)
+	consumer, err := newMetricsConsumer(receivertest.NewNopSettings(metadata.Type), next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newLoop(task[pmetric.Metrics]{"traffic", everySecond, new(books.Books), instrument}, outlet, logger)
+	return newSignalLoop(configuredInstrument[pmetric.Metrics]{"traffic", everySecond, new(stats.Recorder), instrument}, consumer, logger)
 }
 
 func TestLoopCollectsAfterTheDelayAndOnTheInterval(t *testing.T) {
@@ -129,7 +129,7 @@ func TestLoopCollectsAfterTheDelayAndOnTheInterval(t *testing.T) {
 		instrument, pipeline := fakeMetrics(points(1), points(2), points(3)), &pipeline{}
 		l := metricsLoop(t, instrument, pipeline, zap.NewNop())
 		starting, started := context.WithCancel(t.Context())
-		if err := errors.Join(l.Start(starting), l.Begin()); err != nil {
+		if err := errors.Join(l.Start(starting), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
 		started() // the loop lives longer than Start's context
@@ -194,7 +194,7 @@ func TestLoopDelivers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pipeline := &pipeline{answers: test.answers, spoil: test.spoil}
 				l, b := logsLoop(t, fakeLogs(records("a", "b", "c"), records("d")), pipeline)
-				if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+				if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)
@@ -204,16 +204,16 @@ func TestLoopDelivers(t *testing.T) {
 				if diff := cmp.Diff(test.want, took(pipeline)); diff != "" {
 					t.Errorf("taken records differ (-want +got):\n%s", diff)
 				}
-				want := books.Page{Counts: books.Counts{Exported: test.wantExported, Lost: test.wantLost}}
+				want := stats.Totals{Counts: stats.Counts{Exported: test.wantExported, Lost: test.wantLost}}
 				if diff := cmp.Diff(want, b.Read()); diff != "" {
-					t.Errorf("books differ (-want +got):\n%s", diff)
+					t.Errorf("statistics differ (-want +got):\n%s", diff)
 				}
 			})
 		})
 	}
 }
 
-func TestLoopBooksATraceAsOneEvent(t *testing.T) {
+func TestLoopCountsATraceAsOneEvent(t *testing.T) {
 	permanent := consumererror.NewPermanent(errors.New("no such tenant"))
 	for name, test := range map[string]struct {
 		answers      []error
@@ -234,13 +234,13 @@ func TestLoopBooksATraceAsOneEvent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				pipeline, b := &pipeline{answers: test.answers}, new(books.Books)
-				outlet, err := tracesOutlet(receivertest.NewNopSettings(metadata.Type), pipeline)
+				pipeline, b := &pipeline{answers: test.answers}, new(stats.Recorder)
+				consumer, err := newTracesConsumer(receivertest.NewNopSettings(metadata.Type), pipeline)
 				if err != nil {
 					t.Fatal(err)
 				}
-				l := newLoop(task[ptrace.Traces]{"calls", everySecond, b, fakeTraces(trees("a", "b"))}, outlet, zap.NewNop())
-				if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+				l := newSignalLoop(configuredInstrument[ptrace.Traces]{"calls", everySecond, b, fakeTraces(trees("a", "b"))}, consumer, zap.NewNop())
+				if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)
@@ -250,9 +250,9 @@ func TestLoopBooksATraceAsOneEvent(t *testing.T) {
 				if diff := cmp.Diff(test.want, took(pipeline)); diff != "" {
 					t.Errorf("taken spans differ (-want +got):\n%s", diff)
 				}
-				want := books.Page{Counts: books.Counts{Exported: test.wantExported, Lost: test.wantLost}}
+				want := stats.Totals{Counts: stats.Counts{Exported: test.wantExported, Lost: test.wantLost}}
 				if diff := cmp.Diff(want, b.Read()); diff != "" {
-					t.Errorf("books differ (-want +got):\n%s", diff)
+					t.Errorf("statistics differ (-want +got):\n%s", diff)
 				}
 			})
 		})
@@ -267,7 +267,7 @@ func TestLoopLeavesTheRingAloneWhileABatchWaits(t *testing.T) {
 		}
 		instrument := fakeLogs(records("a"), records("b"))
 		l, _ := logsLoop(t, instrument, pipeline)
-		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(11 * time.Second)
@@ -305,7 +305,7 @@ func TestLoopShutdownWithABusyPipeline(t *testing.T) {
 					pipeline.answers = append(pipeline.answers, errBusy)
 				}
 				l, b := logsLoop(t, fakeLogs(records("a"), records("b")), pipeline)
-				if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+				if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(11 * time.Second)
@@ -319,9 +319,9 @@ func TestLoopShutdownWithABusyPipeline(t *testing.T) {
 				if diff := cmp.Diff(test.want, took(pipeline)); diff != "" {
 					t.Errorf("taken records differ (-want +got):\n%s", diff)
 				}
-				want := books.Page{Counts: books.Counts{Exported: test.wantExported, Lost: test.wantLost}}
+				want := stats.Totals{Counts: stats.Counts{Exported: test.wantExported, Lost: test.wantLost}}
 				if diff := cmp.Diff(want, b.Read()); diff != "" {
-					t.Errorf("books differ (-want +got):\n%s", diff)
+					t.Errorf("statistics differ (-want +got):\n%s", diff)
 				}
 			})
 		})
@@ -332,7 +332,7 @@ func TestLoopDropsPointsThatAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		instrument, pipeline := fakeMetrics(points(1), points(2)), &pipeline{answers: []error{errBusy}}
 		l := metricsLoop(t, instrument, pipeline, zap.NewNop())
-		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10*time.Second + 1500*time.Millisecond)
@@ -357,7 +357,7 @@ func TestLoopSendsWhatAnIncompleteReadingGave(t *testing.T) {
 		once, other := errors.New("map is gone"), errors.New("clock is gone")
 		instrument.errs = []error{once, once, other, nil, once}
 		l := metricsLoop(t, instrument, pipeline, zap.New(core))
-		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -16,10 +16,10 @@ func newDirectory(config *Config, clock *clock.Clock) *process.Directory {
 }
 
 // warnWithoutHostID says once why resources have no host.id, if they should.
-func (h *house) warnWithoutHostID(logger *zap.Logger) {
-	h.hostID.Do(func() {
-		wanted := h.config.shows(func(a metadata.ResourceAttributesConfig) bool { return a.HostID.Enabled })
-		if _, err := h.processes.HostID(); err != nil && wanted {
+func (s *sharedReceiver) warnWithoutHostID(logger *zap.Logger) {
+	s.hostIDWarned.Do(func() {
+		wanted := s.config.shows(func(a metadata.ResourceAttributesConfig) bool { return a.HostID.Enabled })
+		if _, err := s.processes.HostID(); err != nil && wanted {
 			logger.Warn("resources are without host.id", zap.Error(err))
 		}
 	})

@@ -54,11 +54,11 @@ func TestWarnWithoutHostID(t *testing.T) {
 			} {
 				instrument.ResourceAttributes.HostID.Enabled = test.enabled
 			}
-			h := &house{config: config, processes: newDirectory(config, clock.New())}
+			shared := &sharedReceiver{config: config, processes: newDirectory(config, clock.New())}
 			core, logs := observer.New(zapcore.WarnLevel)
 
-			h.warnWithoutHostID(zap.New(core))
-			h.warnWithoutHostID(zap.New(core))
+			shared.warnWithoutHostID(zap.New(core))
+			shared.warnWithoutHostID(zap.New(core))
 			if got := logs.Len(); got != test.want {
 				t.Errorf("%d warnings, want %d", got, test.want)
 			}

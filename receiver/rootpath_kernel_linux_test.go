@@ -26,7 +26,7 @@ func TestKernelRootPathNeedsNoProc(t *testing.T) {
 	signals := allSignals(t, config)
 	startAll(t, signals)
 	defer shutDownAll(t, signals)
-	contexts := signals[0].(*nettap).house.contexts
+	contexts := signals[0].(*signalReceiver).shared.contexts
 	if !contexts.BindsLate() {
 		return // this kernel does not show messages, and so no contexts of theirs
 	}

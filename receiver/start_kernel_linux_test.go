@@ -27,8 +27,8 @@ func TestKernelInstrumentsRunWithoutContextsThatCannotLoad(t *testing.T) {
 	defer shutDownAll(t, signals)
 	running := map[string]bool{}
 	for _, signal := range signals {
-		for _, worker := range signal.(*nettap).running {
-			running[worker.ledger().name] = true
+		for _, loop := range signal.(*signalReceiver).running {
+			running[loop.namedStats().name] = true
 		}
 	}
 	for _, name := range []string{"drops", "accepts", "calls"} {
@@ -36,7 +36,7 @@ func TestKernelInstrumentsRunWithoutContextsThatCannotLoad(t *testing.T) {
 			t.Errorf("%s does not run", name)
 		}
 	}
-	hooks, ok := signals[0].(*nettap).house.contexts.Hooks()
+	hooks, ok := signals[0].(*signalReceiver).shared.contexts.Hooks()
 	if !ok || len(hooks) != 1 || hooks[0].Name != "none" || !strings.Contains(hooks[0].Refused[0], "avoid_hooks") {
 		t.Errorf("the hooks of trace contexts are %+v, want one that says why there is none", hooks)
 	}
@@ -101,7 +101,7 @@ func instrumentsOf(metric metricdata.Metrics) map[string]bool {
 	return all
 }
 
-// signalsWith is [allSignals] that publish their books to telemetry.
+// signalsWith is [allSignals] that publish their statistics to telemetry.
 func signalsWith(t *testing.T, config *Config, telemetry *componenttest.Telemetry) []component.Component {
 	t.Helper()
 	factory, settings := NewFactory(), receivertest.NewNopSettings(metadata.Type)

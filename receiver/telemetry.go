@@ -9,32 +9,32 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// ledger is a page of an instrument's books, with its name.
-type ledger struct {
-	name string
-	page books.Page
+// namedStats is what an instrument has counted, with its name.
+type namedStats struct {
+	name   string
+	totals stats.Totals
 }
 
 // log says once what runs, and by which hooks: one line. Why a hook is not the best there
 // is, and what it does not see, is for who asks: at debug, and in the view's health.
 // Where it is not known whether one fires there is a warning.
-func (l ledger) log(logger *zap.Logger) {
+func (l namedStats) log(logger *zap.Logger) {
 	var hooks []string
 	limits := map[string]int{}
-	for _, hook := range l.page.Hooks {
+	for _, hook := range l.totals.Hooks {
 		hooks = append(hooks, hook.Job+" by "+hook.Name)
 	}
-	for name, m := range l.page.Maps {
+	for name, m := range l.totals.Maps {
 		limits[name] = m.Limit
 	}
 	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Strings("hooks", hooks))
 	logger.Debug(l.name+": what its maps hold at most", zap.Any("map_limits", limits))
-	for _, hook := range l.page.Hooks {
+	for _, hook := range l.totals.Hooks {
 		what := l.name + ": " + hook.Job + " by " + hook.Name // no two messages alike, or the logger samples them
 		if len(hook.Refused) > 0 {
 			logger.Debug(what+", since better hooks are not to be had", zap.Strings("because", hook.Refused))
@@ -52,52 +52,54 @@ func (l ledger) log(logger *zap.Logger) {
 	}
 }
 
-// bookkeeper is what has books to publish.
-type bookkeeper interface{ ledger() ledger }
+// statsSource is what has statistics to publish.
+type statsSource interface{ namedStats() namedStats }
 
-// sideline is what instruments share, and has books of its own.
-type sideline struct {
-	name  string
-	books *books.Books
+// sharedStats are the statistics of what instruments share.
+type sharedStats struct {
+	name     string
+	recorder *stats.Recorder
 }
 
-func (s sideline) ledger() ledger { return ledger{name: s.name, page: s.books.Read()} }
+func (s sharedStats) namedStats() namedStats {
+	return namedStats{name: s.name, totals: s.recorder.Read()}
+}
 
-// publish shows the books of all among the Collector's own metrics, each value
+// registerTelemetry shows the statistics of all among the Collector's own metrics, each value
 // with the attributes receiver and instrument, what contexts found and what a limit
 // measured, if these are not nil.
-func publish(settings component.TelemetrySettings, id component.ID, keepers []bookkeeper, contexts *tracecontext.Contexts, limit *limit,
+func registerTelemetry(settings component.TelemetrySettings, id component.ID, sources []statsSource, contexts *tracecontext.Contexts, limit *limit,
 ) (*metadata.TelemetryBuilder, error) {
 	builder, err := metadata.NewTelemetryBuilder(settings)
 	if err != nil {
 		return nil, err
 	}
-	each := func(observe func(page books.Page, value observeFunc)) metric.Int64Callback {
+	each := func(observe func(totals stats.Totals, value observeFunc)) metric.Int64Callback {
 		return func(_ context.Context, observer metric.Int64Observer) error {
-			for _, keeper := range keepers {
-				keeper.ledger().observe(id, observer, observe)
+			for _, source := range sources {
+				source.namedStats().observe(id, observer, observe)
 			}
 			return nil
 		}
 	}
 	err = errors.Join(
-		builder.RegisterNettapEventsSeenCallback(each(func(page books.Page, value observeFunc) { value(page.Seen) })),
-		builder.RegisterNettapEventsExportedCallback(each(func(page books.Page, value observeFunc) { value(page.Exported) })),
-		builder.RegisterNettapEventsAggregatedCallback(each(func(page books.Page, value observeFunc) { value(page.Aggregated) })),
-		builder.RegisterNettapEventsSampledOutCallback(each(func(page books.Page, value observeFunc) { value(page.SampledOut) })),
+		builder.RegisterNettapEventsSeenCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.Seen) })),
+		builder.RegisterNettapEventsExportedCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.Exported) })),
+		builder.RegisterNettapEventsAggregatedCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.Aggregated) })),
+		builder.RegisterNettapEventsSampledOutCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.SampledOut) })),
 		builder.RegisterNettapEventsLostCallback(each(observeLost)),
 		builder.RegisterNettapHookActiveCallback(each(observeHooks)),
-		builder.RegisterNettapHookMissedRunsCallback(each(observeIfAny(func(page books.Page) uint64 { return page.MissedRuns }))),
-		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m books.Map) int { return m.Entries }))),
-		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m books.Map) int { return m.Limit }))),
-		builder.RegisterNettapDropsWithoutProcessCallback(each(observeIfAny(func(page books.Page) uint64 { return page.WithoutProcess }))),
-		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(page books.Page) uint64 { return page.Copies }))),
+		builder.RegisterNettapHookMissedRunsCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.MissedRuns }))),
+		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m stats.Map) int { return m.Entries }))),
+		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m stats.Map) int { return m.Limit }))),
+		builder.RegisterNettapDropsWithoutProcessCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.WithoutProcess }))),
+		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.Copies }))),
 	)
 	if contexts != nil {
-		err = errors.Join(err, publishContexts(builder, id, contexts))
+		err = errors.Join(err, registerContexts(builder, id, contexts))
 	}
 	if limit != nil {
-		err = errors.Join(err, publishLimit(builder, id, limit))
+		err = errors.Join(err, registerLimit(builder, id, limit))
 	}
 	if err != nil {
 		builder.Shutdown()
@@ -106,15 +108,15 @@ func publish(settings component.TelemetrySettings, id component.ID, keepers []bo
 	return builder, nil
 }
 
-// observe gives an observer what is observed of the page, with whose page it is.
-func (l ledger) observe(id component.ID, observer metric.Int64Observer, observe func(page books.Page, value observeFunc)) {
+// observe gives an observer what is observed of the totals, with whose they are.
+func (l namedStats) observe(id component.ID, observer metric.Int64Observer, observe func(totals stats.Totals, value observeFunc)) {
 	common := []attribute.KeyValue{attribute.String("receiver", id.String()), attribute.String("instrument", l.name)}
-	observe(l.page, func(value uint64, more ...attribute.KeyValue) {
+	observe(l.totals, func(value uint64, more ...attribute.KeyValue) {
 		observer.Observe(int64(value), metric.WithAttributes(append(more, common...)...))
 	})
 }
 
-func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contexts *tracecontext.Contexts) error {
+func registerContexts(builder *metadata.TelemetryBuilder, id component.ID, contexts *tracecontext.Contexts) error {
 	each := func(key string, of func(tracecontext.Counts) map[string]uint64) metric.Int64Callback {
 		return func(_ context.Context, observer metric.Int64Observer) error {
 			counts, err := contexts.Counts()
@@ -125,7 +127,7 @@ func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contex
 		}
 	}
 	hooks := func(_ context.Context, observer metric.Int64Observer) error {
-		ledgerOf(contexts).observe(id, observer, observeHooks)
+		contextsStats(contexts).observe(id, observer, observeHooks)
 		return nil
 	}
 	return errors.Join(
@@ -135,7 +137,7 @@ func publishContexts(builder *metadata.TelemetryBuilder, id component.ID, contex
 	)
 }
 
-func publishLimit(builder *metadata.TelemetryBuilder, id component.ID, limit *limit) error {
+func registerLimit(builder *metadata.TelemetryBuilder, id component.ID, limit *limit) error {
 	receiver := attribute.String("receiver", id.String())
 	step := func(_ context.Context, observer metric.Int64Observer) error {
 		if usage := limit.read(); usage.measured {
@@ -153,22 +155,22 @@ func publishLimit(builder *metadata.TelemetryBuilder, id component.ID, limit *li
 	return errors.Join(builder.RegisterNettapLimitStepCallback(step), builder.RegisterNettapCPUUsageCallback(share))
 }
 
-// ledgerOf has the hooks of contexts, which have no books of events.
-func ledgerOf(contexts *tracecontext.Contexts) ledger {
+// contextsStats has the hooks of contexts, which count no events.
+func contextsStats(contexts *tracecontext.Contexts) namedStats {
 	hooks, _ := contexts.Hooks()
-	return ledger{name: "trace_context", page: books.Page{Hooks: hooks}}
+	return namedStats{name: "trace_context", totals: stats.Totals{Hooks: hooks}}
 }
 
 type observeFunc func(value uint64, more ...attribute.KeyValue)
 
-func observeLost(page books.Page, value observeFunc) {
-	for cause, lost := range page.Lost {
+func observeLost(totals stats.Totals, value observeFunc) {
+	for cause, lost := range totals.Lost {
 		value(lost, attribute.String("cause", cause))
 	}
 }
 
-func observeHooks(page books.Page, value observeFunc) {
-	for _, hook := range page.Hooks {
+func observeHooks(totals stats.Totals, value observeFunc) {
+	for _, hook := range totals.Hooks {
 		var proven uint64
 		if hook.Unproven == "" {
 			proven = 1
@@ -177,18 +179,18 @@ func observeHooks(page books.Page, value observeFunc) {
 	}
 }
 
-func observeMaps(of func(books.Map) int) func(page books.Page, value observeFunc) {
-	return func(page books.Page, value observeFunc) {
-		for name, m := range page.Maps {
+func observeMaps(of func(stats.Map) int) func(totals stats.Totals, value observeFunc) {
+	return func(totals stats.Totals, value observeFunc) {
+		for name, m := range totals.Maps {
 			value(uint64(of(m)), attribute.String("map", name))
 		}
 	}
 }
 
 // observeIfAny is for what most instruments do not have.
-func observeIfAny(of func(books.Page) uint64) func(page books.Page, value observeFunc) {
-	return func(page books.Page, value observeFunc) {
-		if n := of(page); n > 0 {
+func observeIfAny(of func(stats.Totals) uint64) func(totals stats.Totals, value observeFunc) {
+	return func(totals stats.Totals, value observeFunc) {
+		if n := of(totals); n > 0 {
 			value(n)
 		}
 	}

@@ -13,34 +13,34 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/metadatatest"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// clerk only has books.
-type clerk struct {
-	name string
-	page books.Page
+// fakeSource only has statistics.
+type fakeSource struct {
+	name   string
+	totals stats.Totals
 }
 
-func (c *clerk) ledger() ledger { return ledger{c.name, c.page} }
+func (c *fakeSource) namedStats() namedStats { return namedStats{c.name, c.totals} }
 
 func TestPublish(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
 	defer telemetry.Shutdown(t.Context())
-	traffic := &clerk{"traffic", books.Page{
-		Counts: books.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
+	traffic := &fakeSource{"traffic", stats.Totals{
+		Counts: stats.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
 		Copies: 3, MissedRuns: 4, WithoutProcess: 7,
-		Maps: map[string]books.Map{"processes": {Entries: 5, Limit: 4096}},
+		Maps: map[string]stats.Map{"processes": {Entries: 5, Limit: 4096}},
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
 			{Job: "arrival", Name: "tp_btf/netif_receive_skb", Unproven: "lo is down"},
 		},
 	}}
-	accepts := &clerk{"accepts", books.Page{Counts: books.Counts{Seen: 9, Exported: 6, SampledOut: 1, Lost: map[string]uint64{"ring_full": 2}}}}
-	builder, err := publish(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []bookkeeper{traffic, accepts}, nil, nil)
+	accepts := &fakeSource{"accepts", stats.Totals{Counts: stats.Counts{Seen: 9, Exported: 6, SampledOut: 1, Lost: map[string]uint64{"ring_full": 2}}}}
+	builder, err := registerTelemetry(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []statsSource{traffic, accepts}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,19 +71,19 @@ func TestPublish(t *testing.T) {
 
 	builder.Shutdown()
 	if _, err := telemetry.GetMetric("otelcol_nettap_events_seen"); err == nil {
-		t.Error("the books are still published after the shutdown")
+		t.Error("the statistics are still published after the shutdown")
 	}
 }
 
 func TestLedgerLog(t *testing.T) {
 	core, logged := observer.New(zap.DebugLevel)
-	ledger{"accepts", books.Page{
+	namedStats{"accepts", stats.Totals{
 		Hooks: []kernel.Hook{
 			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
 			{Job: "io_uring_accept", Name: "tp_btf/io_uring_complete", Unproven: "io_uring_setup: function not implemented"},
 			{Job: "exec", Name: "tp_btf/sched_process_exec", Cause: kernel.CauseExec, Unproven: "no program was run"},
 		},
-		Maps: map[string]books.Map{"listeners": {Limit: 4096}},
+		Maps: map[string]stats.Map{"listeners": {Limit: 4096}},
 	}}.log(zap.New(core))
 
 	type line struct {
@@ -116,21 +116,21 @@ func TestLedgerLog(t *testing.T) {
 	}
 }
 
-// The watch of cgroups is of all signals, and its books are published once.
+// The watch of cgroups is of all signals, and its statistics are published once.
 func TestCgroupsAreReportedByOneSignal(t *testing.T) {
 	core, logged := observer.New(zap.DebugLevel)
-	h := newHouse(createDefaultConfig().(*Config), zap.NewNop())
+	shared := newSharedReceiver(createDefaultConfig().(*Config), zap.NewNop())
 	names := func() (names []string) {
-		n := &nettap{house: h, logger: zap.New(core)}
-		for _, keeper := range n.bookkeepers() {
-			names = append(names, keeper.ledger().name)
+		r := &signalReceiver{shared: shared, logger: zap.New(core)}
+		for _, source := range r.statsSources() {
+			names = append(names, source.namedStats().name)
 		}
 		return names
 	}
 
 	got := [][]string{names()} // nothing that needs it has started
-	h.ofCgroups.Update(func(page *books.Page) {
-		page.Hooks = []kernel.Hook{{Job: "cgroup_made", Name: "none", NotSeen: "some"}}
+	shared.cgroupsStats.Update(func(totals *stats.Totals) {
+		totals.Hooks = []kernel.Hook{{Job: "cgroup_made", Name: "none", NotSeen: "some"}}
 	})
 	got = append(got, names(), names())
 	if diff := cmp.Diff([][]string{nil, {"cgroups"}, nil}, got); diff != "" {

@@ -80,20 +80,20 @@ func (withExtension) GetExtensions() map[component.ID]component.Component {
 // ask who comes. What they do not let in is told nothing, the page included.
 func TestViewIsBehindTLSAndAuth(t *testing.T) {
 	certFile, keyFile, trusted := certificate(t)
-	n := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
+	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
 	more := fmt.Sprintf("view: {tls: {cert_file: %q, key_file: %q}, auth: {authenticator: password}}", certFile, keyFile)
-	if err := load(t, more, n.house.config); err != nil {
+	if err := load(t, more, r.shared.config); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Start(t.Context(), withExtension{componenttest.NewNopHost()}); err != nil {
+	if err := r.Start(t.Context(), withExtension{componenttest.NewNopHost()}); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := n.Shutdown(context.Background()); err != nil {
+		if err := r.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
 	}()
-	address := n.house.viewing.listening.String()
+	address := r.shared.viewServer.listening.String()
 	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}}
 	for name, test := range map[string]struct {
 		path, bearer, host string
@@ -137,12 +137,12 @@ func TestViewIsBehindTLSAndAuth(t *testing.T) {
 
 // An extension that is not there is an error at the start, and not an open door.
 func TestViewNeedsItsAuthenticator(t *testing.T) {
-	n := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
-	if err := load(t, "view: {auth: {authenticator: password}}", n.house.config); err != nil {
+	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
+	if err := load(t, "view: {auth: {authenticator: password}}", r.shared.config); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Start(t.Context(), componenttest.NewNopHost()); err == nil {
+	if err := r.Start(t.Context(), componenttest.NewNopHost()); err == nil {
 		t.Error("it starts without its authenticator")
-		_ = n.Shutdown(t.Context())
+		_ = r.Shutdown(t.Context())
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // peeked is an instrument that can be looked at.
@@ -49,14 +49,14 @@ func values(metrics pmetric.Metrics) (all []int64) {
 }
 
 // lookedAt returns a loop that collects each 10 s, which somebody looks on at.
-func lookedAt(t *testing.T, p *peeked, taker *pipeline, show func(pmetric.Metrics)) *loop[pmetric.Metrics] {
+func lookedAt(t *testing.T, p *peeked, taker *pipeline, show func(pmetric.Metrics)) *signalLoop[pmetric.Metrics] {
 	t.Helper()
-	outlet, err := metricsOutlet(receivertest.NewNopSettings(metadata.Type), taker)
+	consumer, err := newMetricsConsumer(receivertest.NewNopSettings(metadata.Type), taker)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLoop(task[pmetric.Metrics]{"traffic", InstrumentConfig{CollectionInterval: 10 * time.Second, InitialDelay: time.Second}, new(books.Books), p}, outlet, zap.NewNop())
-	l.glass.show = show
+	l := newSignalLoop(configuredInstrument[pmetric.Metrics]{"traffic", InstrumentConfig{CollectionInterval: 10 * time.Second, InitialDelay: time.Second}, new(stats.Recorder), p}, consumer, zap.NewNop())
+	l.view.show = show
 	return l
 }
 
@@ -72,12 +72,12 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 				show = func(metrics pmetric.Metrics) { shown = append(shown, values(metrics)...) }
 			}
 			l := lookedAt(t, p, taker, show)
-			if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+			if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 				t.Fatal(err)
 			}
 			for range 4 {
 				time.Sleep(6 * time.Second) // it never looks when something is collected
-				l.look(t.Context())
+				l.refreshView(t.Context())
 			}
 			if err := l.Shutdown(t.Context()); err != nil {
 				t.Fatal(err)
@@ -110,8 +110,8 @@ func TestPartialBatchesAreNotShown(t *testing.T) {
 		p := &peeked{fakeMetrics(points(1)), []pmetric.Metrics{points(9)}}
 		var shown []int64
 		l := lookedAt(t, p, &pipeline{}, func(metrics pmetric.Metrics) { shown = append(shown, values(metrics)...) })
-		l.glass.partial = true
-		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+		l.view.partial = true
+		if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
@@ -128,7 +128,7 @@ func TestPanicOfTheViewIsNothingToPipelines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		taker, shown := &pipeline{}, 0
 		l := lookedAt(t, &peeked{fake: fakeMetrics(points(1), points(2))}, taker, func(pmetric.Metrics) { shown++; panic("oh") })
-		if err := errors.Join(l.Start(t.Context()), l.Begin()); err != nil {
+		if err := errors.Join(l.Start(t.Context()), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(15 * time.Second)
@@ -142,30 +142,30 @@ func TestPanicOfTheViewIsNothingToPipelines(t *testing.T) {
 }
 
 // withView returns a receiver of metrics that has a view, and needs nothing of the machine.
-func withView(t *testing.T, endpoint, onUnsupported string, instrument *fake[pmetric.Metrics]) *nettap {
+func withView(t *testing.T, endpoint, onUnsupported string, instrument *fake[pmetric.Metrics]) *signalReceiver {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
 	config.View.NetAddr.Endpoint, config.OnUnsupported = endpoint, onUnsupported
 	config.Accepts.Enabled, config.Calls.Enabled = false, false
 	settings := receivertest.NewNopSettings(metadata.Type)
-	outlet, err := metricsOutlet(settings, &pipeline{})
+	consumer, err := newMetricsConsumer(settings, &pipeline{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNettap(&houses{}, config, settings, outlet, func(*house, receiver.Settings) []task[pmetric.Metrics] {
-		return []task[pmetric.Metrics]{{"traffic", InstrumentConfig{Enabled: true, CollectionInterval: time.Second, InitialDelay: time.Hour}, new(books.Books), instrument}}
+	r := newSignalReceiver(&sharedReceivers{}, config, settings, consumer, func(*sharedReceiver, receiver.Settings) []configuredInstrument[pmetric.Metrics] {
+		return []configuredInstrument[pmetric.Metrics]{{"traffic", InstrumentConfig{Enabled: true, CollectionInterval: time.Second, InitialDelay: time.Hour}, new(stats.Recorder), instrument}}
 	})
-	n.requireHost = func(string) error { return nil }
-	return n
+	r.requireHost = func(string) error { return nil }
+	return r
 }
 
 func TestViewAnswersWhileTheReceiverRuns(t *testing.T) {
-	n := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
+	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
 	for range 2 { // it may be started again
-		if err := n.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		if err := r.Start(t.Context(), componenttest.NewNopHost()); err != nil {
 			t.Fatal(err)
 		}
-		address := n.house.viewing.listening.String()
+		address := r.shared.viewServer.listening.String()
 		var state struct {
 			Receiver string
 			Health   struct {
@@ -186,7 +186,7 @@ func TestViewAnswersWhileTheReceiverRuns(t *testing.T) {
 		if diff := cmp.Diff(want, health); diff != "" || !strings.HasPrefix(state.Receiver, "nettap") {
 			t.Errorf("health of %q differs (-want +got):\n%s", state.Receiver, diff)
 		}
-		if err := n.Shutdown(t.Context()); err != nil {
+		if err := r.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if connection, err := net.Dial("tcp", address); err == nil {
@@ -227,30 +227,30 @@ func TestViewsPortIsInUse(t *testing.T) {
 		t.Errorf("the instrument was used %v, and not shut down", instrument.log)
 	}
 
-	n := withView(t, taken.Addr().String(), onUnsupportedWarn, fakeMetrics())
-	if err := n.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+	r := withView(t, taken.Addr().String(), onUnsupportedWarn, fakeMetrics())
+	if err := r.Start(t.Context(), componenttest.NewNopHost()); err != nil {
 		t.Errorf("under warn: %v", err)
 	}
-	if len(n.running) != 1 {
+	if len(r.running) != 1 {
 		t.Error("under warn the instrument does not run")
 	}
-	if err := n.Shutdown(t.Context()); err != nil {
+	if err := r.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestOpenViewIsWarnedOf(t *testing.T) {
 	for endpoint, want := range map[string]int{"127.0.0.1:0": 0, "[::1]:0": 0, "0.0.0.0:0": 1} {
-		n := withView(t, endpoint, onUnsupportedError, fakeMetrics())
+		r := withView(t, endpoint, onUnsupportedError, fakeMetrics())
 		core, logged := observer.New(zap.WarnLevel)
-		n.logger = zap.New(core)
-		if err := n.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		r.logger = zap.New(core)
+		if err := r.Start(t.Context(), componenttest.NewNopHost()); err != nil {
 			t.Fatal(err)
 		}
 		if got := logged.FilterMessageSnippet("the view can be read by whoever reaches its endpoint").Len(); got != want {
 			t.Errorf("at %s there are %d warnings, want %d", endpoint, got, want)
 		}
-		if err := n.Shutdown(t.Context()); err != nil {
+		if err := r.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,13 +9,13 @@ import (
 
 	"github.com/prometheus/procfs"
 
-	"github.com/seed-7756021b/nettap/internal/books"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/view"
 )
 
 // health says how the instruments do, and what is not seen here.
-func (v *viewing) health() view.Health {
-	c := v.house.config
+func (v *viewServer) health() view.Health {
+	c := v.shared.config
 	known := []struct {
 		name, signal string
 		config       InstrumentConfig
@@ -33,19 +33,19 @@ func (v *viewing) health() view.Health {
 		if !k.config.Enabled {
 			i.Why = k.name + ".enabled is false"
 		}
-		for _, n := range running {
-			fill(&i, n, k.name)
+		for _, r := range running {
+			fill(&i, r, k.name)
 		}
 		if i.State != "running" {
 			notSeen = append(notSeen, fmt.Sprintf("%s: nothing, since %s.", k.name, i.Why))
 		}
 		all = append(all, i)
 	}
-	if watch := v.house.ofCgroups.Read(); len(watch.Hooks) > 0 {
+	if watch := v.shared.cgroupsStats.Read(); len(watch.Hooks) > 0 {
 		all = append(all, runningOf("cgroups", watch))
 	}
-	if hooks, runs := v.house.contexts.Hooks(); runs {
-		all = append(all, runningOf("trace_context", books.Page{Hooks: hooks}))
+	if hooks, runs := v.shared.contexts.Hooks(); runs {
+		all = append(all, runningOf("trace_context", stats.Totals{Hooks: hooks}))
 	}
 	for _, i := range all {
 		for _, hook := range i.Hooks {
@@ -57,7 +57,7 @@ func (v *viewing) health() view.Health {
 	if c.Traffic.Enabled && c.Traffic.Namespaces == namespacesHost {
 		notSeen = append(notSeen, "traffic: the books of interfaces in other network namespaces, since traffic.namespaces is host.")
 	}
-	limit, leftOut := v.house.limit.shown()
+	limit, leftOut := v.shared.limit.shown()
 	if leftOut != "" {
 		notSeen = append(notSeen, fmt.Sprintf("max_cpu: %s, on step %s.", leftOut, limit.Step))
 	}
@@ -85,21 +85,21 @@ func (l *limit) shown() (limit *view.Limit, notSeen string) {
 }
 
 // fill says how an instrument does, if it is one of a signal's.
-func fill(i *view.Instrument, n *nettap, name string) {
-	if err := n.failed[name]; err != nil {
+func fill(i *view.Instrument, r *signalReceiver, name string) {
+	if err := r.failed[name]; err != nil {
 		i.State, i.Why = "failed", err.Error()
 	}
-	for _, w := range n.running {
-		l := w.ledger()
-		if l.name != name {
+	for _, l := range r.running {
+		named := l.namedStats()
+		if named.name != name {
 			continue
 		}
-		enter(i, l.page)
+		enter(i, named.totals)
 		i.For = "pipeline"
-		if n.alone {
+		if r.viewOnly {
 			i.For = "view"
 		}
-		last := w.lately()
+		last := l.lastReading()
 		if !last.at.IsZero() {
 			i.ReadMS = last.at.UnixMilli()
 		}
@@ -109,23 +109,23 @@ func fill(i *view.Instrument, n *nettap, name string) {
 	}
 }
 
-func runningOf(name string, page books.Page) view.Instrument {
+func runningOf(name string, totals stats.Totals) view.Instrument {
 	i := view.Instrument{Name: name}
-	enter(&i, page)
+	enter(&i, totals)
 	return i
 }
 
-// enter takes over a page of books.
-func enter(i *view.Instrument, page books.Page) {
+// enter takes over what an instrument has counted.
+func enter(i *view.Instrument, totals stats.Totals) {
 	i.State, i.Why = "running", ""
-	for _, hook := range page.Hooks {
+	for _, hook := range totals.Hooks {
 		i.Hooks = append(i.Hooks, view.Hook{Job: hook.Job, Name: hook.Name, NotSeen: hook.NotSeen, Unproven: hook.Unproven, Refused: hook.Refused})
 	}
 	slices.SortStableFunc(i.Hooks, func(a, b view.Hook) int { return cmp.Compare(a.Job, b.Job) })
-	i.Seen, i.Exported, i.Aggregated, i.SampledOut = page.Seen, page.Exported, page.Aggregated, page.SampledOut
-	i.Lost = maps.Clone(page.Lost)
-	i.MissedRuns, i.Copies, i.WithoutProcess = page.MissedRuns, page.Copies, page.WithoutProcess
-	for name, m := range page.Maps {
+	i.Seen, i.Exported, i.Aggregated, i.SampledOut = totals.Seen, totals.Exported, totals.Aggregated, totals.SampledOut
+	i.Lost = maps.Clone(totals.Lost)
+	i.MissedRuns, i.Copies, i.WithoutProcess = totals.MissedRuns, totals.Copies, totals.WithoutProcess
+	for name, m := range totals.Maps {
 		if i.Maps == nil {
 			i.Maps = map[string]view.MapUsage{}
 		}

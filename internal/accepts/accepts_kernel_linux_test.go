@@ -17,10 +17,10 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 const nobody = 65534
@@ -371,8 +371,8 @@ func TestKernelCountsWhatAFullRingLoses(t *testing.T) {
 		connect(t, address)
 	}
 	got := len(o.on(t, address.Port()))
-	page := o.balanced(t)
-	if lost := page.Lost["ring_full"]; got == 0 || got == made || uint64(made-got) > lost {
+	totals := o.balanced(t)
+	if lost := totals.Lost["ring_full"]; got == 0 || got == made || uint64(made-got) > lost {
 		t.Errorf("%d of %d accepts reported, %d counted as lost", got, made, lost)
 	}
 
@@ -398,8 +398,8 @@ func TestKernelReportsAtMostMaxPerSecond(t *testing.T) {
 	if got := len(o.on(t, address.Port())); got == 0 || got > limit*windows {
 		t.Errorf("%d accepts reported in parts of %d seconds, want at most %d in each", got, windows, limit)
 	}
-	if page := o.balanced(t); page.SampledOut == 0 {
-		t.Errorf("nothing was sampled out: %+v", page)
+	if totals := o.balanced(t); totals.SampledOut == 0 {
+		t.Errorf("nothing was sampled out: %+v", totals)
 	}
 }
 
@@ -415,28 +415,28 @@ func TestKernelCountsWhatTheConfigurationLeavesOut(t *testing.T) {
 	if got := o.on(t, address.Port()); len(got) != 0 {
 		t.Errorf("reported %v", got)
 	}
-	if page := o.balanced(t); page.SampledOut == 0 || page.SampledOut != page.Seen {
-		t.Errorf("seen %d, sampled out %d, want the same", page.Seen, page.SampledOut)
+	if totals := o.balanced(t); totals.SampledOut == 0 || totals.SampledOut != totals.Seen {
+		t.Errorf("seen %d, sampled out %d, want the same", totals.Seen, totals.SampledOut)
 	}
 }
 
-// balanced returns the books in a moment when they must balance: other processes
+// balanced returns the counts in a moment when they must add up: other processes
 // of this machine may accept between a reading of the ring and one of the counts.
-func (o *observer) balanced(t *testing.T) books.Page {
+func (o *observer) balanced(t *testing.T) stats.Totals {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		o.collect(t)
-		page := o.books.Read()
-		accounted := uint64(len(o.records)) + page.SampledOut
-		for _, lost := range page.Lost {
+		totals := o.recorder.Read()
+		accounted := uint64(len(o.records)) + totals.SampledOut
+		for _, lost := range totals.Lost {
 			accounted += lost
 		}
-		if page.Seen == accounted {
-			return page
+		if totals.Seen == accounted {
+			return totals
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("seen %d, but exported %d of %+v", page.Seen, len(o.records), page)
+			t.Fatalf("seen %d, but exported %d of %+v", totals.Seen, len(o.records), totals)
 		}
 	}
 }
@@ -452,7 +452,7 @@ func TestKernelAcceptsCanBeRestarted(t *testing.T) {
 	connect(t, address) // nobody looks
 
 	o.records = nil
-	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Begin()); err != nil {
+	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Enable()); err != nil {
 		t.Fatal(err)
 	}
 	o.expect(t, []connection{connect(t, address)}, address.Port())
@@ -489,7 +489,7 @@ func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
 	}
 	const want = "note_submission, note_wakeup, see_completion is attached to tp_btf/io_uring_complete and does not run, " +
 		"though sockets on lo were used: not supported by this kernel"
-	if err := object.Prove(t.Context()); err == nil || err.Error() != want || !errors.Is(err, kernel.ErrUnsupported) {
-		t.Errorf("Prove() = %v, want %s", err, want)
+	if err := object.SelfTest(t.Context()); err == nil || err.Error() != want || !errors.Is(err, kernel.ErrUnsupported) {
+		t.Errorf("SelfTest() = %v, want %s", err, want)
 	}
 }

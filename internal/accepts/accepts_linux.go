@@ -11,13 +11,13 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/plog"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/policy"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -39,7 +39,7 @@ type Accepts struct {
 	builder   *metadata.LogsBuilder
 	processes *process.Directory
 	clock     *clock.Clock
-	books     *books.Books
+	recorder  *stats.Recorder
 	contexts  *tracecontext.Contexts
 	options   Options
 	policy    *policy.Policy
@@ -58,10 +58,10 @@ type Accepts struct {
 // New returns an Accepts that records into builder. contexts are started before it
 // and may be nil.
 func New(builder *metadata.LogsBuilder, contexts *tracecontext.Contexts, processes *process.Directory,
-	c *clock.Clock, b *books.Books, options Options,
+	c *clock.Clock, b *stats.Recorder, options Options,
 ) *Accepts {
 	return &Accepts{
-		builder: builder, contexts: contexts, processes: processes, clock: c, books: b,
+		builder: builder, contexts: contexts, processes: processes, clock: c, recorder: b,
 		options: options, policy: policy.New(options.Expect),
 	}
 }
@@ -74,10 +74,10 @@ func (a *Accepts) Start(ctx context.Context) error {
 	if err := a.load(); err != nil {
 		return errors.Join(fmt.Errorf("load accepts programs: %w", err), a.open.Close())
 	}
-	if err := errors.Join(a.object.Attach(""), a.object.Prove(ctx)); err != nil {
+	if err := errors.Join(a.object.Attach(""), a.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, a.open.Close())
 	}
-	a.books.Update(func(page *books.Page) { *page = books.Page{Hooks: a.object.Hooks()} })
+	a.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: a.object.Hooks()} })
 	return nil
 }
 
@@ -91,8 +91,8 @@ func (a *Accepts) openLearner() error {
 	return err
 }
 
-// Begin implements [instrument.Instrument].
-func (a *Accepts) Begin() error { return a.object.Arm() }
+// Enable implements [instrument.Instrument].
+func (a *Accepts) Enable() error { return a.object.Enable() }
 
 func (a *Accepts) load() error {
 	types, err := kernel.Types()
@@ -180,10 +180,10 @@ func (a *Accepts) drain() ([]accept, error) {
 	return accepts, err
 }
 
-// Audit brings the books up to date without reading the ring: what is in it has
+// Audit brings the counts up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (a *Accepts) Audit() error {
-	counts, err := kernel.ReadBooks(a.object.Maps["books"])
+	counts, err := kernel.ReadCounts(a.object.Maps["books"])
 	if err != nil {
 		return err
 	}
@@ -195,24 +195,24 @@ func (a *Accepts) Audit() error {
 	if err != nil {
 		return err
 	}
-	a.books.Update(func(page *books.Page) {
-		page.Seen = counts[bpfBookBOOK_SEEN] + missed
-		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT] + a.filtered
-		if page.Lost == nil {
-			page.Lost = map[string]uint64{}
+	a.recorder.Update(func(totals *stats.Totals) {
+		totals.Seen = counts[bpfBookBOOK_SEEN] + missed
+		totals.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT] + a.filtered
+		if totals.Lost == nil {
+			totals.Lost = map[string]uint64{}
 		}
-		page.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
-		page.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
-		page.Lost["preempted"] = missed
-		page.MissedRuns = all - missed
-		page.Hooks = a.object.Hooks()
+		totals.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
+		totals.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
+		totals.Lost["preempted"] = missed
+		totals.MissedRuns = all - missed
+		totals.Hooks = a.object.Hooks()
 	})
 	return nil
 }
 
 // missed returns for how many accepts the kernel did not run our program, because
 // another run of it was preempted on the same CPU. Where a program runs for other
-// calls too, nobody knows how many of those were accepts: see books.Page.MissedRuns.
+// calls too, nobody knows how many of those were accepts: see stats.Totals.MissedRuns.
 func (a *Accepts) missed() (uint64, error) {
 	for _, name := range []string{"see_graft", "probe_graft"} {
 		if program, ok := a.object.Programs[name]; ok {

@@ -6,14 +6,14 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/cgroups"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // A container may be gone, with its cgroup, before its accepts are read.
 func TestKernelKnowsTheContainerOfAnAcceptThatIsGone(t *testing.T) {
-	watch := cgroups.New(nil, new(books.Books))
+	watch := cgroups.New(nil, new(stats.Recorder))
 	kerneltest.Start(t, watch)
 	o := observe(t, func(a *Accepts) { a.processes.WatchCgroups(watch) })
 	container := kerneltest.Container(t)

@@ -13,12 +13,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // withEachHook runs a test with each rung of the ladder that this kernel has.
@@ -39,7 +39,7 @@ func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T,
 			test(t, func(t *testing.T, options ...func(*Accepts)) *observer {
 				t.Helper()
 				o := observe(t, append(options, func(a *Accepts) { a.options.AvoidHooks = avoid })...)
-				if hooks := o.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
+				if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
 					t.Fatalf("the hooks in use are %v, want %s", hooks, hook.Name)
 				}
 				o.requireOnly(t, hook)
@@ -64,17 +64,17 @@ func (o *observer) requireOnly(t *testing.T, hook kernel.Hook) {
 
 // observer is a running instrument and what came out of it.
 type observer struct {
-	accepts *Accepts
-	books   *books.Books
-	records []sighting
+	accepts  *Accepts
+	recorder *stats.Recorder
+	records  []sighting
 }
 
 func observe(t *testing.T, options ...func(*Accepts)) *observer {
 	t.Helper()
-	o := &observer{books: &books.Books{}}
+	o := &observer{recorder: &stats.Recorder{}}
 	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
 	c := clock.New()
-	o.accepts = New(builder, nil, process.NewDirectory("", c), c, o.books, Options{})
+	o.accepts = New(builder, nil, process.NewDirectory("", c), c, o.recorder, Options{})
 	for _, option := range options {
 		option(o.accepts)
 	}

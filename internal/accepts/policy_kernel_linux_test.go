@@ -43,7 +43,7 @@ func TestKernelSaysWhatIsUnexpectedAndLearnsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.records, o.accepts.policy = nil, policy.New(learned.Expect)
-	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Begin()); err != nil {
+	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Enable()); err != nil {
 		t.Fatal(err)
 	}
 	stranger, strange := listen(t, "127.0.0.1:0")

@@ -49,13 +49,13 @@ func benchContext(b *testing.B, sources []tracecontext.Source, options Options) 
 	for name := range messages {
 		seen[name] = kerneltest.Newest(b, name)
 	}
-	if err := contexts.Begin(); err != nil {
+	if err := contexts.Enable(); err != nil {
 		b.Fatal(err)
 	}
 	begin := func(contexts *tracecontext.Contexts) *Calls {
 		c := start(b, contexts, options)
 		b.Cleanup(func() { c.Shutdown(b.Context()) })
-		if err := c.Begin(); err != nil {
+		if err := c.Enable(); err != nil {
 			b.Fatal(err)
 		}
 		return c

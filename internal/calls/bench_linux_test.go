@@ -7,11 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -39,7 +39,7 @@ func BenchmarkCall(b *testing.B) {
 			empty := kerneltest.EmptyRuns(b, watched(b), func(more func() bool) { exchange(b, fds[0], fds[1], more) })
 			c := start(b, nil, *test.options)
 			defer c.Shutdown(b.Context())
-			if err := c.Begin(); err != nil {
+			if err := c.Enable(); err != nil {
 				b.Fatal(err)
 			}
 			b.ResetTimer()
@@ -59,7 +59,7 @@ func start(b *testing.B, contexts *tracecontext.Contexts, options Options) *Call
 	b.Helper()
 	options.Functions = []string{socketFile}
 	clock := clock.New()
-	c := New(metadata.DefaultResourceAttributesConfig(), "test", contexts, process.NewDirectory("", clock), clock, new(books.Books), options)
+	c := New(metadata.DefaultResourceAttributesConfig(), "test", contexts, process.NewDirectory("", clock), clock, new(stats.Recorder), options)
 	c.ownPID = 0
 	if err := c.Start(b.Context()); err != nil {
 		b.Skip(err)

@@ -129,7 +129,7 @@ func callsOfAPair(t testing.TB, o *observer) {
 		}
 	}
 	if got := o.counts(t); int(got.Seen) != len(o.trees) || len(got.Lost) > 0 || got.SampledOut > 0 {
-		t.Errorf("the books have %+v, and there are %d trees", got, len(o.trees))
+		t.Errorf("the counts are %+v, and there are %d trees", got, len(o.trees))
 	}
 }
 
@@ -280,7 +280,7 @@ func rootsAlone(t testing.TB, o *observer) {
 		}
 		eventually(t, func() string { // who sent last may still be on the way out of its call
 			if counts := o.counts(t); counts.Seen != counts.SampledOut+uint64(len(o.trees)) || counts.Seen < 5 {
-				return fmt.Sprintf("%s: the books have %+v, and there are %d trees", name, counts, len(o.trees))
+				return fmt.Sprintf("%s: the counts are %+v, and there are %d trees", name, counts, len(o.trees))
 			}
 			return ""
 		})
@@ -685,7 +685,7 @@ func byChance(t testing.TB, o *observer) {
 	}
 	counts := o.counts(t)
 	if lost := counts.Lost["unfinished"]; counts.Seen != counts.SampledOut+lost+uint64(len(o.trees)) || int(counts.Seen)+o.missed(t) < 2*sends || len(counts.Lost) > 0 && o.missed(t) == 0 {
-		t.Errorf("the books have %+v, and there are %d trees", counts, len(o.trees))
+		t.Errorf("the counts are %+v, and there are %d trees", counts, len(o.trees))
 	}
 }
 

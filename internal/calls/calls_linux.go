@@ -9,12 +9,12 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -26,7 +26,7 @@ var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 type Calls struct {
 	emitter   emitter
 	processes *process.Directory
-	books     *books.Books
+	recorder  *stats.Recorder
 	contexts  *tracecontext.Contexts
 	options   Options
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
@@ -44,13 +44,13 @@ type Calls struct {
 // New returns a Calls whose spans have resources with the given attributes and a
 // scope of the given version. contexts are started before it and may be nil.
 func New(resource metadata.ResourceAttributesConfig, version string, contexts *tracecontext.Contexts, processes *process.Directory,
-	c *clock.Clock, b *books.Books, options Options,
+	c *clock.Clock, b *stats.Recorder, options Options,
 ) *Calls {
 	e := emitter{
 		resource: resource, version: version, ratio: options.SampleRatio,
 		describe: processes.Describe, service: contexts.Service, wall: c.Wall, ids: newIDs(),
 	}
-	return &Calls{emitter: e, processes: processes, books: b, contexts: contexts, options: options, ownPID: os.Getpid()}
+	return &Calls{emitter: e, processes: processes, recorder: b, contexts: contexts, options: options, ownPID: os.Getpid()}
 }
 
 // Start implements [instrument.Instrument].
@@ -58,15 +58,15 @@ func (c *Calls) Start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return errors.Join(fmt.Errorf("load calls programs: %w", err), c.open.Close())
 	}
-	if err := errors.Join(c.object.Attach(c.options.RootPath), c.object.Prove(ctx)); err != nil {
+	if err := errors.Join(c.object.Attach(c.options.RootPath), c.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, c.open.Close())
 	}
-	c.books.Update(func(page *books.Page) { *page = books.Page{Hooks: c.object.Hooks()} })
+	c.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: c.object.Hooks()} })
 	return nil
 }
 
-// Begin implements [instrument.Instrument].
-func (c *Calls) Begin() error { return c.object.Arm() }
+// Enable implements [instrument.Instrument].
+func (c *Calls) Enable() error { return c.object.Enable() }
 
 // Collect implements [instrument.Instrument].
 func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
@@ -93,10 +93,10 @@ func (c *Calls) drain() ([]call, error) {
 	return calls, err
 }
 
-// Audit brings the books up to date without reading the ring: what is in it has
+// Audit brings the counts up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (c *Calls) Audit() error {
-	counts, err := kernel.ReadBooks(c.object.Maps["books"])
+	counts, err := kernel.ReadCounts(c.object.Maps["books"])
 	if err != nil {
 		return err
 	}
@@ -104,18 +104,18 @@ func (c *Calls) Audit() error {
 	if err != nil {
 		return err
 	}
-	c.books.Update(func(page *books.Page) {
-		page.MissedRuns = missed
-		page.Hooks = c.object.Hooks()
-		page.Seen = counts[bpfBookBOOK_SEEN] + counts[bpfBookBOOK_SAMPLED_OUT] // those are in one of the books only
-		page.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
-		if page.Lost == nil {
-			page.Lost = map[string]uint64{}
+	c.recorder.Update(func(totals *stats.Totals) {
+		totals.MissedRuns = missed
+		totals.Hooks = c.object.Hooks()
+		totals.Seen = counts[bpfBookBOOK_SEEN] + counts[bpfBookBOOK_SAMPLED_OUT] // those are in one of the two counts only
+		totals.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
+		if totals.Lost == nil {
+			totals.Lost = map[string]uint64{}
 		}
-		page.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
-		page.Lost["map_full"] = counts[bpfBookBOOK_LOST_MAP_FULL]
-		page.Lost["unfinished"] = counts[bpfBookBOOK_LOST_UNFINISHED]
-		page.Lost["unreadable"] = c.corrupt
+		totals.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
+		totals.Lost["map_full"] = counts[bpfBookBOOK_LOST_MAP_FULL]
+		totals.Lost["unfinished"] = counts[bpfBookBOOK_LOST_UNFINISHED]
+		totals.Lost["unreadable"] = c.corrupt
 	})
 	return nil
 }

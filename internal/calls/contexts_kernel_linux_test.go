@@ -96,7 +96,7 @@ func observeContexts(t *testing.T, change func(*tracecontext.Options)) *observer
 	o := observe(t, Options{AvoidHooks: []string{"fentry", "kprobe"}}, func(c *Calls) {
 		c.contexts, c.emitter.service = contexts, contexts.Service
 	})
-	if err := contexts.Begin(); err != nil {
+	if err := contexts.Enable(); err != nil {
 		t.Fatal(err)
 	}
 	return o

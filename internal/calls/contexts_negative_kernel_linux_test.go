@@ -129,7 +129,7 @@ func unsampled(t *testing.T, o *observer) {
 					t.Errorf("relations differ (-want +got):\n%s", diff)
 				}
 				if counts := o.counts(t); counts.Seen != counts.SampledOut+uint64(len(o.trees)) {
-					t.Errorf("the books have %+v, and there are %d calls", counts, len(o.trees))
+					t.Errorf("the counts are %+v, and there are %d calls", counts, len(o.trees))
 				}
 			})
 		})

@@ -17,12 +17,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // beyondTheFile are functions that the tests look at too: what a process does when
@@ -59,7 +59,7 @@ func onEachRung(t *testing.T, test func(t *testing.T, o *observer)) {
 			}
 			found = true
 			o := observe(t, Options{AvoidHooks: avoid, Functions: slices.Concat(functions, beyondTheFile)}, func(*Calls) {})
-			if hooks := o.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
+			if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook.Name)
 			}
 			o.rung, o.best, o.few = hook.Name, best, slices.Equal(functions, few)
@@ -79,13 +79,13 @@ func kernelTypes(t *testing.T) *btf.Spec {
 
 // observer is a running instrument and what came out of it.
 type observer struct {
-	calls *Calls
-	books *books.Books
-	rung  string
-	best  bool // it is this kernel's best one
-	few   bool // functions of the file are looked at
-	trees []tree
-	base  books.Page // when the present options were set
+	calls    *Calls
+	recorder *stats.Recorder
+	rung     string
+	best     bool // it is this kernel's best one
+	few      bool // functions of the file are looked at
+	trees    []tree
+	base     stats.Totals // when the present options were set
 }
 
 // observe starts the instrument, which also looks at this process.
@@ -94,9 +94,9 @@ func observe(t *testing.T, options Options, change func(*Calls)) *observer {
 	if options.Functions == nil {
 		options.Functions = []string{socketFile}
 	}
-	o := &observer{books: &books.Books{}}
+	o := &observer{recorder: &stats.Recorder{}}
 	c := clock.New()
-	o.calls = New(metadata.DefaultResourceAttributesConfig(), "test", nil, process.NewDirectory("", c), c, o.books, options)
+	o.calls = New(metadata.DefaultResourceAttributesConfig(), "test", nil, process.NewDirectory("", c), c, o.recorder, options)
 	o.calls.ownPID = 0
 	change(o.calls)
 	kerneltest.Start(t, o.calls)
@@ -122,7 +122,7 @@ func (o *observer) want(t testing.TB, options Options) {
 		t.Fatal(err)
 	}
 	o.collect(t)
-	o.trees, o.base = nil, o.books.Read()
+	o.trees, o.base = nil, o.recorder.Read()
 }
 
 // empty takes from the filters what they let through.
@@ -155,11 +155,11 @@ func (o *observer) collect(t testing.TB) []tree {
 	return o.trees
 }
 
-// counts returns what the books say of the time since want.
-func (o *observer) counts(t testing.TB) books.Counts {
+// counts returns what was counted in the time since want.
+func (o *observer) counts(t testing.TB) stats.Counts {
 	t.Helper()
 	o.collect(t)
-	now := o.books.Read().Counts
+	now := o.recorder.Read().Counts
 	now.Seen -= o.base.Seen
 	now.SampledOut -= o.base.SampledOut
 	for cause := range now.Lost {
@@ -181,7 +181,7 @@ func (o *observer) counts(t testing.TB) books.Counts {
 func (o *observer) missed(t testing.TB) int {
 	t.Helper()
 	o.collect(t)
-	return int(o.books.Read().MissedRuns - o.base.MissedRuns)
+	return int(o.recorder.Read().MissedRuns - o.base.MissedRuns)
 }
 
 // try runs a test, and again where it finds something wrong while the kernel did not
@@ -191,7 +191,7 @@ func (o *observer) try(t *testing.T, test func(t testing.TB, o *observer)) {
 	const times = 5
 	for n := 1; ; n++ {
 		o.collect(t)
-		before := o.books.Read().MissedRuns
+		before := o.recorder.Read().MissedRuns
 		var complaints []string
 		t.Run(fmt.Sprint("try ", n), func(t *testing.T) {
 			attempt := &attempt{TB: t}
@@ -199,7 +199,7 @@ func (o *observer) try(t *testing.T, test func(t testing.TB, o *observer)) {
 			complaints = attempt.complaints
 		})
 		o.collect(t)
-		missed := o.books.Read().MissedRuns - before
+		missed := o.recorder.Read().MissedRuns - before
 		if len(complaints) > 0 && missed > 0 && n < times {
 			t.Logf("try %d lacks %d runs of programs: %s", n, missed, strings.Join(complaints, "\n"))
 			continue

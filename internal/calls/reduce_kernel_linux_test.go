@@ -8,8 +8,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/budget"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // reduce takes a step.
@@ -34,26 +34,26 @@ func onEachStep(t testing.TB, o *observer) {
 	} {
 		o.reduce(t, step)
 		o.collect(t)
-		o.trees, o.base = nil, o.books.Read()
+		o.trees, o.base = nil, o.recorder.Read()
 		thread := onThread(func() {
 			send(t, client, 1)
 			receive(server)
 			unix.Recvfrom(client, make([]byte, 1), unix.MSG_DONTWAIT|unix.MSG_OOB) // EINVAL: there is none
 		})
 		var want []deed
-		var counts books.Counts
+		var counts stats.Counts
 		switch {
 		case step == budget.Full:
-			want, counts = []deed{sent, received, failed}, books.Counts{Seen: 3}
+			want, counts = []deed{sent, received, failed}, stats.Counts{Seen: 3}
 		case step < budget.NoCalls:
-			want, counts = []deed{failed}, books.Counts{Seen: 3, SampledOut: 2}
+			want, counts = []deed{failed}, stats.Counts{Seen: 3, SampledOut: 2}
 		}
 		if diff := gocmp.Diff(want, o.deeds(t, thread)); diff != "" {
 			t.Errorf("%v: calls differ (-want +got):\n%s", step, diff)
 		}
 		got := o.counts(t)
-		if diff := gocmp.Diff(counts, books.Counts{Seen: got.Seen, SampledOut: got.SampledOut, Lost: nil}); diff != "" || len(got.Lost) > 0 {
-			t.Errorf("%v: the books differ (-want +got), and have lost %v:\n%s", step, got.Lost, diff)
+		if diff := gocmp.Diff(counts, stats.Counts{Seen: got.Seen, SampledOut: got.SampledOut, Lost: nil}); diff != "" || len(got.Lost) > 0 {
+			t.Errorf("%v: the counts differ (-want +got), and have lost %v:\n%s", step, got.Lost, diff)
 		}
 		for _, tr := range o.by(t, thread) {
 			rootOnly, inside := tr.value("nettap.call.root_only") == true, len(tr.nestings())
@@ -125,7 +125,7 @@ func acrossSteps(t testing.TB, o *observer) {
 		}
 	}
 	if got := o.counts(t); got.Lost["unfinished"] != 2 || int(got.Seen) != len(o.trees)+2 {
-		t.Errorf("the books have %+v, and there are %d trees; want two more, lost as unfinished", got, len(o.trees))
+		t.Errorf("the counts are %+v, and there are %d trees; want two more, lost as unfinished", got, len(o.trees))
 	}
 }
 

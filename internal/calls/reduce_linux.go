@@ -24,7 +24,7 @@ func (c *Calls) Reduces(step budget.Step) bool {
 
 // Reduce leaves out what the step says, from the next call on. Nothing is attached or
 // detached: the programs' own flags are set, and without calls they only see that they
-// are not armed. It may be called from [Calls.Begin] to [Calls.Shutdown], while Collect
+// are not armed. It may be called from [Calls.Enable] to [Calls.Shutdown], while Collect
 // runs.
 func (c *Calls) Reduce(step budget.Step) error {
 	var armed bool

@@ -116,7 +116,7 @@ func throughRing(t testing.TB, o *observer) {
 func (o *observer) throughRingByCalls(t testing.TB, trees []tree) {
 	t.Helper()
 	want := map[string]int{"net_dev_queue": 2}
-	if slices.ContainsFunc(o.books.Read().Hooks, func(hook kernel.Hook) bool { return hook.Name == "tp_btf/sock_recv_length" }) {
+	if slices.ContainsFunc(o.recorder.Read().Hooks, func(hook kernel.Hook) bool { return hook.Name == "tp_btf/sock_recv_length" }) {
 		want["sock_recv_length"] = 1
 	}
 	got := map[string]int{}

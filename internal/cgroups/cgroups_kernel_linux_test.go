@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 func TestKernelWatchesEachCgroup(t *testing.T) {
@@ -31,12 +31,12 @@ func TestKernelWatchesEachCgroup(t *testing.T) {
 	if diff := cmp.Diff([]process.CgroupChange(nil), c.changes(t, ids)); diff != "" {
 		t.Errorf("changes are told twice:\n%s", diff)
 	}
-	page := b.Read()
-	if len(page.Hooks) != 2 || page.Hooks[0].Unproven != "" || page.Hooks[1].Unproven != "" {
-		t.Errorf("the hooks in use are %+v, want two that were seen to fire", page.Hooks)
+	totals := b.Read()
+	if len(totals.Hooks) != 2 || totals.Hooks[0].Unproven != "" || totals.Hooks[1].Unproven != "" {
+		t.Errorf("the hooks in use are %+v, want two that were seen to fire", totals.Hooks)
 	}
-	if page.Seen < 3 || page.Seen != page.Aggregated {
-		t.Errorf("the books are %+v, want all that was seen, and nothing lost", page.Counts)
+	if totals.Seen < 3 || totals.Seen != totals.Aggregated {
+		t.Errorf("the counts are %+v, want all that was seen, and nothing lost", totals.Counts)
 	}
 }
 
@@ -49,9 +49,9 @@ func TestKernelNamesWhatOfCgroupsIsLost(t *testing.T) {
 	if whole, err := c.Changes(func(process.CgroupChange) {}); whole || err != nil {
 		t.Errorf("Changes() says that it is whole: %v, with error %v, though the ring was too small", whole, err)
 	}
-	page := b.Read()
-	if page.Lost["ring_full"] == 0 || page.Seen != page.Aggregated+page.Lost["ring_full"] {
-		t.Errorf("the books are %+v, want some lost to the ring", page.Counts)
+	totals := b.Read()
+	if totals.Lost["ring_full"] == 0 || totals.Seen != totals.Aggregated+totals.Lost["ring_full"] {
+		t.Errorf("the counts are %+v, want some lost to the ring", totals.Counts)
 	}
 	after := kerneltest.Container(t)
 	if got := c.changes(t, map[uint64]bool{idOf(t, after): true}); len(got) != 1 {
@@ -92,7 +92,7 @@ func TestKernelWatchesWhileSomebodyUsesIt(t *testing.T) {
 // The receiver runs on without it.
 func TestKernelWatchesNothingWhereHooksAreAvoided(t *testing.T) {
 	kerneltest.Require(t)
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	kerneltest.Start(t, New([]string{"tp_btf"}, b))
 
 	hooks := b.Read().Hooks
@@ -104,9 +104,9 @@ func TestKernelWatchesNothingWhereHooksAreAvoided(t *testing.T) {
 // watched is a watch in a test.
 type watched struct{ *Cgroups }
 
-func watch(t *testing.T, ringBytes int) (watched, *books.Books) {
+func watch(t *testing.T, ringBytes int) (watched, *stats.Recorder) {
 	t.Helper()
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	c := New(nil, b)
 	c.ringBytes = ringBytes
 	kerneltest.Start(t, c)

@@ -8,9 +8,9 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/cgroups.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -24,21 +24,21 @@ type Cgroups struct {
 	avoidHooks []string
 	ringBytes  int // size of the ring; 0 leaves what the kernel side says
 
-	books *books.Books
+	recorder *stats.Recorder
 
-	mu      sync.Mutex
-	users   int
-	begun   bool
-	object  *kernel.Object // nil: it is not started, or this kernel has no such hooks
-	ring    *ringbuf.Reader
-	open    kernel.Closers
-	corrupt uint64 // records that made no sense, since Start
-	lost    uint64 // changes that were lost until the last audit
+	mu         sync.Mutex
+	references int
+	enabled    bool
+	object     *kernel.Object // nil: it is not started, or this kernel has no such hooks
+	ring       *ringbuf.Reader
+	open       kernel.Closers
+	corrupt    uint64 // records that made no sense, since Start
+	lost       uint64 // changes that were lost until the last audit
 }
 
 // New returns Cgroups that are not started; avoidHooks is as in [kernel.Avoiding].
-func New(avoidHooks []string, b *books.Books) *Cgroups {
-	return &Cgroups{avoidHooks: avoidHooks, books: b}
+func New(avoidHooks []string, b *stats.Recorder) *Cgroups {
+	return &Cgroups{avoidHooks: avoidHooks, recorder: b}
 }
 
 // hooks take what removes a cgroup first, so that none is taken for present that is gone.
@@ -51,11 +51,11 @@ var hooks = []kernel.Hook{
 const notSeen = "the cgroup, and so the container, of a process that is gone together with its cgroup before anybody looks"
 
 // Start loads the programs, attaches them and sees that they run. Where they cannot,
-// the books say so, and it is no error: who asks for a path walks.
+// the hooks in use say so, and it is no error: who asks for a path walks.
 func (c *Cgroups) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users++; c.users > 1 {
+	if c.references++; c.references > 1 {
 		return nil
 	}
 	c.corrupt, c.lost = 0, 0
@@ -64,7 +64,7 @@ func (c *Cgroups) Start(ctx context.Context) error {
 		err = errors.Join(err, c.close())
 		used = []kernel.Hook{{Job: "cgroup_made", Name: "none", NotSeen: notSeen, Refused: []string{err.Error()}}}
 	}
-	c.books.Update(func(page *books.Page) { *page = books.Page{Hooks: used} })
+	c.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: used} })
 	return nil
 }
 
@@ -90,29 +90,29 @@ func (c *Cgroups) start(ctx context.Context) ([]kernel.Hook, error) {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	c.open = append(c.open, c.ring)
-	err = errors.Join(c.object.Attach(""), c.object.Prove(ctx))
+	err = errors.Join(c.object.Attach(""), c.object.SelfTest(ctx))
 	return c.object.Hooks(), err
 }
 
-// Begin lets the programs tell of changes.
-func (c *Cgroups) Begin() error {
+// Enable lets the programs tell of changes.
+func (c *Cgroups) Enable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begun || c.object == nil {
+	if c.enabled || c.object == nil {
 		return nil
 	}
-	c.begun = true
-	return c.object.Arm()
+	c.enabled = true
+	return c.object.Enable()
 }
 
 // Shutdown detaches the programs and frees them when nobody uses them any more.
 func (c *Cgroups) Shutdown(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users == 0 {
+	if c.references == 0 {
 		return nil
 	}
-	if c.users--; c.users > 0 {
+	if c.references--; c.references > 0 {
 		return nil
 	}
 	return c.close()
@@ -120,7 +120,7 @@ func (c *Cgroups) Shutdown(context.Context) error {
 
 // close leaves nothing in the kernel.
 func (c *Cgroups) close() error {
-	c.begun, c.object, c.ring = false, nil, nil
+	c.enabled, c.object, c.ring = false, nil, nil
 	return c.open.Close()
 }
 
@@ -128,7 +128,7 @@ func (c *Cgroups) close() error {
 func (c *Cgroups) Changes(visit func(process.CgroupChange)) (whole bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.begun {
+	if !c.enabled {
 		return false, nil
 	}
 	err = kernel.DrainOnce(c.ring, func(record []byte) error {
@@ -144,10 +144,10 @@ func (c *Cgroups) Changes(visit func(process.CgroupChange)) (whole bool, err err
 	return whole, errors.Join(err, audited)
 }
 
-// audit brings the books up to date, and returns whether nothing was lost since the
+// audit brings the counts up to date, and returns whether nothing was lost since the
 // last time.
 func (c *Cgroups) audit() (whole bool, err error) {
-	counts, err := kernel.ReadBooks(c.object.Maps["books"])
+	counts, err := kernel.ReadCounts(c.object.Maps["books"])
 	if err != nil {
 		return false, err
 	}
@@ -158,11 +158,11 @@ func (c *Cgroups) audit() (whole bool, err error) {
 	ringFull, unreadable := counts[bpfBookBOOK_LOST_RING_FULL], counts[bpfBookBOOK_LOST_UNREADABLE]+c.corrupt
 	before := c.lost
 	c.lost = ringFull + unreadable + missed
-	c.books.Update(func(page *books.Page) {
-		page.Seen = counts[bpfBookBOOK_SEEN] + missed
-		page.Aggregated = page.Seen - c.lost
-		page.Hooks = c.object.Hooks()
-		page.Lost = map[string]uint64{"ring_full": ringFull, "unreadable": unreadable, "preempted": missed}
+	c.recorder.Update(func(totals *stats.Totals) {
+		totals.Seen = counts[bpfBookBOOK_SEEN] + missed
+		totals.Aggregated = totals.Seen - c.lost
+		totals.Hooks = c.object.Hooks()
+		totals.Lost = map[string]uint64{"ring_full": ringFull, "unreadable": unreadable, "preempted": missed}
 	})
 	return c.lost == before, nil
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
@@ -25,11 +24,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 func TestKernelNamesEachDrop(t *testing.T) {
 	needFunctions(t)
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 
 	for _, provocation := range dropstest.Provocations() {
@@ -47,7 +47,7 @@ func TestKernelNamesEachDrop(t *testing.T) {
 
 // What a full listener answers is not lost, though it comes to the same place.
 func TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 	overflows := dropstest.TalkToFullListener(t, lab)
 	if overflows != 0 && len(drops.words.reasons) > 0 {
@@ -65,7 +65,7 @@ func TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue(t *testing.T) {
 }
 
 func TestKernelBlamesALostCookieOnTheAcceptQueue(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	if numbersOf(drops.words.reasons).overflow == reasonNever {
 		t.Skip("this kernel does not tell a lost SYN cookie from other segments")
 	}
@@ -80,7 +80,7 @@ func TestKernelBlamesALostCookieOnTheAcceptQueue(t *testing.T) {
 
 // TCP clears an skb's device before it looks at the segment.
 func TestKernelFindsTheInterfaceThatTCPForgot(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	if len(drops.words.reasons) == 0 {
 		t.Skip("this kernel does not tell what TCP drops")
 	}
@@ -98,7 +98,7 @@ func TestKernelFindsTheInterfaceThatTCPForgot(t *testing.T) {
 }
 
 func TestKernelAccountsForEveryDrop(t *testing.T) {
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := startDrops(t, b)
 	lab := dropstest.NewLab(t)
 	provoked := uint64(provokeThree(t, lab))
@@ -107,19 +107,19 @@ func TestKernelAccountsForEveryDrop(t *testing.T) {
 		got := b.Read().Counts
 		others := max(got.Seen, provoked) - provoked // this machine drops packets of its own
 		missed := got.Lost["recursion"]
-		return cmp.Diff(books.Counts{
+		return cmp.Diff(stats.Counts{
 			Seen:       provoked + others,
 			Aggregated: provoked + others - missed,
 			Lost:       map[string]uint64{"map_full": 0, "recursion": missed},
 		}, got)
 	}); diff != "" {
-		t.Errorf("books differ (-want +got):\n%s", diff)
+		t.Errorf("counts differ (-want +got):\n%s", diff)
 	}
 }
 
 func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
 	needFunctions(t)
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := newDrops(b)
 	drops.maxKeys, drops.maxCoarse = 1, 4096
 	begin(t, drops)
@@ -141,13 +141,13 @@ func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
 	}); diff != "" {
 		t.Errorf("%d drops without detail, and then %d, want 3 more", before, withoutDetail())
 	}
-	if got := b.Read(); got.Maps["drops"] != (books.Map{Entries: 1, Limit: 1}) || got.Lost["map_full"] != 0 {
-		t.Errorf("the books know of %+v", got)
+	if got := b.Read(); got.Maps["drops"] != (stats.Map{Entries: 1, Limit: 1}) || got.Lost["map_full"] != 0 {
+		t.Errorf("the counts know of %+v", got)
 	}
 }
 
 func TestKernelCountsDropsThatFindNoPlaceAsLost(t *testing.T) {
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := newDrops(b)
 	drops.maxKeys, drops.maxCoarse = 1, 1
 	kerneltest.Start(t, drops.interfaces)
@@ -159,30 +159,30 @@ func TestKernelCountsDropsThatFindNoPlaceAsLost(t *testing.T) {
 		got := b.Read().Counts
 		others := max(got.Seen, provoked) - provoked // this machine drops packets of its own
 		missed := got.Lost["recursion"]
-		return cmp.Diff(books.Counts{
+		return cmp.Diff(stats.Counts{
 			Seen: provoked + others,
 			Lost: map[string]uint64{"map_full": provoked + others - missed, "recursion": missed},
 		}, got)
 	}); diff != "" {
-		t.Errorf("books differ (-want +got):\n%s", diff)
+		t.Errorf("counts differ (-want +got):\n%s", diff)
 	}
 }
 
 // full are drops whose maps, of one place each, have no room from the beginning.
 type full struct{ *Drops }
 
-func (f full) Begin() error {
+func (f full) Enable() error {
 	var errs error
 	for _, name := range []string{"drops", "drops_without_detail"} {
 		never := bpfDropKey{Location: 1}
 		errs = errors.Join(errs, f.object.Maps[name].Put(never, make([]uint64, ebpf.MustPossibleCPU())))
 	}
-	return errors.Join(errs, f.Drops.Begin())
+	return errors.Join(errs, f.Drops.Enable())
 }
 
 func TestKernelStartsAgainFromZero(t *testing.T) {
 	needFunctions(t)
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 	provocation := dropstest.Provocations()[0]
 	provocation.Provoke(t, lab)
@@ -202,8 +202,8 @@ func TestKernelStartsAgainFromZero(t *testing.T) {
 // at one that reaches its socket.
 func BenchmarkKernelDrop(b *testing.B) {
 	kerneltest.CountRuns(b)
-	drops := newDrops(new(books.Books))
-	if err := errors.Join(drops.interfaces.Start(b.Context()), drops.Start(b.Context()), drops.Begin()); err != nil {
+	drops := newDrops(new(stats.Recorder))
+	if err := errors.Join(drops.interfaces.Start(b.Context()), drops.Start(b.Context()), drops.Enable()); err != nil {
 		b.Fatal(err)
 	}
 	defer drops.interfaces.Shutdown(context.Background())
@@ -240,7 +240,7 @@ func provokeThree(t *testing.T, lab *dropstest.Lab) (packets int) {
 	return packets
 }
 
-func newDrops(b *books.Books) *Drops {
+func newDrops(b *stats.Recorder) *Drops {
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	return New(builder, owner.New(owner.Options{MaxProcesses: 4096}), interfaces.New().NewReader(), nil, process.NewDirectory("", c), c, b, Options{Victims: true})
@@ -248,7 +248,7 @@ func newDrops(b *books.Books) *Drops {
 
 // A kernel newer than the table may have more reasons; they come out as unknown.
 func TestKernelReasonsHaveAClass(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	reasons := slices.Sorted(maps.Values(drops.words.reasons))
 	if len(reasons) == 0 {
 		t.Skip("this kernel has no drop reasons")
@@ -261,7 +261,7 @@ func TestKernelReasonsHaveAClass(t *testing.T) {
 	}
 }
 
-func startDrops(t *testing.T, b *books.Books) *Drops {
+func startDrops(t *testing.T, b *stats.Recorder) *Drops {
 	t.Helper()
 	drops := newDrops(b)
 	begin(t, drops)

@@ -11,7 +11,6 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
@@ -19,6 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -48,7 +48,7 @@ type Drops struct {
 	owners     *owner.Owners
 	processes  *process.Directory
 	clock      *clock.Clock
-	books      *books.Books
+	recorder   *stats.Recorder
 	interfaces *interfaces.Reader
 	contexts   *tracecontext.Contexts
 	options    Options
@@ -78,10 +78,10 @@ type Drops struct {
 // interfaces are started before it, and so are contexts, which may be nil. It starts
 // owners itself, where it can: without them it counts on.
 func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *interfaces.Reader, contexts *tracecontext.Contexts,
-	processes *process.Directory, c *clock.Clock, b *books.Books, options Options,
+	processes *process.Directory, c *clock.Clock, b *stats.Recorder, options Options,
 ) *Drops {
 	return &Drops{
-		builder: builder, owners: owners, interfaces: interfaces, contexts: contexts, processes: processes, clock: c, books: b, options: options,
+		builder: builder, owners: owners, interfaces: interfaces, contexts: contexts, processes: processes, clock: c, recorder: b, options: options,
 	}
 }
 
@@ -93,10 +93,10 @@ func (d *Drops) Start(ctx context.Context) error {
 	if err := d.load(); err != nil {
 		return errors.Join(fmt.Errorf("load drops programs: %w", err), d.Shutdown(ctx))
 	}
-	if err := errors.Join(d.object.Attach(d.options.RootPath), d.object.Prove(ctx)); err != nil {
+	if err := errors.Join(d.object.Attach(d.options.RootPath), d.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, d.Shutdown(ctx))
 	}
-	d.books.Update(func(page *books.Page) { *page = books.Page{Hooks: d.hooks()} })
+	d.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: d.hooks()} })
 	return nil
 }
 
@@ -125,16 +125,16 @@ func (d *Drops) ownerHooks() []kernel.Hook {
 	return nil
 }
 
-// Begin implements [instrument.Instrument].
-func (d *Drops) Begin() error {
+// Enable implements [instrument.Instrument].
+func (d *Drops) Enable() error {
 	d.ledger, d.offered = newLedger(d.clock.Now()), false
 	d.roster, d.ended, d.remembered = newRoster(d.processes, d.builder), nil, map[uint64]owner.Process{}
 	if d.knows {
-		if err := d.owners.Begin(); err != nil {
+		if err := d.owners.Enable(); err != nil {
 			return err
 		}
 	}
-	return errors.Join(d.object.Arm(), d.writeBooks(&snapshot{}))
+	return errors.Join(d.object.Enable(), d.updateStats(&snapshot{}))
 }
 
 // Shutdown implements [instrument.Instrument].
@@ -165,7 +165,7 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	err = errors.Join(err, d.learnFunctions(s))
 	d.ledger.enter(s, d.words)
 	exemplars := d.ledger.examples(s)
-	err = errors.Join(err, d.makeRoom(s), d.forgetProcesses(s), d.writeBooks(s))
+	err = errors.Join(err, d.makeRoom(s), d.forgetProcesses(s), d.updateStats(s))
 	posted := d.ledger.post(s, exemplars)
 	d.roster.keepOnly(posted)
 	d.offered = true

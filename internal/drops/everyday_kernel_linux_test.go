@@ -8,12 +8,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 func TestKernelSeesNoLossWhereNothingIsLost(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 	lost := func(t *testing.T) map[dropstest.Drop]int {
 		lost := everyDropOn(t, drops, lab.Sender.Device)
@@ -36,7 +36,7 @@ func TestKernelSeesNoLossWhereNothingIsLost(t *testing.T) {
 
 func TestKernelClassesEmptySegmentsAsBenign(t *testing.T) {
 	needFunctions(t)
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 	want := dropstest.Stray(t, lab)
 	if len(drops.words.reasons) == 0 { // without reasons they are one series

@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // consumer takes all that an instrument says of the tests' interfaces.
@@ -94,7 +94,7 @@ func TestKernelDetailsTheNewestInterface(t *testing.T) {
 	const unheard = 4 // of each protocol there are so many, and ICMPv6 is left out
 	lab := dropstest.NewLab(t)
 	kinds := dropstest.Scatter(t, lab, 0)
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := newDrops(b)
 	drops.maxKeys, drops.maxCoarse = uint32(keys*kinds), 4096
 	begin(t, drops)
@@ -122,7 +122,7 @@ func TestKernelDetailsTheNewestInterface(t *testing.T) {
 }
 
 func TestKernelEndsTheSeriesOfAnInterfaceThatIsGone(t *testing.T) {
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := newDrops(b)
 	begin(t, drops)
 	lab := dropstest.NewLab(t)
@@ -138,7 +138,7 @@ func TestKernelEndsTheSeriesOfAnInterfaceThatIsGone(t *testing.T) {
 }
 
 func TestKernelEndsTheSeriesOfANamespaceThatIsGone(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	c := consume(drops)
 	var packets int
 	var device string
@@ -151,7 +151,7 @@ func TestKernelEndsTheSeriesOfANamespaceThatIsGone(t *testing.T) {
 }
 
 func TestKernelBeginsARenamedInterfaceAnew(t *testing.T) {
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := newDrops(b)
 	begin(t, drops)
 	lab := dropstest.NewLab(t)
@@ -200,14 +200,14 @@ func requireNoKeys(t *testing.T, drops *Drops, of kerneltest.Namespace) {
 }
 
 // requireBalance waits until every drop that was seen is in a series or lost.
-func requireBalance(t *testing.T, drops *Drops, b *books.Books) {
+func requireBalance(t *testing.T, drops *Drops, b *stats.Recorder) {
 	t.Helper()
 	if diff := settled(func() string {
 		if _, err := drops.Collect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		page := b.Read()
-		return cmp.Diff(page.Seen, page.Aggregated+page.Lost["map_full"]+page.Lost["recursion"])
+		totals := b.Read()
+		return cmp.Diff(totals.Seen, totals.Aggregated+totals.Lost["map_full"]+totals.Lost["recursion"])
 	}); diff != "" {
 		t.Errorf("seen differs from aggregated + lost (-seen +sum):\n%s", diff)
 	}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -148,10 +148,10 @@ func (d *Drops) makeRoom(s *snapshot) error {
 	return errors.Join(errs, d.interfaces.Forget(d.ledger.forgettable(s)...))
 }
 
-// writeBooks brings the books up to date. Drops that came while the maps were read
+// updateStats brings the statistics up to date. Drops that came while the maps were read
 // are seen, and in a series with the next Collect.
-func (d *Drops) writeBooks(s *snapshot) error {
-	kinds, err := kernel.ReadBooks(d.object.Maps["books"])
+func (d *Drops) updateStats(s *snapshot) error {
+	kinds, err := kernel.ReadCounts(d.object.Maps["books"])
 	if err != nil {
 		return err
 	}
@@ -163,17 +163,17 @@ func (d *Drops) writeBooks(s *snapshot) error {
 	if err := d.object.Variables["unplaced"].Get(&unplaced); err != nil {
 		return fmt.Errorf("read drops without a process: %w", err)
 	}
-	d.books.Update(func(page *books.Page) {
-		page.WithoutProcess = unplaced + d.ledger.nameless()
-		page.Seen = kinds[bpfBookBOOK_SEEN] + missed
-		page.Aggregated = d.ledger.aggregated()
-		page.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
-		page.Hooks = d.hooks()
-		page.Maps = map[string]books.Map{
+	d.recorder.Update(func(totals *stats.Totals) {
+		totals.WithoutProcess = unplaced + d.ledger.nameless()
+		totals.Seen = kinds[bpfBookBOOK_SEEN] + missed
+		totals.Aggregated = d.ledger.aggregated()
+		totals.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
+		totals.Hooks = d.hooks()
+		totals.Maps = map[string]stats.Map{
 			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops")},
 			"drops_without_detail": {Entries: len(s.coarse), Limit: d.limit("drops_without_detail")},
 		}
-		maps.Copy(page.Maps, d.interfaces.Usage())
+		maps.Copy(totals.Maps, d.interfaces.Usage())
 	})
 	return nil
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 func TestMain(m *testing.M) {
@@ -61,7 +61,7 @@ func requireLosses(t *testing.T, drops *Drops, pids []int, want ...dropstest.Los
 }
 
 func TestKernelFindsTheVictimOfAFullReceiveBuffer(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
 	reader := lab.StartReader(t)
@@ -71,7 +71,7 @@ func TestKernelFindsTheVictimOfAFullReceiveBuffer(t *testing.T) {
 
 // Two processes lose packets at one time; one of them has its socket from another one.
 func TestKernelFindsTheVictimsOfTwoBuffers(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
 	reader, heir := lab.StartReader(t), lab.StartHeir(t)
@@ -84,14 +84,14 @@ func TestKernelFindsTheVictimsOfTwoBuffers(t *testing.T) {
 func TestKernelFindsTheVictimThatWasThereBefore(t *testing.T) {
 	lab := dropstest.NewLab(t)
 	reader := lab.StartReader(t)
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
 	dropped := lab.Overrun(t, reader, 200)
 	requireLosses(t, drops, []int{reader.PID, os.Getpid()}, overrun(drops, lab, reader.PID, dropped))
 }
 
 func TestKernelFindsTheVictimOfAFullAcceptQueue(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
 	var packets int
@@ -108,7 +108,7 @@ func TestKernelFindsTheVictimOfAFullAcceptQueue(t *testing.T) {
 }
 
 func TestKernelFindsTheVictimWithoutANeighbour(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
 	lab.CallNobody(t, 3)
@@ -130,7 +130,7 @@ func TestKernelFindsTheVictimWithoutANeighbour(t *testing.T) {
 
 // The series of a process that has ended end, whenever that was; the host's go on.
 func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
-	b := new(books.Books)
+	b := new(stats.Recorder)
 	drops := startDrops(t, b)
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
@@ -183,7 +183,7 @@ func TestKernelFindsNoPlaceForTheVictim(t *testing.T) {
 		"in the map of processes": func(drops *Drops) { drops.owners = owner.New(owner.Options{MaxProcesses: 1}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := new(books.Books)
+			b := new(stats.Recorder)
 			drops := newDrops(b)
 			full(drops)
 			begin(t, drops)
@@ -215,7 +215,7 @@ func TestKernelFindsNoPlaceForTheVictim(t *testing.T) {
 
 // The process has ended, and nobody else has the port, so what comes there is still its loss.
 func TestKernelFindsTheVictimThatWasTheLastListener(t *testing.T) {
-	drops := startDrops(t, new(books.Books))
+	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
 	lab := dropstest.NewLab(t)
 	reader := lab.StartReader(t)

@@ -16,17 +16,17 @@ type Telemetry interface {
 
 // Instrument observes one thing the kernel does and reports it as one signal.
 //
-// The caller calls Start once, then Begin, then Collect from one goroutine, then Shutdown.
+// The caller calls Start once, then Enable, then Collect from one goroutine, then Shutdown.
 // After Shutdown it may be started again, and counts from zero.
 type Instrument[T Telemetry] interface {
 	// Start loads the BPF programs, attaches them and sees that they run, all or
 	// none. They count nothing yet, so that no instrument reports how another one
-	// proved itself. An error matching [kernel.ErrUnsupported] means this kernel
+	// tested itself. An error matching [kernel.ErrUnsupported] means this kernel
 	// cannot run them.
 	Start(ctx context.Context) error
 
-	// Begin opens the books: what happens from now on is reported.
-	Begin() error
+	// Enable lets the programs count: what happens from now on is reported.
+	Enable() error
 
 	// Collect returns what was observed since the previous Collect, and never
 	// waits for more. What it returns is good even when err is not nil.

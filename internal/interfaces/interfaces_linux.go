@@ -10,8 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/interfaces.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -24,7 +24,7 @@ type Interfaces struct {
 	survey  string // the program
 	epoch   uint64
 	readers map[*Reader]bool // that are started
-	usage   map[string]books.Map
+	usage   map[string]stats.Map
 }
 
 // New returns Interfaces that nobody reads yet.
@@ -103,7 +103,7 @@ func (i *Interfaces) find() (Survey, error) {
 }
 
 func (i *Interfaces) note(name string, entries int) {
-	i.usage[name] = books.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries())}
+	i.usage[name] = stats.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries())}
 }
 
 func (i *Interfaces) close() error {
@@ -120,7 +120,7 @@ func (i *Interfaces) start(context.Context) error {
 	if len(i.readers) > 0 {
 		return nil
 	}
-	i.usage = map[string]books.Map{}
+	i.usage = map[string]stats.Map{}
 	if err := i.load(); err != nil {
 		return fmt.Errorf("load the survey of interfaces: %w", err)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // Reader is one instrument's view. What it forgets, others still see.
@@ -30,8 +30,8 @@ func (r *Reader) Start(ctx context.Context) error {
 	return nil
 }
 
-// Begin does nothing: interfaces are there for whom asks.
-func (r *Reader) Begin() error { return nil }
+// Enable does nothing: interfaces are there for whom asks.
+func (r *Reader) Enable() error { return nil }
 
 // Shutdown frees the survey when nobody reads any more. It may be called more than once.
 func (r *Reader) Shutdown(context.Context) error {
@@ -121,7 +121,7 @@ func (i *Interfaces) isForgotten(key Key) bool {
 }
 
 // Usage says how full the maps were when they were last read.
-func (r *Reader) Usage() map[string]books.Map {
+func (r *Reader) Usage() map[string]stats.Map {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
 	return maps.Clone(r.of.usage)

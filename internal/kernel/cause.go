@@ -6,7 +6,7 @@ import "errors"
 type Cause int
 
 // None of the causes is an accepted TCP connection, so that an instrument that
-// proves itself is not reported by another one of the same receiver.
+// tests itself is not reported by another one of the same receiver.
 const (
 	// CausePackets is that TCP and UDP sockets are made, send and receive over
 	// lo, and are closed; and that a packet over lo is dropped.

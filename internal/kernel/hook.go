@@ -21,7 +21,7 @@ type Hook struct {
 	Copies    bool       // a copy of its programs for each function, where links have no cookies
 
 	Refused  []string // the better hooks, each with why it was not taken; set by [Choose]
-	Unproven string   // why it is not known whether it fires here; set by [Object.Prove]
+	Unproven string   // why it is not known whether it fires here; set by [Object.SelfTest]
 }
 
 // Choose returns the first hook that probe does not refuse with [ErrUnsupported].

@@ -91,28 +91,28 @@ func TestKernelDropReasonsAreThoseOfTheKernel(t *testing.T) {
 	}
 }
 
-func TestKernelReadBooksAddsUpTheCPUs(t *testing.T) {
+func TestKernelReadCountsAddsUpTheCPUs(t *testing.T) {
 	kerneltest.Require(t)
-	books, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 3})
+	counts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer books.Close()
+	defer counts.Close()
 	perCPU := make([]uint64, ebpf.MustPossibleCPU())
 	for cpu := range perCPU {
 		perCPU[cpu] = 1
 	}
 	perCPU[len(perCPU)-1] += 41
-	if err := books.Put(uint32(1), perCPU); err != nil {
+	if err := counts.Put(uint32(1), perCPU); err != nil {
 		t.Fatal(err)
 	}
 
-	got, err := kernel.ReadBooks(books)
+	got, err := kernel.ReadCounts(counts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]uint64{0, uint64(len(perCPU)) + 41, 0}, got); diff != "" {
-		t.Errorf("ReadBooks() differs (-want +got):\n%s", diff)
+		t.Errorf("ReadCounts() differs (-want +got):\n%s", diff)
 	}
 }
 

@@ -23,7 +23,7 @@ const runSection = "raw_tp/run"
 
 // Object is what was loaded of one object file: its maps, its iterators and other
 // programs that user space runs, and those that a list of hooks takes. The latter do
-// nothing but say that they run until [Object.Arm]: program NAME sets the variable fired_NAME while the
+// nothing but say that they run until [Object.Enable]: program NAME sets the variable fired_NAME while the
 // variable armed is false.
 //
 // Kernel side: bpf/lib/proof.h.
@@ -104,7 +104,7 @@ func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) {
 }
 
 // Hooks returns the hooks but those that may be attached later, and after
-// [Object.Prove] what is known of them now: one that could not be made to fire is proven
+// [Object.SelfTest] what is known of them now: one that could not be made to fire is proven
 // as soon as it has fired.
 func (o *Object) Hooks() []Hook {
 	o.mu.Lock()
@@ -172,10 +172,10 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 	return nil
 }
 
-// Prove makes each hook fire, and returns an error matching [ErrUnsupported] that
+// SelfTest makes each hook fire, and returns an error matching [ErrUnsupported] that
 // names the programs which are attached and did not run. A hook that cannot be
 // made to fire here is left unproven.
-func (o *Object) Prove(ctx context.Context) error {
+func (o *Object) SelfTest(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause *= 2 {
 		silent, err := o.silent()
 		if err != nil || len(silent) == 0 {
@@ -195,7 +195,7 @@ func (o *Object) Prove(ctx context.Context) error {
 	}
 }
 
-// patience is the longest of the pauses of Prove, each of which is twice the one before.
+// patience is the longest of the pauses of SelfTest, each of which is twice the one before.
 const patience = time.Second
 
 // The values of the variable armed.
@@ -206,14 +206,14 @@ const (
 	armedUnproven = uint8(2)
 )
 
-// Arm lets the programs begin their work.
-func (o *Object) Arm() error {
+// Enable lets the programs begin their work.
+func (o *Object) Enable() error {
 	how := armed
 	if o.isUnproven() {
 		how = armedUnproven
 	}
 	if err := o.Variables["armed"].Set(how); err != nil {
-		return fmt.Errorf("arm the programs: %w", err)
+		return fmt.Errorf("enable the programs: %w", err)
 	}
 	return nil
 }

@@ -17,11 +17,11 @@ import (
 // Instrument is what tests need of one.
 type Instrument interface {
 	Start(ctx context.Context) error
-	Begin() error
+	Enable() error
 	Shutdown(ctx context.Context) error
 }
 
-// Start starts an instrument, opens its books and shuts it down with the test.
+// Start starts an instrument, enables it and shuts it down with the test.
 // Where BPF cannot run, or the kernel lacks a hook, the test is skipped, or fails
 // if NETTAP_KERNEL_TESTS=require. A program that the kernel refuses where it takes
 // an empty one is a failure.
@@ -50,7 +50,7 @@ func Run(t *testing.T, instrument Instrument) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := instrument.Begin(); err != nil {
+	if err := instrument.Enable(); err != nil {
 		t.Fatal(errors.Join(err, instrument.Shutdown(context.Background())))
 	}
 }

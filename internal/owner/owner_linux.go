@@ -44,7 +44,7 @@ type knowledge struct {
 
 	mu      sync.Mutex // for surveys and readings: they are of several instruments
 	started map[*Owners]bool
-	begun   bool
+	enabled bool
 	object  *kernel.Object
 	survey  string // the program
 	users   bool   // kprobes tell who uses a socket
@@ -64,7 +64,7 @@ func New(options Options) *Owners {
 func (o *Owners) Another() *Owners { return &Owners{knowledge: o.knowledge} }
 
 // Start loads the programs, attaches them and sees that they run, if no other Owners
-// have. They learn nothing until Begin.
+// have. They learn nothing until Enable.
 func (o *Owners) Start(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -82,23 +82,23 @@ func (o *knowledge) start(ctx context.Context) error {
 	if err := o.load(); err != nil {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
-	o.begun = false
-	if err := errors.Join(o.object.Attach(o.options.RootPath), o.object.Prove(ctx)); err != nil {
+	o.enabled = false
+	if err := errors.Join(o.object.Attach(o.options.RootPath), o.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, o.close())
 	}
 	return nil
 }
 
-// Begin lets the programs learn, and learns the owner of every socket that is in
+// Enable lets the programs learn, and learns the owner of every socket that is in
 // a process's file table already.
-func (o *Owners) Begin() error {
+func (o *Owners) Enable() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.begun {
+	if o.enabled {
 		return nil
 	}
-	o.begun = true
-	return errors.Join(o.object.Arm(), o.learnFiles())
+	o.enabled = true
+	return errors.Join(o.object.Enable(), o.learnFiles())
 }
 
 // Follow lets the sockets of those processes that have changed by exec or setuid go over

@@ -100,7 +100,7 @@ func startMessages(b *testing.B, sources []Source) *Contexts {
 	if c.object.Programs["see_send"] == nil {
 		b.Skip("the tracepoints of messages are not in use here")
 	}
-	if err := c.Begin(); err != nil {
+	if err := c.Enable(); err != nil {
 		b.Fatal(err)
 	}
 	return c
@@ -113,7 +113,7 @@ func label(b *testing.B, c *Contexts) {
 	pprof.SetGoroutineLabels(pprof.WithLabels(b.Context(), pprof.Labels("span_id", benchSpan, "trace_id", benchTrace)))
 	b.Cleanup(func() { pprof.SetGoroutineLabels(b.Context()) })
 	for known := (bpfObserved{}); known.Flags&bpfObservedFlagOBSERVED_GO == 0; time.Sleep(time.Millisecond) {
-		if err := c.observer.processes.Lookup(uint32(os.Getpid()), &known); err != nil {
+		if err := c.inspector.processes.Lookup(uint32(os.Getpid()), &known); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -138,17 +138,17 @@ func benchContext() []byte {
 // has its pointer.
 func record(b *testing.B, c *Contexts) {
 	at := threadPointer(b)
-	if err := c.observer.Close(); err != nil { // who would find no such variable
+	if err := c.inspector.Close(); err != nil { // who would find no such variable
 		b.Fatal(err)
 	}
 	pid := uint32(os.Getpid())
 	var known bpfObserved
-	if err := c.observer.processes.Lookup(pid, &known); err != nil {
+	if err := c.inspector.processes.Lookup(pid, &known); err != nil {
 		b.Fatal(err)
 	}
 	known.Flags = bpfObservedFlagOBSERVED_WANTED | bpfObservedFlagOBSERVED_THREAD_SLOT
 	known.SlotOffset = int64(uint64(uintptr(unsafe.Pointer(&recordPointer))) - at)
-	if err := c.observer.processes.Put(pid, known); err != nil {
+	if err := c.inspector.processes.Put(pid, known); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -161,7 +161,7 @@ func tellOBI(b *testing.B, c *Contexts) {
 	}
 	defer m.Close()
 	thread := uint64(os.Getpid())<<32 | uint64(unix.Gettid())
-	err = errors.Join(c.observer.Close(), m.Put(thread, benchContext()), c.observer.obi.slot.Put(uint32(0), m), c.observer.obi.isThere.Set(true))
+	err = errors.Join(c.inspector.Close(), m.Put(thread, benchContext()), c.inspector.obi.slot.Put(uint32(0), m), c.inspector.obi.isThere.Set(true))
 	if err != nil {
 		b.Fatal(err)
 	}

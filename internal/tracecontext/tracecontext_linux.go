@@ -21,15 +21,15 @@ import (
 // first that starts it does, and the last that shuts it down. A nil one has no
 // sources. Its zero value is not usable: see [NewContexts].
 type Contexts struct {
-	options  Options
-	mu       sync.Mutex
-	users    int
-	begun    bool
-	object   *kernel.Object
-	open     kernel.Closers
-	observer *observer
-	notSeen  []kernel.Hook // jobs that nothing does here
-	off      error         // why there are none, though they were started
+	options    Options
+	mu         sync.Mutex
+	references int
+	enabled    bool
+	object     *kernel.Object
+	open       kernel.Closers
+	inspector  *inspector
+	notSeen    []kernel.Hook // jobs that nothing does here
+	off        error         // why there are none, though they were started
 }
 
 // NewContexts returns Contexts that are not started.
@@ -46,12 +46,12 @@ func NewContexts(options Options) *Contexts {
 }
 
 // Start loads the programs, attaches them and sees that they run. They find nothing
-// until Begin. Where they cannot, there are no contexts, [Contexts.Hooks] and a warning
+// until Enable. Where they cannot, there are no contexts, [Contexts.Hooks] and a warning
 // say why, and it is no error: what the instruments report is whole without.
 func (c *Contexts) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users++; c.users > 1 {
+	if c.references++; c.references > 1 {
 		return nil
 	}
 	if err := c.start(ctx); err != nil {
@@ -64,7 +64,7 @@ func (c *Contexts) start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return fmt.Errorf("load trace context programs: %w", err)
 	}
-	return errors.Join(c.object.Attach(""), c.object.Prove(ctx))
+	return errors.Join(c.object.Attach(""), c.object.SelfTest(ctx))
 }
 
 // turnOff leaves the instruments without contexts until the next start.
@@ -83,16 +83,16 @@ func (c *Contexts) isOff() bool {
 	return c.off != nil
 }
 
-// Begin lets the programs find contexts, and looks at the processes there are.
-func (c *Contexts) Begin() error {
+// Enable lets the programs find contexts, and looks at the processes there are.
+func (c *Contexts) Enable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begun || c.off != nil {
+	if c.enabled || c.off != nil {
 		return nil
 	}
-	c.begun = true
-	c.observer.start()
-	if err := c.object.Arm(); err != nil {
+	c.enabled = true
+	c.inspector.start()
+	if err := c.object.Enable(); err != nil {
 		return err
 	}
 	if err := kernel.RunIterator(c.object.Programs["ask_about_all"]); err != nil {
@@ -105,10 +105,10 @@ func (c *Contexts) Begin() error {
 func (c *Contexts) Shutdown(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users == 0 {
+	if c.references == 0 {
 		return nil
 	}
-	if c.users--; c.users > 0 {
+	if c.references--; c.references > 0 {
 		return nil
 	}
 	c.off = nil
@@ -117,7 +117,7 @@ func (c *Contexts) Shutdown(context.Context) error {
 
 // close leaves nothing in the kernel.
 func (c *Contexts) close() error {
-	c.begun, c.object, c.observer = false, nil, nil
+	c.enabled, c.object, c.inspector = false, nil, nil
 	return c.open.Close()
 }
 
@@ -129,7 +129,7 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.users == 0:
+	case c.references == 0:
 		return nil, false
 	case c.off != nil:
 		return []kernel.Hook{{Job: "context", Name: "none", NotSeen: notSeenWithoutContexts, Refused: []string{c.off.Error()}}}, true
@@ -235,14 +235,14 @@ func (c *Contexts) load() error {
 		return err
 	}
 	c.open = append(c.open, c.object)
-	c.observer, err = newObserver(c.options, c.object)
+	c.inspector, err = newInspector(c.options, c.object)
 	if err != nil {
 		return err
 	}
-	c.open = append(c.open, c.observer)
+	c.open = append(c.open, c.inspector)
 	if c.options.has(OBI) {
-		c.observer.obi = newOBI(c.options, c.object, spec)
-		c.observer.obi.refresh()
+		c.inspector.obi = newOBI(c.options, c.object, spec)
+		c.inspector.obi.refresh()
 	}
 	return nil
 }
@@ -325,18 +325,18 @@ func (c *Contexts) Service(id process.ID) Service {
 	if c.isOff() {
 		return Service{}
 	}
-	return c.observer.service(id)
+	return c.inspector.service(id)
 }
 
 // Counts returns what was found since Start.
 func (c *Contexts) Counts() (Counts, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.users == 0 || c.off != nil {
+	if c.references == 0 || c.off != nil {
 		return Counts{}, nil
 	}
-	counts := Counts{Found: map[string]uint64{}, Refused: c.observer.refused()}
-	sums, err := kernel.ReadBooks(c.object.Maps["context_counts"])
+	counts := Counts{Found: map[string]uint64{}, Refused: c.inspector.refused()}
+	sums, err := kernel.ReadCounts(c.object.Maps["context_counts"])
 	if err != nil {
 		return counts, fmt.Errorf("read the counts of trace contexts: %w", err)
 	}

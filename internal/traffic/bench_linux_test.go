@@ -9,13 +9,13 @@ import (
 	"github.com/cilium/ebpf"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // BenchmarkLoopback compares sending over lo with and without the instrument, in
@@ -48,15 +48,15 @@ func attachAll(b *testing.B) map[string]*ebpf.Program {
 	b.Helper()
 	owners := owner.New(owner.Options{MaxProcesses: 4096})
 	known := interfaces.New().NewReader()
-	if err := errors.Join(owners.Start(b.Context()), owners.Begin(), known.Start(b.Context())); err != nil {
+	if err := errors.Join(owners.Start(b.Context()), owners.Enable(), known.Start(b.Context())); err != nil {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { owners.Shutdown(b.Context()) })
 	b.Cleanup(func() { known.Shutdown(b.Context()) })
 	c := clock.New()
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	traffic := New(builder, owners, known, process.NewDirectory("", c), c, new(books.Books), Options{})
-	if err := errors.Join(traffic.Start(b.Context()), traffic.Begin()); err != nil {
+	traffic := New(builder, owners, known, process.NewDirectory("", c), c, new(stats.Recorder), Options{})
+	if err := errors.Join(traffic.Start(b.Context()), traffic.Enable()); err != nil {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { traffic.Shutdown(b.Context()) })

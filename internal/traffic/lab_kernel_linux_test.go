@@ -16,7 +16,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/cgroups"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
@@ -24,6 +23,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // patience is how long anything awaited may take before a test fails: the books of
@@ -33,13 +33,13 @@ const patience = time.Minute
 
 // lab is the instrument on this machine's kernel.
 type lab struct {
-	mu      sync.Mutex // Collect is called by one at a time
-	traffic *Traffic
-	books   *books.Books
-	cgroups *cgroups.Cgroups
-	ended   publication     // every point so far that ended its series
-	sent    map[int64]int64 // the last bytes published of each process, by pid
-	reader  *consumer       // of all that is published, where a test wants one
+	mu       sync.Mutex // Collect is called by one at a time
+	traffic  *Traffic
+	recorder *stats.Recorder
+	cgroups  *cgroups.Cgroups
+	ended    publication     // every point so far that ended its series
+	sent     map[int64]int64 // the last bytes published of each process, by pid
+	reader   *consumer       // of all that is published, where a test wants one
 }
 
 // publication is what one collection published.
@@ -94,7 +94,7 @@ func share(t *testing.T) *lab {
 
 func newLab(options owner.Options) (*lab, *owner.Owners) {
 	owners := owner.New(options)
-	l := &lab{books: new(books.Books), cgroups: cgroups.New(nil, new(books.Books)), sent: map[int64]int64{}}
+	l := &lab{recorder: new(stats.Recorder), cgroups: cgroups.New(nil, new(stats.Recorder)), sent: map[int64]int64{}}
 	c := clock.New()
 	config := metadata.NewDefaultMetricsBuilderConfig()
 	config.ResourceAttributes.ProcessCommandLine.Enabled = true
@@ -106,7 +106,7 @@ func newLab(options owner.Options) (*lab, *owner.Owners) {
 	processes.ReadCommandLines = true
 	processes.WatchCgroups(l.cgroups)
 	builder := metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
-	l.traffic = New(builder, owners, interfaces.New().NewReader(), processes, c, l.books, Options{AllNamespaces: true})
+	l.traffic = New(builder, owners, interfaces.New().NewReader(), processes, c, l.recorder, Options{AllNamespaces: true})
 	return l, owners
 }
 
@@ -304,7 +304,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 		for i, end := range ends {
 			at := in(t, end.Name, end.Device)
 			if diff := differences(before[i], published.accounts(at)); diff != "" {
-				return fmt.Sprintf("%s: %s\nlost on the machine: %v\nin the kernel: %v", end.Device, diff, l.books.Read().Lost, l.rawCounts(end.Device))
+				return fmt.Sprintf("%s: %s\nlost on the machine: %v\nin the kernel: %v", end.Device, diff, l.recorder.Read().Lost, l.rawCounts(end.Device))
 			}
 			want := []int64{0, 0, 0, 0}
 			if before[i] == (counter{}) {

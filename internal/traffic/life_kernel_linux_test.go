@@ -274,8 +274,8 @@ func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 	}
 	lost := near["transmit overflow"].packets + near["receive overflow"].packets +
 		far["transmit overflow"].packets + far["receive overflow"].packets
-	if page := w.lab.books.Read(); page.Lost["processes_full"] < lost {
-		t.Errorf("%d packets are lost to the limit, but the books are %+v", lost, page)
+	if totals := w.lab.recorder.Read(); totals.Lost["processes_full"] < lost {
+		t.Errorf("%d packets are lost to the limit, but the books are %+v", lost, totals)
 	}
 }
 
@@ -291,8 +291,8 @@ func TestKernelLosesNoPacketUnnamed(t *testing.T) {
 	w.moved()
 
 	l.loseNothing(t)
-	if page := l.books.Read(); page.Copies < 20 {
-		t.Errorf("%d deliveries are copies, and at least 20 of multicast were", page.Copies)
+	if totals := l.recorder.Read(); totals.Copies < 20 {
+		t.Errorf("%d deliveries are copies, and at least 20 of multicast were", totals.Copies)
 	}
 }
 
@@ -309,10 +309,10 @@ func TestKernelForgetsNoPacket(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	before := l.books.Read().Aggregated
+	before := l.recorder.Read().Aggregated
 	eventually(t, "the interface is gone", func() string {
 		l.collect(t)
-		if after := l.books.Read().Aggregated; after < before {
+		if after := l.recorder.Read().Aggregated; after < before {
 			t.Fatalf("%d packets were aggregated, and then %d", before, after)
 		}
 		for key, entry := range l.traffic.ledger.interfaces {
@@ -433,11 +433,11 @@ func (l *lab) loseNothing(t *testing.T) {
 	t.Helper()
 	eventually(t, "what was seen is in the books", func() string {
 		l.collect(t)
-		page := l.books.Read()
-		want := page.Aggregated
-		for _, lost := range page.Lost {
+		totals := l.recorder.Read()
+		want := totals.Aggregated
+		for _, lost := range totals.Lost {
 			want += lost
 		}
-		return cmp.Diff(want, page.Seen)
+		return cmp.Diff(want, totals.Seen)
 	})
 }

@@ -97,7 +97,7 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 				t.Skip(err)
 			}
 			l := observe(t, owner.Options{MaxProcesses: 4096, AvoidHooks: better})
-			if hooks := l.books.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook }) {
+			if hooks := l.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook }) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook)
 			}
 			// On an emulated machine all of them take a while: each hook is the best of some kernel.

@@ -12,10 +12,10 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // timeToClaim is how long a packet that has arrived may take to reach its socket
@@ -279,8 +279,8 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	return errs
 }
 
-func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) error {
-	kinds, err := kernel.ReadBooks(t.object.Maps["books"])
+func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) error {
+	kinds, err := kernel.ReadCounts(t.object.Maps["books"])
 	if err != nil {
 		return err
 	}
@@ -293,22 +293,22 @@ func (t *Traffic) writeBooks(s *snapshot, departing map[uint64]owner.Process) er
 		return err
 	}
 	aggregated, overflow := t.ledger.totals(s, departing)
-	t.books.Update(func(page *books.Page) {
-		page.Seen = s.received + sent + missed
-		page.Aggregated = aggregated
-		page.Lost = map[string]uint64{
+	t.recorder.Update(func(totals *stats.Totals) {
+		totals.Seen = s.received + sent + missed
+		totals.Aggregated = aggregated
+		totals.Lost = map[string]uint64{
 			"processes_full": overflow,
 			"map_full":       kinds[bpfBookBOOK_LOST_MAP_FULL],
 			"recursion":      missed,
 		}
-		page.Copies = kinds[bpfBookBOOK_COPY]
-		page.Hooks = t.hooks()
-		page.Maps = map[string]books.Map{
+		totals.Copies = kinds[bpfBookBOOK_COPY]
+		totals.Hooks = t.hooks()
+		totals.Maps = map[string]stats.Map{
 			"processes": {Entries: len(s.processes), Limit: t.limit("processes")},
 			"traffic":   {Entries: len(s.traffic), Limit: t.limit("traffic")},
 			"accounts":  {Entries: len(s.accounts), Limit: t.limit("accounts")},
 		}
-		maps.Copy(page.Maps, t.interfaces.Usage())
+		maps.Copy(totals.Maps, t.interfaces.Usage())
 	})
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
@@ -18,6 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type book -type part bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -43,7 +43,7 @@ type Traffic struct {
 	interfaces *interfaces.Reader
 	processes  *process.Directory
 	clock      *clock.Clock
-	books      *books.Books
+	recorder   *stats.Recorder
 	options    Options
 	object     *kernel.Object
 	cells      *cells
@@ -63,10 +63,10 @@ type Traffic struct {
 // owners knows, on the interfaces that a reader knows, so both must be started
 // before it and shut down after it.
 func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *interfaces.Reader, processes *process.Directory,
-	c *clock.Clock, b *books.Books, options Options,
+	c *clock.Clock, b *stats.Recorder, options Options,
 ) *Traffic {
 	return &Traffic{
-		builder: builder, owners: owners, interfaces: interfaces, processes: processes, clock: c, books: b, options: options,
+		builder: builder, owners: owners, interfaces: interfaces, processes: processes, clock: c, recorder: b, options: options,
 	}
 }
 
@@ -75,7 +75,7 @@ func (t *Traffic) Start(ctx context.Context) error {
 	if err := t.load(); err != nil {
 		return fmt.Errorf("load traffic programs: %w", err)
 	}
-	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.Prove(ctx)); err != nil {
+	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, t.Shutdown(ctx))
 	}
 	if t.forwarding = false; forwards(t.options.RootPath) {
@@ -87,8 +87,8 @@ func (t *Traffic) Start(ctx context.Context) error {
 	return nil
 }
 
-// Begin implements [instrument.Instrument].
-func (t *Traffic) Begin() error { return errors.Join(t.object.Arm(), t.openLedger()) }
+// Enable implements [instrument.Instrument].
+func (t *Traffic) Enable() error { return errors.Join(t.object.Enable(), t.openLedger()) }
 
 // Collect implements [instrument.Instrument].
 func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
@@ -102,7 +102,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	err = errors.Join(err, t.forgetProcesses(snapshot, departing))
 	t.ledger.endings.refused, t.refused = t.refused, true // until it is delivered
 	report := t.ledger.post(snapshot, departing)
-	err = errors.Join(err, t.forgetInterfaces(snapshot), t.writeBooks(snapshot, departing), t.ledger.endings.complaint())
+	err = errors.Join(err, t.forgetInterfaces(snapshot), t.updateStats(snapshot, departing), t.ledger.endings.complaint())
 	metrics := t.emitter.emit(t.clock.Now(), report)
 	t.roster.dismiss()
 	if metrics.ResourceMetrics().Len() == 0 {
@@ -222,11 +222,11 @@ func (t *Traffic) openLedger() error {
 		start: t.clock.Wall(snapshot.now), boot: snapshot.now,
 	}
 	t.ledger.begin(snapshot, t.counters.processless(snapshot))
-	return t.writeBooks(snapshot, nil)
+	return t.updateStats(snapshot, nil)
 }
 
 func (t *Traffic) writeHooks() {
-	t.books.Update(func(page *books.Page) { page.Hooks = t.hooks() })
+	t.recorder.Update(func(totals *stats.Totals) { totals.Hooks = t.hooks() })
 }
 
 func (t *Traffic) hooks() []kernel.Hook { return append(t.owners.Hooks(), t.object.Hooks()...) }

@@ -112,7 +112,7 @@ func TestKernelNoticesForwarding(t *testing.T) {
 	w := connect(t, observe(t, owner.Options{MaxProcesses: 4096}))
 	end := w.addRoute(t)
 	claims := func() bool {
-		return slices.ContainsFunc(w.lab.books.Read().Hooks, func(h kernel.Hook) bool {
+		return slices.ContainsFunc(w.lab.recorder.Read().Hooks, func(h kernel.Hook) bool {
 			return slices.Contains(h.Programs, "claim_forwarded")
 		})
 	}

@@ -6,16 +6,16 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// ReadBooks returns the counts that the kernel side keeps of its own work,
+// ReadCounts returns the counts that the kernel side keeps of its own work,
 // summed over the CPUs and indexed by the enum that is the map's key.
 //
 // Kernel side: map books in bpf/lib/books.h, map context_counts in bpf/lib/context.h.
-func ReadBooks(m *ebpf.Map) ([]uint64, error) {
+func ReadCounts(m *ebpf.Map) ([]uint64, error) {
 	sums := make([]uint64, m.MaxEntries())
 	for kind := range sums {
 		var perCPU []uint64
 		if err := m.Lookup(uint32(kind), &perCPU); err != nil {
-			return nil, fmt.Errorf("read books: %w", err)
+			return nil, fmt.Errorf("read counts: %w", err)
 		}
 		for _, count := range perCPU {
 			sums[kind] += count

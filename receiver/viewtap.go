@@ -15,9 +15,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
-// glass is how a view looks on at a loop: it is shown what the pipelines get, and may look
+// viewTap is how a view looks on at a loop: it is shown what the pipelines get, and may look
 // in between where an instrument can be peeked at.
-type glass[T instrument.Telemetry] struct {
+type viewTap[T instrument.Telemetry] struct {
 	mu   sync.Mutex // for the instrument: the loop and the view have it in turns
 	show func(T)    // nil: nobody looks on
 
@@ -34,48 +34,48 @@ type reading struct {
 	err error
 }
 
-// shownBy lets a view look on.
-func (l *loop[T]) shownBy(v *viewing) *loop[T] {
+// withView lets a view look on.
+func (l *signalLoop[T]) withView(v *viewServer) *signalLoop[T] {
 	if v == nil {
 		return l
 	}
-	l.glass.show, _ = v.takers()[l.name].(func(T))
-	l.glass.partial = v.house.config.isPartial(l.name)
+	l.view.show, _ = v.consumers()[l.name].(func(T))
+	l.view.partial = v.shared.config.isPartial(l.name)
 	return l
 }
 
-func (l *loop[T]) collect(ctx context.Context) (T, error) {
-	l.glass.mu.Lock()
-	defer l.glass.mu.Unlock()
+func (l *signalLoop[T]) collect(ctx context.Context) (T, error) {
+	l.view.mu.Lock()
+	defer l.view.mu.Unlock()
 	batch, err := l.instrument.Collect(ctx)
-	l.glass.last.Store(&reading{time.Now(), err})
-	if l.glass.show == nil {
+	l.view.last.Store(&reading{time.Now(), err})
+	if l.view.show == nil {
 		return batch, err
 	}
-	if l.glass.partial && !isEvents(batch) {
+	if l.view.partial && !isEvents(batch) {
 		l.peek(ctx)
 	} else if items(batch) > 0 {
-		l.present(batch)
+		l.show(batch)
 	}
 	return batch, err
 }
 
-func (l *loop[T]) delivered(i instrument.Deliverer) {
-	l.glass.mu.Lock()
-	defer l.glass.mu.Unlock()
+func (l *signalLoop[T]) delivered(i instrument.Deliverer) {
+	l.view.mu.Lock()
+	defer l.view.mu.Unlock()
 	i.Delivered()
 }
 
-// look shows what there is to see now.
-func (l *loop[T]) look(ctx context.Context) {
-	l.glass.mu.Lock()
-	defer l.glass.mu.Unlock()
-	if l.glass.show != nil {
+// refreshView shows what there is to see now.
+func (l *signalLoop[T]) refreshView(ctx context.Context) {
+	l.view.mu.Lock()
+	defer l.view.mu.Unlock()
+	if l.view.show != nil {
 		l.peek(ctx)
 	}
 }
 
-func (l *loop[T]) peek(ctx context.Context) {
+func (l *signalLoop[T]) peek(ctx context.Context) {
 	i, ok := l.instrument.(instrument.Peeker[T])
 	if !ok {
 		return
@@ -84,26 +84,26 @@ func (l *loop[T]) peek(ctx context.Context) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		return
 	}
-	l.glass.last.Store(&reading{time.Now(), err})
+	l.view.last.Store(&reading{time.Now(), err})
 	if items(batch) > 0 {
-		l.present(batch)
+		l.show(batch)
 	}
 }
 
-// present shows a batch. What goes wrong in there is nothing to the pipelines: a view that
+// show shows a batch. What goes wrong in there is nothing to the pipelines: a view that
 // panics is shown no more.
-func (l *loop[T]) present(batch T) {
+func (l *signalLoop[T]) show(batch T) {
 	defer func() {
 		if wrong := recover(); wrong != nil {
-			l.glass.show = nil
+			l.view.show = nil
 			l.logger.Error("the view cannot show this instrument any more", zap.Any("panic", wrong), zap.Stack("stack"))
 		}
 	}()
-	l.glass.show(batch)
+	l.view.show(batch)
 }
 
-func (l *loop[T]) lately() reading {
-	if last := l.glass.last.Load(); last != nil {
+func (l *signalLoop[T]) lastReading() reading {
+	if last := l.view.last.Load(); last != nil {
 		return *last
 	}
 	return reading{}

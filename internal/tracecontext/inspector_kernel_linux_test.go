@@ -57,17 +57,17 @@ func TestKernelPlacesOfTheDeadAreFreed(t *testing.T) {
 	c := NewContexts(Options{Sources: []Source{HTTP}, HeadBytes: 1024})
 	kerneltest.Run(t, c) // without its observer below
 	defer c.Shutdown(t.Context())
-	if err := c.observer.Close(); err != nil {
+	if err := c.inspector.Close(); err != nil {
 		t.Fatal(err)
 	}
 	const dead, alive = 1 << 30, 1
-	delete(c.observer.known, alive)
+	delete(c.inspector.known, alive)
 	for _, pid := range []uint32{dead, alive} {
 		if err := c.object.Maps["observed"].Put(pid, bpfObserved{StartNs: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.observer.sweep()
+	c.inspector.sweep()
 	if known, err := c.observed(dead); !errors.Is(err, ebpf.ErrKeyNotExist) {
 		t.Errorf("the dead process has its place: %+v, %v", known, err)
 	}

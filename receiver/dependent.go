@@ -7,49 +7,49 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
-// after is an instrument that runs only while something else does.
-type after[T instrument.Telemetry] struct {
-	first interface {
+// dependent is an instrument that runs only while something else does.
+type dependent[T instrument.Telemetry] struct {
+	dependency interface {
 		Start(ctx context.Context) error
-		Begin() error
+		Enable() error
 		Shutdown(ctx context.Context) error
 	}
 	instrument.Instrument[T]
 }
 
 // Start implements [instrument.Instrument].
-func (a after[T]) Start(ctx context.Context) error {
-	if err := a.first.Start(ctx); err != nil {
+func (a dependent[T]) Start(ctx context.Context) error {
+	if err := a.dependency.Start(ctx); err != nil {
 		return err
 	}
 	if err := a.Instrument.Start(ctx); err != nil {
-		return errors.Join(err, a.first.Shutdown(ctx))
+		return errors.Join(err, a.dependency.Shutdown(ctx))
 	}
 	return nil
 }
 
-// Begin implements [instrument.Instrument].
-func (a after[T]) Begin() error {
-	if err := a.first.Begin(); err != nil {
+// Enable implements [instrument.Instrument].
+func (a dependent[T]) Enable() error {
+	if err := a.dependency.Enable(); err != nil {
 		return err
 	}
-	return a.Instrument.Begin()
+	return a.Instrument.Enable()
 }
 
 // Shutdown implements [instrument.Instrument].
-func (a after[T]) Shutdown(ctx context.Context) error {
-	return errors.Join(a.Instrument.Shutdown(ctx), a.first.Shutdown(ctx))
+func (a dependent[T]) Shutdown(ctx context.Context) error {
+	return errors.Join(a.Instrument.Shutdown(ctx), a.dependency.Shutdown(ctx))
 }
 
 // Delivered implements [instrument.Deliverer].
-func (a after[T]) Delivered() {
+func (a dependent[T]) Delivered() {
 	if i, ok := a.Instrument.(instrument.Deliverer); ok {
 		i.Delivered()
 	}
 }
 
 // Audit implements auditor.
-func (a after[T]) Audit() error {
+func (a dependent[T]) Audit() error {
 	if i, ok := a.Instrument.(auditor); ok {
 		return i.Audit()
 	}
@@ -57,14 +57,14 @@ func (a after[T]) Audit() error {
 }
 
 // Finish implements finisher.
-func (a after[T]) Finish() {
+func (a dependent[T]) Finish() {
 	if i, ok := a.Instrument.(finisher); ok {
 		i.Finish()
 	}
 }
 
 // Peek implements [instrument.Peeker].
-func (a after[T]) Peek(ctx context.Context) (T, error) {
+func (a dependent[T]) Peek(ctx context.Context) (T, error) {
 	if i, ok := a.Instrument.(instrument.Peeker[T]); ok {
 		return i.Peek(ctx)
 	}

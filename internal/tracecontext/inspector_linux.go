@@ -23,7 +23,7 @@ import (
 // program loads libraries and publishes what it is when it has run for a while. Its
 // goroutine is no instrument's, since the kernel wants an answer before the next
 // collection.
-type observer struct {
+type inspector struct {
 	options   Options
 	proc      string
 	processes *ebpf.Map
@@ -93,12 +93,12 @@ const rest = 10 * time.Millisecond
 // maxLayouts bounds what is kept of executables.
 const maxLayouts = 1024
 
-func newObserver(options Options, object *kernel.Object) (*observer, error) {
+func newInspector(options Options, object *kernel.Object) (*inspector, error) {
 	questions, err := ringbuf.NewReader(object.Maps["questions"])
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	return &observer{
+	return &inspector{
 		options:   options,
 		proc:      "/proc", // the machine's own in a container too: see package process
 		processes: object.Maps["observed"],
@@ -111,13 +111,13 @@ func newObserver(options Options, object *kernel.Object) (*observer, error) {
 	}, nil
 }
 
-func (o *observer) start() {
+func (o *inspector) start() {
 	o.stopped = make(chan struct{})
 	go o.run()
 }
 
 // Close ends the goroutine, if there is one.
-func (o *observer) Close() error {
+func (o *inspector) Close() error {
 	err := o.questions.Close()
 	if o.stopped != nil {
 		<-o.stopped
@@ -125,7 +125,7 @@ func (o *observer) Close() error {
 	return err
 }
 
-func (o *observer) run() {
+func (o *inspector) run() {
 	defer close(o.stopped)
 	for {
 		o.options.Work(func() { o.questions.SetDeadline(o.lookAgain(time.Now())) })
@@ -144,7 +144,7 @@ func (o *observer) run() {
 	}
 }
 
-func (o *observer) answer(question []byte) error {
+func (o *inspector) answer(question []byte) error {
 	pid, err := pidOf(question)
 	if err == nil {
 		o.look(pid, time.Now(), true)
@@ -153,7 +153,7 @@ func (o *observer) answer(question []byte) error {
 }
 
 // lookAgain looks at those whose time has come, and returns when there is more to do.
-func (o *observer) lookAgain(now time.Time) time.Time {
+func (o *inspector) lookAgain(now time.Time) time.Time {
 	if now.Sub(o.refreshed) >= pauses[0] {
 		o.refreshed = now
 		if o.obi != nil && o.obi.refresh() {
@@ -176,7 +176,7 @@ func (o *observer) lookAgain(now time.Time) time.Time {
 
 // sweep frees the places of processes that are gone and that nobody has asked about:
 // children that had theirs from their parents.
-func (o *observer) sweep() {
+func (o *inspector) sweep() {
 	var unknown []uint32
 	_ = kernel.Each(o.processes, func(pid uint32, _ bpfObserved) { // it fails only when the map is gone
 		if o.known[pid] == nil {
@@ -192,7 +192,7 @@ func (o *observer) sweep() {
 
 // look finds out where a process keeps its contexts, and tells the kernel. One that
 // nobody asks about is left alone if it has done nothing since the last look.
-func (o *observer) look(pid uint32, now time.Time, asked bool) {
+func (o *inspector) look(pid uint32, now time.Time, asked bool) {
 	var entry bpfObserved
 	if err := o.processes.Lookup(pid, &entry); err != nil {
 		o.forget(pid)
@@ -241,7 +241,7 @@ func increment(variable *ebpf.Variable) error {
 }
 
 // meet returns the process that the kernel's entry is about, as it is known.
-func (o *observer) meet(pid uint32, entry bpfObserved) *acquaintance {
+func (o *inspector) meet(pid uint32, entry bpfObserved) *acquaintance {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	a := o.known[pid]
@@ -254,32 +254,32 @@ func (o *observer) meet(pid uint32, entry bpfObserved) *acquaintance {
 	return a
 }
 
-func (o *observer) forget(pid uint32) {
+func (o *inspector) forget(pid uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.drop(pid)
 }
 
 // drop is for those who hold the lock.
-func (o *observer) drop(pid uint32) {
+func (o *inspector) drop(pid uint32) {
 	if a := o.known[pid]; a != nil {
 		heap.Remove(&o.due, a.place)
 		delete(o.known, pid)
 	}
 }
 
-func (o *observer) isThere(pid uint32) bool {
+func (o *inspector) isThere(pid uint32) bool {
 	_, err := os.Stat(o.path(pid, ""))
 	return err == nil
 }
 
-func (o *observer) path(pid uint32, name string) string {
+func (o *inspector) path(pid uint32, name string) string {
 	return o.proc + "/" + strconv.FormatUint(uint64(pid), 10) + "/" + name
 }
 
 // wants says whether the configuration lets the memory of a process be read. The
 // Collector's own program is among the largest there are, and is not looked at.
-func (o *observer) wants(pid uint32) bool {
+func (o *inspector) wants(pid uint32) bool {
 	if pid == o.options.IgnoredPID {
 		return false
 	}
@@ -294,7 +294,7 @@ func (o *observer) wants(pid uint32) bool {
 }
 
 // findGo looks where a Go program has the labels of its goroutines.
-func (o *observer) findGo(pid uint32, found *bpfObserved, first bool) {
+func (o *inspector) findGo(pid uint32, found *bpfObserved, first bool) {
 	if !o.options.has(GoLabels) {
 		return
 	}
@@ -327,7 +327,7 @@ func (o *observer) findGo(pid uint32, found *bpfObserved, first bool) {
 }
 
 // layoutOf reads an executable once.
-func (o *observer) layoutOf(pid uint32) layout {
+func (o *inspector) layoutOf(pid uint32) layout {
 	file, err := os.Open(o.path(pid, "exe"))
 	if err != nil {
 		o.refuse("unreadable_process")
@@ -354,7 +354,7 @@ func (o *observer) layoutOf(pid uint32) layout {
 }
 
 // findThreadSlot looks where the threads of a process publish their contexts.
-func (o *observer) findThreadSlot(process string, mappings []mapping, found *bpfObserved) {
+func (o *inspector) findThreadSlot(process string, mappings []mapping, found *bpfObserved) {
 	if !o.options.has(OTelThread) {
 		return
 	}
@@ -376,7 +376,7 @@ func (o *observer) findThreadSlot(process string, mappings []mapping, found *bpf
 }
 
 // findService looks what a process publishes of itself.
-func (o *observer) findService(process string, mappings []mapping, a *acquaintance) {
+func (o *inspector) findService(process string, mappings []mapping, a *acquaintance) {
 	published, err := readPublishedContext(process, mappings)
 	if err != nil {
 		if !errors.Is(err, errNotPublished) && !errors.Is(err, os.ErrNotExist) {
@@ -393,7 +393,7 @@ func (o *observer) findService(process string, mappings []mapping, a *acquaintan
 	}
 }
 
-func (o *observer) service(id process.ID) Service {
+func (o *inspector) service(id process.ID) Service {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	a := o.known[id.PID]
@@ -404,13 +404,13 @@ func (o *observer) service(id process.ID) Service {
 }
 
 // refuse counts what was not found out of a process.
-func (o *observer) refuse(cause string) {
+func (o *inspector) refuse(cause string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.causes[cause]++
 }
 
-func (o *observer) refused() map[string]uint64 {
+func (o *inspector) refused() map[string]uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.causes)

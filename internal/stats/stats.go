@@ -1,6 +1,6 @@
-// Package books keeps an instrument's account of its own work, so that every
-// event it saw is either reported or named as lost.
-package books
+// Package stats counts what an instrument does itself, so that every event that it saw is
+// either reported or named as lost.
+package stats
 
 import (
 	"maps"
@@ -28,8 +28,8 @@ type Map struct {
 	Entries, Limit int
 }
 
-// Page is one instrument's whole account.
-type Page struct {
+// Totals are all that an instrument counts of its own work.
+type Totals struct {
 	Counts
 	Copies         uint64         // traffic: deliveries of a packet beyond its first
 	WithoutProcess uint64         // drops: packets of a process that are in no series of it
@@ -38,27 +38,27 @@ type Page struct {
 	Hooks          []kernel.Hook  // in use
 }
 
-// Books holds the latest Page of one instrument. The instrument writes it at
+// Recorder holds the latest Totals of one instrument. The instrument writes it at
 // each Collect, the Collector's metric reader reads it at any time.
-type Books struct {
-	mu   sync.Mutex
-	page Page
+type Recorder struct {
+	mu     sync.Mutex
+	totals Totals
 }
 
-// Update changes the page while no one reads it.
-func (b *Books) Update(change func(page *Page)) {
+// Update changes the totals while no one reads them.
+func (b *Recorder) Update(change func(totals *Totals)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	change(&b.page)
+	change(&b.totals)
 }
 
-// Read returns a copy of the page.
-func (b *Books) Read() Page {
+// Read returns a copy of the totals.
+func (b *Recorder) Read() Totals {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	page := b.page
-	page.Lost = maps.Clone(page.Lost)
-	page.Maps = maps.Clone(page.Maps)
-	page.Hooks = slices.Clone(page.Hooks)
-	return page
+	totals := b.totals
+	totals.Lost = maps.Clone(totals.Lost)
+	totals.Maps = maps.Clone(totals.Maps)
+	totals.Hooks = slices.Clone(totals.Hooks)
+	return totals
 }

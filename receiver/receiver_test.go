@@ -14,8 +14,8 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
-	"github.com/seed-7756021b/nettap/internal/books"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // host is a Collector that notes the status its receiver reports.
@@ -28,24 +28,24 @@ func (h *host) Report(event *componentstatus.Event) { h.reported = append(h.repo
 
 // twoInstruments returns a receiver of signal logs with these instruments,
 // which need nothing of the machine.
-func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) *nettap {
+func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) *signalReceiver {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
 	config.OnUnsupported = onUnsupported
-	outlet, err := logsOutlet(receivertest.NewNopSettings(metadata.Type), &pipeline{})
+	consumer, err := newLogsConsumer(receivertest.NewNopSettings(metadata.Type), &pipeline{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNettap(&houses{}, config, receivertest.NewNopSettings(metadata.Type), outlet,
-		func(*house, receiver.Settings) []task[plog.Logs] {
-			return []task[plog.Logs]{
-				{"first", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(books.Books), first},
-				{"second", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(books.Books), second},
-				{"third", InstrumentConfig{Enabled: false}, new(books.Books), nil},
+	r := newSignalReceiver(&sharedReceivers{}, config, receivertest.NewNopSettings(metadata.Type), consumer,
+		func(*sharedReceiver, receiver.Settings) []configuredInstrument[plog.Logs] {
+			return []configuredInstrument[plog.Logs]{
+				{"first", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(stats.Recorder), first},
+				{"second", InstrumentConfig{Enabled: true, CollectionInterval: 1, InitialDelay: 1 << 40}, new(stats.Recorder), second},
+				{"third", InstrumentConfig{Enabled: false}, new(stats.Recorder), nil},
 			}
 		})
-	n.requireHost = func(string) error { return nil }
-	return n
+	r.requireHost = func(string) error { return nil }
+	return r
 }
 
 // allSignals returns one receiver, as metrics, logs and traces.
@@ -69,14 +69,14 @@ func allSignals(t *testing.T, config *Config) []component.Component {
 
 func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {
 	first, second := fakeLogs(), fakeLogs()
-	n := twoInstruments(t, onUnsupportedError, first, second)
+	r := twoInstruments(t, onUnsupportedError, first, second)
 	h := &host{Host: componenttest.NewNopHost()}
 	for range 2 { // it may be started again
-		if err := n.Start(t.Context(), h); err != nil {
+		if err := r.Start(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 { // and shut down twice
-			if err := n.Shutdown(t.Context()); err != nil {
+			if err := r.Shutdown(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -113,14 +113,14 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 			wantSecond:    []string{"start"},
 			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
 		},
-		"error: the books of one do not open": {
+		"error: one cannot be enabled": {
 			onUnsupported: onUnsupportedError,
 			beginErr:      errors.New("no epoch"),
 			wantErr:       "start second: no epoch",
 			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
 			wantSecond:    []string{"start", "begin", "shutdown"},
 		},
-		"warn: the books of one do not open": {
+		"warn: one cannot be enabled": {
 			onUnsupported: onUnsupportedWarn,
 			beginErr:      errors.New("no epoch"),
 			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
@@ -140,22 +140,22 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := fakeLogs(), fakeLogs()
-			second.startErr, second.beginErr = noHook, test.beginErr
+			second.startErr, second.enableErr = noHook, test.beginErr
 			if test.beginErr != nil {
 				second.startErr = nil
 			}
-			n := twoInstruments(t, test.onUnsupported, first, second)
-			n.requireHost = func(string) error { return test.hostErr }
+			r := twoInstruments(t, test.onUnsupported, first, second)
+			r.requireHost = func(string) error { return test.hostErr }
 			h := &host{Host: componenttest.NewNopHost()}
 
 			got := ""
-			if err := n.Start(t.Context(), h); err != nil {
+			if err := r.Start(t.Context(), h); err != nil {
 				got = err.Error()
 			}
 			if got != test.wantErr {
 				t.Errorf("Start: %q, want %q", got, test.wantErr)
 			}
-			if err := n.Shutdown(t.Context()); err != nil {
+			if err := r.Shutdown(t.Context()); err != nil {
 				t.Errorf("Shutdown: %v", err)
 			}
 			if diff := cmp.Diff([][]string{test.wantFirst, test.wantSecond}, [][]string{first.log, second.log}); diff != "" {
@@ -169,48 +169,48 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 }
 
 func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
-	h := &houses{}
+	receivers := &sharedReceivers{}
 	config, other := createDefaultConfig().(*Config), createDefaultConfig().(*Config)
 	settings := receivertest.NewNopSettings(metadata.Type)
-	create := func(config *Config) (metrics, logs, traces *nettap) {
+	create := func(config *Config) (metrics, logs, traces *signalReceiver) {
 		t.Helper()
-		m, err := h.createMetrics(t.Context(), settings, config, &pipeline{})
+		m, err := receivers.createMetrics(t.Context(), settings, config, &pipeline{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := h.createLogs(t.Context(), settings, config, &pipeline{})
+		l, err := receivers.createLogs(t.Context(), settings, config, &pipeline{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := h.createTraces(t.Context(), settings, config, &pipeline{})
+		s, err := receivers.createTraces(t.Context(), settings, config, &pipeline{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return m.(*nettap), l.(*nettap), s.(*nettap)
+		return m.(*signalReceiver), l.(*signalReceiver), s.(*signalReceiver)
 	}
 	metrics, logs, traces := create(config)
 	otherMetrics, _, _ := create(other)
-	if metrics.house != logs.house || metrics.house != traces.house {
+	if metrics.shared != logs.shared || metrics.shared != traces.shared {
 		t.Error("the signals of one configuration are several instances")
 	}
-	if metrics.house == otherMetrics.house {
+	if metrics.shared == otherMetrics.shared {
 		t.Error("two configurations are one instance")
 	}
 
-	shutDown := func(n *nettap, wantHouses int) {
+	shutDown := func(r *signalReceiver, wantReceivers int) {
 		t.Helper()
-		if err := n.Shutdown(context.Background()); err != nil {
+		if err := r.Shutdown(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if got := len(h.byConfig); got != wantHouses {
-			t.Errorf("%d instances remain, want %d", got, wantHouses)
+		if got := len(receivers.byConfig); got != wantReceivers {
+			t.Errorf("%d instances remain, want %d", got, wantReceivers)
 		}
 	}
 	shutDown(metrics, 2)
 	shutDown(metrics, 2) // again
 	shutDown(logs, 2)
 	shutDown(traces, 1)
-	if again, _, _ := create(config); again.house == metrics.house {
+	if again, _, _ := create(config); again.shared == metrics.shared {
 		t.Error("the instance outlived its shutdown")
 	}
 }

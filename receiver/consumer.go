@@ -17,46 +17,47 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// outlet is where the telemetry of one signal leaves the receiver.
-type outlet[T instrument.Telemetry] struct {
+// signalConsumer takes the telemetry of one signal: it is the next consumer of a pipeline, with
+// what the receiver has to know of the signal.
+type signalConsumer[T instrument.Telemetry] struct {
 	// events is true when an item is reported once; false when it is a point of
 	// a series, which the next one repeats.
 	events bool
 
-	size    func(T) size
-	consume func(context.Context, T) error
-	clone   func(T) T
-	rest    func(whole T, err error) T // what a consumer that took some has not taken
+	size      func(T) size
+	consume   func(context.Context, T) error
+	clone     func(T) T
+	remainder func(whole T, err error) T // what a consumer that took some has not taken
 
-	// begin and end enclose a delivery for the Collector's own metrics.
-	begin func(context.Context) context.Context
-	end   func(ctx context.Context, items int, err error)
+	// startOp and endOp enclose a delivery for the Collector's own metrics.
+	startOp func(context.Context) context.Context
+	endOp   func(ctx context.Context, items int, err error)
 }
 
 // size is how much a batch holds: items of its signal, and events that they report.
 type size struct{ items, events int }
 
-func metricsOutlet(settings receiver.Settings, next consumer.Metrics) (outlet[pmetric.Metrics], error) {
+func newMetricsConsumer(settings receiver.Settings, next consumer.Metrics) (signalConsumer[pmetric.Metrics], error) {
 	report, err := newReport(settings)
 	if err != nil {
-		return outlet[pmetric.Metrics]{}, err
+		return signalConsumer[pmetric.Metrics]{}, err
 	}
-	return outlet[pmetric.Metrics]{
+	return signalConsumer[pmetric.Metrics]{
 		size:    func(batch pmetric.Metrics) size { return size{items: batch.DataPointCount()} },
 		consume: next.ConsumeMetrics,
-		begin:   report.StartMetricsOp,
-		end: func(ctx context.Context, items int, err error) {
+		startOp: report.StartMetricsOp,
+		endOp: func(ctx context.Context, items int, err error) {
 			report.EndMetricsOp(ctx, metadata.Type.String(), items, err)
 		},
 	}, nil
 }
 
-func logsOutlet(settings receiver.Settings, next consumer.Logs) (outlet[plog.Logs], error) {
+func newLogsConsumer(settings receiver.Settings, next consumer.Logs) (signalConsumer[plog.Logs], error) {
 	report, err := newReport(settings)
 	if err != nil {
-		return outlet[plog.Logs]{}, err
+		return signalConsumer[plog.Logs]{}, err
 	}
-	return outlet[plog.Logs]{
+	return signalConsumer[plog.Logs]{
 		events:  true,
 		size:    func(batch plog.Logs) size { return size{batch.LogRecordCount(), batch.LogRecordCount()} },
 		consume: next.ConsumeLogs,
@@ -65,26 +66,26 @@ func logsOutlet(settings receiver.Settings, next consumer.Logs) (outlet[plog.Log
 			whole.CopyTo(clone)
 			return clone
 		},
-		rest: func(whole plog.Logs, err error) plog.Logs {
+		remainder: func(whole plog.Logs, err error) plog.Logs {
 			var partial consumererror.Logs
 			if errors.As(err, &partial) {
 				return partial.Data()
 			}
 			return whole
 		},
-		begin: report.StartLogsOp,
-		end: func(ctx context.Context, items int, err error) {
+		startOp: report.StartLogsOp,
+		endOp: func(ctx context.Context, items int, err error) {
 			report.EndLogsOp(ctx, metadata.Type.String(), items, err)
 		},
 	}, nil
 }
 
-func tracesOutlet(settings receiver.Settings, next consumer.Traces) (outlet[ptrace.Traces], error) {
+func newTracesConsumer(settings receiver.Settings, next consumer.Traces) (signalConsumer[ptrace.Traces], error) {
 	report, err := newReport(settings)
 	if err != nil {
-		return outlet[ptrace.Traces]{}, err
+		return signalConsumer[ptrace.Traces]{}, err
 	}
-	return outlet[ptrace.Traces]{
+	return signalConsumer[ptrace.Traces]{
 		events:  true,
 		size:    func(batch ptrace.Traces) size { return size{batch.SpanCount(), roots(batch)} },
 		consume: next.ConsumeTraces,
@@ -93,15 +94,15 @@ func tracesOutlet(settings receiver.Settings, next consumer.Traces) (outlet[ptra
 			whole.CopyTo(clone)
 			return clone
 		},
-		rest: func(whole ptrace.Traces, err error) ptrace.Traces {
+		remainder: func(whole ptrace.Traces, err error) ptrace.Traces {
 			var partial consumererror.Traces
 			if errors.As(err, &partial) {
 				return partial.Data()
 			}
 			return whole
 		},
-		begin: report.StartTracesOp,
-		end: func(ctx context.Context, items int, err error) {
+		startOp: report.StartTracesOp,
+		endOp: func(ctx context.Context, items int, err error) {
 			report.EndTracesOp(ctx, metadata.Type.String(), items, err)
 		},
 	}, nil

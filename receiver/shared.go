@@ -1,0 +1,83 @@
+package nettapreceiver
+
+import (
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/seed-7756021b/nettap/internal/cgroups"
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
+)
+
+// sharedReceiver is one configured receiver: what the receivers of its signals share.
+type sharedReceiver struct {
+	config           *Config
+	clock            *clock.Clock
+	processes        *process.Directory
+	cgroups          *cgroups.Cgroups
+	cgroupsStats     *stats.Recorder
+	contexts         *tracecontext.Contexts // nil: none are wanted
+	viewServer       *viewServer            // nil: there is no view
+	limit            *limit                 // nil: there is none
+	hostIDWarned     sync.Once
+	cgroupsReported  assignment // of the signal that reports on the cgroups
+	contextsReported assignment // of the signal that reports on the contexts
+	references       int        // acquired and not released; guarded by sharedReceivers.mu
+}
+
+// sharedReceivers holds one a configuration, so that a receiver in the pipelines
+// of several signals is one. The Collector's own sharedcomponent is internal.
+type sharedReceivers struct {
+	mu       sync.Mutex
+	byConfig map[*Config]*sharedReceiver
+}
+
+// acquire returns the shared receiver of config, which stays until each that acquired it has released it.
+func (s *sharedReceivers) acquire(config *Config, logger *zap.Logger) *sharedReceiver {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byConfig == nil {
+		s.byConfig = map[*Config]*sharedReceiver{}
+	}
+	found, ok := s.byConfig[config]
+	if !ok {
+		found = newSharedReceiver(config, logger)
+		s.byConfig[config] = found
+	}
+	found.references++
+	return found
+}
+
+func newSharedReceiver(config *Config, logger *zap.Logger) *sharedReceiver {
+	clock, cgroupsStats, limit := clock.New(), new(stats.Recorder), newLimit(config, logger)
+	shared := &sharedReceiver{
+		config: config, clock: clock, processes: newDirectory(config, clock),
+		cgroups: cgroups.New(config.AvoidHooks, cgroupsStats), cgroupsStats: cgroupsStats,
+		contexts: newContexts(config, logger, limit), limit: limit,
+	}
+	shared.processes.WatchCgroups(shared.cgroups)
+	if config.View.isOn() {
+		shared.viewServer = newViewServer(shared)
+	}
+	return shared
+}
+
+func (s *sharedReceivers) release(left *sharedReceiver) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left.references--
+	if left.references == 0 {
+		delete(s.byConfig, left.config)
+	}
+}
+
+// forView returns what instruments share that run for the view alone.
+func (s *sharedReceiver) forView() *sharedReceiver {
+	return &sharedReceiver{
+		config: s.config.forView(), clock: s.clock, processes: s.processes,
+		cgroups: s.cgroups, cgroupsStats: s.cgroupsStats, contexts: s.contexts, viewServer: s.viewServer, limit: s.limit,
+	}
+}
