@@ -121,8 +121,8 @@ func callsOfAPair(t testing.TB, o *observer) {
 		t.Errorf("calls differ (-want +got):\n%s", diff)
 	}
 	for _, tr := range o.by(t, thread) {
-		if tr.root.Kind() != ptrace.SpanKindInternal || tr.value("code.function.name") != tr.root.Name() {
-			t.Errorf("the root is %v %q of function %v", tr.root.Kind(), tr.root.Name(), tr.value("code.function.name"))
+		if tr.root.Kind() != ptrace.SpanKindInternal || tr.root.Name() != tr.value("nettap.call.syscall") || !strings.Contains(tr.function(), tr.root.Name()) {
+			t.Errorf("the root is %v %q of function %v", tr.root.Kind(), tr.root.Name(), tr.function())
 		}
 		if pid := value(tr.resource, "process.pid"); pid != int64(unix.Getpid()) {
 			t.Errorf("the process is %v", pid)

@@ -183,6 +183,7 @@ func putError(attributes pcommon.Map, result int64) bool {
 func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	root := c.nodes[0]
 	attributes := span.Attributes()
+	span.SetName(nameOf(c, e.functions[root.function].name))
 	if e.functions[root.function].fails && !root.missed && putError(attributes, c.result) {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}

@@ -26,7 +26,7 @@ func ofKernelThread(t testing.TB, o *observer) {
 		}
 	})
 	opened := slices.DeleteFunc(o.by(t, thread), func(tr tree) bool {
-		return !slices.Contains([]string{"sock_create_kern", "sock_create_lite", "__sock_create"}, tr.root.Name()) || tr.value("error.type") != nil
+		return !slices.Contains([]string{"sock_create_kern", "sock_create_lite", "__sock_create"}, tr.function()) || tr.value("error.type") != nil
 	})
 	var closed []tree
 	eventually(t, func() string {
@@ -45,7 +45,7 @@ func ofKernelThread(t testing.TB, o *observer) {
 		got := deedOf(tr)
 		got.BlockedOn = nil
 		if diff := gocmp.Diff(deed{Kept: "slow"}, got); diff != "" {
-			t.Errorf("%s by a worker of the kernel differs (-want +got):\n%s", tr.root.Name(), diff)
+			t.Errorf("%s by a worker of the kernel differs (-want +got):\n%s", tr.function(), diff)
 		}
 		if pid, name := value(tr.resource, "process.pid"), value(tr.resource, "nettap.process.comm"); pid != tr.value("nettap.thread.id") || name != tr.value("thread.name") {
 			t.Errorf("the worker of the kernel %v %v is process %v %v", tr.value("nettap.thread.id"), tr.value("thread.name"), pid, name)

@@ -329,16 +329,27 @@ func value(attributes pcommon.Map, name string) any {
 
 func (tr tree) value(name string) any { return value(tr.root.Attributes(), name) }
 
+// function is the one that the call began with.
+func (tr tree) function() string { return functionOf(tr.root) }
+
+// functionOf is what a span is about: a root's name is what the call does.
+func functionOf(span ptrace.Span) string {
+	if function, ok := span.Attributes().Get("code.function.name"); ok {
+		return function.Str()
+	}
+	return span.Name()
+}
+
 // nestings returns "parent > child" for each span below another one, and for each
 // event on a span.
 func (tr tree) nestings() map[string]int {
 	found := map[string]int{}
 	for _, span := range tr.spans {
 		if parent, ok := tr.spans[span.ParentSpanID()]; ok {
-			found[parent.Name()+" > "+span.Name()]++
+			found[functionOf(parent)+" > "+functionOf(span)]++
 		}
 		for _, event := range span.Events().All() {
-			found[span.Name()+" > "+event.Name()]++
+			found[functionOf(span)+" > "+event.Name()]++
 		}
 	}
 	return found
@@ -350,7 +361,7 @@ func (tr tree) has(name string) bool {
 			return true
 		}
 	}
-	return tr.root.Name() == name
+	return tr.function() == name
 }
 
 // deed is what a tree says was done, in short.

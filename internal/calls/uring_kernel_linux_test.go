@@ -20,13 +20,8 @@ type ringRequest struct {
 	Deed deed
 }
 
-// requestOf is what an io_uring calls for a request.
-var requestOf = map[string]string{
-	"__sys_connect_file": "connect",
-	"do_accept":          "accept",
-	"sock_sendmsg":       "send",
-	"sock_recvmsg":       "receive",
-}
+// requested are the requests of exchangeThrough, as their trees are named.
+var requested = []string{"connect", "accept", "send", "recv"}
 
 // ringRequests returns those that the trees are of, each once: one that could not be
 // carried out at once is tried again.
@@ -35,7 +30,7 @@ func ringRequests(trees []tree) []ringRequest {
 	for _, tr := range trees {
 		d := deedOf(tr)
 		d.BlockedOn = nil
-		if name := requestOf[tr.root.Name()]; name != "" && tr.value("nettap.call.errno") != "EAGAIN" {
+		if name := tr.root.Name(); slices.Contains(requested, name) && d.FD == nil && tr.value("nettap.call.errno") != "EAGAIN" {
 			found = append(found, ringRequest{name, d})
 		}
 	}
@@ -105,7 +100,7 @@ func throughRing(t testing.TB, o *observer) {
 	inside := deed{Syscall: "io_uring_enter", Kept: "slow"}
 	connect := inside
 	connect.Transport = "tcp"
-	want := []ringRequest{{"connect", connect}, {"accept", inside}, {"send", inside}, {"receive", inside}}
+	want := []ringRequest{{"connect", connect}, {"accept", inside}, {"send", inside}, {"recv", inside}}
 	if diff := gocmp.Diff(want, ringRequests(trees)); diff != "" {
 		t.Errorf("requests differ (-want +got):\n%s", diff)
 	}
@@ -144,7 +139,7 @@ func byRingWorkers(t testing.TB, o *observer) {
 		d := deed{Kept: "slow"}
 		connect := d
 		connect.Transport = "tcp"
-		want = []ringRequest{{"connect", connect}, {"accept", d}, {"send", d}, {"receive", d}}
+		want = []ringRequest{{"connect", connect}, {"accept", d}, {"send", d}, {"recv", d}}
 	} else if len(workers) > 0 {
 		t.Errorf("there are %d trees of workers", len(workers))
 	}
@@ -153,7 +148,7 @@ func byRingWorkers(t testing.TB, o *observer) {
 	}
 	for _, tr := range workers {
 		if pid := value(tr.resource, "process.pid"); pid != int64(unix.Getpid()) || tr.value("nettap.thread.id") == int64(thread) {
-			t.Errorf("%s is of process %v and thread %v", tr.root.Name(), pid, tr.value("nettap.thread.id"))
+			t.Errorf("%s is of process %v and thread %v", tr.function(), pid, tr.value("nettap.thread.id"))
 		}
 	}
 }
@@ -179,7 +174,7 @@ func behindAnother(t testing.TB, o *observer) {
 	})
 	var got []deed
 	for _, tr := range o.by(t, thread) {
-		if d := deedOf(tr); (d.Syscall == "write" || d.Syscall == "") && tr.root.Name() != "sock_from_file" {
+		if d := deedOf(tr); (d.Syscall == "write" || d.Syscall == "") && tr.function() != "sock_from_file" {
 			got = append(got, d)
 		}
 	}

@@ -1,6 +1,8 @@
 package view
 
 import (
+	"cmp"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
@@ -134,7 +136,7 @@ func nodesOf(tree []ptrace.Span) []Node {
 		a := span.Attributes()
 		missed, known := a.Get("nettap.call.exit_missed")
 		nodes[i] = Node{
-			Parent: parent, Name: clean(span.Name()),
+			Parent: parent, Name: clean(cmp.Or(text(a, "code.function.name"), span.Name())), // a root is named for what the call does
 			StartUS: micros(span.StartTimestamp(), began), DurationUS: micros(span.EndTimestamp(), span.StartTimestamp()),
 			Error: text(a, "error.type"), Errno: text(a, "nettap.call.errno"), BlockedOn: text(a, "nettap.call.blocked.on"),
 			ExitMissed: known && missed.Bool(),

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,11 +199,15 @@ func (f *feed) call(p fed, kept, failure string, spans ...span) {
 	for i, s := range spans {
 		one := all.AppendEmpty()
 		one.SetName(s.name)
+		if s.name != "off_cpu" {
+			one.Attributes().PutStr("code.function.name", s.name)
+		}
 		one.SetTraceID([16]byte{1})
 		one.SetSpanID([8]byte{byte(i + 1)})
 		if s.parent >= 0 {
 			one.SetParentSpanID([8]byte{byte(s.parent + 1)})
 		} else {
+			one.SetName(strings.TrimPrefix(s.name, "__x64_sys_")) // for people; its function stays
 			one.Attributes().PutStr(rootAttribute, kept)
 			one.Attributes().PutInt("nettap.thread.id", p.pid)
 			if failure != "" {

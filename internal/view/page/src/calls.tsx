@@ -93,7 +93,7 @@ export function CallRows({ calls, place, link, brief = false }: { calls: CallLin
             )}
             <td>
               <a class="who" href={link(key)}>
-                <span class="name mono">{c.syscall ?? c.name}</span>
+                <span class="name mono">{c.name}</span>
               </a>
             </td>
             <td class="mono nowrap narrow-no">{end(c.peer)}</td>
