@@ -29,12 +29,12 @@
  *          see_graft; those of see_syscall are of any system call.
  * Needs:   BTF, Linux 5.10.
  */
-#include "lib/accept.h"
-#include "lib/books.h"
-#include "lib/limit.h"
-#include "lib/proof.h"
-#include "lib/syscall.h"
-#include "lib/uring.h"
+#include "lib/accepts/accept.h"
+#include "lib/program/stats.h"
+#include "lib/program/limit.h"
+#include "lib/program/selftest.h"
+#include "lib/accepts/syscall.h"
+#include "lib/accepts/uring.h"
 
 struct proto_accept_arg;
 

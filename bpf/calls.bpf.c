@@ -30,8 +30,8 @@
  *          A tree that is not whole says how many functions it lacks.
  * Needs:   BTF, Linux 5.10.
  */
-#include "lib/proof.h"
-#include "lib/report.h"
+#include "lib/program/selftest.h"
+#include "lib/calls/report.h"
 
 /*
  * A function as user space hands it over: index, enum result_kind. It is the

@@ -11,8 +11,8 @@
  *          path that is longer than what the kernel hands on.
  * Needs:   BTF, Linux 5.10.
  */
-#include "lib/books.h"
-#include "lib/proof.h"
+#include "lib/program/stats.h"
+#include "lib/program/selftest.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

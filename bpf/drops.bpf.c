@@ -21,14 +21,14 @@
  *          its process.
  * Needs:   BTF, Linux 5.10; for processes 5.12.
  */
-#include "lib/books.h"
+#include "lib/program/stats.h"
 #include "lib/context/socket.h"
-#include "lib/device.h"
-#include "lib/headers.h"
-#include "lib/interface.h"
-#include "lib/listener.h"
-#include "lib/proof.h"
-#include "lib/victim.h"
+#include "lib/device/device.h"
+#include "lib/packet/headers.h"
+#include "lib/device/interface.h"
+#include "lib/drops/overflow.h"
+#include "lib/program/selftest.h"
+#include "lib/drops/victim.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

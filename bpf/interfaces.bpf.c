@@ -5,12 +5,12 @@
  * Hooks:   iter task, or a run (6.7)  at each survey: the devices of every namespace with
  *                     a process, and which namespaces there are beside those
  * Output:  maps interfaces and namespaces. Instruments add the devices that they
- *          meet and no survey has found: lib/interface.h.
+ *          meet and no survey has found: lib/device/interface.h.
  * Loss:    an interface that finds the map full has no name.
  * Needs:   BTF, Linux 5.10.
  */
-#include "lib/interface.h"
-#include "lib/tasks.h"
+#include "lib/device/interface.h"
+#include "lib/kernel/tasks.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

@@ -27,12 +27,12 @@
  *          storage is unowned.
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
-#include "lib/interrupt.h"
-#include "lib/pending.h"
-#include "lib/ports.h"
-#include "lib/proof.h"
-#include "lib/registers.h"
-#include "lib/tasks.h"
+#include "lib/kernel/interrupt.h"
+#include "lib/owner/pending.h"
+#include "lib/owner/ports.h"
+#include "lib/program/selftest.h"
+#include "lib/kernel/registers.h"
+#include "lib/kernel/tasks.h"
 
 /* Sockets in use by nobody for this long keep what waits: their creator gets it. */
 const volatile __u64 patience_ns = 3000000000ULL;

@@ -17,11 +17,11 @@
  * Loss:    What is not found is counted by cause: enum context_count.
  * Needs:   BTF, Linux 5.17 for messages; 5.10 for what threads say.
  */
-#include "lib/address.h"
+#include "lib/kernel/address.h"
 #include "lib/context/ask.h"
 #include "lib/context/http.h"
 #include "lib/context/socket.h"
-#include "lib/proof.h"
+#include "lib/program/selftest.h"
 
 __u32 own_pid;                              /* the Collector's */
 bool obi_is_there;                          /* its map is */

@@ -20,12 +20,12 @@
  * Loss:    ACCOUNT_OVERFLOW and BOOK_LOST_MAP_FULL when a map is full.
  * Needs:   BTF, Linux 5.12.
  */
-#include "lib/arrival.h"
-#include "lib/handed.h"
-#include "lib/interface.h"
-#include "lib/pending.h"
-#include "lib/pieces.h"
-#include "lib/proof.h"
+#include "lib/traffic/arrival.h"
+#include "lib/traffic/handed.h"
+#include "lib/device/interface.h"
+#include "lib/owner/pending.h"
+#include "lib/packet/segments.h"
+#include "lib/program/selftest.h"
 
 const volatile __u32 reason_no_socket = ~0U;
 

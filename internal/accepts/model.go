@@ -58,7 +58,7 @@ func bind(accepts []accept, first func(tracecontext.Connection, uint64) (traceco
 // decode reads a record of the kernel's ring. A record of another size than
 // ours gives an error.
 //
-// Kernel side: struct accept in bpf/lib/accept.h.
+// Kernel side: struct accept in bpf/lib/accepts/accept.h.
 func decode(record []byte) (accept, error) {
 	var raw bpfAccept
 	if size := int(unsafe.Sizeof(raw)); len(record) != size {

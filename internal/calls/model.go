@@ -13,7 +13,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// Kernel side: bpf/lib/tree.h.
+// Kernel side: bpf/lib/calls/tree.h.
 const (
 	functionOffCPU = 0xffff
 	noNode         = 0xff
@@ -30,7 +30,7 @@ const (
 // of nodes says gives an error, and so does one whose nodes are no tree, or are
 // not within the time of the node they are in.
 //
-// Kernel side: struct call in bpf/lib/tree.h, which is cut after its last node.
+// Kernel side: struct call in bpf/lib/calls/tree.h, which is cut after its last node.
 func decode(record []byte, functions int) (call, error) {
 	var raw bpfCall
 	if len(record) < headBytes || len(record) > int(unsafe.Sizeof(raw)) {

@@ -29,7 +29,7 @@ func RunOverTasks(program *ebpf.Program) error {
 
 // WalksTasks says whether a program can walk along all tasks by itself: from Linux 6.7 on.
 //
-// Kernel side: bpf/lib/tasks.h.
+// Kernel side: bpf/lib/kernel/tasks.h.
 func WalksTasks(types *btf.Spec) bool {
 	var kfunc *btf.Func
 	return types.TypeByName("bpf_iter_task_new", &kfunc) == nil

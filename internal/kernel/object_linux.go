@@ -26,7 +26,7 @@ const runSection = "raw_tp/run"
 // nothing but say that they run until [Object.Enable]: program NAME sets the variable fired_NAME while the
 // variable armed is false.
 //
-// Kernel side: bpf/lib/proof.h.
+// Kernel side: bpf/lib/program/selftest.h.
 type Object struct {
 	*ebpf.Collection
 	mu       sync.Mutex // for the hooks, which several instruments may look at
@@ -200,7 +200,7 @@ const patience = time.Second
 
 // The values of the variable armed.
 //
-// Kernel side: enum armed in bpf/lib/proof.h.
+// Kernel side: enum armed in bpf/lib/program/selftest.h.
 const (
 	armed         = uint8(1)
 	armedUnproven = uint8(2)

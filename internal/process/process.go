@@ -6,7 +6,7 @@ import "time"
 
 // ID tells a process from a later one with the same pid, and from itself before
 // an exec or a change of its user. Kernel side: struct process in
-// bpf/lib/process.h.
+// bpf/lib/process/process.h.
 type ID struct {
 	StartNanos uint64 // CLOCK_BOOTTIME of the thread group leader
 	PID        uint32 // in the root pid namespace; 0 is no process

@@ -15,7 +15,7 @@ type Source uint8
 
 // The sources, the one that is trusted most first.
 //
-// Kernel side: enum context_source in bpf/lib/context.h.
+// Kernel side: enum context_source in bpf/lib/context/context.h.
 const (
 	None       Source = iota
 	HTTP              // the traceparent in the head of the message itself
@@ -58,7 +58,7 @@ type Context struct {
 // New returns the context in a record of the kernel's. One that makes no sense
 // gives an error.
 //
-// Kernel side: struct context in bpf/lib/context.h.
+// Kernel side: struct context in bpf/lib/context/context.h.
 func New(traceID [16]uint8, spanID [8]uint8, source, link, sampled uint8) (Context, error) {
 	c := Context{TraceID: traceID, SpanID: spanID, Source: Source(source), Link: link != 0, Sampled: sampled != 0}
 	if c.Source == None {

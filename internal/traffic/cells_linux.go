@@ -13,7 +13,7 @@ const closedCell = ^uint64(0)
 
 // cells are what each CPU counts where nothing else does, as the kernel side's own memory.
 //
-// Kernel side: struct cell in bpf/lib/count.h.
+// Kernel side: struct cell in bpf/lib/traffic/count.h.
 type cells struct {
 	memory *ebpf.Memory
 	all    []byte   // a copy

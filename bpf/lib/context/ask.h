@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "thread.h"
+#include "thread_context.h"
 
 /*
  * A process that user space is to look at, when it first has to do with a socket:

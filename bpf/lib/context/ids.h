@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "../context.h"
+#include "context.h"
 
 /*
  * Ids as lower-case hex digits, eight at a time in one word.

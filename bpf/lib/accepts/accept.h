@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/address.h"
+#include "../process/process.h"
+
+/* Not known: the field of a record stays at this. */
+#define UNKNOWN (-1)
+
+struct accept {
+	__u64 time_ns;  /* CLOCK_BOOTTIME */
+	__s64 queue_ns; /* from the handshake's end to the accept */
+	struct process process;
+	struct process_seen seen;
+	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 peer_address[16];
+	__u32 netns_inode;
+	__u32 thread_id;    /* in the root pid namespace */
+	__s32 queue_length; /* connections that wait after this one */
+	__s32 queue_limit;
+	__u16 local_port; /* host byte order */
+	__u16 peer_port;
+	__u32 pad;
+};
+
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+	return (family == AF_INET || family == AF_INET6) &&
+	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+}
+
+/* The TCP socket under an MPTCP one; of any other the socket itself. */
+static __always_inline struct sock *tcp_of(struct sock *sk)
+{
+	if (bpf_core_type_exists(struct mptcp_sock) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)
+		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	return sk;
+}
+
+/*
+ * The kernel notes the time when the handshake ends (tcp_init_buffer_space), and
+ * again only when the process reads.
+ */
+static __always_inline __s64 queue_time(struct sock *sk)
+{
+	__u64 established_us = BPF_CORE_READ((struct tcp_sock *)tcp_of(sk), rcvq_space.time);
+	__s64 queue_ns = bpf_ktime_get_ns() - established_us * 1000;
+
+	return established_us && queue_ns >= 0 ? queue_ns : UNKNOWN;
+}
+
+static __always_inline void note_queue(struct accept *accept, struct sock *listener)
+{
+	struct sock *sk = tcp_of(listener);
+
+	accept->queue_length = accept->queue_limit = UNKNOWN;
+	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_LISTEN) {
+		accept->queue_length = BPF_CORE_READ(sk, sk_ack_backlog);
+		accept->queue_limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
+	}
+}
+
+/* Fills a record: the running task accepted sk from listener, which may be NULL. */
+static __always_inline void note_accept(struct accept *accept, struct sock *sk, struct sock *listener)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	__builtin_memset(accept, 0, sizeof(*accept));
+	accept->time_ns = bpf_ktime_get_boot_ns();
+	accept->queue_ns = queue_time(sk);
+	accept->process = process_of(task);
+	see_process(&accept->seen, task);
+	accept->thread_id = BPF_CORE_READ(task, pid);
+	note_addresses(accept->local_address, accept->peer_address, sk);
+	accept->local_port = local_port_of(sk);
+	accept->peer_port = peer_port_of(sk);
+	accept->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	note_queue(accept, listener);
+}

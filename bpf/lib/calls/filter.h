@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/address.h"
+#include "../kernel/interrupt.h"
+#include "wait.h"
+
+/*
+ * Whose calls are wanted. A filter that is not set lets everything through; the
+ * maps hold what it lets through.
+ */
+__u32 own_pid; /* the Collector's: reports of its own calls would feed on themselves */
+
+bool filters_pids;
+bool filters_any; /* calls as they begin, beside that: some of the next four */
+bool filters_commands, filters_users, filters_cgroups, filters_syscalls;
+bool filters_addresses, filters_ports;
+__u32 filters_version; /* another one whenever the above change; not 0 */
+
+struct command {
+	char name[COMM_SIZE];
+};
+
+struct prefix {
+	__u32 length; /* bits of address that count */
+	__u8 address[16];
+};
+
+#define FILTER_ENTRIES 1024
+
+#define FILTER(name, key_type)                           \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_HASH);         \
+		__uint(map_flags, BPF_F_NO_PREALLOC);    \
+		__uint(max_entries, FILTER_ENTRIES);     \
+		__type(key, key_type);                   \
+		__type(value, __u8);                     \
+	} name SEC(".maps")
+
+FILTER(pids, __u32);
+FILTER(commands, struct command);
+FILTER(users, __u32); /* real */
+FILTER(syscalls, __u32);
+FILTER(ports, __u16); /* host byte order */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096); /* those named, and all in them */
+	__type(key, __u64);
+	__type(value, __u8);
+} cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, FILTER_ENTRIES);
+	__type(key, struct prefix);
+	__type(value, __u8);
+} addresses SEC(".maps");
+
+static __always_inline bool is_wanted_command(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct command command = {};
+
+	bpf_probe_read_kernel_str(command.name, sizeof(command.name), leader->comm);
+	return bpf_map_lookup_elem(&commands, &command);
+}
+
+static __always_inline bool is_wanted_user(void)
+{
+	__u32 user = bpf_get_current_uid_gid();
+
+	return bpf_map_lookup_elem(&users, &user);
+}
+
+static __always_inline bool is_wanted_cgroup(void)
+{
+	__u64 cgroup = bpf_get_current_cgroup_id();
+
+	return bpf_map_lookup_elem(&cgroups, &cgroup);
+}
+
+static __always_inline bool is_wanted_syscall(__u32 number)
+{
+	return bpf_map_lookup_elem(&syscalls, &number);
+}
+
+/* Whether the filters let the running thread's next call through. A global function: see report_call. */
+__noinline int is_let_through(__s32 syscall)
+{
+	return (!filters_commands || is_wanted_command()) && (!filters_users || is_wanted_user()) &&
+	       (!filters_cgroups || is_wanted_cgroup()) && (!filters_syscalls || is_wanted_syscall(syscall));
+}
+
+/* Whether the running thread's next call may be wanted. */
+static __always_inline bool is_wanted_here(__s32 syscall)
+{
+	__u32 pid = THIS_TASK(tgid);
+
+	if (pid == own_pid || is_thread_of_cpu() || syscall == IN_USER_MODE)
+		return false;
+	if (filters_pids && !bpf_map_lookup_elem(&pids, &pid))
+		return false;
+	return !filters_any || is_let_through(syscall);
+}
+
+/*
+ * The same of a thread that has a place. Without the filters for which it depends on more
+ * than the thread the answer stays.
+ */
+static __always_inline bool is_wanted_of(struct thread *th, __s32 syscall)
+{
+	if (th->wanted == filters_version && syscall >= 0)
+		return true;
+	if (!is_wanted_here(syscall))
+		return false;
+	if (!filters_any)
+		th->wanted = filters_version;
+	return true;
+}
+
+static __always_inline bool is_wanted_address(struct call *call)
+{
+	struct prefix prefix = {.length = 128};
+
+	__builtin_memcpy(prefix.address, call->local_address, 16);
+	if (bpf_map_lookup_elem(&addresses, &prefix))
+		return true;
+	__builtin_memcpy(prefix.address, call->peer_address, 16);
+	return bpf_map_lookup_elem(&addresses, &prefix);
+}
+
+/* Whether the ends of the call's connection are wanted; it has them by now. */
+static __always_inline bool is_wanted_connection(struct call *call)
+{
+	__u16 local = call->local_port, peer = call->peer_port;
+
+	if (filters_ports && !bpf_map_lookup_elem(&ports, &local) && !bpf_map_lookup_elem(&ports, &peer))
+		return false;
+	return !filters_addresses || is_wanted_address(call);
+}

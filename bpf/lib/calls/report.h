@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../program/stats.h"
+#include "../context/ask.h"
+#include "filter.h"
+#include "../program/limit.h"
+#include "thread.h"
+
+/* 1,500 trees of the largest size, 20,000 of a few functions. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+__u64 min_duration_ns;
+__u64 sample_threshold; /* of 2^32 calls, so many are kept */
+bool idle_waits;
+
+/* Failures that are reported whatever they took, by errno. */
+__u64 wanted_errors[3];
+
+#define EAGAIN 11
+#define EINPROGRESS 115
+#define MAX_ERRNO 4095
+#define LAST_ERROR 133 /* what is above tells the kernel to start the call again */
+
+/* What a function returns says of failure. Go: kernel.Result. */
+enum result_kind {
+	RESULT_NONE, /* it cannot fail */
+	RESULT_INT,
+	RESULT_LONG,
+	RESULT_POINTER, /* ERR_PTR */
+};
+
+static __always_inline __s64 result_of(__u32 kind, __s64 value)
+{
+	return kind == RESULT_INT ? (__s32)value : value;
+}
+
+static __always_inline bool is_wanted_failure(__u32 kind, __s64 result)
+{
+	__u64 error = -result;
+
+	if (kind == RESULT_NONE || error > LAST_ERROR || !error)
+		return false;
+	return wanted_errors[error >> 6 & 3] >> (error & 63) & 1;
+}
+
+static __always_inline void note_socket(struct call *call, struct sock *sk)
+{
+	call->family = family_of(sk);
+	call->protocol = BPF_CORE_READ(sk, sk_protocol);
+	call->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	if (call->family != AF_INET && call->family != AF_INET6)
+		return;
+	note_addresses(call->local_address, call->peer_address, sk);
+	call->local_port = local_port_of(sk);
+	call->peer_port = peer_port_of(sk);
+}
+
+/* Fills in who made the call, and on what. */
+static __always_inline void note_call(struct tree *t)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct call *call = &t->call;
+	struct sock *sk;
+
+	identify(t);
+	call->process = process_of(task);
+	__builtin_memset(&call->seen, 0, sizeof(call->seen));
+	see_process(&call->seen, task);
+	call->thread_id = BPF_CORE_READ(task, pid);
+	bpf_get_current_comm(call->thread_name, sizeof(call->thread_name));
+	sk = (struct sock *)t->sock;
+	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
+		sk = sock_of_file(file_of_fd(call->result)); /* the new one */
+	if (t->connected && (!sk || !peer_port_of(sk)))
+		return; /* a connection that failed has forgotten with whom */
+	__builtin_memset(call->local_address, 0, sizeof(call->local_address));
+	__builtin_memset(call->peer_address, 0, sizeof(call->peer_address));
+	call->local_port = call->peer_port = call->family = call->protocol = call->netns_inode = 0;
+	if (sk)
+		note_socket(call, sk);
+}
+
+/* The next of a thread's random numbers, if it has a place: xorshift, which takes no call. */
+static __always_inline __u32 random_of(struct thread *th)
+{
+	__u32 x;
+
+	if (!th)
+		return bpf_get_prandom_u32();
+	x = th->random;
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	th->random = x;
+	return x;
+}
+
+/* Whether the call that begins is one of those that are kept by chance. */
+static __always_inline bool is_drawn(struct thread *th)
+{
+	return sample_threshold && random_of(th) < sample_threshold;
+}
+
+/* Why the call that has ended is to be reported. */
+static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
+{
+	struct call *call = &t->call;
+	__u64 idle = idle_waits ? 0 : call->idle_ns;
+
+	if (is_wanted_failure(kind, call->result))
+		return REASON_FAILED;
+	if (call->duration_ns - idle >= min_duration_ns)
+		return REASON_SLOW;
+	return t->sampled ? REASON_SAMPLED : REASON_NONE;
+}
+
+bool keep_unsampled; /* calls of spans that are not recorded */
+
+#define REST_NS 10000000 /* a thread of a silent process is looked at once in so long */
+
+/* Finds out which span of the application the running thread's call belongs to. */
+static __always_inline void find_context(struct tree *t)
+{
+	__u64 now = t->call.start_ns + t->call.duration_ns;
+	struct message_context *message = NULL;
+	struct context *c = &t->call.context;
+	struct observed *process;
+
+	__builtin_memset(c, 0, sizeof(*c));
+	if (with_current_task && (with_http || with_socket))
+		message = bpf_task_storage_get(&messages, current_task(), 0, 0);
+	if (message && message->time_ns < t->call.start_ns)
+		message = NULL; /* of an earlier call */
+	if (message && message->context.source == CONTEXT_HTTP) {
+		*c = message->context;
+		return;
+	}
+	process = now - t->silent_ns < REST_NS ? NULL : observed_process();
+	if (thread_context(c, process))
+		return;
+	if (!process && now - t->silent_ns >= REST_NS)
+		meet_process();
+	*c = message ? message->context : (struct context){};
+	if (process && !may_publish(process))
+		t->silent_ns = now;
+}
+
+static __always_inline bool is_of_unsampled(const struct context *c)
+{
+	return c->source && !c->link && !c->sampled;
+}
+
+/*
+ * A global function, which is verified once, not at each of its calls: before
+ * Linux 5.12 only scalars can be handed to one.
+ */
+__noinline int report_call(enum reason reason)
+{
+	struct tree *t = this_tree();
+	struct call *call;
+	__u32 size;
+
+	if (!t)
+		return 0;
+	call = &t->call;
+	call->reason = reason;
+	note_call(t);
+	if (call->fd >= 0 && !t->sock && shows_inside(call->syscall, operation_of(call->syscall)))
+		return 0; /* a file that only lies behind sockets, as on NFS */
+	if (!is_wanted_connection(call))
+		return 0;
+	if (reason != REASON_NONE)
+		find_context(t);
+	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context)) || !is_within_limit()) {
+		book(BOOK_SAMPLED_OUT);
+		return 0;
+	}
+	book(BOOK_SEEN);
+	size = call->nodes;
+	if (size > MAX_NODES)
+		size = MAX_NODES;
+	size = CALL_HEAD + size * sizeof(struct call_node);
+	if (bpf_ringbuf_output(&calls, call, size, BPF_RB_NO_WAKEUP))
+		book(BOOK_LOST_RING_FULL);
+	return 0;
+}
+
+/* A thread that only receives has done so on fd. A global function: see report_call. */
+__noinline int note_received(__s32 fd)
+{
+	struct sock *sk = sock_of_file(file_of_fd(fd));
+	struct thread *th = this_thread();
+	struct tree *t;
+
+	if (!sk)
+		return 0;
+	if (th) {
+		note_reader(&th->conversation[fd & (CONVERSATIONS - 1)], sk);
+		return 0;
+	}
+	t = this_tree();
+	if (t)
+		note_reader(&t->conversation[fd & (CONVERSATIONS - 1)], sk);
+	return 0;
+}
+
+/* What of a system call is remembered: the operation if data goes some way, OPERATION_OTHER of a close. */
+static __always_inline __u8 deed_of(__s32 syscall)
+{
+	__u8 operation = operation_of(syscall) & OPERATION_KIND;
+
+	if (operation == OPERATION_SEND || operation == OPERATION_RECEIVE || operation == OPERATION_CONNECT)
+		return operation;
+	return syscall == SYS_CLOSE ? OPERATION_OTHER : OPERATION_NONE;
+}
+
+/* Remembers for later calls which way data went; all is what the thread remembers. */
+static __always_inline void note_deed(struct conversation *all, __u8 deed, __s32 fd, __s64 result)
+{
+	struct conversation *c = &all[fd & (CONVERSATIONS - 1)];
+
+	if (!deed || fd < 0)
+		return;
+	if (deed != OPERATION_OTHER && result < 0 && result != -EINPROGRESS)
+		return;
+	note_exchange(c, deed, fd);
+	if (is_reader(c, deed))
+		note_received(fd);
+}
+
+/* The call that is under way in the running thread has returned; th is its place, if it has one. */
+static __always_inline void finish(struct thread *th, struct tree *t, __u32 kind, __s64 result, __u64 now)
+{
+	struct call *call = &t->call;
+	enum reason reason;
+
+	call->duration_ns = since(call->start_ns, now);
+	call->result = result;
+	if (!idle_waits && min_duration_ns)
+		note_deed(th ? th->conversation : t->conversation, deed_of(call->syscall), call->fd, result);
+	reason = reason_of(t, kind);
+	if (reason != REASON_NONE || filters_addresses || filters_ports)
+		report_call(reason);
+	else
+		book(BOOK_SAMPLED_OUT);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../context/context.h"
+
+/*
+ * The call of a thread that is under way, with the functions it has gone through.
+ * A tree is kept with its thread: about 2 kB for each thread that has made a call.
+ * Go: internal/calls/model.go.
+ */
+#define MAX_NODES 60
+#define MAX_DEPTH 20
+#define NO_NODE 0xff
+
+/* What a node is, where it is not a function of the table that user space has. */
+#define FUNCTION_OFF_CPU 0xffff
+
+enum __attribute__((packed)) node_flag {
+	NODE_OPEN = 1,   /* its end was not seen when the call ended */
+	NODE_MISSED = 2, /* its end was not seen, though its caller's was */
+	NODE_POINT = 4,  /* a tracepoint: it has no duration */
+};
+
+/* What a thread waits for, as its socket was when it left the CPU. */
+enum __attribute__((packed)) wait {
+	WAIT_OTHER,
+	WAIT_RECEIVE_QUEUE,
+	WAIT_SEND_BUFFER,
+	WAIT_LOCK,
+	WAIT_ACCEPT_QUEUE,
+	WAIT_HANDSHAKE,
+	WAIT_KINDS,
+};
+
+/* Why a call is reported. */
+enum __attribute__((packed)) reason {
+	REASON_NONE,
+	REASON_FAILED,
+	REASON_SLOW,
+	REASON_SAMPLED,
+};
+
+struct call_node {
+	__u64 start_ns; /* from the start of the call */
+	__u64 duration_ns;
+	__s32 result; /* of a function, if it is that small; off the CPU: ns for which it could have run, cut */
+	__u16 function;
+	__u8 parent; /* index of the node it is in; NO_NODE: it is the root */
+	enum node_flag flags; /* off the CPU the high half is enum wait */
+};
+
+/* The record in the ring, cut after its last node. */
+struct call {
+	__u64 start_ns; /* CLOCK_BOOTTIME */
+	__u64 duration_ns;
+	__u64 runnable_ns;            /* off the CPU, though nothing was waited for */
+	__u64 blocked_ns[WAIT_KINDS]; /* by enum wait */
+	__u64 idle_ns;                /* of these, waiting for work */
+	__s64 result;
+	struct process process;
+	struct process_seen seen;
+	struct context context;
+	char thread_name[COMM_SIZE];
+	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d; all 0 where there is none */
+	__u8 peer_address[16];
+	__u32 netns_inode; /* 0: no socket is known */
+	__u32 thread_id;
+	__s32 syscall; /* number; NO_SYSCALL */
+	__s32 fd;      /* NO_FD */
+	__u32 lost_nodes;
+	__u16 local_port; /* host byte order */
+	__u16 peer_port;
+	__u16 missed_exits;
+	__u16 family;
+	__u16 protocol;
+	__u8 nodes;
+	enum reason reason;
+	__u8 root_only; /* the functions inside were not followed */
+	__u8 pad[7];
+	struct call_node node[MAX_NODES];
+};
+
+#define CALL_HEAD __builtin_offsetof(struct call, node)
+#define NO_SYSCALL (-1)
+
+/* What a thread does on a descriptor: see conversation.h. */
+enum __attribute__((packed)) role {
+	ROLE_UNKNOWN,
+	ROLE_CLIENT, /* it sends, and receives the answers */
+	ROLE_READER, /* it receives what another thread asks for */
+	ROLE_SERVER,
+	ROLE_OTHER, /* a reader, on a socket that does not tell what was sent */
+};
+
+struct conversation {
+	__s32 fd;
+	__u32 written; /* of a reader: how much was sent when it last received */
+	enum role role;
+	__u8 asks; /* of a client: it has sent since it received */
+	__u16 pad;
+};
+
+#define CONVERSATIONS 4
+
+struct frame {
+	__u32 position; /* low half of where on the thread's stack it was called */
+	__u16 function;
+	__u8 node;
+	__u8 pad;
+};
+
+struct tree {
+	__u64 off_ns;  /* when its thread left the CPU; 0: it is on it */
+	__u64 wake_ns; /* when it could run again; 0: it cannot */
+	__u64 sock;    /* address of the call's socket; 0: not known yet */
+	__u64 silent_ns; /* when its process was last found to be silent: see find_context */
+	__u32 depth;
+	__u32 over; /* calls beyond MAX_DEPTH */
+	__s32 entry; /* what the thread entered the kernel with */
+	__u32 off_jiffies; /* off_ns, by the clock of the network */
+	__u32 off_written; /* how much was sent on the socket by then */
+	__u32 pad;
+	struct conversation conversation[CONVERSATIONS];
+	__u8 off_node;
+	enum wait wait;  /* while off the CPU */
+	__u8 idle;       /* it waits for work */
+	__u8 identified; /* fd and sock have been looked for */
+	__u8 operation;  /* enum operation */
+	__u8 touched;    /* it had to do with a socket */
+	__u8 connected;  /* the ends of the connection are noted */
+	__u8 kept;       /* functions still under way when others have returned unseen */
+	__u8 sampled;    /* it is kept, whatever comes of it */
+	__u8 more_pad[7];
+	struct frame frame[MAX_DEPTH];
+	struct call call;
+};
+
+/* Keeps the compiler from computing with a value before it was checked. */
+#define CHECKED(value) asm volatile("" : "+r"(value))
+
+/* The innermost function that is under way, or NULL. */
+static __always_inline struct frame *innermost(struct tree *t)
+{
+	__u64 index = READ_ONCE(t->depth) - 1ULL; /* beyond all where there is none */
+
+	if (index >= MAX_DEPTH)
+		return NULL;
+	CHECKED(index);
+	return &t->frame[index];
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "conversation.h"
+#include "../syscall/entry.h"
+#include "tree.h"
+
+bool with_off_cpu; /* nodes for the time off the CPU */
+
+/*
+ * The number of the system call that the running thread is in, having entered the
+ * kernel with entry: NO_SYSCALL for a kernel thread, and for a 32-bit call, which
+ * has a number of another table. IN_USER_MODE: it is in none, but an interrupt came
+ * upon it and is served on the thread's empty stack. On arm64 that is told otherwise:
+ * what is in none there is what io_uring does behind a system call.
+ */
+#define IN_USER_MODE (-2)
+
+static __always_inline __s32 number_of(long entry)
+{
+	if (THIS_TASK(flags) & (PF_KTHREAD | PF_IO_WORKER))
+		return NO_SYSCALL;
+#if defined(__TARGET_ARCH_x86)
+	if (entry < 0)
+		return IN_USER_MODE;
+#endif
+	return is_32bit_call() ? NO_SYSCALL : entry;
+}
+
+/*
+ * Whether the running thread's call is about the system call's fd. Of work behind the
+ * call only that of a close is: io_uring's requests can be carried out there.
+ */
+static __always_inline bool is_about_fd(__s32 number, struct pt_regs *regs, bool may_be_behind)
+{
+	return !may_be_behind || number == SYS_CLOSE || !is_behind_call(regs);
+}
+
+/* That fd, if there is one. */
+static __always_inline __s32 fd_of(__s32 number, struct pt_regs *regs, bool may_be_behind)
+{
+	if (!(operation_of(number) & (ON_SOCKET | ON_FILE)) || makes_sockets(number))
+		return NO_FD;
+	return is_about_fd(number, regs, may_be_behind) ? first_of(regs) : NO_FD;
+}
+
+/* Finds out once on which fd and socket the call is. */
+static __always_inline void identify(struct tree *t)
+{
+	struct call *call = &t->call;
+	struct pt_regs *regs;
+	struct sock *sk;
+	__u8 how;
+
+	if (t->identified)
+		return;
+	t->identified = 1;
+	how = operation_of(call->syscall);
+	if (call->fd < 0)
+		return;
+	sk = sock_of_file(file_of_fd(call->fd));
+	if (!sk && how & ON_THIRD) {
+		regs = user_registers();
+		call->fd = (int)third_of(regs);
+		sk = sock_of_file(file_of_fd(call->fd));
+		t->operation = OPERATION_SEND;
+	} else {
+		t->operation = how & OPERATION_KIND;
+	}
+	t->sock = (__u64)sk;
+}
+
+/* Whether somebody waits to get hold of the socket. */
+static __always_inline bool is_contended(struct sock *sk)
+{
+	void *head = &sk->sk_lock.wq.head;
+
+	return BPF_CORE_READ(sk, sk_lock.owned) && BPF_CORE_READ(sk, sk_lock.wq.head.next) != head;
+}
+
+/*
+ * What the running thread waits for, as it is about to leave the CPU. Signals end
+ * each wait for the network; what they do not end is a wait for a lock, for memory or
+ * for a page, and with PREEMPT_RT for what is a spin lock elsewhere.
+ */
+static __always_inline enum wait wait_of(struct tree *t, __u32 task_state)
+{
+	struct sock *sk;
+	__u8 state;
+
+	identify(t);
+	sk = (struct sock *)t->sock;
+	if (!sk)
+		return WAIT_OTHER;
+	if (!(task_state & TASK_INTERRUPTIBLE))
+		return is_contended(sk) ? WAIT_LOCK : WAIT_OTHER;
+	state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	switch (t->operation) {
+	case OPERATION_ACCEPT:
+		return WAIT_ACCEPT_QUEUE;
+	case OPERATION_CONNECT:
+		return WAIT_HANDSHAKE;
+	case OPERATION_RECEIVE:
+		return state == STATE_SYN_SENT ? WAIT_HANDSHAKE : WAIT_RECEIVE_QUEUE;
+	case OPERATION_SEND:
+		return state == STATE_SYN_SENT ? WAIT_HANDSHAKE : WAIT_SEND_BUFFER;
+	}
+	return WAIT_OTHER;
+}
+
+/* How much later now is than then; the clocks of two CPUs differ by a little. */
+static __always_inline __u64 since(__u64 then, __u64 now)
+{
+	return now > then ? now - then : 0;
+}
+
+static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags, __s32 result, __u64 now)
+{
+	struct call *call = &t->call;
+	struct frame *caller = innermost(t);
+	__u64 n = READ_ONCE(call->nodes);
+	struct call_node *node;
+
+	if (n >= MAX_NODES) {
+		call->lost_nodes++;
+		return NO_NODE;
+	}
+	CHECKED(n);
+	node = &call->node[n];
+	node->start_ns = since(call->start_ns, now);
+	node->duration_ns = 0;
+	node->result = result;
+	node->function = function;
+	node->parent = caller ? caller->node : NO_NODE;
+	node->flags = flags;
+	call->nodes = n + 1;
+	return n;
+}
+
+static __always_inline void close_node(struct tree *t, __u64 n, __u64 now, __s32 result, __u8 flags)
+{
+	struct call_node *node;
+
+	if (n >= MAX_NODES)
+		return;
+	CHECKED(n);
+	node = &t->call.node[n];
+	node->duration_ns = since(t->call.start_ns + node->start_ns, now);
+	node->result = result;
+	node->flags = flags | (node->flags & ~NODE_OPEN);
+}
+
+/* The running thread leaves the CPU in a state, which is TASK_RUNNING if it would rather not. */
+static __always_inline void leave_cpu(struct tree *t, __u32 state)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	bool runs = state == TASK_RUNNING;
+
+	t->off_ns = now;
+	t->wake_ns = runs ? now : 0;
+	t->wait = WAIT_OTHER;
+	t->idle = 0;
+	if (!runs) {
+		t->wait = wait_of(t, state);
+		t->idle = t->wait == WAIT_ACCEPT_QUEUE ||
+			  (t->wait == WAIT_RECEIVE_QUEUE && waits_for_work(t, (struct sock *)t->sock));
+		if (t->idle) {
+			t->off_jiffies = bpf_jiffies64();
+			t->off_written = written_on((struct sock *)t->sock);
+		}
+	}
+	if (with_off_cpu)
+		t->off_node = add_node(t, FUNCTION_OFF_CPU, NODE_OPEN, 0, now);
+}
+
+/* A thread is back on the CPU. */
+static __always_inline void reach_cpu(struct tree *t)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), off = t->off_ns, wake = t->wake_ns, asked;
+	__u64 wait = READ_ONCE(t->wait);
+	__s32 runnable;
+
+	if (now < off)
+		now = off;
+	if (wake < off || wake > now)
+		wake = now;
+	if (wait < WAIT_KINDS) {
+		CHECKED(wait);
+		t->call.blocked_ns[wait] += wake - off;
+	}
+	t->call.runnable_ns += now - wake;
+	if (t->idle) {
+		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since(t, (struct sock *)t->sock, off, now) : 0;
+		t->call.idle_ns += (asked && asked < wake ? asked : wake) - off;
+	}
+	if (t->off_node != NO_NODE) { /* whatever with_off_cpu has become meanwhile */
+		runnable = now - wake > 0x7fffffff ? 0x7fffffff : now - wake;
+		close_node(t, t->off_node, now, runnable, wait << 4);
+		t->off_node = NO_NODE;
+	}
+	t->off_ns = 0;
+}

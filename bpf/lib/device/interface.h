@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/types.h"
+
+/* Loaded once by bpf/interfaces.bpf.c, whose maps take the place of an instrument's. */
+
+#define IFF_802_1Q_VLAN 0x1 /* priv_flags */
+#define IFF_EBRIDGE 0x2     /* priv_flags */
+
+struct interface_key {
+	__u64 netns; /* netns_id() */
+	__u32 ifindex;
+	__u32 pad;
+};
+
+/* What the numbers of a device mean. */
+struct interface_entry {
+	__u64 epoch; /* of the last survey that found it, or when it was last met anew */
+	char name[16];
+	char kind[16]; /* rtnl_link_ops' kind; empty for lo and for hardware */
+	__u32 netns_inode;
+	__u8 hardware; /* has a parent that is no network device */
+	__u8 bare;     /* of a kind that does not count the link header it receives */
+	__u8 link;     /* bytes of link header in what we count; 0 on lo */
+	__u8 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct interface_key);
+	__type(value, struct interface_entry);
+} interfaces SEC(".maps");
+
+/* The number of the last survey, set by user space before it begins. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} surveys SEC(".maps");
+
+static __always_inline __u64 current_epoch(void)
+{
+	__u32 first = 0;
+	__u64 *epoch = bpf_map_lookup_elem(&surveys, &first);
+
+	return epoch ? *epoch : 0;
+}
+
+/* A number that no two namespaces have at the same time; from 5.12 on never again. */
+static __always_inline __u64 netns_id(struct net *net)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_check_mtu)) /* since 5.12 */
+		return BPF_CORE_READ(net, net_cookie);
+	return BPF_CORE_READ(net, ns.inum);
+}
+
+/*
+ * Notes what a device is. False where there is no place for it. Not inline, so
+ * that the verifier looks at it once; before 5.12 a pointer may not be an argument.
+ */
+__noinline int know_device(__u64 address, __u64 netns)
+{
+	struct net_device *dev = (void *)address;
+	struct interface_entry entry = { .epoch = current_epoch() };
+	struct interface_key key = { .netns = netns };
+	const char *kind = BPF_CORE_READ(dev, rtnl_link_ops, kind);
+
+	key.ifindex = BPF_CORE_READ(dev, ifindex);
+	bpf_core_read(entry.name, sizeof(entry.name), &dev->name);
+	if (kind)
+		bpf_probe_read_kernel_str(entry.kind, sizeof(entry.kind), kind);
+	entry.netns_inode = BPF_CORE_READ(dev, nd_net.net, ns.inum);
+	entry.bare = !!(BPF_CORE_READ_BITFIELD_PROBED(dev, priv_flags) & (IFF_802_1Q_VLAN | IFF_EBRIDGE));
+	if (!(BPF_CORE_READ(dev, flags) & IFF_LOOPBACK))
+		entry.link = BPF_CORE_READ(dev, hard_header_len);
+	entry.hardware = BPF_CORE_READ(dev, dev.parent) != NULL;
+	return !bpf_map_update_elem(&interfaces, &key, &entry, BPF_ANY);
+}
+
+static __always_inline bool know_interface(struct net_device *dev, __u64 netns)
+{
+	return know_device(address_of(dev), netns);
+}

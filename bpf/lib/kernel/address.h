@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "types.h"
+
+/* The ends of a socket's connection. Addresses are 16 bytes each, IPv4 as ::ffff:a.b.c.d. */
+static __always_inline void note_addresses(__u8 *local, __u8 *peer, struct sock *sk)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+		bpf_probe_read_kernel(local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_probe_read_kernel(peer, 16, &sk->__sk_common.skc_v6_daddr);
+	} else {
+		local[10] = local[11] = 0xff;
+		peer[10] = peer[11] = 0xff;
+		*(__be32 *)&local[12] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		*(__be32 *)&peer[12] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	}
+}
+
+/* In host byte order. skc_num is 0 when the peer has reset the connection already. */
+static __always_inline __u16 local_port_of(struct sock *sk)
+{
+	return bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+}
+
+static __always_inline __u16 peer_port_of(struct sock *sk)
+{
+	return bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+}

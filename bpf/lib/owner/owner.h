@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../program/stats.h"
+#include "number.h"
+
+/*
+ * The process a socket belongs to: who last sent or received on it, and until
+ * someone has, whoever listens for it or created it. The number changes in one
+ * store, for it is read in soft interrupts.
+ */
+struct owner {
+	__u64 number;
+	__u64 listener;       /* address of the listener that this is, or whose child; 0: neither */
+	struct process maker; /* written before anyone else can see the socket */
+	__u32 tried;          /* low half of the epoch in which its user last found no place */
+	__u32 subflow;        /* of MPTCP: follows the owner of the socket above it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+/*
+ * Who last sent or received on a socket, by its address, where that is learned
+ * from kprobes: they may not use a socket's storage. Set by user space.
+ */
+const volatile bool with_users;
+
+struct user {
+	__u64 number;
+	struct instance who;
+	__u32 tried; /* as of struct owner */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1); /* user space sets it where it is used */
+	__type(key, __u64);
+	__type(value, struct user);
+} users SEC(".maps");
+
+static __always_inline bool is_mptcp(struct sock *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+
+	/* The kernel's raw socket for resets has the protocol too, and is no tcp_sock. */
+	return sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM && bpf_core_field_exists(tcp->is_mptcp) &&
+	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+}
+
+/* A socket of the kernel's own: its traffic belongs to no process. */
+static __always_inline bool is_kernel_socket(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && !is_mptcp(sk);
+}

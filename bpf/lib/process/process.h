@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/types.h"
+
+#define COMM_SIZE 16
+#define EXECUTABLE_SIZE 64
+
+/*
+ * A process, told apart from a later one that got the same pid, and from
+ * itself before an exec or a change of its user. Go: process.ID.
+ */
+struct process {
+	__u64 start_ns; /* CLOCK_BOOTTIME, of the thread group leader */
+	__u32 pid;      /* thread group id in the root pid namespace; 0: no process */
+	__u32 exec_id;  /* low half of self_exec_id: another after each exec */
+	__u32 uid;      /* effective */
+	__u32 real_uid;
+};
+
+/* A process whatever it executes and whoever it runs as. */
+struct instance {
+	__u64 start_ns;
+	__u32 pid;
+	__u32 pad;
+};
+
+static __always_inline struct instance instance_of(const struct process *p)
+{
+	struct instance instance = { .start_ns = p->start_ns, .pid = p->pid };
+
+	return instance;
+}
+
+static __always_inline bool is_same_instance(const struct instance *a, const struct instance *b)
+{
+	return a->start_ns == b->start_ns && a->pid == b->pid;
+}
+
+/* What only the kernel can say of a process that may be gone soon. Go: process.Seen. */
+struct process_seen {
+	__u64 first_ns; /* CLOCK_BOOTTIME, when it was first met */
+	__u64 cgroup_id;
+	char comm[COMM_SIZE]; /* of the thread group leader */
+	char executable[EXECUTABLE_SIZE]; /* base name, cut at 63 bytes */
+};
+
+static __always_inline struct process process_of(struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct process p = {
+		.start_ns = BPF_CORE_READ(leader, start_boottime),
+		.pid = BPF_CORE_READ(task, tgid),
+		.exec_id = BPF_CORE_READ(task, self_exec_id),
+		.uid = BPF_CORE_READ(leader, cred, euid.val),
+		.real_uid = BPF_CORE_READ(leader, cred, uid.val),
+	};
+
+	return p;
+}
+
+/* The same for the running task: its fields are read without a helper call each. */
+static __always_inline struct process current_process(void)
+{
+	struct task_struct *task = current_task();
+	struct task_struct *leader = task->group_leader;
+	const struct cred *cred = leader->cred;
+	struct process p = {
+		.start_ns = leader->start_boottime,
+		.pid = task->tgid,
+		.exec_id = task->self_exec_id,
+	};
+
+	if (cred) {
+		p.uid = cred->euid.val;
+		p.real_uid = cred->uid.val;
+	}
+	return p;
+}
+
+static __always_inline bool is_same_process(const struct process *a, const struct process *b)
+{
+	return a->start_ns == b->start_ns && a->pid == b->pid && a->exec_id == b->exec_id &&
+	       a->uid == b->uid && a->real_uid == b->real_uid;
+}
+
+/* Fills seen for a task; an executable or comm that cannot be read stays empty. */
+static __always_inline void see_process(struct process_seen *seen, struct task_struct *task)
+{
+	const unsigned char *name = BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name);
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	seen->first_ns = bpf_ktime_get_boot_ns();
+	seen->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	bpf_probe_read_kernel_str(seen->comm, sizeof(seen->comm), leader->comm);
+	if (name)
+		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), name);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/types.h"
+
+#define NANOS 1000000000ULL
+
+const volatile __u64 max_per_second = 0; /* records; 0: no limit */
+
+static __u64 window_second, window_taken;
+
+/* Two CPUs that open a second at the very same moment may let one more through. */
+static __always_inline bool is_within_limit(void)
+{
+	__u64 second = bpf_ktime_get_ns() / NANOS;
+
+	if (!max_per_second)
+		return true;
+	if (second > window_second) {
+		window_second = second;
+		window_taken = 0;
+	}
+	__sync_fetch_and_add(&window_taken, 1);
+	return READ_ONCE(window_taken) <= max_per_second;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "compat.h"
+#include "../kernel/interrupt.h"
+#include "operation.h"
+
+#define ENOSYS 38
+
+/* With what the running thread entered the kernel. */
+#define with_task_registers has_helper(BPF_FUNC_task_pt_regs) /* since 5.15 */
+
+/* The registers with which the running thread entered the kernel. */
+static __always_inline struct pt_regs *user_registers(void)
+{
+	if (with_task_registers)
+		return (struct pt_regs *)bpf_task_pt_regs(current_task());
+	return THIS_TASK(stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
+}
+
+#define REGISTER(regs, field) (with_task_registers ? (regs)->field : BPF_CORE_READ(regs, field))
+
+/* The system call with which it entered; negative outside of system calls. */
+static __always_inline long syscall_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	long number = REGISTER(regs, orig_ax);
+
+	return number < 0 ? number : number & ~X32_BIT;
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, syscallno);
+#endif
+}
+
+/* Whether that call has returned, and the thread does what was put off until then. */
+static __always_inline bool is_behind_call(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (long)REGISTER(regs, ax) != -ENOSYS; /* until there is a result */
+#elif defined(__TARGET_ARCH_arm64)
+	return false; /* by then the number of the call is forgotten */
+#endif
+}
+
+static __always_inline int first_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return REGISTER(regs, di);
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, orig_x0);
+#endif
+}
+
+static __always_inline __u64 second_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return REGISTER(regs, si);
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, regs[1]);
+#endif
+}
+
+static __always_inline __u64 third_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return REGISTER(regs, dx);
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, regs[2]);
+#endif
+}

@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "count.h"
+#include "../kernel/interrupt.h"
+#include "../device/kind.h"
+#include "../packet/segments.h"
+#include "tun.h"
+
+/* What the instrument tells apart. */
+const volatile bool with_transport;
+const volatile bool with_type;
+
+/*
+ * What has arrived on this CPU and no one has claimed. A packet is announced by
+ * netif_receive_skb with its length and reaches its socket by cgroup_skb/ingress,
+ * on the same CPU, but not one by one: packets come in lists.
+ */
+
+/* The same as struct count, of one skb. */
+struct part {
+	__u32 bytes;
+	__u32 frame_bytes;
+	__u16 packets;
+	__u16 frames;
+};
+
+/*
+ * A device the packet came in on. A bridge is one above its port, and the device of a
+ * tunnel one above that on which the outer packet came.
+ */
+struct leg {
+	__u64 netns;
+	__u32 ifindex;
+	__u32 device; /* the low half of its address */
+	__u16 link;   /* bytes of all headers before the network's in each packet's count */
+	__u8 outer;   /* the packet came in another one: only a process claims that one */
+	struct part left;
+};
+
+#define LEGS 3 /* the port of a bridge, it, and a tunnel through it; a CPU's value may have 32 kB */
+
+struct arrival {
+	__u64 head; /* skb->head: a clone shares it, and an skb's own address is soon another's */
+	__u64 number; /* how many arrived before it */
+	__u32 end;  /* of the last leg: where the packet ended, counted from head */
+	__u16 from; /* and where its network header was */
+	__u16 legs; /* how many there are */
+	struct leg by[LEGS];
+};
+
+#define ARRIVAL_AGE 128   /* twice what a driver hands up at once: what is older is claimed by nobody */
+#define ARRIVAL_SLOTS 256 /* most are free, so that one is near where a packet's place is */
+#define ARRIVAL_PROBES 4
+
+struct arrivals {
+	struct arrival slots[ARRIVAL_SLOTS];
+	__u64 number;
+	__u64 seen; /* packets received */
+	__u64 head; /* of the packet at hand */
+	__u32 last;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct arrivals);
+} arrivals SEC(".maps");
+
+/* One delivery to a socket. */
+struct delivery {
+	enum account below; /* whose the packet is on devices below the one that delivers */
+	__u32 ifindex;      /* of the device that delivers */
+	__u64 netns;
+	struct count count; /* as that device counts it */
+};
+
+static __always_inline struct arrivals *arrivals_here(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&arrivals, &zero);
+}
+
+/* By way of the map: a pointer that the verifier knows of cannot be hashed. */
+static __always_inline __u64 head_of(struct arrivals *a, struct sk_buff *skb)
+{
+	*(volatile __u64 *)&a->head = (__u64)skb->head;
+	return READ_ONCE(a->head);
+}
+
+static __always_inline __u64 head_of_context(struct arrivals *a, struct __sk_buff *ctx)
+{
+	if (bpf_cast_to_kern_ctx)
+		return head_of(a, bpf_cast_to_kern_ctx(ctx));
+	return (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head);
+}
+
+static __always_inline __u32 hash_of(__u64 head)
+{
+	return head >> 6 ^ head >> 13;
+}
+
+static __always_inline bool is_claimed(struct arrival *slot)
+{
+	return !slot->by[0].left.packets;
+}
+
+/* Whether nobody will claim what the slot has: it is claimed, or too old. */
+static __always_inline bool is_free(struct arrivals *a, struct arrival *slot)
+{
+	return is_claimed(slot) || a->number - slot->number >= ARRIVAL_AGE;
+}
+
+/*
+ * Where a packet's arrival is noted: where it was noted before, on a device below,
+ * else in a free place; the last resort is another's.
+ */
+static __always_inline __u32 place_for(struct arrivals *a, __u64 head)
+{
+	__u32 at = hash_of(head), place = at + ARRIVAL_PROBES - 1;
+	bool found = false;
+
+	for (int i = 0; i < ARRIVAL_PROBES; i++) {
+		struct arrival *slot = &a->slots[(at + i) & (ARRIVAL_SLOTS - 1)];
+
+		if (slot->head == head)
+			return (at + i) & (ARRIVAL_SLOTS - 1);
+		if (!found && is_free(a, slot)) {
+			place = at + i;
+			found = true;
+		}
+	}
+	return place & (ARRIVAL_SLOTS - 1);
+}
+
+/* Where it was noted, if anywhere. */
+static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
+{
+	__u32 at = hash_of(head);
+
+	for (int i = 0; i < ARRIVAL_PROBES; i++) {
+		struct arrival *slot = &a->slots[(at + i) & (ARRIVAL_SLOTS - 1)];
+
+		if (slot->head == head)
+			return slot;
+	}
+	return NULL;
+}
+
+/*
+ * Devices that hand up what another one sent, in a buffer that may have been anyone's;
+ * and WireGuard, which hands it up so late that the packet around it was given up.
+ */
+static __always_inline bool is_end_of_pair(struct net_device *dev)
+{
+	struct kind kind = kind_of(dev);
+
+	return !kind.name[0] || IS_KIND(kind, "veth") || IS_KIND(kind, "netkit") || IS_KIND(kind, "tun") ||
+	       IS_KIND(kind, "wireguard");
+}
+
+static __always_inline void put_inside(struct leg *leg, __u32 inner)
+{
+	leg->outer = true;
+	leg->link += inner;
+}
+
+/* What was around a packet in the same buffer, before it and behind it, is counted with it below. */
+static __noinline int unwrap(struct arrival *slot, __u32 length)
+{
+	__u32 around, was;
+
+	if (!slot)
+		return 0;
+	was = slot->end - slot->from;
+	if (length >= was)
+		return 0;
+	around = was - length;
+	slot->by[0].link += around;
+	if (slot->legs > 1)
+		slot->by[1].link += around;
+	if (slot->legs > 2)
+		slot->by[2].link += around;
+	return 0;
+}
+
+/*
+ * How many legs of the slot, which has an arrival in the same buffer that nobody has
+ * claimed, are below this arrival; none when it is another packet. A bridge hands up
+ * to itself what came in on its port, and MACsec what was in the packet. A tunnel does so,
+ * too, and forgets where it came in.
+ */
+static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __u32 from, __u32 end)
+{
+	__u32 legs, inner;
+
+	if (!slot)
+		return 0;
+	legs = slot->legs;
+	if (legs == 0 || legs >= LEGS)
+		return 0;
+	if (skb->skb_iif) {
+		if (skb->skb_iif != (legs == 1 ? slot->by[0] : slot->by[1]).ifindex)
+			return 0;
+		if (from > slot->from)
+			unwrap(slot, end - from);
+		return legs;
+	}
+	if (from <= slot->from || end > slot->end || is_end_of_pair(skb->dev))
+		return 0;
+	inner = from - slot->from;
+	put_inside(&slot->by[0], inner);
+	if (legs == 2)
+		put_inside(&slot->by[1], inner);
+	return legs;
+}
+
+/* Notes a packet whose network header is at from, counted from skb->head, and the part of it that may be claimed. */
+static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, struct net_device *dev, __u64 netns,
+				   __u32 ifindex, __u32 from, __u32 link, const struct part *part)
+{
+	__u64 head = head_of(a, skb);
+	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1), end = from + skb->len, below = 0;
+	struct arrival *slot = &a->slots[at];
+	struct leg *leg;
+
+	if (slot->head != head) {
+		at = place_for(a, head);
+		slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+	}
+	if (!is_claimed(slot) && slot->head == head)
+		below = legs_below(slot, skb, from, end);
+	slot->head = head;
+	slot->from = from;
+	slot->end = end;
+	slot->legs = below + 1;
+	slot->number = a->number++;
+	leg = below == 0 ? &slot->by[0] : below == 1 ? &slot->by[1] : &slot->by[2];
+	leg->netns = netns;
+	leg->ifindex = ifindex;
+	leg->device = (__u64)dev;
+	leg->link = link;
+	leg->outer = false;
+	leg->left = *part;
+	a->last = at;
+}
+
+#define MAX_PADDING 15 /* of what is encrypted, to a whole block */
+
+/*
+ * What was decrypted is joined with what came before, in whose buffer it is then. Each has
+ * arrived in a packet of its own, and all but the last are as long as the first. How much
+ * padding that one had is not known: what may be too much is left unclaimed.
+ */
+static __noinline int join(struct arrival *slot, struct sk_buff *skb, __u32 from)
+{
+	__u32 len = skb->len, size = gso_size_of(skb), headers, first, around, bytes;
+	struct count c = {};
+
+	measure_pieces(&c, skb, from, len, size);
+	if (c.frames < 2 || slot->legs != 1 || slot->by[0].left.packets != 1)
+		return 0;
+	headers = (c.frame_bytes - len) / (c.frames - 1);
+	first = headers + size;
+	if (slot->by[0].left.bytes <= first)
+		return 0;
+	around = slot->by[0].left.bytes - first;
+	bytes = c.frame_bytes + c.frames * around;
+	if (c.frame_bytes != c.frames * first)
+		bytes -= around < MAX_PADDING ? around : MAX_PADDING;
+	slot->by[0].left = (struct part){ .packets = c.frames, .bytes = bytes, .frames = c.frames, .frame_bytes = bytes };
+	return 0;
+}
+
+/*
+ * A packet that was in another one, and arrives on the same device: a policy of xfrm has
+ * decrypted it. The device has counted it, with all that was around it.
+ */
+static __always_inline void arrive_again(struct arrivals *a, struct sk_buff *skb, __u32 from)
+{
+	__u64 head = head_of(a, skb);
+	__u32 at = place_for(a, head);
+	struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
+
+	if (slot->head != head || is_free(a, slot))
+		return;
+	if (gso_size_of(skb))
+		join(slot, skb, from);
+	else
+		unwrap(slot, skb->len);
+	slot->from = from;
+	slot->end = from + skb->len;
+	slot->number = a->number++;
+	a->last = at;
+}
+
+static __always_inline struct count whole(const struct part *part)
+{
+	return (struct count){
+		.packets = part->packets,
+		.bytes = part->bytes,
+		.frames = part->frames,
+		.frame_bytes = part->frame_bytes,
+	};
+}
+
+/* Books what was forwarded from a device: it is a process's where that has the device's file. */
+static __always_inline void count_forwarded(struct sk_buff *skb, const struct leg *leg, const struct count *c)
+{
+	struct traffic_key key = { .netns = leg->netns, .ifindex = leg->ifindex, .direction = RECEIVE };
+
+	key.number = tun_writer(leg->netns, leg->ifindex);
+	if (!key.number) {
+		count_account(leg->netns, leg->ifindex, ACCOUNT_FORWARDED, RECEIVE, c);
+		return;
+	}
+	if (with_type)
+		key.type = bpf_ntohs(skb->protocol);
+	if (with_transport)
+		key.transport = transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol));
+	count_process(&key, c);
+}
+
+/*
+ * Books the whole arrival of skb to an account. The packet around it, if it came in
+ * one, stays unclaimed: it was the tunnel's.
+ */
+static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
+{
+	struct arrivals *a = arrivals_here();
+	struct arrival *slot = a ? find(a, head_of(a, skb)) : NULL;
+
+	if (!slot || is_free(a, slot))
+		return;
+	for (int i = 0; i < LEGS; i++) {
+		struct leg *leg = &slot->by[i];
+		struct count c;
+
+		if (i == slot->legs)
+			break;
+		c = whole(&leg->left);
+		leg->left = (struct part){};
+		if (leg->outer)
+			continue;
+		if (account == ACCOUNT_FORWARDED)
+			count_forwarded(skb, leg, &c);
+		else
+			count_account(leg->netns, leg->ifindex, account, RECEIVE, &c);
+	}
+}
+
+/* Of what is left it takes at most what is wanted. */
+#define TAKE(left, want)                                        \
+	({                                                      \
+		__u64 taken = (want) < (left) ? (want) : (left); \
+		(left) -= taken;                                \
+		taken;                                          \
+	})
+
+/* Turns what a delivery wants of a leg into what it gets. */
+__noinline int take_rest(struct leg *leg, struct count *c)
+{
+	if (!leg || !c)
+		return 0;
+	c->packets = TAKE(leg->left.packets, c->packets);
+	c->bytes = TAKE(leg->left.bytes, c->bytes);
+	c->frames = TAKE(leg->left.frames, c->frames);
+	c->frame_bytes = TAKE(leg->left.frame_bytes, c->frame_bytes);
+	return 0;
+}
+
+/*
+ * The packets that were reassembled into one of l3 bytes, if it was: all but
+ * the last are as long as the longest, whose length the kernel keeps. Link
+ * headers are left to the caller.
+ */
+__noinline int measure_fragments(struct __sk_buff *ctx, struct count *c)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	__u32 longest, header, fragment_header = 0, payload, n, l3 = ctx->len;
+	void *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+
+	if (!c)
+		return false;
+	if (ctx->protocol == bpf_htons(ETH_P_IP)) {
+		longest = BPF_CORE_READ((struct inet_skb_parm *)cb, frag_max_size);
+		header = (__u16)(BPF_CORE_READ(skb, transport_header) - BPF_CORE_READ(skb, network_header));
+	} else {
+		longest = BPF_CORE_READ((struct inet6_skb_parm *)cb, frag_max_size);
+		header = 40;
+		fragment_header = 8;
+	}
+	if (longest <= header + fragment_header || l3 <= longest)
+		return false;
+	payload = (longest - header - fragment_header) & ~7U;
+	if (!payload)
+		return false;
+	n = (l3 - header + payload - 1) / payload;
+	c->packets = c->frames = n;
+	c->bytes = c->frame_bytes = l3 + n * fragment_header + (n - 1) * header;
+	return true;
+}
+
+static __always_inline void add_link(struct count *c, __u32 link)
+{
+	c->bytes += link * c->packets;
+	c->frame_bytes += link * c->frames;
+}
+
+/* How a delivery relates to what has arrived. */
+enum match {
+	WHOLE, /* it is the arrival at its slot */
+	PARTS, /* it was reassembled from the last arrival and others */
+	OTHER, /* it is a part or a copy of the last arrival */
+};
+
+/*
+ * A packet is never longer than it arrived, but for one that was reassembled: a
+ * longer one is another packet that is now at the same address.
+ */
+static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, struct count *parts)
+{
+	if (slot && ctx->len + slot->by[0].link <= slot->by[0].left.bytes)
+		return WHOLE;
+	return measure_fragments(ctx, parts) ? PARTS : OTHER;
+}
+
+/* What is delivered, of a device that counts so much before the network header. */
+static __always_inline void measure_delivery(struct __sk_buff *ctx, __u32 link, enum match match,
+					     const struct count *parts, struct count *c)
+{
+	__u32 segments = ctx->gso_segs;
+
+	if (match == PARTS) {
+		*c = *parts;
+		add_link(c, link);
+		return;
+	}
+	c->packets = 1;
+	c->frames = segments ? segments : 1;
+	c->bytes = c->frame_bytes = ctx->len + link;
+}
+
+/* What one delivery takes of a leg. */
+static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, enum match match,
+				      const struct count *parts, struct count *c)
+{
+	if (match == WHOLE) {
+		*c = whole(&leg->left);
+		leg->left = (struct part){};
+		return;
+	}
+	measure_delivery(ctx, leg->link, match, parts, c);
+	if (match == PARTS)
+		leg->left = (struct part){};
+	else
+		take_rest(leg, c);
+}
+
+static __always_inline __u64 netns_of_device(struct __sk_buff *ctx)
+{
+	return BPF_CORE_READ((struct sk_buff *)ctx, dev, nd_net.net, net_cookie);
+}
+
+/* A device that delivers what arrived on another one below it. */
+static __always_inline void arrive_at_delivery(struct arrivals *a, struct __sk_buff *ctx, struct delivery *d)
+{
+	d->netns = netns_of_device(ctx);
+	d->ifindex = ctx->ifindex;
+	add_to_account(d->netns, d->ifindex, ACCOUNT_ARRIVED, RECEIVE, &d->count);
+	__sync_fetch_and_add(&a->seen, d->count.packets);
+}
+
+/* Whether a packet is delivered by the device of a leg: those of different namespaces can have the same index. */
+static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
+{
+	struct sk_buff *skb;
+
+	if (leg->ifindex != ctx->ifindex)
+		return false;
+	if (!bpf_cast_to_kern_ctx)
+		return leg->device == (__u32)(__u64)BPF_CORE_READ((struct sk_buff *)ctx, dev);
+	skb = bpf_cast_to_kern_ctx(ctx);
+	return leg->device == (__u32)(__u64)skb->dev;
+}
+
+static __always_inline bool is_frame(const struct part *part)
+{
+	return part->packets == 1 && part->frames == 1;
+}
+
+/*
+ * Whether a packet goes on from a verdict: that is done for the program that gives it, and
+ * in no soft interrupt and no thread of the kernel. So is what is written to a tun or tap.
+ */
+static __always_inline bool is_verdict(struct sk_buff *skb)
+{
+	__u64 position;
+
+	asm volatile("%[to] = w10" : [to] "=w"(position));
+	if (THIS_TASK(flags) & PF_KTHREAD || !is_system_call(position))
+		return false;
+	return !IS_KIND(kind_of(BPF_CORE_READ(skb, dev)), "tun");
+}
+
+/*
+ * A packet that the kernel held back, as for a program that reads a queue of netfilter,
+ * and that now goes on from the verdict, on whatever CPU that is given. It has been in
+ * ACCOUNT_ARRIVED since it came, if its device is the one that it came in on.
+ */
+static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, enum match match,
+				    const struct count *parts, struct delivery *d)
+{
+	struct sk_buff *skb = (struct sk_buff *)ctx;
+	struct net_device *dev = BPF_CORE_READ(skb, dev);
+	struct list_head *lower = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.lower);
+	__u32 link = 0;
+
+	if (!(BPF_CORE_READ(dev, flags) & IFF_LOOPBACK))
+		link = (__u16)(BPF_CORE_READ(skb, network_header) - BPF_CORE_READ(skb, mac_header));
+	measure_delivery(ctx, link, match, parts, &d->count);
+	if (BPF_CORE_READ(lower, next) != lower) {
+		arrive_at_delivery(a, ctx, d);
+		return;
+	}
+	d->netns = netns_of_device(ctx);
+	d->ifindex = ctx->ifindex;
+}
+
+/* Finds a whole packet of one frame that is on the one device which delivers it; NULL when it is not that. */
+static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
+{
+	struct arrivals *a = arrivals_here();
+	struct arrival *slot;
+	struct leg *leg;
+	__u64 head;
+
+	if (!a)
+		return NULL;
+	head = head_of_context(a, ctx);
+	slot = &a->slots[hash_of(head) & (ARRIVAL_SLOTS - 1)];
+	leg = &slot->by[0];
+	if (slot->head != head || slot->legs != 1 || !is_frame(&leg->left) || !delivers(ctx, leg) ||
+	    a->number - slot->number >= ARRIVAL_AGE || ctx->len + leg->link > leg->left.bytes)
+		return NULL;
+	return leg;
+}
+
+/*
+ * Fills d with what the socket gets, and books the rest; false when nothing is left: a
+ * copy. What is below the device that delivers is no process's there.
+ */
+__noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
+{
+	struct arrivals *a = arrivals_here();
+	struct count parts = {};
+	struct arrival *slot;
+	enum match match;
+
+	if (!a || !d)
+		return false;
+	slot = find(a, head_of_context(a, ctx));
+	match = match_of(ctx, slot, &parts);
+	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx)) {
+		take_up(a, ctx, match, &parts, d);
+		return true;
+	}
+	if (match == PARTS && slot) { /* its first fragment is in what it claims */
+		for (int i = 0; i < LEGS; i++)
+			slot->by[i].left = (struct part){};
+	}
+	if (match != WHOLE) /* the last fragment to arrive is what completes a packet */
+		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
+	if (!slot || !slot->by[0].left.bytes)
+		return false;
+	for (int i = 0; i < LEGS; i++) {
+		struct leg *leg = &slot->by[i];
+
+		claim_leg(ctx, leg, match, &parts, &d->count);
+		if (i + 1 == slot->legs && delivers(ctx, leg)) {
+			d->netns = leg->netns;
+			d->ifindex = leg->ifindex;
+			return true;
+		}
+		if (!leg->outer || d->below == ACCOUNT_CARRIED)
+			count_account(leg->netns, leg->ifindex, d->below, RECEIVE, &d->count);
+		if (i + 1 == slot->legs)
+			break;
+	}
+	arrive_at_delivery(a, ctx, d);
+	return true;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../packet/packet.h"
+
+/*
+ * WireGuard encrypts and decrypts on other CPUs, so that no packet of its own is near the
+ * one in it. What it sends keeps the socket of the sender and has another transport
+ * header; the port in that is where it receives.
+ */
+
+/* There is such a device: set by user space, and when one is met. */
+bool with_wireguard;
+
+struct wireguard_port {
+	__u64 netns;
+	__u16 port; /* network byte order */
+	__u16 pad[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct wireguard_port);
+	__type(value, __u8);
+} wireguard_ports SEC(".maps");
+
+struct udp_ports {
+	__be16 source, destination;
+};
+
+/* The ports of a UDP packet whose network header is at network; zeros for any other. */
+static __always_inline struct udp_ports udp_ports_of(const void *network, __be16 protocol)
+{
+	struct udp_ports ports = {};
+	__u8 first = 0;
+	__u32 length = 40;
+
+	if (transport_of(network, bpf_ntohs(protocol)) != IPPROTO_UDP)
+		return ports;
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		bpf_probe_read_kernel(&first, sizeof(first), network);
+		length = (first & 15) * 4;
+	}
+	bpf_probe_read_kernel(&ports, sizeof(ports), network + length);
+	return ports;
+}
+
+/*
+ * Whether a socket's packet, as dev is given it, is in one of WireGuard's. A raw socket
+ * may send what it likes.
+ */
+static __noinline bool is_in_wireguard(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
+{
+	struct wireguard_port port = { .netns = dev->nd_net.net->net_cookie };
+	const __u8 known = 1;
+
+	port.port = udp_ports_of(skb->head + skb->network_header, skb->protocol).source;
+	if (!port.port)
+		return false;
+	if (sk->__sk_common.skc_state != STATE_NEW_SYN_RECV) {
+		if (sk->__sk_common.skc_family == AF_PACKET || sk->sk_type == SOCK_RAW)
+			return false;
+		if (sk->sk_protocol == IPPROTO_UDP && BPF_CORE_READ((struct inet_sock *)sk, inet_sport) == port.port)
+			return false;
+	}
+	bpf_map_update_elem(&wireguard_ports, &port, &known, BPF_ANY);
+	return true;
+}
+
+/* Whether a packet that has arrived, with its network header at network, is for WireGuard. */
+static __noinline bool is_for_wireguard(const void *network, __be16 protocol, __u64 netns)
+{
+	struct wireguard_port port = { .netns = netns };
+
+	port.port = udp_ports_of(network, protocol).destination;
+	return port.port && bpf_map_lookup_elem(&wireguard_ports, &port);
+}
