@@ -9,7 +9,12 @@ lint = go tool -modfile=$(CURDIR)/internal/tools/lint/go.mod golangci-lint
 collector := build/otelcol-nettap
 FUZZTIME ?= 10s
 packages := ./internal/... ./receiver/...
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+
+# Modules of their own: what applications import must bring no Collector along, and
+# the programs of the demo bring what no user of the receiver needs.
+modules := receiver/pproflabels internal/demo
+tidy := . $(modules) testdata/e2e/testdata/labels internal/tools internal/tools/lint
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -71,6 +76,8 @@ test: setup build ## install what is missing, then run all tests, other kernels 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel
 	go test $(TESTFLAGS) -skip '^TestKernel|^TestBrowser' $(packages)
+	@for module in $(modules); do go -C $$module test $(TESTFLAGS) ./... || exit 1; done
+	GOTOOLCHAIN=go1.21.13 go -C receiver/pproflabels test ./... # the oldest it promises
 
 .PHONY: test-page
 test-page: $(page_tools) ## run the tests that look at the page of the view in Chromium (2 minutes)
@@ -143,6 +150,7 @@ setup:
 lint: ## run the linters over the Go code
 	@unformatted=$$(gofmt -l internal receiver testdata); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(lint) run $(packages) ./testdata/e2e/
+	@for module in $(modules); do (cd $$module && $(lint) run ./...) || exit 1; done
 
 generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
@@ -152,6 +160,8 @@ check: lint ## lint, vet, cross-compile, and see that generated files are what t
 	GOARCH=arm64 go vet $(packages) ./testdata/e2e/
 	GOOS=darwin go vet $(packages)
 	GOOS=windows go vet $(packages)
+	@for module in $(modules); do go -C $$module vet ./... || exit 1; done
+	@for module in $(tidy); do go -C $$module mod tidy -diff || { echo "go.mod of $$module is not tidy: run go mod tidy there"; exit 1; }; done
 	@mkdir -p build && $(generated) >build/generated
 	$(MAKE) --no-print-directory generate
 	@$(generated) | diff build/generated - || { echo "generated files differ from what the sources give: commit what make generate wrote"; exit 1; }

@@ -6,9 +6,13 @@ import (
 	"unsafe"
 )
 
-// getLabels returns the labels of the current goroutine, nil if it has none. The
-// runtime keeps this function, with this type, for packages that do what this one
-// does: go.dev/issue/67401.
+// getLabels returns the labels of the current goroutine, nil if it has none.
+//
+// Package pprof exports no way to read them. It reads the labels of a context, and a
+// goroutine has labels that no context knows: those that it inherited, or that were set
+// with another context. Without them a span would take the labels away that the program
+// gave its goroutine. The runtime keeps this function, with this type, for packages that
+// need it: go.dev/issue/67401.
 //
 //go:linkname getLabels runtime/pprof.runtime_getProfLabel
 func getLabels() unsafe.Pointer

@@ -9,6 +9,10 @@
 //		trace.WithSpanProcessor(pproflabels.New()),
 //	)
 //
+// The package is a module of its own, with nothing but OpenTelemetry's API and SDK, and
+// works from Go 1.21 on: nettap reads no labels of programs that were built with an
+// older one.
+//
 // # What is published
 //
 // The labels are set when a span starts, on the goroutine that starts it, and

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"maps"
 	"regexp"
 	"runtime/pprof"
 	"slices"
@@ -55,11 +54,14 @@ func (p *program) look() {
 			words = []string{"unknown " + id}
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(labels)) {
+	var others []string
+	for key, value := range labels {
 		if key != "trace_id" && key != "span_id" {
-			words = append(words, key+"="+labels[key])
+			others = append(others, key+"="+value)
 		}
 	}
+	slices.Sort(others)
+	words = append(words, others...)
 	p.seen = append(p.seen, strings.Join(words, " "))
 }
 
@@ -76,15 +78,18 @@ func elsewhere(f func()) {
 
 var label = regexp.MustCompile(`("(?:[^"\\]|\\.)*"):("(?:[^"\\]|\\.)*")`)
 
-// profiled returns the labels of the goroutine that calls it.
+// profiled returns the labels of the goroutine that calls it. Another goroutine writes
+// the profile, because Go 1.21 leaves out the labels of the one that does.
 func profiled(t *testing.T) map[string]string {
 	t.Helper()
 	var profile bytes.Buffer
-	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
+	written := make(chan error)
+	go func() { written <- pprof.Lookup("goroutine").WriteTo(&profile, 1) }()
+	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
 	labels := map[string]string{}
-	for block := range strings.SplitSeq(profile.String(), "\n\n") {
+	for _, block := range strings.Split(profile.String(), "\n\n") {
 		if !strings.Contains(block, "pproflabels_test.profiled+") {
 			continue
 		}
@@ -362,9 +367,11 @@ func TestSpansAtTheSameTimeHaveTheirOwnLabels(t *testing.T) {
 	}
 	errs := make(chan error, goroutines)
 	var all sync.WaitGroup
-	for range goroutines {
-		all.Go(func() {
-			for range spans {
+	for i := 0; i < goroutines; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for j := 0; j < spans; j++ {
 				outer, a := tracer.Start(context.Background(), "a")
 				inner, b := tracer.Start(outer, "b")
 				err := is(inner)
@@ -381,7 +388,7 @@ func TestSpansAtTheSameTimeHaveTheirOwnLabels(t *testing.T) {
 					return
 				}
 			}
-		})
+		}()
 	}
 	all.Wait()
 	close(errs)
@@ -394,7 +401,7 @@ func TestSpansThatNeverEndAreForgotten(t *testing.T) {
 	p := newProgram(t)
 	_, first := p.start(context.Background(), "first")
 	elsewhere(func() {
-		for range 100_000 {
+		for i := 0; i < 100_000; i++ {
 			p.tracer.Start(context.Background(), "endless")
 		}
 		ctx, a := p.start(context.Background(), "a")
@@ -422,7 +429,7 @@ func BenchmarkSpan(b *testing.B) {
 			ctx, span := tracer.Start(context.Background(), "outer")
 			defer span.End()
 			b.ReportAllocs()
-			for b.Loop() {
+			for i := 0; i < b.N; i++ {
 				_, span := tracer.Start(ctx, "inner")
 				span.End()
 			}

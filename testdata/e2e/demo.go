@@ -19,7 +19,7 @@ import (
 const demo = "../../build/demo"
 
 var buildDemo = sync.OnceValue(func() error {
-	if output, err := exec.Command("go", "build", "-o", demo, "../../internal/demo").CombinedOutput(); err != nil {
+	if output, err := exec.Command("go", "build", "-C", "../../internal/demo", "-o", "../../build/demo", ".").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the demo: %w\n%s", err, output)
 	}
 	return nil
