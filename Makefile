@@ -149,8 +149,8 @@ setup:
 .PHONY: lint
 lint: ## run the linters over the Go code
 	@unformatted=$$(gofmt -l internal receiver testdata); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
-	$(lint) run $(packages) ./testdata/e2e/
-	@for module in $(modules); do (cd $$module && $(lint) run ./...) || exit 1; done
+	$(lint) run --allow-serial-runners $(packages) ./testdata/e2e/
+	@for module in $(modules); do (cd $$module && $(lint) run --allow-serial-runners ./...) || exit 1; done
 
 generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
