@@ -12,40 +12,29 @@ import (
 // all that has moved until then, and end with the next report. The new ones begin then,
 // at zero.
 
-// anew is a process's series on interfaces that look so.
-type anew struct {
-	face
-	on interfaceFace
-}
-
-// current is what the last survey said of an interface.
-func (l *ledger) current(key bpfInterfaceKey) bpfInterfaceEntry {
-	if entry, renamed := l.renamed[key]; renamed {
-		return entry
-	}
-	return l.interfaces[key]
-}
-
 // ends returns the faces whose series say their last. So do those of an interface
 // whose face another one has now: that one waits for the next report, and has a later
 // start by itself, unless both are new.
 func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, last map[interfaceFace]bool, waits map[bpfInterfaceKey]bool) {
 	ends, last, waits = make(map[interfaceFace]bool), make(map[interfaceFace]bool), make(map[bpfInterfaceKey]bool)
-	for key, entry := range l.renamed {
-		ends[l.interfaces[key].face()] = true
-		ends[entry.face()] = true
+	for _, iface := range l.interfaces {
+		if iface.renamed != nil {
+			ends[iface.entry.face()] = true
+			ends[iface.renamed.face()] = true
+		}
+		if iface.relearned != nil {
+			ends[iface.entry.face()] = true
+		}
 	}
-	for key := range l.relearned {
-		ends[l.interfaces[key].face()] = true
-	}
-	for key, next := range superseded {
-		face := l.interfaces[key].face()
+	for key, by := range superseded {
+		iface, next := l.interfaces[key], l.interfaces[by]
+		face := iface.entry.face()
 		last[face] = true
 		switch {
-		case l.born[next] <= l.born[key]:
+		case next.born <= iface.born:
 			ends[face] = true
-		case l.interfaces[next].face() == face && !ends[face]:
-			waits[next] = true
+		case next.entry.face() == face && !ends[face]:
+			waits[by] = true
 		}
 	}
 	for face := range ends {
@@ -54,29 +43,49 @@ func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, las
 	return ends, last, waits
 }
 
-// turnRows lets a process's series begin anew on the interfaces of these faces, and
-// returns what the series that end show.
-func (l *ledger) turnRows(one life, ends map[interfaceFace]bool, s *snapshot) map[interfaceFace]bool {
+// shownBy returns which of these faces a process's series show that end, and what they
+// show afterwards.
+func (l *ledger) shownBy(one life, ends map[interfaceFace]bool) map[interfaceFace]bool {
 	if len(ends) == 0 {
 		return nil // as at most times
 	}
 	shown := make(map[interfaceFace]bool)
 	for _, c := range one.entries {
-		if entry := l.interfaces[c.iface()]; ends[entry.face()] {
-			shown[l.shown(entry)] = true
-			shown[l.shown(l.current(c.iface()))] = true
+		if iface, known := l.interfaces[c.iface()]; known && ends[iface.entry.face()] {
+			shown[l.shown(iface.entry)] = true
+			shown[l.shown(iface.current())] = true
 		}
-	}
-	for _, c := range one.entries {
-		if shown[l.shown(l.interfaces[c.iface()])] {
-			l.rowsBefore[c.bpfTrafficKey] = l.movedBy(c)
-		}
-	}
-	for face := range shown {
-		series := anew{face: one.face, on: face}
-		l.begun[series] = max(s.now, l.starts[one.face]+1, l.begun[series]+1) // who is new may have begun since s was
 	}
 	return shown
+}
+
+// turnRows lets a process's series that show these faces begin anew.
+func (l *ledger) turnRows(one life, shown map[interfaceFace]bool, now uint64) {
+	if len(shown) == 0 {
+		return
+	}
+	for _, c := range one.entries {
+		if shown[l.shown(l.entryOf(c.iface()))] {
+			row := l.rows[c.bpfTrafficKey]
+			row.turned, row.before = true, row.of(c.bpfCount)
+			l.rows[c.bpfTrafficKey] = row
+		}
+	}
+	series := l.series[one.face]
+	if series.begun == nil {
+		series.begun = make(map[interfaceFace]uint64)
+	}
+	for face := range shown {
+		series.begun[face] = max(now, series.start+1, series.begun[face]+1) // who is new may have begun since the snapshot
+	}
+}
+
+// entryOf is what an interface's series show, if it is known.
+func (l *ledger) entryOf(key bpfInterfaceKey) bpfInterfaceEntry {
+	if iface, known := l.interfaces[key]; known {
+		return iface.entry
+	}
+	return bpfInterfaceEntry{}
 }
 
 // parted returns the rows of usages that show these faces, and the others.
@@ -105,52 +114,15 @@ func (r row) face() interfaceFace {
 }
 
 // beginAnew begins the series of these faces at zero, now.
-func (l *ledger) beginAnew(s *snapshot, sheets map[bpfInterfaceKey]sheet, ends map[interfaceFace]bool, superseded map[bpfInterfaceKey]bpfInterfaceKey) {
-	for key, entry := range l.interfaces {
+func (l *ledger) beginAnew(s *snapshot, ends map[interfaceFace]bool, superseded map[bpfInterfaceKey]bpfInterfaceKey) {
+	for key, iface := range l.interfaces {
 		if _, gone := superseded[key]; gone {
-			l.close(key, s)
-		} else if ends[entry.face()] && !l.closed[key] {
-			l.turn(key, sheets[key], s)
+			l.end(key, s)
+		} else if ends[iface.entry.face()] && iface.phase == interfaceLive {
+			iface.turn(s.now)
 		}
+		iface.show()
 	}
-	maps.Copy(l.interfaces, l.renamed)
-	clear(l.renamed)
-	clear(l.relearned)
-	l.posted, l.epoch = s.now, s.epoch
-	l.read = readings{earlier: s.earlier, later: s.counters}
-	for netns := range s.counters {
-		delete(l.processless, s.namespaces[netns].Inode) // what is born in it now is new
-	}
-}
-
-// turn begins the books of an interface anew. What waits is for the new ones.
-func (l *ledger) turn(key bpfInterfaceKey, booked sheet, s *snapshot) {
-	base := l.baseline[key]
-	for d := range base {
-		base[d].beginAfter(base[d].sums)
-	}
-	before := l.booksBefore[key]
-	if before == nil {
-		before = make(sheet)
-	}
-	for account, c := range booked {
-		if account == bpfAccountACCOUNT_WAITING || account == bpfAccountACCOUNT_ARRIVED {
-			continue
-		}
-		for d := range c {
-			before.add(account, bpfDirection(d), c[d])
-		}
-	}
-	arrived := plus(booked.claimed(bpfDirectionRECEIVE), l.unclaimed[key].bpfCount)
-	before.add(bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE, arrived)
-	l.booksBefore[key] = before
-	if units, wrong := l.relearned[key]; wrong {
-		l.units[key] = units
-	}
-	l.born[key] = s.now
-	delete(l.unclaimed, key)
-	delete(l.moved, key)
-	delete(l.spoken, key)
 }
 
 // unite adds up the statements of each face that says its last, which are one for who

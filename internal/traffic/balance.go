@@ -1,8 +1,8 @@
 package traffic
 
 import (
+	"maps"
 	"math"
-	"slices"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 )
@@ -33,11 +33,6 @@ type accountRow struct {
 type unobservedRow struct {
 	direction      bpfDirection
 	packets, bytes int64
-}
-
-// movement is when an interface's accounts last changed.
-type movement struct {
-	at, packets uint64
 }
 
 // accountNames are the published accounts, in order. Those that are not in the
@@ -74,40 +69,36 @@ func (sh sheet) of(account bpfAccount, direction bpfDirection) bpfCount {
 	return sh[account][direction]
 }
 
-// sheets books the snapshot by interface.
-func (l *ledger) sheets(s *snapshot) map[bpfInterfaceKey]sheet {
-	all := make(map[bpfInterfaceKey]sheet, len(l.interfaces))
-	for key := range l.interfaces {
-		all[key] = make(sheet)
-	}
-	of := func(key bpfInterfaceKey) sheet {
-		if all[key] == nil {
-			all[key] = make(sheet)
-		}
-		return all[key]
+// sort books the snapshot by interface, and reads what their own counters say.
+func (l *ledger) sort(s *snapshot) {
+	for key, iface := range l.interfaces {
+		iface.booked, iface.inFlight = make(sheet), s.inFlight[key]
+		iface.booked.add(bpfAccountACCOUNT_PROCESS, bpfDirectionTRANSMIT, iface.retired[bpfDirectionTRANSMIT])
+		iface.booked.add(bpfAccountACCOUNT_PROCESS, bpfDirectionRECEIVE, iface.retired[bpfDirectionRECEIVE])
 	}
 	for key, c := range s.accounts {
-		of(key.iface()).add(key.Account, key.Direction, c)
+		if iface, known := l.interfaces[key.iface()]; known {
+			iface.booked.add(key.Account, key.Direction, c)
+		}
 	}
 	for key, c := range s.traffic {
-		of(key.iface()).add(l.accountOf(key.Number, s), bpfDirection(key.Direction), c)
+		if iface, known := l.interfaces[key.iface()]; known {
+			iface.booked.add(l.accountOf(key.Number, s), bpfDirection(key.Direction), c)
+		}
 	}
-	for key, c := range l.retired {
-		of(key).add(bpfAccountACCOUNT_PROCESS, bpfDirectionTRANSMIT, c[bpfDirectionTRANSMIT])
-		of(key).add(bpfAccountACCOUNT_PROCESS, bpfDirectionRECEIVE, c[bpfDirectionRECEIVE])
+	for key, iface := range l.interfaces {
+		if iface.before != nil {
+			iface.booked = iface.booked.without(iface.before)
+		}
+		for d := range iface.readings {
+			iface.readings[d] = s.reading(key.Netns, iface.current().name(), bpfDirection(d), iface.booked)
+		}
 	}
-	for key, before := range l.booksBefore {
-		all[key] = all[key].without(before)
-	}
-	return all
 }
 
 // accountOf returns the account that a process's packets are on.
 func (l *ledger) accountOf(number uint64, s *snapshot) bpfAccount {
-	if _, known := s.processes[number]; known {
-		return bpfAccountACCOUNT_PROCESS
-	}
-	if _, remembered := l.departed[number]; remembered {
+	if _, known := l.processOf(number, s); known {
 		return bpfAccountACCOUNT_PROCESS
 	}
 	return bpfAccountACCOUNT_UNOWNED // of a process forgotten long ago
@@ -124,17 +115,20 @@ func (sh sheet) without(before sheet) sheet {
 	return rest
 }
 
-// balance draws up the statement of each interface, and of those that are gone. In
-// last are the faces whose series say their last; others wait for the next report.
-func (l *ledger) balance(s *snapshot, sheets map[bpfInterfaceKey]sheet, last map[interfaceFace]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
+// balance enters the snapshot into the books of each interface, and returns their
+// statements and those of interfaces that are gone. In last are the faces whose series say
+// their last; others wait for the next report.
+func (l *ledger) balance(s *snapshot, last map[interfaceFace]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
 	for _, key := range sortedInterfaces(l.interfaces) {
-		if l.closed[key] {
+		iface := l.interfaces[key]
+		if iface.phase != interfaceLive {
 			continue
 		}
-		entry := l.interfaces[key]
-		st, said := l.state(key, entry, sheets[key], s), l.spoken[key]
-		gone := l.isGone(key, entry, sheets[key], s) && !waits[key] && !last[entry.face()] && slices.Equal(st.accounts, said.accounts)
-		if l.all || entry.NetnsInode == l.host {
+		iface.measure(s.now)
+		st, said := iface.statement(), iface.spoken
+		surveyed := s.namespaces[key.Netns].Epoch == s.epoch
+		gone := iface.isGone(surveyed, s) && !waits[key] && !last[iface.entry.face()] && iface.hasSaid(st)
+		if l.all || iface.entry.NetnsInode == l.host {
 			switch {
 			case waits[key] || !said.isSpoken() && !st.isSpoken():
 			case gone:
@@ -142,11 +136,11 @@ func (l *ledger) balance(s *snapshot, sheets map[bpfInterfaceKey]sheet, last map
 			default:
 				present = append(present, st)
 				departed = append(departed, st.lost(said)...)
-				l.spoken[key] = st
+				iface.spoken = st
 			}
 		}
 		if gone {
-			l.close(key, s)
+			l.end(key, s)
 		}
 	}
 	return present, departed
@@ -165,93 +159,68 @@ func (st statement) lost(said statement) []statement {
 	return []statement{said}
 }
 
-// isGone says that an interface was not found by the survey of its namespace.
-// A namespace without a process is not surveyed: there silence has to do.
-func (l *ledger) isGone(key bpfInterfaceKey, entry bpfInterfaceEntry, booked sheet, s *snapshot) bool {
-	var packets uint64
-	for account, c := range booked {
-		if account != bpfAccountACCOUNT_WAITING {
-			packets += c[bpfDirectionTRANSMIT].Packets + c[bpfDirectionRECEIVE].Packets
-		}
-	}
-	if last, known := l.moved[key]; !known || last.packets != packets {
-		l.moved[key] = movement{at: s.now, packets: packets}
-		return false
-	}
-	if entry.Epoch >= s.epoch {
-		return false
-	}
-	surveyed := s.namespaces[key.Netns].Epoch == s.epoch
-	return surveyed || s.now-l.moved[key].at > quietEnough
-}
-
-// close ends the books of an interface. Its name and its unit are kept for the
-// processes that used it; and what they moved, in case it comes back.
-func (l *ledger) close(key bpfInterfaceKey, s *snapshot) {
-	l.closed[key] = true
-	before := make(sheet)
+// end ends the books of an interface.
+func (l *ledger) end(key bpfInterfaceKey, s *snapshot) {
+	rows := make(sheet)
 	for row, c := range s.traffic {
 		if row.iface() == key {
-			before.add(l.accountOf(row.Number, s), bpfDirection(row.Direction), c)
+			rows.add(l.accountOf(row.Number, s), bpfDirection(row.Direction), c)
 		}
 	}
-	l.booksBefore[key] = before
-	delete(l.baseline, key)
-	delete(l.unclaimed, key)
-	delete(l.moved, key)
-	delete(l.retired, key)
-	delete(l.born, key)
-	delete(l.spoken, key)
+	l.interfaces[key].end(rows)
 }
 
-// reopen takes in what the survey found, and drops the names of closed
-// interfaces that no process has used. One that has another name now keeps the old
-// one until its series have said their last.
-func (l *ledger) reopen(s *snapshot) {
-	used := make(map[bpfInterfaceKey]bool)
-	for key := range s.traffic {
-		used[key.iface()] = true
-	}
-	for key := range l.inherited {
-		used[key.iface()] = true
-	}
-	for key := range l.closed {
-		if entry, met := s.interfaces[key]; met && entry.Epoch >= l.epoch || l.isHeard(key, s) {
-			delete(l.closed, key)
+// find takes in what the survey found.
+func (l *ledger) find(s *snapshot) {
+	moved := l.movedOn(s)
+	for key, iface := range l.interfaces {
+		if iface.phase != interfaceEnded {
+			continue
+		}
+		entry, met := s.interfaces[key]
+		if met && entry.Epoch >= l.previous.epoch || iface.isHeard(moved[key]) {
+			iface.phase = interfaceNew
 		}
 	}
 	for key, entry := range s.interfaces {
-		if l.closed[key] {
-			continue
-		}
-		if old, known := l.interfaces[key]; known && old.name() != entry.name() {
-			l.renamed[key] = entry
-			old.Epoch = entry.Epoch
-			entry = old
-		}
-		l.interfaces[key] = entry
-	}
-	for key := range l.closed {
-		if !used[key] {
-			delete(l.interfaces, key)
-			delete(l.closed, key)
-			delete(l.booksBefore, key)
-			delete(l.retired, key)
-			delete(l.units, key)
+		if iface := l.interfaceOf(key); iface.phase != interfaceEnded {
+			iface.find(entry)
 		}
 	}
+	maps.DeleteFunc(l.interfaces, func(key bpfInterfaceKey, iface *networkInterface) bool {
+		_, used := moved[key]
+		return iface.phase == interfaceEnded && !used
+	})
 }
 
-// isHeard says that processes have moved something on an interface since it was closed.
-func (l *ledger) isHeard(key bpfInterfaceKey, s *snapshot) bool {
-	moved := l.retired[key][bpfDirectionTRANSMIT].Packets + l.retired[key][bpfDirectionRECEIVE].Packets
-	for row, c := range s.traffic {
-		if row.iface() == key {
-			moved += c.Packets
-		}
+// interfaceOf returns what is known of an interface, from now on.
+func (l *ledger) interfaceOf(key bpfInterfaceKey) *networkInterface {
+	iface, known := l.interfaces[key]
+	if !known {
+		iface = new(networkInterface)
+		l.interfaces[key] = iface
 	}
-	before := l.booksBefore[key]
-	return moved > before.claimed(bpfDirectionTRANSMIT).Packets+before.claimed(bpfDirectionRECEIVE).Packets
+	return iface
+}
+
+// movedOn returns how many packets processes have moved on each interface that they have used,
+// apart from what has been inherited.
+func (l *ledger) movedOn(s *snapshot) map[bpfInterfaceKey]uint64 {
+	moved := make(map[bpfInterfaceKey]uint64)
+	for key, c := range s.traffic {
+		moved[key.iface()] += c.Packets
+	}
+	for key := range l.rows {
+		moved[key.iface()] += 0
+	}
+	return moved
+}
+
+// isHeard says that processes have moved something on an interface since it ended, which
+// have moved so many packets in all.
+func (i *networkInterface) isHeard(packets uint64) bool {
+	packets += i.retired[bpfDirectionTRANSMIT].Packets + i.retired[bpfDirectionRECEIVE].Packets
+	return packets > i.before.claimed(bpfDirectionTRANSMIT).Packets+i.before.claimed(bpfDirectionRECEIVE).Packets
 }
 
 func (st statement) isUnobserved() bool {
@@ -263,49 +232,40 @@ func (st statement) isUnobserved() bool {
 	return false
 }
 
-// state draws up one statement: accounts, what nobody claimed, and how far all
-// of it is from the interface's own counter.
-func (l *ledger) state(key bpfInterfaceKey, entry bpfInterfaceEntry, booked sheet, s *snapshot) statement {
-	st := statement{interfaceName: entry.name(), netnsInode: entry.NetnsInode, stacked: interfaces.IsStacked(entry.kind()), start: l.born[key]}
-	var sums [2]quantity
-	for direction := bpfDirectionTRANSMIT; direction <= bpfDirectionRECEIVE; direction++ {
-		for _, a := range accountNames {
-			q := l.quantity(key, direction, booked.of(a.account, direction))
-			st.enter(direction, a.name, q)
-			sums[direction].add(q)
+// statement draws up accounts, what nobody claimed, and how far all of it is from the
+// interface's own counter.
+func (i *networkInterface) statement() statement {
+	return statement{
+		interfaceName: i.entry.name(), netnsInode: i.entry.NetnsInode, stacked: interfaces.IsStacked(i.entry.kind()),
+		start: i.born, accounts: i.accountRows(), unobserved: i.unobservedRows(),
+	}
+}
+
+func (i *networkInterface) accountRows() []accountRow {
+	var rows []accountRow
+	enter := func(direction bpfDirection, account string, q quantity) {
+		if q != (quantity{}) {
+			rows = append(rows, accountRow{direction: direction, account: account, quantity: q})
 		}
 	}
-	unclaimed := l.unclaimedOf(key, booked, s.inFlight[key])
-	st.enter(bpfDirectionRECEIVE, "unclaimed", unclaimed)
-	sums[bpfDirectionRECEIVE].add(unclaimed)
-	st.unobserved = l.unobserved(key, booked, s, sums)
-	return st
-}
-
-func (st *statement) enter(direction bpfDirection, account string, q quantity) {
-	if q != (quantity{}) {
-		st.accounts = append(st.accounts, accountRow{direction: direction, account: account, quantity: q})
+	for direction := bpfDirectionTRANSMIT; direction <= bpfDirectionRECEIVE; direction++ {
+		for _, a := range accountNames {
+			enter(direction, a.name, i.quantity(direction, i.booked.of(a.account, direction)))
+		}
 	}
+	enter(bpfDirectionRECEIVE, "unclaimed", i.unclaimed.said)
+	return rows
 }
 
-// unclaimed is what arrived and goes to no other account, as counted and as published.
-type unclaimed struct {
-	bpfCount
-	said quantity
-}
-
-// unclaimedOf returns what arrived and can go to no other account. The maps are
-// read one after the other, so it can come out lower than it was; it never
-// comes out too high, so what was said before still holds.
-func (l *ledger) unclaimedOf(key bpfInterfaceKey, booked sheet, inFlight bpfCount) quantity {
-	const direction = bpfDirectionRECEIVE
-	claimed := plus(booked.claimed(direction), plus(booked.of(bpfAccountACCOUNT_WAITING, direction), inFlight))
-	u := l.unclaimed[key]
-	u.bpfCount = most(u.bpfCount, less(booked.of(bpfAccountACCOUNT_ARRIVED, direction), claimed))
-	now := l.quantity(key, direction, u.bpfCount)
-	u.said = quantity{packets: max(u.said.packets, now.packets), bytes: max(u.said.bytes, now.bytes)}
-	l.unclaimed[key] = u
-	return u.said
+// unobservedRows are there where the counter can be read and it is known where the books began.
+func (i *networkInterface) unobservedRows() []unobservedRow {
+	var rows []unobservedRow
+	for d, o := range i.baseline {
+		if i.readings[d].readable {
+			rows = append(rows, unobservedRow{direction: bpfDirection(d), packets: o.said.packets, bytes: o.said.bytes})
+		}
+	}
+	return rows
 }
 
 // claimed is what is on published accounts.
@@ -317,33 +277,14 @@ func (sh sheet) claimed(direction bpfDirection) bpfCount {
 	return sum
 }
 
-// unobserved returns what the interface's counter has and no account has, where the
-// counter can be read and it is known where the books began.
-func (l *ledger) unobserved(key bpfInterfaceKey, booked sheet, s *snapshot, sums [2]quantity) []unobservedRow {
-	var rows []unobservedRow
-	for d := range sums {
-		direction := bpfDirection(d)
-		of := func(c bpfCount) quantity { return l.quantity(key, direction, c) }
-		o, r := &l.baseline[key][d], l.reading(key, direction, s, booked)
-		o.read(r, of) // what was known may begin with it
-		o.sums = tallyOf(sums[d])
-		if !r.readable {
-			continue
+// packets is how many are on accounts.
+func (sh sheet) packets() (packets uint64) {
+	for account, c := range sh {
+		if account != bpfAccountACCOUNT_WAITING {
+			packets += c[bpfDirectionTRANSMIT].Packets + c[bpfDirectionRECEIVE].Packets
 		}
-		o.said = o.unobserved(sums[d])
-		o.wait = tallyOf(of(l.waiting(key, booked, direction, s)))
-		rows = append(rows, unobservedRow{direction: direction, packets: o.said.packets, bytes: o.said.bytes})
 	}
-	return rows
-}
-
-// waiting is what has moved and is on no account yet.
-func (l *ledger) waiting(key bpfInterfaceKey, booked sheet, direction bpfDirection, s *snapshot) bpfCount {
-	c := booked.of(bpfAccountACCOUNT_WAITING, direction)
-	if direction == bpfDirectionRECEIVE {
-		c = plus(c, s.inFlight[key])
-	}
-	return c
+	return packets
 }
 
 func signed(n uint64) int64 {

@@ -165,24 +165,22 @@ func (o *origin) unobserved(sums quantity) tally {
 	return o.said.into(o.last.counted().minus(o.at).minus(tallyOf(sums)))
 }
 
-// meet gives each interface that is met for the first time its baseline, as far as it
-// is known already, and takes up counters that have started anew.
-func (l *ledger) meet(s *snapshot, sheets map[bpfInterfaceKey]sheet) {
+// meet gives each interface that is new its baseline, as far as it is known already, and
+// takes up counters that have started anew.
+func (l *ledger) meet(s *snapshot) {
 	keys := sortedInterfaces(l.interfaces)
 	slices.SortStableFunc(keys, func(a, b bpfInterfaceKey) int { // what one was before it moved comes first
-		return cmp.Compare(l.current(a).Epoch, l.current(b).Epoch)
+		return cmp.Compare(l.interfaces[a].current().Epoch, l.interfaces[b].current().Epoch)
 	})
 	for _, key := range keys {
-		if l.closed[key] {
-			continue
+		iface := l.interfaces[key]
+		if iface.phase == interfaceNew {
+			iface.begin(l.firstBaseline(key, s), l.previous.now)
 		}
-		base := l.baseline[key]
-		if base == nil {
-			base = l.firstBaseline(key, s, sheets)
-			l.baseline[key] = base
-		}
-		for d := range base {
-			base[d].resume(l.reading(key, bpfDirection(d), s, sheets[key]))
+		if iface.phase == interfaceLive {
+			for d := range iface.baseline {
+				iface.baseline[d].resume(iface.readings[d])
+			}
 		}
 	}
 	l.meetNamespaces(s)
@@ -196,16 +194,17 @@ func (l *ledger) meetNamespaces(s *snapshot) {
 	for netns := range s.namespaces {
 		l.met[netns] = true
 	}
-	for key := range l.interfaces {
-		l.met[key.Netns] = true
+	for key, iface := range l.interfaces {
+		if iface.phase != interfaceUnmet {
+			l.met[key.Netns] = true
+		}
 	}
 }
 
 // reading returns what the snapshot says of one direction of an interface.
-func (l *ledger) reading(key bpfInterfaceKey, direction bpfDirection, s *snapshot, booked sheet) reading {
-	name := l.current(key).name()
-	later, readable := s.counters[key.Netns][name]
-	earlier, both := s.earlier[key.Netns][name]
+func (s *snapshot) reading(netns uint64, name string, direction bpfDirection, booked sheet) reading {
+	later, readable := s.counters[netns][name]
+	earlier, both := s.earlier[netns][name]
 	if !both || earlier[direction].packets > later[direction].packets || earlier[direction].bytes > later[direction].bytes {
 		earlier = later
 	}
@@ -220,33 +219,33 @@ func (l *ledger) reading(key bpfInterfaceKey, direction bpfDirection, s *snapsho
 // nothing of it; or it is new, and its counter began at zero, as in a namespace that is
 // new. In any other one that was not read, an interface may be old; and so may a card,
 // which may have come from anywhere.
-func (l *ledger) firstBaseline(key bpfInterfaceKey, s *snapshot, sheets map[bpfInterfaceKey]sheet) *baseline {
+func (l *ledger) firstBaseline(key bpfInterfaceKey, s *snapshot) baseline {
 	if !l.open {
-		return new(baseline)
+		return baseline{}
 	}
-	if from, moved := l.movedFrom(key, s, sheets); moved {
-		return l.carried(from, sheets)
+	if from, moved := l.movedFrom(key, s); moved {
+		return from.after()
 	}
-	entry := l.current(key)
-	counters, read := l.read.later[key.Netns]
+	entry := l.interfaces[key].current()
+	counters, read := l.previous.later[key.Netns]
 	_, readable := s.counters[key.Netns]
 	if !read && (!readable || l.processless[entry.NetnsInode] || l.met[key.Netns]) {
-		return new(baseline)
+		return baseline{}
 	}
 	later, old := counters[entry.name()]
-	earlier, both := l.read.earlier[key.Netns][entry.name()]
+	earlier, both := l.previous.earlier[key.Netns][entry.name()]
 	switch isNew := !old || l.isTaken(key, entry); {
 	case isNew && entry.Hardware != 0:
-		return new(baseline)
+		return baseline{}
 	case isNew:
-		return &baseline{{known: true, exact: true}, {known: true, exact: true}}
+		return baseline{{known: true, exact: true}, {known: true, exact: true}}
 	}
 	if !both {
 		earlier = later
 	}
-	base := new(baseline)
+	var base baseline
 	for d := range base {
-		base[d].read(reading{now: l.posted, earlier: earlier[d], later: later[d], readable: true}, wholly)
+		base[d].read(reading{now: l.previous.now, earlier: earlier[d], later: later[d], readable: true}, wholly)
 	}
 	return base
 }
@@ -256,7 +255,7 @@ func wholly(bpfCount) quantity { return quantity{} }
 // isTaken says that another interface had the name before.
 func (l *ledger) isTaken(key bpfInterfaceKey, entry bpfInterfaceEntry) bool {
 	for other, before := range l.interfaces {
-		if other != key && other.Netns == key.Netns && l.baseline[other] != nil && before.name() == entry.name() {
+		if other != key && other.Netns == key.Netns && before.phase == interfaceLive && before.entry.name() == entry.name() {
 			return true
 		}
 	}
@@ -268,32 +267,43 @@ func (l *ledger) isTaken(key bpfInterfaceKey, entry bpfInterfaceEntry) bool {
 // ended: its counter goes on. It keeps its number if that is free, and else its name,
 // which others may have too: there what its counter had before must be what the other's
 // had.
-func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot, sheets map[bpfInterfaceKey]sheet) (from bpfInterfaceKey, moved bool) {
-	sent := l.reading(key, bpfDirectionTRANSMIT, s, sheets[key])
-	got := l.reading(key, bpfDirectionRECEIVE, s, sheets[key])
-	for other, base := range l.baseline {
-		before := l.current(other)
-		returns := s.isDead(other.Netns) && before.Hardware != 0
-		left := before.Epoch < s.epoch && s.namespaces[other.Netns].Epoch == s.epoch
-		if !left && !returns || other.Netns == key.Netns || !sent.readable || !base[0].known || !base[1].known {
+func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot) (from *networkInterface, moved bool) {
+	iface := l.interfaces[key]
+	sent, got := iface.readings[bpfDirectionTRANSMIT], iface.readings[bpfDirectionRECEIVE]
+	if !sent.readable {
+		return nil, false
+	}
+	for at, other := range l.interfaces {
+		if other.phase != interfaceLive || at.Netns == key.Netns || !other.baseline[0].known || !other.baseline[1].known {
 			continue
 		}
-		hadSent, hadGot := l.left(other, bpfDirectionTRANSMIT, sheets), l.left(other, bpfDirectionRECEIVE, sheets)
+		before := other.current()
+		returns := s.isDead(at.Netns) && before.Hardware != 0
+		left := before.Epoch < s.epoch && s.namespaces[at.Netns].Epoch == s.epoch
+		if !left && !returns {
+			continue
+		}
+		after := other.after()
+		hadSent, hadGot := after[bpfDirectionTRANSMIT].at, after[bpfDirectionRECEIVE].at
 		switch {
 		case hadSent == tally{} && hadGot == tally{}:
-		case other.Ifindex == key.Ifindex && hadSent.isIn(sent.later) && hadGot.isIn(got.later),
-			before.name() == l.current(key).name() && hadSent.isBefore(sent) && hadGot.isBefore(got):
+		case at.Ifindex == key.Ifindex && hadSent.isIn(sent.later) && hadGot.isIn(got.later),
+			before.name() == iface.current().name() && hadSent.isBefore(sent) && hadGot.isBefore(got):
 			return other, true
 		}
 	}
-	return from, false
+	return nil, false
 }
 
-// left is what an interface's counter must have said when its books ended.
-func (l *ledger) left(key bpfInterfaceKey, direction bpfDirection, sheets map[bpfInterfaceKey]sheet) tally {
-	o, moved := l.baseline[key][direction], l.quantity(key, direction, sheets[key].moved(direction))
-	o.beginAfter(tallyOf(moved))
-	return o.at
+// after is the baseline of an interface whose counter goes on from where the books of this
+// one have ended.
+func (i *networkInterface) after() baseline {
+	base := i.baseline
+	for d := range base {
+		direction := bpfDirection(d)
+		base[d].beginAfter(tallyOf(i.quantity(direction, i.booked.moved(direction))))
+	}
+	return base
 }
 
 func (t tally) isIn(q quantity) bool {
@@ -304,17 +314,6 @@ func (t tally) isIn(q quantity) bool {
 func (t tally) isBefore(r reading) bool {
 	moved := tally{packets: signed(r.moved.Packets), bytes: signed(r.moved.Bytes)}
 	return t == t.into(r.counted().minus(moved))
-}
-
-// carried is the baseline of an interface whose counter goes on from where another's
-// books have ended.
-func (l *ledger) carried(from bpfInterfaceKey, sheets map[bpfInterfaceKey]sheet) *baseline {
-	base := *l.baseline[from]
-	for d := range base {
-		moved := l.quantity(from, bpfDirection(d), sheets[from].moved(bpfDirection(d)))
-		base[d].beginAfter(tallyOf(moved))
-	}
-	return &base
 }
 
 // beginAfter begins the books anew when those before have so much.

@@ -108,7 +108,7 @@ func TestBaseline(t *testing.T) {
 
 func (g glance) check(t *testing.T, l *ledger, r *report) {
 	t.Helper()
-	o := l.baseline[eth0][bpfDirectionTRANSMIT]
+	o := l.interfaces[eth0].baseline[bpfDirectionTRANSMIT]
 	if width := o.within.width().packets; width != g.wantWithin && !(o.exact && g.wantWithin == 0) {
 		t.Errorf("after %d s the baseline is known within %d packets, want %d", g.seconds, width, g.wantWithin)
 	}

@@ -15,36 +15,26 @@ func (l *ledger) copy(faceOf func(owner.Process) face) *ledger {
 	c.endings = l.endings.copy(faceOf)
 	c.met = maps.Clone(l.met)
 	c.processless = maps.Clone(l.processless)
-	c.starts = maps.Clone(l.starts)
+	c.interfaces = copied(l.interfaces) // what they refer to is never changed, but only replaced
+	c.numbers = copied(l.numbers)       // likewise
+	c.series = copied(l.series)
+	for _, series := range c.series {
+		series.begun = maps.Clone(series.begun)
+	}
 	c.firsts = maps.Clone(l.firsts)
-	c.last = maps.Clone(l.last)
-	c.departed = maps.Clone(l.departed)
-	c.retired = maps.Clone(l.retired)
-	c.interfaces = maps.Clone(l.interfaces)
-	c.units = maps.Clone(l.units)
-	c.unclaimed = maps.Clone(l.unclaimed)
-	c.moved = maps.Clone(l.moved)
-	c.closed = maps.Clone(l.closed)
-	c.born = maps.Clone(l.born)
-	c.spoken = maps.Clone(l.spoken) // a statement is never changed
-	c.renamed = maps.Clone(l.renamed)
-	c.relearned = maps.Clone(l.relearned)
-	c.rowsBefore = maps.Clone(l.rowsBefore)
-	c.begun = maps.Clone(l.begun)
-	c.inherited = maps.Clone(l.inherited)
-	c.ended = maps.Clone(l.ended)
+	c.rows = maps.Clone(l.rows)
 	c.ending = slices.Clone(l.ending)
-
-	c.baseline = make(map[bpfInterfaceKey]*baseline, len(l.baseline))
-	for key, base := range l.baseline {
-		other := *base
-		c.baseline[key] = &other
-	}
-	c.booksBefore = make(map[bpfInterfaceKey]sheet, len(l.booksBefore))
-	for key, before := range l.booksBefore {
-		c.booksBefore[key] = before.copy()
-	}
 	return &c
+}
+
+// copied returns a map of copies, which are made in one allocation.
+func copied[K comparable, V any](all map[K]*V) map[K]*V {
+	copies, values := make(map[K]*V, len(all)), make([]V, 0, len(all))
+	for key, value := range all {
+		values = append(values, *value)
+		copies[key] = &values[len(values)-1]
+	}
+	return copies
 }
 
 func (sh sheet) copy() sheet {

@@ -96,11 +96,11 @@ func (w *crowd) enter(p owner.Process) {
 func (w *crowd) move(number uint64) {
 	p, there := w.processes[number]
 	if !there {
-		d, remembered := w.ledger.departed[number]
-		if !remembered {
+		n, known := w.ledger.numbers[number]
+		if !known || n.departure == nil {
 			return
 		}
-		p = d.process
+		p = n.departure.process
 	}
 	key := sent(number)
 	key.Direction = uint8(w.random.IntN(2))

@@ -222,11 +222,20 @@ func TestLedgerForgetsTheDead(t *testing.T) {
 	r := l.next(at(40, counter{}, nil))
 
 	equal(t, "gone", nil, r.gone)
-	equal(t, "departed", maxDeparted, len(l.departed))
-	equal(t, "starts", 0, len(l.starts))
-	equal(t, "firsts", maxDeparted, len(l.firsts))
-	equal(t, "last", 0, len(l.last))
-	if _, ok := l.departed[6*each]; !ok {
+	equal(t, "numbers", maxDeparted, len(l.numbers))
+	for number, n := range l.numbers {
+		if n.posted || n.departure == nil {
+			t.Errorf("number %d has departed, and is %+v", number, n)
+		}
+	}
+	equal(t, "instances", maxDeparted, len(l.firsts))
+	equal(t, "processes that look different", maxDeparted, len(l.series))
+	for _, series := range l.series {
+		if series.start != 0 {
+			t.Errorf("series of a process that has departed have the start %d", series.start)
+		}
+	}
+	if _, ok := l.numbers[6*each]; !ok {
 		t.Error("who has departed last is forgotten first")
 	}
 }

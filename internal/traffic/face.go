@@ -162,25 +162,26 @@ func (l *ledger) shown(e bpfInterfaceEntry) interfaceFace {
 	return face
 }
 
-// supersede returns the interfaces whose face another one has now, and which one.
-func (l *ledger) supersede() map[bpfInterfaceKey]bpfInterfaceKey {
+// superseded returns the interfaces whose face another one has now, and which one.
+func (l *ledger) superseded() map[bpfInterfaceKey]bpfInterfaceKey {
 	newest := make(map[interfaceFace]bpfInterfaceKey)
 	for _, key := range sortedInterfaces(l.interfaces) {
-		if l.closed[key] {
+		iface := l.interfaces[key]
+		if iface.phase != interfaceLive {
 			continue
 		}
-		face := l.current(key).face()
+		face := iface.current().face()
 		before, taken := newest[face]
-		if !taken || l.current(before).Epoch <= l.current(key).Epoch {
+		if !taken || l.interfaces[before].current().Epoch <= iface.current().Epoch {
 			newest[face] = key
-		}
-		if _, known := l.born[key]; !known {
-			l.born[key] = l.posted // it had nothing to say then
 		}
 	}
 	superseded := make(map[bpfInterfaceKey]bpfInterfaceKey)
-	for key := range l.interfaces {
-		if next := newest[l.current(key).face()]; !l.closed[key] && next != key {
+	for key, iface := range l.interfaces {
+		if iface.phase != interfaceLive {
+			continue
+		}
+		if next := newest[iface.current().face()]; next != key {
 			superseded[key] = next
 		}
 	}

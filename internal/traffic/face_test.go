@@ -60,7 +60,7 @@ func TestProcessThatLooksTheSame(t *testing.T) {
 	r = post(70, nil)
 	equal(t, "processes, when it has ended", nil, r.processes)
 	equal(t, "gone, when it has ended", said(after, 10*second, 190, 50), r.gone)
-	equal(t, "what is still inherited", 0, len(l.inherited))
+	equal(t, "what is still inherited", 0, len(l.rows))
 }
 
 // One that has executed its own program, and was known as what it was when that ended,

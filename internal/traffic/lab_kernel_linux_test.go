@@ -327,7 +327,7 @@ func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount 
 		return nil
 	}
 	for key, c := range counts {
-		if l.traffic.ledger.interfaces[key.iface()].name() == device {
+		if l.traffic.ledger.entryOf(key.iface()).name() == device {
 			raw[key.Direction][key.Account] = c
 		}
 	}

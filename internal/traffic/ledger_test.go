@@ -444,7 +444,7 @@ func TestInterfaceThatIsGoneEnds(t *testing.T) {
 		accounts:   []accountRow{{direction: bpfDirectionRECEIVE, account: "unclaimed", quantity: quantity{packets: 1, bytes: 100}}},
 		unobserved: []unobservedRow{{direction: bpfDirectionTRANSMIT}, {direction: bpfDirectionRECEIVE, packets: -1, bytes: -100}},
 	}}, report.departed)
-	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
+	equal(t, "that it has ended", true, l.hasEnded(eth0))
 
 	back := l.post(at(40, counter{}, moved), nil)
 	equal(t, "interfaces met again", 1, len(back.interfaces))
@@ -480,7 +480,7 @@ func TestInterfaceWithTheFaceOfAnotherBeginsAnew(t *testing.T) {
 	report := l.post(at(30, counter{}, both(1)), nil)
 	equal(t, "the last of the old one", kernel(10*second, 9), report.interfaces)
 	equal(t, "departed", nil, report.departed)
-	equal(t, "closed", map[bpfInterfaceKey]bool{eth0: true}, l.closed)
+	equal(t, "that it has ended", true, l.hasEnded(eth0))
 
 	report = l.post(at(40, counter{}, both(3)), nil)
 	equal(t, "present", kernel(20*second, 3), report.interfaces)
@@ -497,7 +497,7 @@ func TestTotals(t *testing.T) {
 		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = packets(16, 1600)
 	})
 
-	aggregated, overflow := opened(counter{}).totals(s, nil)
+	aggregated, overflow := opened(counter{}).totals(s)
 
 	if aggregated != 1+4+16-1 || overflow != 1 {
 		t.Errorf("totals() = %d, %d, want 20, 1", aggregated, overflow)
@@ -508,7 +508,7 @@ func TestTotals(t *testing.T) {
 func TestTotalsDoNotShrink(t *testing.T) {
 	l := opened(counter{})
 	gone := bpfAccountKey{Netns: host, Ifindex: 3, Account: bpfAccountACCOUNT_ARRIVED}
-	l.closed[gone.iface()] = true
+	l.interfaceOf(gone.iface()).phase = interfaceEnded
 	s := at(20, counter{}, func(s *snapshot) {
 		s.traffic[sent(1)] = packets(1, 100)
 		s.traffic[sent(2)] = packets(2, 200)
@@ -516,12 +516,13 @@ func TestTotalsDoNotShrink(t *testing.T) {
 		s.accounts[arrived(bpfAccountACCOUNT_ARRIVED)] = packets(8, 800)
 		s.accounts[arrived(bpfAccountACCOUNT_OVERFLOW)] = packets(1, 100)
 	})
-	if aggregated, overflow := l.totals(s, map[uint64]owner.Process{2: {}}); aggregated != 1+2+4+8-1 || overflow != 1 {
+	if aggregated, overflow := l.totals(s); aggregated != 1+2+4+8-1 || overflow != 1 {
 		t.Errorf("with what is forgotten: totals() = %d, %d, want 14, 1", aggregated, overflow)
 	}
+	l.forget(s, map[uint64]owner.Process{2: {}})
 	delete(s.traffic, sent(2))
 	delete(s.accounts, gone)
-	if aggregated, overflow := l.totals(s, nil); aggregated != 1+2+4+8-1 || overflow != 1 {
+	if aggregated, overflow := l.totals(s); aggregated != 1+2+4+8-1 || overflow != 1 {
 		t.Errorf("without what is forgotten: totals() = %d, %d, want 14, 1", aggregated, overflow)
 	}
 }

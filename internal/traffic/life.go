@@ -23,8 +23,8 @@ type life struct {
 // lives returns the processes that have moved something, one for all that shows the same.
 func (l *ledger) lives(s *snapshot) []life {
 	owned := byNumber(s.traffic)
-	for key := range l.inherited {
-		if _, isCounted := s.traffic[key]; !isCounted {
+	for key, row := range l.rows {
+		if _, isCounted := s.traffic[key]; !isCounted && row.inherited != (bpfCount{}) {
 			owned[key.Number] = append(owned[key.Number], counted{bpfTrafficKey: key})
 		}
 	}
@@ -51,19 +51,110 @@ func (l *ledger) lives(s *snapshot) []life {
 	return lives
 }
 
-// beginLife returns when the series of a process began. If they are new, it notes it.
-func (l *ledger) beginLife(one life, s *snapshot) uint64 {
-	if start, known := l.starts[one.face]; known {
-		return start
+// processSeries are those of a process as long as it looks the same. They begin when it
+// first moves something and end with the last of its numbers; if one of its sockets moves
+// something later they begin again, after that end.
+type processSeries struct {
+	start uint64                   // ns since boot; 0: there are none now
+	ended uint64                   // when they last did, likewise
+	begun map[interfaceFace]uint64 // when those of an interface began anew, likewise, see anew.go
+}
+
+// rowState is what else is known of an entry of the kernel's map.
+type rowState struct {
+	inherited bpfCount // what had moved under other numbers, and goes on under this one
+	before    bpfCount // what had moved before its series began anew
+	turned    bool     // they did
+}
+
+// of is what has moved under a number, and under those from which it has inherited.
+func (r rowState) of(c bpfCount) bpfCount { return plus(c, r.inherited) }
+
+// beginSeries begins those of the processes that have none yet.
+func (l *ledger) beginSeries(lives []life, s *snapshot) {
+	for _, one := range lives {
+		series, met := l.series[one.face]
+		if !met {
+			series = new(processSeries)
+			l.series[one.face] = series
+		}
+		if series.start == 0 {
+			series.start = max(l.startOf(one, s), series.ended)
+		}
 	}
-	start := l.startOf(one.number, one.process)
+}
+
+// startOf returns when the first of a process's numbers began.
+func (l *ledger) startOf(one life, s *snapshot) uint64 {
+	start := l.startOfNumber(one.number, one.process)
 	for _, number := range one.others {
 		p, _ := l.processOf(number, s)
-		start = min(start, l.startOf(number, p))
+		start = min(start, l.startOfNumber(number, p))
 	}
-	start = max(start, l.ended[one.face])
-	l.starts[one.face] = start
 	return start
+}
+
+// startOfNumber returns when a number began: with the receiver or with the process,
+// whichever is later; after an exec or a change of user, when the kernel side first met
+// it so; when it is heard again, where its series have ended.
+func (l *ledger) startOfNumber(number uint64, p owner.Process) uint64 {
+	if n, known := l.numbers[number]; known && n.departure != nil {
+		return n.departure.at
+	}
+	if first, known := l.firsts[instanceOf(p.ID)]; known && first != number {
+		return max(l.start, p.Seen.FirstNanos)
+	}
+	return max(l.start, p.ID.StartNanos)
+}
+
+// said is what processes moved. Of this some is said for the last time: it is leaving;
+// the rest stays, and is wanted with the final post only.
+type said struct{ present, staying, leaving []usage }
+
+// use draws up what each process moved.
+func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map[face]uint64, ends map[interfaceFace]bool) said {
+	looks := l.looks()
+	var all said
+	present := make([]usage, 0, len(lives))
+	for _, one := range lives {
+		before := len(present)
+		present = l.addUsages(present, one, looks)
+		usages := present[before:]
+		if one.leaves(departing, heirs) {
+			all.leaving = append(all.leaving, usages...)
+			continue
+		}
+		last, others := parted(usages, l.shownBy(one, ends))
+		all.leaving = append(all.leaving, last...)
+		if l.final {
+			all.staying = append(all.staying, others...)
+		}
+	}
+	sortUsages(all.leaving) // what is said again is said in this order
+	if len(present) != 0 {
+		all.present = present
+	}
+	return all
+}
+
+// leaves says that the last of a process's numbers departs.
+func (one life) leaves(departing map[uint64]owner.Process, heirs map[face]uint64) bool {
+	_, departs := departing[one.number]
+	_, goesOn := heirs[one.face]
+	return departs && !goesOn
+}
+
+// endSeries ends those of the processes that leave, and lets those begin anew that are of
+// interfaces with these faces.
+func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, heirs map[face]uint64, ends map[interfaceFace]bool, now uint64) {
+	for _, one := range lives {
+		series := l.series[one.face]
+		if one.leaves(departing, heirs) {
+			*series = processSeries{ended: max(now, series.start+1)}
+			continue
+		}
+		l.turnRows(one, l.shownBy(one, ends), now)
+	}
 }
 
 // heirs returns with which number those go on of whom others depart: the last one.
@@ -105,23 +196,20 @@ func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs 
 		if !departs {
 			return
 		}
-		moved := less(l.movedBy(counted{key, s.traffic[key]}), l.rowsBefore[key])
-		delete(l.rowsBefore, key)
-		delete(l.inherited, key)
+		row := l.rows[key]
+		moved := less(row.of(s.traffic[key]), row.before)
+		delete(l.rows, key)
 		if heir, goesOn := heirs[l.faceOf(p)]; goesOn && moved != (bpfCount{}) {
 			key.Number = heir
-			l.inherited[key] = plus(l.inherited[key], moved)
+			row := l.rows[key]
+			row.inherited = row.of(moved)
+			l.rows[key] = row
 		}
 	}
 	for key := range s.traffic {
 		leave(key)
 	}
-	for key := range l.inherited { // an heir stays, so nothing is inherited twice
+	for key := range l.rows { // an heir stays, so nothing is inherited twice
 		leave(key)
 	}
-}
-
-// movedBy is what has moved under a number, and under those from which it has inherited.
-func (l *ledger) movedBy(entry counted) bpfCount {
-	return plus(entry.bpfCount, l.inherited[entry.bpfTrafficKey])
 }

@@ -315,8 +315,8 @@ func TestKernelForgetsNoPacket(t *testing.T) {
 		if after := l.recorder.Read().Aggregated; after < before {
 			t.Fatalf("%d packets were aggregated, and then %d", before, after)
 		}
-		for key, entry := range l.traffic.ledger.interfaces {
-			if entry.name() == w.near.Device && !l.traffic.ledger.closed[key] {
+		for _, iface := range l.traffic.ledger.interfaces {
+			if iface.entry.name() == w.near.Device && iface.phase == interfaceLive {
 				return "it is open"
 			}
 		}

@@ -117,9 +117,9 @@ func (v *witness) audit(r *report) {
 		}
 	}
 	got := v.sum("nettap.interface.io", func(*stream) bool { return true })
-	for key, base := range v.ledger.baseline {
-		if len(v.ledger.spoken[key].accounts) == 0 { // it waits until another one has ended
-			got += base[0].sums.bytes + base[1].sums.bytes
+	for _, iface := range v.ledger.interfaces {
+		if len(iface.spoken.accounts) == 0 { // it waits until another one has ended
+			got += iface.baseline[0].sums.bytes + iface.baseline[1].sums.bytes
 		}
 	}
 	if got != v.fact.accounts {
@@ -156,7 +156,7 @@ func (v *witness) auditCounter(st statement) {
 					got += u.bytes
 				}
 			}
-			onWay := v.ledger.baseline[d.key()][direction].onWay.bytes
+			onWay := v.ledger.interfaces[d.key()].baseline[direction].onWay.bytes
 			if off := got - (int64(want.bytes) - base[direction]); !known || len(st.unobserved) != 2 || off > onWay || -off > onWay {
 				v.complain(d.name, fmt.Sprintf("has %d on accounts and unobserved since %d, and its counter %d", got, st.start, int64(want.bytes)-base[direction]))
 			}

@@ -169,25 +169,25 @@ type look struct {
 // looks returns those of all interfaces: there are fewer of them than of series.
 func (l *ledger) looks() map[bpfInterfaceKey]look {
 	looks := make(map[bpfInterfaceKey]look, len(l.interfaces))
-	for key, entry := range l.interfaces {
-		looks[key] = look{interfaceFace: l.shown(entry), units: l.units[key], link: uint64(entry.Link)}
+	for key, iface := range l.interfaces {
+		looks[key] = look{interfaceFace: l.shown(iface.entry), units: iface.units, link: uint64(iface.entry.Link)}
 	}
 	return looks
 }
 
-// addUsages adds what a process moved, whose series began at start, to the usages of
-// others. Those of an interface that has begun anew are younger, and so another usage.
-func (l *ledger) addUsages(all []usage, one life, start uint64, looks map[bpfInterfaceKey]look) []usage {
-	others := len(all)
+// addUsages adds what a process moved to the usages of others. Those of an interface that
+// has begun anew are younger, and so another usage.
+func (l *ledger) addUsages(all []usage, one life, looks map[bpfInterfaceKey]look) []usage {
+	others, series := len(all), l.series[one.face]
 	for _, entry := range one.entries {
 		key := entry.bpfTrafficKey
-		before, turned := l.rowsBefore[key]
-		c := less(l.movedBy(entry), before)
-		if turned && c == (bpfCount{}) {
+		state := l.rows[key]
+		c := less(state.of(entry.bpfCount), state.before)
+		if state.turned && c == (bpfCount{}) {
 			continue
 		}
 		on := looks[key.iface()]
-		from := max(start, l.begun[anew{face: one.face, on: on.interfaceFace}])
+		from := max(series.start, series.begun[on.interfaceFace])
 		of := slices.IndexFunc(all[others:], func(u usage) bool { return u.start == from })
 		if of < 0 {
 			of = len(all) - others
@@ -269,24 +269,31 @@ func (k bpfAccountKey) fate(c bpfCount) (f fate) {
 }
 
 // totals says what became of the packets seen since the start: how many are in a
-// series of their own, and how many found no place for their process. The entries
-// of processes that are departing, and of closed interfaces, are in s for the
-// last time, and count on.
-func (l *ledger) totals(s *snapshot, departing map[uint64]owner.Process) (aggregated, overflow uint64) {
+// series of their own, and how many found no place for their process.
+func (l *ledger) totals(s *snapshot) (aggregated, overflow uint64) {
 	total := l.forgotten
 	for key, c := range s.traffic {
 		total.add(key.fate(c))
+	}
+	for key, c := range s.accounts {
+		total.add(key.fate(c))
+	}
+	return total.booked - total.overflow, total.overflow
+}
+
+// forget keeps in the totals what is in a snapshot for the last time: the entries of
+// processes that are departing, and those of interfaces that have ended.
+func (l *ledger) forget(s *snapshot, departing map[uint64]owner.Process) {
+	for key, c := range s.traffic {
 		if _, last := departing[key.Number]; last {
 			l.forgotten.add(key.fate(c))
 		}
 	}
 	for key, c := range s.accounts {
-		total.add(key.fate(c))
-		if l.closed[key.iface()] {
+		if l.hasEnded(key.iface()) {
 			l.forgotten.add(key.fate(c))
 		}
 	}
-	return total.booked - total.overflow, total.overflow
 }
 
 func sortUsages(usages []usage) {
@@ -299,7 +306,7 @@ func sortUsages(usages []usage) {
 	})
 }
 
-func sortedInterfaces(interfaces map[bpfInterfaceKey]bpfInterfaceEntry) []bpfInterfaceKey {
+func sortedInterfaces(interfaces map[bpfInterfaceKey]*networkInterface) []bpfInterfaceKey {
 	return slices.SortedFunc(maps.Keys(interfaces), func(a, b bpfInterfaceKey) int {
 		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Ifindex, b.Ifindex))
 	})

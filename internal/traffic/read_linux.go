@@ -248,21 +248,21 @@ func (t *Traffic) forgetWriters(gone map[uint64]owner.Process) error {
 func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	var closed []interfaces.Key
 	for key := range s.interfaces {
-		if t.ledger.closed[key] {
+		if t.ledger.hasEnded(key) {
 			closed = append(closed, interfaces.Key{Netns: key.Netns, Ifindex: key.Ifindex})
 		}
 	}
-	if len(t.ledger.closed) == 0 {
+	if !t.ledger.anyHasEnded() {
 		return nil
 	}
 	taken, err := t.cells.take(func(key bpfTrafficKey) bool {
 		account, ok := key.account()
-		return ok && t.ledger.closed[account.iface()]
+		return ok && t.ledger.hasEnded(account.iface())
 	})
 	takeCount, takerErr := takerOf[bpfAccountKey](t.object.Maps, "accounts")
 	errs := errors.Join(t.interfaces.Forget(closed...), err, takerErr)
 	for key := range s.accounts {
-		if !t.ledger.closed[key.iface()] {
+		if !t.ledger.hasEnded(key.iface()) {
 			continue
 		}
 		last, err := takeCount(key)
@@ -292,7 +292,8 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 	if err != nil {
 		return err
 	}
-	aggregated, overflow := t.ledger.totals(s, departing)
+	aggregated, overflow := t.ledger.totals(s)
+	t.ledger.forget(s, departing)
 	t.recorder.Update(func(totals *stats.Totals) {
 		totals.Seen = s.received + sent + missed
 		totals.Aggregated = aggregated

@@ -157,7 +157,7 @@ func TestKernelMeasuresFramesInTunnels(t *testing.T) {
 	}
 	var carried bpfCount
 	for key, c := range counts {
-		if w.lab.traffic.ledger.interfaces[key.iface()].name() == w.near.Device && key.Account == bpfAccountACCOUNT_CARRIED {
+		if w.lab.traffic.ledger.entryOf(key.iface()).name() == w.near.Device && key.Account == bpfAccountACCOUNT_CARRIED {
 			carried = plus(carried, c)
 		}
 	}

@@ -31,42 +31,40 @@ func (u unit) of(c bpfCount, link uint64) quantity {
 	return q
 }
 
-// quantity is c as the interface itself counts it.
-func (l *ledger) quantity(key bpfInterfaceKey, direction bpfDirection, c bpfCount) quantity {
-	return l.units[key][direction].of(c, uint64(l.interfaces[key].Link))
-}
-
 // learnUnits holds the books of each interface against its counter the first
 // time there is a difference between units, and keeps to the nearest: a series
 // must not jump. Where no counter can be read it goes by the kind of the device until
 // one can be: if that was wrong, the series begin anew.
-func (l *ledger) learnUnits(s *snapshot, sheets map[bpfInterfaceKey]sheet) {
-	for key, entry := range l.interfaces {
-		if l.closed[key] {
-			continue
+func (l *ledger) learnUnits() {
+	for _, iface := range l.interfaces {
+		if iface.phase == interfaceLive {
+			iface.learnUnits()
 		}
-		was, now := l.units[key], l.units[key]
-		for d := range now {
-			direction := bpfDirection(d)
-			o, r := &l.baseline[key][d], l.reading(key, direction, s, sheets[key])
-			now[d] = usualUnit(now[d], entry, direction)
-			if r.readable && o.known {
-				counted, moved := o.since(r, func(c bpfCount) quantity { return was[d].of(c, uint64(entry.Link)) })
-				now[d].learn(counted, moved, uint64(entry.Link))
-			} else {
-				now[d].goBy(r.moved)
-			}
-		}
-		if now[0].refutes(was[0]) || now[1].refutes(was[1]) {
-			l.relearned[key] = now
-			continue
-		}
-		for d := range now {
-			o := &l.baseline[key][d]
-			o.move(tallyOf(was[d].of(o.books, uint64(entry.Link))).minus(tallyOf(now[d].of(o.books, uint64(entry.Link)))))
-		}
-		l.units[key] = now
 	}
+}
+
+func (i *networkInterface) learnUnits() {
+	was, now := i.units, i.units
+	link := uint64(i.entry.Link)
+	for d := range now {
+		o, r := &i.baseline[d], i.readings[d]
+		now[d] = usualUnit(now[d], i.entry, bpfDirection(d))
+		if r.readable && o.known {
+			counted, moved := o.since(r, func(c bpfCount) quantity { return was[d].of(c, link) })
+			now[d].learn(counted, moved, link)
+		} else {
+			now[d].goBy(r.moved)
+		}
+	}
+	if now[0].refutes(was[0]) || now[1].refutes(was[1]) {
+		i.relearned = &now
+		return
+	}
+	for d := range now {
+		o := &i.baseline[d]
+		o.move(tallyOf(was[d].of(o.books, link)).minus(tallyOf(now[d].of(o.books, link))))
+	}
+	i.units = now
 }
 
 // usualUnit is what devices of this kind count, as far as u is not known.

@@ -501,9 +501,9 @@ func (w *world) forgotten(l *ledger, departing map[uint64]owner.Process) {
 		delete(w.processes, number)
 		maps.DeleteFunc(w.traffic, func(key bpfTrafficKey, _ bpfCount) bool { return key.Number == number })
 	}
-	maps.DeleteFunc(w.accounts, func(key bpfAccountKey, _ bpfCount) bool { return l.closed[key.iface()] })
-	maps.DeleteFunc(w.seen, func(key bpfInterfaceKey, _ bpfInterfaceEntry) bool { return l.closed[key] })
-	w.waiting = slices.DeleteFunc(w.waiting, func(one waiting) bool { return l.closed[one.where] })
+	maps.DeleteFunc(w.accounts, func(key bpfAccountKey, _ bpfCount) bool { return l.hasEnded(key.iface()) })
+	maps.DeleteFunc(w.seen, func(key bpfInterfaceKey, _ bpfInterfaceEntry) bool { return l.hasEnded(key) })
+	w.waiting = slices.DeleteFunc(w.waiting, func(one waiting) bool { return l.hasEnded(one.where) })
 	for _, t := range w.tasks {
 		if _, gone := departing[t.number]; gone {
 			t.departed = true

@@ -1,0 +1,207 @@
+package traffic
+
+import "slices"
+
+// interfacePhase is where an interface is in its life:
+//
+//	          a survey or a packet          it has a baseline
+//	unmet --------------------------> new -------------------> live
+//	                                   ^                         |
+//	 found or used again, what it was  |                         | not found any more, or another
+//	 before is not counted again       |                         | one looks as it did
+//	                                   +------- ended <----------+
+//	                                              |
+//	                                              v  no process has an entry with it any more
+//	                                          forgotten: it is not in the ledger
+//
+// All that is new becomes live in the same post. A live one has series; when they have
+// to begin anew (see anew.go) it stays live.
+type interfacePhase int
+
+const (
+	interfaceUnmet interfacePhase = iota // only what processes moved on it is known
+	interfaceNew
+	interfaceLive
+	interfaceEnded // its name and its unit are kept for the processes that used it
+)
+
+// networkInterface is all that the ledger knows of an interface.
+type networkInterface struct {
+	phase   interfacePhase
+	entry   bpfInterfaceEntry  // what its series show
+	renamed *bpfInterfaceEntry // what they show from the next report on; nil is the same
+	retired [2]bpfCount        // what departed processes moved
+	before  sheet              // what was booked before its series began, and is not in them
+
+	units     [2]unit  // what its own counter counts, by direction
+	relearned *[2]unit // what it does count, if its series have another unit
+
+	// Of a live one.
+	baseline  baseline
+	born      uint64 // series start, in ns since boot
+	unclaimed unclaimed
+	movement  movement
+	spoken    statement // what was last published
+
+	// Of the snapshot that is posted.
+	booked   sheet
+	readings [2]reading
+	inFlight bpfCount // has arrived, and may yet be claimed
+}
+
+// unclaimed is what arrived and goes to no other account, as counted and as published.
+// It must not shrink.
+type unclaimed struct {
+	bpfCount
+	said quantity
+}
+
+// movement is when an interface's accounts last changed.
+type movement struct {
+	at      uint64 // ns since boot; 0 is never
+	packets uint64
+}
+
+// hasEnded says that an interface has no books any more.
+func (l *ledger) hasEnded(key bpfInterfaceKey) bool {
+	iface, known := l.interfaces[key]
+	return known && iface.phase == interfaceEnded
+}
+
+// anyHasEnded says so of at least one that is not forgotten.
+func (l *ledger) anyHasEnded() bool {
+	for key := range l.interfaces {
+		if l.hasEnded(key) {
+			return true
+		}
+	}
+	return false
+}
+
+// current is what the last survey said of it.
+func (i *networkInterface) current() bpfInterfaceEntry {
+	if i.renamed != nil {
+		return *i.renamed
+	}
+	return i.entry
+}
+
+// quantity is c as the interface itself counts it.
+func (i *networkInterface) quantity(direction bpfDirection, c bpfCount) quantity {
+	return i.units[direction].of(c, uint64(i.entry.Link))
+}
+
+// find takes in what the survey or a packet said of it. One that has another name now
+// keeps the old one until its series have said their last.
+func (i *networkInterface) find(entry bpfInterfaceEntry) {
+	switch {
+	case i.phase == interfaceUnmet:
+		i.phase = interfaceNew
+	case i.entry.name() != entry.name():
+		i.renamed = &entry
+		i.entry.Epoch = entry.Epoch
+		return
+	}
+	i.entry = entry
+}
+
+// begin gives a new one the baseline of its books. At the last post it had nothing to say.
+func (i *networkInterface) begin(base baseline, posted uint64) {
+	i.phase, i.baseline, i.born = interfaceLive, base, posted
+}
+
+// end ends its books, of which processes' entries have rows. What they moved is kept, in
+// case it comes back.
+func (i *networkInterface) end(rows sheet) {
+	*i = networkInterface{phase: interfaceEnded, entry: i.entry, renamed: i.renamed, units: i.units, before: rows}
+}
+
+// turn begins its series anew. What waits is for the new ones.
+func (i *networkInterface) turn(now uint64) {
+	for d := range i.baseline {
+		i.baseline[d].beginAfter(i.baseline[d].sums)
+	}
+	before := i.before.copy()
+	for account, c := range i.booked {
+		if account == bpfAccountACCOUNT_WAITING || account == bpfAccountACCOUNT_ARRIVED {
+			continue
+		}
+		for d := range c {
+			before.add(account, bpfDirection(d), c[d])
+		}
+	}
+	arrived := plus(i.booked.claimed(bpfDirectionRECEIVE), i.unclaimed.bpfCount)
+	before.add(bpfAccountACCOUNT_ARRIVED, bpfDirectionRECEIVE, arrived)
+	i.before, i.born = before, now
+	if i.relearned != nil {
+		i.units = *i.relearned
+	}
+	i.unclaimed, i.movement, i.spoken = unclaimed{}, movement{}, statement{}
+}
+
+// show lets the series that have begun anew show what it is now.
+func (i *networkInterface) show() {
+	i.entry = i.current()
+	i.renamed, i.relearned = nil, nil
+}
+
+// measure takes in what was booked, and what its counter says of it.
+func (i *networkInterface) measure(now uint64) {
+	i.measureUnclaimed()
+	sums := i.sums()
+	for d := range i.baseline {
+		direction := bpfDirection(d)
+		of := func(c bpfCount) quantity { return i.quantity(direction, c) }
+		o, r := &i.baseline[d], i.readings[d]
+		o.read(r, of) // what was known may begin with it
+		o.sums = tallyOf(sums[d])
+		if r.readable {
+			o.said = o.unobserved(sums[d])
+			o.wait = tallyOf(of(i.waiting(direction)))
+		}
+	}
+	if packets := i.booked.packets(); i.movement.at == 0 || i.movement.packets != packets {
+		i.movement = movement{at: now, packets: packets}
+	}
+}
+
+// measureUnclaimed finds what arrived and can go to no other account. The maps are
+// read one after the other, so it can come out lower than it was; it never
+// comes out too high, so what was said before still holds.
+func (i *networkInterface) measureUnclaimed() {
+	const direction = bpfDirectionRECEIVE
+	claimed := plus(i.booked.claimed(direction), i.waiting(direction))
+	u := &i.unclaimed
+	u.bpfCount = most(u.bpfCount, less(i.booked.of(bpfAccountACCOUNT_ARRIVED, direction), claimed))
+	now := i.quantity(direction, u.bpfCount)
+	u.said = quantity{packets: max(u.said.packets, now.packets), bytes: max(u.said.bytes, now.bytes)}
+}
+
+// waiting is what has moved and is on no account yet.
+func (i *networkInterface) waiting(direction bpfDirection) bpfCount {
+	c := i.booked.of(bpfAccountACCOUNT_WAITING, direction)
+	if direction == bpfDirectionRECEIVE {
+		c = plus(c, i.inFlight)
+	}
+	return c
+}
+
+// sums are what is on published accounts, by direction.
+func (i *networkInterface) sums() (sums [2]quantity) {
+	for _, a := range i.accountRows() {
+		sums[a.direction].add(a.quantity)
+	}
+	return sums
+}
+
+// isGone says that the survey of its namespace did not find it, and that nothing has moved
+// on it lately. A namespace without a process is not surveyed: there silence has to do.
+func (i *networkInterface) isGone(surveyed bool, s *snapshot) bool {
+	silent := s.now - i.movement.at
+	return i.entry.Epoch < s.epoch && silent != 0 && (surveyed || silent > quietEnough)
+}
+
+// hasSaid says that it has published these accounts before.
+func (i *networkInterface) hasSaid(st statement) bool {
+	return slices.Equal(st.accounts, i.spoken.accounts)
+}

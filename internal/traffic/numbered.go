@@ -1,0 +1,187 @@
+package traffic
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// memory is how long a process that is gone is remembered, in ns: its last
+// sockets may still send, as long as TCP retries.
+const memory = 15 * 60 * 1e9
+
+// maxDeparted bounds those. What the sockets of others send is on the account of
+// those without an owner.
+const maxDeparted = 16384
+
+// numbered is what the ledger knows of a process by the number that the kernel side gives
+// it, until it executes a program or changes its user: then it has another one.
+//
+//	     posted            departs             after a while, or there are too many
+//	new --------> live -------------> departed -----------> forgotten: it is not in the ledger
+//	                                   |    ^
+//	       one of its sockets moves    |    | it moves nothing any more
+//	       something                   v    |
+//	                                   heard
+type numbered struct {
+	posted    bool       // it was in the last snapshot: it is live, or heard
+	packets   uint64     // that it had moved then
+	departure *departure // nil: it is live
+}
+
+// departure is how a number departed last.
+type departure struct {
+	process owner.Process
+	at      uint64 // ns since boot
+}
+
+// departing returns the numbers of processes that are gone and whose sockets
+// have moved nothing since the last post; of all that are gone, before the final post.
+func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
+	packets := make(map[uint64]uint64) // of the dead
+	for key, c := range s.traffic {
+		if p := s.processes[key.Number]; !p.Alive {
+			packets[key.Number] += c.Packets
+		}
+	}
+	gone := make(map[uint64]owner.Process)
+	for number, p := range s.processes {
+		if !p.Alive && (l.isAtRest(number, packets[number]) || l.final) {
+			gone[number] = p
+		}
+	}
+	for number, n := range l.numbers {
+		if n.departure == nil {
+			continue
+		}
+		if n.posted && n.packets == packets[number] || l.final && packets[number] != 0 {
+			gone[number] = n.departure.process // it was remembered, and has been heard again
+		}
+	}
+	return gone
+}
+
+// isAtRest says that a number that has moved so many packets had moved them by the last post.
+func (l *ledger) isAtRest(number, packets uint64) bool {
+	n, known := l.numbers[number]
+	if !known || !n.posted {
+		return packets == 0
+	}
+	return n.packets == packets
+}
+
+// processOf returns the process that has a number, or had it and is remembered.
+func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
+	if p, ok := s.processes[number]; ok {
+		return p, true
+	}
+	if n, known := l.numbers[number]; known && n.departure != nil {
+		return n.departure.process, true
+	}
+	return owner.Process{}, false
+}
+
+// learnFirsts finds the lowest number under which each process is or was known.
+func (l *ledger) learnFirsts(s *snapshot) {
+	for number, p := range s.processes {
+		self := instanceOf(p.ID)
+		if first, known := l.firsts[self]; !known || number < first {
+			l.firsts[self] = number
+		}
+	}
+}
+
+// remember updates what is known of each number, and forgets what is too old.
+func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
+	l.countPackets(s)
+	for number, p := range departing {
+		*l.numberOf(number) = numbered{departure: &departure{process: p, at: s.now}}
+	}
+	forgets := len(departing) != 0 // else all are known who were
+	for number, n := range l.numbers {
+		if !n.posted && (n.departure == nil || s.now-n.departure.at >= memory) {
+			delete(l.numbers, number)
+			forgets = forgets || n.departure != nil
+		}
+	}
+	if l.forgetOldest() || forgets {
+		l.forgetInstances(s)
+	}
+}
+
+// countPackets notes what each number in the snapshot has moved.
+func (l *ledger) countPackets(s *snapshot) {
+	for _, n := range l.numbers {
+		n.posted, n.packets = false, 0
+	}
+	for key, c := range s.traffic {
+		n := l.numberOf(key.Number)
+		n.posted, n.packets = true, n.packets+c.Packets
+	}
+	for number := range s.processes {
+		l.numberOf(number).posted = true
+	}
+}
+
+func (l *ledger) numberOf(number uint64) *numbered {
+	n, known := l.numbers[number]
+	if !known {
+		n = new(numbered)
+		l.numbers[number] = n
+	}
+	return n
+}
+
+// forgetOldest keeps the departed within their bound, and says whether it forgot any.
+func (l *ledger) forgetOldest() bool {
+	departed := 0
+	for _, n := range l.numbers {
+		if n.departure != nil {
+			departed++
+		}
+	}
+	if departed <= maxDeparted {
+		return false
+	}
+	silent := make([]uint64, 0, departed)
+	for number, n := range l.numbers {
+		if n.departure != nil && !n.posted {
+			silent = append(silent, number)
+		}
+	}
+	slices.SortFunc(silent, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(l.numbers[a].departure.at, l.numbers[b].departure.at), cmp.Compare(a, b))
+	})
+	for _, number := range silent[:min(departed-maxDeparted, len(silent))] {
+		delete(l.numbers, number)
+	}
+	return len(silent) != 0
+}
+
+// forgetInstances forgets the processes all of whose numbers are forgotten.
+func (l *ledger) forgetInstances(s *snapshot) {
+	known := make(map[instance]bool, len(s.processes))
+	for _, p := range s.processes {
+		known[instanceOf(p.ID)] = true
+	}
+	for _, n := range l.numbers {
+		if n.departure != nil {
+			known[instanceOf(n.departure.process.ID)] = true
+		}
+	}
+	maps.DeleteFunc(l.firsts, func(self instance, _ uint64) bool { return !known[self] })
+	maps.DeleteFunc(l.series, func(of face, series *processSeries) bool {
+		if known[of.instance] {
+			return false
+		}
+		series.ended = 0
+		return series.start == 0
+	})
+}
+
+func instanceOf(id process.ID) instance {
+	return instance{startNanos: id.StartNanos, pid: id.PID}
+}
