@@ -1,5 +1,7 @@
 package traffic
 
+import "math"
+
 // unit is what a device's own counter counts in one direction.
 //
 // An skb that GSO makes into several frames is one packet to lo, veth, virtio_net
@@ -89,29 +91,56 @@ func (u unit) refutes(other unit) bool {
 	return other.frames.guess && other.frames.is != u.frames.is || other.bare.guess && other.bare.is != u.bare.is
 }
 
+// candidate is a unit that a counter may have, and how far what it says is from what the
+// books have in that unit, in bytes.
+type candidate struct {
+	unit
+	distance int64
+}
+
+// candidates are all units that a counter may have that has u as far as it is known.
+func (u unit) candidates(counted span, moved bpfCount, link uint64) []candidate {
+	var all []candidate
+	for _, frames := range u.frames.candidates() {
+		for _, bare := range u.bare.candidates() {
+			other := unit{frames: frames, bare: bare}
+			all = append(all, candidate{other, counted.distance(other.of(moved, link))})
+		}
+	}
+	return all
+}
+
+func (a trait) candidates() []trait {
+	if a.known {
+		return []trait{a}
+	}
+	return []trait{{is: false}, {is: true}}
+}
+
+// least returns how far the nearest candidate is that has a trait, and the nearest that has not.
+func least(all []candidate, of func(unit) trait) (with, without int64) {
+	with, without = math.MaxInt64, math.MaxInt64
+	for _, one := range all {
+		if of(one.unit).is {
+			with = min(with, one.distance)
+		} else {
+			without = min(without, one.distance)
+		}
+	}
+	return with, without
+}
+
 // learn chooses the unit in which moved is what the device counted. It stays with
 // u, for good, where neither unit is clearly nearer; and where both would do,
 // because too much has moved while the books were read, it waits with the lesser.
 func (u *unit) learn(counted span, moved bpfCount, link uint64) {
-	var far [2][2]int64 // by frames and bare
-	for i, frames := range []bool{false, true} {
-		for j, bare := range []bool{false, true} {
-			other := *u
-			if !u.frames.known {
-				other.frames.is = frames
-			}
-			if !u.bare.known {
-				other.bare.is = bare
-			}
-			far[i][j] = counted.distance(other.of(moved, link))
-		}
-	}
+	candidates := u.candidates(counted, moved, link)
 	if !u.frames.known && moved.Bytes != moved.FrameBytes {
-		skbs, frames := min(far[0][0], far[0][1]), min(far[1][0], far[1][1])
+		frames, skbs := least(candidates, func(u unit) trait { return u.frames })
 		u.frames.choose(frames, skbs, false, moved.Packets)
 	}
 	if !u.bare.known && moved.Packets != 0 && link != 0 {
-		whole, bare := min(far[0][0], far[1][0]), min(far[0][1], far[1][1])
+		bare, whole := least(candidates, func(u unit) trait { return u.bare })
 		u.bare.choose(bare, whole, true, moved.Packets)
 	}
 }
