@@ -20,9 +20,9 @@
  * Counts:  connections handed to a process. The time that one waited in the
  *          queue is the kernel's own note of the handshake, so no hook is needed
  *          there and connections older than us have it too.
- * Loss:    BOOK_LOST_RING_FULL when user space is too slow; BOOK_LOST_UNREADABLE
+ * Loss:    STAT_LOST_RING_FULL when user space is too slow; STAT_LOST_UNREADABLE
  *          when the new socket was closed by another thread before we looked. Where
- *          map listeners is full, only the state of the queue stays unknown.
+ *          map accepting is full, only the state of the queue stays unknown.
  *          While a run of a program is preempted, the kernel skips others of it on
  *          that CPU: fentry where the kernel is preemptible, tp_btf from Linux 7.0
  *          on. It counts them (recursion_misses), and user space reports those of
@@ -54,7 +54,7 @@ struct {
 	__uint(max_entries, 4096);
 	__type(key, __u64); /* pid and tgid */
 	__type(value, struct sock *);
-} listeners SEC(".maps");
+} accepting SEC(".maps");
 
 const volatile bool complete_has_cqe = 1; /* io_uring_complete's 3rd argument, since 6.13 */
 
@@ -63,14 +63,14 @@ static __always_inline void report(struct sock *sk, struct sock *listener)
 {
 	struct accept *accept;
 
-	book(BOOK_SEEN);
+	count_stat(STAT_SEEN);
 	if (!is_within_limit()) {
-		book(BOOK_SAMPLED_OUT);
+		count_stat(STAT_SAMPLED_OUT);
 		return;
 	}
 	accept = bpf_ringbuf_reserve(&accepts, sizeof(*accept), 0);
 	if (!accept) {
-		book(BOOK_LOST_RING_FULL);
+		count_stat(STAT_LOST_RING_FULL);
 		return;
 	}
 	note_accept(accept, sk, listener);
@@ -83,8 +83,8 @@ static __always_inline void report_file(struct file *file, struct sock *listener
 	struct sock *sk = sock_of_file(file);
 
 	if (!sk) {
-		book(BOOK_SEEN);
-		book(BOOK_LOST_UNREADABLE);
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_UNREADABLE);
 	} else if (is_tcp(sk)) {
 		report(sk, listener);
 	}
@@ -94,12 +94,12 @@ static __always_inline void report_file(struct file *file, struct sock *listener
 static __always_inline int report_grafted(struct sock *sk)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct sock **listener = bpf_map_lookup_elem(&listeners, &thread);
+	struct sock **listener = bpf_map_lookup_elem(&accepting, &thread);
 
 	if (!is_tcp(sk))
 		return 0;
 	report(sk, listener ? *listener : NULL);
-	bpf_map_delete_elem(&listeners, &thread);
+	bpf_map_delete_elem(&accepting, &thread);
 	return 0;
 }
 
@@ -108,7 +108,7 @@ bool fired_see_graft;
 SEC("fentry/security_sock_graft")
 int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
 {
-	if (!is_armed(&fired_see_graft))
+	if (!is_enabled(&fired_see_graft))
 		return 0;
 	return report_grafted(sk);
 }
@@ -119,7 +119,7 @@ bool fired_probe_graft;
 SEC("kprobe/security_sock_graft")
 int probe_graft(struct pt_regs *ctx)
 {
-	if (!is_armed(&fired_probe_graft))
+	if (!is_enabled(&fired_probe_graft))
 		return 0;
 	return report_grafted(first_argument(ctx));
 }
@@ -129,7 +129,7 @@ static __always_inline void note_listener(struct sock *listener, struct sock *sk
 	__u64 thread = bpf_get_current_pid_tgid();
 
 	if (sk) /* none when a non-blocking accept finds the queue empty */
-		bpf_map_update_elem(&listeners, &thread, &listener, BPF_ANY);
+		bpf_map_update_elem(&accepting, &thread, &listener, BPF_ANY);
 }
 
 bool fired_note_accept_of;
@@ -137,7 +137,7 @@ bool fired_note_accept_of;
 SEC("fexit/inet_csk_accept")
 int BPF_PROG(note_accept_of, struct sock *listener, struct proto_accept_arg *arg, struct sock *sk)
 {
-	if (!is_armed(&fired_note_accept_of))
+	if (!is_enabled(&fired_note_accept_of))
 		return 0;
 	note_listener(listener, sk);
 	return 0;
@@ -150,7 +150,7 @@ SEC("fexit/inet_csk_accept")
 int BPF_PROG(note_accept_of_old, struct sock *listener, int flags, int *err, bool kern,
 	     struct sock *sk)
 {
-	if (!is_armed(&fired_note_accept_of_old))
+	if (!is_enabled(&fired_note_accept_of_old))
 		return 0;
 	note_listener(listener, sk);
 	return 0;
@@ -164,7 +164,7 @@ int note_accept_from(struct pt_regs *ctx)
 {
 	struct sock *listener = first_argument(ctx);
 
-	if (!is_armed(&fired_note_accept_from))
+	if (!is_enabled(&fired_note_accept_from))
 		return 0;
 	note_listener(listener, listener);
 	return 0;
@@ -177,7 +177,7 @@ int BPF_PROG(see_syscall, struct pt_regs *regs, long fd)
 {
 	if (fd < 0 || !is_accept(regs))
 		return 0;
-	if (!is_armed(&fired_see_syscall))
+	if (!is_enabled(&fired_see_syscall))
 		return 0;
 	report_file(file_of_fd(fd), sock_of_file(file_of_fd(accept_argument(regs))));
 	return 0;
@@ -202,7 +202,7 @@ int see_completion(unsigned long long *ctx)
 	struct request_key key = {.ring = ctx[0]};
 	int result;
 
-	if (!is_armed(&fired_see_completion))
+	if (!is_enabled(&fired_see_completion))
 		return 0;
 	if (complete_has_cqe) {
 		struct io_uring_cqe *cqe = (struct io_uring_cqe *)ctx[2];
@@ -222,7 +222,7 @@ bool fired_note_submission;
 SEC("tp_btf/io_uring_submit_req")
 int BPF_PROG(note_submission, struct io_kiocb *request)
 {
-	if (!is_armed(&fired_note_submission))
+	if (!is_enabled(&fired_note_submission))
 		return 0;
 	remember_request(request);
 	return 0;
@@ -234,7 +234,7 @@ bool fired_note_wakeup;
 SEC("tp_btf/io_uring_task_add")
 int BPF_PROG(note_wakeup, struct io_kiocb *request)
 {
-	if (!is_armed(&fired_note_wakeup))
+	if (!is_enabled(&fired_note_wakeup))
 		return 0;
 	remember_request(request);
 	return 0;

@@ -25,8 +25,8 @@
  *          inside followed, or of all if that is wanted: of the others nothing is noted
  *          but when they began, until they wait or are to be reported.
  *          What a soft interrupt does on top of a thread is not the thread's.
- * Loss:    BOOK_LOST_RING_FULL; BOOK_LOST_MAP_FULL when there is no memory for a
- *          thread's tree; BOOK_LOST_UNFINISHED when the return of a call was not seen.
+ * Loss:    STAT_LOST_RING_FULL; STAT_LOST_MAP_FULL when there is no memory for a
+ *          thread's tree; STAT_LOST_UNFINISHED when the return of a call was not seen.
  *          A tree that is not whole says how many functions it lacks.
  * Needs:   BTF, Linux 5.10.
  */
@@ -205,8 +205,8 @@ __noinline int raise_call(bool may_be_behind)
 		return 0;
 	proceed(th, CALL_NONE);
 	if (!t) {
-		book(BOOK_SEEN);
-		book(BOOK_LOST_MAP_FULL);
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_MAP_FULL);
 		return 0;
 	}
 	t->depth = 0;
@@ -242,8 +242,8 @@ static __always_inline bool is_plain(struct thread *th, __u32 position, __u16 in
 			return true;
 		if (th->progress == CALL_PLAIN) { /* its end was not seen */
 			th->progress = CALL_NONE;
-			book(BOOK_SEEN);
-			book(BOOK_LOST_UNFINISHED);
+			count_stat(STAT_SEEN);
+			count_stat(STAT_LOST_UNFINISHED);
 		}
 	}
 	return false;
@@ -271,7 +271,7 @@ static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 v
 		return false;
 	if (!idle_waits && th->deed)
 		note_deed(th->conversation, th->deed, first_of(user_registers()), result);
-	book(BOOK_SAMPLED_OUT);
+	count_stat(STAT_SAMPLED_OUT);
 	return true;
 }
 
@@ -295,8 +295,8 @@ static __always_inline struct tree *tree_at(struct thread *th, __u32 position, _
 			return t;
 		if (th)
 			th->progress = CALL_NONE;
-		book(BOOK_SEEN); /* the call itself had returned */
-		book(BOOK_LOST_UNFINISHED);
+		count_stat(STAT_SEEN); /* the call itself had returned */
+		count_stat(STAT_LOST_UNFINISHED);
 	}
 	if (!wanted && !is_wanted_here(number_of(entry)))
 		return NULL;
@@ -305,8 +305,8 @@ static __always_inline struct tree *tree_at(struct thread *th, __u32 position, _
 		t = make_tree();
 	}
 	if (!t) {
-		book(BOOK_SEEN);
-		book(BOOK_LOST_MAP_FULL);
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_MAP_FULL);
 	}
 	return t;
 }
@@ -416,7 +416,7 @@ bool fired_enter_function;
 SEC("fentry/sock_alloc_file")
 int enter_function(void *ctx)
 {
-	if (!is_armed(&fired_enter_function))
+	if (!is_enabled(&fired_enter_function))
 		return 0;
 	enter(function_of(ctx, with_cookies), position_of(ctx), user_registers(), false);
 	return 0;
@@ -429,7 +429,7 @@ int leave_function(void *ctx)
 {
 	__u64 value = 0;
 
-	if (!is_armed(&fired_leave_function))
+	if (!is_enabled(&fired_leave_function))
 		return 0;
 	if (with_result_helper)
 		bpf_get_func_ret(ctx, &value);
@@ -444,7 +444,7 @@ bool fired_enter_probe;
 SEC("kprobe/sock_alloc_file")
 int enter_probe(struct pt_regs *ctx)
 {
-	if (!is_armed(&fired_enter_probe))
+	if (!is_enabled(&fired_enter_probe))
 		return 0;
 	enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
 	return 0;
@@ -455,7 +455,7 @@ bool fired_leave_probe;
 SEC("kretprobe/sock_alloc_file")
 int leave_probe(struct pt_regs *ctx)
 {
-	if (!is_armed(&fired_leave_probe))
+	if (!is_enabled(&fired_leave_probe))
 		return 0;
 	come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
 	return 0;
@@ -473,7 +473,7 @@ bool fired_visit_function;
 SEC("kprobe.session/sock_alloc_file")
 int visit_function(struct pt_regs *ctx)
 {
-	if (!is_armed(&fired_visit_function))
+	if (!is_enabled(&fired_visit_function))
 		return 0;
 	if (is_return(ctx))
 		come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
@@ -512,7 +512,7 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 
 	if (!how || is_32bit_call())
 		return 0;
-	if (!is_armed(&fired_enter_syscall))
+	if (!is_enabled(&fired_enter_syscall))
 		return 0;
 	th = this_thread();
 	if (th ? !is_wanted_of(th, number) : !is_wanted_here(number))
@@ -536,7 +536,7 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 
 	if (!how)
 		return 0;
-	if (!is_armed(&fired_leave_syscall))
+	if (!is_enabled(&fired_leave_syscall))
 		return 0;
 	th = this_thread();
 	if (th && th->progress == CALL_NONE)
@@ -591,7 +591,7 @@ static __always_inline int note_point(enum point index, __s32 result, __u32 posi
 	SEC("tp_btf/" #tracepoint)                     \
 	int name(__u64 *ctx)                           \
 	{                                              \
-		if (is_armed(&fired_##name))           \
+		if (is_enabled(&fired_##name))           \
 			note_point(index, result, position_of(ctx)); \
 		return 0;                              \
 	}
@@ -613,7 +613,7 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 	struct thread *th;
 	struct tree *t;
 
-	if (!is_armed(&fired_see_state))
+	if (!is_enabled(&fired_see_state))
 		return 0;
 	if (is_interrupt(position))
 		return 0;
@@ -661,7 +661,7 @@ int BPF_PROG(see_switch, bool preempted, struct task_struct *from, struct task_s
 	struct thread *th;
 	struct tree *t;
 
-	if (!is_armed(&fired_see_switch))
+	if (!is_enabled(&fired_see_switch))
 		return 0;
 	th = thread_of(from);
 	if (th && th->progress == CALL_PLAIN)
@@ -682,7 +682,7 @@ int BPF_PROG(see_wakeup, struct task_struct *task)
 {
 	struct tree *t;
 
-	if (!is_armed(&fired_see_wakeup))
+	if (!is_enabled(&fired_see_wakeup))
 		return 0;
 	t = tree_in_call(task);
 	if (t && t->off_ns && !t->wake_ns)
@@ -700,8 +700,8 @@ static __always_inline void forget_calls_of(struct task_struct *task)
 	struct tree *t = tree_of(task);
 
 	if (th ? th->progress != CALL_NONE : t && t->depth) {
-		book(BOOK_SEEN);
-		book(BOOK_LOST_UNFINISHED);
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_UNFINISHED);
 	}
 	if (t) {
 		t->depth = 0;
@@ -722,7 +722,7 @@ int BPF_PROG(forget_thread, struct task_struct *task)
 	struct thread *th = thread_of(task);
 	__u32 id = task->pid;
 
-	is_armed(&fired_forget_thread);
+	is_enabled(&fired_forget_thread);
 	forget_calls_of(task);
 	if (!with_current_task)
 		bpf_map_delete_elem(&thread_trees, &id);

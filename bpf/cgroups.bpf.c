@@ -7,7 +7,7 @@
  *          Both fire for each hierarchy; only that of cgroup v2 is wanted.
  * Output:  ring cgroup_changes, a record each; nobody is woken, user space drains
  *          it when it looks for a path, and at each collection.
- * Loss:    BOOK_LOST_RING_FULL when user space is too slow; BOOK_LOST_UNREADABLE for a
+ * Loss:    STAT_LOST_RING_FULL when user space is too slow; STAT_LOST_UNREADABLE for a
  *          path that is longer than what the kernel hands on.
  * Needs:   BTF, Linux 5.10.
  */
@@ -44,9 +44,9 @@ static __always_inline bool is_wanted(struct cgroup *cgroup)
 
 static __always_inline void report(struct cgroup_change *change, __u32 size)
 {
-	book(BOOK_SEEN);
+	count_stat(STAT_SEEN);
 	if (bpf_ringbuf_output(&cgroup_changes, change, size, BPF_RB_NO_WAKEUP))
-		book(BOOK_LOST_RING_FULL);
+		count_stat(STAT_LOST_RING_FULL);
 }
 
 bool fired_note_new;
@@ -58,7 +58,7 @@ int BPF_PROG(note_new, struct cgroup *cgroup, const char *path)
 	__u32 zero = 0, size;
 	long length;
 
-	if (!is_armed(&fired_note_new) || !is_wanted(cgroup))
+	if (!is_enabled(&fired_note_new) || !is_wanted(cgroup))
 		return 0;
 	change = bpf_map_lookup_elem(&scratch, &zero);
 	if (!change)
@@ -66,8 +66,8 @@ int BPF_PROG(note_new, struct cgroup *cgroup, const char *path)
 	change->id = BPF_CORE_READ(cgroup, kn, id);
 	length = bpf_probe_read_kernel_str(change->path, PATH_SIZE, path);
 	if (length <= 1 || length >= PATH_SIZE) {
-		book(BOOK_SEEN);
-		book(BOOK_LOST_UNREADABLE);
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_UNREADABLE);
 		return 0;
 	}
 	size = length;
@@ -85,7 +85,7 @@ int BPF_PROG(note_removed, struct cgroup *cgroup, const char *path)
 	struct cgroup_change *change;
 	__u32 zero = 0;
 
-	if (!is_armed(&fired_note_removed) || !is_wanted(cgroup))
+	if (!is_enabled(&fired_note_removed) || !is_wanted(cgroup))
 		return 0;
 	change = bpf_map_lookup_elem(&scratch, &zero);
 	if (!change)

@@ -16,7 +16,7 @@
  *          Map exemplars has for some of the keys the trace context of a socket that
  *          lost a packet; user space takes it away.
  * Counts:  skbs: one of them can be many frames.
- * Loss:    BOOK_LOST_MAP_FULL when a new key finds both maps full; unplaced when one finds
+ * Loss:    STAT_LOST_MAP_FULL when a new key finds both maps full; unplaced when one finds
  *          the first full, or its process is beyond max_processes, and is counted without
  *          its process.
  * Needs:   BTF, Linux 5.10; for processes 5.12.
@@ -127,7 +127,7 @@ static __always_inline void count(const struct drop_key *key, struct net_device 
 	struct drop_key coarse = { .location = key->location, .reason = key->reason };
 	bool new = false;
 
-	book(BOOK_SEEN);
+	count_stat(STAT_SEEN);
 	if (increment(&drops, key, &new)) {
 		if (new && key->ifindex)
 			know_interface(dev, key->netns);
@@ -136,7 +136,7 @@ static __always_inline void count(const struct drop_key *key, struct net_device 
 	if (key->number)
 		__sync_fetch_and_add(&unplaced, 1);
 	if (!increment(&drops_without_detail, &coarse, &new))
-		book(BOOK_LOST_MAP_FULL);
+		count_stat(STAT_LOST_MAP_FULL);
 }
 
 static __always_inline void set_interface(struct drop_key *key, struct net_device *dev, struct net *net)
@@ -267,7 +267,7 @@ bool fired_count_drop_bare;
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_bare, struct sk_buff *skb, void *location)
 {
-	if (!is_armed(&fired_count_drop_bare))
+	if (!is_enabled(&fired_count_drop_bare))
 		return 0;
 	return count_drop(skb, location, reason_not_available, NULL, NO_MEANS);
 }
@@ -278,7 +278,7 @@ bool fired_count_drop_place;
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_place, struct sk_buff *skb, void *location)
 {
-	if (!is_armed(&fired_count_drop_place))
+	if (!is_enabled(&fired_count_drop_place))
 		return 0;
 	return count_drop(skb, location, reason_not_available, NULL, BY_HAND);
 }
@@ -289,7 +289,7 @@ bool fired_count_drop_reason;
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_reason, struct sk_buff *skb, void *location, __u32 reason)
 {
-	if (!is_armed(&fired_count_drop_reason))
+	if (!is_enabled(&fired_count_drop_reason))
 		return 0;
 	return count_drop(skb, location, reason, NULL, BY_HAND);
 }
@@ -300,7 +300,7 @@ bool fired_count_drop_socket;
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_drop_socket, struct sk_buff *skb, void *location, __u32 reason, struct sock *rx_sk)
 {
-	if (!is_armed(&fired_count_drop_socket))
+	if (!is_enabled(&fired_count_drop_socket))
 		return 0;
 	return count_drop(skb, location, reason, rx_sk, BY_HELPER);
 }
@@ -319,7 +319,7 @@ int watch_listeners(struct __sk_buff *ctx)
 		return 1;
 	if (with_meetings)
 		note_meeting(ctx, listener);
-	if (listener->state != STATE_LISTEN || !is_armed(&fired_watch_listeners))
+	if (listener->state != STATE_LISTEN || !is_enabled(&fired_watch_listeners))
 		return 1;
 	if (!accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
 		return 1;

@@ -58,10 +58,10 @@ static __always_inline bool is_counted(struct sock *sk)
 	return is_counted_family(sk->__sk_common.skc_family);
 }
 
-/* Whether a process was looked for in vain in this epoch already, and has a number beyond all. */
+/* Whether a process was looked for in vain in this round already, and has a number beyond all. */
 static __always_inline bool is_known_beyond(__u64 number, __u32 tried, __u32 mark)
 {
-	return number == number_beyond(mark) && tried == (__u32)process_epoch();
+	return number == number_beyond(mark) && tried == (__u32)current_round();
 }
 
 /* Makes the running process the owner of sk. */
@@ -76,7 +76,7 @@ static __always_inline void take_over(struct sock *sk, struct owner *owner, cons
 		return; /* nobody sends or receives on it */
 	number = number_of(process, current_task());
 	if (is_beyond(number))
-		owner->tried = process_epoch();
+		owner->tried = current_round();
 	if (!is_used(owner->number))
 		owner->subflow = is_mptcp(sk);
 	if (hand_over(owner, number, &who) && settle(sk, number))
@@ -112,7 +112,7 @@ bool fired_learn_from_send;
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(learn_from_send, struct sock *sk, int sent, int flags)
 {
-	if (!is_armed(&fired_learn_from_send))
+	if (!is_enabled(&fired_learn_from_send))
 		return 0;
 	if (sent >= 0)
 		learn(sk);
@@ -124,7 +124,7 @@ bool fired_learn_from_receive;
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 {
-	if (!is_armed(&fired_learn_from_receive))
+	if (!is_enabled(&fired_learn_from_receive))
 		return 0;
 	if (received >= 0)
 		learn(sk);
@@ -159,7 +159,7 @@ bool fired_learn_from_sendmsg;
 SEC("fentry/security_socket_sendmsg")
 int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 {
-	if (!is_armed(&fired_learn_from_sendmsg))
+	if (!is_enabled(&fired_learn_from_sendmsg))
 		return 0;
 	if (sock->sk && is_send(sock->sk, msg))
 		learn(sock->sk);
@@ -172,7 +172,7 @@ bool fired_learn_from_recvmsg;
 SEC("fexit/sock_recvmsg")
 int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int flags, int received)
 {
-	if (!is_armed(&fired_learn_from_recvmsg))
+	if (!is_enabled(&fired_learn_from_recvmsg))
 		return 0;
 	if (sock->sk && received >= 0)
 		learn(sock->sk);
@@ -192,14 +192,14 @@ static __always_inline void note_user(struct sock *sk)
 	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
 		return;
 	process = current_process();
-	known = bpf_map_lookup_elem(&users, &address);
+	known = bpf_map_lookup_elem(&socket_users, &address);
 	mark = mark_of(&process);
 	if (known && ((__u32)known->number == mark || is_known_beyond(known->number, known->tried, mark)))
 		return;
 	user.number = number_of(&process, task);
 	user.who = instance_of(&process);
-	user.tried = process_epoch();
-	bpf_map_update_elem(&users, &address, &user, BPF_ANY);
+	user.tried = current_round();
+	bpf_map_update_elem(&socket_users, &address, &user, BPF_ANY);
 }
 
 bool fired_note_sendmsg;
@@ -209,7 +209,7 @@ int note_sendmsg(struct pt_regs *ctx)
 {
 	struct sock *sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
 
-	if (!is_armed(&fired_note_sendmsg))
+	if (!is_enabled(&fired_note_sendmsg))
 		return 0;
 	if (is_send(sk, second_argument(ctx)))
 		note_user(sk);
@@ -223,7 +223,7 @@ int note_recvmsg(struct pt_regs *ctx)
 {
 	struct sock *sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
 
-	if (!is_armed(&fired_note_recvmsg))
+	if (!is_enabled(&fired_note_recvmsg))
 		return 0;
 	if (is_receive(sk, fourth_argument(ctx)))
 		note_user(sk);
@@ -236,7 +236,7 @@ bool fired_learn_from_message;
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(learn_from_message, struct sock *sk)
 {
-	if (is_armed(&fired_learn_from_message))
+	if (is_enabled(&fired_learn_from_message))
 		learn(sk);
 	return 0;
 }
@@ -270,7 +270,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	struct owner *owner;
 	__u8 state;
 
-	if (!is_armed(&fired_learn_from_queue))
+	if (!is_enabled(&fired_learn_from_queue))
 		return 0;
 	if (!sk || skb->skb_iif) /* what is forwarded may have a sender who is at work elsewhere */
 		return 0;
@@ -348,7 +348,7 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 	struct process process;
 	struct owner *owner;
 
-	if (!is_armed(&fired_learn_from_state))
+	if (!is_enabled(&fired_learn_from_state))
 		return 0;
 	if (new == STATE_LISTEN) { /* listen() runs in the process */
 		if (!owner_to_learn(sk))
@@ -386,7 +386,7 @@ int BPF_PROG(note_end, struct task_struct *task)
 	struct process process;
 	__u32 *dead;
 
-	if (!is_armed(&fired_note_end))
+	if (!is_enabled(&fired_note_end))
 		return 0;
 	if (BPF_CORE_READ(task, signal, live.counter))
 		return 0;
@@ -408,7 +408,7 @@ int learn_from_create(struct bpf_sock *sk)
 	struct task_struct *task = current_task();
 	struct owner new = {};
 
-	if (!is_armed(&fired_learn_from_create))
+	if (!is_enabled(&fired_learn_from_create))
 		return 1;
 	if (task->flags & PF_KTHREAD)
 		return 1;
@@ -431,7 +431,7 @@ static __always_inline void settle_last(void *sk)
 	if (!with_users)
 		return;
 	address = address_of(sk);
-	bpf_map_delete_elem(&users, &address); /* soon it is another socket's */
+	bpf_map_delete_elem(&socket_users, &address); /* soon it is another socket's */
 }
 
 /* A process closes a UDP socket, and so gives up the port that it may have. */
@@ -451,7 +451,7 @@ bool fired_settle_at_release;
 SEC("cgroup/sock_release")
 int settle_at_release(struct bpf_sock *sk)
 {
-	if (!is_armed(&fired_settle_at_release))
+	if (!is_enabled(&fired_settle_at_release))
 		return 1;
 	forget_known(); /* soon it is another socket's address */
 	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
@@ -468,7 +468,7 @@ int BPF_PROG(settle_at_destroy, struct sock *sk)
 {
 	struct owner *owner;
 
-	if (!is_armed(&fired_settle_at_destroy))
+	if (!is_enabled(&fired_settle_at_destroy))
 		return 0;
 	settle_last(sk);
 	owner = bpf_sk_storage_get(&owners, sk, 0, 0);
@@ -555,7 +555,7 @@ static __always_inline void note_living(struct task_struct *task)
 	process = process_of(task);
 	entry = bpf_map_lookup_elem(&processes, &process);
 	if (entry)
-		entry->epoch = process_epoch();
+		entry->round = current_round();
 }
 
 SEC("raw_tp/run")

@@ -309,7 +309,7 @@ bool fired_see_send;
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(see_send, struct sock *sk, int sent, int flags)
 {
-	if (is_armed(&fired_see_send))
+	if (is_enabled(&fired_see_send))
 		see_message(sk, sent, READER_SEND);
 	return 0;
 }
@@ -319,7 +319,7 @@ bool fired_see_receive;
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(see_receive, struct sock *sk, int received, int flags)
 {
-	if (is_armed(&fired_see_receive))
+	if (is_enabled(&fired_see_receive))
 		see_message(sk, received, READER_RECEIVE);
 	return 0;
 }
@@ -331,7 +331,7 @@ int see_sendmsg(__u64 *ctx)
 {
 	__u64 sent = 0;
 
-	if (!is_armed(&fired_see_sendmsg))
+	if (!is_enabled(&fired_see_sendmsg))
 		return 0;
 	bpf_get_func_ret(ctx, &sent);
 	see_message((struct sock *)ctx[0], sent, READER_SEND);
@@ -345,7 +345,7 @@ int see_recvmsg(__u64 *ctx)
 {
 	__u64 received = 0;
 
-	if (!is_armed(&fired_see_recvmsg))
+	if (!is_enabled(&fired_see_recvmsg))
 		return 0;
 	bpf_get_func_ret(ctx, &received);
 	see_message((struct sock *)ctx[0], received, READER_RECEIVE);
@@ -360,7 +360,7 @@ int BPF_PROG(see_exec, struct task_struct *task)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-	if (!is_armed(&fired_see_exec))
+	if (!is_enabled(&fired_see_exec))
 		return 0;
 	if (with_obi) /* what it did before, and what the first thread did whose id it may have got */
 		note_leftover(bpf_get_current_pid_tgid());
@@ -377,7 +377,7 @@ int BPF_PROG(see_fork, struct task_struct *parent, struct task_struct *child)
 	__u32 pid = BPF_CORE_READ(child, tgid), thread = BPF_CORE_READ(child, pid);
 	struct observed *known, new;
 
-	if (!is_armed(&fired_see_fork))
+	if (!is_enabled(&fired_see_fork))
 		return 0;
 	if (with_obi)
 		note_leftover((__u64)pid << 32 | thread);

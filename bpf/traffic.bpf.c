@@ -13,11 +13,11 @@
  * Counts:  what the interface counters count, so the sums can be held against
  *          them: whole packets, retransmissions and ACKs included, as skbs and
  *          as the frames that GSO makes of them.
- * Rule:    a claim never exceeds its arrival, so the books cannot overflow: a
+ * Rule:    a claim never exceeds its arrival, so the accounts cannot overflow: a
  *          delivery beyond that is a copy (multicast, raw sockets). A packet is a
  *          process's on the device nearest to its socket; on those below that
  *          carry it, it is on an account of theirs.
- * Loss:    ACCOUNT_OVERFLOW and BOOK_LOST_MAP_FULL when a map is full.
+ * Loss:    ACCOUNT_OVERFLOW and STAT_LOST_MAP_FULL when a map is full.
  * Needs:   BTF, Linux 5.12.
  */
 #include "lib/traffic/arrival.h"
@@ -201,7 +201,7 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 	struct handing *now = handing_here();
 	bool on, new;
 
-	if (!is_armed(&fired_count_transmit))
+	if (!is_enabled(&fired_count_transmit))
 		return 0;
 	if (!now)
 		return 0;
@@ -241,7 +241,7 @@ int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, 
 	struct handing *now = handing_here();
 	bool first;
 
-	if (!is_armed(&fired_end_transmit))
+	if (!is_enabled(&fired_end_transmit))
 		return 0;
 	if (!now)
 		return 0;
@@ -346,7 +346,7 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 	__u64 netns;
 	bool copy;
 
-	if (!is_armed(&fired_count_arrival))
+	if (!is_enabled(&fired_count_arrival))
 		return 0;
 	if (!a)
 		return 0;
@@ -444,7 +444,7 @@ int count_receive(struct __sk_buff *ctx)
 	bool kernel;
 	void *used;
 
-	if (!is_armed(&fired_count_receive))
+	if (!is_enabled(&fired_count_receive))
 		return 1;
 	if (!sk)
 		return 1;
@@ -459,7 +459,7 @@ int count_receive(struct __sk_buff *ctx)
 	if (kernel)
 		d.below = ACCOUNT_KERNEL;
 	if (!claim_delivery(ctx, &d)) {
-		book(BOOK_COPY);
+		count_stat(STAT_COPY);
 		return 1;
 	}
 	if (kernel) {
@@ -485,7 +485,7 @@ bool fired_claim_forwarded;
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(claim_forwarded, struct sk_buff *skb)
 {
-	if (is_armed(&fired_claim_forwarded) && skb->skb_iif)
+	if (is_enabled(&fired_claim_forwarded) && skb->skb_iif)
 		claim_whole(skb, ACCOUNT_FORWARDED);
 	return 0;
 }
@@ -495,7 +495,7 @@ bool fired_count_no_socket;
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(count_no_socket, struct sk_buff *skb, void *location, __u32 reason)
 {
-	if (!is_armed(&fired_count_no_socket))
+	if (!is_enabled(&fired_count_no_socket))
 		return 0;
 	if (reason == reason_no_socket)
 		claim_whole(skb, ACCOUNT_NO_SOCKET);

@@ -183,7 +183,7 @@ func (a *Accepts) drain() ([]accept, error) {
 // Audit brings the counts up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (a *Accepts) Audit() error {
-	counts, err := kernel.ReadCounts(a.object.Maps["books"])
+	counts, err := kernel.ReadCounts(a.object.Maps["stats"])
 	if err != nil {
 		return err
 	}
@@ -196,13 +196,13 @@ func (a *Accepts) Audit() error {
 		return err
 	}
 	a.recorder.Update(func(totals *stats.Totals) {
-		totals.Seen = counts[bpfBookBOOK_SEEN] + missed
-		totals.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT] + a.filtered
+		totals.Seen = counts[bpfStatSTAT_SEEN] + missed
+		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT] + a.filtered
 		if totals.Lost == nil {
 			totals.Lost = map[string]uint64{}
 		}
-		totals.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
-		totals.Lost["unreadable"] = counts[bpfBookBOOK_LOST_UNREADABLE] + a.corrupt
+		totals.Lost["ring_full"] = counts[bpfStatSTAT_LOST_RING_FULL]
+		totals.Lost["unreadable"] = counts[bpfStatSTAT_LOST_UNREADABLE] + a.corrupt
 		totals.Lost["preempted"] = missed
 		totals.MissedRuns = all - missed
 		totals.Hooks = a.object.Hooks()

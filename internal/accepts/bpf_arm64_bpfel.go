@@ -43,33 +43,33 @@ type bpfAccept struct {
 	Pad          uint32
 }
 
-type bpfBook uint32
-
-const (
-	bpfBookBOOK_SEEN            bpfBook = 0
-	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
-	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
-	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
-	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
-	bpfBookBOOK_COPY            bpfBook = 6
-	bpfBookBOOK_KINDS           bpfBook = 7
-)
-
 type bpfRequestKey struct {
 	_        structs.HostLayout
 	Ring     uint64
 	UserData uint64
 }
 
+type bpfStat uint32
+
+const (
+	bpfStatSTAT_SEEN            bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
+	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
+	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
+	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
+	bpfStatSTAT_COPY            bpfStat = 6
+	bpfStatSTAT_KINDS           bpfStat = 7
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapAccepting            = "accepting"
 	bpfMapAccepts              = "accepts"
-	bpfMapBooks                = "books"
-	bpfMapListeners            = "listeners"
 	bpfMapRequests             = "requests"
+	bpfMapStats                = "stats"
 	bpfProgNoteAcceptFrom      = "note_accept_from"
 	bpfProgNoteAcceptOf        = "note_accept_of"
 	bpfProgNoteAcceptOfOld     = "note_accept_of_old"
@@ -79,8 +79,8 @@ const (
 	bpfProgSeeCompletion       = "see_completion"
 	bpfProgSeeGraft            = "see_graft"
 	bpfProgSeeSyscall          = "see_syscall"
-	bpfVarArmed                = "armed"
 	bpfVarCompleteHasCqe       = "complete_has_cqe"
+	bpfVarEnabled              = "enabled"
 	bpfVarFiredNoteAcceptFrom  = "fired_note_accept_from"
 	bpfVarFiredNoteAcceptOf    = "fired_note_accept_of"
 	bpfVarFiredNoteAcceptOfOld = "fired_note_accept_of_old"
@@ -150,18 +150,18 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Accepting *ebpf.MapSpec `ebpf:"accepting"`
 	Accepts   *ebpf.MapSpec `ebpf:"accepts"`
-	Books     *ebpf.MapSpec `ebpf:"books"`
-	Listeners *ebpf.MapSpec `ebpf:"listeners"`
 	Requests  *ebpf.MapSpec `ebpf:"requests"`
+	Stats     *ebpf.MapSpec `ebpf:"stats"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed                *ebpf.VariableSpec `ebpf:"armed"`
 	CompleteHasCqe       *ebpf.VariableSpec `ebpf:"complete_has_cqe"`
+	Enabled              *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredNoteAcceptFrom  *ebpf.VariableSpec `ebpf:"fired_note_accept_from"`
 	FiredNoteAcceptOf    *ebpf.VariableSpec `ebpf:"fired_note_accept_of"`
 	FiredNoteAcceptOfOld *ebpf.VariableSpec `ebpf:"fired_note_accept_of_old"`
@@ -194,18 +194,18 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Accepting *ebpf.Map `ebpf:"accepting"`
 	Accepts   *ebpf.Map `ebpf:"accepts"`
-	Books     *ebpf.Map `ebpf:"books"`
-	Listeners *ebpf.Map `ebpf:"listeners"`
 	Requests  *ebpf.Map `ebpf:"requests"`
+	Stats     *ebpf.Map `ebpf:"stats"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Accepting,
 		m.Accepts,
-		m.Books,
-		m.Listeners,
 		m.Requests,
+		m.Stats,
 	)
 }
 
@@ -213,8 +213,8 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed                *ebpf.Variable `ebpf:"armed"`
 	CompleteHasCqe       *ebpf.Variable `ebpf:"complete_has_cqe"`
+	Enabled              *ebpf.Variable `ebpf:"enabled"`
 	FiredNoteAcceptFrom  *ebpf.Variable `ebpf:"fired_note_accept_from"`
 	FiredNoteAcceptOf    *ebpf.Variable `ebpf:"fired_note_accept_of"`
 	FiredNoteAcceptOfOld *ebpf.Variable `ebpf:"fired_note_accept_of_old"`

@@ -32,7 +32,7 @@ func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.Coll
 	case "fentry":
 		return append([]kernel.Hook{accept}, tracedListener(types)...), nil
 	case "kprobe":
-		spec.Maps["listeners"].Type = ebpf.LRUHash
+		spec.Maps["accepting"].Type = ebpf.LRUHash
 		return []kernel.Hook{accept, {
 			Job: "accept_queue", Name: "kprobe/inet_csk_accept", Programs: []string{"note_accept_from"},
 			Cause: kernel.CauseAccepts, NotSeen: notSeenOfQueue,

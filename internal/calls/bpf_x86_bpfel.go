@@ -13,19 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type bpfBook uint32
-
-const (
-	bpfBookBOOK_SEEN            bpfBook = 0
-	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
-	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
-	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
-	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
-	bpfBookBOOK_COPY            bpfBook = 6
-	bpfBookBOOK_KINDS           bpfBook = 7
-)
-
 type bpfCall struct {
 	_          structs.HostLayout
 	StartNs    uint64
@@ -187,6 +174,19 @@ const (
 	bpfReasonREASON_SAMPLED bpfReason = 3
 )
 
+type bpfStat uint32
+
+const (
+	bpfStatSTAT_SEEN            bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
+	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
+	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
+	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
+	bpfStatSTAT_COPY            bpfStat = 6
+	bpfStatSTAT_KINDS           bpfStat = 7
+)
+
 type bpfTree struct {
 	_            structs.HostLayout
 	OffNs        uint64
@@ -245,7 +245,6 @@ const (
 const (
 	bpfMapAddresses             = "addresses"
 	bpfMapBlankTree             = "blank_tree"
-	bpfMapBooks                 = "books"
 	bpfMapCalls                 = "calls"
 	bpfMapCgroups               = "cgroups"
 	bpfMapCommands              = "commands"
@@ -257,6 +256,7 @@ const (
 	bpfMapPids                  = "pids"
 	bpfMapPorts                 = "ports"
 	bpfMapQuestions             = "questions"
+	bpfMapStats                 = "stats"
 	bpfMapSyscalls              = "syscalls"
 	bpfMapThreadTrees           = "thread_trees"
 	bpfMapTrees                 = "trees"
@@ -280,7 +280,7 @@ const (
 	bpfProgSeeSwitch            = "see_switch"
 	bpfProgSeeWakeup            = "see_wakeup"
 	bpfProgVisitFunction        = "visit_function"
-	bpfVarArmed                 = "armed"
+	bpfVarEnabled               = "enabled"
 	bpfVarFiltersAddresses      = "filters_addresses"
 	bpfVarFiltersAny            = "filters_any"
 	bpfVarFiltersCgroups        = "filters_cgroups"
@@ -400,7 +400,6 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Addresses     *ebpf.MapSpec `ebpf:"addresses"`
 	BlankTree     *ebpf.MapSpec `ebpf:"blank_tree"`
-	Books         *ebpf.MapSpec `ebpf:"books"`
 	Calls         *ebpf.MapSpec `ebpf:"calls"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Commands      *ebpf.MapSpec `ebpf:"commands"`
@@ -412,6 +411,7 @@ type bpfMapSpecs struct {
 	Pids          *ebpf.MapSpec `ebpf:"pids"`
 	Ports         *ebpf.MapSpec `ebpf:"ports"`
 	Questions     *ebpf.MapSpec `ebpf:"questions"`
+	Stats         *ebpf.MapSpec `ebpf:"stats"`
 	Syscalls      *ebpf.MapSpec `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.MapSpec `ebpf:"thread_trees"`
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
@@ -422,7 +422,7 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
+	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	FiltersAddresses      *ebpf.VariableSpec `ebpf:"filters_addresses"`
 	FiltersAny            *ebpf.VariableSpec `ebpf:"filters_any"`
 	FiltersCgroups        *ebpf.VariableSpec `ebpf:"filters_cgroups"`
@@ -495,7 +495,6 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Addresses     *ebpf.Map `ebpf:"addresses"`
 	BlankTree     *ebpf.Map `ebpf:"blank_tree"`
-	Books         *ebpf.Map `ebpf:"books"`
 	Calls         *ebpf.Map `ebpf:"calls"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Commands      *ebpf.Map `ebpf:"commands"`
@@ -507,6 +506,7 @@ type bpfMaps struct {
 	Pids          *ebpf.Map `ebpf:"pids"`
 	Ports         *ebpf.Map `ebpf:"ports"`
 	Questions     *ebpf.Map `ebpf:"questions"`
+	Stats         *ebpf.Map `ebpf:"stats"`
 	Syscalls      *ebpf.Map `ebpf:"syscalls"`
 	ThreadTrees   *ebpf.Map `ebpf:"thread_trees"`
 	Trees         *ebpf.Map `ebpf:"trees"`
@@ -517,7 +517,6 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Addresses,
 		m.BlankTree,
-		m.Books,
 		m.Calls,
 		m.Cgroups,
 		m.Commands,
@@ -529,6 +528,7 @@ func (m *bpfMaps) Close() error {
 		m.Pids,
 		m.Ports,
 		m.Questions,
+		m.Stats,
 		m.Syscalls,
 		m.ThreadTrees,
 		m.Trees,
@@ -540,7 +540,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed                 *ebpf.Variable `ebpf:"armed"`
+	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	FiltersAddresses      *ebpf.Variable `ebpf:"filters_addresses"`
 	FiltersAny            *ebpf.Variable `ebpf:"filters_any"`
 	FiltersCgroups        *ebpf.Variable `ebpf:"filters_cgroups"`

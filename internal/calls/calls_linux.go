@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type book bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type stat bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 
@@ -96,7 +96,7 @@ func (c *Calls) drain() ([]call, error) {
 // Audit brings the counts up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (c *Calls) Audit() error {
-	counts, err := kernel.ReadCounts(c.object.Maps["books"])
+	counts, err := kernel.ReadCounts(c.object.Maps["stats"])
 	if err != nil {
 		return err
 	}
@@ -107,14 +107,14 @@ func (c *Calls) Audit() error {
 	c.recorder.Update(func(totals *stats.Totals) {
 		totals.MissedRuns = missed
 		totals.Hooks = c.object.Hooks()
-		totals.Seen = counts[bpfBookBOOK_SEEN] + counts[bpfBookBOOK_SAMPLED_OUT] // those are in one of the two counts only
-		totals.SampledOut = counts[bpfBookBOOK_SAMPLED_OUT]
+		totals.Seen = counts[bpfStatSTAT_SEEN] + counts[bpfStatSTAT_SAMPLED_OUT] // those are in one of the two counts only
+		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT]
 		if totals.Lost == nil {
 			totals.Lost = map[string]uint64{}
 		}
-		totals.Lost["ring_full"] = counts[bpfBookBOOK_LOST_RING_FULL]
-		totals.Lost["map_full"] = counts[bpfBookBOOK_LOST_MAP_FULL]
-		totals.Lost["unfinished"] = counts[bpfBookBOOK_LOST_UNFINISHED]
+		totals.Lost["ring_full"] = counts[bpfStatSTAT_LOST_RING_FULL]
+		totals.Lost["map_full"] = counts[bpfStatSTAT_LOST_MAP_FULL]
+		totals.Lost["unfinished"] = counts[bpfStatSTAT_LOST_UNFINISHED]
 		totals.Lost["unreadable"] = c.corrupt
 	})
 	return nil

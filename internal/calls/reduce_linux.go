@@ -24,21 +24,21 @@ func (c *Calls) Reduces(step budget.Step) bool {
 
 // Reduce leaves out what the step says, from the next call on. Nothing is attached or
 // detached: the programs' own flags are set, and without calls they only see that they
-// are not armed. It may be called from [Calls.Enable] to [Calls.Shutdown], while Collect
+// are not enabled. It may be called from [Calls.Enable] to [Calls.Shutdown], while Collect
 // runs.
 func (c *Calls) Reduce(step budget.Step) error {
-	var armed bool
-	if err := c.object.Variables["armed"].Get(&armed); err != nil {
+	var enabled bool
+	if err := c.object.Variables["enabled"].Get(&enabled); err != nil {
 		return fmt.Errorf("see whether calls are looked at: %w", err)
 	}
-	if !armed && step < budget.NoCalls {
+	if !enabled && step < budget.NoCalls {
 		// What was under way when they were looked at last has ended, or is about to.
 		if err := kernel.RunIterator(c.object.Programs["forget_calls"]); err != nil {
 			return fmt.Errorf("forget former calls: %w", err)
 		}
 	}
 	flags := c.flags(step)
-	flags["armed"] = step < budget.NoCalls
+	flags["enabled"] = step < budget.NoCalls
 	return c.setVariables(flags)
 }
 

@@ -13,35 +13,35 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type bpfBook uint32
-
-const (
-	bpfBookBOOK_SEEN            bpfBook = 0
-	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
-	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
-	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
-	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
-	bpfBookBOOK_COPY            bpfBook = 6
-	bpfBookBOOK_KINDS           bpfBook = 7
-)
-
 type bpfCgroupChange struct {
 	_    structs.HostLayout
 	Id   uint64
 	Path [1024]int8
 }
 
+type bpfStat uint32
+
+const (
+	bpfStatSTAT_SEEN            bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
+	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
+	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
+	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
+	bpfStatSTAT_COPY            bpfStat = 6
+	bpfStatSTAT_KINDS           bpfStat = 7
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapBooks            = "books"
 	bpfMapCgroupChanges    = "cgroup_changes"
 	bpfMapScratch          = "scratch"
+	bpfMapStats            = "stats"
 	bpfProgNoteNew         = "note_new"
 	bpfProgNoteRemoved     = "note_removed"
-	bpfVarArmed            = "armed"
+	bpfVarEnabled          = "enabled"
 	bpfVarFiredNoteNew     = "fired_note_new"
 	bpfVarFiredNoteRemoved = "fired_note_removed"
 )
@@ -96,16 +96,16 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Books         *ebpf.MapSpec `ebpf:"books"`
 	CgroupChanges *ebpf.MapSpec `ebpf:"cgroup_changes"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
+	Stats         *ebpf.MapSpec `ebpf:"stats"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed            *ebpf.VariableSpec `ebpf:"armed"`
+	Enabled          *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredNoteNew     *ebpf.VariableSpec `ebpf:"fired_note_new"`
 	FiredNoteRemoved *ebpf.VariableSpec `ebpf:"fired_note_removed"`
 }
@@ -130,16 +130,16 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Books         *ebpf.Map `ebpf:"books"`
 	CgroupChanges *ebpf.Map `ebpf:"cgroup_changes"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
+	Stats         *ebpf.Map `ebpf:"stats"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
-		m.Books,
 		m.CgroupChanges,
 		m.Scratch,
+		m.Stats,
 	)
 }
 
@@ -147,7 +147,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed            *ebpf.Variable `ebpf:"armed"`
+	Enabled          *ebpf.Variable `ebpf:"enabled"`
 	FiredNoteNew     *ebpf.Variable `ebpf:"fired_note_new"`
 	FiredNoteRemoved *ebpf.Variable `ebpf:"fired_note_removed"`
 }

@@ -147,7 +147,7 @@ func (c *Cgroups) Changes(visit func(process.CgroupChange)) (whole bool, err err
 // audit brings the counts up to date, and returns whether nothing was lost since the
 // last time.
 func (c *Cgroups) audit() (whole bool, err error) {
-	counts, err := kernel.ReadCounts(c.object.Maps["books"])
+	counts, err := kernel.ReadCounts(c.object.Maps["stats"])
 	if err != nil {
 		return false, err
 	}
@@ -155,11 +155,11 @@ func (c *Cgroups) audit() (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	ringFull, unreadable := counts[bpfBookBOOK_LOST_RING_FULL], counts[bpfBookBOOK_LOST_UNREADABLE]+c.corrupt
+	ringFull, unreadable := counts[bpfStatSTAT_LOST_RING_FULL], counts[bpfStatSTAT_LOST_UNREADABLE]+c.corrupt
 	before := c.lost
 	c.lost = ringFull + unreadable + missed
 	c.recorder.Update(func(totals *stats.Totals) {
-		totals.Seen = counts[bpfBookBOOK_SEEN] + missed
+		totals.Seen = counts[bpfStatSTAT_SEEN] + missed
 		totals.Aggregated = totals.Seen - c.lost
 		totals.Hooks = c.object.Hooks()
 		totals.Lost = map[string]uint64{"ring_full": ringFull, "unreadable": unreadable, "preempted": missed}

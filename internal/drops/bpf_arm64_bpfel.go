@@ -13,19 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type bpfBook uint32
-
-const (
-	bpfBookBOOK_SEEN            bpfBook = 0
-	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
-	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
-	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
-	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
-	bpfBookBOOK_COPY            bpfBook = 6
-	bpfBookBOOK_KINDS           bpfBook = 7
-)
-
 type bpfContextCount uint32
 
 const (
@@ -159,7 +146,7 @@ type bpfNumberingKey uint32
 
 const (
 	bpfNumberingKeyLAST_NUMBER bpfNumberingKey = 0
-	bpfNumberingKeyEPOCH       bpfNumberingKey = 1
+	bpfNumberingKeyROUND       bpfNumberingKey = 1
 	bpfNumberingKeyNUMBERINGS  bpfNumberingKey = 2
 )
 
@@ -213,7 +200,7 @@ type bpfProcess struct {
 type bpfProcessEntry struct {
 	_      structs.HostLayout
 	Number uint64
-	Epoch  uint64
+	Round  uint64
 	Seen   struct {
 		_          structs.HostLayout
 		FirstNs    uint64
@@ -222,6 +209,19 @@ type bpfProcessEntry struct {
 		Executable [64]int8
 	}
 }
+
+type bpfStat uint32
+
+const (
+	bpfStatSTAT_SEEN            bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
+	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
+	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
+	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
+	bpfStatSTAT_COPY            bpfStat = 6
+	bpfStatSTAT_KINDS           bpfStat = 7
+)
 
 type bpfUser struct {
 	_      structs.HostLayout
@@ -243,7 +243,6 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapBooks                = "books"
 	bpfMapContextCounts        = "context_counts"
 	bpfMapDeaths               = "deaths"
 	bpfMapDrops                = "drops"
@@ -261,14 +260,15 @@ const (
 	bpfMapObserved             = "observed"
 	bpfMapOwners               = "owners"
 	bpfMapProcesses            = "processes"
+	bpfMapSocketUsers          = "socket_users"
+	bpfMapStats                = "stats"
 	bpfMapSurveys              = "surveys"
-	bpfMapUsers                = "users"
 	bpfProgCountDropBare       = "count_drop_bare"
 	bpfProgCountDropPlace      = "count_drop_place"
 	bpfProgCountDropReason     = "count_drop_reason"
 	bpfProgCountDropSocket     = "count_drop_socket"
 	bpfProgWatchListeners      = "watch_listeners"
-	bpfVarArmed                = "armed"
+	bpfVarEnabled              = "enabled"
 	bpfVarFiredCountDropBare   = "fired_count_drop_bare"
 	bpfVarFiredCountDropPlace  = "fired_count_drop_place"
 	bpfVarFiredCountDropReason = "fired_count_drop_reason"
@@ -348,7 +348,6 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Books              *ebpf.MapSpec `ebpf:"books"`
 	ContextCounts      *ebpf.MapSpec `ebpf:"context_counts"`
 	Deaths             *ebpf.MapSpec `ebpf:"deaths"`
 	Drops              *ebpf.MapSpec `ebpf:"drops"`
@@ -366,15 +365,16 @@ type bpfMapSpecs struct {
 	Observed           *ebpf.MapSpec `ebpf:"observed"`
 	Owners             *ebpf.MapSpec `ebpf:"owners"`
 	Processes          *ebpf.MapSpec `ebpf:"processes"`
+	SocketUsers        *ebpf.MapSpec `ebpf:"socket_users"`
+	Stats              *ebpf.MapSpec `ebpf:"stats"`
 	Surveys            *ebpf.MapSpec `ebpf:"surveys"`
-	Users              *ebpf.MapSpec `ebpf:"users"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed                *ebpf.VariableSpec `ebpf:"armed"`
+	Enabled              *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredCountDropBare   *ebpf.VariableSpec `ebpf:"fired_count_drop_bare"`
 	FiredCountDropPlace  *ebpf.VariableSpec `ebpf:"fired_count_drop_place"`
 	FiredCountDropReason *ebpf.VariableSpec `ebpf:"fired_count_drop_reason"`
@@ -421,7 +421,6 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Books              *ebpf.Map `ebpf:"books"`
 	ContextCounts      *ebpf.Map `ebpf:"context_counts"`
 	Deaths             *ebpf.Map `ebpf:"deaths"`
 	Drops              *ebpf.Map `ebpf:"drops"`
@@ -439,13 +438,13 @@ type bpfMaps struct {
 	Observed           *ebpf.Map `ebpf:"observed"`
 	Owners             *ebpf.Map `ebpf:"owners"`
 	Processes          *ebpf.Map `ebpf:"processes"`
+	SocketUsers        *ebpf.Map `ebpf:"socket_users"`
+	Stats              *ebpf.Map `ebpf:"stats"`
 	Surveys            *ebpf.Map `ebpf:"surveys"`
-	Users              *ebpf.Map `ebpf:"users"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
-		m.Books,
 		m.ContextCounts,
 		m.Deaths,
 		m.Drops,
@@ -463,8 +462,9 @@ func (m *bpfMaps) Close() error {
 		m.Observed,
 		m.Owners,
 		m.Processes,
+		m.SocketUsers,
+		m.Stats,
 		m.Surveys,
-		m.Users,
 	)
 }
 
@@ -472,7 +472,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed                *ebpf.Variable `ebpf:"armed"`
+	Enabled              *ebpf.Variable `ebpf:"enabled"`
 	FiredCountDropBare   *ebpf.Variable `ebpf:"fired_count_drop_bare"`
 	FiredCountDropPlace  *ebpf.Variable `ebpf:"fired_count_drop_place"`
 	FiredCountDropReason *ebpf.Variable `ebpf:"fired_count_drop_reason"`

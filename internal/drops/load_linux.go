@@ -67,7 +67,7 @@ func (d *Drops) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 		theirs = d.owners.Maps()
 		theirs[lastListeners] = d.owners.LastListeners()
 	}
-	for _, name := range []string{"owners", "users", "processes", "makers", "numbering", "listeners", lastListeners, "deaths"} {
+	for _, name := range []string{"owners", "socket_users", "processes", "makers", "numbering", "listeners", lastListeners, "deaths"} {
 		own := spec.Maps[name]
 		switch {
 		case d.knows:

@@ -151,7 +151,7 @@ func (d *Drops) makeRoom(s *snapshot) error {
 // updateStats brings the statistics up to date. Drops that came while the maps were read
 // are seen, and in a series with the next Collect.
 func (d *Drops) updateStats(s *snapshot) error {
-	kinds, err := kernel.ReadCounts(d.object.Maps["books"])
+	kinds, err := kernel.ReadCounts(d.object.Maps["stats"])
 	if err != nil {
 		return err
 	}
@@ -165,9 +165,9 @@ func (d *Drops) updateStats(s *snapshot) error {
 	}
 	d.recorder.Update(func(totals *stats.Totals) {
 		totals.WithoutProcess = unplaced + d.ledger.nameless()
-		totals.Seen = kinds[bpfBookBOOK_SEEN] + missed
+		totals.Seen = kinds[bpfStatSTAT_SEEN] + missed
 		totals.Aggregated = d.ledger.aggregated()
-		totals.Lost = map[string]uint64{"map_full": kinds[bpfBookBOOK_LOST_MAP_FULL], "recursion": missed}
+		totals.Lost = map[string]uint64{"map_full": kinds[bpfStatSTAT_LOST_MAP_FULL], "recursion": missed}
 		totals.Hooks = d.hooks()
 		totals.Maps = map[string]stats.Map{
 			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops")},

@@ -9,7 +9,7 @@ import (
 // ReadCounts returns the counts that the kernel side keeps of its own work,
 // summed over the CPUs and indexed by the enum that is the map's key.
 //
-// Kernel side: map books in bpf/lib/program/stats.h, map context_counts in bpf/lib/context/context.h.
+// Kernel side: map stats in bpf/lib/program/stats.h, map context_counts in bpf/lib/context/context.h.
 func ReadCounts(m *ebpf.Map) ([]uint64, error) {
 	sums := make([]uint64, m.MaxEntries())
 	for kind := range sums {

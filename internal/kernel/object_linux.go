@@ -24,7 +24,7 @@ const runSection = "raw_tp/run"
 // Object is what was loaded of one object file: its maps, its iterators and other
 // programs that user space runs, and those that a list of hooks takes. The latter do
 // nothing but say that they run until [Object.Enable]: program NAME sets the variable fired_NAME while the
-// variable armed is false.
+// variable enabled is false.
 //
 // Kernel side: bpf/lib/program/selftest.h.
 type Object struct {
@@ -198,21 +198,21 @@ func (o *Object) SelfTest(ctx context.Context) error {
 // patience is the longest of the pauses of SelfTest, each of which is twice the one before.
 const patience = time.Second
 
-// The values of the variable armed.
+// The values of the variable enabled.
 //
-// Kernel side: enum armed in bpf/lib/program/selftest.h.
+// Kernel side: enum enabled in bpf/lib/program/selftest.h.
 const (
-	armed         = uint8(1)
-	armedUnproven = uint8(2)
+	enabled         = uint8(1)
+	enabledUnproven = uint8(2)
 )
 
 // Enable lets the programs begin their work.
 func (o *Object) Enable() error {
-	how := armed
+	how := enabled
 	if o.isUnproven() {
-		how = armedUnproven
+		how = enabledUnproven
 	}
-	if err := o.Variables["armed"].Set(how); err != nil {
+	if err := o.Variables["enabled"].Set(how); err != nil {
 		return fmt.Errorf("enable the programs: %w", err)
 	}
 	return nil
@@ -238,8 +238,8 @@ func (o *Object) proveLate() {
 		}
 	}
 	var how uint8
-	if err := o.Variables["armed"].Get(&how); err == nil && how == armedUnproven && !o.isUnproven() {
-		_ = o.Variables["armed"].Set(armed) // or they note it once more
+	if err := o.Variables["enabled"].Get(&how); err == nil && how == enabledUnproven && !o.isUnproven() {
+		_ = o.Variables["enabled"].Set(enabled) // or they note it once more
 	}
 }
 

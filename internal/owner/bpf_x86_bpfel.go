@@ -22,19 +22,6 @@ type bpfAccountKey struct {
 	Pad       uint32
 }
 
-type bpfBook uint32
-
-const (
-	bpfBookBOOK_SEEN            bpfBook = 0
-	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
-	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
-	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
-	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
-	bpfBookBOOK_COPY            bpfBook = 6
-	bpfBookBOOK_KINDS           bpfBook = 7
-)
-
 type bpfCell struct {
 	_              structs.HostLayout
 	Key            bpfTrafficKey
@@ -90,7 +77,7 @@ type bpfNumberingKey uint32
 
 const (
 	bpfNumberingKeyLAST_NUMBER bpfNumberingKey = 0
-	bpfNumberingKeyEPOCH       bpfNumberingKey = 1
+	bpfNumberingKeyROUND       bpfNumberingKey = 1
 	bpfNumberingKeyNUMBERINGS  bpfNumberingKey = 2
 )
 
@@ -135,7 +122,7 @@ type bpfProcess struct {
 type bpfProcessEntry struct {
 	_      structs.HostLayout
 	Number uint64
-	Epoch  uint64
+	Round  uint64
 	Seen   struct {
 		_          structs.HostLayout
 		FirstNs    uint64
@@ -144,6 +131,19 @@ type bpfProcessEntry struct {
 		Executable [64]int8
 	}
 }
+
+type bpfStat uint32
+
+const (
+	bpfStatSTAT_SEEN            bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
+	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
+	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
+	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
+	bpfStatSTAT_COPY            bpfStat = 6
+	bpfStatSTAT_KINDS           bpfStat = 7
+)
 
 type bpfTrafficKey struct {
 	_         structs.HostLayout
@@ -168,7 +168,6 @@ type bpfUser struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccounts              = "accounts"
-	bpfMapBooks                 = "books"
 	bpfMapCells                 = "cells"
 	bpfMapDeaths                = "deaths"
 	bpfMapFormer                = "former"
@@ -181,10 +180,11 @@ const (
 	bpfMapOwners                = "owners"
 	bpfMapPendings              = "pendings"
 	bpfMapProcesses             = "processes"
+	bpfMapSocketUsers           = "socket_users"
 	bpfMapSpareAccounts         = "spare_accounts"
 	bpfMapSpareTraffic          = "spare_traffic"
+	bpfMapStats                 = "stats"
 	bpfMapTraffic               = "traffic"
-	bpfMapUsers                 = "users"
 	bpfProgLearnFromCreate      = "learn_from_create"
 	bpfProgLearnFromFiles       = "learn_from_files"
 	bpfProgLearnFromMessage     = "learn_from_message"
@@ -202,7 +202,7 @@ const (
 	bpfProgSettleUnused         = "settle_unused"
 	bpfProgSurveyProcesses      = "survey_processes"
 	bpfProgSurveyProcesses66    = "survey_processes_6_6"
-	bpfVarArmed                 = "armed"
+	bpfVarEnabled               = "enabled"
 	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
 	bpfVarFiredLearnFromMessage = "fired_learn_from_message"
 	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
@@ -290,7 +290,6 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
-	Books         *ebpf.MapSpec `ebpf:"books"`
 	Cells         *ebpf.MapSpec `ebpf:"cells"`
 	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
 	Former        *ebpf.MapSpec `ebpf:"former"`
@@ -303,17 +302,18 @@ type bpfMapSpecs struct {
 	Owners        *ebpf.MapSpec `ebpf:"owners"`
 	Pendings      *ebpf.MapSpec `ebpf:"pendings"`
 	Processes     *ebpf.MapSpec `ebpf:"processes"`
+	SocketUsers   *ebpf.MapSpec `ebpf:"socket_users"`
 	SpareAccounts *ebpf.MapSpec `ebpf:"spare_accounts"`
 	SpareTraffic  *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Stats         *ebpf.MapSpec `ebpf:"stats"`
 	Traffic       *ebpf.MapSpec `ebpf:"traffic"`
-	Users         *ebpf.MapSpec `ebpf:"users"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed                 *ebpf.VariableSpec `ebpf:"armed"`
+	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
 	FiredLearnFromMessage *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
 	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
@@ -356,7 +356,6 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
-	Books         *ebpf.Map `ebpf:"books"`
 	Cells         *ebpf.Map `ebpf:"cells"`
 	Deaths        *ebpf.Map `ebpf:"deaths"`
 	Former        *ebpf.Map `ebpf:"former"`
@@ -369,16 +368,16 @@ type bpfMaps struct {
 	Owners        *ebpf.Map `ebpf:"owners"`
 	Pendings      *ebpf.Map `ebpf:"pendings"`
 	Processes     *ebpf.Map `ebpf:"processes"`
+	SocketUsers   *ebpf.Map `ebpf:"socket_users"`
 	SpareAccounts *ebpf.Map `ebpf:"spare_accounts"`
 	SpareTraffic  *ebpf.Map `ebpf:"spare_traffic"`
+	Stats         *ebpf.Map `ebpf:"stats"`
 	Traffic       *ebpf.Map `ebpf:"traffic"`
-	Users         *ebpf.Map `ebpf:"users"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
-		m.Books,
 		m.Cells,
 		m.Deaths,
 		m.Former,
@@ -391,10 +390,11 @@ func (m *bpfMaps) Close() error {
 		m.Owners,
 		m.Pendings,
 		m.Processes,
+		m.SocketUsers,
 		m.SpareAccounts,
 		m.SpareTraffic,
+		m.Stats,
 		m.Traffic,
-		m.Users,
 	)
 }
 
@@ -402,7 +402,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed                 *ebpf.Variable `ebpf:"armed"`
+	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
 	FiredLearnFromMessage *ebpf.Variable `ebpf:"fired_learn_from_message"`
 	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`

@@ -11,7 +11,7 @@ type Process struct {
 	Alive bool // at the last Survey, with this executable and user
 }
 
-func processFrom(key bpfProcess, entry bpfProcessEntry, epoch uint64) Process {
+func processFrom(key bpfProcess, entry bpfProcessEntry, round uint64) Process {
 	return Process{
 		ID: process.ID{
 			StartNanos: key.StartNs,
@@ -26,11 +26,11 @@ func processFrom(key bpfProcess, entry bpfProcessEntry, epoch uint64) Process {
 			Comm:       process.Text(entry.Seen.Comm[:]),
 			Executable: process.Text(entry.Seen.Executable[:]),
 		},
-		Alive: isAlive(entry, epoch),
+		Alive: isAlive(entry, round),
 	}
 }
 
-func isAlive(entry bpfProcessEntry, epoch uint64) bool { return entry.Epoch >= epoch }
+func isAlive(entry bpfProcessEntry, round uint64) bool { return entry.Round >= round }
 
 func keyOf(id process.ID) bpfProcess {
 	return bpfProcess{

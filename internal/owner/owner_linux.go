@@ -48,7 +48,7 @@ type knowledge struct {
 	object  *kernel.Object
 	survey  string // the program
 	users   bool   // kprobes tell who uses a socket
-	epoch   uint64
+	round   uint64
 	read    map[uint64]Process // by the last Processes; others read it, too
 
 	followed map[uint64]bool // processes that have changed, by number
@@ -178,8 +178,8 @@ func (o *knowledge) UsesKprobes() bool { return o.users }
 func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
-		"owners", "users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
-		"traffic", "accounts", "spare_traffic", "spare_accounts", "cells", "knowledge", ".data.shared", "books",
+		"owners", "socket_users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
+		"traffic", "accounts", "spare_traffic", "spare_accounts", "cells", "knowledge", ".data.shared", "stats",
 	} {
 		shared[name] = o.object.Maps[name]
 	}
@@ -208,7 +208,7 @@ func (o *knowledge) load() error {
 	}
 	o.users = strings.HasPrefix(learns.Name, "kprobe/")
 	if o.users {
-		spec.Maps["users"].MaxEntries = maxUsers
+		spec.Maps["socket_users"].MaxEntries = maxUsers
 	}
 	if err := spec.Variables["with_users"].Set(o.users); err != nil {
 		return err
@@ -233,7 +233,7 @@ func (o *knowledge) load() error {
 		return err
 	}
 	o.read, o.followed = nil, map[uint64]bool{} // of numbers that are given again
-	return o.setEpoch(1)
+	return o.setRound(1)
 }
 
 // fitCPUs gives each CPU its own cells. Where one soft interrupt may come in between
@@ -255,11 +255,11 @@ func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 	return nil
 }
 
-// setEpoch begins another epoch: what is found alive from now on has its number.
-func (o *knowledge) setEpoch(epoch uint64) error {
-	o.epoch = epoch
-	if err := o.object.Maps["numbering"].Put(uint32(bpfNumberingKeyEPOCH), epoch); err != nil {
-		return fmt.Errorf("set epoch: %w", err)
+// setRound begins another round: what is found alive from now on has its number.
+func (o *knowledge) setRound(round uint64) error {
+	o.round = round
+	if err := o.object.Maps["numbering"].Put(uint32(bpfNumberingKeyROUND), round); err != nil {
+		return fmt.Errorf("set round: %w", err)
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ var hooks = []kernel.Hook{
 func (o *Owners) Survey() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.setEpoch(o.epoch + 1); err != nil {
+	if err := o.setRound(o.round + 1); err != nil {
 		return err
 	}
 	if err := kernel.RunOverTasks(o.object.Programs[o.survey]); err != nil {
@@ -358,10 +358,10 @@ func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 		switch known, ok := o.read[entry.Number]; {
 		case entry.Number == 0: // the kernel side is about to number it
 		case ok: // nothing else changes when it has one
-			known.Alive = isAlive(entry, o.epoch)
+			known.Alive = isAlive(entry, o.round)
 			processes[entry.Number] = known
 		default:
-			processes[entry.Number] = processFrom(key, entry, o.epoch)
+			processes[entry.Number] = processFrom(key, entry, o.round)
 		}
 	})
 	if err != nil {

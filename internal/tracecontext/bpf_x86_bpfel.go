@@ -174,7 +174,7 @@ const (
 	bpfProgSeeRecvmsg     = "see_recvmsg"
 	bpfProgSeeSend        = "see_send"
 	bpfProgSeeSendmsg     = "see_sendmsg"
-	bpfVarArmed           = "armed"
+	bpfVarEnabled         = "enabled"
 	bpfVarFiredSeeExec    = "fired_see_exec"
 	bpfVarFiredSeeFork    = "fired_see_fork"
 	bpfVarFiredSeeReceive = "fired_see_receive"
@@ -273,7 +273,7 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed           *ebpf.VariableSpec `ebpf:"armed"`
+	Enabled         *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredSeeExec    *ebpf.VariableSpec `ebpf:"fired_see_exec"`
 	FiredSeeFork    *ebpf.VariableSpec `ebpf:"fired_see_fork"`
 	FiredSeeReceive *ebpf.VariableSpec `ebpf:"fired_see_receive"`
@@ -352,7 +352,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed           *ebpf.Variable `ebpf:"armed"`
+	Enabled         *ebpf.Variable `ebpf:"enabled"`
 	FiredSeeExec    *ebpf.Variable `ebpf:"fired_see_exec"`
 	FiredSeeFork    *ebpf.Variable `ebpf:"fired_see_fork"`
 	FiredSeeReceive *ebpf.Variable `ebpf:"fired_see_receive"`

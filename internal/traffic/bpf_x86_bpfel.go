@@ -65,19 +65,6 @@ type bpfArrivals struct {
 	Pad    uint32
 }
 
-type bpfBook uint32
-
-const (
-	bpfBookBOOK_SEEN            bpfBook = 0
-	bpfBookBOOK_SAMPLED_OUT     bpfBook = 1
-	bpfBookBOOK_LOST_MAP_FULL   bpfBook = 2
-	bpfBookBOOK_LOST_RING_FULL  bpfBook = 3
-	bpfBookBOOK_LOST_UNREADABLE bpfBook = 4
-	bpfBookBOOK_LOST_UNFINISHED bpfBook = 5
-	bpfBookBOOK_COPY            bpfBook = 6
-	bpfBookBOOK_KINDS           bpfBook = 7
-)
-
 type bpfCell struct {
 	_              structs.HostLayout
 	Key            bpfTrafficKey
@@ -184,7 +171,7 @@ type bpfNumberingKey uint32
 
 const (
 	bpfNumberingKeyLAST_NUMBER bpfNumberingKey = 0
-	bpfNumberingKeyEPOCH       bpfNumberingKey = 1
+	bpfNumberingKeyROUND       bpfNumberingKey = 1
 	bpfNumberingKeyNUMBERINGS  bpfNumberingKey = 2
 )
 
@@ -229,7 +216,7 @@ type bpfProcess struct {
 type bpfProcessEntry struct {
 	_      structs.HostLayout
 	Number uint64
-	Epoch  uint64
+	Round  uint64
 	Seen   struct {
 		_          structs.HostLayout
 		FirstNs    uint64
@@ -238,6 +225,19 @@ type bpfProcessEntry struct {
 		Executable [64]int8
 	}
 }
+
+type bpfStat uint32
+
+const (
+	bpfStatSTAT_SEEN            bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
+	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
+	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
+	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
+	bpfStatSTAT_COPY            bpfStat = 6
+	bpfStatSTAT_KINDS           bpfStat = 7
+)
 
 type bpfTrafficKey struct {
 	_         structs.HostLayout
@@ -277,7 +277,6 @@ type bpfWireguardPort struct {
 const (
 	bpfMapAccounts            = "accounts"
 	bpfMapArrivals            = "arrivals"
-	bpfMapBooks               = "books"
 	bpfMapCells               = "cells"
 	bpfMapDeaths              = "deaths"
 	bpfMapHanding             = "handing"
@@ -290,12 +289,13 @@ const (
 	bpfMapOwners              = "owners"
 	bpfMapPendings            = "pendings"
 	bpfMapProcesses           = "processes"
+	bpfMapSocketUsers         = "socket_users"
 	bpfMapSpareAccounts       = "spare_accounts"
 	bpfMapSpareTraffic        = "spare_traffic"
+	bpfMapStats               = "stats"
 	bpfMapSurveys             = "surveys"
 	bpfMapTraffic             = "traffic"
 	bpfMapTunWriters          = "tun_writers"
-	bpfMapUsers               = "users"
 	bpfMapWireguardPorts      = "wireguard_ports"
 	bpfProgClaimForwarded     = "claim_forwarded"
 	bpfProgCountArrival       = "count_arrival"
@@ -303,7 +303,7 @@ const (
 	bpfProgCountReceive       = "count_receive"
 	bpfProgCountTransmit      = "count_transmit"
 	bpfProgEndTransmit        = "end_transmit"
-	bpfVarArmed               = "armed"
+	bpfVarEnabled             = "enabled"
 	bpfVarFiredClaimForwarded = "fired_claim_forwarded"
 	bpfVarFiredCountArrival   = "fired_count_arrival"
 	bpfVarFiredCountNoSocket  = "fired_count_no_socket"
@@ -381,7 +381,6 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Accounts       *ebpf.MapSpec `ebpf:"accounts"`
 	Arrivals       *ebpf.MapSpec `ebpf:"arrivals"`
-	Books          *ebpf.MapSpec `ebpf:"books"`
 	Cells          *ebpf.MapSpec `ebpf:"cells"`
 	Deaths         *ebpf.MapSpec `ebpf:"deaths"`
 	Handing        *ebpf.MapSpec `ebpf:"handing"`
@@ -394,12 +393,13 @@ type bpfMapSpecs struct {
 	Owners         *ebpf.MapSpec `ebpf:"owners"`
 	Pendings       *ebpf.MapSpec `ebpf:"pendings"`
 	Processes      *ebpf.MapSpec `ebpf:"processes"`
+	SocketUsers    *ebpf.MapSpec `ebpf:"socket_users"`
 	SpareAccounts  *ebpf.MapSpec `ebpf:"spare_accounts"`
 	SpareTraffic   *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Stats          *ebpf.MapSpec `ebpf:"stats"`
 	Surveys        *ebpf.MapSpec `ebpf:"surveys"`
 	Traffic        *ebpf.MapSpec `ebpf:"traffic"`
 	TunWriters     *ebpf.MapSpec `ebpf:"tun_writers"`
-	Users          *ebpf.MapSpec `ebpf:"users"`
 	WireguardPorts *ebpf.MapSpec `ebpf:"wireguard_ports"`
 }
 
@@ -407,7 +407,7 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Armed               *ebpf.VariableSpec `ebpf:"armed"`
+	Enabled             *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredClaimForwarded *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
 	FiredCountArrival   *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
 	FiredCountNoSocket  *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
@@ -451,7 +451,6 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Accounts       *ebpf.Map `ebpf:"accounts"`
 	Arrivals       *ebpf.Map `ebpf:"arrivals"`
-	Books          *ebpf.Map `ebpf:"books"`
 	Cells          *ebpf.Map `ebpf:"cells"`
 	Deaths         *ebpf.Map `ebpf:"deaths"`
 	Handing        *ebpf.Map `ebpf:"handing"`
@@ -464,12 +463,13 @@ type bpfMaps struct {
 	Owners         *ebpf.Map `ebpf:"owners"`
 	Pendings       *ebpf.Map `ebpf:"pendings"`
 	Processes      *ebpf.Map `ebpf:"processes"`
+	SocketUsers    *ebpf.Map `ebpf:"socket_users"`
 	SpareAccounts  *ebpf.Map `ebpf:"spare_accounts"`
 	SpareTraffic   *ebpf.Map `ebpf:"spare_traffic"`
+	Stats          *ebpf.Map `ebpf:"stats"`
 	Surveys        *ebpf.Map `ebpf:"surveys"`
 	Traffic        *ebpf.Map `ebpf:"traffic"`
 	TunWriters     *ebpf.Map `ebpf:"tun_writers"`
-	Users          *ebpf.Map `ebpf:"users"`
 	WireguardPorts *ebpf.Map `ebpf:"wireguard_ports"`
 }
 
@@ -477,7 +477,6 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
 		m.Arrivals,
-		m.Books,
 		m.Cells,
 		m.Deaths,
 		m.Handing,
@@ -490,12 +489,13 @@ func (m *bpfMaps) Close() error {
 		m.Owners,
 		m.Pendings,
 		m.Processes,
+		m.SocketUsers,
 		m.SpareAccounts,
 		m.SpareTraffic,
+		m.Stats,
 		m.Surveys,
 		m.Traffic,
 		m.TunWriters,
-		m.Users,
 		m.WireguardPorts,
 	)
 }
@@ -504,7 +504,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Armed               *ebpf.Variable `ebpf:"armed"`
+	Enabled             *ebpf.Variable `ebpf:"enabled"`
 	FiredClaimForwarded *ebpf.Variable `ebpf:"fired_claim_forwarded"`
 	FiredCountArrival   *ebpf.Variable `ebpf:"fired_count_arrival"`
 	FiredCountNoSocket  *ebpf.Variable `ebpf:"fired_count_no_socket"`

@@ -280,7 +280,7 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 }
 
 func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) error {
-	kinds, err := kernel.ReadCounts(t.object.Maps["books"])
+	kinds, err := kernel.ReadCounts(t.object.Maps["stats"])
 	if err != nil {
 		return err
 	}
@@ -299,10 +299,10 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 		totals.Aggregated = aggregated
 		totals.Lost = map[string]uint64{
 			"processes_full": overflow,
-			"map_full":       kinds[bpfBookBOOK_LOST_MAP_FULL],
+			"map_full":       kinds[bpfStatSTAT_LOST_MAP_FULL],
 			"recursion":      missed,
 		}
-		totals.Copies = kinds[bpfBookBOOK_COPY]
+		totals.Copies = kinds[bpfStatSTAT_COPY]
 		totals.Hooks = t.hooks()
 		totals.Maps = map[string]stats.Map{
 			"processes": {Entries: len(s.processes), Limit: t.limit("processes")},

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type book -type part bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type stat -type part bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var (
 	_ instrument.Instrument[pmetric.Metrics] = (*Traffic)(nil)

@@ -176,16 +176,16 @@ __noinline int report_call(enum reason reason)
 	if (reason != REASON_NONE)
 		find_context(t);
 	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context)) || !is_within_limit()) {
-		book(BOOK_SAMPLED_OUT);
+		count_stat(STAT_SAMPLED_OUT);
 		return 0;
 	}
-	book(BOOK_SEEN);
+	count_stat(STAT_SEEN);
 	size = call->nodes;
 	if (size > MAX_NODES)
 		size = MAX_NODES;
 	size = CALL_HEAD + size * sizeof(struct call_node);
 	if (bpf_ringbuf_output(&calls, call, size, BPF_RB_NO_WAKEUP))
-		book(BOOK_LOST_RING_FULL);
+		count_stat(STAT_LOST_RING_FULL);
 	return 0;
 }
 
@@ -246,5 +246,5 @@ static __always_inline void finish(struct thread *th, struct tree *t, __u32 kind
 	if (reason != REASON_NONE || filters_addresses || filters_ports)
 		report_call(reason);
 	else
-		book(BOOK_SAMPLED_OUT);
+		count_stat(STAT_SAMPLED_OUT);
 }

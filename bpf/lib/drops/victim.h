@@ -80,7 +80,7 @@ static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner
 	struct user *user;
 
 	if (with_users) {
-		user = bpf_map_lookup_elem(&users, &address);
+		user = bpf_map_lookup_elem(&socket_users, &address);
 		if (user)
 			return user->number;
 	}

@@ -43,7 +43,7 @@ static __always_inline __u64 number_beyond(__u32 mark)
 
 struct process_entry {
 	__u64 number; /* 0 while it is being made */
-	__u64 epoch; /* of the last survey that found it alive */
+	__u64 round; /* of the last survey that found it alive */
 	struct process_seen seen;
 };
 
@@ -69,7 +69,7 @@ struct {
 
 enum numbering_key {
 	LAST_NUMBER,
-	EPOCH, /* set by user space before a survey; entries that carry it are alive */
+	ROUND, /* set by user space before a survey; entries that carry it are alive */
 	NUMBERINGS,
 };
 
@@ -80,12 +80,12 @@ struct {
 	__type(value, __u64);
 } numbering SEC(".maps");
 
-static __always_inline __u64 process_epoch(void)
+static __always_inline __u64 current_round(void)
 {
-	enum numbering_key key = EPOCH;
-	__u64 *epoch = bpf_map_lookup_elem(&numbering, &key);
+	enum numbering_key key = ROUND;
+	__u64 *round = bpf_map_lookup_elem(&numbering, &key);
 
-	return epoch ? *epoch : 0;
+	return round ? *round : 0;
 }
 
 const struct process_entry unknown = {};
@@ -108,7 +108,7 @@ static __always_inline __u64 enter_process(const struct process *process)
 	number = (__sync_fetch_and_add(last, 1) + 1) << 32 | mark_of(process);
 	if (!entry->seen.first_ns)
 		entry->seen.first_ns = bpf_ktime_get_boot_ns();
-	entry->epoch = process_epoch();
+	entry->round = current_round();
 	was = __sync_val_compare_and_swap(&entry->number, 0, number);
 	return was ? was : number;
 }

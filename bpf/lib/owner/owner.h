@@ -12,7 +12,7 @@ struct owner {
 	__u64 number;
 	__u64 listener;       /* address of the listener that this is, or whose child; 0: neither */
 	struct process maker; /* written before anyone else can see the socket */
-	__u32 tried;          /* low half of the epoch in which its user last found no place */
+	__u32 tried;          /* low half of the round in which its user last found no place */
 	__u32 subflow;        /* of MPTCP: follows the owner of the socket above it */
 };
 
@@ -41,7 +41,7 @@ struct {
 	__uint(max_entries, 1); /* user space sets it where it is used */
 	__type(key, __u64);
 	__type(value, struct user);
-} users SEC(".maps");
+} socket_users SEC(".maps");
 
 static __always_inline bool is_mptcp(struct sock *sk)
 {

@@ -74,7 +74,7 @@ static __always_inline struct owner *owner_of(void *sk)
 	if (!with_users)
 		return owner;
 	address = address_of(sk);
-	user = bpf_map_lookup_elem(&users, &address);
+	user = bpf_map_lookup_elem(&socket_users, &address);
 	if (!user)
 		return owner;
 	if (!owner)

@@ -3,36 +3,36 @@
 #include "../kernel/types.h"
 
 /*
- * What became of the events an instrument saw. Go: kernel.Books.
- * Seen = what was reported or aggregated + BOOK_SAMPLED_OUT + all BOOK_LOST_*.
+ * What became of the events an instrument saw. Go: kernel.ReadCounts.
+ * Seen = what was reported or aggregated + STAT_SAMPLED_OUT + all STAT_LOST_*.
  */
-enum book {
-	BOOK_SEEN,
-	BOOK_SAMPLED_OUT,
-	BOOK_LOST_MAP_FULL,
-	BOOK_LOST_RING_FULL,
-	BOOK_LOST_UNREADABLE,
-	BOOK_LOST_UNFINISHED, /* calls: the end of one was not seen */
-	BOOK_COPY, /* traffic: deliveries of a packet beyond its first, not seen as events */
-	BOOK_KINDS,
+enum stat {
+	STAT_SEEN,
+	STAT_SAMPLED_OUT,
+	STAT_LOST_MAP_FULL,
+	STAT_LOST_RING_FULL,
+	STAT_LOST_UNREADABLE,
+	STAT_LOST_UNFINISHED, /* calls: the end of one was not seen */
+	STAT_COPY, /* traffic: deliveries of a packet beyond its first, not seen as events */
+	STAT_KINDS,
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, BOOK_KINDS);
-	__type(key, enum book);
+	__uint(max_entries, STAT_KINDS);
+	__type(key, enum stat);
 	__type(value, __u64);
-} books SEC(".maps");
+} stats SEC(".maps");
 
-static __always_inline void book_n(enum book kind, __u64 n)
+static __always_inline void count_stats(enum stat kind, __u64 n)
 {
-	__u64 *count = bpf_map_lookup_elem(&books, &kind);
+	__u64 *count = bpf_map_lookup_elem(&stats, &kind);
 
 	if (count)
 		__sync_fetch_and_add(count, n); /* a softirq may come in between */
 }
 
-static __always_inline void book(enum book kind)
+static __always_inline void count_stat(enum stat kind)
 {
-	book_n(kind, 1);
+	count_stats(kind, 1);
 }

@@ -306,7 +306,7 @@ static __always_inline struct count whole(const struct part *part)
 	};
 }
 
-/* Books what was forwarded from a device: it is a process's where that has the device's file. */
+/* Counts what was forwarded from a device: it is a process's where that has the device's file. */
 static __always_inline void count_forwarded(struct sk_buff *skb, const struct leg *leg, const struct count *c)
 {
 	struct traffic_key key = { .netns = leg->netns, .ifindex = leg->ifindex, .direction = RECEIVE };
@@ -324,7 +324,7 @@ static __always_inline void count_forwarded(struct sk_buff *skb, const struct le
 }
 
 /*
- * Books the whole arrival of skb to an account. The packet around it, if it came in
+ * Counts the whole arrival of skb on an account. The packet around it, if it came in
  * one, stays unclaimed: it was the tunnel's.
  */
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
@@ -549,7 +549,7 @@ static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
 }
 
 /*
- * Fills d with what the socket gets, and books the rest; false when nothing is left: a
+ * Fills d with what the socket gets, and counts the rest; false when nothing is left: a
  * copy. What is below the device that delivers is no process's there.
  */
 __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)

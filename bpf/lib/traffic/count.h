@@ -197,7 +197,7 @@ __noinline int add_to_account(__u64 netns, __u32 ifindex, enum account account,
 	if (!value) {
 		/* Whoever claims a packet, it is in ACCOUNT_ARRIVED already. */
 		if (direction == TRANSMIT || account == ACCOUNT_ARRIVED)
-			book_n(BOOK_LOST_MAP_FULL, c->packets);
+			count_stats(STAT_LOST_MAP_FULL, c->packets);
 		return false;
 	}
 	add_count(value, c);
