@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/seed-7756021b/nettap/internal/budget"
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // The programs are timed for timedFor of each timedEvery: to be timed costs them.
@@ -173,7 +173,7 @@ func (l *limit) run(ctx context.Context, stopped chan<- struct{}) {
 		if ctx.Err() != nil {
 			return
 		}
-		processors, err := kernel.Processors()
+		processors, err := host.Processors()
 		if err != nil {
 			l.refuse(err)
 			return

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-7756021b/nettap/internal/budget"
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/metadatatest"
 	"github.com/seed-7756021b/nettap/internal/view"
@@ -39,7 +39,7 @@ func (r *reduced) Reduce(step budget.Step) error {
 type burden struct{ share float64 }
 
 func (l *burden) programs(wait func()) (ran, during time.Duration, err error) {
-	processors, err := kernel.Processors()
+	processors, err := host.Processors()
 	begun := time.Now()
 	wait()
 	during = time.Since(begun)
@@ -128,7 +128,7 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 func TestLimitCountsLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := limitTo(50, &burden{})
-		processors, err := kernel.Processors()
+		processors, err := host.Processors()
 		if err != nil {
 			t.Fatal(err)
 		}

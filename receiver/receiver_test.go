@@ -18,13 +18,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// host is a Collector that notes the status its receiver reports.
-type host struct {
+// fakeHost is a Collector that notes the status its receiver reports.
+type fakeHost struct {
 	component.Host
 	reported []componentstatus.Status
 }
 
-func (h *host) Report(event *componentstatus.Event) { h.reported = append(h.reported, event.Status()) }
+func (h *fakeHost) Report(event *componentstatus.Event) {
+	h.reported = append(h.reported, event.Status())
+}
 
 // twoInstruments returns a receiver of signal logs with these instruments,
 // which need nothing of the machine.
@@ -70,7 +72,7 @@ func allSignals(t *testing.T, config *Config) []component.Component {
 func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {
 	first, second := fakeLogs(), fakeLogs()
 	r := twoInstruments(t, onUnsupportedError, first, second)
-	h := &host{Host: componenttest.NewNopHost()}
+	h := &fakeHost{Host: componenttest.NewNopHost()}
 	for range 2 { // it may be started again
 		if err := r.Start(t.Context(), h); err != nil {
 			t.Fatal(err)
@@ -146,7 +148,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 			}
 			r := twoInstruments(t, test.onUnsupported, first, second)
 			r.requireHost = func(string) error { return test.hostErr }
-			h := &host{Host: componenttest.NewNopHost()}
+			h := &fakeHost{Host: componenttest.NewNopHost()}
 
 			got := ""
 			if err := r.Start(t.Context(), h); err != nil {

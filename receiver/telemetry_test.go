@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/metadatatest"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -81,7 +82,7 @@ func TestLedgerLog(t *testing.T) {
 		Hooks: []kernel.Hook{
 			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
 			{Job: "io_uring_accept", Name: "tp_btf/io_uring_complete", Unproven: "io_uring_setup: function not implemented"},
-			{Job: "exec", Name: "tp_btf/sched_process_exec", Cause: kernel.CauseExec, Unproven: "no program was run"},
+			{Job: "exec", Name: "tp_btf/sched_process_exec", Cause: selftest.Exec, Unproven: "no program was run"},
 		},
 		Maps: map[string]stats.Map{"listeners": {Limit: 4096}},
 	}}.log(zap.New(core))

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -478,7 +479,7 @@ func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hooks[0].Cause = kernel.CausePackets // which is no reason for it to fire
+	hooks[0].Cause = selftest.Packets // which is no reason for it to fire
 	object, err := kernel.Load(spec, hooks, nil)
 	if err != nil {
 		t.Fatal(err)

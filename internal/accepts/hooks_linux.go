@@ -8,15 +8,16 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
 // ladder is how accepts are seen, the best way first. Where functions can be
 // traced or probed, other system calls cost nothing.
 var ladder = []kernel.Hook{
-	{Job: "accept", Name: "fentry/security_sock_graft", Programs: []string{"see_graft"}, Cause: kernel.CauseAccepts},
-	{Job: "accept", Name: "kprobe/security_sock_graft", Programs: []string{"probe_graft"}, Cause: kernel.CauseAccepts},
+	{Job: "accept", Name: "fentry/security_sock_graft", Programs: []string{"see_graft"}, Cause: selftest.Accepts},
+	{Job: "accept", Name: "kprobe/security_sock_graft", Programs: []string{"probe_graft"}, Cause: selftest.Accepts},
 	{
-		Job: "accept", Name: "tp_btf/sys_exit", Programs: []string{"see_syscall"}, Cause: kernel.CauseAccepts,
+		Job: "accept", Name: "tp_btf/sys_exit", Programs: []string{"see_syscall"}, Cause: selftest.Accepts,
 		NotSeen: "a connection that another thread closes before the accept returns, which is counted as lost; the accept queue in a 32-bit socketcall",
 	},
 }
@@ -35,7 +36,7 @@ func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.Coll
 		spec.Maps["accepting"].Type = ebpf.LRUHash
 		return []kernel.Hook{accept, {
 			Job: "accept_queue", Name: "kprobe/inet_csk_accept", Programs: []string{"note_accept_from"},
-			Cause: kernel.CauseAccepts, NotSeen: notSeenOfQueue,
+			Cause: selftest.Accepts, NotSeen: notSeenOfQueue,
 		}}, nil
 	}
 	uring, err := uringHooks(types, spec)
@@ -63,7 +64,7 @@ func tracedListener(types *btf.Spec) []kernel.Hook {
 	}
 	return []kernel.Hook{{
 		Job: "accept_queue", Name: "fexit/" + function, Programs: []string{program},
-		Cause: kernel.CauseAccepts, NotSeen: notSeenOfQueue,
+		Cause: selftest.Accepts, NotSeen: notSeenOfQueue,
 	}}
 }
 
@@ -87,7 +88,7 @@ func uringHooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, erro
 	submission.AttachTo, submission.SectionName = submit, "tp_btf/"+submit
 	return []kernel.Hook{{
 		Job: "io_uring_accept", Name: "tp_btf/io_uring_complete",
-		Programs: []string{"note_submission", "note_wakeup", "see_completion"}, Cause: kernel.CauseUring,
+		Programs: []string{"note_submission", "note_wakeup", "see_completion"}, Cause: selftest.Uring,
 	}}, nil
 }
 

@@ -14,7 +14,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // inCgroups filters by cgroups that it makes, of which one is a container's and comes
@@ -91,7 +91,7 @@ func sends(fd int) {
 
 func directoryOf(t testing.TB, cgroup string) string {
 	t.Helper()
-	root, err := kernel.CgroupRoot("")
+	root, err := host.CgroupRoot("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 const (
@@ -48,7 +49,7 @@ func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 // What cannot be traced is passed over where a file or a glob names it, and an
 // error where it is written out. So is a pattern that names nothing; of net/socket.c
 // the error matches [kernel.ErrUnsupported].
-func chooseFunctions(patterns []string, symbols *kernel.Symbols, types func(name string) (kernel.Function, error)) ([]kernel.Function, error) {
+func chooseFunctions(patterns []string, symbols *symbols.Table, types func(name string) (kernel.Function, error)) ([]kernel.Function, error) {
 	attachable := symbols.Attachable()
 	chosen := map[uint64][]string{} // names by address
 	var errs []error
@@ -113,7 +114,7 @@ func rank(f kernel.Function, patterns []string) int {
 }
 
 // find returns what a pattern names of the attachable functions.
-func find(pattern string, attachable []kernel.Symbol) ([]kernel.Symbol, error) {
+func find(pattern string, attachable []symbols.Symbol) ([]symbols.Symbol, error) {
 	if err := CheckFunctionPattern(pattern); err != nil {
 		return nil, err
 	}
@@ -123,7 +124,7 @@ func find(pattern string, attachable []kernel.Symbol) ([]kernel.Symbol, error) {
 	if !isGlob(pattern) {
 		return lookup(attachable, pattern), nil
 	}
-	var found []kernel.Symbol
+	var found []symbols.Symbol
 	observers := 0
 	for _, symbol := range attachable {
 		if ok, _ := path.Match(pattern, symbol.Name); !ok {
@@ -142,8 +143,8 @@ func find(pattern string, attachable []kernel.Symbol) ([]kernel.Symbol, error) {
 }
 
 // lookup returns the function of a name, or nothing.
-func lookup(attachable []kernel.Symbol, name string) []kernel.Symbol {
-	i, ok := slices.BinarySearchFunc(attachable, name, func(s kernel.Symbol, name string) int { return strings.Compare(s.Name, name) })
+func lookup(attachable []symbols.Symbol, name string) []symbols.Symbol {
+	i, ok := slices.BinarySearchFunc(attachable, name, func(s symbols.Symbol, name string) int { return strings.Compare(s.Name, name) })
 	if !ok {
 		return nil
 	}
@@ -162,7 +163,7 @@ func isObserver(name string) bool {
 }
 
 // nothing says why a pattern names no function that can be traced.
-func nothing(pattern string, symbols *kernel.Symbols, attachable []kernel.Symbol) error {
+func nothing(pattern string, symbols *symbols.Table, attachable []symbols.Symbol) error {
 	if pattern == socketFile {
 		return fmt.Errorf("%q: none of its functions is known: %w", pattern, kernel.ErrUnsupported)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 // someSymbols is a small kernel without any function of net/socket.c.
@@ -140,7 +141,7 @@ func FuzzChooseFunctions(f *testing.F) {
 		f.Add(pattern, someSymbols)
 	}
 	f.Fuzz(func(t *testing.T, pattern, text string) {
-		symbols, err := kernel.ReadSymbols(strings.NewReader(text))
+		symbols, err := symbols.Read(strings.NewReader(text))
 		if err != nil {
 			return
 		}
@@ -173,9 +174,9 @@ func typesOf(names ...string) func(string) (kernel.Function, error) {
 	}
 }
 
-func symbolsOf(t *testing.T, text string) *kernel.Symbols {
+func symbolsOf(t *testing.T, text string) *symbols.Table {
 	t.Helper()
-	symbols, err := kernel.ReadSymbols(strings.NewReader(text))
+	symbols, err := symbols.Read(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

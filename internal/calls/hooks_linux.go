@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
 // ladder is how functions are seen, the best way first. Calls that block are the
@@ -45,7 +46,7 @@ var always = []kernel.Hook{
 	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{"see_switch"}},
 	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{"see_wakeup"}},
 	{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{"see_state"}},
-	{Job: "thread_end", Name: "tp_btf/sched_process_free", Programs: []string{"forget_thread"}, Cause: kernel.CauseThread},
+	{Job: "thread_end", Name: "tp_btf/sched_process_free", Programs: []string{"forget_thread"}, Cause: selftest.Thread},
 }
 
 // chooseHooks returns the best way to see calls that this kernel has, fits spec to

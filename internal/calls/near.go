@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 // maxNear is how many names an error suggests.
@@ -13,7 +13,7 @@ const maxNear = 3
 
 // near returns the names that a pattern may have meant, the nearest first and none
 // that is much farther: at most every fourth letter of it is wrong.
-func near(pattern string, attachable []kernel.Symbol) []string {
+func near(pattern string, attachable []symbols.Symbol) []string {
 	type candidate struct {
 		name  string
 		edits int

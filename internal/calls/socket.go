@@ -5,7 +5,7 @@ import (
 	"math"
 	"strings"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 // socketText lists functions of net/socket.c.
@@ -30,7 +30,7 @@ const maxBetween = 256
 // socketFunctions returns the functions of net/socket.c: those of the list, which
 // on a kernel with an order of its own is all, and those between the anchors.
 // Some are returned twice.
-func socketFunctions(attachable []kernel.Symbol) []kernel.Symbol {
+func socketFunctions(attachable []symbols.Symbol) []symbols.Symbol {
 	found := between(attachable, socketAnchors)
 	if len(found) > maxBetween {
 		found = nil
@@ -42,14 +42,14 @@ func socketFunctions(attachable []kernel.Symbol) []kernel.Symbol {
 }
 
 // between returns the functions from the lowest to the highest of the anchors.
-func between(attachable []kernel.Symbol, anchors []string) []kernel.Symbol {
+func between(attachable []symbols.Symbol, anchors []string) []symbols.Symbol {
 	first, last := uint64(math.MaxUint64), uint64(0)
 	for _, anchor := range anchors {
 		for _, symbol := range lookup(attachable, anchor) {
 			first, last = min(first, symbol.Address), max(last, symbol.Address)
 		}
 	}
-	var found []kernel.Symbol
+	var found []symbols.Symbol
 	for _, symbol := range attachable {
 		if first <= symbol.Address && symbol.Address <= last && !isObserver(symbol.Name) {
 			found = append(found, symbol)

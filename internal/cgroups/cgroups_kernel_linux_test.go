@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -131,7 +131,7 @@ func (c watched) changes(t *testing.T, ids map[uint64]bool) []process.CgroupChan
 
 func idOf(t *testing.T, c kerneltest.Cgroup) uint64 {
 	t.Helper()
-	root, err := kernel.CgroupRoot("")
+	root, err := host.CgroupRoot("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
@@ -43,8 +44,8 @@ func New(avoidHooks []string, b *stats.Recorder) *Cgroups {
 
 // hooks take what removes a cgroup first, so that none is taken for present that is gone.
 var hooks = []kernel.Hook{
-	{Job: "cgroup_removed", Name: "tp_btf/cgroup_rmdir", Programs: []string{"note_removed"}, Cause: kernel.CauseCgroup},
-	{Job: "cgroup_made", Name: "tp_btf/cgroup_mkdir", Programs: []string{"note_new"}, Cause: kernel.CauseCgroup},
+	{Job: "cgroup_removed", Name: "tp_btf/cgroup_rmdir", Programs: []string{"note_removed"}, Cause: selftest.Cgroup},
+	{Job: "cgroup_made", Name: "tp_btf/cgroup_mkdir", Programs: []string{"note_new"}, Cause: selftest.Cgroup},
 }
 
 // notSeen is what is not seen without them.

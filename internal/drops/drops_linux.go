@@ -15,6 +15,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -32,7 +33,7 @@ var (
 
 // Options are what an operator can choose.
 type Options struct {
-	// RootPath is where the host's / is mounted, as in [kernel.CgroupRoot].
+	// RootPath is where the host's / is mounted, as in [host.CgroupRoot].
 	RootPath string
 
 	// Victims lets it find out which process lost a packet.
@@ -67,7 +68,7 @@ type Drops struct {
 	remembered map[uint64]owner.Process // likewise; they were the last to have a port
 	offered    bool                     // what the ledger last posted was returned
 
-	symbols     *kernel.Symbols // nil: none are kept
+	symbols     *symbols.Table // nil: none are kept
 	symbolsRead time.Time
 
 	survey interfaces.Survey        // of the last reading

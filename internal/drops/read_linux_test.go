@@ -7,11 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 func TestLearnFunctions(t *testing.T) {
-	symbols, err := kernel.ReadSymbols(strings.NewReader("0000000000001000 T kfree_skb_partial\n" +
+	symbols, err := symbols.Read(strings.NewReader("0000000000001000 T kfree_skb_partial\n" +
 		"0000000000002000 t kfree_skb.part.0\n0000000000003000 T kfree_skb\n0000000000004000 T tcp_v4_rcv\n0000000000005000 T end\n"))
 	if err != nil {
 		t.Fatal(err)

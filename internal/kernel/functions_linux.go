@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // Marks in the instructions of a program that is copied for each function.
@@ -96,7 +98,7 @@ func (o *Object) attachFunctions(hook Hook, name string) error {
 	links, err := o.linkFunctions(hook, kind, name, indexes)
 	o.open = append(o.open, links)
 	if len(*links) == 0 {
-		return errors.Join(err, requireHeld(kind.needs...))
+		return errors.Join(err, host.RequireHeld(kind.needs...))
 	}
 	return nil
 }

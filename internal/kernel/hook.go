@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
 // Hook is a place in the kernel where programs are attached for one job.
 type Hook struct {
-	Job      string   // what it is for, in a word: "owner", "transmit"
-	Name     string   // as a section name: "tp_btf/net_dev_start_xmit"
-	Programs []string // in the order to attach them
-	Cause    Cause    // what makes each of them run
-	NotSeen  string   // what it does not see that a better hook would; "" is nothing
+	Job      string         // what it is for, in a word: "owner", "transmit"
+	Name     string         // as a section name: "tp_btf/net_dev_start_xmit"
+	Programs []string       // in the order to attach them
+	Cause    selftest.Cause // what makes each of them run
+	NotSeen  string         // what it does not see that a better hook would; "" is nothing
 
 	Functions []Function // that each program is attached to, where it is not only the one of its name
 	First     int        // the index of the first of them, where other hooks of the object have functions too

@@ -2,21 +2,10 @@
 
 package kernel
 
-import (
-	"fmt"
-	"runtime"
-)
-
-var errNotLinux = fmt.Errorf("nettap runs on Linux only, and this is %s: %w", runtime.GOOS, ErrUnsupported)
+import "github.com/seed-7756021b/nettap/internal/kernel/host"
 
 // RequireHost returns an error matching [ErrUnsupported].
-func RequireHost(string) error { return errNotLinux }
-
-// CgroupRoot returns an error matching [ErrUnsupported].
-func CgroupRoot(string) (string, error) { return "", errNotLinux }
-
-// InCgroupNamespace returns false.
-func InCgroupNamespace() bool { return false }
+func RequireHost(rootPath string) error { return host.Require(rootPath) }
 
 // Probe returns an error matching [ErrUnsupported].
-func Probe(string) error { return errNotLinux }
+func Probe(string) error { return host.Require("") }

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 // kept is what is known of the running kernel while somebody keeps it.
@@ -13,7 +15,7 @@ var kept struct {
 	sync.Mutex
 	keepers int
 	types   *btf.Cache
-	symbols *Symbols // nil: nobody has asked yet
+	symbols *symbols.Table // nil: nobody has asked yet
 }
 
 // Keep keeps the kernel's types and symbols until release is called. To parse either
@@ -50,9 +52,9 @@ func typeCache() *btf.Cache {
 	return kept.types
 }
 
-// RunningSymbols returns the symbols of the running kernel, as [ReadSymbols] reads them
+// RunningSymbols returns the symbols of the running kernel, as [symbols.Read] reads them
 // from /proc/kallsyms; while they are kept, those of the first call.
-func RunningSymbols() (*Symbols, error) {
+func RunningSymbols() (*symbols.Table, error) {
 	kept.Lock()
 	defer kept.Unlock()
 	if kept.symbols != nil {
@@ -63,7 +65,7 @@ func RunningSymbols() (*Symbols, error) {
 		return nil, fmt.Errorf("read kernel symbols: %w", err)
 	}
 	defer table.Close()
-	symbols, err := ReadSymbols(table)
+	symbols, err := symbols.Read(table)
 	if err == nil && kept.keepers > 0 {
 		kept.symbols = symbols
 	}

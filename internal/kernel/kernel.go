@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"slices"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // ErrUnsupported is matched by errors that a newer or differently configured
 // kernel would not give.
-var ErrUnsupported = errors.New("not supported by this kernel")
+var ErrUnsupported = host.ErrUnsupported
 
 // Closers closes what was opened, last first.
 type Closers []io.Closer

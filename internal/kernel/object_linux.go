@@ -16,6 +16,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
 // runSection is where programs are that user space runs.
@@ -166,7 +169,7 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 		attached, err = kind.link(target, o.Programs[name])
 	}
 	if err != nil {
-		return errors.Join(err, requireHeld(kind.needs...))
+		return errors.Join(err, host.RequireHeld(kind.needs...))
 	}
 	o.open = append(o.open, attached)
 	return nil
@@ -274,19 +277,19 @@ func (o *Object) silent() (map[int][]string, error) {
 // cause does once each of what makes the hooks fire, and notes what it could not do.
 // It says whether any of it was done, or may be another time.
 func (o *Object) cause(silent map[int][]string) (hope bool) {
-	done := map[Cause]error{}
+	done := map[selftest.Cause]error{}
 	for i := range silent {
 		hook := &o.hooks[i]
 		err, known := done[hook.Cause]
 		if !known {
-			err = hook.Cause.happen()
+			err = hook.Cause.Happen()
 			done[hook.Cause] = err
 		}
 		hook.Unproven = ""
 		if err != nil {
 			hook.Unproven = err.Error()
 		}
-		hope = hope || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, errNotCaused)
+		hope = hope || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, selftest.ErrNotCaused)
 	}
 	return hope
 }

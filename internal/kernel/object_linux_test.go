@@ -3,12 +3,14 @@ package kernel
 import (
 	"errors"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
 func TestAccuse(t *testing.T) {
 	o := &Object{hooks: []Hook{
-		{Name: "tp_btf/net_dev_xmit", Programs: []string{"undo"}, Cause: CausePackets},
-		{Name: "tp_btf/io_uring_complete", Programs: []string{"submit", "complete"}, Cause: CauseUring},
+		{Name: "tp_btf/net_dev_xmit", Programs: []string{"undo"}, Cause: selftest.Packets},
+		{Name: "tp_btf/io_uring_complete", Programs: []string{"submit", "complete"}, Cause: selftest.Uring},
 		{Name: "tp_btf/kfree_skb", Programs: []string{"drop"}, Unproven: "lo is down"},
 	}}
 	if err := o.accuse(map[int][]string{2: {"drop"}}); err != nil {

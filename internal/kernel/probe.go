@@ -7,22 +7,24 @@ import (
 	"syscall"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // kind is a kind of hook: the part of a section name before its last slash.
 type kind struct {
 	program ebpf.ProgramType
 	attach  ebpf.AttachType
-	reads   bool         // its programs read kernel memory
-	needs   []capability // to load and attach it
-	option  string       // of the kernel's build, without which there are none
-	many    bool         // one link attaches a program to many functions
-	exit    bool         // its programs run where a function returns
+	reads   bool              // its programs read kernel memory
+	needs   []host.Capability // to load and attach it
+	option  string            // of the kernel's build, without which there are none
+	many    bool              // one link attaches a program to many functions
+	exit    bool              // its programs run where a function returns
 }
 
 var (
-	tracing = []capability{capBPF, capPerfmon}
-	network = []capability{capBPF, capPerfmon, capNetAdmin}
+	tracing = []host.Capability{host.CapBPF, host.CapPerfmon}
+	network = []host.Capability{host.CapBPF, host.CapPerfmon, host.CapNetAdmin}
 )
 
 // inCgroup says whether programs of the kind are attached to a cgroup.

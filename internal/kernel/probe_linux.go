@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // Probe loads an empty program for a hook, given by its section name such as
@@ -26,7 +28,7 @@ func Probe(hook string) error {
 	if err != nil {
 		return err
 	}
-	if err := requireHeld(kind.needs...); err != nil {
+	if err := host.RequireHeld(kind.needs...); err != nil {
 		return fmt.Errorf("%s: %w", hook, err)
 	}
 	if err := kind.try(target); err != nil {
@@ -153,7 +155,7 @@ func (k kind) link(target string, program *ebpf.Program) (io.Closer, error) {
 
 // linkCgroup attaches a cgroup's program to the root of the host whose / is at rootPath.
 func (k kind) linkCgroup(rootPath string, program *ebpf.Program) (link.Link, error) {
-	root, err := CgroupRoot(rootPath)
+	root, err := host.CgroupRoot(rootPath)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +166,7 @@ func (k kind) linkCgroup(rootPath string, program *ebpf.Program) (link.Link, err
 // a socket with it, and can exchange values atomically. An error matches
 // [ErrUnsupported].
 func ProbeSocketStorage() error {
-	if err := requireHeld(tracing...); err != nil {
+	if err := host.RequireHeld(tracing...); err != nil {
 		return err
 	}
 	if err := trySocketStorage(); err != nil {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -61,5 +62,16 @@ func TestExplainKind(t *testing.T) {
 				t.Errorf("explain() = %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// wantError checks that err holds part, or that there is none when part is empty.
+func wantError(t *testing.T, err error, part string) {
+	t.Helper()
+	if part == "" && err != nil {
+		t.Errorf("unexpected error: %v", err)
+	}
+	if part != "" && (err == nil || !strings.Contains(err.Error(), part)) {
+		t.Errorf("error is %q, want %q in it", err, part)
 	}
 }

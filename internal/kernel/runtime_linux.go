@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // loaded are the objects of this process, whose programs are timed.
@@ -43,7 +45,7 @@ func (o *Object) note() {
 func RunTime(wait func()) (ran, during time.Duration, err error) {
 	timing, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil && !timesAnyway() {
-		return 0, 0, fmt.Errorf("let the kernel time programs: %w", errors.Join(err, requireHeld(capSysAdmin)))
+		return 0, 0, fmt.Errorf("let the kernel time programs: %w", errors.Join(err, host.RequireHeld(host.CapSysAdmin)))
 	}
 	if timing != nil {
 		defer func() { err = errors.Join(err, timing.Close()) }()

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 var containers atomic.Uint32
@@ -25,7 +25,7 @@ type Cgroup struct {
 func Container(t *testing.T) Cgroup {
 	t.Helper()
 	Require(t)
-	root, err := kernel.CgroupRoot("")
+	root, err := host.CgroupRoot("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -290,7 +291,7 @@ var hooks = []kernel.Hook{
 	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{"settle_at_release"}},
 	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{"settle_at_destroy"}},
 	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{"learn_from_state"}},
-	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{"note_end"}, Cause: kernel.CauseThread},
+	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{"note_end"}, Cause: selftest.Thread},
 	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{"learn_from_create"}},
 }
 

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 const (
@@ -60,7 +60,7 @@ type removedCgroup struct {
 
 func newCgroupTree(rootPath string) *cgroupTree {
 	return &cgroupTree{
-		root:    sync.OnceValues(func() (string, error) { return kernel.CgroupRoot(rootPath) }),
+		root:    sync.OnceValues(func() (string, error) { return host.CgroupRoot(rootPath) }),
 		paths:   map[uint64]string{},
 		removed: map[uint64]*list.Element{},
 		order:   list.New(),

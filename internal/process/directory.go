@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // Directory describes processes, and remembers what it said of each: of those that
@@ -36,7 +36,7 @@ type Directory struct {
 func NewDirectory(rootPath string, c *clock.Clock) *Directory {
 	return &Directory{
 		clock:   c,
-		proc:    &proc{path: "/proc", relative: sync.OnceValue(kernel.InCgroupNamespace)},
+		proc:    &proc{path: "/proc", relative: sync.OnceValue(host.InCgroupNamespace)},
 		cgroups: newCgroupTree(rootPath),
 		users:   newUsers(rootPath),
 		hostID:  sync.OnceValues(func() (string, error) { return readHostID(rootPath) }),

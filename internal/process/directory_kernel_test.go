@@ -16,13 +16,13 @@ import (
 	"github.com/prometheus/procfs"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
-	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 func TestKernelDescribesAProcessInAContainer(t *testing.T) {
 	kerneltest.Require(t)
-	root, err := kernel.CgroupRoot("")
+	root, err := host.CgroupRoot("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestKernelCgroupTreeKnowsOurOwnCgroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := kernel.CgroupRoot("")
+	root, err := host.CgroupRoot("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -260,8 +261,8 @@ const notSeenWithoutMessages = "the contexts of sources http and socket, and the
 func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 	messagesHere := kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) })
 	hooks := []kernel.Hook{
-		{Job: "exec", Name: "tp_btf/sched_process_exec", Programs: []string{"see_exec"}, Cause: kernel.CauseExec},
-		{Job: "fork", Name: "tp_btf/sched_process_fork", Programs: []string{"see_fork"}, Cause: kernel.CauseThread},
+		{Job: "exec", Name: "tp_btf/sched_process_exec", Programs: []string{"see_exec"}, Cause: selftest.Exec},
+		{Job: "fork", Name: "tp_btf/sched_process_fork", Programs: []string{"see_fork"}, Cause: selftest.Thread},
 	}
 	for _, hook := range hooks {
 		if err := kernel.Avoiding(c.options.AvoidHooks, kernel.Probe)(hook.Name); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // place is where a program is attached, however many are.
@@ -212,7 +213,7 @@ func (p place) link(program *ebpf.Program) (io.Closer, error) {
 	case p.program == ebpf.Tracing:
 		return link.AttachTracing(link.TracingOptions{Program: program})
 	case p.program != ebpf.Kprobe:
-		root, err := kernel.CgroupRoot("")
+		root, err := host.CgroupRoot("")
 		if err != nil {
 			return nil, err
 		}

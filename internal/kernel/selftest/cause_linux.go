@@ -1,4 +1,4 @@
-package kernel
+package selftest
 
 import (
 	"errors"
@@ -9,27 +9,29 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 // causeTimeout bounds each step of a cause: lo is down, or a firewall closes it.
 const causeTimeout = time.Second
 
-// happen does it once. It returns an error where this machine does not let it.
-func (c Cause) happen() error {
+// Happen does it once. It returns an error where this machine does not let it.
+func (c Cause) Happen() error {
 	if c.IsAwaited() {
-		return fmt.Errorf("%w that %v", errNotCaused, c)
+		return fmt.Errorf("%w that %v", ErrNotCaused, c)
 	}
 	switch c {
-	case CausePackets:
+	case Packets:
 		return errors.Join(exchangeSegments(), exchangeDatagrams())
-	case CauseAccepts:
+	case Accepts:
 		return errors.Join(acceptUnix(), acceptNothing())
-	case CauseUring:
+	case Uring:
 		return completeRequest()
-	case CauseThread:
+	case Thread:
 		endThread()
 		return nil
-	case CauseCgroup:
+	case Cgroup:
 		return makeCgroup()
 	}
 	return fmt.Errorf("unknown cause %d", c)
@@ -144,7 +146,7 @@ func acceptNothing() error {
 
 // makeCgroup makes a cgroup without a process below the root, and removes it.
 func makeCgroup() error {
-	root, err := CgroupRoot("")
+	root, err := host.CgroupRoot("")
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package kernel
+package symbols
 
 import (
 	"errors"
@@ -9,10 +9,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
 func TestSymbolsFunction(t *testing.T) {
-	symbols, err := ReadSymbols(strings.NewReader(`ffffffff81000300 t second
+	symbols, err := Read(strings.NewReader(`ffffffff81000300 t second
 0000000000000000 A fixed_percpu_data
 ffffffff81000100 T first
 ffffffff81000200 D between_but_data
@@ -49,7 +51,7 @@ ffffffff81000500 w weak
 }
 
 func TestSymbolsAll(t *testing.T) {
-	symbols, err := ReadSymbols(strings.NewReader(`ffffffff81000300 t second
+	symbols, err := Read(strings.NewReader(`ffffffff81000300 t second
 ffffffffc0001000 t in_module	[nf_tables]
 ffffffff81000300 W alias
 ffffffff81000100 T first
@@ -70,7 +72,7 @@ ffffffffc0002000 t bpf_prog_1c5d_count	[bpf]
 	}
 }
 
-func TestReadSymbolsErrors(t *testing.T) {
+func TestReadErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		text    string
 		want    string
@@ -84,30 +86,29 @@ func TestReadSymbolsErrors(t *testing.T) {
 		"no functions": {
 			text:    "ffffffff81000200 D jiffies\n",
 			want:    "no functions among the kernel symbols",
-			matches: ErrUnsupported,
+			matches: host.ErrUnsupported,
 		},
 		"lines of another form": {
 			text:    "\nzzz T not_hexadecimal\nffffffff81000200 T\n",
 			want:    "no functions among the kernel symbols",
-			matches: ErrUnsupported,
+			matches: host.ErrUnsupported,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := ReadSymbols(strings.NewReader(test.text))
-			wantError(t, err, test.want)
-			if !errors.Is(err, test.matches) {
-				t.Errorf("%v does not match %v", err, test.matches)
+			_, err := Read(strings.NewReader(test.text))
+			if !errors.Is(err, test.matches) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error is %q, want %q in it, and a match of %v", err, test.want, test.matches)
 			}
 		})
 	}
 }
 
-func FuzzReadSymbols(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	f.Add("ffffffff81000300 t second\t[module]\nffffffff81000100 T first\n", uint64(0xffffffff81000301))
 	f.Add("0000000000000000 T _stext\n", uint64(0))
 	f.Add("ffffffff81000100 T one\nffffffff81000100 T two\n", uint64(math.MaxUint64))
 	f.Fuzz(func(t *testing.T, text string, address uint64) {
-		symbols, err := ReadSymbols(strings.NewReader(text))
+		symbols, err := Read(strings.NewReader(text))
 		if err != nil {
 			return
 		}
@@ -129,8 +130,8 @@ func TestRequireAddresses(t *testing.T) {
 		"of nothing":              {text: "0000000000000000 A percpu\n", want: os.ErrPermission},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := requireAddresses(strings.NewReader(test.text)); !errors.Is(err, test.want) {
-				t.Errorf("requireAddresses() = %v, want %v", err, test.want)
+			if err := RequireAddresses(strings.NewReader(test.text)); !errors.Is(err, test.want) {
+				t.Errorf("RequireAddresses() = %v, want %v", err, test.want)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package kernel
+package symbols
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestSymbolsAttachable(t *testing.T) {
-	symbols, err := ReadSymbols(strings.NewReader(`ffffffff81000000 T _text
+	symbols, err := Read(strings.NewReader(`ffffffff81000000 T _text
 ffffffff80ffff00 T before_the_text
 ffffffff81000010 T _stext
 ffffffff81000020 t plain

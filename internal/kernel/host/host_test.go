@@ -1,4 +1,4 @@
-package kernel
+package host
 
 import (
 	"errors"
@@ -93,14 +93,14 @@ func TestCapabilitiesRequire(t *testing.T) {
 		held capabilities
 		want string
 	}{
-		"all of them":                        {held: 1<<capBPF | 1<<capPerfmon | 1<<capNetAdmin},
-		"CAP_SYS_ADMIN stands for two":       {held: 1<<capSysAdmin | 1<<capNetAdmin},
-		"CAP_SYS_ADMIN stands for two alone": {held: 1 << capSysAdmin, want: "missing CAP_NET_ADMIN: run as root"},
-		"several are named":                  {held: 1 << capPerfmon, want: "missing CAP_BPF, CAP_NET_ADMIN: run as root"},
+		"all of them":                        {held: 1<<CapBPF | 1<<CapPerfmon | 1<<CapNetAdmin},
+		"CAP_SYS_ADMIN stands for two":       {held: 1<<CapSysAdmin | 1<<CapNetAdmin},
+		"CAP_SYS_ADMIN stands for two alone": {held: 1 << CapSysAdmin, want: "missing CAP_NET_ADMIN: run as root"},
+		"several are named":                  {held: 1 << CapPerfmon, want: "missing CAP_BPF, CAP_NET_ADMIN: run as root"},
 		"none at all":                        {want: "missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN: run as root"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := test.held.require(capBPF, capPerfmon, capNetAdmin)
+			err := test.held.require(CapBPF, CapPerfmon, CapNetAdmin)
 			wantError(t, err, test.want)
 			if err != nil && !errors.Is(err, os.ErrPermission) {
 				t.Errorf("%v does not match os.ErrPermission", err)

@@ -1,4 +1,4 @@
-package kernel
+package symbols
 
 import (
 	"cmp"
@@ -19,7 +19,7 @@ import (
 //
 // The kernel has more that it refuses, as functions marked notrace, without
 // saying so in this table.
-func (s *Symbols) Attachable() []Symbol {
+func (s *Table) Attachable() []Symbol {
 	var named []Symbol
 	sections := s.sections()
 	for symbol := range s.All() {
@@ -69,7 +69,7 @@ var refusedSections = [][2]string{
 	{"__kprobes_text_start", "__kprobes_text_end"},
 }
 
-func (s *Symbols) sections() sections {
+func (s *Table) sections() sections {
 	edges := sections{"_stext": 0, "_etext": 0}
 	for _, section := range refusedSections {
 		edges[section[0]], edges[section[1]] = 0, 0

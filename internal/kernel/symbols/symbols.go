@@ -1,4 +1,5 @@
-package kernel
+// Package symbols reads the functions of the kernel from its table, /proc/kallsyms.
+package symbols
 
 import (
 	"bufio"
@@ -13,11 +14,13 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// Symbols is the kernel's table of functions at one moment: those of modules
+// Table is the kernel's table of functions at one moment: those of modules
 // loaded later are not in it.
-type Symbols struct {
+type Table struct {
 	functions []function // by address, those of one address as the table has them
 	names     string     // all names, one behind the other
 }
@@ -38,12 +41,12 @@ type function struct {
 	module  bool
 }
 
-// ReadSymbols reads the functions (types t, T, w, W) from text in the form of
+// Read reads the functions (types t, T, w, W) from text in the form of
 // /proc/kallsyms, modules included, in any order.
 //
 // The kernel writes every address as 0 for readers that may not know them: then
 // the error matches [os.ErrPermission] and says what is missing.
-func ReadSymbols(r io.Reader) (*Symbols, error) {
+func Read(r io.Reader) (*Table, error) {
 	var names strings.Builder
 	var functions []function
 	hidden := false
@@ -67,18 +70,18 @@ func ReadSymbols(r io.Reader) (*Symbols, error) {
 		return nil, errHidden
 	}
 	if len(functions) == 0 {
-		return nil, fmt.Errorf("no functions among the kernel symbols: %w", ErrUnsupported)
+		return nil, fmt.Errorf("no functions among the kernel symbols: %w", host.ErrUnsupported)
 	}
 	slices.SortStableFunc(functions, func(a, b function) int { return cmp.Compare(a.address, b.address) })
-	return &Symbols{functions: slices.Clip(functions), names: names.String()}, nil
+	return &Table{functions: slices.Clip(functions), names: names.String()}, nil
 }
 
 // errHidden is the error about a table without addresses.
 var errHidden = fmt.Errorf("the kernel hides its addresses: CAP_SYSLOG is missing, or the sysctl kernel.kptr_restrict is 2: %w", os.ErrPermission)
 
-// requireAddresses returns errHidden unless the first functions of a table, as in
-// [ReadSymbols], have their addresses.
-func requireAddresses(r io.Reader) error {
+// RequireAddresses returns errHidden unless the first functions of a table, as in
+// [Read], have their addresses.
+func RequireAddresses(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	for functions := 0; functions < 16 && lines.Scan(); {
 		address, _, _, ok := parseSymbol(lines.Bytes())
@@ -111,7 +114,7 @@ func parseSymbol(line []byte) (address uint64, name []byte, module, ok bool) {
 //
 // The table has no sizes, so an address behind the last function of a module is
 // taken for a part of it. An address below all functions is none.
-func (s *Symbols) Function(addr uint64) (string, bool) {
+func (s *Table) Function(addr uint64) (string, bool) {
 	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
 	if next == 0 {
 		return "", false
@@ -125,7 +128,7 @@ func (s *Symbols) Function(addr uint64) (string, bool) {
 
 // OwnFunction is Function for the functions of the kernel itself, which are where they
 // are as long as it runs. It is not ok for others, nor where it cannot tell.
-func (s *Symbols) OwnFunction(addr uint64) (string, bool) {
+func (s *Table) OwnFunction(addr uint64) (string, bool) {
 	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
 	if next == 0 || next == len(s.functions) || s.functions[next-1].module || s.functions[next].module {
 		return "", false
@@ -133,11 +136,11 @@ func (s *Symbols) OwnFunction(addr uint64) (string, bool) {
 	return s.Function(addr)
 }
 
-func (s *Symbols) name(f function) string { return s.names[f.start:][:f.length] }
+func (s *Table) name(f function) string { return s.names[f.start:][:f.length] }
 
 // All yields every name of every function, by address; of one address in the
 // order of the table.
-func (s *Symbols) All() iter.Seq[Symbol] {
+func (s *Table) All() iter.Seq[Symbol] {
 	return func(yield func(Symbol) bool) {
 		for _, f := range s.functions {
 			if !yield(Symbol{Name: s.name(f), Address: f.address, Module: f.module}) {

@@ -1,10 +1,16 @@
-package kernel
+// Package host says whether this process can observe the whole machine: its kernel, its
+// capabilities, its namespaces and where cgroups are mounted.
+package host
 
 import (
 	"errors"
 	"fmt"
 	"os"
 )
+
+// ErrUnsupported is matched by errors that a newer or differently configured
+// kernel would not give.
+var ErrUnsupported = errors.New("not supported by this kernel")
 
 // oldest is the oldest Linux that has all the hooks nettap cannot do without.
 const oldestMajor, oldestMinor = 5, 10

@@ -1,0 +1,26 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
+)
+
+// RequireSymbols returns nil when this process may read where the kernel's
+// functions are. An error matches [os.ErrPermission] and says what hides them.
+func RequireSymbols() error {
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return fmt.Errorf("read kernel symbols: %w", err)
+	}
+	defer file.Close()
+	if err := symbols.RequireAddresses(file); err != nil {
+		if missing := host.RequireHeld(host.CapSyslog); missing != nil {
+			err = missing
+		}
+		return fmt.Errorf("read kernel symbols: %w", err)
+	}
+	return nil
+}
