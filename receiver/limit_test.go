@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,23 +27,48 @@ import (
 )
 
 // reduced notes the steps that it takes.
-type reduced struct{ steps []budget.Step }
+type reduced struct {
+	mu    sync.Mutex
+	steps []budget.Step
+}
 
 func (r *reduced) Reduces(step budget.Step) bool { return step != budget.NoInnerFunctions }
 
 func (r *reduced) Reduce(step budget.Step) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.steps = append(r.steps, step)
 	return nil
 }
 
+// taken returns the steps since it was last asked.
+func (r *reduced) taken() []budget.Step {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	steps := r.steps
+	r.steps = nil
+	return steps
+}
+
 // burden is what programs keep busy: so much of the machine.
-type burden struct{ share float64 }
+type burden struct {
+	mu    sync.Mutex
+	share float64
+}
+
+func (l *burden) change(share float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.share = share
+}
 
 func (l *burden) programs(wait func()) (ran, during time.Duration, err error) {
 	processors, err := host.Processors()
 	begun := time.Now()
 	wait()
 	during = time.Since(begun)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return time.Duration(l.share * float64(during) * float64(processors)), during, err
 }
 
@@ -81,13 +107,12 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 			if got != want {
 				t.Errorf("%s: usage is %+v, want %+v", what, got, want)
 			}
-			if diff := cmp.Diff(steps, calls.steps); diff != "" {
+			if diff := cmp.Diff(steps, calls.taken()); diff != "" {
 				t.Errorf("%s: steps of calls differ (-want +got):\n%s", what, diff)
 			}
 			if diff := cmp.Diff(lines, messages(logs)); diff != "" {
 				t.Errorf("%s: log differs (-want +got):\n%s", what, diff)
 			}
-			calls.steps = nil
 		}
 		time.Sleep(25 * time.Second)
 		expect("two above it", usage{measured: true, programs: 0.03}, nil)
@@ -100,7 +125,7 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		expect("twelve", usage{measured: true, programs: 0.03, step: budget.LongIntervals, exceeded: true}, nil,
 			"warn: max_cpu is exceeded by what is never left out, on step long_intervals")
-		of.share = 0.001
+		of.change(0.001)
 		time.Sleep(11 * time.Minute)
 		expect("eleven minutes below", usage{measured: true, programs: 0.001, step: budget.NoSampledTrees},
 			[]budget.Step{budget.NoCalls, budget.NoSampledTrees},
@@ -111,13 +136,13 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 		if err := l.add(late); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]budget.Step{budget.NoSampledTrees}, late.steps); diff != "" {
+		if diff := cmp.Diff([]budget.Step{budget.NoSampledTrees}, late.taken()); diff != "" {
 			t.Errorf("who joins takes other steps (-want +got):\n%s", diff)
 		}
 		l.remove()
 		time.Sleep(10 * time.Minute)
-		if len(late.steps) != 1 {
-			t.Errorf("who parted took %v", late.steps)
+		if steps := late.taken(); steps != nil {
+			t.Errorf("who parted took %v", steps)
 		}
 		l.release()
 		l.release()

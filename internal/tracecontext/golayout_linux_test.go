@@ -39,6 +39,9 @@ func TestReadGoLayout(t *testing.T) {
 		"race detector":                      {environment: cgo, flags: []string{"-race"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "default" && name != "stripped" {
+				t.Skip("other ways to build take long")
+			}
 			if _, err := exec.LookPath("gcc"); err != nil && test.environment != nil {
 				t.Skipf("this test links with C: %v", err)
 			}

@@ -3,15 +3,14 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -269,23 +268,26 @@ func (c *Collector) Wait(what string, condition func() bool) {
 	}
 }
 
-// nextPort is below the ports that the kernel hands out, so that nobody has it by chance.
-var nextPort atomic.Int32
-
-func init() { nextPort.Store(20000 + int32(os.Getpid()%500)*20) }
-
-// freePort returns a port that nobody has, each time another one.
+// freePort returns a port of 127.0.0.1 that nobody has, and nobody is given until the test
+// ends: it stays bound here, in a way that lets a listener have it who asks for this very
+// port. While none does, connections to it are refused.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 1000 {
-		port := int(nextPort.Add(1))
-		if listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			listener.Close()
-			return port
-		}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return 0
+	t.Cleanup(func() { syscall.Close(fd) }) //nolint:errcheck // nothing was sent
+	err = errors.Join(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1),
+		syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address.(*syscall.SockaddrInet4).Port
 }
 
 // constants is what every line of the log repeats.
