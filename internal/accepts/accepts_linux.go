@@ -107,17 +107,17 @@ func (a *Accepts) load() error {
 	if err != nil {
 		return err
 	}
-	if err := spec.Variables["max_per_second"].Set(uint64(a.options.MaxPerSecond)); err != nil {
+	if err := spec.Variables[bpfVarMaxPerSecond].Set(uint64(a.options.MaxPerSecond)); err != nil {
 		return fmt.Errorf("set max_per_second: %w", err)
 	}
 	if a.ringBytes != 0 {
-		spec.Maps["accepts"].MaxEntries = uint32(a.ringBytes)
+		spec.Maps[bpfMapAccepts].MaxEntries = uint32(a.ringBytes)
 	}
 	if a.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
 	a.open = append(a.open, a.object)
-	if a.ring, err = ringbuf.NewReader(a.object.Maps["accepts"]); err != nil {
+	if a.ring, err = ringbuf.NewReader(a.object.Maps[bpfMapAccepts]); err != nil {
 		return fmt.Errorf("open ring: %w", err)
 	}
 	a.open = append(a.open, a.ring)
@@ -183,7 +183,7 @@ func (a *Accepts) drain() ([]accept, error) {
 // Audit brings the counts up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (a *Accepts) Audit() error {
-	counts, err := kernel.ReadCounts(a.object.Maps["stats"])
+	counts, err := kernel.ReadCounts(a.object.Maps[bpfMapStats])
 	if err != nil {
 		return err
 	}

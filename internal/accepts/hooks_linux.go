@@ -14,10 +14,10 @@ import (
 // ladder is how accepts are seen, the best way first. Where functions can be
 // traced or probed, other system calls cost nothing.
 var ladder = []kernel.Hook{
-	{Job: "accept", Name: "fentry/security_sock_graft", Programs: []string{"see_graft"}, Cause: selftest.Accepts},
-	{Job: "accept", Name: "kprobe/security_sock_graft", Programs: []string{"probe_graft"}, Cause: selftest.Accepts},
+	{Job: "accept", Name: "fentry/security_sock_graft", Programs: []string{bpfProgSeeGraft}, Cause: selftest.Accepts},
+	{Job: "accept", Name: "kprobe/security_sock_graft", Programs: []string{bpfProgProbeGraft}, Cause: selftest.Accepts},
 	{
-		Job: "accept", Name: "tp_btf/sys_exit", Programs: []string{"see_syscall"}, Cause: selftest.Accepts,
+		Job: "accept", Name: "tp_btf/sys_exit", Programs: []string{bpfProgSeeSyscall}, Cause: selftest.Accepts,
 		NotSeen: "a connection that another thread closes before the accept returns, which is counted as lost; the accept queue in a 32-bit socketcall",
 	},
 }
@@ -33,9 +33,9 @@ func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.Coll
 	case "fentry":
 		return append([]kernel.Hook{accept}, tracedListener(types)...), nil
 	case "kprobe":
-		spec.Maps["accepting"].Type = ebpf.LRUHash
+		spec.Maps[bpfMapAccepting].Type = ebpf.LRUHash
 		return []kernel.Hook{accept, {
-			Job: "accept_queue", Name: "kprobe/inet_csk_accept", Programs: []string{"note_accept_from"},
+			Job: "accept_queue", Name: "kprobe/inet_csk_accept", Programs: []string{bpfProgNoteAcceptFrom},
 			Cause: selftest.Accepts, NotSeen: notSeenOfQueue,
 		}}, nil
 	}
@@ -81,14 +81,14 @@ func uringHooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, erro
 		!hasTracepoint(types, submit, 1) && !hasTracepoint(types, submit, 2) {
 		return nil, nil
 	}
-	if err := spec.Variables["complete_has_cqe"].Set(hasEntry); err != nil {
+	if err := spec.Variables[bpfVarCompleteHasCqe].Set(hasEntry); err != nil {
 		return nil, fmt.Errorf("set complete_has_cqe: %w", err)
 	}
-	submission := spec.Programs["note_submission"]
+	submission := spec.Programs[bpfProgNoteSubmission]
 	submission.AttachTo, submission.SectionName = submit, "tp_btf/"+submit
 	return []kernel.Hook{{
 		Job: "io_uring_accept", Name: "tp_btf/io_uring_complete",
-		Programs: []string{"note_submission", "note_wakeup", "see_completion"}, Cause: selftest.Uring,
+		Programs: []string{bpfProgNoteSubmission, bpfProgNoteWakeup, bpfProgSeeCompletion}, Cause: selftest.Uring,
 	}}, nil
 }
 

@@ -96,7 +96,7 @@ func (c *Calls) drain() ([]call, error) {
 // Audit brings the counts up to date without reading the ring: what is in it has
 // been seen and is not reported yet.
 func (c *Calls) Audit() error {
-	counts, err := kernel.ReadCounts(c.object.Maps["stats"])
+	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func inCgroups(t testing.TB, o *observer) {
 		removeCgroup(t, inner)
 		removeCgroup(t, outer)
 		o.collect(t)
-		if err := o.calls.object.Maps["cgroups"].NextKey(nil, new(uint64)); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := o.calls.object.Maps[bpfMapCgroups].NextKey(nil, new(uint64)); !errors.Is(err, ebpf.ErrKeyNotExist) {
 			t.Errorf("a filter for %s has cgroups that are gone: %v", name, err)
 		}
 	}

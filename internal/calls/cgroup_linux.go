@@ -33,13 +33,13 @@ func (c *Calls) refreshCgroups() error {
 		if c.cgroups[id] {
 			continue
 		}
-		if err := c.object.Maps["cgroups"].Put(id, uint8(1)); err != nil {
+		if err := c.object.Maps[bpfMapCgroups].Put(id, uint8(1)); err != nil {
 			return fmt.Errorf("filter by cgroup, of which %d can be told apart: %w", maxCgroups, err)
 		}
 		c.cgroups[id] = true
 	}
 	for id := range gone {
-		if err := c.object.Maps["cgroups"].Delete(id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := c.object.Maps[bpfMapCgroups].Delete(id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("filter by cgroup: %w", err)
 		}
 		delete(c.cgroups, id)

@@ -18,12 +18,12 @@ import (
 // so probes of many functions come before them, which also are attached at once, but
 // see frequentFunctions.
 var ladder = []kernel.Hook{
-	{Job: "call", Name: "kprobe.session", Programs: []string{"visit_function"}},
-	{Job: "call", Name: "kprobe.multi", Programs: []string{"enter_probe"}},
-	{Job: "call", Name: "fentry.multi", Programs: []string{"enter_function"}},
-	{Job: "call", Name: "fentry", Programs: []string{"enter_function"}},
-	{Job: "call", Name: "kprobe", Programs: []string{"enter_probe"}, NotSeen: notSeenOfProbes},
-	{Job: "call", Name: "tp_btf/sys_enter", Programs: []string{"enter_syscall"}, NotSeen: notSeenOfSyscalls},
+	{Job: "call", Name: "kprobe.session", Programs: []string{bpfProgVisitFunction}},
+	{Job: "call", Name: "kprobe.multi", Programs: []string{bpfProgEnterProbe}},
+	{Job: "call", Name: "fentry.multi", Programs: []string{bpfProgEnterFunction}},
+	{Job: "call", Name: "fentry", Programs: []string{bpfProgEnterFunction}},
+	{Job: "call", Name: "kprobe", Programs: []string{bpfProgEnterProbe}, NotSeen: notSeenOfProbes},
+	{Job: "call", Name: "tp_btf/sys_enter", Programs: []string{bpfProgEnterSyscall}, NotSeen: notSeenOfSyscalls},
 }
 
 const (
@@ -34,19 +34,19 @@ const (
 
 // exits is what sees the end of a function, by what sees its beginning.
 var exits = map[string]kernel.Hook{
-	"fentry.multi":     {Job: "call_end", Name: "fexit.multi", Programs: []string{"leave_function"}},
-	"kprobe.multi":     {Job: "call_end", Name: "kretprobe.multi", Programs: []string{"leave_probe"}},
-	"fentry":           {Job: "call_end", Name: "fexit", Programs: []string{"leave_function"}},
-	"kprobe":           {Job: "call_end", Name: "kretprobe", Programs: []string{"leave_probe"}},
-	"tp_btf/sys_enter": {Job: "call_end", Name: "tp_btf/sys_exit", Programs: []string{"leave_syscall"}},
+	"fentry.multi":     {Job: "call_end", Name: "fexit.multi", Programs: []string{bpfProgLeaveFunction}},
+	"kprobe.multi":     {Job: "call_end", Name: "kretprobe.multi", Programs: []string{bpfProgLeaveProbe}},
+	"fentry":           {Job: "call_end", Name: "fexit", Programs: []string{bpfProgLeaveFunction}},
+	"kprobe":           {Job: "call_end", Name: "kretprobe", Programs: []string{bpfProgLeaveProbe}},
+	"tp_btf/sys_enter": {Job: "call_end", Name: "tp_btf/sys_exit", Programs: []string{bpfProgLeaveSyscall}},
 }
 
 // always is what sees a thread wait, and with whom it connects.
 var always = []kernel.Hook{
-	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{"see_switch"}},
-	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{"see_wakeup"}},
-	{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{"see_state"}},
-	{Job: "thread_end", Name: "tp_btf/sched_process_free", Programs: []string{"forget_thread"}, Cause: selftest.Thread},
+	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{bpfProgSeeSwitch}},
+	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{bpfProgSeeWakeup}},
+	{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeState}},
+	{Job: "thread_end", Name: "tp_btf/sched_process_free", Programs: []string{bpfProgForgetThread}, Cause: selftest.Thread},
 }
 
 // chooseHooks returns the best way to see calls that this kernel has, fits spec to
@@ -63,7 +63,7 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		c.emitter.functions = syscallTable()
 		_, err := kernel.TracepointArgs(types, "sock_recv_length")
 		return append(append(hooks, points(types)...), end, begin),
-			errors.Join(spec.Variables["with_points"].Set(true), spec.Variables["with_lengths"].Set(err == nil))
+			errors.Join(spec.Variables[bpfVarWithPoints].Set(true), spec.Variables[bpfVarWithLengths].Set(err == nil))
 	}
 	functions, err := c.findFunctions(types, begin.Name)
 	if err != nil {
@@ -76,8 +76,8 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		if frequent, rest := partFrequent(functions); len(frequent) > 0 && len(rest) > 0 {
 			c.noteNames(slices.Concat(frequent, rest))
 			hooks = append(hooks,
-				kernel.Hook{Job: "frequent_call_end", Name: "fexit", Programs: []string{"leave_function"}, Functions: frequent},
-				kernel.Hook{Job: "frequent_call", Name: "fentry", Programs: []string{"enter_function"}, Functions: frequent})
+				kernel.Hook{Job: "frequent_call_end", Name: "fexit", Programs: []string{bpfProgLeaveFunction}, Functions: frequent},
+				kernel.Hook{Job: "frequent_call", Name: "fentry", Programs: []string{bpfProgEnterFunction}, Functions: frequent})
 			functions, begin.First, end.First = rest, len(frequent), len(frequent)
 		}
 	}
@@ -88,8 +88,8 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	if apart {
 		hooks = append(hooks, end)
 	}
-	return append(hooks, begin), errors.Join(err, spec.Variables["probes_with_cookies"].Set(!copies),
-		spec.Variables["with_cookies"].Set(begin.Name == "fentry.multi"))
+	return append(hooks, begin), errors.Join(err, spec.Variables[bpfVarProbesWithCookies].Set(!copies),
+		spec.Variables[bpfVarWithCookies].Set(begin.Name == "fentry.multi"))
 }
 
 // isMulti says whether a hook takes a probe of many functions.

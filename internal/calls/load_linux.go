@@ -27,9 +27,9 @@ func (c *Calls) load() error {
 		return err
 	}
 	if !kernel.HasHelper(types, "task_storage_get") {
-		spec.Maps["thread_trees"].MaxEntries = maxThreads
+		spec.Maps[bpfMapThreadTrees].MaxEntries = maxThreads
 	}
-	if err := errors.Join(c.contexts.Fit(spec), spec.Variables["max_per_second"].Set(uint64(c.options.MaxPerSecond))); err != nil {
+	if err := errors.Join(c.contexts.Fit(spec), spec.Variables[bpfVarMaxPerSecond].Set(uint64(c.options.MaxPerSecond))); err != nil {
 		return err
 	}
 	hooks, err := c.chooseHooks(spec, types)
@@ -37,13 +37,13 @@ func (c *Calls) load() error {
 		return err
 	}
 	if c.ringBytes != 0 {
-		spec.Maps["calls"].MaxEntries = uint32(c.ringBytes)
+		spec.Maps[bpfMapCalls].MaxEntries = uint32(c.ringBytes)
 	}
 	if c.object, err = kernel.Load(spec, hooks, c.contexts.Maps(spec)); err != nil {
 		return err
 	}
 	c.open = append(c.open, c.object)
-	if c.ring, err = ringbuf.NewReader(c.object.Maps["calls"]); err != nil {
+	if c.ring, err = ringbuf.NewReader(c.object.Maps[bpfMapCalls]); err != nil {
 		return fmt.Errorf("open ring: %w", err)
 	}
 	c.open = append(c.open, c.ring)
@@ -56,26 +56,26 @@ func (c *Calls) configure() error {
 	o, filter := c.options, c.options.Filter
 	errs := c.setVariables(c.flags(budget.Full))
 	errs = errors.Join(errs, c.setVariables(map[string]any{
-		"own_pid":           uint32(c.ownPID),
-		"min_duration_ns":   uint64(o.MinDuration),
-		"idle_waits":        o.IdleWaits,
-		"keep_unsampled":    o.KeepUnsampled,
-		"wanted_errors":     wantedErrors(o.Errors),
-		"filters_any":       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
-		"filters_pids":      len(filter.PIDs) > 0,
-		"filters_commands":  len(filter.Commands) > 0,
-		"filters_users":     len(filter.Users) > 0,
-		"filters_cgroups":   len(filter.Cgroups)+len(filter.Containers) > 0,
-		"filters_syscalls":  len(filter.Syscalls) > 0,
-		"filters_addresses": len(filter.Prefixes) > 0,
-		"filters_ports":     len(filter.Ports) > 0,
+		bpfVarOwnPid:           uint32(c.ownPID),
+		bpfVarMinDurationNs:    uint64(o.MinDuration),
+		bpfVarIdleWaits:        o.IdleWaits,
+		bpfVarKeepUnsampled:    o.KeepUnsampled,
+		bpfVarWantedErrors:     wantedErrors(o.Errors),
+		bpfVarFiltersAny:       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
+		bpfVarFiltersPids:      len(filter.PIDs) > 0,
+		bpfVarFiltersCommands:  len(filter.Commands) > 0,
+		bpfVarFiltersUsers:     len(filter.Users) > 0,
+		bpfVarFiltersCgroups:   len(filter.Cgroups)+len(filter.Containers) > 0,
+		bpfVarFiltersSyscalls:  len(filter.Syscalls) > 0,
+		bpfVarFiltersAddresses: len(filter.Prefixes) > 0,
+		bpfVarFiltersPorts:     len(filter.Ports) > 0,
 	}))
 	c.cgroupsAt = 0
 	if errs = errors.Join(errs, fill(c.object, filter), c.refreshCgroups()); errs != nil {
 		return errs
 	}
 	c.filters++ // last: what was let through until now, was so by the former ones
-	return c.object.Variables["filters_version"].Set(c.filters)
+	return c.object.Variables[bpfVarFiltersVersion].Set(c.filters)
 }
 
 // wantedErrors is a bit for each errno whose failures are kept.

@@ -28,17 +28,17 @@ func (c *Calls) Reduces(step budget.Step) bool {
 // runs.
 func (c *Calls) Reduce(step budget.Step) error {
 	var enabled bool
-	if err := c.object.Variables["enabled"].Get(&enabled); err != nil {
+	if err := c.object.Variables[bpfVarEnabled].Get(&enabled); err != nil {
 		return fmt.Errorf("see whether calls are looked at: %w", err)
 	}
 	if !enabled && step < budget.NoCalls {
 		// What was under way when they were looked at last has ended, or is about to.
-		if err := kernel.RunIterator(c.object.Programs["forget_calls"]); err != nil {
+		if err := kernel.RunIterator(c.object.Programs[bpfProgForgetCalls]); err != nil {
 			return fmt.Errorf("forget former calls: %w", err)
 		}
 	}
 	flags := c.flags(step)
-	flags["enabled"] = step < budget.NoCalls
+	flags[bpfVarEnabled] = step < budget.NoCalls
 	return c.setVariables(flags)
 }
 
@@ -51,9 +51,9 @@ func (c *Calls) flags(step budget.Step) map[string]any {
 	}
 	whole := step < budget.NoInnerFunctions
 	return map[string]any{
-		"sample_threshold": threshold,
-		"follows_all":      whole && o.followsAll(),
-		"with_off_cpu":     whole && o.OffCPU,
+		bpfVarSampleThreshold: threshold,
+		bpfVarFollowsAll:      whole && o.followsAll(),
+		bpfVarWithOffCpu:      whole && o.OffCPU,
 	}
 }
 

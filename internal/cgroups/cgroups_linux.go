@@ -44,8 +44,8 @@ func New(avoidHooks []string, b *stats.Recorder) *Cgroups {
 
 // hooks take what removes a cgroup first, so that none is taken for present that is gone.
 var hooks = []kernel.Hook{
-	{Job: "cgroup_removed", Name: "tp_btf/cgroup_rmdir", Programs: []string{"note_removed"}, Cause: selftest.Cgroup},
-	{Job: "cgroup_made", Name: "tp_btf/cgroup_mkdir", Programs: []string{"note_new"}, Cause: selftest.Cgroup},
+	{Job: "cgroup_removed", Name: "tp_btf/cgroup_rmdir", Programs: []string{bpfProgNoteRemoved}, Cause: selftest.Cgroup},
+	{Job: "cgroup_made", Name: "tp_btf/cgroup_mkdir", Programs: []string{bpfProgNoteNew}, Cause: selftest.Cgroup},
 }
 
 // notSeen is what is not seen without them.
@@ -81,13 +81,13 @@ func (c *Cgroups) start(ctx context.Context) ([]kernel.Hook, error) {
 		return nil, err
 	}
 	if c.ringBytes != 0 {
-		spec.Maps["cgroup_changes"].MaxEntries = uint32(c.ringBytes)
+		spec.Maps[bpfMapCgroupChanges].MaxEntries = uint32(c.ringBytes)
 	}
 	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return nil, fmt.Errorf("load cgroup programs: %w", err)
 	}
 	c.open = append(c.open, c.object)
-	if c.ring, err = ringbuf.NewReader(c.object.Maps["cgroup_changes"]); err != nil {
+	if c.ring, err = ringbuf.NewReader(c.object.Maps[bpfMapCgroupChanges]); err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	c.open = append(c.open, c.ring)
@@ -148,7 +148,7 @@ func (c *Cgroups) Changes(visit func(process.CgroupChange)) (whole bool, err err
 // audit brings the counts up to date, and returns whether nothing was lost since the
 // last time.
 func (c *Cgroups) audit() (whole bool, err error) {
-	counts, err := kernel.ReadCounts(c.object.Maps["stats"])
+	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
 	if err != nil {
 		return false, err
 	}

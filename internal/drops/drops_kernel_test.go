@@ -228,7 +228,7 @@ func BenchmarkKernelDrop(b *testing.B) {
 		})
 	}
 	benchmark("dropped", discard, drops.object.Programs[drops.counting])
-	benchmark("received", socket.LocalAddr(), drops.object.Programs["watch_listeners"])
+	benchmark("received", socket.LocalAddr(), drops.object.Programs[bpfProgWatchListeners])
 }
 
 // provokeThree provokes three kinds of drops and returns how many there are.

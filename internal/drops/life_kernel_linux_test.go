@@ -179,7 +179,7 @@ func TestKernelBeginsARenamedInterfaceAnew(t *testing.T) {
 // requireNoKeys sees to it that nothing is kept of an interface.
 func requireNoKeys(t *testing.T, drops *Drops, of kerneltest.Namespace) {
 	t.Helper()
-	counts, err := readCounts(drops.object.Maps["drops"])
+	counts, err := readCounts(drops.object.Maps[bpfMapDrops])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (d *Drops) load() error {
 	d.words = words{reasons: reasons, functions: map[uint64]string{}, meanings: table}
 	d.counting = variantFor(arguments, d.knows)
 	if d.maxKeys != 0 {
-		spec.Maps["drops"].MaxEntries, spec.Maps["drops_without_detail"].MaxEntries = d.maxKeys, d.maxCoarse
+		spec.Maps[bpfMapDrops].MaxEntries, spec.Maps[bpfMapDropsWithoutDetail].MaxEntries = d.maxKeys, d.maxCoarse
 	}
 	shared := d.interfaces.Maps()
 	maps.Copy(shared, d.ownerMaps(spec))
@@ -52,12 +52,12 @@ func (d *Drops) load() error {
 		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
 	}
 	d.object, err = kernel.Load(spec, []kernel.Hook{
-		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{"watch_listeners"}}, drop,
+		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{bpfProgWatchListeners}}, drop,
 	}, shared)
 	return err
 }
 
-const lastListeners = "last_listeners"
+const lastListeners = bpfMapLastListeners
 
 // ownerMaps returns the maps in which owners are known, and makes spec's own fit them.
 // Where nobody fills them, spec's are as small as can be.
@@ -67,7 +67,7 @@ func (d *Drops) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 		theirs = d.owners.Maps()
 		theirs[lastListeners] = d.owners.LastListeners()
 	}
-	for _, name := range []string{"owners", "socket_users", "processes", "makers", "numbering", "listeners", lastListeners, "deaths"} {
+	for _, name := range []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, lastListeners, bpfMapDeaths} {
 		own := spec.Maps[name]
 		switch {
 		case d.knows:
@@ -94,9 +94,9 @@ func (d *Drops) setConstants(spec *ebpf.CollectionSpec, reasons numbers, meeting
 		"reason_listen_overflow": uint32(reasonListenOverflow),
 		"reason_not_available":   uint32(reasonNotAvailable),
 		"named_transports":       named,
-		"with_victims":           d.knows,
-		"with_meetings":          meetings,
-		"with_users":             d.knows && d.owners.UsesKprobes(),
+		bpfVarWithVictims:        d.knows,
+		bpfVarWithMeetings:       meetings,
+		bpfVarWithUsers:          d.knows && d.owners.UsesKprobes(),
 	} {
 		errs = errors.Join(errs, spec.Variables[name].Set(value))
 	}

@@ -108,10 +108,10 @@ func (d *Drops) forgetProcesses(s *snapshot) error {
 }
 
 func (d *Drops) readMaps(s *snapshot) (err error) {
-	if s.detailed, err = readCounts(d.object.Maps["drops"]); err != nil {
+	if s.detailed, err = readCounts(d.object.Maps[bpfMapDrops]); err != nil {
 		return err
 	}
-	if s.coarse, err = readCounts(d.object.Maps["drops_without_detail"]); err != nil {
+	if s.coarse, err = readCounts(d.object.Maps[bpfMapDropsWithoutDetail]); err != nil {
 		return err
 	}
 	s.interfaces, err = d.interfaces.Interfaces()
@@ -134,7 +134,7 @@ func sum(perCPU []uint64) (sum uint64) {
 
 // makeRoom takes out of the kernel's maps what need not be there any more.
 func (d *Drops) makeRoom(s *snapshot) error {
-	m := d.object.Maps["drops"]
+	m := d.object.Maps[bpfMapDrops]
 	enough := (3*int(m.MaxEntries()) + 3) / 4
 	var errs error
 	for _, key := range d.ledger.departing(s, enough) {
@@ -151,7 +151,7 @@ func (d *Drops) makeRoom(s *snapshot) error {
 // updateStats brings the statistics up to date. Drops that came while the maps were read
 // are seen, and in a series with the next Collect.
 func (d *Drops) updateStats(s *snapshot) error {
-	kinds, err := kernel.ReadCounts(d.object.Maps["stats"])
+	kinds, err := kernel.ReadCounts(d.object.Maps[bpfMapStats])
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (d *Drops) updateStats(s *snapshot) error {
 		return err
 	}
 	var unplaced uint64
-	if err := d.object.Variables["unplaced"].Get(&unplaced); err != nil {
+	if err := d.object.Variables[bpfVarUnplaced].Get(&unplaced); err != nil {
 		return fmt.Errorf("read drops without a process: %w", err)
 	}
 	d.recorder.Update(func(totals *stats.Totals) {
@@ -186,7 +186,7 @@ func (d *Drops) takeExemplars() (map[bpfDropKey]exemplar, error) {
 	if d.contexts == nil {
 		return nil, nil
 	}
-	m := d.object.Maps["exemplars"]
+	m := d.object.Maps[bpfMapExemplars]
 	taken := map[bpfDropKey]exemplar{}
 	var key bpfDropKey
 	var value bpfExemplar

@@ -192,7 +192,7 @@ func TestKernelForgetsWhatAllReadersHave(t *testing.T) {
 	}
 	stored := func() bool {
 		var entry Entry
-		return shared.object.Maps["interfaces"].Lookup(key, &entry) == nil
+		return shared.object.Maps[bpfMapInterfaces].Lookup(key, &entry) == nil
 	}
 	forget(one)
 	if got := knows(); got != [2]bool{false, true} || !stored() {

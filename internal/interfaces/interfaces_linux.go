@@ -36,7 +36,7 @@ func (i *Interfaces) NewReader() *Reader { return &Reader{of: i} }
 // Maps returns the maps that instruments share, by name, to replace their own with.
 // They live until the last reader is shut down.
 func (i *Interfaces) Maps() map[string]*ebpf.Map {
-	return map[string]*ebpf.Map{"interfaces": i.object.Maps["interfaces"], "surveys": i.object.Maps["surveys"]}
+	return map[string]*ebpf.Map{bpfMapInterfaces: i.object.Maps[bpfMapInterfaces], bpfMapSurveys: i.object.Maps[bpfMapSurveys]}
 }
 
 func (i *Interfaces) load() error {
@@ -59,17 +59,17 @@ func (i *Interfaces) load() error {
 func surveyFor(types *btf.Spec) string {
 	switch {
 	case !kernel.HasHelper(types, "loop"):
-		return "survey_interfaces_5_16"
+		return bpfProgSurveyInterfaces516
 	case !kernel.WalksTasks(types):
-		return "survey_interfaces_6_6"
+		return bpfProgSurveyInterfaces66
 	}
-	return "survey_interfaces"
+	return bpfProgSurveyInterfaces
 }
 
 // advance makes all that is met from now on newer than what was met before.
 func (i *Interfaces) advance() error {
 	i.epoch++
-	if err := i.object.Maps["surveys"].Put(uint32(0), i.epoch); err != nil {
+	if err := i.object.Maps[bpfMapSurveys].Put(uint32(0), i.epoch); err != nil {
 		return fmt.Errorf("number the survey of interfaces: %w", err)
 	}
 	return nil
@@ -82,7 +82,7 @@ func (i *Interfaces) find() (Survey, error) {
 	}
 	found := Survey{Epoch: i.epoch, All: map[uint64]Namespace{}}
 	errs := kernel.RunOverTasks(i.object.Programs[i.survey])
-	namespaces := i.object.Maps["namespaces"]
+	namespaces := i.object.Maps[bpfMapNamespaces]
 	all, err := kernel.ReadAll[uint64, Namespace](namespaces)
 	errs = errors.Join(errs, err)
 	for netns, namespace := range all {
@@ -94,7 +94,7 @@ func (i *Interfaces) find() (Survey, error) {
 	}
 	i.note("namespaces", len(found.All))
 	var last uint64
-	errs = errors.Join(errs, i.object.Variables["found_all"].Get(&last))
+	errs = errors.Join(errs, i.object.Variables[bpfVarFoundAll].Get(&last))
 	found.Whole = last == i.epoch
 	if errs != nil {
 		return found, fmt.Errorf("survey interfaces: %w", errs)

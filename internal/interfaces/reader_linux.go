@@ -60,7 +60,7 @@ func (r *Reader) Survey() (Survey, error) {
 func (r *Reader) Interfaces() (map[Key]Entry, error) {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
-	all, err := kernel.ReadAll[Key, Entry](r.of.object.Maps["interfaces"])
+	all, err := kernel.ReadAll[Key, Entry](r.of.object.Maps[bpfMapInterfaces])
 	if err != nil {
 		return nil, fmt.Errorf("read interfaces: %w", err)
 	}
@@ -78,7 +78,7 @@ func (r *Reader) Interfaces() (map[Key]Entry, error) {
 // Host returns the inode number of the host's network namespace, after a [Reader.Survey].
 func (r *Reader) Host() (uint32, error) {
 	var host uint32
-	if err := r.of.object.Variables["host_netns_inode"].Get(&host); err != nil {
+	if err := r.of.object.Variables[bpfVarHostNetnsInode].Get(&host); err != nil {
 		return 0, fmt.Errorf("find the host's network namespace: %w", err)
 	}
 	return host, nil
@@ -99,7 +99,7 @@ func (r *Reader) Forget(keys ...Key) error {
 		if !r.of.isForgotten(key) {
 			continue
 		}
-		if err := r.of.object.Maps["interfaces"].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := r.of.object.Maps[bpfMapInterfaces].Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			errs = errors.Join(errs, fmt.Errorf("forget an interface: %w", err))
 		}
 	}
@@ -109,7 +109,7 @@ func (r *Reader) Forget(keys ...Key) error {
 // isForgotten says that all readers have forgotten an interface since it was last met.
 func (i *Interfaces) isForgotten(key Key) bool {
 	var entry Entry
-	if err := i.object.Maps["interfaces"].Lookup(key, &entry); err != nil {
+	if err := i.object.Maps[bpfMapInterfaces].Lookup(key, &entry); err != nil {
 		return false // it is not there
 	}
 	for reader := range i.readers {

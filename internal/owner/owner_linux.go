@@ -124,7 +124,7 @@ func (o *Owners) Follow(processes map[uint64]Process, isAlive func(process.ID) b
 // follow gets what changed processes were, by number. It takes time with the number of
 // open files.
 func (o *knowledge) follow(changed map[uint64]Process) error {
-	former := o.object.Maps["former"]
+	former := o.object.Maps[bpfMapFormer]
 	var errs error
 	for number, p := range changed {
 		if err := former.Put(number, bpfInstance{StartNs: p.ID.StartNanos, Pid: p.ID.PID}); err != nil {
@@ -141,7 +141,7 @@ func (o *knowledge) follow(changed map[uint64]Process) error {
 // learnFiles looks through the file tables of all processes: sockets of which
 // nothing is known, and listeners of the dead, are of who has them.
 func (o *knowledge) learnFiles() error {
-	if err := kernel.RunIterator(o.object.Programs["learn_from_files"]); err != nil {
+	if err := kernel.RunIterator(o.object.Programs[bpfProgLearnFromFiles]); err != nil {
 		return fmt.Errorf("learn the owners of open sockets: %w", err)
 	}
 	return nil
@@ -179,8 +179,8 @@ func (o *knowledge) UsesKprobes() bool { return o.users }
 func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
-		"owners", "socket_users", "processes", "makers", "numbering", "listeners", "deaths", "handshakes", "pendings",
-		"traffic", "accounts", "spare_traffic", "spare_accounts", "cells", "knowledge", ".data.shared", "stats",
+		bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths, bpfMapHandshakes, bpfMapPendings,
+		bpfMapTraffic, bpfMapAccounts, bpfMapSpareTraffic, bpfMapSpareAccounts, bpfMapCells, bpfMapKnowledge, ".data.shared", bpfMapStats,
 	} {
 		shared[name] = o.object.Maps[name]
 	}
@@ -189,7 +189,7 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 
 // LastListeners returns the map of who had a port last, which few instruments want to have.
 // It lives until Shutdown.
-func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps["last_listeners"] }
+func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps[bpfMapLastListeners] }
 
 func (o *knowledge) load() error {
 	if err := kernel.ProbeSocketStorage(); err != nil {
@@ -209,13 +209,13 @@ func (o *knowledge) load() error {
 	}
 	o.users = strings.HasPrefix(learns.Name, "kprobe/")
 	if o.users {
-		spec.Maps["socket_users"].MaxEntries = maxUsers
+		spec.Maps[bpfMapSocketUsers].MaxEntries = maxUsers
 	}
-	if err := spec.Variables["with_users"].Set(o.users); err != nil {
+	if err := spec.Variables[bpfVarWithUsers].Set(o.users); err != nil {
 		return err
 	}
-	spec.Maps["processes"].MaxEntries = uint32(o.options.MaxProcesses)
-	spec.Maps["traffic"].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
+	spec.Maps[bpfMapProcesses].MaxEntries = uint32(o.options.MaxProcesses)
+	spec.Maps[bpfMapTraffic].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
 	types, err := kernel.Types()
 	if err != nil {
 		return err
@@ -223,8 +223,8 @@ func (o *knowledge) load() error {
 	if err := fitCPUs(spec, types, o.users); err != nil {
 		return err
 	}
-	o.survey = "survey_processes"
-	other := "survey_processes_6_6"
+	o.survey = bpfProgSurveyProcesses
+	other := bpfProgSurveyProcesses66
 	if !kernel.WalksTasks(types) {
 		o.survey, other = other, o.survey
 	}
@@ -245,7 +245,7 @@ func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
 	}
-	cells, knowledge := spec.Maps["cells"], spec.Maps["knowledge"]
+	cells, knowledge := spec.Maps[bpfMapCells], spec.Maps[bpfMapKnowledge]
 	cells.MaxEntries = cells.MaxEntries*uint32(cpus) + 1
 	if kernel.IsRealTime(types) {
 		cells.MaxEntries, knowledge.MaxEntries = 1, 1
@@ -259,7 +259,7 @@ func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 // setRound begins another round: what is found alive from now on has its number.
 func (o *knowledge) setRound(round uint64) error {
 	o.round = round
-	if err := o.object.Maps["numbering"].Put(uint32(bpfNumberingKeyROUND), round); err != nil {
+	if err := o.object.Maps[bpfMapNumbering].Put(uint32(bpfNumberingKeyROUND), round); err != nil {
 		return fmt.Errorf("set round: %w", err)
 	}
 	return nil
@@ -267,13 +267,13 @@ func (o *knowledge) setRound(round uint64) error {
 
 // ladder is how the process that uses a socket is learned, the best way first.
 var ladder = []kernel.Hook{
-	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{"learn_from_send", "learn_from_receive"}},
+	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgLearnFromSend, bpfProgLearnFromReceive}},
 	{
-		Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{"learn_from_sendmsg", "learn_from_recvmsg"},
+		Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{bpfProgLearnFromSendmsg, bpfProgLearnFromRecvmsg},
 		NotSeen: "that a call to send moved nothing, if it may wait: it is taken for a use of its socket",
 	},
 	{
-		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{"note_sendmsg", "note_recvmsg"},
+		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{bpfProgNoteSendmsg, bpfProgNoteRecvmsg},
 		NotSeen: "a new user of a socket, until the next packet or collection; " +
 			"that a call moved nothing, if it may wait: it is taken for a use of its socket",
 	},
@@ -281,18 +281,18 @@ var ladder = []kernel.Hook{
 
 // senders is how a process is learned that is still sending, the best way first.
 var senders = []kernel.Hook{
-	{Job: "sender", Name: "tp_btf/tcp_sendmsg_locked", Programs: []string{"learn_from_message"}},
-	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{"learn_from_queue"}},
+	{Job: "sender", Name: "tp_btf/tcp_sendmsg_locked", Programs: []string{bpfProgLearnFromMessage}},
+	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromQueue}},
 }
 
 // hooks are the others, on every kernel. What ends a socket comes first, so that
 // nothing is learned that is not forgotten.
 var hooks = []kernel.Hook{
-	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{"settle_at_release"}},
-	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{"settle_at_destroy"}},
-	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{"learn_from_state"}},
-	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{"note_end"}, Cause: selftest.Thread},
-	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{"learn_from_create"}},
+	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{bpfProgSettleAtRelease}},
+	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{bpfProgSettleAtDestroy}},
+	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgLearnFromState}},
+	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{bpfProgNoteEnd}, Cause: selftest.Thread},
+	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{bpfProgLearnFromCreate}},
 }
 
 // Survey finds out which processes live, and credits what waits with sockets
@@ -309,7 +309,7 @@ func (o *Owners) Survey() error {
 	if err := o.adopt(); err != nil {
 		return err
 	}
-	if err := kernel.RunMapIterator(o.object.Programs["settle_unused"], o.object.Maps["pendings"]); err != nil {
+	if err := kernel.RunMapIterator(o.object.Programs[bpfProgSettleUnused], o.object.Maps[bpfMapPendings]); err != nil {
 		return fmt.Errorf("settle unused sockets: %w", err)
 	}
 	return nil
@@ -318,7 +318,7 @@ func (o *Owners) Survey() error {
 // adopt finds those who have the listeners of processes that have ended.
 func (o *knowledge) adopt() error {
 	var orphaned bool
-	variable := o.object.Variables["orphaned"]
+	variable := o.object.Variables[bpfVarOrphaned]
 	if err := variable.Get(&orphaned); err != nil || !orphaned {
 		return err
 	}
@@ -355,7 +355,7 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 
 func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 	processes := make(map[uint64]Process, len(o.read))
-	err := kernel.Each(o.object.Maps["processes"], func(key bpfProcess, entry bpfProcessEntry) {
+	err := kernel.Each(o.object.Maps[bpfMapProcesses], func(key bpfProcess, entry bpfProcessEntry) {
 		switch known, ok := o.read[entry.Number]; {
 		case entry.Number == 0: // the kernel side is about to number it
 		case ok: // nothing else changes when it has one
@@ -387,7 +387,7 @@ func (o *Owners) Forget(number uint64, id process.ID) error {
 			return nil
 		}
 	}
-	err := o.object.Maps["processes"].Delete(keyOf(id))
+	err := o.object.Maps[bpfMapProcesses].Delete(keyOf(id))
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget process %d: %w", id.PID, err)
 	}

@@ -97,7 +97,7 @@ func startMessages(b *testing.B, sources []Source) *Contexts {
 		b.Skip(err)
 	}
 	b.Cleanup(func() { c.Shutdown(b.Context()) })
-	if c.object.Programs["see_send"] == nil {
+	if c.object.Programs[bpfProgSeeSend] == nil {
 		b.Skip("the tracepoints of messages are not in use here")
 	}
 	if err := c.Enable(); err != nil {

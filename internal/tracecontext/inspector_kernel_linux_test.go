@@ -63,7 +63,7 @@ func TestKernelPlacesOfTheDeadAreFreed(t *testing.T) {
 	const dead, alive = 1 << 30, 1
 	delete(c.inspector.known, alive)
 	for _, pid := range []uint32{dead, alive} {
-		if err := c.object.Maps["observed"].Put(pid, bpfObserved{StartNs: 1}); err != nil {
+		if err := c.object.Maps[bpfMapObserved].Put(pid, bpfObserved{StartNs: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -77,7 +77,7 @@ func TestKernelPlacesOfTheDeadAreFreed(t *testing.T) {
 }
 
 func (c *Contexts) observed(pid uint32) (known bpfObserved, err error) {
-	err = c.object.Maps["observed"].Lookup(pid, &known)
+	err = c.object.Maps[bpfMapObserved].Lookup(pid, &known)
 	return known, err
 }
 

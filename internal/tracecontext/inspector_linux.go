@@ -94,15 +94,15 @@ const rest = 10 * time.Millisecond
 const maxLayouts = 1024
 
 func newInspector(options Options, object *kernel.Object) (*inspector, error) {
-	questions, err := ringbuf.NewReader(object.Maps["questions"])
+	questions, err := ringbuf.NewReader(object.Maps[bpfMapQuestions])
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	return &inspector{
 		options:   options,
 		proc:      "/proc", // the machine's own in a container too: see package process
-		processes: object.Maps["observed"],
-		news:      func() error { return increment(object.Variables["generation"]) },
+		processes: object.Maps[bpfMapObserved],
+		news:      func() error { return increment(object.Variables[bpfVarGeneration]) },
 		questions: questions,
 		layouts:   map[fileID]layout{},
 		files:     new(elfCache),

@@ -34,9 +34,9 @@ type obi struct {
 
 func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *obi {
 	return &obi{
-		path: options.OBIMap, want: spec.Maps["obi_map"].InnerMap, warn: options.Warn, inform: options.Inform,
-		slot: object.Maps["obi_map"], found: object.Maps["obi_pinned"], isThere: object.Variables["obi_is_there"], leftovers: object.Maps["obi_leftovers"],
-		counter: object.Programs["count_holders"], holders: object.Variables["obi_map_holders"],
+		path: options.OBIMap, want: spec.Maps[bpfMapObiMap].InnerMap, warn: options.Warn, inform: options.Inform,
+		slot: object.Maps[bpfMapObiMap], found: object.Maps[bpfMapObiPinned], isThere: object.Variables[bpfVarObiIsThere], leftovers: object.Maps[bpfMapObiLeftovers],
+		counter: object.Programs[bpfProgCountHolders], holders: object.Variables[bpfVarObiMapHolders],
 	}
 }
 

@@ -96,7 +96,7 @@ func (c *Contexts) Enable() error {
 	if err := c.object.Enable(); err != nil {
 		return err
 	}
-	if err := kernel.RunIterator(c.object.Programs["ask_about_all"]); err != nil {
+	if err := kernel.RunIterator(c.object.Programs[bpfProgAskAboutAll]); err != nil {
 		return fmt.Errorf("look at the processes there are: %w", err)
 	}
 	return nil
@@ -141,7 +141,7 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 const notSeenWithoutContexts = "the trace contexts of calls, accepted connections and drops"
 
 // shared are the maps that other programs have too.
-var shared = []string{"context_counts", "observed", "questions", "messages", "obi_map", "obi_leftovers", "exchanges"}
+var shared = []string{bpfMapContextCounts, bpfMapObserved, bpfMapQuestions, bpfMapMessages, bpfMapObiMap, bpfMapObiLeftovers, bpfMapExchanges}
 
 // Maps returns those of a spec's maps that are shared, by name, to replace them
 // with. They live until Shutdown.
@@ -162,12 +162,12 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 // Without sources their maps are as small as can be.
 func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
 	if c.isOff() {
-		for _, name := range []string{"observed", "exchanges"} {
+		for _, name := range []string{bpfMapObserved, bpfMapExchanges} {
 			if m, ok := spec.Maps[name]; ok {
 				m.MaxEntries = 1
 			}
 		}
-		if m, ok := spec.Maps["questions"]; ok {
+		if m, ok := spec.Maps[bpfMapQuestions]; ok {
 			m.MaxEntries = uint32(os.Getpagesize())
 		}
 		return nil
@@ -184,15 +184,15 @@ func (c *Contexts) fit(spec *ebpf.CollectionSpec) error {
 		return label
 	}
 	return setThose(spec, map[string]any{
-		"with_http":        c.options.has(HTTP),
-		"with_otel_thread": c.options.has(OTelThread),
-		"with_go_labels":   c.options.has(GoLabels),
-		"with_obi":         c.options.has(OBI),
-		"with_socket":      c.options.has(Socket),
-		"trace_id_label":   label(c.options.TraceIDLabel),
-		"span_id_label":    label(c.options.SpanIDLabel),
-		"socket_ttl_ns":    uint64(c.options.SocketTTL),
-		"head_bytes":       uint32(c.options.HeadBytes),
+		bpfVarWithHttp:       c.options.has(HTTP),
+		bpfVarWithOtelThread: c.options.has(OTelThread),
+		bpfVarWithGoLabels:   c.options.has(GoLabels),
+		bpfVarWithObi:        c.options.has(OBI),
+		bpfVarWithSocket:     c.options.has(Socket),
+		bpfVarTraceIdLabel:   label(c.options.TraceIDLabel),
+		bpfVarSpanIdLabel:    label(c.options.SpanIDLabel),
+		bpfVarSocketTtlNs:    uint64(c.options.SocketTTL),
+		bpfVarHeadBytes:      uint32(c.options.HeadBytes),
 	})
 }
 
@@ -223,15 +223,15 @@ func (c *Contexts) load() error {
 		return err
 	}
 	err = errors.Join(c.fit(spec), setThose(spec, map[string]any{
-		"with_filter":       len(c.options.PIDs)+len(c.options.Commands) > 0,
+		bpfVarWithFilter:    len(c.options.PIDs)+len(c.options.Commands) > 0,
 		"inbound_is_parent": c.options.InboundParent,
-		"with_firsts":       c.options.LateBind > 0,
-		"own_pid":           c.options.IgnoredPID,
+		bpfVarWithFirsts:    c.options.LateBind > 0,
+		bpfVarOwnPid:        c.options.IgnoredPID,
 	}))
 	if err != nil {
 		return err
 	}
-	kernel.Preallocate(types, spec.Maps["observed"]) // the probes of other objects use it, too
+	kernel.Preallocate(types, spec.Maps[bpfMapObserved]) // the probes of other objects use it, too
 	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
@@ -250,8 +250,8 @@ func (c *Contexts) load() error {
 
 // ladder is how the messages of processes are seen, the best way first.
 var ladder = []kernel.Hook{
-	{Job: "message", Name: "tp_btf/sock_send_length", Programs: []string{"see_send", "see_receive"}},
-	{Job: "message", Name: "fexit/tcp_sendmsg", Programs: []string{"see_sendmsg", "see_recvmsg"}, NotSeen: "messages on Unix sockets"},
+	{Job: "message", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgSeeSend, bpfProgSeeReceive}},
+	{Job: "message", Name: "fexit/tcp_sendmsg", Programs: []string{bpfProgSeeSendmsg, bpfProgSeeRecvmsg}, NotSeen: "messages on Unix sockets"},
 }
 
 const notSeenWithoutMessages = "the contexts of sources http and socket, and the first context of an accepted connection"
@@ -261,8 +261,8 @@ const notSeenWithoutMessages = "the contexts of sources http and socket, and the
 func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 	messagesHere := kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) })
 	hooks := []kernel.Hook{
-		{Job: "exec", Name: "tp_btf/sched_process_exec", Programs: []string{"see_exec"}, Cause: selftest.Exec},
-		{Job: "fork", Name: "tp_btf/sched_process_fork", Programs: []string{"see_fork"}, Cause: selftest.Thread},
+		{Job: "exec", Name: "tp_btf/sched_process_exec", Programs: []string{bpfProgSeeExec}, Cause: selftest.Exec},
+		{Job: "fork", Name: "tp_btf/sched_process_fork", Programs: []string{bpfProgSeeFork}, Cause: selftest.Thread},
 	}
 	for _, hook := range hooks {
 		if err := kernel.Avoiding(c.options.AvoidHooks, kernel.Probe)(hook.Name); err != nil {
@@ -298,7 +298,7 @@ func (c *Contexts) First(connection Connection, sinceNanos uint64) (Context, boo
 		return Context{}, false
 	}
 	var first bpfFirstContext
-	if err := c.object.Maps["firsts"].Lookup(keyOf(connection), &first); err != nil || first.TimeNs < sinceNanos {
+	if err := c.object.Maps[bpfMapFirsts].Lookup(keyOf(connection), &first); err != nil || first.TimeNs < sinceNanos {
 		return Context{}, false
 	}
 	k := first.Context
@@ -337,7 +337,7 @@ func (c *Contexts) Counts() (Counts, error) {
 		return Counts{}, nil
 	}
 	counts := Counts{Found: map[string]uint64{}, Refused: c.inspector.refused()}
-	sums, err := kernel.ReadCounts(c.object.Maps["context_counts"])
+	sums, err := kernel.ReadCounts(c.object.Maps[bpfMapContextCounts])
 	if err != nil {
 		return counts, fmt.Errorf("read the counts of trace contexts: %w", err)
 	}

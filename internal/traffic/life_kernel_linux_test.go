@@ -408,8 +408,8 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	known.send(t, 100, 1000, known.far.IPv4)
 	l.loseNothing(t)
 	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
-	kerneltest.Fill(t, l.traffic.object.Maps["traffic"])
-	kerneltest.Fill(t, l.traffic.object.Maps["accounts"])
+	kerneltest.Fill(t, l.traffic.object.Maps[bpfMapTraffic])
+	kerneltest.Fill(t, l.traffic.object.Maps[bpfMapAccounts])
 
 	w := connect(t, l)
 	w.send(t, 100, 1000, w.far.IPv4)
@@ -423,7 +423,7 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 		t.Errorf("the process's series differ (-want +got):\n%s", diff)
 	}
 
-	kerneltest.Fill(t, l.traffic.object.Maps["spare_accounts"])
+	kerneltest.Fill(t, l.traffic.object.Maps[bpfMapSpareAccounts])
 	known.sendToNobody(t, 10, 100)
 	l.loseNothing(t)
 }

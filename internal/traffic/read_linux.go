@@ -104,7 +104,7 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 // followForwarding has what is forwarded claimed, once something is.
 func (t *Traffic) followForwarding() error {
 	var forwards bool
-	if err := t.object.Variables["forwards"].Get(&forwards); err != nil || !forwards || t.forwarding {
+	if err := t.object.Variables[bpfVarForwards].Get(&forwards); err != nil || !forwards || t.forwarding {
 		return err
 	}
 	if err := t.claimForwarded(); err != nil {
@@ -120,7 +120,7 @@ func (t *Traffic) claimForwarded() error {
 		return err
 	}
 	t.forwarding = true
-	return t.object.Variables["with_forwarding"].Set(true)
+	return t.object.Variables[bpfVarWithForwarding].Set(true)
 }
 
 // forwards says whether the host whose / is at rootPath has forwarding switched on.
@@ -152,7 +152,7 @@ func (t *Traffic) awaitClaims() (since []uint64, err error) {
 
 func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 	var cpus []bpfArrivals
-	if err := t.object.Maps["arrivals"].Lookup(uint32(0), &cpus); err != nil {
+	if err := t.object.Maps[bpfMapArrivals].Lookup(uint32(0), &cpus); err != nil {
 		return nil, fmt.Errorf("read arrivals in flight: %w", err)
 	}
 	return cpus, nil
@@ -161,7 +161,7 @@ func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 // readSent returns how many packets devices were given.
 func (t *Traffic) readSent() (packets uint64, err error) {
 	var cpus []bpfHanding
-	if err := t.object.Maps["handing"].Lookup(uint32(0), &cpus); err != nil {
+	if err := t.object.Maps[bpfMapHanding].Lookup(uint32(0), &cpus); err != nil {
 		return 0, fmt.Errorf("read what was sent: %w", err)
 	}
 	for i := range cpus {
@@ -177,9 +177,9 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 		known[bpfInterfaceKey{Netns: key.Netns, Ifindex: key.Ifindex}] = entryFrom(entry)
 		switch entryFrom(entry).kind() { // what arrives below these, or on them, is looked at closely
 		case "wireguard":
-			err = errors.Join(err, t.object.Variables["with_wireguard"].Set(true), t.object.Variables["with_special"].Set(true))
+			err = errors.Join(err, t.object.Variables[bpfVarWithWireguard].Set(true), t.object.Variables[bpfVarWithSpecial].Set(true))
 		case "xfrm":
-			err = errors.Join(err, t.object.Variables["with_xfrm"].Set(true), t.object.Variables["with_special"].Set(true))
+			err = errors.Join(err, t.object.Variables[bpfVarWithXfrm].Set(true), t.object.Variables[bpfVarWithSpecial].Set(true))
 		}
 	}
 	return known, err
@@ -221,7 +221,7 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 
 // forgetWriters forgets which tun and tap devices had the processes that are gone.
 func (t *Traffic) forgetWriters(gone map[uint64]owner.Process) error {
-	writers := t.object.Maps["tun_writers"]
+	writers := t.object.Maps[bpfMapTunWriters]
 	var devices []bpfTunKey
 	var device bpfTunKey
 	var number uint64
@@ -280,7 +280,7 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 }
 
 func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) error {
-	kinds, err := kernel.ReadCounts(t.object.Maps["stats"])
+	kinds, err := kernel.ReadCounts(t.object.Maps[bpfMapStats])
 	if err != nil {
 		return err
 	}

@@ -159,11 +159,11 @@ func (t *Traffic) load() error {
 // hooks are those of every kernel, against the way of a packet: a delivery is never
 // seen without its arrival being expected.
 var hooks = []kernel.Hook{
-	{Job: "delivery", Name: "cgroup_skb/ingress", Programs: []string{"count_receive"}},
-	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{"end_transmit"}},
-	{Job: "transmit", Name: "tp_btf/net_dev_start_xmit", Programs: []string{"count_transmit"}},
-	{Job: "arrival", Name: "tp_btf/netif_receive_skb", Programs: []string{"count_arrival"}},
-	{Job: "forwarding", Name: "tp_btf/net_dev_queue", Programs: []string{"claim_forwarded"}, Later: true},
+	{Job: "delivery", Name: "cgroup_skb/ingress", Programs: []string{bpfProgCountReceive}},
+	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{bpfProgEndTransmit}},
+	{Job: "transmit", Name: "tp_btf/net_dev_start_xmit", Programs: []string{bpfProgCountTransmit}},
+	{Job: "arrival", Name: "tp_btf/netif_receive_skb", Programs: []string{bpfProgCountArrival}},
+	{Job: "forwarding", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgClaimForwarded}, Later: true},
 }
 
 // configure fits the programs to the options and to the running kernel, and
@@ -179,15 +179,15 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		return nil, err
 	}
 	constants := map[string]any{
-		"with_transport": t.options.Transport,
-		"with_type":      t.options.Type,
-		"with_users":     t.owners.UsesKprobes(),
+		bpfVarWithTransport: t.options.Transport,
+		bpfVarWithType:      t.options.Type,
+		bpfVarWithUsers:     t.owners.UsesKprobes(),
 	}
 	var noSocket []kernel.Hook
 	for number, name := range reasons { // there are none before 5.17: such packets stay unclaimed
 		if name == "no_socket" {
 			constants["reason_no_socket"] = number
-			noSocket = []kernel.Hook{{Job: "no_socket", Name: "tp_btf/kfree_skb", Programs: []string{"count_no_socket"}}}
+			noSocket = []kernel.Hook{{Job: "no_socket", Name: "tp_btf/kfree_skb", Programs: []string{bpfProgCountNoSocket}}}
 		}
 	}
 	for name, value := range constants {
