@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 )
 
 // published is a process's memory from address 0: a header, and a payload that
@@ -115,8 +116,8 @@ func TestDecodeResource(t *testing.T) {
 		"an empty string":                   {payload: "\x0a\x09\x0a\x07\x0a\x01n\x12\x02\x0a\x00", want: map[string]string{"n": ""}},
 		"the last of two":                   {payload: "\x0a\x0a\x0a\x08\x0a\x01n\x12\x03\x0a\x01a\x0a\x0a\x0a\x08\x0a\x01n\x12\x03\x0a\x01b", want: map[string]string{"n": "b"}},
 		"attributes beside of the resource": {payload: "\x12\x08\x0a\x01n\x12\x03\x0a\x01a", want: map[string]string{}},
-		"not UTF-8":                         {payload: "\x0a\x0a\x0a\x08\x0a\x01n\x12\x03\x0a\x01\xff", want: map[string]string{}, matches: errNotUTF8},
-		"cut off":                           {payload: "\x0a\x0a\x0a\x08\x0a\x01n\x12\x03\x0a\x01", want: map[string]string{}, matches: io.ErrUnexpectedEOF},
+		"not UTF-8":                         {payload: "\x0a\x0a\x0a\x08\x0a\x01n\x12\x03\x0a\x01\xff", matches: proto.Error},
+		"cut off":                           {payload: "\x0a\x0a\x0a\x08\x0a\x01n\x12\x03\x0a\x01", matches: io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := decodeResource([]byte(test.payload))

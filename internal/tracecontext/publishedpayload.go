@@ -1,91 +1,53 @@
 package tracecontext
 
 import (
-	"errors"
-	"unicode/utf8"
-
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
-// Numbers of protobuf fields.
+// contextResource is the field of a ProcessContext that has its resource.
 //
-// Source: ProcessContext in OTEP 4719; resource.proto and common.proto of
+// Source: opentelemetry/proto/processcontext/v1development/process_context.proto in
 // open-telemetry/opentelemetry-proto.
-const (
-	contextResource    protowire.Number = 1
-	resourceAttributes protowire.Number = 1
-	attributeKey       protowire.Number = 1
-	attributeValue     protowire.Number = 2
-	valueString        protowire.Number = 1
-)
-
-var errNotUTF8 = errors.New("an attribute is not UTF-8")
+const contextResource protowire.Number = 1
 
 // decodeResource returns the attributes of a ProcessContext's resource whose
 // values are strings. If there are two of a name, it is the last one.
 //
-// The message itself is in no module of OpenTelemetry's.
+// ProcessContext itself is in go.opentelemetry.io/proto/otlp/processcontext/v1development,
+// of which no version is stable. It is looked through by hand for the one field of it that
+// is wanted; the rest is passed over.
 func decodeResource(payload []byte) (map[string]string, error) {
-	resource := map[string]string{}
-	err := eachMessage(payload, contextResource, func(message []byte) error {
-		return eachMessage(message, resourceAttributes, func(attribute []byte) error {
-			return decodeAttribute(attribute, resource)
-		})
-	})
-	return resource, err
+	var resource resourcepb.Resource
+	for len(payload) > 0 {
+		field, kind, size := protowire.ConsumeTag(payload)
+		if size < 0 {
+			return nil, protowire.ParseError(size)
+		}
+		content := payload[size:]
+		if size = protowire.ConsumeFieldValue(field, kind, content); size < 0 {
+			return nil, protowire.ParseError(size)
+		}
+		payload = content[size:]
+		if field != contextResource || kind != protowire.BytesType {
+			continue
+		}
+		message, _ := protowire.ConsumeBytes(content)
+		if err := (proto.UnmarshalOptions{Merge: true, DiscardUnknown: true}).Unmarshal(message, &resource); err != nil {
+			return nil, err
+		}
+	}
+	return textsOf(&resource), nil
 }
 
-func decodeAttribute(attribute []byte, into map[string]string) error {
-	var key, value string
-	isString := false
-	err := eachMessage(attribute, attributeKey, func(content []byte) error {
-		key = string(content)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = eachMessage(attribute, attributeValue, func(message []byte) error {
-		return eachMessage(message, valueString, func(content []byte) error {
-			value, isString = string(content), true
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	if !utf8.ValidString(key) || !utf8.ValidString(value) {
-		return errNotUTF8
-	}
-	if isString && key != "" {
-		into[key] = value
-	}
-	return nil
-}
-
-// eachMessage calls do with the content of each field of a message that has the
-// number, and is a message or string. It passes over all others.
-func eachMessage(message []byte, number protowire.Number, do func([]byte) error) error {
-	for len(message) > 0 {
-		field, kind, size := protowire.ConsumeTag(message)
-		if size < 0 {
-			return protowire.ParseError(size)
+func textsOf(resource *resourcepb.Resource) map[string]string {
+	texts := make(map[string]string, len(resource.Attributes))
+	for _, attribute := range resource.Attributes {
+		if _, isText := attribute.Value.GetValue().(*commonpb.AnyValue_StringValue); isText && attribute.Key != "" {
+			texts[attribute.Key] = attribute.Value.GetStringValue()
 		}
-		message = message[size:]
-		if field == number && kind == protowire.BytesType {
-			content, size := protowire.ConsumeBytes(message)
-			if size < 0 {
-				return protowire.ParseError(size)
-			}
-			if err := do(content); err != nil {
-				return err
-			}
-		}
-		size = protowire.ConsumeFieldValue(field, kind, message)
-		if size < 0 {
-			return protowire.ParseError(size)
-		}
-		message = message[size:]
 	}
-	return nil
+	return texts
 }
