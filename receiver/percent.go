@@ -29,7 +29,7 @@ func (p *percent) UnmarshalText(text []byte) error {
 	number, ok := strings.CutSuffix(strings.TrimSpace(string(text)), "%")
 	value, err := strconv.ParseFloat(number, 64)
 	if err != nil || !ok && value != 0 {
-		return fmt.Errorf("max_cpu is %q, and must be a percentage as 2%%, or 0", text)
+		return fmt.Errorf("%q must be a percentage as 2%%, or 0", text)
 	}
 	*p = percent(value)
 	return nil

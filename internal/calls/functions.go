@@ -56,7 +56,7 @@ func chooseFunctions(patterns []string, symbols *symbols.Table, types func(name 
 	for _, pattern := range patterns {
 		found, err := find(pattern, attachable)
 		if err == nil && len(found) == 0 {
-			err = nothing(pattern, symbols, attachable)
+			err = nothing(pattern, symbols)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("functions: %w", err))
@@ -163,7 +163,7 @@ func isObserver(name string) bool {
 }
 
 // nothing says why a pattern names no function that can be traced.
-func nothing(pattern string, symbols *symbols.Table, attachable []symbols.Symbol) error {
+func nothing(pattern string, symbols *symbols.Table) error {
 	if pattern == socketFile {
 		return fmt.Errorf("%q: none of its functions is known: %w", pattern, kernel.ErrUnsupported)
 	}
@@ -188,8 +188,5 @@ func nothing(pattern string, symbols *symbols.Table, attachable []symbols.Symbol
 	case part != "":
 		return fmt.Errorf("%q cannot be traced on this kernel, where the compiler made it %s", pattern, part)
 	}
-	if names := near(pattern, attachable); len(names) > 0 {
-		return fmt.Errorf("%q matches no function of this kernel; near: %s", pattern, strings.Join(names, ", "))
-	}
-	return fmt.Errorf("%q matches no function of this kernel", pattern)
+	return fmt.Errorf("%q matches no function of this kernel: /proc/kallsyms has the names of all", pattern)
 }

@@ -55,12 +55,8 @@ func TestChooseFunctions(t *testing.T) {
 		},
 		"all mistakes at once": {
 			patterns: []string{"tcp_sendmsgg", "tcp_recvmsg", "sctp_*"},
-			wantErr: `functions: "tcp_sendmsgg" matches no function of this kernel; near: tcp_sendmsg
-functions: "sctp_*" matches no function of this kernel`,
-		},
-		"a glob with a mistake": {
-			patterns: []string{"tcp_sendmgs*"},
-			wantErr:  `functions: "tcp_sendmgs*" matches no function of this kernel; near: tcp_sendmsg, tcp_sendmsg_locked`,
+			wantErr: `functions: "tcp_sendmsgg" matches no function of this kernel: /proc/kallsyms has the names of all
+functions: "sctp_*" matches no function of this kernel: /proc/kallsyms has the names of all`,
 		},
 		"a name of several":      {patterns: []string{"twice"}, wantErr: `functions: "twice" is the name of 2 functions of this kernel, which cannot be told apart`},
 		"a function of a module": {patterns: []string{"nft_do_chain"}, wantErr: `functions: "nft_do_chain" is of a kernel module, and only functions of the kernel itself can be traced`},
