@@ -54,13 +54,18 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 	return roots
 }
 
-// callsOnly reports every call on a port, and no others.
-const callsOnly = `
+// callsAlone is the beginning of a receiver that has no other instrument, and whose calls
+// nothing limits.
+const callsAlone = `
 	nettap:
 	  max_cpu: 0
 	  traffic: {enabled: false}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}
+`
+
+// callsOnly reports every call on a port, and no others.
+const callsOnly = callsAlone + `
 	  calls: {collection_interval: 100ms, initial_delay: 0s, %s, filter: {ports: [%d]}}
 `
 

@@ -247,12 +247,7 @@ func (s *seenTwice) checkTraces() {
 // and on new ones, and holds each fifth call against the request that it is said to
 // belong to.
 func TestDistributionGivesNoRequestAnothersTrace(t *testing.T) {
-	s := runDemo(t, Options{Receivers: `
-	nettap:
-	  max_cpu: 0
-	  traffic: {enabled: false}
-	  drops: {enabled: false}
-	  accepts: {enabled: false}
+	s := runDemo(t, Options{Receivers: callsAlone + `
 	  calls:
 	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 1h, errors: never, sample_ratio: 0.2, max_per_second: 0, filter: {commands: [demo]}}
 	`, Traces: true, Applications: true},

@@ -17,12 +17,7 @@ import (
 )
 
 // callsOfPublisher reports every call on a port.
-const callsOfPublisher = `
-	nettap:
-	  max_cpu: 0
-	  traffic: {enabled: false}
-	  drops: {enabled: false}
-	  accepts: {enabled: false}
+const callsOfPublisher = callsAlone + `
 	  calls:
 	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {ports: [%d], commands: [%s]}}
 `

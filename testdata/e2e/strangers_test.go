@@ -23,12 +23,7 @@ import (
 func TestDistributionBelievesOBI(t *testing.T) {
 	path := kerneltest.OBIPath(t)
 	address := listen(t)
-	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(`
-	nettap:
-	  max_cpu: 0
-	  traffic: {enabled: false}
-	  drops: {enabled: false}
-	  accepts: {enabled: false}
+	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(callsAlone+`
 	  calls: {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {ports: [%d]}}
 	  trace_context: {obi: {map: %q}}
 	`, address.Port, path)})
