@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
@@ -70,7 +71,7 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		return nil, err
 	}
 	if begin.Name == "kprobe.session" {
-		err = kernel.CallIsReturn(spec, types)
+		err = rewrite.SessionIsReturn(spec, types)
 	}
 	if isMulti(begin.Name) && kernel.Avoiding(c.options.AvoidHooks, kernel.Probe)("fentry") == nil {
 		if frequent, rest := partFrequent(functions); len(frequent) > 0 && len(rest) > 0 {

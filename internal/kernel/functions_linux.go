@@ -10,19 +10,11 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
-)
-
-// Marks in the instructions of a program that is copied for each function.
-//
-// Kernel side: bpf/calls.bpf.c.
-const (
-	markFunction = 0x7a11
-	markResult   = 888
+	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
 )
 
 // mark is what a program gets to know of the function that it runs for: its index
@@ -39,7 +31,8 @@ func (h Hook) copies() bool {
 func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	for _, name := range hook.Programs {
 		for i, f := range hook.Functions {
-			spec.Programs[copyName(name, i)] = copyFor(spec.Programs[name], hook.First+i, f)
+			spec.Programs[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments,
+				f.Result == ResultNone || f.Result == ResultPointer)
 		}
 		delete(spec.Programs, name)
 	}
@@ -61,26 +54,6 @@ func fitPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 }
 
 func copyName(program string, index int) string { return fmt.Sprintf("%s.%d", program, index) }
-
-// copyFor is a program for one function: with its mark, and where it needs no
-// helper for it with its result behind the arguments.
-func copyFor(program *ebpf.ProgramSpec, index int, f Function) *ebpf.ProgramSpec {
-	c := program.Copy()
-	c.AttachTo = f.Name
-	for i := range c.Instructions {
-		switch ins := &c.Instructions[i]; {
-		case ins.OpCode.IsDWordLoad() && ins.Src == 0 && ins.Constant == markFunction:
-			ins.Constant = int64(f.mark(index))
-		case ins.OpCode.Class() == asm.LdXClass && ins.Offset == markResult:
-			if f.Result == ResultNone || f.Result == ResultPointer { // the verifier would know it for a pointer
-				*ins = asm.Mov.Imm(ins.Dst, 0).WithMetadata(ins.Metadata)
-			} else {
-				ins.Offset = int16(8 * f.Arguments)
-			}
-		}
-	}
-	return c
-}
 
 // attachFunctions attaches a program to all functions of its hook but those that
 // cannot be traced, which it adds to o.untraceable.

@@ -14,10 +14,9 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
+	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
@@ -68,7 +67,9 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	if err != nil {
 		return nil, err
 	}
-	fitHelpers(spec, types)
+	if !HasHelper(types, "task_storage_get") {
+		rewrite.WithoutTaskStorage(spec)
+	}
 	Preallocate(types, preallocated(types, spec)...)
 	takeFlags(spec, shared)
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
@@ -83,27 +84,6 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 // isRunByUs says whether the programs of a section are run by user space.
 func isRunByUs(section string) bool {
 	return section == runSection || strings.HasPrefix(section, "iter/")
-}
-
-// fitHelpers makes of spec what the kernel's helpers let it be. Where there is no task
-// storage, before Linux 5.11, its maps become hashes that nothing uses, and the running
-// task is an address without a type.
-func fitHelpers(spec *ebpf.CollectionSpec, types *btf.Spec) {
-	if HasHelper(types, "task_storage_get") {
-		return
-	}
-	for _, m := range spec.Maps {
-		if m.Type == ebpf.TaskStorage {
-			m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
-		}
-	}
-	for _, program := range spec.Programs {
-		for i := range program.Instructions {
-			if call := &program.Instructions[i]; call.IsBuiltinCall() && call.Constant == int64(asm.FnGetCurrentTaskBtf) {
-				call.Constant = int64(asm.FnGetCurrentTask)
-			}
-		}
-	}
 }
 
 // Hooks returns the hooks but those that may be attached later, and after

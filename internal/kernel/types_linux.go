@@ -1,18 +1,10 @@
 package kernel
 
 import (
-	"fmt"
 	"slices"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 )
-
-// markIsReturn marks the call of a kfunc whose type is not the same in all kernels.
-//
-// Kernel side: bpf/calls.bpf.c.
-const markIsReturn = 0x7a33
 
 // HasHelper says whether this kernel has a BPF helper, as "get_func_ret".
 //
@@ -49,29 +41,6 @@ func isAmong(members []btf.Member, name string) bool {
 		}
 		return false
 	})
-}
-
-// CallIsReturn makes the programs of spec call the kfunc bpf_session_is_return,
-// which takes an argument from 7.x on: a caller that hands it over suits both.
-// A kernel without it gives an error matching [ErrUnsupported].
-func CallIsReturn(spec *ebpf.CollectionSpec, types *btf.Spec) error {
-	var kfunc *btf.Func
-	if err := types.TypeByName("bpf_session_is_return", &kfunc); err != nil {
-		return fmt.Errorf("kfunc bpf_session_is_return: %w: %w", err, ErrUnsupported)
-	}
-	id, err := types.TypeID(kfunc)
-	if err != nil {
-		return fmt.Errorf("kfunc bpf_session_is_return: %w", err)
-	}
-	for _, program := range spec.Programs {
-		for i := range program.Instructions {
-			ins := &program.Instructions[i]
-			if ins.OpCode.JumpOp() == asm.Call && ins.Src == 0 && ins.Constant == markIsReturn {
-				ins.Src, ins.Constant = asm.PseudoKfuncCall, int64(id)
-			}
-		}
-	}
-	return nil
 }
 
 // ExitsFromPool says whether probes of many functions note what they wait for the

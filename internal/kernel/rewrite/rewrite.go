@@ -1,0 +1,107 @@
+// Package rewrite changes the instructions of programs before they are loaded, where one
+// program is to run on kernels that differ in what cannot be asked for from within it. Each
+// change is a function here, which says what the compiler wrote, what becomes of it, and for
+// which kernels. What a kernel has is otherwise chosen by CO-RE in the program itself.
+package rewrite
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel/host"
+)
+
+// What marks an instruction that is rewritten: constants that no program has otherwise.
+//
+// Kernel side: bpf/calls.bpf.c.
+const (
+	markIsReturn = 0x7a33 // the number of the function that is called
+	markFunction = 0x7a11 // the constant that is loaded
+	markResult   = 888    // the offset in the context that is read from
+)
+
+// WithoutTaskStorage is for kernels before 5.11, which have neither storage of tasks nor a
+// helper whose result the verifier knows for the running task.
+//
+//   - A map of type TASK_STORAGE cannot be made there. It becomes a hash with one entry,
+//     which the programs do not use: they ask by CO-RE for the helper, and the verifier
+//     leaves out what that says is not there, but each map they name has to exist.
+//   - A call of bpf_get_current_task_btf becomes one of bpf_get_current_task, which returns the
+//     same address as a number. The programs read the task by bpf_probe_read_kernel then.
+func WithoutTaskStorage(spec *ebpf.CollectionSpec) {
+	for _, m := range spec.Maps {
+		if m.Type == ebpf.TaskStorage {
+			m.Type, m.Flags, m.MaxEntries = ebpf.Hash, 0, 1
+		}
+	}
+	each(spec, func(instruction *asm.Instruction) {
+		if instruction.IsBuiltinCall() && instruction.Constant == int64(asm.FnGetCurrentTaskBtf) {
+			instruction.Constant = int64(asm.FnGetCurrentTask)
+		}
+	})
+}
+
+// SessionIsReturn makes the programs call the kfunc bpf_session_is_return, by which a
+// program of a kprobe.session knows whether a function is entered or returns. The kfunc takes
+// no argument up to Linux 6.18 and the context from 7.x on, and a declaration of one type
+// is refused by the kernels of the other. So the program calls a function with a number that
+// there is none of, with the context as its argument, and the call becomes one of the kfunc by the id
+// that its type has in the running kernel: one that takes no argument does not look at it.
+//
+// A kernel without the kfunc gives an error matching [host.ErrUnsupported].
+func SessionIsReturn(spec *ebpf.CollectionSpec, types *btf.Spec) error {
+	var kfunc *btf.Func
+	if err := types.TypeByName("bpf_session_is_return", &kfunc); err != nil {
+		return fmt.Errorf("kfunc bpf_session_is_return: %w: %w", err, host.ErrUnsupported)
+	}
+	id, err := types.TypeID(kfunc)
+	if err != nil {
+		return fmt.Errorf("kfunc bpf_session_is_return: %w", err)
+	}
+	each(spec, func(instruction *asm.Instruction) {
+		if instruction.OpCode.JumpOp() == asm.Call && instruction.Src == 0 && instruction.Constant == markIsReturn {
+			instruction.Src, instruction.Constant = asm.PseudoKfuncCall, int64(id)
+		}
+	})
+	return nil
+}
+
+// ForFunction returns a copy of a program for one kernel function. A fentry or fexit program
+// is loaded for one function anyway; of probes there are copies where their links have no
+// cookie that would tell the program which function it runs for: before Linux 5.15.
+//
+//   - The constant markFunction that the program loads becomes mark, which a cookie would
+//     have had.
+//   - fexit has the function's result behind its arguments, of which each function has
+//     another number. Linux 5.17 has the helper get_func_ret for that; before, the program
+//     reads the context at offset markResult, which becomes 8 times arguments. Where
+//     withoutResult is true it takes 0 instead: there is no result, or it is a pointer, which
+//     the verifier would know for one and not let be used as a number.
+func ForFunction(program *ebpf.ProgramSpec, function string, mark uint64, arguments int, withoutResult bool) *ebpf.ProgramSpec {
+	one := program.Copy()
+	one.AttachTo = function
+	for i := range one.Instructions {
+		switch instruction := &one.Instructions[i]; {
+		case instruction.OpCode.IsDWordLoad() && instruction.Src == 0 && instruction.Constant == markFunction:
+			instruction.Constant = int64(mark)
+		case instruction.OpCode.Class() == asm.LdXClass && instruction.Offset == markResult:
+			if withoutResult {
+				*instruction = asm.Mov.Imm(instruction.Dst, 0).WithMetadata(instruction.Metadata)
+			} else {
+				instruction.Offset = int16(8 * arguments)
+			}
+		}
+	}
+	return one
+}
+
+func each(spec *ebpf.CollectionSpec, change func(*asm.Instruction)) {
+	for _, program := range spec.Programs {
+		for i := range program.Instructions {
+			change(&program.Instructions[i])
+		}
+	}
+}
