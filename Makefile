@@ -27,13 +27,14 @@ generate: ## write everything that is generated: metadata from metadata.yaml, BP
 	@command -v clang-19 >/dev/null || .ci/setup
 	rm -rf build/nettapreceiver
 	mkdir -p build/nettapreceiver
-	cp metadata.yaml receiver/doc.go build/nettapreceiver/
+	cp metadata.yaml receiver/doc.go receiver/README.md build/nettapreceiver/
 	cd build/nettapreceiver && $(tool) mdatagen metadata.yaml
 	sed -i 's|nettap/build/nettapreceiver/internal|nettap/internal|' build/nettapreceiver/internal/*/*.go
 	sed -i 's|"metadata.yaml"|"../metadata.yaml"|' build/nettapreceiver/generated_*_test.go
 	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
 	cp build/nettapreceiver/generated_*_test.go receiver/
 	cp build/nettapreceiver/documentation.md docs/telemetry.md
+	cp build/nettapreceiver/README.md receiver/
 	rm -rf build/nettapreceiver
 	go test ./receiver -run '^TestConfigurationIsDocumented$$' -write-configuration
 	go test ./internal/drops -run '^TestReasonsAreDocumented$$' -write-reasons
@@ -157,7 +158,7 @@ lint: ## run the linters over the Go code
 	$(lint) run --allow-serial-runners $(packages) ./testdata/e2e/
 	@for module in $(modules); do (cd $$module && $(lint) run --allow-serial-runners ./...) || exit 1; done
 
-generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
+generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* receiver/README.md docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 # Outside internal/kernel the names of programs, maps and variables are constants that bpf2go
 # writes, so that the compiler knows each. In bpf/lib every header has a subject's folder.

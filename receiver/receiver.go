@@ -98,7 +98,7 @@ func (r *signalReceiver) startInstruments(ctx context.Context, host component.Ho
 	}
 	if off != nil {
 		r.logger.Warn("left off, since on_unsupported is warn", zap.Error(off))
-		componentstatus.ReportStatus(host, componentstatus.NewPermanentErrorEvent(off))
+		componentstatus.ReportStatus(host, r.statusWithout(off))
 	}
 	r.shared.warnWithoutHostID(r.logger)
 	for _, loop := range r.running {
@@ -109,6 +109,15 @@ func (r *signalReceiver) startInstruments(ctx context.Context, host component.Ho
 		return errors.Join(err, r.stopLoops(ctx))
 	}
 	return nil
+}
+
+// statusWithout returns the status of a receiver some of which is off: it is degraded where
+// the rest runs, and of no use where nothing does.
+func (r *signalReceiver) statusWithout(off error) *componentstatus.Event {
+	if len(r.running) > 0 {
+		return componentstatus.NewRecoverableErrorEvent(off)
+	}
+	return componentstatus.NewPermanentErrorEvent(off)
 }
 
 // statsSources returns those whose statistics are published: the loops, and in one of the

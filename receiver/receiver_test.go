@@ -113,7 +113,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 			onUnsupported: onUnsupportedWarn,
 			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
 			wantSecond:    []string{"start"},
-			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
+			wantReported:  []componentstatus.Status{componentstatus.StatusRecoverableError},
 		},
 		"error: one cannot be enabled": {
 			onUnsupported: onUnsupportedError,
@@ -127,7 +127,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 			beginErr:      errors.New("no epoch"),
 			wantFirst:     []string{"start", "begin", "collect", "shutdown"},
 			wantSecond:    []string{"start", "begin", "shutdown"},
-			wantReported:  []componentstatus.Status{componentstatus.StatusPermanentError},
+			wantReported:  []componentstatus.Status{componentstatus.StatusRecoverableError},
 		},
 		"error: on a machine that no instrument can run on": {
 			onUnsupported: onUnsupportedError,
