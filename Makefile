@@ -161,13 +161,16 @@ lint: ## run the linters over the Go code
 generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* receiver/README.md docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 # Outside internal/kernel the names of programs, maps and variables are constants that bpf2go
-# writes, so that the compiler knows each. In bpf/lib every header has a subject's folder.
+# writes, so that the compiler knows each. In bpf/lib every header has a subject's folder. What
+# the glossary names is there.
 .PHONY: check-names
 check-names:
 	@! grep -rnE --include='*.go' --exclude='bpf_*_bpfel.go' --exclude-dir=kernel \
 		'(object|spec|Object|Spec)\.(Maps|Programs|Variables)\["|Programs: \[\]string\{"' internal receiver || \
 		{ echo "use the names that bpf2go has written, as bpfMapStats"; exit 1; }
 	@! ls bpf/lib/*.h 2>/dev/null || { echo "move it to the folder of its subject in bpf/lib"; exit 1; }
+	@grep -oE '`(bpf|internal|receiver)/[^`]*`' docs/glossary.md | tr -d '`' | while read -r path; do \
+		test -e "$$path" || { echo "docs/glossary.md: there is no $$path"; exit 1; }; done
 
 .PHONY: check
 check: lint check-names ## lint, vet, cross-compile, and see that generated files are what the sources give

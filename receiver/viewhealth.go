@@ -55,7 +55,7 @@ func (v *viewServer) health() view.Health {
 		}
 	}
 	if c.Traffic.Enabled && c.Traffic.Namespaces == namespacesHost {
-		notSeen = append(notSeen, "traffic: the books of interfaces in other network namespaces, since traffic.namespaces is host.")
+		notSeen = append(notSeen, "traffic: the accounts of interfaces in other network namespaces, since traffic.namespaces is host.")
 	}
 	limit, leftOut := v.shared.limit.shown()
 	if leftOut != "" {

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// unobservedAccount stands beside the accounts of docs/books.md.
+// unobservedAccount stands beside the accounts of docs/accounts.md.
 const unobservedAccount = "unobserved"
 
 // device is an interface, as its series say it.

@@ -171,7 +171,7 @@ func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobs
 	return counter, unobserved
 }
 
-// page prints the books of an interface, as docs/books.md shows them.
+// page prints the books of an interface, as docs/accounts.md shows them.
 func (h host) page(c *Collector, device string) string {
 	var lines []string
 	for _, metric := range []string{"nettap.interface.io", "nettap.interface.unobserved.io"} {

@@ -10,7 +10,7 @@ export function whyNothing(common: Common, instrument: string, nothing: string):
   return nothing;
 }
 
-// accountsInWords are those of docs/books.md.
+// accountsInWords are those of docs/accounts.md.
 export const accountsInWords: Record<string, string> = {
   process: "owned by a process",
   carried: "a process's too, which has it on an interface above",
