@@ -429,7 +429,7 @@ func (o *observer) balanced(t *testing.T) stats.Totals {
 	for {
 		o.collect(t)
 		totals := o.recorder.Read()
-		accounted := uint64(len(o.records)) + totals.SampledOut
+		accounted := uint64(len(o.records)+len(o.others)) + totals.SampledOut
 		for _, lost := range totals.Lost {
 			accounted += lost
 		}

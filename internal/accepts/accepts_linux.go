@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -17,6 +19,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/policy"
 	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/refusals"
 	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -32,6 +35,7 @@ type Options struct {
 	AvoidHooks   []string      // as in [kernel.Avoiding]
 	Expect       []policy.Rule // which accepts are expected; with none there are no verdicts
 	Learn        string        // the file that rules of what is seen are written to; empty is none
+	Refused      bool          // report attempts that were refused
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -52,7 +56,10 @@ type Accepts struct {
 	last     bool     // nothing waits any more
 	corrupt  uint64   // records that made no sense, since Start
 	filtered uint64   // records that the configuration of events left out, since Start
+	refused  uint64   // entries of refused attempts that were read, since Start
 	learner  *policy.Learner
+	refusals *refusals.Refusals // nil: they are not seen
+	unseen   string             // why they are not, if they should be
 }
 
 // New returns an Accepts that records into builder. contexts are started before it
@@ -77,8 +84,41 @@ func (a *Accepts) Start(ctx context.Context) error {
 	if err := errors.Join(a.object.Attach(""), a.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, a.open.Close())
 	}
-	a.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: a.object.Hooks()} })
+	if err := a.startRefusals(ctx); err != nil {
+		return errors.Join(err, a.Shutdown(ctx))
+	}
+	a.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: a.hooks()} })
 	return nil
+}
+
+// startRefusals lets refused attempts be seen. They are not where the kernel does not say
+// why it drops a packet, nor where its functions are.
+func (a *Accepts) startRefusals(ctx context.Context) error {
+	if !a.options.Refused {
+		return nil
+	}
+	counting := refusals.New(a.options.AvoidHooks)
+	err := counting.Start(ctx)
+	if errors.Is(err, kernel.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
+		a.unseen = "refused attempts, since " + err.Error()
+		return nil
+	}
+	if err == nil {
+		a.refusals = counting
+	}
+	return err
+}
+
+// hooks returns those of all that runs.
+func (a *Accepts) hooks() []kernel.Hook {
+	hooks := a.object.Hooks()
+	if a.refusals != nil {
+		return append(hooks, a.refusals.Hooks()...)
+	}
+	if last := &hooks[len(hooks)-1]; a.unseen != "" {
+		last.NotSeen = strings.TrimPrefix(last.NotSeen+"; "+a.unseen, "; ")
+	}
+	return hooks
 }
 
 // openLearner reads what was learned before.
@@ -92,7 +132,7 @@ func (a *Accepts) openLearner() error {
 }
 
 // Enable implements [instrument.Instrument].
-func (a *Accepts) Enable() error { return a.object.Enable() }
+func (a *Accepts) Enable() error { return errors.Join(a.object.Enable(), a.refusals.Enable()) }
 
 func (a *Accepts) load() error {
 	types, err := kernel.Types()
@@ -121,7 +161,7 @@ func (a *Accepts) load() error {
 		return fmt.Errorf("open ring: %w", err)
 	}
 	a.open = append(a.open, a.ring)
-	a.corrupt, a.filtered, a.held, a.last = 0, 0, nil, false
+	a.corrupt, a.filtered, a.refused, a.held, a.last = 0, 0, 0, nil, false
 	return nil
 }
 
@@ -132,8 +172,11 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	now := a.clock.BootNanos(a.clock.Now())
 	accepts, a.held = bind(append(a.held, accepts...), a.contexts.First, a.waits(now))
 	logs := emit(a.builder, a.processes.Describe, a.judge, a.clock.Wall, a.clock.Now(), accepts)
-	a.filtered += uint64(len(accepts) - logs.LogRecordCount())
-	return logs, errors.Join(err, a.learner.Write(), a.Audit())
+	refused, refusedErr := a.refusals.Read(a.last)
+	a.refused += uint64(len(refused))
+	emitRefused(logs, a.builder, a.processes.Host(a.builder.NewResourceBuilder()), a.clock.Wall, a.clock.Now(), refused)
+	a.filtered += uint64(len(accepts) + len(refused) - logs.LogRecordCount())
+	return logs, errors.Join(err, refusedErr, a.learner.Write(), a.Audit())
 }
 
 // judge says of the accepts of a process whether they are expected, and learns of them.
@@ -163,7 +206,11 @@ func (a *Accepts) waits(now uint64) func(accept) bool {
 }
 
 // Shutdown implements [instrument.Instrument].
-func (a *Accepts) Shutdown(context.Context) error { return a.open.Close() }
+func (a *Accepts) Shutdown(context.Context) error {
+	err := a.refusals.Shutdown()
+	a.refusals = nil
+	return errors.Join(err, a.open.Close())
+}
 
 // drain returns the accepts in the ring, as many as it can hold.
 func (a *Accepts) drain() ([]accept, error) {
@@ -196,7 +243,7 @@ func (a *Accepts) Audit() error {
 		return err
 	}
 	a.recorder.Update(func(totals *stats.Totals) {
-		totals.Seen = counts[bpfStatSTAT_SEEN] + missed
+		totals.Seen = counts[bpfStatSTAT_SEEN] + missed + a.refused
 		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT] + a.filtered
 		if totals.Lost == nil {
 			totals.Lost = map[string]uint64{}
@@ -205,7 +252,7 @@ func (a *Accepts) Audit() error {
 		totals.Lost["unreadable"] = counts[bpfStatSTAT_LOST_UNREADABLE] + a.corrupt
 		totals.Lost["preempted"] = missed
 		totals.MissedRuns = all - missed
-		totals.Hooks = a.object.Hooks()
+		totals.Hooks = a.hooks()
 	})
 	return nil
 }

@@ -38,7 +38,7 @@ func emit(builder *metadata.LogsBuilder, describe func(process.ID, process.Seen)
 func record(builder *metadata.LogsBuilder, accepted time.Time, a accept) {
 	options := []metadata.EventAttributeOption{
 		metadata.WithNetworkTransportEventAttribute("tcp"),
-		metadata.WithNetworkTypeEventAttribute(a.networkType()),
+		metadata.WithNetworkTypeEventAttribute(networkType(a.local.Addr())),
 	}
 	if a.queued >= 0 {
 		options = append(options, metadata.WithNettapAcceptQueueDurationEventAttribute(a.queued.Seconds()))

@@ -123,8 +123,8 @@ func (a accept) line() string {
 }
 
 // networkType is the attribute network.type.
-func (a accept) networkType() string {
-	if a.local.Addr().Is4() {
+func networkType(address netip.Addr) string {
+	if address.Is4() {
 		return "ipv4"
 	}
 	return "ipv6"

@@ -88,8 +88,8 @@ func FuzzDecode(f *testing.F) {
 		if line := a.line(); strings.ContainsAny(line, "\n\r\x00") {
 			t.Errorf("line() = %q, which is not one line", line)
 		}
-		if a.networkType() == "ipv4" != a.local.Addr().Is4() {
-			t.Errorf("networkType() = %q for %v", a.networkType(), a.local)
+		if networkType(a.local.Addr()) == "ipv4" != a.local.Addr().Is4() {
+			t.Errorf("networkType() = %q for %v", networkType(a.local.Addr()), a.local)
 		}
 	})
 }

@@ -307,11 +307,15 @@ func (ec *EventConfig) Unmarshal(parser *confmap.Conf) error {
 // EventsConfig provides config for nettap events.
 type EventsConfig struct {
 	NettapConnectionAccepted EventConfig `mapstructure:"nettap.connection.accepted"`
+	NettapConnectionRefused  EventConfig `mapstructure:"nettap.connection.refused"`
 }
 
 func DefaultEventsConfig() EventsConfig {
 	return EventsConfig{
 		NettapConnectionAccepted: EventConfig{
+			Enabled: true,
+		},
+		NettapConnectionRefused: EventConfig{
 			Enabled: true,
 		},
 	}

@@ -41,6 +41,12 @@ func WithNettapAcceptQueueLimitEventAttribute(nettapAcceptQueueLimitAttributeVal
 	})
 }
 
+func WithNettapNetnsInodeRefusedEventAttribute(nettapNetnsInodeRefusedAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeRefusedAttributeValue)
+	})
+}
+
 func WithNettapPolicyVerdictEventAttribute(nettapPolicyVerdictAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("nettap.policy.verdict", nettapPolicyVerdictAttributeValue)
@@ -50,6 +56,24 @@ func WithNettapPolicyVerdictEventAttribute(nettapPolicyVerdictAttributeValue str
 func WithNettapTraceContextSourceEventAttribute(nettapTraceContextSourceAttributeValue string) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutStr("nettap.trace_context.source", nettapTraceContextSourceAttributeValue)
+	})
+}
+
+func WithNetworkLocalAddressRefusedEventAttribute(networkLocalAddressRefusedAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("network.local.address", networkLocalAddressRefusedAttributeValue)
+	})
+}
+
+func WithNetworkLocalPortRefusedEventAttribute(networkLocalPortRefusedAttributeValue int64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutInt("network.local.port", networkLocalPortRefusedAttributeValue)
+	})
+}
+
+func WithNetworkPeerAddressRefusedEventAttribute(networkPeerAddressRefusedAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("network.peer.address", networkPeerAddressRefusedAttributeValue)
 	})
 }
 
@@ -109,6 +133,46 @@ func newEventNettapConnectionAccepted(cfg EventConfig) eventNettapConnectionAcce
 	return e
 }
 
+type eventNettapConnectionRefused struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventNettapConnectionRefused) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, nettapConnectionRefusedCauseAttributeValue string, nettapConnectionRefusedCountAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("nettap.connection.refused")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("nettap.connection.refused.cause", nettapConnectionRefusedCauseAttributeValue)
+	dp.Attributes().PutInt("nettap.connection.refused.count", nettapConnectionRefusedCountAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventNettapConnectionRefused) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventNettapConnectionRefused(cfg EventConfig) eventNettapConnectionRefused {
+	e := eventNettapConnectionRefused{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 // LogsBuilder provides an interface for scrapers to report logs while taking care of all the transformations
 // required to produce log representation defined in metadata and user config.
 type LogsBuilder struct {
@@ -119,6 +183,7 @@ type LogsBuilder struct {
 	resourceAttributeIncludeFilter map[string]filter.Filter
 	resourceAttributeExcludeFilter map[string]filter.Filter
 	eventNettapConnectionAccepted  eventNettapConnectionAccepted
+	eventNettapConnectionRefused   eventNettapConnectionRefused
 }
 
 // LogBuilderOption applies changes to default logs builder.
@@ -133,6 +198,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		logRecordsBuffer:               plog.NewLogRecordSlice(),
 		buildInfo:                      settings.BuildInfo,
 		eventNettapConnectionAccepted:  newEventNettapConnectionAccepted(lbc.Events.NettapConnectionAccepted),
+		eventNettapConnectionRefused:   newEventNettapConnectionRefused(lbc.Events.NettapConnectionRefused),
 		resourceAttributeIncludeFilter: make(map[string]filter.Filter),
 		resourceAttributeExcludeFilter: make(map[string]filter.Filter),
 	}
@@ -289,6 +355,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	ils.Scope().SetName(ScopeName)
 	ils.Scope().SetVersion(lb.buildInfo.Version)
 	lb.eventNettapConnectionAccepted.emit(ils.LogRecords())
+	lb.eventNettapConnectionRefused.emit(ils.LogRecords())
 
 	for _, op := range options {
 		op.apply(rl)
@@ -328,4 +395,9 @@ func (lb *LogsBuilder) Emit(options ...ResourceLogsOption) plog.Logs {
 // RecordNettapConnectionAcceptedEvent adds a log record of nettap.connection.accepted event.
 func (lb *LogsBuilder) RecordNettapConnectionAcceptedEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, networkPeerAddressAttributeValue string, networkPeerPortAttributeValue int64, nettapThreadIDAttributeValue int64, nettapNetnsInodeAttributeValue int64, options ...EventAttributeOption) {
 	lb.eventNettapConnectionAccepted.recordEvent(ctx, timestamp, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, networkPeerAddressAttributeValue, networkPeerPortAttributeValue, nettapThreadIDAttributeValue, nettapNetnsInodeAttributeValue, options...)
+}
+
+// RecordNettapConnectionRefusedEvent adds a log record of nettap.connection.refused event.
+func (lb *LogsBuilder) RecordNettapConnectionRefusedEvent(ctx context.Context, timestamp pcommon.Timestamp, nettapConnectionRefusedCauseAttributeValue string, nettapConnectionRefusedCountAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventNettapConnectionRefused.recordEvent(ctx, timestamp, nettapConnectionRefusedCauseAttributeValue, nettapConnectionRefusedCountAttributeValue, options...)
 }

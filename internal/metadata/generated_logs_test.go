@@ -146,6 +146,9 @@ func TestLogsBuilder(t *testing.T) {
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordNettapConnectionAcceptedEvent(ctx, timestamp, "network.local.address-val", 18, "network.peer.address-val", 17, 16, 18, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapAcceptQueueDurationEventAttribute(28.100000), WithNettapAcceptQueueLengthEventAttribute(26), WithNettapAcceptQueueLimitEventAttribute(25), WithNettapPolicyVerdictEventAttribute("nettap.policy.verdict-val"), WithNettapTraceContextSourceEventAttribute("nettap.trace_context.source-val"))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordNettapConnectionRefusedEvent(ctx, timestamp, "nettap.connection.refused.cause-val", 31, WithNetworkLocalAddressRefusedEventAttribute("network.local.address.refused-val"), WithNetworkLocalPortRefusedEventAttribute(26), WithNetworkPeerAddressRefusedEventAttribute("network.peer.address.refused-val"), WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapNetnsInodeRefusedEventAttribute(26))
 
 			rb := lb.NewResourceBuilder()
 			rb.SetContainerID("container.id-val")
@@ -234,6 +237,37 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("nettap.trace_context.source")
 					assert.True(t, ok)
 					assert.Equal(t, "nettap.trace_context.source-val", attrVal.Str())
+				case "nettap.connection.refused":
+					assert.False(t, validatedEvents["nettap.connection.refused"], "Found a duplicate in the events slice: nettap.connection.refused")
+					validatedEvents["nettap.connection.refused"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address.refused-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 26, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("network.peer.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.peer.address.refused-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.transport")
+					assert.True(t, ok)
+					assert.Equal(t, "network.transport-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.type")
+					assert.True(t, ok)
+					assert.Equal(t, "network.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("nettap.netns.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 26, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.connection.refused.cause")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.connection.refused.cause-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("nettap.connection.refused.count")
+					assert.True(t, ok)
+					assert.EqualValues(t, 31, attrVal.Int())
 				}
 			}
 		})

@@ -294,3 +294,33 @@ func flood(t *testing.T, connections int) (port int) {
 	}
 	return listener.Addr().(*net.TCPAddr).Port
 }
+
+func TestDistributionReportsWhatWasRefused(t *testing.T) {
+	c := Start(t, acceptsOnly)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().(*net.TCPAddr)
+	listener.Close()
+	for range 5 {
+		if _, err := net.Dial("tcp", address.String()); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	var sum int64
+	c.Wait("five refused attempts are reported", func() bool {
+		sum = 0
+		for _, record := range c.Records(Attributes{"network.local.port": address.Port, "nettap.connection.refused.cause": "closed_port"}) {
+			if record.Event != "nettap.connection.refused" || record.Attributes["network.peer.address"] != "127.0.0.1" {
+				t.Errorf("%+v", record)
+			}
+			sum += record.Attributes["nettap.connection.refused.count"].(int64)
+		}
+		return sum >= 5
+	})
+	if sum != 5 {
+		t.Errorf("%d attempts were refused, want 5", sum)
+	}
+	c.Stop()
+}

@@ -68,3 +68,12 @@ static __always_inline long returned_value(struct pt_regs *ctx)
 	return ctx->regs[0];
 #endif
 }
+
+static __always_inline void *third_argument(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	return (void *)ctx->dx;
+#elif defined(__TARGET_ARCH_arm64)
+	return (void *)ctx->regs[2];
+#endif
+}

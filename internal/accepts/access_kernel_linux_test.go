@@ -2,8 +2,10 @@ package accepts
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -68,5 +70,28 @@ func (o *observer) expectVerdicts(t *testing.T, port uint16, want ...string) {
 		if s.verdict != want[i] {
 			t.Errorf("%q is %s, want %s", s.Body, s.verdict, want[i])
 		}
+	}
+}
+
+func TestKernelReportsRefusedAttemptsAndBalances(t *testing.T) {
+	o := observe(t, func(a *Accepts) { a.options.Refused = true })
+	listener, address := listen(t, "127.0.0.1:0")
+	listener.Close()
+	for range 3 {
+		if _, err := net.Dial("tcp", address.String()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	o.accepts.Finish()
+	o.balanced(t)
+	var counts []int64
+	for _, record := range o.others {
+		port, _ := record.Attributes().Get("network.local.port")
+		if count, ok := record.Attributes().Get("nettap.connection.refused.count"); ok && port.Int() == int64(address.Port()) {
+			counts = append(counts, count.Int())
+		}
+	}
+	if len(counts) != 1 || counts[0] != 3 {
+		t.Errorf("refused attempts are %v, want 3 once", counts)
 	}
 }
