@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/refusals.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -75,7 +76,7 @@ func (r *Refusals) load() error {
 	if r.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
-	r.maps = [2]*ebpf.Map{r.object.Maps["refused_even"], r.object.Maps["refused_odd"]}
+	r.maps = [2]*ebpf.Map{r.object.Maps[bpfMapRefusedEven], r.object.Maps[bpfMapRefusedOdd]}
 	r.round = 0
 	return errors.Join(prepare(r.maps[0]), prepare(r.maps[1]))
 }
@@ -96,37 +97,37 @@ func (r *Refusals) hooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.H
 
 // fullQueue is how an attempt on a full accept queue is seen, the best way first.
 var fullQueue = []kernel.Hook{
-	{Job: "refused_queue", Name: "fentry/tcp_conn_request", Programs: []string{"see_full_queue"}},
-	{Job: "refused_queue", Name: "kprobe/tcp_conn_request", Programs: []string{"probe_full_queue"}},
+	{Job: "refused_queue", Name: "fentry/tcp_conn_request", Programs: []string{bpfProgSeeFullQueue}},
+	{Job: "refused_queue", Name: "kprobe/tcp_conn_request", Programs: []string{bpfProgProbeFullQueue}},
 }
 
 // closedPort is what sees a SYN that meets no socket: by the reason of its drop, or before
 // Linux 5.17 by the function that drops it.
 func closedPort(types *btf.Spec, spec *ebpf.CollectionSpec) (kernel.Hook, error) {
-	hook := kernel.Hook{Job: "refused_port", Name: "tp_btf/kfree_skb", Programs: []string{"see_closed_port"}}
+	hook := kernel.Hook{Job: "refused_port", Name: "tp_btf/kfree_skb", Programs: []string{bpfProgSeeClosedPort}}
 	reasons, err := kernel.DropReasons(types)
 	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
 		return hook, err
 	}
 	for number, name := range reasons {
 		if name == "no_socket" {
-			return hook, spec.Variables["reason_no_socket"].Set(number)
+			return hook, spec.Variables[bpfVarReasonNoSocket].Set(number)
 		}
 	}
-	hook.Programs = []string{"see_closed_port_bare"}
+	hook.Programs = []string{bpfProgSeeClosedPortBare}
 	hook.NotSeen = "why a SYN is dropped before Linux 5.17: one that a listener's own filter drops is taken for refused"
-	symbols, err := kernel.RunningSymbols()
+	table, err := kernel.RunningSymbols()
 	if err != nil {
 		return hook, err
 	}
-	begins, ends := receivers(symbols)
-	return hook, errors.Join(spec.Variables["receive_begins"].Set(begins), spec.Variables["receive_ends"].Set(ends))
+	begins, ends := receivers(table)
+	return hook, errors.Join(spec.Variables[bpfVarReceiveBegins].Set(begins), spec.Variables[bpfVarReceiveEnds].Set(ends))
 }
 
 // receivers returns where the functions begin and end that look for the socket of a segment.
-func receivers(symbols *kernel.Symbols) (begins, ends [2]uint64) {
+func receivers(table *symbols.Table) (begins, ends [2]uint64) {
 	for i, name := range []string{"tcp_v4_rcv", "tcp_v6_rcv"} {
-		begins[i], ends[i], _ = symbols.Extent(name)
+		begins[i], ends[i], _ = table.Extent(name)
 	}
 	return begins, ends
 }
@@ -147,7 +148,7 @@ func (r *Refusals) Read(last bool) ([]Refusal, error) {
 	}
 	refused, err := r.take((r.round + 1) % 2)
 	r.round++
-	if err := r.object.Variables["refusal_round"].Set(r.round); err != nil {
+	if err := r.object.Variables[bpfVarRefusalRound].Set(r.round); err != nil {
 		return refused, fmt.Errorf("begin a round of refusals: %w", err)
 	}
 	if !last {

@@ -151,7 +151,7 @@ func (s *Table) All() iter.Seq[Symbol] {
 }
 
 // Extent returns where the kernel's own function of a name begins, and where the next one does.
-func (s *Symbols) Extent(name string) (begin, end uint64, ok bool) {
+func (s *Table) Extent(name string) (begin, end uint64, ok bool) {
 	for i, f := range s.functions {
 		if f.module || s.name(f) != name {
 			continue

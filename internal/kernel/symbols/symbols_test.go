@@ -136,3 +136,16 @@ func TestRequireAddresses(t *testing.T) {
 		})
 	}
 }
+
+func TestExtent(t *testing.T) {
+	table, err := Read(strings.NewReader("00000000000020a0 T next\n0000000000002000 T tcp_v4_rcv\n0000000000002000 T alias\n0000000000003000 t tcp_v4_rcv\t[module]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if begin, end, ok := table.Extent("tcp_v4_rcv"); !ok || begin != 0x2000 || end != 0x20a0 {
+		t.Errorf("Extent() = %x, %x, %v", begin, end, ok)
+	}
+	if _, _, ok := table.Extent("nobody"); ok {
+		t.Error("there is a function that is not in the table")
+	}
+}
