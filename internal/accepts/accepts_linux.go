@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -84,29 +83,24 @@ func (a *Accepts) Start(ctx context.Context) error {
 	if err := errors.Join(a.object.Attach(""), a.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, a.open.Close())
 	}
-	if err := a.startRefusals(ctx); err != nil {
-		return errors.Join(err, a.Shutdown(ctx))
-	}
+	a.startRefusals(ctx)
 	a.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: a.hooks()} })
 	return nil
 }
 
 // startRefusals lets refused attempts be seen. They are not where the kernel does not say
-// why it drops a packet, nor where its functions are.
-func (a *Accepts) startRefusals(ctx context.Context) error {
+// why it drops a packet, nor where its functions are: accepts are seen there all the same.
+func (a *Accepts) startRefusals(ctx context.Context) {
+	a.unseen = ""
 	if !a.options.Refused {
-		return nil
+		return
 	}
 	counting := refusals.New(a.options.AvoidHooks)
-	err := counting.Start(ctx)
-	if errors.Is(err, kernel.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
+	if err := counting.Start(ctx); err != nil {
 		a.unseen = "refused attempts, since " + err.Error()
-		return nil
+		return
 	}
-	if err == nil {
-		a.refusals = counting
-	}
-	return err
+	a.refusals = counting
 }
 
 // hooks returns those of all that runs.
