@@ -33,6 +33,7 @@ type signalLoop[T instrument.Telemetry] struct {
 	lastError string          // the last error of Collect, which is logged when it changes
 	view      viewTap[T]      // for who looks on
 	limit     *limit          // of what the loop takes
+	status    *status         // is told how readings go
 }
 
 // lastDelivery bounds what a Shutdown spends on a consumer that does not take
@@ -40,7 +41,7 @@ type signalLoop[T instrument.Telemetry] struct {
 const lastDelivery = 5 * time.Second
 
 func newSignalLoop[T instrument.Telemetry](configured configuredInstrument[T], consumer signalConsumer[T], logger *zap.Logger) *signalLoop[T] {
-	return &signalLoop[T]{configuredInstrument: configured, consumer: consumer, logger: logger.With(zap.String("instrument", configured.name))}
+	return &signalLoop[T]{configuredInstrument: configured, consumer: consumer, logger: logger.With(zap.String("instrument", configured.name)), status: new(status)}
 }
 
 // Start starts the instrument. ctx is that of the start alone.
@@ -201,7 +202,8 @@ func recordDelivery(totals *stats.Totals, exported, refused int) {
 	totals.Lost["refused"] += uint64(refused)
 }
 
-// logReading logs an error of Collect once, until it is another one or gone.
+// logReading logs an error of Collect once, until it is another one or gone, and tells the
+// status of it.
 func (l *signalLoop[T]) logReading(err error) {
 	var text string
 	if err != nil {
@@ -211,6 +213,13 @@ func (l *signalLoop[T]) logReading(err error) {
 		l.logger.Warn("reading is incomplete", zap.Error(err))
 	}
 	l.lastError = text
+	l.status.read(l.name, err)
+}
+
+// withStatus has the loop tell how readings go.
+func (l *signalLoop[T]) withStatus(status *status) *signalLoop[T] {
+	l.status = status
+	return l
 }
 
 func (l *signalLoop[T]) namedStats() namedStats {

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
 
@@ -29,6 +28,7 @@ type signalReceiver struct {
 	running   []loop
 	telemetry *metadata.TelemetryBuilder
 	failed    map[string]error // instruments that could not start, by name
+	status    status
 	released  bool
 	limited   bool // it takes part in the shared limit
 
@@ -65,7 +65,7 @@ func newSignalReceiver[T instrument.Telemetry](
 	}
 	for _, configured := range instruments(r.shared, settings) {
 		if configured.config.Enabled {
-			r.loops = append(r.loops, newSignalLoop(configured, consumer, settings.Logger).withView(r.shared.viewServer).withLimit(r.shared.limit))
+			r.loops = append(r.loops, newSignalLoop(configured, consumer, settings.Logger).withView(r.shared.viewServer).withLimit(r.shared.limit).withStatus(&r.status))
 		}
 	}
 	r.shared.viewServer.expect(r)
@@ -92,13 +92,14 @@ func (r *signalReceiver) startInstruments(ctx context.Context, host component.Ho
 		r.logger.Warn("no instrument of this signal is enabled")
 		return nil
 	}
+	r.status.open(host)
 	off := r.startLoops(ctx)
 	if off != nil && r.failsStart() {
 		return errors.Join(off, r.stopLoops(ctx))
 	}
 	if off != nil {
 		r.logger.Warn("left off, since on_unsupported is warn", zap.Error(off))
-		componentstatus.ReportStatus(host, r.statusWithout(off))
+		r.status.leaveOff(off, len(r.running) > 0)
 	}
 	r.shared.warnWithoutHostID(r.logger)
 	for _, loop := range r.running {
@@ -109,15 +110,6 @@ func (r *signalReceiver) startInstruments(ctx context.Context, host component.Ho
 		return errors.Join(err, r.stopLoops(ctx))
 	}
 	return nil
-}
-
-// statusWithout returns the status of a receiver some of which is off: it is degraded where
-// the rest runs, and of no use where nothing does.
-func (r *signalReceiver) statusWithout(off error) *componentstatus.Event {
-	if len(r.running) > 0 {
-		return componentstatus.NewRecoverableErrorEvent(off)
-	}
-	return componentstatus.NewPermanentErrorEvent(off)
 }
 
 // statsSources returns those whose statistics are published: the loops, and in one of the
@@ -209,6 +201,7 @@ func (r *signalReceiver) fail(l loop, err error) {
 }
 
 func (r *signalReceiver) stopLoops(ctx context.Context) error {
+	r.status.close()
 	var errs error
 	for _, loop := range slices.Backward(r.running) {
 		if err := loop.Shutdown(ctx); err != nil {

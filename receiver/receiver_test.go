@@ -3,6 +3,8 @@ package nettapreceiver
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,11 +23,20 @@ import (
 // fakeHost is a Collector that notes the status its receiver reports.
 type fakeHost struct {
 	component.Host
+	mu       sync.Mutex
 	reported []componentstatus.Status
 }
 
 func (h *fakeHost) Report(event *componentstatus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.reported = append(h.reported, event.Status())
+}
+
+func (h *fakeHost) statuses() []componentstatus.Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.reported)
 }
 
 // twoInstruments returns a receiver of signal logs with these instruments,
@@ -163,7 +174,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 			if diff := cmp.Diff([][]string{test.wantFirst, test.wantSecond}, [][]string{first.log, second.log}); diff != "" {
 				t.Errorf("deeds differ (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(test.wantReported, h.reported); diff != "" {
+			if diff := cmp.Diff(test.wantReported, h.statuses()); diff != "" {
 				t.Errorf("reported status differs (-want +got):\n%s", diff)
 			}
 		})
