@@ -8,50 +8,51 @@ import (
 
 // Series of an interface begin anew when what they show of it, or the unit of their
 // values, is not what it was: it was renamed, another interface has its name, or the
-// guess of a unit was wrong. All series that show the old face say their last, with
+// guess of a unit was wrong. All series that show the old identity say their last, with
 // all that has moved until then, and end with the next report. The new ones begin then,
 // at zero.
 
-// ends returns the faces whose series say their last. So do those of an interface
-// whose face another one has now: that one waits for the next report, and has a later
+// ends returns the identities whose series say their last. So do those of an interface
+// whose identity another one has now: that one waits for the next report, and has a later
 // start by itself, unless both are new.
-func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, last map[interfaceFace]bool, waits map[bpfInterfaceKey]bool) {
-	ends, last, waits = make(map[interfaceFace]bool), make(map[interfaceFace]bool), make(map[bpfInterfaceKey]bool)
+func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, last map[interfaceIdentity]bool, waits map[bpfInterfaceKey]bool) {
+	ends, last, waits = make(map[interfaceIdentity]bool), make(map[interfaceIdentity]bool), make(map[bpfInterfaceKey]bool)
 	for _, iface := range l.interfaces {
 		if iface.renamed != nil {
-			ends[iface.entry.face()] = true
-			ends[iface.renamed.face()] = true
+			ends[iface.entry.identity()] = true
+			ends[iface.renamed.identity()] = true
 		}
 		if iface.relearned != nil {
-			ends[iface.entry.face()] = true
+			ends[iface.entry.identity()] = true
 		}
 	}
-	for key, by := range superseded {
+	for _, key := range sortedInterfaces(superseded) {
+		by := superseded[key]
 		iface, next := l.interfaces[key], l.interfaces[by]
-		face := iface.entry.face()
-		last[face] = true
+		identity := iface.entry.identity()
+		last[identity] = true
 		switch {
 		case next.born <= iface.born:
-			ends[face] = true
-		case next.entry.face() == face && !ends[face]:
+			ends[identity] = true
+		case next.entry.identity() == identity && !ends[identity]:
 			waits[by] = true
 		}
 	}
-	for face := range ends {
-		last[face] = true
+	for identity := range ends {
+		last[identity] = true
 	}
 	return ends, last, waits
 }
 
-// shownBy returns which of these faces a process's series show that end, and what they
+// shownBy returns which of these identities a process's series show that end, and what they
 // show afterwards.
-func (l *ledger) shownBy(one life, ends map[interfaceFace]bool) map[interfaceFace]bool {
+func (l *ledger) shownBy(one life, ends map[interfaceIdentity]bool) map[interfaceIdentity]bool {
 	if len(ends) == 0 {
 		return nil // as at most times
 	}
-	shown := make(map[interfaceFace]bool)
+	shown := make(map[interfaceIdentity]bool)
 	for _, c := range one.entries {
-		if iface, known := l.interfaces[c.iface()]; known && ends[iface.entry.face()] {
+		if iface, known := l.interfaces[c.iface()]; known && ends[iface.entry.identity()] {
 			shown[l.shown(iface.entry)] = true
 			shown[l.shown(iface.current())] = true
 		}
@@ -59,8 +60,8 @@ func (l *ledger) shownBy(one life, ends map[interfaceFace]bool) map[interfaceFac
 	return shown
 }
 
-// turnRows lets a process's series that show these faces begin anew.
-func (l *ledger) turnRows(one life, shown map[interfaceFace]bool, now uint64) {
+// turnRows lets a process's series that show these identities begin anew.
+func (l *ledger) turnRows(one life, shown map[interfaceIdentity]bool, now uint64) {
 	if len(shown) == 0 {
 		return
 	}
@@ -71,12 +72,12 @@ func (l *ledger) turnRows(one life, shown map[interfaceFace]bool, now uint64) {
 			l.rows[c.bpfTrafficKey] = row
 		}
 	}
-	series := l.series[one.face]
+	series := l.series[one.identity]
 	if series.begun == nil {
-		series.begun = make(map[interfaceFace]uint64)
+		series.begun = make(map[interfaceIdentity]uint64)
 	}
-	for face := range shown {
-		series.begun[face] = max(now, series.start+1, series.begun[face]+1) // who is new may have begun since the snapshot
+	for identity := range shown {
+		series.begun[identity] = max(now, series.start+1, series.begun[identity]+1) // who is new may have begun since the snapshot
 	}
 }
 
@@ -88,20 +89,20 @@ func (l *ledger) entryOf(key bpfInterfaceKey) bpfInterfaceEntry {
 	return bpfInterfaceEntry{}
 }
 
-// parted returns the rows of usages that show these faces, and the others.
-func parted(usages []usage, shown map[interfaceFace]bool) (on, off []usage) {
+// parted returns the rows of usages that show these identities, and the others.
+func parted(usages []usage, shown map[interfaceIdentity]bool) (on, off []usage) {
 	if len(shown) == 0 {
 		return nil, usages
 	}
 	for _, u := range usages {
 		rows := u.rows
-		if !slices.ContainsFunc(rows, func(r row) bool { return shown[r.face()] }) {
+		if !slices.ContainsFunc(rows, func(r row) bool { return shown[r.identity()] }) {
 			off = append(off, u) // as at most times
 			continue
 		}
-		u.rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return !shown[r.face()] })
+		u.rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return !shown[r.identity()] })
 		on = append(on, u)
-		u.rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return shown[r.face()] })
+		u.rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return shown[r.identity()] })
 		if len(u.rows) != 0 {
 			off = append(off, u)
 		}
@@ -109,27 +110,27 @@ func parted(usages []usage, shown map[interfaceFace]bool) (on, off []usage) {
 	return on, off
 }
 
-func (r row) face() interfaceFace {
-	return interfaceFace{netnsInode: r.netnsInode, name: r.interfaceName}
+func (r row) identity() interfaceIdentity {
+	return interfaceIdentity{netnsInode: r.netnsInode, name: r.interfaceName}
 }
 
-// beginAnew begins the series of these faces at zero, now.
-func (l *ledger) beginAnew(s *snapshot, ends map[interfaceFace]bool, superseded map[bpfInterfaceKey]bpfInterfaceKey) {
+// beginAnew begins the series of these identities at zero, now.
+func (l *ledger) beginAnew(s *snapshot, ends map[interfaceIdentity]bool, superseded map[bpfInterfaceKey]bpfInterfaceKey) {
 	for key, iface := range l.interfaces {
 		if _, gone := superseded[key]; gone {
 			l.end(key, s)
-		} else if ends[iface.entry.face()] && iface.phase == interfaceLive {
+		} else if ends[iface.entry.identity()] && iface.phase == interfaceLive {
 			iface.turn(s.now)
 		}
 		iface.show()
 	}
 }
 
-// unite adds up the statements of each face that says its last, which are one for who
+// unite adds up the statements of each identity that says its last, which are one for who
 // reads them, and returns those apart too.
-func unite(statements []statement, ends map[interfaceFace]bool) (all, ending []statement) {
+func unite(statements []statement, ends map[interfaceIdentity]bool) (all, ending []statement) {
 	for _, st := range statements {
-		if ends[st.face()] {
+		if ends[st.identity()] {
 			ending = append(ending, st)
 		} else {
 			all = append(all, st)
@@ -139,16 +140,16 @@ func unite(statements []statement, ends map[interfaceFace]bool) (all, ending []s
 	return append(all, ending...), ending
 }
 
-// united adds up the statements of each face.
+// united adds up the statements of each identity.
 func united(statements []statement) []statement {
-	type face struct {
-		interfaceFace
+	type identity struct {
+		interfaceIdentity
 		stacked bool
 	}
-	index := make(map[face]int)
+	index := make(map[identity]int)
 	var all []statement
 	for _, st := range statements {
-		at := face{st.face(), st.stacked}
+		at := identity{st.identity(), st.stacked}
 		if i, another := index[at]; another {
 			all[i] = added(all[i], st)
 			continue
@@ -159,8 +160,8 @@ func united(statements []statement) []statement {
 	return all
 }
 
-func (st statement) face() interfaceFace {
-	return interfaceFace{netnsInode: st.netnsInode, name: st.interfaceName}
+func (st statement) identity() interfaceIdentity {
+	return interfaceIdentity{netnsInode: st.netnsInode, name: st.interfaceName}
 }
 
 func added(a, b statement) statement {

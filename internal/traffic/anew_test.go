@@ -50,7 +50,7 @@ func TestRenamedInterfaceBeginsAnew(t *testing.T) {
 
 // What was published in a unit that turns out to be wrong ends.
 func TestWrongGuessOfAUnitBeginsAnew(t *testing.T) {
-	l := newLedger(10*second, hostInode, false, seenFace)
+	l := newLedger(10*second, hostInode, false, seenIdentity)
 	kernel := bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}
 	hardware := func(skbs uint64, readable bool) func(s *snapshot) {
 		return func(s *snapshot) {

@@ -52,27 +52,27 @@ var accountNames = []struct {
 	{bpfAccountACCOUNT_OVERFLOW, "overflow"},
 }
 
-// sheet is all that is booked for one interface.
-type sheet map[bpfAccount]*[2]bpfCount
+// bookings is all that is booked for one interface.
+type bookings map[bpfAccount]*[2]bpfCount
 
-func (sh sheet) add(account bpfAccount, direction bpfDirection, c bpfCount) {
-	if sh[account] == nil {
-		sh[account] = new([2]bpfCount)
+func (b bookings) add(account bpfAccount, direction bpfDirection, c bpfCount) {
+	if b[account] == nil {
+		b[account] = new([2]bpfCount)
 	}
-	sh[account][direction] = plus(sh[account][direction], c)
+	b[account][direction] = plus(b[account][direction], c)
 }
 
-func (sh sheet) of(account bpfAccount, direction bpfDirection) bpfCount {
-	if sh[account] == nil {
+func (b bookings) of(account bpfAccount, direction bpfDirection) bpfCount {
+	if b[account] == nil {
 		return bpfCount{}
 	}
-	return sh[account][direction]
+	return b[account][direction]
 }
 
 // sort books the snapshot by interface, and reads what their own counters say.
 func (l *ledger) sort(s *snapshot) {
 	for key, iface := range l.interfaces {
-		iface.booked, iface.inFlight = make(sheet), s.inFlight[key]
+		iface.booked, iface.inFlight = make(bookings), s.inFlight[key]
 		iface.booked.add(bpfAccountACCOUNT_PROCESS, bpfDirectionTRANSMIT, iface.retired[bpfDirectionTRANSMIT])
 		iface.booked.add(bpfAccountACCOUNT_PROCESS, bpfDirectionRECEIVE, iface.retired[bpfDirectionRECEIVE])
 	}
@@ -105,9 +105,9 @@ func (l *ledger) accountOf(number uint64, s *snapshot) bpfAccount {
 }
 
 // without returns what has been booked since before.
-func (sh sheet) without(before sheet) sheet {
-	rest := make(sheet, len(sh))
-	for account, c := range sh {
+func (b bookings) without(before bookings) bookings {
+	rest := make(bookings, len(b))
+	for account, c := range b {
 		for d := range c {
 			rest.add(account, bpfDirection(d), less(c[d], before.of(account, bpfDirection(d))))
 		}
@@ -116,9 +116,9 @@ func (sh sheet) without(before sheet) sheet {
 }
 
 // balance enters the snapshot into the books of each interface, and returns their
-// statements and those of interfaces that are gone. In last are the faces whose series say
+// statements and those of interfaces that are gone. In last are the identities whose series say
 // their last; others wait for the next report.
-func (l *ledger) balance(s *snapshot, last map[interfaceFace]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
+func (l *ledger) balance(s *snapshot, last map[interfaceIdentity]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
 	for _, key := range sortedInterfaces(l.interfaces) {
 		iface := l.interfaces[key]
 		if iface.phase != interfaceLive {
@@ -127,7 +127,7 @@ func (l *ledger) balance(s *snapshot, last map[interfaceFace]bool, waits map[bpf
 		iface.measure(s.now)
 		st, said := iface.statement(), iface.spoken
 		surveyed := s.namespaces[key.Netns].Epoch == s.epoch
-		gone := iface.isGone(surveyed, s) && !waits[key] && !last[iface.entry.face()] && iface.hasSaid(st)
+		gone := iface.isGone(surveyed, s) && !waits[key] && !last[iface.entry.identity()] && iface.hasSaid(st)
 		if l.all || iface.entry.NetnsInode == l.host {
 			switch {
 			case waits[key] || !said.isSpoken() && !st.isSpoken():
@@ -161,7 +161,7 @@ func (st statement) lost(said statement) []statement {
 
 // end ends the books of an interface.
 func (l *ledger) end(key bpfInterfaceKey, s *snapshot) {
-	rows := make(sheet)
+	rows := make(bookings)
 	for row, c := range s.traffic {
 		if row.iface() == key {
 			rows.add(l.accountOf(row.Number, s), bpfDirection(row.Direction), c)
@@ -269,17 +269,17 @@ func (i *networkInterface) unobservedRows() []unobservedRow {
 }
 
 // claimed is what is on published accounts.
-func (sh sheet) claimed(direction bpfDirection) bpfCount {
+func (b bookings) claimed(direction bpfDirection) bpfCount {
 	var sum bpfCount
 	for _, a := range accountNames {
-		sum = plus(sum, sh.of(a.account, direction))
+		sum = plus(sum, b.of(a.account, direction))
 	}
 	return sum
 }
 
 // packets is how many are on accounts.
-func (sh sheet) packets() (packets uint64) {
-	for account, c := range sh {
+func (b bookings) packets() (packets uint64) {
+	for account, c := range b {
 		if account != bpfAccountACCOUNT_WAITING {
 			packets += c[bpfDirectionTRANSMIT].Packets + c[bpfDirectionRECEIVE].Packets
 		}

@@ -202,7 +202,7 @@ func (l *ledger) meetNamespaces(s *snapshot) {
 }
 
 // reading returns what the snapshot says of one direction of an interface.
-func (s *snapshot) reading(netns uint64, name string, direction bpfDirection, booked sheet) reading {
+func (s *snapshot) reading(netns uint64, name string, direction bpfDirection, booked bookings) reading {
 	later, readable := s.counters[netns][name]
 	earlier, both := s.earlier[netns][name]
 	if !both || earlier[direction].packets > later[direction].packets || earlier[direction].bytes > later[direction].bytes {
@@ -273,7 +273,8 @@ func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot) (from *networkInter
 	if !sent.readable {
 		return nil, false
 	}
-	for at, other := range l.interfaces {
+	for _, at := range sortedInterfaces(l.interfaces) {
+		other := l.interfaces[at]
 		if other.phase != interfaceLive || at.Netns == key.Netns || !other.baseline[0].known || !other.baseline[1].known {
 			continue
 		}

@@ -87,7 +87,7 @@ func TestBaseline(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLedger(10*second, hostInode, false, seenFace)
+			l := newLedger(10*second, hostInode, false, seenIdentity)
 			for _, g := range glances {
 				s := g.snapshot()
 				var report *report
@@ -168,7 +168,7 @@ func TestBaselineOfACardThatReturns(t *testing.T) {
 					s.counters[host]["eth9"] = sent(counted)
 				}
 			}
-			l := newLedger(10*second, hostInode, false, seenFace)
+			l := newLedger(10*second, hostInode, false, seenIdentity)
 			l.begin(at(10, counter{}, there), map[uint32]bool{containerInode: !test.known})
 			l.taken(at(20, counter{}, there))
 			l.taken(at(30, counter{}, back(2, 1023+2+4)))

@@ -35,7 +35,7 @@ func BenchmarkReport(b *testing.B) {
 	}
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	r := newRoster(process.NewDirectory("", clock.New()), builder)
-	l := newLedger(s.now, hostInode, false, r.faceOf)
+	l := newLedger(s.now, hostInode, false, r.identityOf)
 	e := emitter{builder: builder, speak: r.speak, start: time.Now(), boot: s.now}
 	l.begin(s, nil)
 	marshaler := new(pmetric.ProtoMarshaler)
@@ -68,7 +68,7 @@ func BenchmarkRosterMeets(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.ID.StartNanos += second
-		r.faceOf(p)
+		r.identityOf(p)
 		r.dismiss()
 	}
 }

@@ -8,11 +8,11 @@ import (
 )
 
 // copy returns a ledger that knows what l knows, and that shares with it nothing that
-// either changes. What is said of processes is by faceOf.
-func (l *ledger) copy(faceOf func(owner.Process) face) *ledger {
+// either changes. What is said of processes is by identityOf.
+func (l *ledger) copy(identityOf func(owner.Process) identity) *ledger {
 	c := *l
-	c.faceOf = faceOf
-	c.endings = l.endings.copy(faceOf)
+	c.identityOf = identityOf
+	c.endings = l.endings.copy(identityOf)
 	c.met = maps.Clone(l.met)
 	c.processless = maps.Clone(l.processless)
 	c.interfaces = copied(l.interfaces) // what they refer to is never changed, but only replaced
@@ -37,18 +37,18 @@ func copied[K comparable, V any](all map[K]*V) map[K]*V {
 	return copies
 }
 
-func (sh sheet) copy() sheet {
-	c := make(sheet, len(sh))
-	for account, counts := range sh {
+func (b bookings) copy() bookings {
+	c := make(bookings, len(b))
+	for account, counts := range b {
 		other := *counts
 		c[account] = &other
 	}
 	return c
 }
 
-func (e *endings) copy(faceOf func(owner.Process) face) endings {
+func (e *endings) copy(identityOf func(owner.Process) identity) endings {
 	c := *e
-	c.faceOf = faceOf
+	c.identityOf = identityOf
 	c.leaving, c.resumed, c.gone = slices.Clone(e.leaving), slices.Clone(e.resumed), slices.Clone(e.gone)
 	c.closing, c.reopened, c.departed = slices.Clone(e.closing), slices.Clone(e.reopened), slices.Clone(e.departed)
 	return c

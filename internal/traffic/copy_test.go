@@ -77,7 +77,7 @@ func (v *witness) peek() {
 			s.counters[d.space.cookie][d.name] = d.own
 		}
 	}
-	v.emitter.emit(v.boot.Add(time.Duration(v.now)), v.ledger.copy(seenFace).post(s, nil))
+	v.emitter.emit(v.boot.Add(time.Duration(v.now)), v.ledger.copy(seenIdentity).post(s, nil))
 }
 
 // A copy that shares a map would be changed by who looks at it: a field that is added
@@ -85,7 +85,7 @@ func (v *witness) peek() {
 func TestCopySharesNothing(t *testing.T) {
 	var l ledger
 	fill(reflect.ValueOf(&l).Elem())
-	c := l.copy(func(owner.Process) face { return face{} })
+	c := l.copy(func(owner.Process) identity { return identity{} })
 	for name, pair := range pairs(reflect.ValueOf(&l).Elem(), reflect.ValueOf(c).Elem(), "ledger") {
 		if pair[0].Pointer() == pair[1].Pointer() {
 			t.Errorf("%s is shared with the copy", name)

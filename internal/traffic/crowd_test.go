@@ -135,7 +135,7 @@ func (w *crowd) collect(refuse bool) {
 	each := func(usages []usage, take func(k *known, u usage, r row)) {
 		for _, u := range usages {
 			for _, row := range u.rows {
-				name := fmt.Sprint(seenFace(u.process), row.direction)
+				name := fmt.Sprint(seenIdentity(u.process), row.direction)
 				if w.series[name] == nil {
 					w.series[name] = &known{instance: instanceOf(u.process.ID), start: u.start}
 				}

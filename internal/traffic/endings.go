@@ -14,16 +14,16 @@ const maxEndings = 4096
 // endings are the series that stop, until a consumer has taken their end: their last
 // points, and after them the points that end them. What a consumer refuses is said again.
 type endings struct {
-	faceOf   func(owner.Process) face
-	refused  bool    // nobody took the report before
-	leaving  []usage // have said their last
-	resumed  []usage // likewise, and then their series began anew
-	gone     []usage // whose last was taken
-	closing  []statement
-	reopened []statement // as resumed
-	departed []statement
-	unended  uint64 // processes and interfaces that were given up
-	lately   uint64 // of those, since the last complaint
+	identityOf func(owner.Process) identity
+	refused    bool    // nobody took the report before
+	leaving    []usage // have said their last
+	resumed    []usage // likewise, and then their series began anew
+	gone       []usage // whose last was taken
+	closing    []statement
+	reopened   []statement // as resumed
+	departed   []statement
+	unended    uint64 // processes and interfaces that were given up
+	lately     uint64 // of those, since the last complaint
 }
 
 // enter adds to a report what is to be said again, and takes in who has said the last
@@ -97,8 +97,8 @@ func giveUp[T any](tooMany int, oldest *[]T) int {
 	return tooMany
 }
 
-// complaint says, once for those that were given up since the last one, how many were.
-func (e *endings) complaint() error {
+// takeComplaint returns, once for those that were given up since the last one, how many were.
+func (e *endings) takeComplaint() error {
 	if e.lately == 0 {
 		return nil
 	}

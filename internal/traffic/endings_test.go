@@ -105,7 +105,7 @@ func TestEndOfAnInterfaceIsSaidUntilSomebodyTakesIt(t *testing.T) {
 }
 
 func TestWhatNobodyTookOfAnInterfaceIsSaidAgain(t *testing.T) {
-	e := &endings{faceOf: seenFace}
+	e := &endings{identityOf: seenIdentity}
 	last := []statement{{interfaceName: "br0", accounts: []accountRow{{account: "kernel", quantity: quantity{packets: 1, bytes: 60}}}}}
 	next := func(refused bool, departed []statement) *report {
 		e.refused = refused
@@ -168,8 +168,8 @@ func TestFinalReportEndsWhatIsGone(t *testing.T) {
 
 // Where nobody takes anything, memory is bounded, and what it costs is said.
 func TestEndingsAreBounded(t *testing.T) {
-	e := &endings{faceOf: seenFace}
-	if err := e.complaint(); err != nil {
+	e := &endings{identityOf: seenIdentity}
+	if err := e.takeComplaint(); err != nil {
 		t.Errorf("nothing has happened, and the complaint is %v", err)
 	}
 	many := func(first int) (usages []usage, statements []statement) {
@@ -192,10 +192,10 @@ func TestEndingsAreBounded(t *testing.T) {
 	equal(t, "processes that are to end", maxEndings, len(e.leaving)+len(e.gone))
 	equal(t, "interfaces that are to end", maxEndings, len(e.departed))
 	equal(t, "the oldest process", uint32(maxEndings+2), e.leaving[0].process.ID.PID)
-	if err := e.complaint(); err == nil {
+	if err := e.takeComplaint(); err == nil {
 		t.Error("nobody complains")
 	}
-	if err := e.complaint(); err != nil {
+	if err := e.takeComplaint(); err != nil {
 		t.Errorf("nothing more has happened, and the complaint is %v", err)
 	}
 }

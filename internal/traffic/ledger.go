@@ -9,7 +9,7 @@ type ledger struct {
 	host          uint32 // inode of the host's network namespace
 	all           bool   // interfaces of every namespace
 	withNamespace bool   // processes' series tell network namespaces apart
-	faceOf        func(owner.Process) face
+	identityOf    func(owner.Process) identity
 
 	open      bool // begin has posted what was there before
 	final     bool // the next post is the last
@@ -24,7 +24,7 @@ type ledger struct {
 	interfaces map[bpfInterfaceKey]*networkInterface
 	numbers    map[uint64]*numbered
 	firsts     map[instance]uint64 // the first number of a process, before exec or setuid
-	series     map[face]*processSeries
+	series     map[identity]*processSeries
 	rows       map[bpfTrafficKey]rowState
 }
 
@@ -40,19 +40,19 @@ type instance struct {
 	pid        uint32
 }
 
-func newLedger(start uint64, host uint32, all bool, faceOf func(owner.Process) face) *ledger {
+func newLedger(start uint64, host uint32, all bool, identityOf func(owner.Process) identity) *ledger {
 	return &ledger{
 		start:      start,
 		host:       host,
 		all:        all,
-		faceOf:     faceOf,
+		identityOf: identityOf,
 		previous:   previous{now: start},
-		endings:    endings{faceOf: faceOf},
+		endings:    endings{identityOf: identityOf},
 		met:        make(map[uint64]bool),
 		interfaces: make(map[bpfInterfaceKey]*networkInterface),
 		numbers:    make(map[uint64]*numbered),
 		firsts:     make(map[instance]uint64),
-		series:     make(map[face]*processSeries),
+		series:     make(map[identity]*processSeries),
 		rows:       make(map[bpfTrafficKey]rowState),
 	}
 }
@@ -99,7 +99,7 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 
 // reportEndings enters into the report what says its last and what ends. Faces in last are
 // those of interfaces whose series say their last.
-func (l *ledger) reportEndings(r *report, said said, last map[interfaceFace]bool) {
+func (l *ledger) reportEndings(r *report, said said, last map[interfaceIdentity]bool) {
 	saidBefore := append(r.departed, l.ending...)
 	l.endings.reopen(saidBefore, r.interfaces)
 	r.departed = united(withoutRows(saidBefore, r.interfaces))

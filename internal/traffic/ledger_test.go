@@ -59,17 +59,17 @@ func at(seconds uint64, own counter, change func(s *snapshot)) *snapshot {
 	return s
 }
 
-// seenFace is a face of what the kernel side has seen.
-func seenFace(p owner.Process) face {
+// seenIdentity is an identity of what the kernel side has seen.
+func seenIdentity(p owner.Process) identity {
 	text := fmt.Sprint(p.ID.UserID, p.ID.RealUserID, p.Seen.Comm, p.Seen.Executable)
-	return face{instance: instanceOf(p.ID), shown: maphash.String(seed, text)}
+	return identity{instance: instanceOf(p.ID), shown: maphash.String(seed, text)}
 }
 
 var seed = maphash.MakeSeed()
 
 // opened is a ledger that began 10 s after the boot, when eth0 had counted before.
 func opened(before counter) *ledger {
-	l := newLedger(10*second, hostInode, false, seenFace)
+	l := newLedger(10*second, hostInode, false, seenIdentity)
 	l.withNamespace = true
 	l.begin(at(10, before, nil), nil)
 	return l
@@ -415,7 +415,7 @@ func TestBaselineOfAnInterfaceMetLater(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLedger(10*second, hostInode, false, seenFace)
+			l := newLedger(10*second, hostInode, false, seenIdentity)
 			l.begin(at(10, counter{}, func(s *snapshot) {
 				if test.processless != nil {
 					s.namespaces, s.counters = nil, nil
@@ -451,7 +451,7 @@ func TestInterfaceThatIsGoneEnds(t *testing.T) {
 }
 
 // The inode number of a namespace that is gone is the next one's at once.
-func TestInterfaceWithTheFaceOfAnotherBeginsAnew(t *testing.T) {
+func TestInterfaceWithTheIdentityOfAnotherBeginsAnew(t *testing.T) {
 	l := opened(counter{})
 	moved := func(key bpfInterfaceKey, n uint64) func(s *snapshot) {
 		return func(s *snapshot) {

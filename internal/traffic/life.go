@@ -13,11 +13,11 @@ import (
 
 // life is what goes on as one process, by its numbers.
 type life struct {
-	face    face
-	process owner.Process // as the last number has it
-	number  uint64        // the last one
-	others  []uint64      // the rest; most have none
-	entries []counted
+	identity identity
+	process  owner.Process // as the last number has it
+	number   uint64        // the last one
+	others   []uint64      // the rest; most have none
+	entries  []counted
 }
 
 // lives returns the processes that have moved something, one for all that shows the same.
@@ -29,17 +29,17 @@ func (l *ledger) lives(s *snapshot) []life {
 		}
 	}
 	lives := make([]life, 0, len(owned))
-	index := make(map[face]int, len(owned))
+	index := make(map[identity]int, len(owned))
 	for number, entries := range owned {
 		p, known := l.processOf(number, s)
 		if !known {
-			continue // it is booked in sheets
+			continue // it is booked in bookings
 		}
-		face := l.faceOf(p)
-		i, another := index[face]
+		identity := l.identityOf(p)
+		i, another := index[identity]
 		if !another {
-			index[face] = len(lives)
-			lives = append(lives, life{face: face, process: p, number: number, entries: entries})
+			index[identity] = len(lives)
+			lives = append(lives, life{identity: identity, process: p, number: number, entries: entries})
 			continue
 		}
 		one := &lives[i]
@@ -55,9 +55,9 @@ func (l *ledger) lives(s *snapshot) []life {
 // first moves something and end with the last of its numbers; if one of its sockets moves
 // something later they begin again, after that end.
 type processSeries struct {
-	start uint64                   // ns since boot; 0: there are none now
-	ended uint64                   // when they last did, likewise
-	begun map[interfaceFace]uint64 // when those of an interface began anew, likewise, see anew.go
+	start uint64                       // ns since boot; 0: there are none now
+	ended uint64                       // when they last did, likewise
+	begun map[interfaceIdentity]uint64 // when those of an interface began anew, likewise, see anew.go
 }
 
 // rowState is what else is known of an entry of the kernel's map.
@@ -73,10 +73,10 @@ func (r rowState) of(c bpfCount) bpfCount { return plus(c, r.inherited) }
 // beginSeries begins those of the processes that have none yet.
 func (l *ledger) beginSeries(lives []life, s *snapshot) {
 	for _, one := range lives {
-		series, met := l.series[one.face]
+		series, met := l.series[one.identity]
 		if !met {
 			series = new(processSeries)
-			l.series[one.face] = series
+			l.series[one.identity] = series
 		}
 		if series.start == 0 {
 			series.start = max(l.startOf(one, s), series.ended)
@@ -112,7 +112,7 @@ func (l *ledger) startOfNumber(number uint64, p owner.Process) uint64 {
 type said struct{ present, staying, leaving []usage }
 
 // use draws up what each process moved.
-func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map[face]uint64, ends map[interfaceFace]bool) said {
+func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map[identity]uint64, ends map[interfaceIdentity]bool) said {
 	looks := l.looks()
 	var all said
 	present := make([]usage, 0, len(lives))
@@ -138,17 +138,17 @@ func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map
 }
 
 // leaves says that the last of a process's numbers departs.
-func (one life) leaves(departing map[uint64]owner.Process, heirs map[face]uint64) bool {
+func (one life) leaves(departing map[uint64]owner.Process, heirs map[identity]uint64) bool {
 	_, departs := departing[one.number]
-	_, goesOn := heirs[one.face]
+	_, goesOn := heirs[one.identity]
 	return departs && !goesOn
 }
 
 // endSeries ends those of the processes that leave, and lets those begin anew that are of
-// interfaces with these faces.
-func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, heirs map[face]uint64, ends map[interfaceFace]bool, now uint64) {
+// interfaces with these identities.
+func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, heirs map[identity]uint64, ends map[interfaceIdentity]bool, now uint64) {
 	for _, one := range lives {
-		series := l.series[one.face]
+		series := l.series[one.identity]
 		if one.leaves(departing, heirs) {
 			*series = processSeries{ended: max(now, series.start+1)}
 			continue
@@ -158,7 +158,7 @@ func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, hei
 }
 
 // heirs returns with which number those go on of whom others depart: the last one.
-func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[face]uint64 {
+func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[identity]uint64 {
 	if len(departing) == 0 {
 		return nil
 	}
@@ -166,14 +166,14 @@ func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[face
 	for _, p := range departing {
 		changed[instanceOf(p.ID)] = true
 	}
-	heirs := make(map[face]uint64)
+	heirs := make(map[identity]uint64)
 	enter := func(number uint64) {
 		p, known := l.processOf(number, s)
 		if _, departs := departing[number]; !known || departs || !changed[instanceOf(p.ID)] {
 			return
 		}
-		face := l.faceOf(p)
-		heirs[face] = max(heirs[face], number)
+		identity := l.identityOf(p)
+		heirs[identity] = max(heirs[identity], number)
 	}
 	for number, p := range s.processes {
 		if p.Alive {
@@ -187,7 +187,7 @@ func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[face
 }
 
 // inherit lets what departing numbers have moved go on with their heirs.
-func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs map[face]uint64) {
+func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs map[identity]uint64) {
 	if len(departing) == 0 {
 		return
 	}
@@ -199,7 +199,7 @@ func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs 
 		row := l.rows[key]
 		moved := less(row.of(s.traffic[key]), row.before)
 		delete(l.rows, key)
-		if heir, goesOn := heirs[l.faceOf(p)]; goesOn && moved != (bpfCount{}) {
+		if heir, goesOn := heirs[l.identityOf(p)]; goesOn && moved != (bpfCount{}) {
 			key.Number = heir
 			row := l.rows[key]
 			row.inherited = row.of(moved)

@@ -70,7 +70,7 @@ type witness struct {
 
 func startReceiver(w *world) *witness {
 	boot := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	v := &witness{world: w, consumer: newConsumer(), boot: boot, epoch: w.now, ledger: newLedger(w.now, w.spaces[0].inode, true, seenFace)}
+	v := &witness{world: w, consumer: newConsumer(), boot: boot, epoch: w.now, ledger: newLedger(w.now, w.spaces[0].inode, true, seenIdentity)}
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	v.emitter = emitter{
 		builder: builder,
@@ -135,9 +135,9 @@ func (v *witness) audit(r *report) {
 // its counter has moved since they began.
 func (v *witness) auditCounter(st statement) {
 	last := slices.Concat(v.ledger.ending, v.ledger.endings.closing)
-	ending := slices.ContainsFunc(last, func(other statement) bool { return other.face() == st.face() })
+	ending := slices.ContainsFunc(last, func(other statement) bool { return other.identity() == st.identity() })
 	for _, d := range v.devices {
-		if d.face() != st.face() || ending || d.strange || !d.space.inhabited || d.unread[st.start] {
+		if d.identity() != st.identity() || ending || d.strange || !d.space.inhabited || d.unread[st.start] {
 			continue
 		}
 		base, known := d.then[st.start]

@@ -161,7 +161,7 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]counted {
 
 // look is what a process's series show of an interface, and in which unit.
 type look struct {
-	interfaceFace
+	interfaceIdentity
 	units [2]unit
 	link  uint64 // bytes of a link header
 }
@@ -170,7 +170,7 @@ type look struct {
 func (l *ledger) looks() map[bpfInterfaceKey]look {
 	looks := make(map[bpfInterfaceKey]look, len(l.interfaces))
 	for key, iface := range l.interfaces {
-		looks[key] = look{interfaceFace: l.shown(iface.entry), units: iface.units, link: uint64(iface.entry.Link)}
+		looks[key] = look{interfaceIdentity: l.shown(iface.entry), units: iface.units, link: uint64(iface.entry.Link)}
 	}
 	return looks
 }
@@ -178,7 +178,7 @@ func (l *ledger) looks() map[bpfInterfaceKey]look {
 // addUsages adds what a process moved to the usages of others. Those of an interface that
 // has begun anew are younger, and so another usage.
 func (l *ledger) addUsages(all []usage, one life, looks map[bpfInterfaceKey]look) []usage {
-	others, series := len(all), l.series[one.face]
+	others, series := len(all), l.series[one.identity]
 	for _, entry := range one.entries {
 		key := entry.bpfTrafficKey
 		state := l.rows[key]
@@ -187,7 +187,7 @@ func (l *ledger) addUsages(all []usage, one life, looks map[bpfInterfaceKey]look
 			continue
 		}
 		on := looks[key.iface()]
-		from := max(series.start, series.begun[on.interfaceFace])
+		from := max(series.start, series.begun[on.interfaceIdentity])
 		of := slices.IndexFunc(all[others:], func(u usage) bool { return u.start == from })
 		if of < 0 {
 			of = len(all) - others
@@ -306,7 +306,7 @@ func sortUsages(usages []usage) {
 	})
 }
 
-func sortedInterfaces(interfaces map[bpfInterfaceKey]*networkInterface) []bpfInterfaceKey {
+func sortedInterfaces[V any](interfaces map[bpfInterfaceKey]V) []bpfInterfaceKey {
 	return slices.SortedFunc(maps.Keys(interfaces), func(a, b bpfInterfaceKey) int {
 		return cmp.Or(cmp.Compare(a.Netns, b.Netns), cmp.Compare(a.Ifindex, b.Ifindex))
 	})

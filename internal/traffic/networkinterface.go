@@ -31,7 +31,7 @@ type networkInterface struct {
 	entry   bpfInterfaceEntry  // what its series show
 	renamed *bpfInterfaceEntry // what they show from the next report on; nil is the same
 	retired [2]bpfCount        // what departed processes moved
-	before  sheet              // what was booked before its series began, and is not in them
+	before  bookings           // what was booked before its series began, and is not in them
 
 	units     [2]unit  // what its own counter counts, by direction
 	relearned *[2]unit // what it does count, if its series have another unit
@@ -44,7 +44,7 @@ type networkInterface struct {
 	spoken    statement // what was last published
 
 	// Of the snapshot that is posted.
-	booked   sheet
+	booked   bookings
 	readings [2]reading
 	inFlight bpfCount // has arrived, and may yet be claimed
 }
@@ -112,7 +112,7 @@ func (i *networkInterface) begin(base baseline, posted uint64) {
 
 // end ends its books, of which processes' entries have rows. What they moved is kept, in
 // case it comes back.
-func (i *networkInterface) end(rows sheet) {
+func (i *networkInterface) end(rows bookings) {
 	*i = networkInterface{phase: interfaceEnded, entry: i.entry, renamed: i.renamed, units: i.units, before: rows}
 }
 

@@ -173,7 +173,7 @@ func (l *ledger) forgetInstances(s *snapshot) {
 		}
 	}
 	maps.DeleteFunc(l.firsts, func(self instance, _ uint64) bool { return !known[self] })
-	maps.DeleteFunc(l.series, func(of face, series *processSeries) bool {
+	maps.DeleteFunc(l.series, func(of identity, series *processSeries) bool {
 		if known[of.instance] {
 			return false
 		}

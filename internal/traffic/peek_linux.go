@@ -58,7 +58,7 @@ func (t *Traffic) Peek(context.Context) (pmetric.Metrics, error) {
 		return pmetric.NewMetrics(), err
 	}
 	p.roster.meet(s.processes)
-	report := t.ledger.copy(p.roster.faceOf).post(s, nil)
+	report := t.ledger.copy(p.roster.identityOf).post(s, nil)
 	e := t.emitter
 	e.builder, e.speak = p.builder, p.roster.speak
 	metrics := e.emit(t.clock.Now(), report)

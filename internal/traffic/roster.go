@@ -24,7 +24,7 @@ type roster struct {
 
 // member is what is shown of a process.
 type member struct {
-	face
+	identity
 	resource pcommon.Resource
 	isShown  bool   // the configuration does not filter it out, as far as is known
 	wanted   uint64 // the turn in which it last was
@@ -43,14 +43,14 @@ func (r *roster) meet(processes map[uint64]owner.Process) {
 	}
 }
 
-// faceOf returns what is shown of a process, and holds it.
-func (r *roster) faceOf(p owner.Process) face { return r.hold(p).face }
+// identityOf returns what is shown of a process, and holds it.
+func (r *roster) identityOf(p owner.Process) identity { return r.hold(p).identity }
 
 func (r *roster) hold(p owner.Process) *member {
 	known, ok := r.members[p.ID]
 	if !ok {
 		resource := r.directory.Hold(p.ID, p.Seen).Resource(r.builder.NewResourceBuilder())
-		known = &member{face: face{instance: instanceOf(p.ID), shown: r.hash(resource)}, resource: resource}
+		known = &member{identity: identity{instance: instanceOf(p.ID), shown: r.hash(resource)}, resource: resource}
 		r.members[p.ID] = known
 	}
 	return known

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// A face is what the resource shows, no more and no less.
-func TestFaceIsWhatTheResourceShows(t *testing.T) {
+// An identity is what the resource shows, no more and no less.
+func TestIdentityIsWhatTheResourceShows(t *testing.T) {
 	gone := owner.Process{ID: process.ID{PID: 1 << 22, StartNanos: 1, ExecID: 1}, Seen: process.Seen{Comm: "a", Executable: "a"}}
 	for name, test := range map[string]struct {
 		change func(p *owner.Process)
@@ -37,7 +37,7 @@ func TestFaceIsWhatTheResourceShows(t *testing.T) {
 			later := gone
 			later.ID.ExecID = 2
 			test.change(&later)
-			if same := r.faceOf(gone) == r.faceOf(later); same != test.want {
+			if same := r.identityOf(gone) == r.identityOf(later); same != test.want {
 				t.Errorf("it looks the same: %v", same)
 			}
 		})
@@ -50,7 +50,7 @@ func TestRosterKeepsWhoLivesAndWhoIsSpokenOf(t *testing.T) {
 	processes := map[uint64]owner.Process{}
 	for number := range uint64(5) {
 		processes[number] = owner.Process{ID: process.ID{PID: 1<<22 + uint32(number)}, Alive: number < 2}
-		r.faceOf(processes[number])
+		r.identityOf(processes[number])
 	}
 
 	r.meet(processes)

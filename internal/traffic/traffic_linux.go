@@ -102,7 +102,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	err = errors.Join(err, t.forgetProcesses(snapshot, departing))
 	t.ledger.endings.refused, t.refused = t.refused, true // until it is delivered
 	report := t.ledger.post(snapshot, departing)
-	err = errors.Join(err, t.forgetInterfaces(snapshot), t.updateStats(snapshot, departing), t.ledger.endings.complaint())
+	err = errors.Join(err, t.forgetInterfaces(snapshot), t.updateStats(snapshot, departing), t.ledger.endings.takeComplaint())
 	metrics := t.emitter.emit(t.clock.Now(), report)
 	t.roster.dismiss()
 	if metrics.ResourceMetrics().Len() == 0 {
@@ -215,7 +215,7 @@ func (t *Traffic) openLedger() error {
 	t.refused = false
 	t.peeking.begin()
 	t.roster = newRoster(t.processes, t.builder)
-	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.faceOf)
+	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.identityOf)
 	t.ledger.withNamespace = t.options.Namespace
 	t.emitter = emitter{
 		builder: t.builder, speak: t.roster.speak, withTransports: t.options.Transport, withTypes: t.options.Type,

@@ -9,12 +9,12 @@ import "math"
 // link header is counted by most, but not by tunnels, nor in what a bridge, a
 // VLAN and a veth that is polled receive.
 type unit struct {
-	frames trait
-	bare   trait // without the link header
+	frames property
+	bare   property // without the link header
 }
 
-// trait is one answer about a unit.
-type trait struct {
+// property is one answer about a unit.
+type property struct {
 	is    bool
 	known bool   // for good
 	since uint64 // how many packets had moved when it first seemed to be unusual
@@ -110,15 +110,15 @@ func (u unit) candidates(counted span, moved bpfCount, link uint64) []candidate 
 	return all
 }
 
-func (a trait) candidates() []trait {
+func (a property) candidates() []property {
 	if a.known {
-		return []trait{a}
+		return []property{a}
 	}
-	return []trait{{is: false}, {is: true}}
+	return []property{{is: false}, {is: true}}
 }
 
-// least returns how far the nearest candidate is that has a trait, and the nearest that has not.
-func least(all []candidate, of func(unit) trait) (with, without int64) {
+// least returns how far the nearest candidate is that has a property, and the nearest that has not.
+func least(all []candidate, of func(unit) property) (with, without int64) {
 	with, without = math.MaxInt64, math.MaxInt64
 	for _, one := range all {
 		if of(one.unit).is {
@@ -136,11 +136,11 @@ func least(all []candidate, of func(unit) trait) (with, without int64) {
 func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 	candidates := u.candidates(counted, moved, link)
 	if !u.frames.known && moved.Bytes != moved.FrameBytes {
-		frames, skbs := least(candidates, func(u unit) trait { return u.frames })
+		frames, skbs := least(candidates, func(u unit) property { return u.frames })
 		u.frames.choose(frames, skbs, false, moved.Packets)
 	}
 	if !u.bare.known && moved.Packets != 0 && link != 0 {
-		bare, whole := least(candidates, func(u unit) trait { return u.bare })
+		bare, whole := least(candidates, func(u unit) property { return u.bare })
 		u.bare.choose(bare, whole, true, moved.Packets)
 	}
 }
@@ -149,14 +149,14 @@ func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 // one. If both are right it is lesser, until more is known. So it is if the unusual
 // one is nearer and not right: a packet on its way between the books and the
 // counter may weigh just the difference, though not of four times as many packets.
-func (a *trait) choose(yes, no int64, lesser bool, packets uint64) {
+func (a *property) choose(yes, no int64, lesser bool, packets uint64) {
 	if a.guess {
 		lesser = a.is // it was said
 	}
 	nearer := a.is
 	switch {
 	case yes == 0 && no == 0:
-		*a = trait{is: lesser, guess: a.guess}
+		*a = property{is: lesser, guess: a.guess}
 		return
 	case 2*yes < no:
 		nearer = true
@@ -167,7 +167,7 @@ func (a *trait) choose(yes, no int64, lesser bool, packets uint64) {
 		a.since = packets
 	}
 	if nearer == a.is || min(yes, no) == 0 || packets >= 4*a.since {
-		*a = trait{is: nearer, known: true}
+		*a = property{is: nearer, known: true}
 		return
 	}
 	a.is = lesser
@@ -184,13 +184,13 @@ func (s span) distance(q quantity) int64 {
 func outside(from, to, n int64) int64 { return max(0, from-n, n-to) }
 
 // moved is all that went one way, whoever's it was.
-func (sh sheet) moved(direction bpfDirection) bpfCount {
+func (b bookings) moved(direction bpfDirection) bpfCount {
 	if direction == bpfDirectionRECEIVE {
-		return sh.of(bpfAccountACCOUNT_ARRIVED, direction)
+		return b.of(bpfAccountACCOUNT_ARRIVED, direction)
 	}
 	var sum bpfCount
-	for account := range sh {
-		sum = plus(sum, sh.of(account, direction))
+	for account := range b {
+		sum = plus(sum, b.of(account, direction))
 	}
 	return sum
 }

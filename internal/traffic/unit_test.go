@@ -13,7 +13,7 @@ func TestUnitLearn(t *testing.T) {
 		return span{from: tally{packets, bytes}, to: tally{packets, bytes}}
 	}
 
-	yes, no, maybe := trait{is: true, known: true}, trait{known: true}, trait{is: true}
+	yes, no, maybe := property{is: true, known: true}, property{known: true}, property{is: true}
 	for name, test := range map[string]struct {
 		usual   unit
 		counted span
@@ -55,7 +55,7 @@ func TestUnitLearn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := test.usual
 			got.learn(test.counted, stream, 14)
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(unit{}, trait{})); diff != "" {
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(unit{}, property{})); diff != "" {
 				t.Errorf("learn() differs (-want +got):\n%s", diff)
 			}
 		})
@@ -68,22 +68,22 @@ func TestUnitLearnWithoutAPacket(t *testing.T) {
 	type look struct {
 		packets uint64 // in the books
 		counted tally
-		want    trait // bare
+		want    property // bare
 	}
-	pending := func(since uint64) trait { return trait{is: true, since: since} }
+	pending := func(since uint64) property { return property{is: true, since: since} }
 	for name, looks := range map[string][]look{
 		"that is on its way": {
 			{5, tally{4, 4 * 70}, pending(5)},
-			{5, tally{5, 5 * 70}, trait{known: true}},
+			{5, tally{5, 5 * 70}, property{known: true}},
 		},
 		"at any time": {
 			{5, tally{4, 4 * 70}, pending(5)},
-			{6, tally{5, 5 * 70}, trait{known: true}},
+			{6, tally{5, 5 * 70}, property{known: true}},
 		},
 		"at any time, without link headers": {
 			{10, tally{9, 9 * 56}, pending(10)},
 			{39, tally{38, 38 * 56}, pending(10)},
-			{40, tally{39, 39 * 56}, trait{is: true, known: true}},
+			{40, tally{39, 39 * 56}, property{is: true, known: true}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestUnitLearnWithoutAPacket(t *testing.T) {
 				u = usualUnit(u, bpfInterfaceEntry{}, bpfDirectionTRANSMIT)
 				moved := bpfCount{Packets: look.packets, Bytes: look.packets * 70, Frames: look.packets, FrameBytes: look.packets * 70}
 				u.learn(span{from: look.counted, to: look.counted}, moved, 14)
-				if diff := cmp.Diff(look.want, u.bare, cmp.AllowUnexported(trait{})); diff != "" {
+				if diff := cmp.Diff(look.want, u.bare, cmp.AllowUnexported(property{})); diff != "" {
 					t.Errorf("after %+v (-want +got):\n%s", look, diff)
 				}
 			}

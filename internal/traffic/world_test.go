@@ -176,7 +176,7 @@ func (w *world) makeDevice() {
 		d.kind = "bridge"
 	}
 	if w.blind {
-		d.unit, d.link = unit{frames: trait{is: w.Intn(2) == 0}, bare: trait{is: w.Intn(2) == 0}}, 14
+		d.unit, d.link = unit{frames: property{is: w.Intn(2) == 0}, bare: property{is: w.Intn(2) == 0}}, 14
 	}
 	w.devices = append(w.devices, d)
 }
@@ -433,8 +433,8 @@ func (d *device) key() bpfInterfaceKey {
 	return bpfInterfaceKey{Netns: d.space.cookie, Ifindex: d.index}
 }
 
-func (d *device) face() interfaceFace {
-	return interfaceFace{netnsInode: d.space.inode, name: d.name}
+func (d *device) identity() interfaceIdentity {
+	return interfaceIdentity{netnsInode: d.space.inode, name: d.name}
 }
 
 // see is a first packet, or a survey.

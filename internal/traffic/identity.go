@@ -2,16 +2,17 @@ package traffic
 
 import "slices"
 
-// face is what its resource shows of a process. One that executes its own program
-// again looks the same, though the kernel side gives it another number.
-type face struct {
+// identity is what its resource shows of a process, by which readers tell it from others. One
+// that executes its own program again has the same, though the kernel side gives it another
+// number.
+type identity struct {
 	instance
 	shown uint64 // a hash of its resource's attributes
 }
 
 // series is what tells a process's series from others.
 type series struct {
-	face
+	identity
 	row
 }
 
@@ -19,9 +20,9 @@ type series struct {
 func (e *endings) starts(usages []usage) map[series]uint64 {
 	starts := make(map[series]uint64)
 	for _, u := range usages {
-		face := e.faceOf(u.process)
+		identity := e.identityOf(u.process)
 		for _, r := range u.rows {
-			starts[series{face, r.series()}] = u.start
+			starts[series{identity, r.series()}] = u.start
 		}
 	}
 	return starts
@@ -35,9 +36,9 @@ func (e *endings) without(usages, others []usage) []usage {
 	goesOn := e.starts(others)
 	var rest []usage
 	for _, u := range usages {
-		face := e.faceOf(u.process)
+		identity := e.identityOf(u.process)
 		u.rows = slices.DeleteFunc(slices.Clone(u.rows), func(r row) bool {
-			_, ok := goesOn[series{face, r.series()}]
+			_, ok := goesOn[series{identity, r.series()}]
 			return ok
 		})
 		if len(u.rows) != 0 {
@@ -55,9 +56,9 @@ func (e *endings) resume(usages, others []usage) []usage {
 	goesOn := e.starts(others)
 	var resumed []usage
 	for _, u := range usages {
-		face := e.faceOf(u.process)
+		identity := e.identityOf(u.process)
 		for _, r := range u.rows {
-			if start, ok := goesOn[series{face, r.series()}]; ok && start > u.start {
+			if start, ok := goesOn[series{identity, r.series()}]; ok && start > u.start {
 				resumed = append(resumed, usage{process: u.process, start: u.start, until: start, rows: []row{r}})
 			}
 		}
@@ -67,14 +68,14 @@ func (e *endings) resume(usages, others []usage) []usage {
 
 // account is what tells an interface's series from others.
 type account struct {
-	interfaceFace
+	interfaceIdentity
 	stacked   bool
 	direction bpfDirection
 	name      string // "" is unobserved
 }
 
 func (st statement) account(direction bpfDirection, name string) account {
-	return account{interfaceFace: st.face(), stacked: st.stacked, direction: direction, name: name}
+	return account{interfaceIdentity: st.identity(), stacked: st.stacked, direction: direction, name: name}
 }
 
 // accountStarts returns when each series of the statements began.
@@ -142,38 +143,38 @@ func withRows(statements []statement, wanted func(statement, account) bool) []st
 	return rest
 }
 
-// interfaceFace is what its attributes show of an interface. Inode numbers of
+// interfaceIdentity is what its attributes show of an interface. Inode numbers of
 // namespaces are reused at once, and so are names.
-type interfaceFace struct {
+type interfaceIdentity struct {
 	netnsInode uint32
 	name       string
 }
 
-func (e bpfInterfaceEntry) face() interfaceFace {
-	return interfaceFace{netnsInode: e.NetnsInode, name: e.name()}
+func (e bpfInterfaceEntry) identity() interfaceIdentity {
+	return interfaceIdentity{netnsInode: e.NetnsInode, name: e.name()}
 }
 
 // shown is what a process's series show of an interface.
-func (l *ledger) shown(e bpfInterfaceEntry) interfaceFace {
-	face := e.face()
+func (l *ledger) shown(e bpfInterfaceEntry) interfaceIdentity {
+	identity := e.identity()
 	if !l.withNamespace {
-		face.netnsInode = 0
+		identity.netnsInode = 0
 	}
-	return face
+	return identity
 }
 
-// superseded returns the interfaces whose face another one has now, and which one.
+// superseded returns the interfaces whose identity another one has now, and which one.
 func (l *ledger) superseded() map[bpfInterfaceKey]bpfInterfaceKey {
-	newest := make(map[interfaceFace]bpfInterfaceKey)
+	newest := make(map[interfaceIdentity]bpfInterfaceKey)
 	for _, key := range sortedInterfaces(l.interfaces) {
 		iface := l.interfaces[key]
 		if iface.phase != interfaceLive {
 			continue
 		}
-		face := iface.current().face()
-		before, taken := newest[face]
+		identity := iface.current().identity()
+		before, taken := newest[identity]
 		if !taken || l.interfaces[before].current().Epoch <= iface.current().Epoch {
-			newest[face] = key
+			newest[identity] = key
 		}
 	}
 	superseded := make(map[bpfInterfaceKey]bpfInterfaceKey)
@@ -181,7 +182,7 @@ func (l *ledger) superseded() map[bpfInterfaceKey]bpfInterfaceKey {
 		if iface.phase != interfaceLive {
 			continue
 		}
-		if next := newest[iface.current().face()]; next != key {
+		if next := newest[iface.current().identity()]; next != key {
 			superseded[key] = next
 		}
 	}
