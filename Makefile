@@ -158,6 +158,12 @@ lint: ## run the linters over the Go code
 	$(lint) run --allow-serial-runners $(packages) ./testdata/e2e/
 	@for module in $(modules); do (cd $$module && $(lint) run --allow-serial-runners ./...) || exit 1; done
 
+unlicensed = grep -rLE '^// (SPDX-License-Identifier: |Code generated )' --include='*.go' --exclude-dir=node_modules internal receiver testdata
+
+.PHONY: headers
+headers: ## write the licence atop each Go file that does not say it
+	@for file in $$($(unlicensed)); do sed -i '1i // SPDX-License-Identifier: Apache-2.0\n' $$file && echo $$file; done
+
 generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* receiver/README.md docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 # Outside internal/kernel the names of programs, maps and variables are constants that bpf2go
@@ -174,6 +180,7 @@ check-names:
 
 .PHONY: check
 check: lint check-names ## lint, vet, cross-compile, and see that generated files are what the sources give
+	@unlicensed=$$($(unlicensed)); test -z "$$unlicensed" || { echo "no licence is said by $$unlicensed: run make headers"; exit 1; }
 	go vet $(packages) ./testdata/e2e/
 	GOARCH=arm64 go vet $(packages) ./testdata/e2e/
 	GOOS=darwin go vet $(packages)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package accepts reports each TCP connection that a process accepts, as a log
 // record. Kernel side: bpf/accepts.bpf.c.
 package accepts

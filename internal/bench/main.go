@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command bench measures what the instruments cost:
 //
 //	go run ./internal/bench [flags]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package budget decides what nettap leaves out when it takes more of the machine
 // than it may. It is pure: shares and times come from outside.
 package budget

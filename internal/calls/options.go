@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package calls reports each call that a thread makes into the kernel's socket code as a
 // trace: the tree of the kernel functions that the call went through, with what it waited
 // for. The kernel side, bpf/calls.bpf.c, builds the trees and decides which are reported.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cgroups tells of cgroups as they come and go, so that the path of one is
 // known when it is gone. It is loaded once a receiver. Kernel side:
 // bpf/cgroups.bpf.c.

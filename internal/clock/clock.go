@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package clock turns the kernel's time since boot into wall time.
 package clock
 

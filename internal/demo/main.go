@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command demo is a pair of applications that trace themselves, to look at them
 // from the kernel at the same time:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package drops counts the packets that the kernel discards, by the function
 // that did it and the reason it gave. Kernel side: bpf/drops.bpf.c.
 package drops

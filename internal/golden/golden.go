@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package golden compares OTLP JSON with files that say how it should be.
 package golden
 

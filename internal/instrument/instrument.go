@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package instrument says what everything nettap measures with has in common.
 package instrument
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package interfaces
 
 // stacked are the kinds of devices that hand their packets to another one, or get

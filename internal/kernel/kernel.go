@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kernel loads BPF programs, attaches them and reads what they leave.
 // It also says what the running kernel can do, and why it can't.
 package kernel

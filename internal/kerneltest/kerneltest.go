@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kerneltest helps tests that need a running kernel.
 package kerneltest
 

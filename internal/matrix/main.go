@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command matrix runs kernel tests, those named TestKernel..., on the kernels that
 // testdata/kernels.txt lists:
 //

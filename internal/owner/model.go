@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package owner knows which process each socket belongs to. It is loaded once a
 // receiver; instruments share its maps. Kernel side: bpf/owner.bpf.c.
 package owner

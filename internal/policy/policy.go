@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package policy says which accepted connections are expected, by rules that the
 // configuration has, and writes rules of those that were seen.
 package policy

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process says who a process is: from its kernel identity to the
 // attributes of an OpenTelemetry resource.
 package process

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package refusals counts the attempts to connect over TCP that this machine refused, by
 // peer and port. Kernel side: bpf/refusals.bpf.c.
 package refusals

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package section keeps what is generated between two lines of a document.
 package section
 

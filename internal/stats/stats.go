@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package stats counts what an instrument does itself, so that every event that it saw is
 // either reported or named as lost.
 package stats

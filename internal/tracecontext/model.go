@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tracecontext finds out which span of an application something in the
 // kernel belongs to. It is loaded once a receiver; instruments share its maps.
 // Kernel side: bpf/tracecontext.bpf.c and bpf/lib/context/.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package traffic
 
 // leftOf returns what has arrived since each CPU counted so many arrivals and is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package traffic
 
 import "github.com/seed-7756021b/nettap/internal/owner"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package view
 
 // What the server answers as JSON: docs/view.md says what each field means.

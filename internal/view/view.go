@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package view shows what the receiver's instruments see, as it happens: tables, JSON and
 // a page, over HTTP. It is fed with what they deliver, and knows neither of the kernel nor
 // of the Collector's pipelines.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vm boots Debian's kernels under qemu: it fetches them from Debian's archive,
 // and packs a file system with nothing but a busybox and what it is given.
 package vm

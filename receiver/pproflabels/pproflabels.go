@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pproflabels publishes the span that a goroutine works on as the
 // goroutine's pprof labels, trace_id and span_id in lower-case hex, where readers
 // outside of the program find it: nettap, which puts socket calls below it, or a

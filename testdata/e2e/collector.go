@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package e2e drives build/otelcol-nettap the way an operator does: with a
 // configuration, real traffic and signals, looking only at what comes out.
 package e2e

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command cost measures what the instruments add to socket calls on the kernel that it
 // runs on, and beside each the floor: empty programs at the same hooks. It prints each
 // measure as a line of JSON behind "@@ ". Command bench runs it, here and in guests.

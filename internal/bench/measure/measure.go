@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package measure is how measures of what instruments cost are written down.
 package measure
 

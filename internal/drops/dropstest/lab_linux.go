@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dropstest makes the kernel drop packets: a known number, for a known
 // reason, in network namespaces of its own.
 package dropstest

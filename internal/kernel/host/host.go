@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package host says whether this process can observe the whole machine: its kernel, its
 // capabilities, its namespaces and where cgroups are mounted.
 package host

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rewrite changes the instructions of programs before they are loaded, where one
 // program is to run on kernels that differ in what cannot be asked for from within it. Each
 // change is a function here, which says what the compiler wrote, what becomes of it, and for

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package selftest makes happen what makes hooks fire, so that a program which is attached
 // and never runs is found out.
 package selftest

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package symbols reads the functions of the kernel from its table, /proc/kallsyms.
 package symbols
 

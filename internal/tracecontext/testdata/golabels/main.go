@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command golabels runs a goroutine with a pprof label, prints the thread pointer
 // of the thread that runs it, and waits in a system call for the end of its input.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 // threadPointer is unknown: the kernel does not tell, and g is in a register.

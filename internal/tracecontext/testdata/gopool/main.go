@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command gopool makes a request over HTTP/1 and one over HTTP/2, keeps both
 // connections, and waits for the end of its input.
 package main

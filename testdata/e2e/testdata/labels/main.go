@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command labels labels its goroutine with the span it works at, as
 // receiver/pproflabels does, and sends over a connection to a port: with labels,
 // which are others each time, until it gets a line; then ten times with labels and
