@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/closings"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
@@ -37,6 +38,7 @@ type Options struct {
 	Expect       []policy.Rule // which accepts are expected; with none there are no verdicts
 	Learn        string        // the file that rules of what is seen are written to; empty is none
 	Refused      bool          // report attempts that were refused
+	Closed       bool          // report how connections end
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -60,7 +62,10 @@ type Accepts struct {
 	refused  uint64   // entries of refused attempts that were read, since Start
 	learner  *policy.Learner
 	refusals *refusals.Refusals // nil: they are not seen
-	unseen   string             // why they are not, if they should be
+	closings *closings.Closings // nil: they are not reported
+	ends     ends
+	nobodys  uint64 // connections that ended and nobody accepted since Start
+	unseen   string // why they are not, if they should be
 }
 
 // New returns an Accepts that records into builder. contexts are started before it
@@ -85,9 +90,22 @@ func (a *Accepts) Start(ctx context.Context) error {
 	if err := errors.Join(a.object.Attach(""), a.object.SelfTest(ctx)); err != nil {
 		return errors.Join(err, a.open.Close())
 	}
+	if err := a.startClosings(ctx); err != nil {
+		return errors.Join(err, a.Shutdown(ctx))
+	}
 	a.startRefusals(ctx)
 	a.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: a.hooks()} })
 	return nil
+}
+
+// startClosings lets the ends of connections be seen, if they are to be reported.
+func (a *Accepts) startClosings(ctx context.Context) error {
+	a.ends, a.nobodys = ends{accepted: map[closings.ID]acceptor{}}, 0
+	if !a.options.Closed {
+		return nil
+	}
+	a.closings = closings.New()
+	return a.closings.Start(ctx)
 }
 
 // startRefusals lets refused attempts be seen. They are not where the kernel does not say
@@ -108,11 +126,14 @@ func (a *Accepts) startRefusals(ctx context.Context) {
 // hooks returns those of all that runs.
 func (a *Accepts) hooks() []kernel.Hook {
 	hooks := a.object.Hooks()
+	if a.closings != nil {
+		hooks = append(hooks, a.closings.Hooks()...)
+	}
 	if a.refusals != nil {
 		return append(hooks, a.refusals.Hooks()...)
 	}
-	if last := &hooks[len(hooks)-1]; a.unseen != "" {
-		last.NotSeen = strings.TrimPrefix(last.NotSeen+"; "+a.unseen, "; ")
+	if first := &hooks[0]; a.unseen != "" {
+		first.NotSeen = strings.TrimPrefix(first.NotSeen+"; "+a.unseen, "; ")
 	}
 	return hooks
 }
@@ -128,7 +149,9 @@ func (a *Accepts) openLearner() error {
 }
 
 // Enable implements [instrument.Instrument].
-func (a *Accepts) Enable() error { return errors.Join(a.object.Enable(), a.refusals.Enable()) }
+func (a *Accepts) Enable() error {
+	return errors.Join(a.object.Enable(), a.closings.Enable(), a.refusals.Enable())
+}
 
 func (a *Accepts) load() error {
 	types, err := kernel.Types()
@@ -145,6 +168,9 @@ func (a *Accepts) load() error {
 	}
 	if err := spec.Variables[bpfVarMaxPerSecond].Set(uint64(a.options.MaxPerSecond)); err != nil {
 		return fmt.Errorf("set max_per_second: %w", err)
+	}
+	if err := spec.Variables[bpfVarWithSequence].Set(a.options.Closed); err != nil {
+		return fmt.Errorf("set with_sequence: %w", err)
 	}
 	if a.ringBytes != 0 {
 		spec.Maps[bpfMapAccepts].MaxEntries = uint32(a.ringBytes)
@@ -163,7 +189,11 @@ func (a *Accepts) load() error {
 
 // Collect implements [instrument.Instrument].
 func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
+	ended, endedErr := a.closings.Read() // first: the accepts of what has ended are in the other ring by now
 	accepts, err := a.drain()
+	if a.options.Closed {
+		a.ends.note(accepts)
+	}
 	err = errors.Join(err, a.processes.FollowCgroups())
 	now := a.clock.BootNanos(a.clock.Now())
 	accepts, a.held = bind(append(a.held, accepts...), a.contexts.First, a.waits(now))
@@ -171,8 +201,11 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	refused, refusedErr := a.refusals.Read(a.last)
 	a.refused += uint64(len(refused))
 	emitRefused(logs, a.builder, a.processes.Host(a.builder.NewResourceBuilder()), a.clock.Wall, a.clock.Now(), refused)
-	a.filtered += uint64(len(accepts) + len(refused) - logs.LogRecordCount())
-	return logs, errors.Join(err, refusedErr, a.learner.Write(), a.Audit())
+	known, nobodys := a.ends.join(ended)
+	a.nobodys += uint64(nobodys)
+	emitClosed(logs, a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), known)
+	a.filtered += uint64(len(accepts) + len(refused) + len(known) - logs.LogRecordCount())
+	return logs, errors.Join(err, endedErr, refusedErr, a.learner.Write(), a.Audit())
 }
 
 // judge says of the accepts of a process whether they are expected, and learns of them.
@@ -203,8 +236,8 @@ func (a *Accepts) waits(now uint64) func(accept) bool {
 
 // Shutdown implements [instrument.Instrument].
 func (a *Accepts) Shutdown(context.Context) error {
-	err := a.refusals.Shutdown()
-	a.refusals = nil
+	err := errors.Join(a.refusals.Shutdown(), a.closings.Shutdown())
+	a.refusals, a.closings = nil, nil
 	return errors.Join(err, a.open.Close())
 }
 
@@ -238,14 +271,21 @@ func (a *Accepts) Audit() error {
 	if err != nil {
 		return err
 	}
+	ends, err := a.closings.Stats()
+	if err != nil {
+		return err
+	}
 	a.recorder.Update(func(totals *stats.Totals) {
-		totals.Seen = counts[bpfStatSTAT_SEEN] + missed + a.refused
-		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT] + a.filtered
+		totals.Seen = counts[bpfStatSTAT_SEEN] + missed + a.refused + ends.Seen
+		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT] + a.filtered + a.nobodys
 		if totals.Lost == nil {
 			totals.Lost = map[string]uint64{}
 		}
-		totals.Lost["ring_full"] = counts[bpfStatSTAT_LOST_RING_FULL]
-		totals.Lost["unreadable"] = counts[bpfStatSTAT_LOST_UNREADABLE] + a.corrupt
+		totals.Lost["ring_full"] = counts[bpfStatSTAT_LOST_RING_FULL] + ends.RingFull
+		totals.Lost["unreadable"] = counts[bpfStatSTAT_LOST_UNREADABLE] + a.corrupt + ends.Unreadable
+		if a.options.Closed {
+			totals.Lost["map_full"] = ends.MapFull
+		}
 		totals.Lost["preempted"] = missed
 		totals.MissedRuns = all - missed
 		totals.Hooks = a.hooks()

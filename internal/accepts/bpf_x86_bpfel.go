@@ -32,15 +32,15 @@ type bpfAccept struct {
 		Comm       [16]int8
 		Executable [64]int8
 	}
-	LocalAddress [16]uint8
-	PeerAddress  [16]uint8
-	NetnsInode   uint32
-	ThreadId     uint32
-	QueueLength  int32
-	QueueLimit   int32
-	LocalPort    uint16
-	PeerPort     uint16
-	Pad          uint32
+	LocalAddress  [16]uint8
+	PeerAddress   [16]uint8
+	NetnsInode    uint32
+	ThreadId      uint32
+	QueueLength   int32
+	QueueLimit    int32
+	LocalPort     uint16
+	PeerPort      uint16
+	FirstSequence uint32
 }
 
 type bpfRequestKey struct {
@@ -91,6 +91,7 @@ const (
 	bpfVarFiredSeeGraft        = "fired_see_graft"
 	bpfVarFiredSeeSyscall      = "fired_see_syscall"
 	bpfVarMaxPerSecond         = "max_per_second"
+	bpfVarWithSequence         = "with_sequence"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -172,6 +173,7 @@ type bpfVariableSpecs struct {
 	FiredSeeGraft        *ebpf.VariableSpec `ebpf:"fired_see_graft"`
 	FiredSeeSyscall      *ebpf.VariableSpec `ebpf:"fired_see_syscall"`
 	MaxPerSecond         *ebpf.VariableSpec `ebpf:"max_per_second"`
+	WithSequence         *ebpf.VariableSpec `ebpf:"with_sequence"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -225,6 +227,7 @@ type bpfVariables struct {
 	FiredSeeGraft        *ebpf.Variable `ebpf:"fired_see_graft"`
 	FiredSeeSyscall      *ebpf.Variable `ebpf:"fired_see_syscall"`
 	MaxPerSecond         *ebpf.Variable `ebpf:"max_per_second"`
+	WithSequence         *ebpf.Variable `ebpf:"with_sequence"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -51,6 +51,9 @@ func record(builder *metadata.LogsBuilder, accepted time.Time, a accept) {
 	if a.queueLimit >= 0 {
 		options = append(options, metadata.WithNettapAcceptQueueLimitEventAttribute(int64(a.queueLimit)))
 	}
+	if a.sequence != 0 {
+		options = append(options, metadata.WithNettapConnectionIDEventAttribute(a.id().String()))
+	}
 	if a.verdict != "" {
 		options = append(options, metadata.WithNettapPolicyVerdictEventAttribute(a.verdict))
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unsafe"
 
+	"github.com/seed-7756021b/nettap/internal/closings"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
@@ -26,6 +27,7 @@ type accept struct {
 	queued      time.Duration // from the handshake's end to the accept; negative is unknown
 	queueLength int           // connections that waited after this one; negative is unknown
 	queueLimit  int           // negative is unknown
+	sequence    uint32        // the first that we sent; 0 where the ends of connections are not reported
 
 	context tracecontext.Context // the first on the connection
 	verdict string               // of the policy; empty is none
@@ -89,6 +91,7 @@ func decode(record []byte) (accept, error) {
 		queued:      time.Duration(raw.QueueNs),
 		queueLength: int(raw.QueueLength),
 		queueLimit:  int(raw.QueueLimit),
+		sequence:    raw.FirstSequence,
 	}, nil
 }
 
@@ -111,17 +114,25 @@ func byProcess(accepts []accept) [][]accept {
 // The user is the real one. A process may call itself anything, so what would
 // not print becomes a question mark.
 func (a accept) line() string {
-	comm := strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, a.seen.Comm)
-	line := fmt.Sprintf("%s[%d] uid %d accepted %s on %s", comm, a.process.PID, a.process.RealUserID, a.peer, a.local)
+	line := fmt.Sprintf("%s[%d] uid %d accepted %s on %s", printable(a.seen.Comm), a.process.PID, a.process.RealUserID, a.peer, a.local)
 	if a.verdict == unexpected {
 		line += ", unexpected"
 	}
 	return line
+}
+
+func printable(comm string) string {
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, comm)
+}
+
+// id is the one that the record of the connection's end has, too.
+func (a accept) id() closings.ID {
+	return closings.ID{Local: a.local, Peer: a.peer, NetnsInode: a.netnsInode, FirstSequence: a.sequence}
 }
 
 // networkType is the attribute network.type.

@@ -96,7 +96,7 @@ type sighting struct {
 	netns                   int64
 	queued                  float64
 	queueLength, queueLimit int64
-	verdict                 string
+	verdict, id             string
 }
 
 // collect reads everything until now.
@@ -215,6 +215,9 @@ func newSighting(t *testing.T, record plog.LogRecord, resource pcommon.Resource)
 		verdict:     verdict.Str(),
 		queueLength: number(record.Attributes(), "nettap.accept.queue.length"),
 		queueLimit:  number(record.Attributes(), "nettap.accept.queue.limit"),
+	}
+	if value, ok := record.Attributes().Get("nettap.connection.id"); ok {
+		s.id = value.Str()
 	}
 	if value, ok := record.Attributes().Get("nettap.accept.queue.duration"); ok {
 		s.queued = value.Double()

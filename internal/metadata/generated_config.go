@@ -307,6 +307,7 @@ func (ec *EventConfig) Unmarshal(parser *confmap.Conf) error {
 // EventsConfig provides config for nettap events.
 type EventsConfig struct {
 	NettapConnectionAccepted EventConfig `mapstructure:"nettap.connection.accepted"`
+	NettapConnectionClosed   EventConfig `mapstructure:"nettap.connection.closed"`
 	NettapConnectionRefused  EventConfig `mapstructure:"nettap.connection.refused"`
 }
 
@@ -314,6 +315,9 @@ func DefaultEventsConfig() EventsConfig {
 	return EventsConfig{
 		NettapConnectionAccepted: EventConfig{
 			Enabled: true,
+		},
+		NettapConnectionClosed: EventConfig{
+			Enabled: false,
 		},
 		NettapConnectionRefused: EventConfig{
 			Enabled: true,

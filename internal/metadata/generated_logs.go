@@ -23,6 +23,12 @@ func (eaof eventAttributeOptionFunc) apply(lr plog.LogRecord) {
 	eaof(lr)
 }
 
+func WithErrorTypeEventAttribute(errorTypeAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("error.type", errorTypeAttributeValue)
+	})
+}
+
 func WithNettapAcceptQueueDurationEventAttribute(nettapAcceptQueueDurationAttributeValue float64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutDouble("nettap.accept.queue.duration", nettapAcceptQueueDurationAttributeValue)
@@ -38,6 +44,30 @@ func WithNettapAcceptQueueLengthEventAttribute(nettapAcceptQueueLengthAttributeV
 func WithNettapAcceptQueueLimitEventAttribute(nettapAcceptQueueLimitAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("nettap.accept.queue.limit", nettapAcceptQueueLimitAttributeValue)
+	})
+}
+
+func WithNettapConnectionClosedByEventAttribute(nettapConnectionClosedByAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("nettap.connection.closed_by", nettapConnectionClosedByAttributeValue)
+	})
+}
+
+func WithNettapConnectionIDEventAttribute(nettapConnectionIDAttributeValue string) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutStr("nettap.connection.id", nettapConnectionIDAttributeValue)
+	})
+}
+
+func WithNettapConnectionRttLeastEventAttribute(nettapConnectionRttLeastAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("nettap.connection.rtt.least", nettapConnectionRttLeastAttributeValue)
+	})
+}
+
+func WithNettapConnectionRttSmoothedEventAttribute(nettapConnectionRttSmoothedAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("nettap.connection.rtt.smoothed", nettapConnectionRttSmoothedAttributeValue)
 	})
 }
 
@@ -133,6 +163,56 @@ func newEventNettapConnectionAccepted(cfg EventConfig) eventNettapConnectionAcce
 	return e
 }
 
+type eventNettapConnectionClosed struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventNettapConnectionClosed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, networkPeerAddressAttributeValue string, networkPeerPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapConnectionRoleAttributeValue string, nettapConnectionDurationAttributeValue float64, nettapConnectionSentBytesAttributeValue int64, nettapConnectionSentPacketsAttributeValue int64, nettapConnectionReceivedBytesAttributeValue int64, nettapConnectionReceivedPacketsAttributeValue int64, nettapConnectionRetransmitsAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("nettap.connection.closed")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.local.address", networkLocalAddressAttributeValue)
+	dp.Attributes().PutInt("network.local.port", networkLocalPortAttributeValue)
+	dp.Attributes().PutStr("network.peer.address", networkPeerAddressAttributeValue)
+	dp.Attributes().PutInt("network.peer.port", networkPeerPortAttributeValue)
+	dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeAttributeValue)
+	dp.Attributes().PutStr("nettap.connection.role", nettapConnectionRoleAttributeValue)
+	dp.Attributes().PutDouble("nettap.connection.duration", nettapConnectionDurationAttributeValue)
+	dp.Attributes().PutInt("nettap.connection.sent.bytes", nettapConnectionSentBytesAttributeValue)
+	dp.Attributes().PutInt("nettap.connection.sent.packets", nettapConnectionSentPacketsAttributeValue)
+	dp.Attributes().PutInt("nettap.connection.received.bytes", nettapConnectionReceivedBytesAttributeValue)
+	dp.Attributes().PutInt("nettap.connection.received.packets", nettapConnectionReceivedPacketsAttributeValue)
+	dp.Attributes().PutInt("nettap.connection.retransmits", nettapConnectionRetransmitsAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventNettapConnectionClosed) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventNettapConnectionClosed(cfg EventConfig) eventNettapConnectionClosed {
+	e := eventNettapConnectionClosed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 type eventNettapConnectionRefused struct {
 	data   plog.LogRecordSlice // data buffer for generated log records.
 	config EventConfig         // event config provided by user.
@@ -183,6 +263,7 @@ type LogsBuilder struct {
 	resourceAttributeIncludeFilter map[string]filter.Filter
 	resourceAttributeExcludeFilter map[string]filter.Filter
 	eventNettapConnectionAccepted  eventNettapConnectionAccepted
+	eventNettapConnectionClosed    eventNettapConnectionClosed
 	eventNettapConnectionRefused   eventNettapConnectionRefused
 }
 
@@ -198,6 +279,7 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		logRecordsBuffer:               plog.NewLogRecordSlice(),
 		buildInfo:                      settings.BuildInfo,
 		eventNettapConnectionAccepted:  newEventNettapConnectionAccepted(lbc.Events.NettapConnectionAccepted),
+		eventNettapConnectionClosed:    newEventNettapConnectionClosed(lbc.Events.NettapConnectionClosed),
 		eventNettapConnectionRefused:   newEventNettapConnectionRefused(lbc.Events.NettapConnectionRefused),
 		resourceAttributeIncludeFilter: make(map[string]filter.Filter),
 		resourceAttributeExcludeFilter: make(map[string]filter.Filter),
@@ -355,6 +437,7 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	ils.Scope().SetName(ScopeName)
 	ils.Scope().SetVersion(lb.buildInfo.Version)
 	lb.eventNettapConnectionAccepted.emit(ils.LogRecords())
+	lb.eventNettapConnectionClosed.emit(ils.LogRecords())
 	lb.eventNettapConnectionRefused.emit(ils.LogRecords())
 
 	for _, op := range options {
@@ -395,6 +478,11 @@ func (lb *LogsBuilder) Emit(options ...ResourceLogsOption) plog.Logs {
 // RecordNettapConnectionAcceptedEvent adds a log record of nettap.connection.accepted event.
 func (lb *LogsBuilder) RecordNettapConnectionAcceptedEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, networkPeerAddressAttributeValue string, networkPeerPortAttributeValue int64, nettapThreadIDAttributeValue int64, nettapNetnsInodeAttributeValue int64, options ...EventAttributeOption) {
 	lb.eventNettapConnectionAccepted.recordEvent(ctx, timestamp, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, networkPeerAddressAttributeValue, networkPeerPortAttributeValue, nettapThreadIDAttributeValue, nettapNetnsInodeAttributeValue, options...)
+}
+
+// RecordNettapConnectionClosedEvent adds a log record of nettap.connection.closed event.
+func (lb *LogsBuilder) RecordNettapConnectionClosedEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, networkPeerAddressAttributeValue string, networkPeerPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapConnectionRoleAttributeValue string, nettapConnectionDurationAttributeValue float64, nettapConnectionSentBytesAttributeValue int64, nettapConnectionSentPacketsAttributeValue int64, nettapConnectionReceivedBytesAttributeValue int64, nettapConnectionReceivedPacketsAttributeValue int64, nettapConnectionRetransmitsAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventNettapConnectionClosed.recordEvent(ctx, timestamp, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, networkPeerAddressAttributeValue, networkPeerPortAttributeValue, nettapNetnsInodeAttributeValue, nettapConnectionRoleAttributeValue, nettapConnectionDurationAttributeValue, nettapConnectionSentBytesAttributeValue, nettapConnectionSentPacketsAttributeValue, nettapConnectionReceivedBytesAttributeValue, nettapConnectionReceivedPacketsAttributeValue, nettapConnectionRetransmitsAttributeValue, options...)
 }
 
 // RecordNettapConnectionRefusedEvent adds a log record of nettap.connection.refused event.

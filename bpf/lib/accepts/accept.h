@@ -19,8 +19,16 @@ struct accept {
 	__s32 queue_limit;
 	__u16 local_port; /* host byte order */
 	__u16 peer_port;
-	__u32 pad;
+	__u32 first_sequence; /* that we sent: tells the connection from another one of these ends; 0: not asked for */
 };
+
+/* Whether the ends of connections are reported, too, which are to be found by it. */
+const volatile bool with_sequence;
+
+struct tcp_sock___sequence {
+	__u32 snd_una;
+	__u64 bytes_acked;
+} __attribute__((preserve_access_index));
 
 static __always_inline bool is_tcp(struct sock *sk)
 {
@@ -37,6 +45,14 @@ static __always_inline struct sock *tcp_of(struct sock *sk)
 	if (bpf_core_type_exists(struct mptcp_sock) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)
 		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
 	return sk;
+}
+
+/* It stays the same while the connection lives, since both change together. */
+static __always_inline __u32 first_sequence_of(struct sock *sk)
+{
+	struct tcp_sock___sequence *tcp = (struct tcp_sock___sequence *)sk;
+
+	return BPF_CORE_READ(tcp, snd_una) - (__u32)BPF_CORE_READ(tcp, bytes_acked);
 }
 
 /*
@@ -78,4 +94,6 @@ static __always_inline void note_accept(struct accept *accept, struct sock *sk, 
 	accept->peer_port = peer_port_of(sk);
 	accept->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	note_queue(accept, listener);
+	if (with_sequence)
+		accept->first_sequence = first_sequence_of(tcp_of(sk));
 }

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * closings - how each TCP connection ended, and what it moved until then.
+ *
+ * Hooks:   tp_btf inet_sock_set_state   a connection is established, closed by one side
+ *                                       or the other, and gone
+ * Output:  ring closings, one record a connection.
+ * Counts:  connections that were established while we looked, once each.
+ * Loss:    STAT_LOST_MAP_FULL when there are too many at a time, STAT_LOST_RING_FULL when
+ *          user space is too slow.
+ * Needs:   BTF, Linux 5.10.
+ */
+#include "lib/kernel/address.h"
+#include "lib/process/process.h"
+#include "lib/program/selftest.h"
+#include "lib/program/stats.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct minmax_sample {
+	__u32 t;
+	__u32 v;
+};
+
+struct minmax {
+	struct minmax_sample s[3];
+};
+
+struct tcp_sock___statistics {
+	__u32 segs_in;
+	__u32 segs_out;
+	__u64 bytes_received;
+	__u64 bytes_sent;
+	__u64 bytes_acked;
+	__u64 bytes_retrans;
+	__u32 snd_una;
+	__u32 srtt_us; /* eight times it */
+	__u32 total_retrans;
+	struct minmax rtt_min;
+};
+
+struct sock_common___flags {
+	unsigned long skc_flags; /* of the socket, whose first member it is in */
+};
+
+struct sock___ending {
+	int sk_err;
+};
+
+#pragma clang attribute pop
+
+#define STATE_FIN_WAIT1 4
+#define STATE_CLOSE_WAIT 8
+
+#define FIN_RECEIVED (1UL << 1) /* SOCK_DONE in skc_flags: it is counted as a byte */
+
+/* A connection that is established, or that a process of ours began. */
+struct connection {
+	struct process process; /* who connected; pid 0: it came in */
+	struct process_seen seen;
+	__u64 established_ns; /* CLOCK_BOOTTIME; 0: not yet */
+	__u8 closed_here;     /* first */
+	__u8 closed_there;
+	__u8 pad[6];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64); /* address of the socket */
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct closing {
+	struct connection connection;
+	__u64 closed_ns; /* CLOCK_BOOTTIME */
+	__u64 bytes_sent;
+	__u64 bytes_received;
+	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 peer_address[16];
+	__u32 netns_inode;
+	__u32 first_sequence; /* that we sent: tells it from another one of these ends */
+	__u32 segments_sent;
+	__u32 segments_received;
+	__u32 retransmits;
+	__u32 smoothed_rtt_us; /* 0: unknown */
+	__u32 least_rtt_us;    /* ~0: unknown */
+	__s32 error;
+	__u16 local_port; /* host byte order */
+	__u16 peer_port;
+	__u32 pad;
+};
+
+/* 8,000 records: as many as end between two collections. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+	__type(value, struct closing);
+} closings SEC(".maps");
+
+static __always_inline void note_statistics(struct closing *c, struct sock *sk)
+{
+	struct tcp_sock___statistics *tcp = (struct tcp_sock___statistics *)sk;
+
+	c->bytes_sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
+	c->bytes_received = BPF_CORE_READ(tcp, bytes_received);
+	if (c->bytes_received && BPF_CORE_READ((struct sock_common___flags *)sk, skc_flags) & FIN_RECEIVED)
+		c->bytes_received--;
+	c->first_sequence = BPF_CORE_READ(tcp, snd_una) - (__u32)BPF_CORE_READ(tcp, bytes_acked);
+	c->segments_sent = BPF_CORE_READ(tcp, segs_out);
+	c->segments_received = BPF_CORE_READ(tcp, segs_in);
+	c->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	c->smoothed_rtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
+	c->least_rtt_us = BPF_CORE_READ(tcp, rtt_min.s[0].v);
+	c->error = BPF_CORE_READ((struct sock___ending *)sk, sk_err);
+}
+
+static __always_inline void report_end(struct sock *sk, const struct connection *connection)
+{
+	struct closing *c;
+
+	count_stat(STAT_SEEN);
+	c = bpf_ringbuf_reserve(&closings, sizeof(*c), 0);
+	if (!c) {
+		count_stat(STAT_LOST_RING_FULL);
+		return;
+	}
+	__builtin_memset(c, 0, sizeof(*c));
+	c->connection = *connection;
+	c->closed_ns = bpf_ktime_get_boot_ns();
+	note_statistics(c, sk);
+	note_addresses(c->local_address, c->peer_address, sk);
+	c->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	c->local_port = local_port_of(sk);
+	c->peer_port = peer_port_of(sk);
+	bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
+}
+
+/* Notes a connection that a process began, or that came in. */
+static __always_inline void enter(struct sock *sk, struct connection *connection)
+{
+	__u64 address = (__u64)sk;
+
+	if (!bpf_map_update_elem(&connections, &address, connection, BPF_ANY))
+		return;
+	count_stat(STAT_SEEN);
+	count_stat(STAT_LOST_MAP_FULL);
+}
+
+static __always_inline void end(struct sock *sk)
+{
+	__u64 address = (__u64)sk;
+	struct connection *connection = bpf_map_lookup_elem(&connections, &address);
+
+	if (!connection)
+		return;
+	if (connection->established_ns)
+		report_end(sk, connection);
+	bpf_map_delete_elem(&connections, &address);
+}
+
+static __always_inline void change(struct sock *sk, int new)
+{
+	__u64 address = (__u64)sk;
+	struct connection *connection = bpf_map_lookup_elem(&connections, &address);
+	struct connection one = {};
+
+	if (connection && new == STATE_ESTABLISHED) {
+		connection->established_ns = bpf_ktime_get_boot_ns();
+	} else if (new == STATE_ESTABLISHED) { /* it came in */
+		one.established_ns = bpf_ktime_get_boot_ns();
+		enter(sk, &one);
+	} else if (connection && !connection->closed_here && !connection->closed_there) {
+		connection->closed_here = new == STATE_FIN_WAIT1;
+		connection->closed_there = new == STATE_CLOSE_WAIT;
+	}
+}
+
+bool fired_see_state;
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(see_state, struct sock *sk, int old, int new)
+{
+	struct connection one = {};
+
+	if (!is_enabled(&fired_see_state) || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	if (new == STATE_SYN_SENT) { /* connect() runs in the process */
+		one.process = process_of((struct task_struct *)bpf_get_current_task());
+		see_process(&one.seen, (struct task_struct *)bpf_get_current_task());
+		enter(sk, &one);
+	} else if (new == STATE_CLOSE) {
+		end(sk);
+	} else if (new != STATE_LISTEN) {
+		change(sk, new);
+	}
+	return 0;
+}

@@ -1,0 +1,143 @@
+package accepts
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/closings"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// maxAccepted is of how many open connections it is known who accepted them: some 15 MB.
+const maxAccepted = 65_536
+
+// acceptor is who accepted a connection.
+type acceptor struct {
+	process process.ID
+	seen    process.Seen
+}
+
+// ends joins the ends of connections with who accepted them.
+type ends struct {
+	accepted map[closings.ID]acceptor
+	waiting  []closings.Closing // for the record of their accept: one that was reset may end before
+}
+
+// note remembers who accepted connections.
+func (e *ends) note(accepts []accept) {
+	for _, a := range accepts {
+		if len(e.accepted) >= maxAccepted {
+			e.forgetOne()
+		}
+		e.accepted[a.id()] = acceptor{a.process, a.seen}
+	}
+}
+
+// forgetOne makes room. What is there so long is likely to have ended unseen.
+func (e *ends) forgetOne() {
+	for id := range e.accepted {
+		delete(e.accepted, id)
+		return
+	}
+}
+
+// join returns the connections of which it is known whose they were, and how many nobody
+// accepted while we looked. Those that came in and have just ended wait once.
+func (e *ends) join(ended []closings.Closing) (known []closings.Closing, nobodys int) {
+	late := len(e.waiting)
+	var waiting []closings.Closing
+	for i, c := range append(e.waiting, ended...) {
+		by, accepted := e.accepted[c.ID]
+		switch {
+		case !c.Incoming:
+			known = append(known, c)
+		case accepted:
+			c.Process, c.Seen = by.process, by.seen
+			known = append(known, c)
+			delete(e.accepted, c.ID)
+		case i < late:
+			nobodys++
+		default:
+			waiting = append(waiting, c)
+		}
+	}
+	e.waiting = waiting
+	return known, nobodys
+}
+
+// emitClosed adds a log record for each connection that ended, on the resource of the process
+// that accepted or made it.
+func emitClosed(logs plog.Logs, builder *metadata.LogsBuilder, describe func(process.ID, process.Seen) process.Process,
+	wall func(bootNanos uint64) time.Time, now time.Time, ended []closings.Closing,
+) {
+	for _, group := range process.Group(ended, func(c closings.Closing) process.ID { return c.Process }) {
+		for _, c := range group {
+			recordClosed(builder, wall(c.Closed), c)
+		}
+		who := describe(group[0].Process, group[0].Seen)
+		batch := builder.Emit(metadata.WithLogsResource(who.Resource(builder.NewResourceBuilder())))
+		next := 0
+		for _, resource := range batch.ResourceLogs().All() {
+			for _, scope := range resource.ScopeLogs().All() {
+				for _, record := range scope.LogRecords().All() {
+					record.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
+					record.SetSeverityNumber(plog.SeverityNumberInfo)
+					record.Body().SetStr(closedLine(group[next]))
+					next++
+				}
+			}
+		}
+		batch.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+	}
+}
+
+func recordClosed(builder *metadata.LogsBuilder, closed time.Time, c closings.Closing) {
+	options := []metadata.EventAttributeOption{
+		metadata.WithNetworkTransportEventAttribute("tcp"),
+		metadata.WithNetworkTypeEventAttribute(networkType(c.Local.Addr())),
+		metadata.WithNettapConnectionIDEventAttribute(c.ID.String()),
+	}
+	if c.ClosedBy != "" {
+		options = append(options, metadata.WithNettapConnectionClosedByEventAttribute(c.ClosedBy))
+	}
+	if c.Error != 0 {
+		options = append(options, metadata.WithErrorTypeEventAttribute(errorName(c.Error)))
+	}
+	if c.SmoothedRoundTrip > 0 {
+		options = append(options, metadata.WithNettapConnectionRttSmoothedEventAttribute(c.SmoothedRoundTrip.Seconds()))
+	}
+	if c.LeastRoundTrip > 0 {
+		options = append(options, metadata.WithNettapConnectionRttLeastEventAttribute(c.LeastRoundTrip.Seconds()))
+	}
+	role := "client"
+	if c.Incoming {
+		role = "server"
+	}
+	builder.RecordNettapConnectionClosedEvent(context.Background(), pcommon.NewTimestampFromTime(closed),
+		c.Local.Addr().String(), int64(c.Local.Port()), c.Peer.Addr().String(), int64(c.Peer.Port()), int64(c.NetnsInode),
+		role, duration(c).Seconds(), int64(c.BytesSent), int64(c.SegmentsSent), int64(c.BytesReceived), int64(c.SegmentsReceived),
+		int64(c.Retransmits), options...)
+}
+
+func duration(c closings.Closing) time.Duration { return time.Duration(c.Closed - c.Established) }
+
+func errorName(number uint32) string {
+	if name := unix.ErrnoName(unix.Errno(number)); name != "" {
+		return name
+	}
+	return fmt.Sprintf("errno_%d", number)
+}
+
+// closedLine says it in one line for people:
+//
+//	sshd[3165] uid 0: 10.64.0.5:22 with 10.64.0.227:51514 ended after 1.5s, 4096 bytes sent, 2048 received
+func closedLine(c closings.Closing) string {
+	return fmt.Sprintf("%s[%d] uid %d: %s with %s ended after %v, %d bytes sent, %d received", printable(c.Seen.Comm), c.Process.PID,
+		c.Process.RealUserID, c.Local, c.Peer, duration(c).Round(time.Microsecond), c.BytesSent, c.BytesReceived)
+}

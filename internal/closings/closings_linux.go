@@ -1,0 +1,110 @@
+// Package closings tells how TCP connections ended. Kernel side: bpf/closings.bpf.c.
+package closings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/closings.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+// Closings sees the ends of connections. Its zero value is not usable: see [New]. What can
+// be called of a nil one says so.
+type Closings struct {
+	object  *kernel.Object
+	ring    *ringbuf.Reader
+	open    kernel.Closers
+	corrupt uint64
+}
+
+// New returns Closings that are not started.
+func New() *Closings { return &Closings{} }
+
+// Start loads the program, attaches it and sees that it runs.
+func (c *Closings) Start(ctx context.Context) error {
+	if err := c.load(); err != nil {
+		return errors.Join(fmt.Errorf("load closings programs: %w", err), c.Shutdown())
+	}
+	if err := errors.Join(c.object.Attach(""), c.object.SelfTest(ctx)); err != nil {
+		return errors.Join(err, c.Shutdown())
+	}
+	return nil
+}
+
+func (c *Closings) load() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	hooks := []kernel.Hook{{Job: "connection_end", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeState}}}
+	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
+		return err
+	}
+	c.open = append(c.open, c.object)
+	c.ring, err = ringbuf.NewReader(c.object.Maps[bpfMapClosings])
+	if err != nil {
+		return fmt.Errorf("open ring: %w", err)
+	}
+	c.open = append(c.open, c.ring)
+	return nil
+}
+
+// Enable lets the program note connections. It may be called of nil.
+func (c *Closings) Enable() error {
+	if c == nil {
+		return nil
+	}
+	return c.object.Enable()
+}
+
+// Shutdown detaches the program and frees it. It may be called of nil, and more than once.
+func (c *Closings) Shutdown() error {
+	if c == nil {
+		return nil
+	}
+	return c.open.Close()
+}
+
+// Hooks returns the hook in use.
+func (c *Closings) Hooks() []kernel.Hook { return c.object.Hooks() }
+
+// Read returns the connections that ended, the first one first. It may be called of nil.
+func (c *Closings) Read() ([]Closing, error) {
+	if c == nil {
+		return nil, nil
+	}
+	var ended []Closing
+	err := kernel.DrainOnce(c.ring, func(record []byte) error {
+		closing, err := decode(record)
+		if err != nil {
+			c.corrupt++
+			return err
+		}
+		ended = append(ended, closing)
+		return nil
+	})
+	return ended, err
+}
+
+// Stats are how many ends were seen, and how many of these were lost, by cause.
+type Stats struct{ Seen, RingFull, MapFull, Unreadable uint64 }
+
+// Stats returns those since Start. It may be called of nil.
+func (c *Closings) Stats() (Stats, error) {
+	if c == nil {
+		return Stats{}, nil
+	}
+	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
+	if err != nil {
+		return Stats{}, err
+	}
+	return Stats{
+		Seen: counts[bpfStatSTAT_SEEN], RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
+		MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt,
+	}, nil
+}

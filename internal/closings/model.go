@@ -1,0 +1,122 @@
+package closings
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// ID tells a connection from each other one: what its socket says of it as long as it lives.
+type ID struct {
+	Local, Peer   netip.AddrPort
+	NetnsInode    uint32
+	FirstSequence uint32 // that we sent
+}
+
+// String returns 16 hexadecimal digits.
+func (id ID) String() string {
+	h := fnv.New64a()
+	var number [8]byte
+	for _, n := range []uint32{id.NetnsInode, id.FirstSequence, uint32(id.Local.Port()), uint32(id.Peer.Port())} {
+		binary.BigEndian.PutUint32(number[:], n)
+		h.Write(number[:])
+	}
+	for _, address := range []netip.Addr{id.Local.Addr(), id.Peer.Addr()} {
+		bytes := address.As16()
+		h.Write(bytes[:])
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// Closing is a connection that ended.
+type Closing struct {
+	ID
+	Incoming    bool       // from the peer
+	Process     process.ID // who connected; no process where it is incoming
+	Seen        process.Seen
+	Established uint64 // CLOCK_BOOTTIME
+	Closed      uint64 // the same
+
+	ClosedBy                          string // first: "local", "peer"; empty: neither
+	Error                             uint32 // errno of the socket; 0 is none
+	BytesSent, BytesReceived          uint64 // payload, each byte once
+	SegmentsSent, SegmentsReceived    uint32
+	Retransmits                       uint32
+	SmoothedRoundTrip, LeastRoundTrip time.Duration // 0 is unknown
+}
+
+// Who closed a connection first.
+const (
+	Local = "local"
+	Peer  = "peer"
+)
+
+// decode reads a record of the kernel's ring.
+//
+// Kernel side: struct closing in bpf/closings.bpf.c.
+func decode(record []byte) (Closing, error) {
+	var raw bpfClosing
+	if size := int(unsafe.Sizeof(raw)); len(record) != size {
+		return Closing{}, fmt.Errorf("decode closing: the record has %d bytes, not %d", len(record), size)
+	}
+	kernel.CopyRecord(&raw, record)
+	from := &raw.Connection
+	return Closing{
+		ID: ID{
+			Local:      netip.AddrPortFrom(netip.AddrFrom16(raw.LocalAddress).Unmap(), raw.LocalPort),
+			Peer:       netip.AddrPortFrom(netip.AddrFrom16(raw.PeerAddress).Unmap(), raw.PeerPort),
+			NetnsInode: raw.NetnsInode, FirstSequence: raw.FirstSequence,
+		},
+		Incoming: from.Process.Pid == 0,
+		Process: process.ID{
+			StartNanos: from.Process.StartNs, PID: from.Process.Pid, ExecID: from.Process.ExecId,
+			UserID: from.Process.Uid, RealUserID: from.Process.RealUid,
+		},
+		Seen: process.Seen{
+			FirstNanos: from.Seen.FirstNs, CgroupID: from.Seen.CgroupId,
+			Comm: process.Text(from.Seen.Comm[:]), Executable: process.Text(from.Seen.Executable[:]),
+		},
+		Established: from.EstablishedNs, Closed: raw.ClosedNs,
+		ClosedBy: closedBy(&raw), Error: uint32(max(raw.Error, 0)),
+		BytesSent: raw.BytesSent, BytesReceived: raw.BytesReceived,
+		SegmentsSent: raw.SegmentsSent, SegmentsReceived: raw.SegmentsReceived, Retransmits: raw.Retransmits,
+		SmoothedRoundTrip: time.Duration(raw.SmoothedRttUs) * time.Microsecond, LeastRoundTrip: leastRoundTrip(raw.LeastRttUs),
+	}, nil
+}
+
+// leastRoundTrip is 0 where none was measured.
+func leastRoundTrip(micros uint32) time.Duration {
+	if micros == ^uint32(0) {
+		return 0
+	}
+	return time.Duration(micros) * time.Microsecond
+}
+
+// Errors of a socket that a segment of the peer sets: a reset.
+const (
+	brokenPipe = 32
+	reset      = 104
+	aborted    = 103 // by ss --kill and the like
+)
+
+// closedBy says which side closed first. A reset without a FIN before is the peer's if the
+// socket has its error, and ours if it has none; else the kernel gave up.
+func closedBy(raw *bpfClosing) string {
+	switch {
+	case raw.Connection.ClosedHere != 0:
+		return Local
+	case raw.Connection.ClosedThere != 0:
+		return Peer
+	case raw.Error == reset || raw.Error == brokenPipe:
+		return Peer
+	case raw.Error == 0 || raw.Error == aborted:
+		return Local
+	}
+	return ""
+}
