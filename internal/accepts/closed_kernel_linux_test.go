@@ -63,6 +63,23 @@ func (o *observer) endsOn(t *testing.T, port uint16, n int) (found []ended, ids 
 	return found, ids
 }
 
+// abort closes a connection by a reset.
+func abort(c *net.TCPConn) {
+	_ = c.SetLinger(0) // if it fails there is no reset, which the test sees
+	c.Close()
+}
+
+// pass sends n bytes, and awaits them.
+func pass(t *testing.T, from, to net.Conn, n int) {
+	t.Helper()
+	if _, err := from.Write(make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(to, make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		end  func(client, server *net.TCPConn)
@@ -92,8 +109,7 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 		},
 		"the client resets": {
 			end: func(client, server *net.TCPConn) {
-				client.SetLinger(0)
-				client.Close()
+				abort(client)
 				io.Copy(io.Discard, server)
 				server.Close()
 			},
@@ -119,10 +135,8 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client.Write(make([]byte, 1000))
-			io.ReadFull(server, make([]byte, 1000))
-			server.Write(make([]byte, 300))
-			io.ReadFull(client, make([]byte, 300))
+			pass(t, client, server, 1000)
+			pass(t, server, client, 300)
 			test.end(client.(*net.TCPConn), server.(*net.TCPConn))
 
 			got, ids := o.endsOn(t, port, 2)
@@ -192,8 +206,7 @@ func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 					return
 				}
 				io.Copy(io.Discard, c) // the greeting, until the server has closed
-				c.(*net.TCPConn).SetLinger(0)
-				c.Close()
+				abort(c.(*net.TCPConn))
 			}
 			done <- nil
 		}()

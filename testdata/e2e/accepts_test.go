@@ -326,3 +326,45 @@ func TestDistributionReportsWhatWasRefused(t *testing.T) {
 	}
 	c.Stop()
 }
+
+// TestDistributionReportsHowAConnectionEnded kills a client that has no time to close anything.
+func TestDistributionReportsHowAConnectionEnded(t *testing.T) {
+	c := Start(t, `
+		nettap:
+		  traffic: {enabled: false}
+		  drops: {enabled: false}
+		  accepts: {events: {nettap.connection.closed: {enabled: true}}}
+	`)
+	address := listen(t)
+	pid := talker(t, address)
+	records := func(event string, want Attributes) []Record {
+		return slices.DeleteFunc(c.Records(want), func(r Record) bool { return r.Event != event })
+	}
+	server := Attributes{"network.local.port": address.Port, "process.pid": os.Getpid()}
+	client := Attributes{"network.peer.port": address.Port, "process.pid": pid}
+	c.Wait("the accept is reported", func() bool { return len(records("nettap.connection.accepted", server)) == 1 })
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.Wait("both ends are reported", func() bool {
+		return len(records("nettap.connection.closed", server)) == 1 && len(records("nettap.connection.closed", client)) == 1
+	})
+	accepted := records("nettap.connection.accepted", server)[0].Attributes
+	served := records("nettap.connection.closed", server)[0].Attributes
+	called := records("nettap.connection.closed", client)[0].Attributes
+	if id := accepted["nettap.connection.id"]; id == nil || id != served["nettap.connection.id"] {
+		t.Errorf("the accept has id %v, and the end %v", id, served["nettap.connection.id"])
+	}
+	for _, one := range []struct {
+		of           Attributes
+		role, closer string
+		sent         int64
+		received     int64
+	}{{served, "server", "peer", 0, 6}, {called, "client", "local", 6, 0}} {
+		if one.of["nettap.connection.role"] != one.role || one.of["nettap.connection.closed_by"] != one.closer ||
+			one.of["nettap.connection.sent.bytes"] != one.sent || one.of["nettap.connection.received.bytes"] != one.received {
+			t.Errorf("want the %s, closed by %s, %d bytes sent and %d received: %v", one.role, one.closer, one.sent, one.received, one.of)
+		}
+	}
+	c.Stop()
+}
