@@ -154,8 +154,40 @@ func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
 	}
 }
 
-// flood sends SYNs to a port, each from another address.
-func flood(t *testing.T, to netip.Addr, n int, port uint16) {
+// TestKernelCountsWhatFindsNoPlace sends SYNs each from another address and to another port.
+func TestKernelCountsWhatFindsNoPlace(t *testing.T) {
+	const syns = 5000
+	r := observe(t)
+	a, b := kerneltest.Namespaces(t)
+	var inode uint64
+	kerneltest.InNamespace(t, b.Name, func() { inode = inodeOf(t) })
+	kerneltest.InNamespace(t, a.Name, func() {
+		ports := make([]uint16, syns)
+		for i := range ports {
+			ports[i] = uint16(1000 + i)
+		}
+		flood(t, b.IPv4, syns, ports...)
+	})
+	all, err := r.Read(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var apart, rest uint64
+	for _, refusal := range all {
+		switch {
+		case refusal.NetnsInode == uint32(inode):
+			apart += refusal.Count
+		case refusal.NetnsInode == 0:
+			rest += refusal.Count
+		}
+	}
+	if len(all) > 1024 || apart < 900 || apart+rest < syns || apart+rest > syns+50 {
+		t.Errorf("%d entries, %d attempts apart and %d with those of others; want at most 1024 entries, and %d attempts", len(all), apart, rest, syns)
+	}
+}
+
+// flood sends SYNs, each from another address, to one port after the other and again.
+func flood(t *testing.T, to netip.Addr, n int, ports ...uint16) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
 	if err != nil {
@@ -163,8 +195,8 @@ func flood(t *testing.T, to netip.Addr, n int, port uint16) {
 	}
 	defer unix.Close(fd)
 	from := netip.MustParseAddr("198.18.0.1")
-	for range n {
-		if err := unix.Sendto(fd, syn(from, to, port), 0, &unix.SockaddrInet4{Addr: to.As4()}); err != nil {
+	for i := range n {
+		if err := unix.Sendto(fd, syn(from, to, ports[i%len(ports)]), 0, &unix.SockaddrInet4{Addr: to.As4()}); err != nil {
 			t.Fatal(err)
 		}
 		from = from.Next()
