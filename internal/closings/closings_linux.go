@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package closings tells how TCP connections ended. Kernel side: bpf/closings.bpf.c.
 package closings
 
