@@ -81,21 +81,25 @@ func New(builder *metadata.LogsBuilder, contexts *tracecontext.Contexts, process
 
 // Start implements [instrument.Instrument].
 func (a *Accepts) Start(ctx context.Context) error {
-	if err := a.openLearner(); err != nil {
-		return err
-	}
-	if err := a.load(); err != nil {
-		return errors.Join(fmt.Errorf("load accepts programs: %w", err), a.open.Close())
-	}
-	if err := errors.Join(a.object.Attach(""), a.object.SelfTest(ctx)); err != nil {
-		return errors.Join(err, a.open.Close())
-	}
-	if err := a.startClosings(ctx); err != nil {
+	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.Shutdown(ctx))
 	}
 	a.startRefusals(ctx)
 	a.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: a.hooks()} })
 	return nil
+}
+
+func (a *Accepts) start(ctx context.Context) error {
+	if err := a.openLearner(); err != nil {
+		return err
+	}
+	if err := a.load(); err != nil {
+		return fmt.Errorf("load accepts programs: %w", err)
+	}
+	if err := a.object.Start(ctx, ""); err != nil {
+		return err
+	}
+	return a.startClosings(ctx)
 }
 
 // startClosings lets the ends of connections be seen, if they are to be reported.

@@ -57,14 +57,18 @@ func New(resource metadata.ResourceAttributesConfig, version string, contexts *t
 
 // Start implements [instrument.Instrument].
 func (c *Calls) Start(ctx context.Context) error {
-	if err := c.load(); err != nil {
-		return errors.Join(fmt.Errorf("load calls programs: %w", err), c.open.Close())
-	}
-	if err := errors.Join(c.object.Attach(c.options.RootPath), c.object.SelfTest(ctx)); err != nil {
+	if err := c.start(ctx); err != nil {
 		return errors.Join(err, c.open.Close())
 	}
 	c.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: c.object.Hooks()} })
 	return nil
+}
+
+func (c *Calls) start(ctx context.Context) error {
+	if err := c.load(); err != nil {
+		return fmt.Errorf("load calls programs: %w", err)
+	}
+	return c.object.Start(ctx, c.options.RootPath)
 }
 
 // Enable implements [instrument.Instrument].

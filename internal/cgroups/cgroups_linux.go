@@ -93,8 +93,10 @@ func (c *Cgroups) start(ctx context.Context) ([]kernel.Hook, error) {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
 	c.open = append(c.open, c.ring)
-	err = errors.Join(c.object.Attach(""), c.object.SelfTest(ctx))
-	return c.object.Hooks(), err
+	if err := c.object.Start(ctx, ""); err != nil {
+		return nil, err
+	}
+	return c.object.Hooks(), nil
 }
 
 // Enable lets the programs tell of changes.

@@ -32,7 +32,7 @@ func (c *Closings) Start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return errors.Join(fmt.Errorf("load closings programs: %w", err), c.Shutdown())
 	}
-	if err := errors.Join(c.object.Attach(""), c.object.SelfTest(ctx)); err != nil {
+	if err := c.object.Start(ctx, ""); err != nil {
 		return errors.Join(err, c.Shutdown())
 	}
 	return nil

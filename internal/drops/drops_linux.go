@@ -59,6 +59,7 @@ type Drops struct {
 	maxKeys, maxCoarse uint32 // of the kernel maps; 0 is as in bpf/drops.bpf.c
 
 	object   *kernel.Object
+	open     kernel.Closers
 	counting string // the program that counts what kfree_skb reports
 	words    words
 	ledger   *ledger
@@ -90,17 +91,21 @@ func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *int
 
 // Start implements [instrument.Instrument].
 func (d *Drops) Start(ctx context.Context) error {
+	if err := d.start(ctx); err != nil {
+		return errors.Join(err, d.open.Close())
+	}
+	d.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: d.hooks()} })
+	return nil
+}
+
+func (d *Drops) start(ctx context.Context) error {
 	if err := d.startOwners(ctx); err != nil {
 		return err
 	}
 	if err := d.load(); err != nil {
-		return errors.Join(fmt.Errorf("load drops programs: %w", err), d.Shutdown(ctx))
+		return fmt.Errorf("load drops programs: %w", err)
 	}
-	if err := errors.Join(d.object.Attach(d.options.RootPath), d.object.SelfTest(ctx)); err != nil {
-		return errors.Join(err, d.Shutdown(ctx))
-	}
-	d.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: d.hooks()} })
-	return nil
+	return d.object.Start(ctx, d.options.RootPath)
 }
 
 func (d *Drops) startOwners(ctx context.Context) error {
@@ -111,7 +116,9 @@ func (d *Drops) startOwners(ctx context.Context) error {
 	if d.refused = d.owners.Start(ctx); d.refused != nil && !errors.Is(d.refused, kernel.ErrUnsupported) {
 		return d.refused
 	}
-	d.knows = d.refused == nil
+	if d.knows = d.refused == nil; d.knows {
+		d.open = append(d.open, kernel.Shutdown(d.owners.Shutdown), kernel.CloseFunc(func() { d.knows = false }))
+	}
 	return nil
 }
 
@@ -132,6 +139,7 @@ func (d *Drops) ownerHooks() []kernel.Hook {
 func (d *Drops) Enable() error {
 	d.ledger, d.offered = newLedger(d.clock.Now()), false
 	d.roster, d.ended, d.remembered = newRoster(d.processes, d.builder), nil, map[uint64]owner.Process{}
+	d.open = append(d.open, kernel.CloseFunc(func() { d.roster.keepOnly(nil) }))
 	if d.knows {
 		if err := d.owners.Enable(); err != nil {
 			return err
@@ -141,21 +149,7 @@ func (d *Drops) Enable() error {
 }
 
 // Shutdown implements [instrument.Instrument].
-func (d *Drops) Shutdown(ctx context.Context) error {
-	var errs error
-	if d.object != nil {
-		errs = d.object.Close()
-		d.object = nil
-	}
-	if d.roster != nil {
-		d.roster.keepOnly(nil)
-	}
-	if d.knows {
-		d.knows = false
-		errs = errors.Join(errs, d.owners.Shutdown(ctx))
-	}
-	return errs
-}
+func (d *Drops) Shutdown(context.Context) error { return d.open.Close() }
 
 // Collect implements [instrument.Instrument]. Every series that has not ended is in
 // what it returns, with the packets since its start.

@@ -56,7 +56,11 @@ func (d *Drops) load() error {
 	d.object, err = kernel.Load(spec, []kernel.Hook{
 		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{bpfProgWatchListeners}}, drop,
 	}, shared)
-	return err
+	if err != nil {
+		return err
+	}
+	d.open = append(d.open, d.object)
+	return nil
 }
 
 const lastListeners = bpfMapLastListeners

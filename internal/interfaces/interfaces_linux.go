@@ -23,6 +23,7 @@ import (
 type Interfaces struct {
 	mu      sync.Mutex // for surveys and readings: they are of several instruments
 	object  *kernel.Object
+	open    kernel.Closers
 	survey  string // the program
 	epoch   uint64
 	readers map[*Reader]bool // that are started
@@ -53,8 +54,11 @@ func (i *Interfaces) load() error {
 	i.survey = surveyFor(types)
 	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != i.survey })
 	i.epoch = 0
-	i.object, err = kernel.Load(spec, nil, nil)
-	return err
+	if i.object, err = kernel.Load(spec, nil, nil); err != nil {
+		return err
+	}
+	i.open = append(i.open, i.object)
+	return nil
 }
 
 // surveyFor returns the program that can survey this kernel.
@@ -106,15 +110,6 @@ func (i *Interfaces) find() (Survey, error) {
 
 func (i *Interfaces) note(name string, entries int) {
 	i.usage[name] = stats.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries())}
-}
-
-func (i *Interfaces) close() error {
-	if i.object == nil {
-		return nil
-	}
-	err := i.object.Close()
-	i.object = nil
-	return err
 }
 
 // start begins what a reader needs, if no other one has.

@@ -43,7 +43,7 @@ func (r *Reader) Shutdown(context.Context) error {
 	if len(r.of.readers) > 0 {
 		return nil
 	}
-	return r.of.close()
+	return r.of.open.Close()
 }
 
 // Maps is [Interfaces.Maps].

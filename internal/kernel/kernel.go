@@ -5,6 +5,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -28,6 +29,12 @@ func (c *Closers) Close() error {
 	*c = nil
 	return errs
 }
+
+// Shutdown is the [io.Closer] of what is shut down.
+type Shutdown func(context.Context) error
+
+// Close implements [io.Closer].
+func (f Shutdown) Close() error { return f(context.Background()) }
 
 // CloseFunc is an [io.Closer] that cannot fail.
 type CloseFunc func()

@@ -114,6 +114,15 @@ func (o *Object) Attach(rootPath string) error {
 	return nil
 }
 
+// Start attaches all programs, as [Object.Attach] does, and sees that each runs, as
+// [Object.SelfTest] does. After an error the caller closes the object.
+func (o *Object) Start(ctx context.Context, rootPath string) error {
+	if err := o.Attach(rootPath); err != nil {
+		return err
+	}
+	return o.SelfTest(ctx)
+}
+
 // AttachLater attaches the hooks of a job that are not attached yet.
 func (o *Object) AttachLater(job string) error {
 	for i := range o.hooks {

@@ -49,6 +49,7 @@ type knowledge struct {
 	started map[*Owners]bool
 	enabled bool
 	object  *kernel.Object
+	open    kernel.Closers
 	survey  string // the program
 	users   bool   // kprobes tell who uses a socket
 	round   uint64
@@ -73,7 +74,7 @@ func (o *Owners) Start(ctx context.Context) error {
 	defer o.mu.Unlock()
 	if len(o.started) == 0 {
 		if err := o.start(ctx); err != nil {
-			return err
+			return errors.Join(err, o.open.Close())
 		}
 	}
 	o.forgotten = map[uint64]bool{}
@@ -86,10 +87,7 @@ func (o *knowledge) start(ctx context.Context) error {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
 	o.enabled = false
-	if err := errors.Join(o.object.Attach(o.options.RootPath), o.object.SelfTest(ctx)); err != nil {
-		return errors.Join(err, o.close())
-	}
-	return nil
+	return o.object.Start(ctx, o.options.RootPath)
 }
 
 // Enable lets the programs learn, and learns the owner of every socket that is in
@@ -158,16 +156,7 @@ func (o *Owners) Shutdown(context.Context) error {
 	if len(o.started) > 0 {
 		return nil
 	}
-	return o.close()
-}
-
-func (o *knowledge) close() error {
-	if o.object == nil {
-		return nil
-	}
-	err := o.object.Close()
-	o.object = nil
-	return err
+	return o.open.Close()
 }
 
 // Hooks returns the hooks in use.
@@ -235,6 +224,7 @@ func (o *knowledge) load() error {
 	if err != nil {
 		return err
 	}
+	o.open = append(o.open, o.object)
 	o.read, o.followed = nil, map[uint64]bool{} // of numbers that are given again
 	return o.setRound(1)
 }

@@ -35,7 +35,7 @@ func (r *Refusals) Start(ctx context.Context) error {
 	if err := r.load(); err != nil {
 		return fmt.Errorf("load refusals programs: %w", err)
 	}
-	if err := errors.Join(r.object.Attach(""), r.object.SelfTest(ctx)); err != nil {
+	if err := r.object.Start(ctx, ""); err != nil {
 		return errors.Join(err, r.Shutdown())
 	}
 	return nil

@@ -67,7 +67,7 @@ func (c *Contexts) start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return fmt.Errorf("load trace context programs: %w", err)
 	}
-	return errors.Join(c.object.Attach(""), c.object.SelfTest(ctx))
+	return c.object.Start(ctx, "")
 }
 
 // turnOff leaves the instruments without contexts until the next start.

@@ -48,6 +48,7 @@ type Traffic struct {
 	recorder   *stats.Recorder
 	options    Options
 	object     *kernel.Object
+	open       kernel.Closers
 	cells      *cells
 	forwarding bool // what is forwarded is claimed as soon as it is
 	counters   *counters
@@ -74,18 +75,23 @@ func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *int
 
 // Start implements [instrument.Instrument].
 func (t *Traffic) Start(ctx context.Context) error {
+	if err := t.start(ctx); err != nil {
+		return errors.Join(err, t.open.Close())
+	}
+	t.writeHooks()
+	return nil
+}
+
+func (t *Traffic) start(ctx context.Context) error {
 	if err := t.load(); err != nil {
 		return fmt.Errorf("load traffic programs: %w", err)
 	}
-	if err := errors.Join(t.object.Attach(t.options.RootPath), t.object.SelfTest(ctx)); err != nil {
-		return errors.Join(err, t.Shutdown(ctx))
+	if err := t.object.Start(ctx, t.options.RootPath); err != nil {
+		return err
 	}
 	if t.forwarding = false; forwards(t.options.RootPath) {
-		if err := t.claimForwarded(); err != nil {
-			return errors.Join(err, t.Shutdown(ctx))
-		}
+		return t.claimForwarded()
 	}
-	t.writeHooks()
 	return nil
 }
 
@@ -123,18 +129,7 @@ func (t *Traffic) Delivered() {
 func (t *Traffic) Finish() { t.ledger.final = true }
 
 // Shutdown implements [instrument.Instrument].
-func (t *Traffic) Shutdown(context.Context) error {
-	if t.object == nil {
-		return nil
-	}
-	if t.roster != nil {
-		t.roster.close()
-		t.peeking.end()
-	}
-	err := t.object.Close()
-	t.object = nil
-	return err
-}
+func (t *Traffic) Shutdown(context.Context) error { return t.open.Close() }
 
 func (t *Traffic) load() error {
 	types, err := kernel.Types()
@@ -154,8 +149,11 @@ func (t *Traffic) load() error {
 	if t.cells, err = openCells(shared["cells"]); err != nil {
 		return err
 	}
-	t.object, err = kernel.Load(spec, hooks, shared)
-	return err
+	if t.object, err = kernel.Load(spec, hooks, shared); err != nil {
+		return err
+	}
+	t.open = append(t.open, t.object)
+	return nil
 }
 
 // hooks are those of every kernel, against the way of a packet: a delivery is never
@@ -217,6 +215,7 @@ func (t *Traffic) openLedger() error {
 	t.refused = false
 	t.peeking.begin()
 	t.roster = newRoster(t.processes, t.builder)
+	t.open = append(t.open, kernel.CloseFunc(t.peeking.end), kernel.CloseFunc(t.roster.close))
 	t.ledger = newLedger(snapshot.now, host, t.options.AllNamespaces, t.roster.identityOf)
 	t.ledger.withNamespace = t.options.Namespace
 	t.emitter = emitter{
