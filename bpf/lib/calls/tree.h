@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../context/context.h"
+#include "../kernel/verifier.h"
 
 /*
  * The call of a thread that is under way, with the functions it has gone through.
@@ -133,9 +134,6 @@ struct tree {
 	struct frame frame[MAX_DEPTH];
 	struct call call;
 };
-
-/* Keeps the compiler from computing with a value before it was checked. */
-#define CHECKED(value) asm volatile("" : "+r"(value))
 
 /* The innermost function that is under way, or NULL. */
 static __always_inline struct frame *innermost(struct tree *t)

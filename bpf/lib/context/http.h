@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../kernel/verifier.h"
 #include "ids.h"
 
 /*
@@ -134,7 +135,7 @@ static __always_inline bool http_context(struct context *c, enum head_reader rea
 	s.head = bpf_map_lookup_elem(&heads, &reader);
 	if (!s.head)
 		return false;
-	asm volatile("" : "+r"(n)); /* checked where the verifier sees it used */
+	CHECKED(n);
 	if (!n || n > MAX_HEAD)
 		return false;
 	if (bpf_probe_read_user(s.head->text, n, (void *)address)) {

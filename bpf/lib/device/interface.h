@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "../kernel/types.h"
+#include "../kernel/verifier.h"
 
 /* Loaded once by bpf/interfaces.bpf.c, whose maps take the place of an instrument's. */
 

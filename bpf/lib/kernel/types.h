@@ -412,13 +412,3 @@ struct bpf_iter__bpf_sk_storage_map {
 
 /* The running task. It is the same for the whole run of a program: the compiler asks once. */
 static struct task_struct *(*const current_task)(void) __attribute__((const)) = (void *)BPF_FUNC_get_current_task_btf;
-
-/* A pointer as a number: through memory, for the verifier takes the one for the other nowhere. */
-static __always_inline __u64 address_of(void *pointer)
-{
-	void *held = pointer;
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &held);
-	return address;
-}

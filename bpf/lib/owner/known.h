@@ -55,13 +55,11 @@ static __always_inline struct knowledge *knowledge_here(void)
 	return bpf_map_lookup_elem(&knowledge, &one);
 }
 
-/* Where a socket is known, if it is. By way of the map: the verifier does not let a pointer be hashed. */
+/* Where a socket is known, if it is. */
 static __always_inline struct known *known_at(struct knowledge *k, const void *sk)
 {
-	__u64 address;
+	__u64 address = address_through(&k->sk, sk);
 
-	*(volatile __u64 *)&k->sk = (__u64)sk;
-	address = READ_ONCE(k->sk);
 	return &k->by[address >> 7 & (KNOWN - 1)];
 }
 

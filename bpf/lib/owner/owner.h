@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../kernel/verifier.h"
 #include "../program/stats.h"
 #include "number.h"
 

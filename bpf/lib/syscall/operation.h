@@ -2,6 +2,7 @@
 #pragma once
 #include "compat.h"
 #include "../kernel/files.h"
+#include "../kernel/verifier.h"
 
 /* What a system call does with a socket, and how to tell that it is one. */
 enum operation {
@@ -78,7 +79,7 @@ static __always_inline __u8 operation_of(__s64 number)
 
 	if (index >= SYSCALL_LIMIT)
 		return OPERATION_NONE;
-	asm volatile("%0 &= 511" : "+r"(index)); /* the verifier may have lost sight of the limit */
+	LIMITED(index, 511);
 	return operations[index];
 }
 

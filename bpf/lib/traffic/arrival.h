@@ -2,6 +2,7 @@
 #pragma once
 #include "count.h"
 #include "../kernel/interrupt.h"
+#include "../kernel/verifier.h"
 #include "../device/kind.h"
 #include "../packet/segments.h"
 #include "tun.h"
@@ -83,11 +84,9 @@ static __always_inline struct arrivals *arrivals_here(void)
 	return bpf_map_lookup_elem(&arrivals, &zero);
 }
 
-/* By way of the map: a pointer that the verifier knows of cannot be hashed. */
 static __always_inline __u64 head_of(struct arrivals *a, struct sk_buff *skb)
 {
-	*(volatile __u64 *)&a->head = (__u64)skb->head;
-	return READ_ONCE(a->head);
+	return address_through(&a->head, skb->head);
 }
 
 static __always_inline __u64 head_of_context(struct arrivals *a, struct __sk_buff *ctx)
