@@ -12,6 +12,12 @@
  *          Where there are none:
  *          tp_btf sys_enter, sys_exit      the system calls alone, with
  *                 sock_send_length ...     the tracepoints that fire inside them
+ *          For waits of programs that do not block:
+ *          tp_btf sock_send_length, sock_recv_length, sk_data_ready
+ *                 before Linux 6.3: fexit tcp_sendmsg, fentry security_socket_sendmsg, fexit
+ *                 sock_recvmsg, fentry sock_def_readable
+ *                 where functions cannot be traced: kprobes on the last of these, and
+ *                 security_socket_recvmsg
  *          Always:
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
@@ -32,6 +38,8 @@
  */
 #include "lib/program/selftest.h"
 #include "lib/calls/report.h"
+#include "lib/calls/socketwait.h"
+#include "lib/kernel/registers.h"
 
 /*
  * A function as user space hands it over: index, enum result_kind. It is the
@@ -615,6 +623,8 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 
 	if (!is_enabled(&fired_see_state))
 		return 0;
+	if (with_waits)
+		follow_state(sk, old, new, position);
 	if (is_interrupt(position))
 		return 0;
 	if (new == STATE_SYN_SENT) {
@@ -631,6 +641,117 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 	}
 	if (with_points)
 		note_point(POINT_SET_STATE, new, position);
+	return 0;
+}
+
+bool fired_see_ready;
+
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(see_ready, struct sock *sk)
+{
+	if (is_enabled(&fired_see_ready))
+		note_ready(sk, true);
+	return 0;
+}
+
+/* Before Linux 6.3. */
+
+bool fired_see_readable;
+
+SEC("fentry/sock_def_readable")
+int BPF_PROG(see_readable, struct sock *sk)
+{
+	if (is_enabled(&fired_see_readable))
+		note_ready(sk, true);
+	return 0;
+}
+
+bool fired_see_readable_probe;
+
+SEC("kprobe/sock_def_readable")
+int see_readable_probe(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_see_readable_probe))
+		note_ready(first_argument(ctx), false);
+	return 0;
+}
+
+bool fired_see_sent;
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(see_sent, struct sock *sk, int result, int flags)
+{
+	if (is_enabled(&fired_see_sent))
+		note_sent(sk, result, true);
+	return 0;
+}
+
+bool fired_see_read;
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(see_read, struct sock *sk, int result, int flags)
+{
+	if (is_enabled(&fired_see_read))
+		note_read(sk, result, flags, true);
+	return 0;
+}
+
+/* Before Linux 6.3. What TCP has sent is known when it is over; what others send, mostly succeeds. */
+
+bool fired_see_sent_tcp;
+
+SEC("fexit/tcp_sendmsg")
+int BPF_PROG(see_sent_tcp, struct sock *sk, struct msghdr *msg, unsigned long size, int result)
+{
+	if (is_enabled(&fired_see_sent_tcp))
+		note_sent(sk, result, true);
+	return 0;
+}
+
+bool fired_see_sendmsg;
+
+SEC("fentry/security_socket_sendmsg")
+int BPF_PROG(see_sendmsg, struct socket *socket, struct msghdr *msg, int size)
+{
+	struct sock *sk;
+
+	if (!is_enabled(&fired_see_sendmsg))
+		return 0;
+	sk = socket->sk;
+	if (sk && !(sk->sk_protocol == IPPROTO_TCP && sk->__sk_common.skc_family != AF_UNIX))
+		note_sent(sk, 0, true);
+	return 0;
+}
+
+bool fired_see_recvmsg;
+
+SEC("fexit/sock_recvmsg")
+int BPF_PROG(see_recvmsg, struct socket *socket, struct msghdr *msg, int flags, int result)
+{
+	if (is_enabled(&fired_see_recvmsg) && socket->sk)
+		note_read(socket->sk, result, flags, true);
+	return 0;
+}
+
+/* Where no function's end can be seen with what it began with: it is taken for a success. */
+
+bool fired_see_sendmsg_probe;
+
+SEC("kprobe/security_socket_sendmsg")
+int see_sendmsg_probe(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_see_sendmsg_probe))
+		note_sent(BPF_CORE_READ((struct socket *)first_argument(ctx), sk), 0, false);
+	return 0;
+}
+
+bool fired_see_recvmsg_probe;
+
+SEC("kprobe/security_socket_recvmsg")
+int see_recvmsg_probe(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_see_recvmsg_probe))
+		note_reading(BPF_CORE_READ((struct socket *)first_argument(ctx), sk), (int)fourth_argument(ctx));
 	return 0;
 }
 

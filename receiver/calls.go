@@ -38,6 +38,11 @@ type CallsConfig struct {
 	// OffCPU makes a span of each time that a thread was off the CPU.
 	OffCPU bool `mapstructure:"off_cpu"`
 
+	// Waits reports what programs wait for that do not block: a connect, an answer or
+	// room to send, where it began in one call and ended in another; and how long
+	// what was received waited for its program.
+	Waits bool `mapstructure:"waits"`
+
 	// Functions are those that a tree is made of: "net/socket.c" is all of that
 	// file; others by name or pattern, as "tcp_*".
 	Functions []string `mapstructure:"functions"`
@@ -72,6 +77,7 @@ func defaultCallsConfig() CallsConfig {
 		SampleRatio:      0.01,
 		MaxPerSecond:     100,
 		Errors:           []string{errorsAlways},
+		Waits:            true,
 		Functions:        []string{"net/socket.c"},
 	}
 }
@@ -181,6 +187,7 @@ func (c *Config) callsOptions() calls.Options {
 		MaxPerSecond: c.Calls.MaxPerSecond,
 		IdleWaits:    c.Calls.IdleWaits,
 		OffCPU:       c.Calls.OffCPU,
+		Waits:        c.Calls.Waits,
 		FollowAll:    !slices.Equal(c.Calls.Functions, defaultCallsConfig().Functions),
 		Errors:       c.Calls.errnos(),
 		Functions:    c.Calls.Functions,

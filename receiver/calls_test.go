@@ -14,7 +14,7 @@ import (
 
 func TestCallsOptions(t *testing.T) {
 	byDefault := calls.Options{
-		MinDuration: time.Millisecond, SampleRatio: 0.01, MaxPerSecond: 100,
+		MinDuration: time.Millisecond, SampleRatio: 0.01, MaxPerSecond: 100, Waits: true,
 		Errors: calls.Errnos{All: true}, Functions: []string{"net/socket.c"},
 		AvoidHooks: []string{},
 	}
@@ -26,6 +26,10 @@ func TestCallsOptions(t *testing.T) {
 		"no failures": {
 			yaml: "{calls: {errors: never}}",
 			want: func(o *calls.Options) { o.Errors = calls.Errnos{} },
+		},
+		"no waits": {
+			yaml: "{calls: {waits: false}}",
+			want: func(o *calls.Options) { o.Waits = false },
 		},
 		"failures by name": {
 			yaml: "{calls: {errors: [ECONNREFUSED, EWOULDBLOCK]}}",

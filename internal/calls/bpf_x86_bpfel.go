@@ -20,6 +20,8 @@ type bpfCall struct {
 	RunnableNs uint64
 	BlockedNs  [6]uint64
 	IdleNs     uint64
+	PeerNs     uint64
+	LocalNs    uint64
 	Result     int64
 	Process    struct {
 		_       structs.HostLayout
@@ -61,7 +63,9 @@ type bpfCall struct {
 	Nodes        uint8
 	Reason       bpfReason
 	RootOnly     uint8
-	Pad          [7]uint8
+	Wait         bpfSocketWait
+	WaitFlags    bpfWaitFlag
+	Pad          [5]uint8
 	Node         [60]struct {
 		_          structs.HostLayout
 		StartNs    uint64
@@ -76,6 +80,11 @@ type bpfCall struct {
 type bpfCommand struct {
 	_    structs.HostLayout
 	Name [16]int8
+}
+
+type bpfConnecting struct {
+	_     structs.HostLayout
+	Words [43]uint64
 }
 
 type bpfContextCount uint32
@@ -174,6 +183,16 @@ const (
 	bpfReasonREASON_SAMPLED bpfReason = 3
 )
 
+type bpfSocketWait uint8
+
+const (
+	bpfSocketWaitSOCKET_WAIT_NONE    bpfSocketWait = 0
+	bpfSocketWaitSOCKET_WAIT_CONNECT bpfSocketWait = 1
+	bpfSocketWaitSOCKET_WAIT_RECEIVE bpfSocketWait = 2
+	bpfSocketWaitSOCKET_WAIT_SEND    bpfSocketWait = 3
+	bpfSocketWaitSOCKET_WAITS        bpfSocketWait = 4
+)
+
 type bpfStat uint32
 
 const (
@@ -239,6 +258,28 @@ const (
 	bpfWaitWAIT_KINDS         bpfWait = 6
 )
 
+type bpfWaitFlag uint8
+
+const (
+	bpfWaitFlagWAIT_HAS_PEER  bpfWaitFlag = 1
+	bpfWaitFlagWAIT_HAS_LOCAL bpfWaitFlag = 2
+	bpfWaitFlagWAIT_GIVEN_UP  bpfWaitFlag = 4
+)
+
+type bpfWinner struct {
+	_       structs.HostLayout
+	StartNs uint64
+	EndNs   uint64
+	Address [16]uint8
+}
+
+type bpfWinnerKey struct {
+	_    structs.HostLayout
+	Pid  uint32
+	Port uint16
+	Pad  uint16
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -248,6 +289,7 @@ const (
 	bpfMapCalls                 = "calls"
 	bpfMapCgroups               = "cgroups"
 	bpfMapCommands              = "commands"
+	bpfMapConnects              = "connects"
 	bpfMapContextCounts         = "context_counts"
 	bpfMapMessages              = "messages"
 	bpfMapObiLeftovers          = "obi_leftovers"
@@ -261,6 +303,7 @@ const (
 	bpfMapThreadTrees           = "thread_trees"
 	bpfMapTrees                 = "trees"
 	bpfMapUsers                 = "users"
+	bpfMapWinners               = "winners"
 	bpfProgEnterFunction        = "enter_function"
 	bpfProgEnterProbe           = "enter_probe"
 	bpfProgEnterSyscall         = "enter_syscall"
@@ -271,10 +314,20 @@ const (
 	bpfProgLeaveSyscall         = "leave_syscall"
 	bpfProgSeeKfreeSkb          = "see_kfree_skb"
 	bpfProgSeeQueue             = "see_queue"
+	bpfProgSeeRead              = "see_read"
+	bpfProgSeeReadable          = "see_readable"
+	bpfProgSeeReadableProbe     = "see_readable_probe"
+	bpfProgSeeReady             = "see_ready"
 	bpfProgSeeReceiveLength     = "see_receive_length"
 	bpfProgSeeReceiveSkb        = "see_receive_skb"
+	bpfProgSeeRecvmsg           = "see_recvmsg"
+	bpfProgSeeRecvmsgProbe      = "see_recvmsg_probe"
 	bpfProgSeeSendLength        = "see_send_length"
+	bpfProgSeeSendmsg           = "see_sendmsg"
 	bpfProgSeeSendmsgLocked     = "see_sendmsg_locked"
+	bpfProgSeeSendmsgProbe      = "see_sendmsg_probe"
+	bpfProgSeeSent              = "see_sent"
+	bpfProgSeeSentTcp           = "see_sent_tcp"
 	bpfProgSeeStartXmit         = "see_start_xmit"
 	bpfProgSeeState             = "see_state"
 	bpfProgSeeSwitch            = "see_switch"
@@ -299,10 +352,20 @@ const (
 	bpfVarFiredLeaveSyscall     = "fired_leave_syscall"
 	bpfVarFiredSeeKfreeSkb      = "fired_see_kfree_skb"
 	bpfVarFiredSeeQueue         = "fired_see_queue"
+	bpfVarFiredSeeRead          = "fired_see_read"
+	bpfVarFiredSeeReadable      = "fired_see_readable"
+	bpfVarFiredSeeReadableProbe = "fired_see_readable_probe"
+	bpfVarFiredSeeReady         = "fired_see_ready"
 	bpfVarFiredSeeReceiveLength = "fired_see_receive_length"
 	bpfVarFiredSeeReceiveSkb    = "fired_see_receive_skb"
+	bpfVarFiredSeeRecvmsg       = "fired_see_recvmsg"
+	bpfVarFiredSeeRecvmsgProbe  = "fired_see_recvmsg_probe"
 	bpfVarFiredSeeSendLength    = "fired_see_send_length"
+	bpfVarFiredSeeSendmsg       = "fired_see_sendmsg"
 	bpfVarFiredSeeSendmsgLocked = "fired_see_sendmsg_locked"
+	bpfVarFiredSeeSendmsgProbe  = "fired_see_sendmsg_probe"
+	bpfVarFiredSeeSent          = "fired_see_sent"
+	bpfVarFiredSeeSentTcp       = "fired_see_sent_tcp"
 	bpfVarFiredSeeStartXmit     = "fired_see_start_xmit"
 	bpfVarFiredSeeState         = "fired_see_state"
 	bpfVarFiredSeeSwitch        = "fired_see_switch"
@@ -319,6 +382,7 @@ const (
 	bpfVarSampleThreshold       = "sample_threshold"
 	bpfVarSpanIdLabel           = "span_id_label"
 	bpfVarTraceIdLabel          = "trace_id_label"
+	bpfVarWaitsSinceNs          = "waits_since_ns"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
 	bpfVarWithGoLabels          = "with_go_labels"
@@ -329,6 +393,7 @@ const (
 	bpfVarWithOtelThread        = "with_otel_thread"
 	bpfVarWithPoints            = "with_points"
 	bpfVarWithSocket            = "with_socket"
+	bpfVarWithWaits             = "with_waits"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -383,10 +448,20 @@ type bpfProgramSpecs struct {
 	LeaveSyscall     *ebpf.ProgramSpec `ebpf:"leave_syscall"`
 	SeeKfreeSkb      *ebpf.ProgramSpec `ebpf:"see_kfree_skb"`
 	SeeQueue         *ebpf.ProgramSpec `ebpf:"see_queue"`
+	SeeRead          *ebpf.ProgramSpec `ebpf:"see_read"`
+	SeeReadable      *ebpf.ProgramSpec `ebpf:"see_readable"`
+	SeeReadableProbe *ebpf.ProgramSpec `ebpf:"see_readable_probe"`
+	SeeReady         *ebpf.ProgramSpec `ebpf:"see_ready"`
 	SeeReceiveLength *ebpf.ProgramSpec `ebpf:"see_receive_length"`
 	SeeReceiveSkb    *ebpf.ProgramSpec `ebpf:"see_receive_skb"`
+	SeeRecvmsg       *ebpf.ProgramSpec `ebpf:"see_recvmsg"`
+	SeeRecvmsgProbe  *ebpf.ProgramSpec `ebpf:"see_recvmsg_probe"`
 	SeeSendLength    *ebpf.ProgramSpec `ebpf:"see_send_length"`
+	SeeSendmsg       *ebpf.ProgramSpec `ebpf:"see_sendmsg"`
 	SeeSendmsgLocked *ebpf.ProgramSpec `ebpf:"see_sendmsg_locked"`
+	SeeSendmsgProbe  *ebpf.ProgramSpec `ebpf:"see_sendmsg_probe"`
+	SeeSent          *ebpf.ProgramSpec `ebpf:"see_sent"`
+	SeeSentTcp       *ebpf.ProgramSpec `ebpf:"see_sent_tcp"`
 	SeeStartXmit     *ebpf.ProgramSpec `ebpf:"see_start_xmit"`
 	SeeState         *ebpf.ProgramSpec `ebpf:"see_state"`
 	SeeSwitch        *ebpf.ProgramSpec `ebpf:"see_switch"`
@@ -403,6 +478,7 @@ type bpfMapSpecs struct {
 	Calls         *ebpf.MapSpec `ebpf:"calls"`
 	Cgroups       *ebpf.MapSpec `ebpf:"cgroups"`
 	Commands      *ebpf.MapSpec `ebpf:"commands"`
+	Connects      *ebpf.MapSpec `ebpf:"connects"`
 	ContextCounts *ebpf.MapSpec `ebpf:"context_counts"`
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
 	ObiLeftovers  *ebpf.MapSpec `ebpf:"obi_leftovers"`
@@ -416,6 +492,7 @@ type bpfMapSpecs struct {
 	ThreadTrees   *ebpf.MapSpec `ebpf:"thread_trees"`
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
 	Users         *ebpf.MapSpec `ebpf:"users"`
+	Winners       *ebpf.MapSpec `ebpf:"winners"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -441,10 +518,20 @@ type bpfVariableSpecs struct {
 	FiredLeaveSyscall     *ebpf.VariableSpec `ebpf:"fired_leave_syscall"`
 	FiredSeeKfreeSkb      *ebpf.VariableSpec `ebpf:"fired_see_kfree_skb"`
 	FiredSeeQueue         *ebpf.VariableSpec `ebpf:"fired_see_queue"`
+	FiredSeeRead          *ebpf.VariableSpec `ebpf:"fired_see_read"`
+	FiredSeeReadable      *ebpf.VariableSpec `ebpf:"fired_see_readable"`
+	FiredSeeReadableProbe *ebpf.VariableSpec `ebpf:"fired_see_readable_probe"`
+	FiredSeeReady         *ebpf.VariableSpec `ebpf:"fired_see_ready"`
 	FiredSeeReceiveLength *ebpf.VariableSpec `ebpf:"fired_see_receive_length"`
 	FiredSeeReceiveSkb    *ebpf.VariableSpec `ebpf:"fired_see_receive_skb"`
+	FiredSeeRecvmsg       *ebpf.VariableSpec `ebpf:"fired_see_recvmsg"`
+	FiredSeeRecvmsgProbe  *ebpf.VariableSpec `ebpf:"fired_see_recvmsg_probe"`
 	FiredSeeSendLength    *ebpf.VariableSpec `ebpf:"fired_see_send_length"`
+	FiredSeeSendmsg       *ebpf.VariableSpec `ebpf:"fired_see_sendmsg"`
 	FiredSeeSendmsgLocked *ebpf.VariableSpec `ebpf:"fired_see_sendmsg_locked"`
+	FiredSeeSendmsgProbe  *ebpf.VariableSpec `ebpf:"fired_see_sendmsg_probe"`
+	FiredSeeSent          *ebpf.VariableSpec `ebpf:"fired_see_sent"`
+	FiredSeeSentTcp       *ebpf.VariableSpec `ebpf:"fired_see_sent_tcp"`
 	FiredSeeStartXmit     *ebpf.VariableSpec `ebpf:"fired_see_start_xmit"`
 	FiredSeeState         *ebpf.VariableSpec `ebpf:"fired_see_state"`
 	FiredSeeSwitch        *ebpf.VariableSpec `ebpf:"fired_see_switch"`
@@ -461,6 +548,7 @@ type bpfVariableSpecs struct {
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
+	WaitsSinceNs          *ebpf.VariableSpec `ebpf:"waits_since_ns"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
 	WithGoLabels          *ebpf.VariableSpec `ebpf:"with_go_labels"`
@@ -471,6 +559,7 @@ type bpfVariableSpecs struct {
 	WithOtelThread        *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
 	WithSocket            *ebpf.VariableSpec `ebpf:"with_socket"`
+	WithWaits             *ebpf.VariableSpec `ebpf:"with_waits"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -498,6 +587,7 @@ type bpfMaps struct {
 	Calls         *ebpf.Map `ebpf:"calls"`
 	Cgroups       *ebpf.Map `ebpf:"cgroups"`
 	Commands      *ebpf.Map `ebpf:"commands"`
+	Connects      *ebpf.Map `ebpf:"connects"`
 	ContextCounts *ebpf.Map `ebpf:"context_counts"`
 	Messages      *ebpf.Map `ebpf:"messages"`
 	ObiLeftovers  *ebpf.Map `ebpf:"obi_leftovers"`
@@ -511,6 +601,7 @@ type bpfMaps struct {
 	ThreadTrees   *ebpf.Map `ebpf:"thread_trees"`
 	Trees         *ebpf.Map `ebpf:"trees"`
 	Users         *ebpf.Map `ebpf:"users"`
+	Winners       *ebpf.Map `ebpf:"winners"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -520,6 +611,7 @@ func (m *bpfMaps) Close() error {
 		m.Calls,
 		m.Cgroups,
 		m.Commands,
+		m.Connects,
 		m.ContextCounts,
 		m.Messages,
 		m.ObiLeftovers,
@@ -533,6 +625,7 @@ func (m *bpfMaps) Close() error {
 		m.ThreadTrees,
 		m.Trees,
 		m.Users,
+		m.Winners,
 	)
 }
 
@@ -559,10 +652,20 @@ type bpfVariables struct {
 	FiredLeaveSyscall     *ebpf.Variable `ebpf:"fired_leave_syscall"`
 	FiredSeeKfreeSkb      *ebpf.Variable `ebpf:"fired_see_kfree_skb"`
 	FiredSeeQueue         *ebpf.Variable `ebpf:"fired_see_queue"`
+	FiredSeeRead          *ebpf.Variable `ebpf:"fired_see_read"`
+	FiredSeeReadable      *ebpf.Variable `ebpf:"fired_see_readable"`
+	FiredSeeReadableProbe *ebpf.Variable `ebpf:"fired_see_readable_probe"`
+	FiredSeeReady         *ebpf.Variable `ebpf:"fired_see_ready"`
 	FiredSeeReceiveLength *ebpf.Variable `ebpf:"fired_see_receive_length"`
 	FiredSeeReceiveSkb    *ebpf.Variable `ebpf:"fired_see_receive_skb"`
+	FiredSeeRecvmsg       *ebpf.Variable `ebpf:"fired_see_recvmsg"`
+	FiredSeeRecvmsgProbe  *ebpf.Variable `ebpf:"fired_see_recvmsg_probe"`
 	FiredSeeSendLength    *ebpf.Variable `ebpf:"fired_see_send_length"`
+	FiredSeeSendmsg       *ebpf.Variable `ebpf:"fired_see_sendmsg"`
 	FiredSeeSendmsgLocked *ebpf.Variable `ebpf:"fired_see_sendmsg_locked"`
+	FiredSeeSendmsgProbe  *ebpf.Variable `ebpf:"fired_see_sendmsg_probe"`
+	FiredSeeSent          *ebpf.Variable `ebpf:"fired_see_sent"`
+	FiredSeeSentTcp       *ebpf.Variable `ebpf:"fired_see_sent_tcp"`
 	FiredSeeStartXmit     *ebpf.Variable `ebpf:"fired_see_start_xmit"`
 	FiredSeeState         *ebpf.Variable `ebpf:"fired_see_state"`
 	FiredSeeSwitch        *ebpf.Variable `ebpf:"fired_see_switch"`
@@ -579,6 +682,7 @@ type bpfVariables struct {
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`
+	WaitsSinceNs          *ebpf.Variable `ebpf:"waits_since_ns"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
 	WithGoLabels          *ebpf.Variable `ebpf:"with_go_labels"`
@@ -589,6 +693,7 @@ type bpfVariables struct {
 	WithOtelThread        *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.Variable `ebpf:"with_points"`
 	WithSocket            *ebpf.Variable `ebpf:"with_socket"`
+	WithWaits             *ebpf.Variable `ebpf:"with_waits"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -605,10 +710,20 @@ type bpfPrograms struct {
 	LeaveSyscall     *ebpf.Program `ebpf:"leave_syscall"`
 	SeeKfreeSkb      *ebpf.Program `ebpf:"see_kfree_skb"`
 	SeeQueue         *ebpf.Program `ebpf:"see_queue"`
+	SeeRead          *ebpf.Program `ebpf:"see_read"`
+	SeeReadable      *ebpf.Program `ebpf:"see_readable"`
+	SeeReadableProbe *ebpf.Program `ebpf:"see_readable_probe"`
+	SeeReady         *ebpf.Program `ebpf:"see_ready"`
 	SeeReceiveLength *ebpf.Program `ebpf:"see_receive_length"`
 	SeeReceiveSkb    *ebpf.Program `ebpf:"see_receive_skb"`
+	SeeRecvmsg       *ebpf.Program `ebpf:"see_recvmsg"`
+	SeeRecvmsgProbe  *ebpf.Program `ebpf:"see_recvmsg_probe"`
 	SeeSendLength    *ebpf.Program `ebpf:"see_send_length"`
+	SeeSendmsg       *ebpf.Program `ebpf:"see_sendmsg"`
 	SeeSendmsgLocked *ebpf.Program `ebpf:"see_sendmsg_locked"`
+	SeeSendmsgProbe  *ebpf.Program `ebpf:"see_sendmsg_probe"`
+	SeeSent          *ebpf.Program `ebpf:"see_sent"`
+	SeeSentTcp       *ebpf.Program `ebpf:"see_sent_tcp"`
 	SeeStartXmit     *ebpf.Program `ebpf:"see_start_xmit"`
 	SeeState         *ebpf.Program `ebpf:"see_state"`
 	SeeSwitch        *ebpf.Program `ebpf:"see_switch"`
@@ -628,10 +743,20 @@ func (p *bpfPrograms) Close() error {
 		p.LeaveSyscall,
 		p.SeeKfreeSkb,
 		p.SeeQueue,
+		p.SeeRead,
+		p.SeeReadable,
+		p.SeeReadableProbe,
+		p.SeeReady,
 		p.SeeReceiveLength,
 		p.SeeReceiveSkb,
+		p.SeeRecvmsg,
+		p.SeeRecvmsgProbe,
 		p.SeeSendLength,
+		p.SeeSendmsg,
 		p.SeeSendmsgLocked,
+		p.SeeSendmsgProbe,
+		p.SeeSent,
+		p.SeeSentTcp,
 		p.SeeStartXmit,
 		p.SeeState,
 		p.SeeSwitch,

@@ -36,7 +36,22 @@ type call struct {
 	missedExits uint16
 	rootOnly    bool // the functions inside were not followed
 	reason      bpfReason
-	nodes       []node // the root first, each after the one it is in
+	nodes       []node // the root first, each after the one it is in; a wait has none
+	wait        wait
+}
+
+// wait is what of a record is about a wait that began in one call and ended in another.
+type wait struct {
+	kind        bpfSocketWait // none: the record is of a call
+	flags       bpfWaitFlag
+	peer, local time.Duration // that it waited for the peer, and for the program itself, as flags say
+}
+
+// kindNames is the attribute nettap.wait.kind.
+var kindNames = map[bpfSocketWait]string{
+	bpfSocketWaitSOCKET_WAIT_CONNECT: "connect",
+	bpfSocketWaitSOCKET_WAIT_RECEIVE: "receive",
+	bpfSocketWaitSOCKET_WAIT_SEND:    "send",
 }
 
 // node is one function of a call, a tracepoint in it, or time off the CPU.

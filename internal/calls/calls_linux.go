@@ -20,7 +20,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type stat bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type socket_wait -type wait_flag -type stat bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 
@@ -33,6 +33,7 @@ type Calls struct {
 	options   Options
 	ringBytes int // size of the ring; 0 leaves what the kernel side says
 	ownPID    int // whose calls are left out
+	bootNow   func() uint64
 
 	object    *kernel.Object
 	ring      *ringbuf.Reader
@@ -52,7 +53,10 @@ func New(resource metadata.ResourceAttributesConfig, version string, contexts *t
 		resource: resource, version: version, ratio: options.SampleRatio,
 		describe: processes.Describe, service: contexts.Service, wall: c.Wall, ids: newIDs(),
 	}
-	return &Calls{emitter: e, processes: processes, recorder: b, contexts: contexts, options: options, ownPID: os.Getpid()}
+	return &Calls{
+		emitter: e, processes: processes, recorder: b, contexts: contexts, options: options, ownPID: os.Getpid(),
+		bootNow: func() uint64 { return c.BootNanos(c.Now()) },
+	}
 }
 
 // Start implements [instrument.Instrument].

@@ -49,7 +49,11 @@ func (e *emitter) emit(calls []call) ptrace.Traces {
 		scope.Scope().SetName(metadata.ScopeName)
 		scope.Scope().SetVersion(e.version)
 		for _, c := range group {
-			e.tree(scope.Spans(), c)
+			if c.wait.kind != 0 {
+				e.wait(scope.Spans(), c)
+			} else {
+				e.tree(scope.Spans(), c)
+			}
 		}
 	}
 	return traces
@@ -85,13 +89,8 @@ func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 			e.event(ofNode[n.parent].Events(), began, n)
 			continue
 		}
-		span := spans.AppendEmpty()
+		span := e.span(spans, trace, state)
 		ofNode[i] = span
-		span.SetTraceID(trace)
-		span.SetSpanID(e.ids.span())
-		span.TraceState().FromRaw(state)
-		span.SetFlags(sampledAtRandom)
-		span.SetKind(ptrace.SpanKindInternal)
 		span.SetStartTimestamp(timestamp(began, n.start))
 		span.SetEndTimestamp(timestamp(began, n.start+n.duration))
 		if n.parent >= 0 {
@@ -102,6 +101,50 @@ func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 	relate(ofNode[0], c.context)
 	e.describeRoot(ofNode[0], c)
 }
+
+// span appends a span without times.
+func (e *emitter) span(spans ptrace.SpanSlice, trace pcommon.TraceID, state string) ptrace.Span {
+	span := spans.AppendEmpty()
+	span.SetTraceID(trace)
+	span.SetSpanID(e.ids.span())
+	span.TraceState().FromRaw(state)
+	span.SetFlags(sampledAtRandom)
+	span.SetKind(ptrace.SpanKindInternal)
+	return span
+}
+
+// wait appends the span of a wait that is of no one call. It is a root without children.
+func (e *emitter) wait(spans ptrace.SpanSlice, c call) {
+	trace, state := e.traceOf(c)
+	span := e.span(spans, trace, state)
+	began := e.wall(c.startNanos)
+	span.SetName(kindNames[c.wait.kind])
+	span.SetStartTimestamp(timestamp(began, 0))
+	span.SetEndTimestamp(timestamp(began, c.duration))
+	relate(span, c.context)
+	attributes := span.Attributes()
+	attributes.PutStr("nettap.wait.kind", kindNames[c.wait.kind])
+	if c.wait.flags&bpfWaitFlagWAIT_GIVEN_UP != 0 {
+		attributes.PutStr("error.type", givenUp)
+		span.Status().SetCode(ptrace.StatusCodeError)
+	} else if putError(attributes, c.result) {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+	if c.wait.flags&bpfWaitFlagWAIT_HAS_PEER != 0 {
+		attributes.PutDouble("nettap.wait.peer.duration", c.wait.peer.Seconds())
+	}
+	if c.wait.flags&bpfWaitFlagWAIT_HAS_LOCAL != 0 {
+		attributes.PutDouble("nettap.wait.local.duration", c.wait.local.Seconds())
+	}
+	describeCaller(attributes, c)
+	if c.fd >= 0 {
+		attributes.PutInt("nettap.call.fd", int64(c.fd))
+	}
+	putSocket(attributes, c)
+}
+
+// givenUp is the error of a wait that the program has ended itself.
+const givenUp = "given_up"
 
 // traceOf returns the trace that a call belongs to: that of the span which caused it,
 // or one of its own.
@@ -189,9 +232,7 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	if e.functions[root.function].fails && !root.missed && putError(attributes, c.result) {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	attributes.PutStr(RootAttribute, keptNames[c.reason])
-	attributes.PutInt("nettap.thread.id", int64(c.threadID))
-	putText(attributes, "thread.name", c.threadName)
+	describeCaller(attributes, c)
 	putOperation(attributes, c, e.functions[c.nodes[0].function].name)
 	putSocket(attributes, c)
 	putTimes(attributes, c)
@@ -205,6 +246,13 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	if c.missedExits > 0 {
 		attributes.PutInt("nettap.call.missed_exits", int64(c.missedExits))
 	}
+}
+
+// describeCaller says why a root is there, and of which thread it is.
+func describeCaller(attributes pcommon.Map, c call) {
+	attributes.PutStr(RootAttribute, keptNames[c.reason])
+	attributes.PutInt("nettap.thread.id", int64(c.threadID))
+	putText(attributes, "thread.name", c.threadName)
 }
 
 func putOperation(attributes pcommon.Map, c call, function string) {

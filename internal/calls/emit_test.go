@@ -59,6 +59,32 @@ func TestEmit(t *testing.T) {
 	golden.Compare(t, "calls.json", compact)
 }
 
+// TestEmitWaits compares a wait of each kind, of which one has failed and one was given up.
+func TestEmitWaits(t *testing.T) {
+	answer := decodedCall()
+	answer.syscall, answer.result, answer.nodes = -1, 0, nil
+	answer.wait = wait{
+		kind: bpfSocketWaitSOCKET_WAIT_RECEIVE, flags: bpfWaitFlagWAIT_HAS_PEER | bpfWaitFlagWAIT_HAS_LOCAL,
+		peer: 3 * time.Millisecond, local: time.Millisecond,
+	}
+	answer.context = tracecontext.Context{Source: tracecontext.HTTP, TraceID: pcommon.TraceID{7}, SpanID: pcommon.SpanID{8}}
+	request := answer
+	request.context, request.wait.flags = tracecontext.Context{}, bpfWaitFlagWAIT_HAS_LOCAL
+	refused := request
+	refused.result, refused.reason = -111, bpfReasonREASON_FAILED
+	refused.wait = wait{kind: bpfSocketWaitSOCKET_WAIT_CONNECT}
+	givenUp := refused
+	givenUp.result, givenUp.wait.flags = -110, bpfWaitFlagWAIT_GIVEN_UP
+	room := request
+	room.reason, room.fd, room.wait = bpfReasonREASON_SAMPLED, -1, wait{kind: bpfSocketWaitSOCKET_WAIT_SEND}
+
+	compact, err := (&ptrace.JSONMarshaler{}).MarshalTraces(testEmitter().emit([]call{answer, request, refused, givenUp, room}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Compare(t, "waits.json", compact)
+}
+
 func TestEmitNothing(t *testing.T) {
 	if n := testEmitter().emit(nil).ResourceSpans().Len(); n != 0 {
 		t.Errorf("emit() of nothing has %d resources", n)

@@ -54,13 +54,20 @@ var always = []kernel.Hook{
 
 // chooseHooks returns the best way to see calls that this kernel has, fits spec to
 // it, and makes the table of what the nodes' numbers stand for. What sees an end is
-// attached first, so that no call is begun whose end nobody sees.
-func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kernel.Hook, error) {
+// attached first, so that no call is begun whose end nobody sees. withoutWaits says why no
+// waits are to be seen, if it is not nil.
+func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutWaits error) ([]kernel.Hook, error) {
 	begin, err := kernel.Choose(kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) }), ladder...)
 	if err != nil {
 		return nil, err
 	}
 	hooks := slices.Clone(always)
+	if hooks, err = c.addWaitHooks(hooks, &begin, withoutWaits); err != nil {
+		return nil, err
+	}
+	if err := spec.Variables[bpfVarWithWaits].Set(len(hooks) > len(always)); err != nil {
+		return nil, err
+	}
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
 		c.emitter.functions = syscallTable()

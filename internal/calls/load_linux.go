@@ -9,6 +9,8 @@ import (
 	"math"
 	"net/netip"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/seed-7756021b/nettap/internal/budget"
@@ -24,24 +26,11 @@ func (c *Calls) load() error {
 	if err != nil {
 		return fmt.Errorf("load the kernel's BTF: %w", err)
 	}
-	spec, err := loadBpf()
+	c.object, err = c.loadPrograms(types, nil)
+	if refused := (*ebpf.VerifierError)(nil); c.options.Waits && errors.As(err, &refused) {
+		c.object, err = c.loadPrograms(types, err) // waits are an extra
+	}
 	if err != nil {
-		return err
-	}
-	if !kernel.HasHelper(types, "task_storage_get") {
-		spec.Maps[bpfMapThreadTrees].MaxEntries = maxThreads
-	}
-	if err := errors.Join(c.contexts.Fit(spec), spec.Variables[bpfVarMaxPerSecond].Set(uint64(c.options.MaxPerSecond))); err != nil {
-		return err
-	}
-	hooks, err := c.chooseHooks(spec, types)
-	if err != nil {
-		return err
-	}
-	if c.ringBytes != 0 {
-		spec.Maps[bpfMapCalls].MaxEntries = uint32(c.ringBytes)
-	}
-	if c.object, err = kernel.Load(spec, hooks, c.contexts.Maps(spec)); err != nil {
 		return err
 	}
 	c.open = append(c.open, c.object)
@@ -51,6 +40,29 @@ func (c *Calls) load() error {
 	c.open = append(c.open, c.ring)
 	c.corrupt, c.cgroups = 0, map[uint64]bool{}
 	return c.configure()
+}
+
+// loadPrograms chooses the hooks and loads what they take. withoutWaits says why no waits
+// are to be seen, if it is not nil.
+func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Object, error) {
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, err
+	}
+	if !kernel.HasHelper(types, "task_storage_get") {
+		spec.Maps[bpfMapThreadTrees].MaxEntries = maxThreads
+	}
+	if err := errors.Join(c.contexts.Fit(spec), spec.Variables[bpfVarMaxPerSecond].Set(uint64(c.options.MaxPerSecond))); err != nil {
+		return nil, err
+	}
+	hooks, err := c.chooseHooks(spec, types, withoutWaits)
+	if err != nil {
+		return nil, err
+	}
+	if c.ringBytes != 0 {
+		spec.Maps[bpfMapCalls].MaxEntries = uint32(c.ringBytes)
+	}
+	return kernel.Load(spec, hooks, c.contexts.Maps(spec))
 }
 
 // configure tells the programs what the options say.

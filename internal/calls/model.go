@@ -39,7 +39,7 @@ func decode(record []byte, functions int) (call, error) {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes", len(record))
 	}
 	kernel.CopyRecord(&raw, record)
-	if size := headBytes + int(raw.Nodes)*nodeBytes; len(record) != size || raw.Nodes == 0 {
+	if size := headBytes + int(raw.Nodes)*nodeBytes; len(record) != size || (raw.Nodes == 0) != (raw.Wait != 0) {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes, not %d for its %d nodes", len(record), size, raw.Nodes)
 	}
 	c, err := inOurWords(&raw)
@@ -63,6 +63,9 @@ func inOurWords(raw *bpfCall) (call, error) {
 	}
 	if keptNames[raw.Reason] == "" {
 		return call{}, fmt.Errorf("there is no reason %d", raw.Reason)
+	}
+	if raw.Wait != 0 && kindNames[raw.Wait] == "" {
+		return call{}, fmt.Errorf("there is no wait %d", raw.Wait)
 	}
 	k := raw.Context
 	context, err := tracecontext.New(k.TraceId, k.SpanId, k.Source, k.Link, k.Sampled)
@@ -103,6 +106,7 @@ func inOurWords(raw *bpfCall) (call, error) {
 		rootOnly:    raw.RootOnly != 0,
 		reason:      raw.Reason,
 		nodes:       make([]node, 0, raw.Nodes),
+		wait:        wait{kind: raw.Wait, flags: raw.WaitFlags, peer: duration(raw.PeerNs), local: duration(raw.LocalNs)},
 	}
 	for kind, nanos := range raw.BlockedNs {
 		c.blocked[kind] = duration(nanos)

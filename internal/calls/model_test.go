@@ -30,7 +30,7 @@ var functions = []function{
 
 // compare lets whole calls be compared.
 var compare = cmp.Options{
-	cmp.AllowUnexported(call{}, node{}),
+	cmp.AllowUnexported(call{}, node{}, wait{}),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }
 
@@ -85,6 +85,19 @@ func TestDecode(t *testing.T) {
 				want.nodes[4].missed, want.nodes[4].duration = true, 300
 			},
 		},
+		"a wait": {
+			change: func(raw *bpfCall) {
+				raw.Nodes, raw.Wait = 0, bpfSocketWaitSOCKET_WAIT_RECEIVE
+				raw.WaitFlags, raw.PeerNs, raw.LocalNs = bpfWaitFlagWAIT_HAS_PEER|bpfWaitFlagWAIT_HAS_LOCAL, 3_000_000, 1_000_000
+			},
+			want: func(want *call) {
+				want.nodes = []node{}
+				want.wait = wait{
+					kind: bpfSocketWaitSOCKET_WAIT_RECEIVE, flags: bpfWaitFlagWAIT_HAS_PEER | bpfWaitFlagWAIT_HAS_LOCAL,
+					peer: 3 * time.Millisecond, local: time.Millisecond,
+				}
+			},
+		},
 		"a name may be bytes that are no text": {
 			change: func(raw *bpfCall) { copy(raw.ThreadName[:], chars("\xff\xfe\n\x00 old")) },
 			want:   func(want *call) { want.threadName = "\xff\xfe\n" },
@@ -112,26 +125,28 @@ func TestDecodeRefuses(t *testing.T) {
 		change func(raw *bpfCall)
 		want   string
 	}{
-		"no nodes":                       {func(raw *bpfCall) { raw.Nodes = 0 }, "for its 0 nodes"},
-		"a root in another node":         {func(raw *bpfCall) { raw.Node[0].Parent = 0 }, "node 0: it is no root"},
-		"a tracepoint as root":           {func(raw *bpfCall) { raw.Node[0].Flags = bpfNodeFlagNODE_POINT }, "node 0: it is no root"},
-		"time off the CPU as root":       {func(raw *bpfCall) { raw.Node[0].Function = functionOffCPU }, "node 0: it is no root"},
-		"a second root":                  {func(raw *bpfCall) { raw.Node[2].Parent = noNode }, "node 2: it is in 255"},
-		"a node in itself":               {func(raw *bpfCall) { raw.Node[2].Parent = 2 }, "node 2: it is in 2"},
-		"a node in a later one":          {func(raw *bpfCall) { raw.Node[1].Parent = 2 }, "node 1: it is in 2"},
-		"a node in a tracepoint":         {func(raw *bpfCall) { raw.Node[4].Parent = 3 }, "node 4: it is in 3"},
-		"a node in time off the CPU":     {func(raw *bpfCall) { raw.Node[3].Parent = 2 }, "node 3: it is in 2"},
-		"a function that nobody knows":   {func(raw *bpfCall) { raw.Node[1].Function = 5 }, "node 1: function 5"},
-		"a wait that nobody knows":       {func(raw *bpfCall) { raw.Node[2].Flags = 6 << 4 }, "node 2: function 65535, flags 0x60"},
-		"a flag that nobody knows":       {func(raw *bpfCall) { raw.Node[1].Flags = 8 }, "node 1: function 1, flags 0x8"},
-		"a reason that nobody knows":     {func(raw *bpfCall) { raw.Reason = 4 }, "no reason 4"},
-		"no reason":                      {func(raw *bpfCall) { raw.Reason = 0 }, "no reason 0"},
-		"a node that begins too early":   {func(raw *bpfCall) { raw.Node[2].StartNs = 999 }, "node 2: it lasts"},
-		"a node that ends too late":      {func(raw *bpfCall) { raw.Node[1].DurationNs++ }, "node 1: it lasts"},
-		"a node that never ends":         {func(raw *bpfCall) { raw.Node[1].DurationNs = 1<<64 - 1 }, "node 1: it lasts"},
-		"a tracepoint before its parent": {func(raw *bpfCall) { raw.Node[3].StartNs = 1 << 63 }, "node 3: it lasts"},
-		"more runnable than time is":     {func(raw *bpfCall) { raw.Node[2].Result = -1 }, "node 2: function 65535"},
-		"a call until after all time":    {func(raw *bpfCall) { raw.StartNs = 1<<63 - 1 }, "from 9223372036854775807 on"},
+		"no nodes":                         {func(raw *bpfCall) { raw.Nodes = 0 }, "for its 0 nodes"},
+		"a wait with nodes":                {func(raw *bpfCall) { raw.Wait = bpfSocketWaitSOCKET_WAIT_SEND }, "for its 5 nodes"},
+		"a kind of wait that nobody knows": {func(raw *bpfCall) { raw.Nodes, raw.Wait = 0, bpfSocketWaitSOCKET_WAITS }, "no wait 4"},
+		"a root in another node":           {func(raw *bpfCall) { raw.Node[0].Parent = 0 }, "node 0: it is no root"},
+		"a tracepoint as root":             {func(raw *bpfCall) { raw.Node[0].Flags = bpfNodeFlagNODE_POINT }, "node 0: it is no root"},
+		"time off the CPU as root":         {func(raw *bpfCall) { raw.Node[0].Function = functionOffCPU }, "node 0: it is no root"},
+		"a second root":                    {func(raw *bpfCall) { raw.Node[2].Parent = noNode }, "node 2: it is in 255"},
+		"a node in itself":                 {func(raw *bpfCall) { raw.Node[2].Parent = 2 }, "node 2: it is in 2"},
+		"a node in a later one":            {func(raw *bpfCall) { raw.Node[1].Parent = 2 }, "node 1: it is in 2"},
+		"a node in a tracepoint":           {func(raw *bpfCall) { raw.Node[4].Parent = 3 }, "node 4: it is in 3"},
+		"a node in time off the CPU":       {func(raw *bpfCall) { raw.Node[3].Parent = 2 }, "node 3: it is in 2"},
+		"a function that nobody knows":     {func(raw *bpfCall) { raw.Node[1].Function = 5 }, "node 1: function 5"},
+		"a wait that nobody knows":         {func(raw *bpfCall) { raw.Node[2].Flags = 6 << 4 }, "node 2: function 65535, flags 0x60"},
+		"a flag that nobody knows":         {func(raw *bpfCall) { raw.Node[1].Flags = 8 }, "node 1: function 1, flags 0x8"},
+		"a reason that nobody knows":       {func(raw *bpfCall) { raw.Reason = 4 }, "no reason 4"},
+		"no reason":                        {func(raw *bpfCall) { raw.Reason = 0 }, "no reason 0"},
+		"a node that begins too early":     {func(raw *bpfCall) { raw.Node[2].StartNs = 999 }, "node 2: it lasts"},
+		"a node that ends too late":        {func(raw *bpfCall) { raw.Node[1].DurationNs++ }, "node 1: it lasts"},
+		"a node that never ends":           {func(raw *bpfCall) { raw.Node[1].DurationNs = 1<<64 - 1 }, "node 1: it lasts"},
+		"a tracepoint before its parent":   {func(raw *bpfCall) { raw.Node[3].StartNs = 1 << 63 }, "node 3: it lasts"},
+		"more runnable than time is":       {func(raw *bpfCall) { raw.Node[2].Result = -1 }, "node 2: function 65535"},
+		"a call until after all time":      {func(raw *bpfCall) { raw.StartNs = 1<<63 - 1 }, "from 9223372036854775807 on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			raw := rawCall()

@@ -18,6 +18,7 @@ type Options struct {
 	MaxPerSecond  int           // trees a second; 0 is no limit
 	IdleWaits     bool          // waiting for work counts into the duration
 	OffCPU        bool          // what a thread waits for becomes nodes
+	Waits         bool          // waits that are of no one call are reported too
 	FollowAll     bool          // the functions inside are kept of all calls, not only of those of the sample
 	KeepUnsampled bool          // calls of an application's spans that are not recorded are kept
 	Errors        Errnos        // failures that are kept

@@ -40,6 +40,9 @@ func (c *Calls) Reduce(step budget.Step) error {
 		}
 	}
 	flags := c.flags(step)
+	if !enabled && step < budget.NoCalls {
+		flags[bpfVarWaitsSinceNs] = c.bootNow()
+	}
 	flags[bpfVarEnabled] = step < budget.NoCalls
 	return c.setVariables(flags)
 }

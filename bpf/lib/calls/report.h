@@ -59,19 +59,26 @@ static __always_inline void note_socket(struct call *call, struct sock *sk)
 	call->peer_port = peer_port_of(sk);
 }
 
-/* Fills in who made the call, and on what. */
-static __always_inline void note_call(struct tree *t)
+/* Fills in who makes the call. */
+static __always_inline void note_caller(struct call *call)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct call *call = &t->call;
-	struct sock *sk;
 
-	identify(t);
 	call->process = process_of(task);
 	__builtin_memset(&call->seen, 0, sizeof(call->seen));
 	see_process(&call->seen, task);
 	call->thread_id = BPF_CORE_READ(task, pid);
 	bpf_get_current_comm(call->thread_name, sizeof(call->thread_name));
+}
+
+/* Fills in who made the call, and on what. */
+static __always_inline void note_call(struct tree *t)
+{
+	struct call *call = &t->call;
+	struct sock *sk;
+
+	identify(t);
+	note_caller(call);
 	sk = (struct sock *)t->sock;
 	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
 		sk = sock_of_file(file_of_fd(call->result)); /* the new one */
@@ -122,31 +129,38 @@ bool keep_unsampled; /* calls of spans that are not recorded */
 
 #define REST_NS 10000000 /* a thread of a silent process is looked at once in so long */
 
-/* Finds out which span of the application the running thread's call belongs to. */
-static __always_inline void find_context(struct tree *t)
+/*
+ * Finds out which span of the application the running thread works at now, in a call that
+ * began at began; silent_ns is when its process was last found to be silent.
+ */
+static __always_inline void context_at(struct context *c, __u64 began, __u64 now, __u64 *silent_ns)
 {
-	__u64 now = t->call.start_ns + t->call.duration_ns;
 	struct message_context *message = NULL;
-	struct context *c = &t->call.context;
 	struct observed *process;
 
 	__builtin_memset(c, 0, sizeof(*c));
 	if (with_current_task && (with_http || with_socket))
 		message = bpf_task_storage_get(&messages, current_task(), 0, 0);
-	if (message && message->time_ns < t->call.start_ns)
+	if (message && message->time_ns < began)
 		message = NULL; /* of an earlier call */
 	if (message && message->context.source == CONTEXT_HTTP) {
 		*c = message->context;
 		return;
 	}
-	process = now - t->silent_ns < REST_NS ? NULL : observed_process();
+	process = now - *silent_ns < REST_NS ? NULL : observed_process();
 	if (thread_context(c, process))
 		return;
-	if (!process && now - t->silent_ns >= REST_NS)
+	if (!process && now - *silent_ns >= REST_NS)
 		meet_process();
 	*c = message ? message->context : (struct context){};
 	if (process && !may_publish(process))
-		t->silent_ns = now;
+		*silent_ns = now;
+}
+
+/* Finds out which span of the application the running thread's call belongs to. */
+static __always_inline void find_context(struct tree *t)
+{
+	context_at(&t->call.context, t->call.start_ns, t->call.start_ns + t->call.duration_ns, &t->silent_ns);
 }
 
 static __always_inline bool is_of_unsampled(const struct context *c)

@@ -40,6 +40,22 @@ enum __attribute__((packed)) reason {
 	REASON_SAMPLED,
 };
 
+/* What a wait that is of no one call waited for. */
+enum __attribute__((packed)) socket_wait {
+	SOCKET_WAIT_NONE, /* the record is a call's */
+	SOCKET_WAIT_CONNECT,
+	SOCKET_WAIT_RECEIVE,
+	SOCKET_WAIT_SEND,
+	SOCKET_WAITS,
+};
+
+/* What of it is known. */
+enum __attribute__((packed)) wait_flag {
+	WAIT_HAS_PEER = 1,  /* peer_ns */
+	WAIT_HAS_LOCAL = 2, /* local_ns */
+	WAIT_GIVEN_UP = 4,  /* the program closed the socket before it was over */
+};
+
 struct call_node {
 	__u64 start_ns; /* from the start of the call */
 	__u64 duration_ns;
@@ -56,6 +72,8 @@ struct call {
 	__u64 runnable_ns;            /* off the CPU, though nothing was waited for */
 	__u64 blocked_ns[WAIT_KINDS]; /* by enum wait */
 	__u64 idle_ns;                /* of these, waiting for work */
+	__u64 peer_ns;                /* of a wait: until there was something to read */
+	__u64 local_ns;               /* from there until the program read it */
 	__s64 result;
 	struct process process;
 	struct process_seen seen;
@@ -76,7 +94,9 @@ struct call {
 	__u8 nodes;
 	enum reason reason;
 	__u8 root_only; /* the functions inside were not followed */
-	__u8 pad[7];
+	enum socket_wait wait;
+	enum wait_flag wait_flags;
+	__u8 pad[5];
 	struct call_node node[MAX_NODES];
 };
 

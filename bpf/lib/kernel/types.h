@@ -33,8 +33,11 @@
 #define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 
+#define O_NONBLOCK 0x800
 #define MSG_DONTWAIT 0x40
+#define MSG_ERRQUEUE 0x2000
 #define SEND_SHUTDOWN 2
+#define SHUTDOWN_MASK 3
 
 #define SOCK_STREAM 1
 #define SOCK_RAW 3
@@ -58,8 +61,11 @@ enum tcp_state {
 	STATE_ESTABLISHED = 1,
 	STATE_SYN_SENT = 2,
 	STATE_SYN_RECV = 3,
+	STATE_FIN_WAIT1 = 4,
 	STATE_TIME_WAIT = 6,
 	STATE_CLOSE = 7,
+	STATE_CLOSE_WAIT = 8,
+	STATE_LAST_ACK = 9,
 	STATE_LISTEN = 10,
 	STATE_NEW_SYN_RECV = 12,
 };
@@ -88,6 +94,7 @@ struct path {
 };
 
 struct file {
+	unsigned int f_flags;
 	struct path f_path;
 	void *private_data;
 };
@@ -241,6 +248,7 @@ struct sock_common {
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num; /* 0 once closed: see inet_sport */
+	__u32 skc_portpair; /* both */
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;
@@ -283,6 +291,7 @@ struct sock {
 	struct sk_buff_head sk_receive_queue;
 	int sk_wmem_queued;
 	__u8 sk_shutdown;
+	int sk_err;
 	int sk_sndbuf;
 	struct socket *sk_socket;
 	__u16 sk_protocol;
@@ -310,6 +319,7 @@ struct unix_address;
 
 struct unix_sock {
 	struct unix_address *addr; /* an accepted socket has its listener's */
+	struct sock *peer;
 };
 
 struct tcp_sock {

@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "report.h"
+
+/*
+ * Waits of programs that do not block: an operation begins in one call and ends in
+ * another, and in between the program waits for many sockets at once, in a call that is
+ * about none of them. What is under way is kept with its socket.
+ */
+const volatile bool with_waits;
+
+/* When calls were last looked at anew: what began before is not known whole. */
+__u64 waits_since_ns;
+
+/* A connect that is under way, as the record that will be made of it. */
+struct connecting {
+	__u64 words[CALL_HEAD / 8];
+};
+
+_Static_assert(CALL_HEAD % 8 == 0, "a record is copied in words");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct connecting);
+} connects SEC(".maps");
+
+/*
+ * Whose turn it is on a socket. A place is found by the socket's address, without a helper, from
+ * any kind of program; it is one socket's until another one needs it while nothing is
+ * under way on the first.
+ */
+struct turn {
+	__u64 sk; /* address; 0: the place is free */
+	__u64 asked_ns; /* when the program last sent; 0: it waits for no answer */
+	__u64 ready_ns; /* when there was something to read; 0: there is nothing that it has not read */
+	__u64 full_ns;  /* when there was no room for what it sends; 0: there was */
+	__u64 silent_ns; /* see context_at */
+	struct context context; /* of what it asked */
+	__u32 ports;    /* of both its ends: a later socket can have its memory */
+	__u32 peer;     /* the same of a Unix socket: low half of its peer's address */
+	__u8 is_unix;
+	__u8 asks;      /* how often it has sent without an answer */
+	__u8 serves;    /* it is asked, and does not ask */
+	__u8 answered;  /* it has had an answer on this socket */
+	__u8 found;     /* what it asks has contexts */
+	__u8 blocks;    /* see is_settled */
+	__u8 reading;   /* a call that can wait has found nothing, and reads what comes next */
+	__u8 pad;
+};
+
+/*
+ * A socket in blocking mode is mostly read from by calls that wait themselves, and say so. After
+ * so many in turn before which nothing lay there for as much as the least duration,
+ * only one more in about 250 is looked at, until one finds otherwise.
+ */
+#define SETTLED 8
+
+#define TURN_BITS 14
+#define STALE_NS 60000000000ULL /* what has been under way for so long can be forgotten for another socket */
+
+static struct turn turns[1 << TURN_BITS];
+
+/* The last connect of a process to a port that succeeded: see has_lost_race. */
+struct winner_key {
+	__u32 pid;
+	__u16 port; /* host byte order */
+	__u16 pad;
+};
+
+struct winner {
+	__u64 start_ns;
+	__u64 end_ns;
+	__u8 address[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct winner_key);
+	__type(value, struct winner);
+} winners SEC(".maps");
+
+/* A wait that is over. */
+struct ended {
+	__u64 start_ns;
+	__u64 end_ns;
+	__u64 ready_ns; /* 0: it is not known when there was something to read, or it is no matter */
+	__u64 sk;       /* address */
+	__s64 result;   /* negative: the error that it ended with */
+	struct context context;
+	enum socket_wait wait;
+	enum wait_flag flags;
+	__u8 pad[6];
+};
+
+#define EPIPE 32
+#define ENETDOWN 100
+#define ETIMEDOUT 110
+#define ECONNREFUSED 111
+#define EHOSTUNREACH 113
+
+#define RACE_BEGINS_NS 2000000000ULL /* those who race begin within so long */
+#define RACE_ENDS_NS 100000000ULL    /* and the losers are closed so soon after the winner was there */
+#define GIVE_UP_NS 50000000ULL       /* to close sooner than this after a last word is no giving up */
+#define MONOLOGUE 8                  /* a socket on which more was sent and never anything received has no answers */
+
+/* A field of a socket: known is whether the verifier knows the pointer as one. */
+#define FIELD_OF(sk, field) (known ? (sk)->field : BPF_CORE_READ(sk, field))
+
+static __always_inline bool has_turns(struct sock *sk, bool known)
+{
+	__u16 family = FIELD_OF(sk, __sk_common.skc_family);
+	__u16 protocol;
+
+	if (family == AF_UNIX)
+		return FIELD_OF(sk, sk_type) == SOCK_STREAM;
+	if (family != AF_INET && family != AF_INET6)
+		return false;
+	protocol = FIELD_OF(sk, sk_protocol);
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_MPTCP;
+}
+
+/* Whether a socket that something has come for was opened to be asked. A datagram socket that asks would be known. */
+static __always_inline bool is_asked(struct sock *sk, bool known)
+{
+	if (FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX)
+		return BPF_CORE_READ((struct unix_sock *)sk, addr);
+	if (FIELD_OF(sk, sk_protocol) == IPPROTO_UDP)
+		return !FIELD_OF(sk, __sk_common.skc_dport);
+	return FIELD_OF(sk, sk_max_ack_backlog);
+}
+
+/* Whether a socket was opened to ask. Of a pair of sockets neither end is the one or the other. */
+static __always_inline bool is_asking(struct sock *sk)
+{
+	struct unix_sock *peer;
+
+	if (is_passive(sk, family_of(sk)))
+		return false;
+	if (family_of(sk) != AF_UNIX)
+		return true;
+	peer = (struct unix_sock *)BPF_CORE_READ((struct unix_sock *)sk, peer);
+	return BPF_CORE_READ(peer, addr);
+}
+
+static __always_inline __u32 unix_peer(struct sock *sk)
+{
+	return (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer);
+}
+
+/* The low half of an address as a number: the verifier does not let one be made of a whole pointer. */
+static __always_inline __u32 low_half(const void *pointer)
+{
+	__u32 low;
+
+	asm volatile("%[to] = %[from]" : [to] "=w"(low) : [from] "w"(pointer));
+	return low;
+}
+
+static __always_inline struct turn *place_of_turn(struct sock *sk)
+{
+	return &turns[low_half(sk) * 0x9e3779b1U >> (32 - TURN_BITS)];
+}
+
+/* What is known of a socket, or NULL. */
+static __always_inline struct turn *turn_of(struct sock *sk, bool known)
+{
+	struct turn *turn = place_of_turn(sk);
+
+	if (turn->sk != (__u64)sk || turn->ports != FIELD_OF(sk, __sk_common.skc_portpair) ||
+	    (turn->is_unix && turn->peer != unix_peer(sk)))
+		turn = NULL;
+	CHECKED(turn);
+	return turn;
+}
+
+static __always_inline bool is_settled(const struct turn *turn)
+{
+	return turn->blocks >= SETTLED;
+}
+
+static __always_inline bool is_stale(const struct turn *turn)
+{
+	__u64 last = turn->asked_ns > turn->ready_ns ? turn->asked_ns : turn->ready_ns;
+
+	if (turn->full_ns > last)
+		last = turn->full_ns;
+	return last + STALE_NS < bpf_ktime_get_boot_ns();
+}
+
+/* Gives a socket its place; NULL if another one needs it, which is counted. */
+static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool known)
+{
+	struct turn *turn = place_of_turn(sk);
+
+	if (turn->sk && turn->sk != (__u64)sk && (turn->asked_ns || turn->ready_ns || turn->full_ns) && !is_stale(turn)) {
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_MAP_FULL);
+		return NULL;
+	}
+	WRITE_ONCE(turn->sk, 0);
+	barrier();
+	turn->asked_ns = turn->ready_ns = turn->full_ns = turn->silent_ns = 0;
+	turn->asks = turn->answered = turn->found = turn->blocks = turn->reading = 0;
+	turn->serves = serves;
+	turn->context.source = CONTEXT_NONE;
+	turn->ports = FIELD_OF(sk, __sk_common.skc_portpair);
+	turn->is_unix = FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX;
+	turn->peer = turn->is_unix ? unix_peer(sk) : 0;
+	barrier();
+	WRITE_ONCE(turn->sk, (__u64)sk);
+	return turn;
+}
+
+#define SYS_IO_URING_ENTER 426
+#define SQ_THREAD 's' /* iou-sqp-PID: it never waits for one socket; a worker, iou-wrk-PID, does */
+
+/* Whether what the running thread does on a socket returns at once, whatever the socket says. */
+static __always_inline bool is_of_ring(void)
+{
+	struct task_struct *task = current_task();
+
+	if (task->flags & PF_IO_WORKER)
+		return task->comm[4] == SQ_THREAD;
+	return syscall_of(user_registers()) == SYS_IO_URING_ENTER;
+}
+
+static __always_inline bool is_non_blocking(struct sock *sk)
+{
+	struct socket *socket = sk->sk_socket;
+	struct file *file = socket ? socket->file : NULL;
+
+	return file && (file->f_flags & O_NONBLOCK || is_of_ring());
+}
+
+/* When the running thread's call began; 0 if it is in none that is wanted. */
+static __always_inline __u64 call_began(void)
+{
+	struct thread *th = this_thread();
+	struct tree *t;
+
+	if (th && th->progress == CALL_NONE)
+		return 0;
+	if (th && th->progress == CALL_PLAIN)
+		return th->start_ns;
+	t = this_tree();
+	return t && t->depth ? t->call.start_ns : 0;
+}
+
+/* Why a wait is to be reported. Those that are kept by chance are drawn here. */
+static __always_inline enum reason reason_of_wait(__u64 duration_ns, __s64 result)
+{
+	if (is_wanted_failure(RESULT_LONG, result))
+		return REASON_FAILED;
+	if (duration_ns >= min_duration_ns)
+		return REASON_SLOW;
+	return is_drawn(this_thread()) ? REASON_SAMPLED : REASON_NONE;
+}
+
+/* Whether a record is to be sent on; it counts those that are not. */
+static __always_inline bool is_sent_on(struct call *call)
+{
+	if (!is_wanted_connection(call))
+		return false;
+	if (call->reason != REASON_NONE && (keep_unsampled || !is_of_unsampled(&call->context)) && is_within_limit()) {
+		count_stat(STAT_SEEN);
+		return true;
+	}
+	count_stat(STAT_SAMPLED_OUT);
+	return false;
+}
+
+/* Which descriptor the running thread's call is about, if that is known. */
+static __always_inline __s32 fd_here(void)
+{
+	struct pt_regs *regs = user_registers();
+
+	return fd_of(number_of(syscall_of(regs)), regs, !with_lengths);
+}
+
+/* Fills in what the running thread knows of its wait. */
+static __always_inline void note_wait(struct call *call, const struct ended *w)
+{
+	__builtin_memset(call, 0, CALL_HEAD);
+	note_caller(call);
+	call->start_ns = w->start_ns;
+	call->duration_ns = since(w->start_ns, w->end_ns);
+	call->result = w->result;
+	call->context = w->context;
+	call->wait = w->wait;
+	call->wait_flags = w->flags;
+	call->syscall = NO_SYSCALL;
+	call->fd = fd_here();
+	if (w->ready_ns) {
+		call->wait_flags |= WAIT_HAS_LOCAL;
+		if (w->ready_ns > w->start_ns)
+			call->peer_ns = w->ready_ns - w->start_ns;
+		call->local_ns = since(w->ready_ns, w->end_ns);
+	}
+	note_socket(call, (struct sock *)w->sk);
+}
+
+/* Reports a wait of the running thread. A global function, which is verified once. */
+__noinline int report_wait(const struct ended *w, enum reason reason)
+{
+	struct call *call;
+
+	if (!w)
+		return 0;
+	call = bpf_ringbuf_reserve(&calls, CALL_HEAD, 0);
+	if (!call) {
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_RING_FULL);
+		return 0;
+	}
+	note_wait(call, w);
+	call->reason = reason;
+	if (is_sent_on(call))
+		bpf_ringbuf_submit(call, BPF_RB_NO_WAKEUP);
+	else
+		bpf_ringbuf_discard(call, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* Whether a wait is to be reported, why, and whether the filters would want it; it counts those that are not. */
+static __always_inline bool is_of_interest(const struct ended *w, enum reason *reason)
+{
+	*reason = reason_of_wait(since(w->start_ns, w->end_ns), w->result);
+	if (*reason != REASON_NONE || filters_addresses || filters_ports)
+		return true;
+	count_stat(STAT_SAMPLED_OUT);
+	return false;
+}
+
+/* A program that does not block begins to connect. */
+static __always_inline void begin_connect(struct sock *sk)
+{
+	struct connecting *connecting;
+	struct ended w = { .wait = SOCKET_WAIT_CONNECT };
+	__u64 silent_ns = 0;
+	struct call *call;
+
+	if (!is_non_blocking(sk) || !call_began())
+		return;
+	connecting = bpf_sk_storage_get(&connects, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!connecting) {
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_MAP_FULL);
+		return;
+	}
+	call = (struct call *)connecting;
+	w.start_ns = w.end_ns = bpf_ktime_get_boot_ns();
+	w.sk = address_of(sk);
+	note_wait(call, &w);
+	context_at(&call->context, call->start_ns, call->start_ns, &silent_ns);
+}
+
+static __always_inline void note_winner(const struct call *call)
+{
+	struct winner_key key = { .pid = call->process.pid, .port = call->peer_port };
+	struct winner winner = { .start_ns = call->start_ns, .end_ns = call->start_ns + call->duration_ns };
+
+	__builtin_memcpy(winner.address, call->peer_address, sizeof(winner.address));
+	bpf_map_update_elem(&winners, &key, &winner, BPF_ANY);
+}
+
+static __always_inline bool is_same_address(const __u8 *a, const __u8 *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+/*
+ * Whether a connect that was given up raced with one to another address of the same name,
+ * which has just succeeded. Names are not known here: it is the same process and port, at
+ * about the same time.
+ */
+static __always_inline bool has_lost_race(const struct call *call, __u64 now)
+{
+	struct winner_key key = { .pid = call->process.pid, .port = call->peer_port };
+	struct winner *winner = bpf_map_lookup_elem(&winners, &key);
+	__u64 first, second;
+
+	if (!winner || winner->end_ns < call->start_ns || is_same_address(winner->address, call->peer_address))
+		return false;
+	first = winner->start_ns < call->start_ns ? winner->start_ns : call->start_ns;
+	second = winner->start_ns < call->start_ns ? call->start_ns : winner->start_ns;
+	return second - first < RACE_BEGINS_NS && since(winner->end_ns, now) < RACE_ENDS_NS;
+}
+
+/* A connect is over. A global function, which is verified once: error is positive, 0 if there was none. */
+__noinline int report_connect(struct connecting *connecting, __u32 error, bool is_there, __u16 local_port)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct call *call;
+
+	if (!connecting)
+		return 0;
+	call = (struct call *)connecting;
+	call->duration_ns = since(call->start_ns, now);
+	call->local_port = local_port;
+	call->result = -(__s64)error;
+	if (is_there) {
+		note_winner(call);
+	} else if (!error && has_lost_race(call, now)) {
+		count_stat(STAT_SAMPLED_OUT);
+		return 0;
+	} else if (!error) {
+		call->wait_flags |= WAIT_GIVEN_UP;
+		call->result = -ETIMEDOUT;
+	}
+	call->reason = reason_of_wait(call->duration_ns, call->result);
+	if (is_sent_on(call) && bpf_ringbuf_output(&calls, call, CALL_HEAD, BPF_RB_NO_WAKEUP))
+		count_stat(STAT_LOST_RING_FULL);
+	return 0;
+}
+
+static __always_inline bool is_in_connect(__u32 position)
+{
+	return !is_interrupt(position) && call_began() &&
+	       (operation_of(number_of(syscall_of(user_registers()))) & OPERATION_KIND) == OPERATION_CONNECT;
+}
+
+/* A connect that somebody may wait for is over: there is a connection, or not. */
+static __always_inline void end_connect(struct sock *sk, int state, __u32 position)
+{
+	struct connecting *connecting = bpf_sk_storage_get(&connects, sk, 0, 0);
+	struct call *call = (struct call *)connecting;
+	__u32 error = state == STATE_CLOSE ? sk->sk_err : 0;
+
+	if (!connecting)
+		return;
+	if (call->start_ns >= waits_since_ns && (state != STATE_CLOSE || error || !is_in_connect(position)))
+		report_connect(connecting, error, state != STATE_CLOSE, bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport)));
+	bpf_sk_storage_delete(&connects, sk);
+}
+
+/*
+ * A connection on which an answer is outstanding begins to end. If it is not the program that
+ * closes it, that is the answer.
+ */
+static __always_inline void end_question(struct sock *sk, struct turn *turn, int state, __u32 position)
+{
+	struct ended w = { .wait = SOCKET_WAIT_RECEIVE, .flags = WAIT_GIVEN_UP, .result = -ETIMEDOUT };
+	enum reason reason;
+
+	w.end_ns = bpf_ktime_get_boot_ns();
+	if (sk->sk_shutdown != SHUTDOWN_MASK || state == STATE_CLOSE_WAIT || sk->sk_err || is_interrupt(position)) {
+		if (state != STATE_FIN_WAIT1)
+			turn->ready_ns = w.end_ns;
+		return;
+	}
+	w.start_ns = turn->asked_ns;
+	turn->asked_ns = 0;
+	if (since(w.start_ns, w.end_ns) < GIVE_UP_NS || w.start_ns < waits_since_ns || (!turn->answered && turn->asks > MONOLOGUE))
+		return;
+	w.context = turn->context;
+	w.sk = address_of(sk);
+	if (is_of_interest(&w, &reason))
+		report_wait(&w, reason);
+}
+
+static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
+{
+	struct turn *turn = place_of_turn(sk);
+
+	if (turn->sk != (__u64)sk)
+		return;
+	if (turn->asked_ns && !turn->ready_ns && !turn->serves)
+		end_question(sk, turn, state, position);
+	if (state != STATE_CLOSE)
+		return;
+	if (sk->sk_shutdown == SHUTDOWN_MASK)
+		WRITE_ONCE(turn->sk, 0);
+	else
+		turn->ports = sk->__sk_common.skc_portpair; /* its own one is gone, and the program has not seen that yet */
+}
+
+/* A connection changes its state. */
+static __always_inline void follow_state(struct sock *sk, int from, int to, __u32 position)
+{
+	if (to == STATE_SYN_SENT) {
+		if (!is_interrupt(position))
+			begin_connect(sk);
+	} else if (from == STATE_SYN_SENT) {
+		if (to == STATE_ESTABLISHED || to == STATE_CLOSE)
+			end_connect(sk, to, position);
+	} else if (from == STATE_ESTABLISHED || from == STATE_CLOSE_WAIT || to == STATE_CLOSE) {
+		end_turn(sk, to, position);
+	}
+}
+
+/* There is something to read on a socket. */
+static __always_inline void note_ready(struct sock *sk, bool known)
+{
+	struct turn *turn;
+
+	turn = turn_of(sk, known);
+	if (!turn) {
+		if (!has_turns(sk, known) || FIELD_OF(sk, __sk_common.skc_state) == STATE_LISTEN || !is_asked(sk, known))
+			return;
+		turn = make_turn(sk, true, known);
+		if (!turn)
+			return;
+	}
+	if (turn->reading)
+		turn->reading = turn->asked_ns = 0;
+	else if (!turn->ready_ns && !is_settled(turn))
+		turn->ready_ns = bpf_ktime_get_boot_ns();
+}
+
+/* Whether an error is the end of a wait for an answer, and not of the call that reads. */
+static __always_inline bool is_answer(int result)
+{
+	return result >= 0 || result == -EPIPE || (-result >= ENETDOWN && -result <= EHOSTUNREACH);
+}
+
+/*
+ * When the running thread, in a call that began at call_ns, read what the wait was for; 0 if
+ * it waited in this very call, which says so itself.
+ */
+static __always_inline __u64 read_at(const struct ended *w, __u64 call_ns, int flags)
+{
+	bool came_later = call_ns < w->ready_ns || call_ns < w->start_ns;
+
+	if (!came_later && w->ready_ns)
+		return call_ns;
+	if (!(flags & MSG_DONTWAIT))
+		return 0;
+	return came_later ? bpf_ktime_get_boot_ns() : call_ns;
+}
+
+/* Reports a wait for something to read. A global function, which is verified once. */
+__noinline int report_read(struct ended *w, struct turn *turn, __u64 call_ns, enum reason reason)
+{
+	if (!w || !turn)
+		return 0;
+	if (turn->serves) {
+		context_at(&w->context, call_ns, w->end_ns, &turn->silent_ns);
+	} else {
+		w->context = turn->context;
+		w->flags = w->ready_ns ? WAIT_HAS_PEER : 0;
+	}
+	return report_wait(w, reason);
+}
+
+/* Counts the reads in blocking mode before which nothing lay there. */
+static __always_inline void settle(struct turn *turn, int flags)
+{
+	if (flags & MSG_DONTWAIT)
+		turn->blocks = 0;
+	else
+		turn->blocks++;
+}
+
+/* A program has read, or found what was an error. */
+static __always_inline void note_read(struct sock *sk, int result, int flags, bool known)
+{
+	struct turn *turn = turn_of(sk, known);
+	struct ended w = { .wait = SOCKET_WAIT_RECEIVE };
+	enum reason reason;
+	__u64 call_ns;
+
+	if (!turn || !is_answer(result) || flags & MSG_ERRQUEUE)
+		return;
+	if (is_settled(turn)) {
+		settle(turn, flags);
+		if (!turn->blocks) /* it has counted once around */
+			turn->blocks = SETTLED - 1;
+		return;
+	}
+	settle(turn, flags);
+	w.ready_ns = turn->ready_ns;
+	w.start_ns = turn->serves ? w.ready_ns : turn->asked_ns;
+	turn->ready_ns = turn->asked_ns = 0;
+	turn->asks = 0;
+	turn->answered = 1;
+	if (w.start_ns <= waits_since_ns || (turn->serves && result <= 0))
+		return;
+	call_ns = call_began();
+	w.end_ns = call_ns ? read_at(&w, call_ns, flags) : 0;
+	if (!w.end_ns)
+		return;
+	if (result < 0)
+		w.result = result;
+	if (!is_of_interest(&w, &reason))
+		return;
+	if (reason == REASON_SLOW || reason == REASON_FAILED)
+		turn->blocks = 0;
+	w.sk = known ? address_of(sk) : (__u64)sk;
+	report_read(&w, turn, call_ns, reason);
+}
+
+/*
+ * A program begins to read, and nothing will tell what it found: something, if there
+ * is something. Else it waits in this call, or is told so at once.
+ */
+static __always_inline void note_reading(struct sock *sk, int flags)
+{
+	struct turn *turn = turn_of(sk, false);
+
+	if (!turn)
+		return;
+	turn->reading = 0;
+	if (turn->ready_ns || is_settled(turn))
+		note_read(sk, 1, flags, false);
+	else if (!(flags & MSG_DONTWAIT))
+		turn->reading = 1;
+}
+
+/* The context of what the program asks. A global function, which is verified once. */
+__noinline int note_question(struct turn *turn, __u64 call_ns)
+{
+	if (!turn)
+		return 0;
+	context_at(&turn->context, call_ns, call_ns, &turn->silent_ns);
+	turn->found = turn->found || turn->context.source;
+	return 0;
+}
+
+/* Whether a context of what it asks may be found: a socket has a cookie once one was found in a message. */
+static __always_inline bool may_have_context(struct sock *sk, const struct turn *turn, __u64 call_ns, bool known)
+{
+	return turn->found || call_ns - turn->silent_ns >= REST_NS || FIELD_OF(sk, __sk_common.skc_cookie.counter);
+}
+
+/* Reports that there is room to send again. A global function, which is verified once. */
+__noinline int report_room(struct ended *w, struct turn *turn)
+{
+	enum reason reason;
+
+	if (!w || !turn || !is_of_interest(w, &reason))
+		return 0;
+	context_at(&w->context, w->end_ns, w->end_ns, &turn->silent_ns);
+	return report_wait(w, reason);
+}
+
+/* There is room for what a program sends, after there was none. */
+static __always_inline void end_full(struct sock *sk, struct turn *turn, __u64 call_ns, bool known)
+{
+	struct ended w = { .wait = SOCKET_WAIT_SEND, .start_ns = turn->full_ns, .end_ns = call_ns };
+
+	turn->full_ns = 0;
+	w.sk = known ? address_of(sk) : (__u64)sk;
+	if (w.start_ns > waits_since_ns)
+		report_room(&w, turn);
+}
+
+/* A program has sent, or found no room. */
+static __always_inline void note_sent(struct sock *sk, int result, bool known)
+{
+	struct turn *turn;
+	__u64 call_ns;
+
+	if (result < 0 && result != -EAGAIN)
+		return;
+	turn = turn_of(sk, known);
+	if (!turn) {
+		bool asks = has_turns(sk, known) && is_asking(sk);
+
+		if ((result >= 0 && !asks) || !has_turns(sk, known) || FIELD_OF(sk, __sk_common.skc_state) == STATE_SYN_SENT)
+			return;
+		turn = make_turn(sk, !asks, known);
+		if (!turn)
+			return;
+	}
+	if (result >= 0 && (turn->serves || is_settled(turn)) && !turn->full_ns)
+		return;
+	call_ns = call_began();
+	if (!call_ns)
+		return;
+	if (result < 0) {
+		if (!turn->full_ns)
+			turn->full_ns = call_ns;
+		return;
+	}
+	if (turn->full_ns)
+		end_full(sk, turn, call_ns, known);
+	if (turn->serves || (turn->asked_ns && turn->ready_ns))
+		return;
+	if (turn->ready_ns < call_ns)
+		turn->ready_ns = 0; /* it was there before it asked */
+	if (turn->asks <= MONOLOGUE)
+		turn->asks++;
+	if (may_have_context(sk, turn, call_ns, known))
+		note_question(turn, call_ns);
+	else
+		turn->context.source = CONTEXT_NONE;
+	turn->asked_ns = call_ns;
+}

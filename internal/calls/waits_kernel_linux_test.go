@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calls
+
+import (
+	"errors"
+	"net/netip"
+	"path"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/budget"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+// TestKernelReportsWaits starts each way to see calls, each with the best ways to see what
+// programs send and read.
+func TestKernelReportsWaits(t *testing.T) {
+	kerneltest.Require(t)
+	types := kernelTypes(t)
+	if _, err := chooseWaitHooks(kernel.Probe); err != nil {
+		t.Skip(err)
+	}
+	var better []string
+	best := true
+	for _, hook := range ladder {
+		avoid := slices.Clone(better)
+		better = append(better, hook.Name)
+		waits, err := chooseWaitHooks(kernel.Avoiding(avoid, kernel.Probe))
+		if err != nil || probe(hook.Name, types) != nil {
+			continue // what is avoided can be what waits are seen by, too
+		}
+		seesResults := !slices.ContainsFunc(waits, func(hook kernel.Hook) bool { return hook.Name == exchangeByProbes })
+		t.Run(path.Base(hook.Name), func(t *testing.T) {
+			o := observe(t, Options{AvoidHooks: avoid, Functions: few, Waits: true}, func(*Calls) {})
+			if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Job == "exchange" }) {
+				t.Fatalf("waits are not seen: the hooks in use are %v", hooks)
+			}
+			for _, test := range waitTests {
+				if (best || test.onEach && !testing.Short()) && (seesResults || !test.ofResults) {
+					t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
+				}
+			}
+		})
+		best = false
+	}
+}
+
+// waitTests are on the best way to see calls, and where the way matters on each.
+var waitTests = []struct {
+	name      string
+	onEach    bool
+	ofResults bool // of calls that send
+	test      func(t testing.TB, o *observer)
+}{
+	{name: "for an answer", onEach: true, test: answerAfterAWhile},
+	{name: "for an answer that never comes", test: answerNever},
+	{name: "but not in the call that reads", onEach: true, test: answerInTheCall},
+	{name: "but not between questions", test: idleConnection},
+	{name: "of a program that serves", onEach: true, test: requestsThatLie},
+	{name: "on datagrams", test: datagrams},
+	{name: "on Unix sockets", test: unixStreams},
+	{name: "for room to send", ofResults: true, test: roomToSend},
+	{name: "for a connection", onEach: true, test: connections},
+	{name: "for a connection that is refused", onEach: true, test: refusedConnection},
+	{name: "for a connection that nobody answers", test: unansweredConnection},
+	{name: "for a connection that is given up", test: givenUpConnection},
+	{name: "but not for the address that loses the race", test: lostRace},
+	{name: "of an io_uring", onEach: true, test: waitsOfRing},
+	{name: "of a socket in blocking mode", test: settledSocket},
+	{name: "by chance", test: waitsByChance},
+	{name: "that the filter lets through", test: filteredWaits},
+	{name: "and not what was under way as a step was taken", test: questionsAcrossSteps},
+}
+
+// waited is what a span of a wait says, its times in seconds.
+type waited struct {
+	Kind, Kept  string
+	Duration    float64
+	Peer, Local any
+	Transport   string
+	Port        any // of the peer
+	Error       any
+}
+
+// waits returns those with an end at a port.
+func (o *observer) waits(t testing.TB, port int) []waited {
+	t.Helper()
+	var all []waited
+	for _, tr := range o.collect(t) {
+		if w, ok := waitOf(tr); ok && (w.Port == int64(port) || tr.value("network.local.port") == int64(port)) {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// waitOf says whether a tree is of a wait.
+func waitOf(tr tree) (waited, bool) {
+	kind, ok := tr.value("nettap.wait.kind").(string)
+	kept, _ := tr.value("nettap.call.kept").(string)
+	transport, _ := tr.value("network.transport").(string)
+	w := waited{
+		Kind: kind, Kept: kept, Transport: transport, Port: tr.value("network.peer.port"), Error: tr.value("error.type"),
+		Peer: tr.value("nettap.wait.peer.duration"), Local: tr.value("nettap.wait.local.duration"),
+	}
+	w.Duration = tr.root.EndTimestamp().AsTime().Sub(tr.root.StartTimestamp().AsTime()).Seconds()
+	return w, ok
+}
+
+// about lets the times of two waits differ by what a busy machine takes between two steps of a test.
+var about = cmpopts.EquateApprox(0, 0.05)
+
+// moments are those at which a test has asked, made something to be read, and read it.
+type moments struct{ asked, ready, read time.Time }
+
+// answer is a wait for what was asked.
+func (m moments) answer(transport string, port any) waited {
+	return waited{
+		Kind: "receive", Kept: "slow", Transport: transport, Port: port,
+		Duration: m.read.Sub(m.asked).Seconds(), Peer: m.ready.Sub(m.asked).Seconds(), Local: m.read.Sub(m.ready).Seconds(),
+	}
+}
+
+// request is what lay there for the program.
+func (m moments) request(transport string, port any) waited {
+	lay := m.read.Sub(m.ready).Seconds()
+	return waited{Kind: "receive", Kept: "slow", Transport: transport, Port: port, Duration: lay, Local: lay}
+}
+
+// failed is a wait that came to nothing, from its first moment to its last.
+func (m moments) failed(kind, with string, port any) waited {
+	return waited{Kind: kind, Kept: "failed", Transport: "tcp", Port: port, Error: with, Duration: m.read.Sub(m.asked).Seconds()}
+}
+
+const (
+	thinks = 300 * time.Millisecond // a server that is asked
+	lies   = 200 * time.Millisecond // what nobody reads
+)
+
+// slowWaits is what the tests want to be told of.
+var slowWaits = Options{MinDuration: 20 * time.Millisecond, Waits: true, Errors: Errnos{All: true}}
+
+// wantWaits compares what was reported of a port.
+func (o *observer) wantWaits(t testing.TB, port int, want ...waited) {
+	t.Helper()
+	if diff := gocmp.Diff(want, o.waits(t, port), about); diff != "" {
+		t.Errorf("waits differ (-want +got), and the statistics have %+v:\n%s", o.counts(t), diff)
+	}
+}
+
+// connectAtOnce begins to connect a socket that does not block to a port on lo.
+func connectAtOnce(t testing.TB, address [4]byte, port int) int {
+	t.Helper()
+	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: address}); err != unix.EINPROGRESS {
+		t.Errorf("connect: %v", err)
+	}
+	return fd
+}
+
+var loopback = [4]byte{127, 0, 0, 1}
+
+// connectWithoutBlocking connects a client that does not block, whose server does.
+func connectWithoutBlocking(t testing.TB) (client, server, port int) {
+	t.Helper()
+	listener := listenTCP(t)
+	port = int(localOf(listener).Port())
+	client = connectAtOnce(t, loopback, port)
+	server, _, err := unix.Accept(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, server, port
+}
+
+func answerAfterAWhile(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(client)
+	defer unix.Close(server)
+	var want []waited
+	for range 2 {
+		var m moments
+		m.asked = time.Now()
+		send(t, client, 5)
+		receive(client) // there is nothing
+		receive(server)
+		time.Sleep(thinks)
+		m.ready = time.Now()
+		send(t, server, 7)
+		awaitReadable(t, client)
+		time.Sleep(lies)
+		m.read = time.Now()
+		receive(client)
+		time.Sleep(lies) // it waits for nothing
+		want = append(want, m.answer("tcp", int64(port)))
+	}
+	o.wantWaits(t, port, want...)
+}
+
+func answerNever(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(server)
+	m := moments{asked: time.Now()}
+	send(t, client, 5)
+	time.Sleep(thinks)
+	m.read = time.Now()
+	unix.Close(client)
+	o.wantWaits(t, port, m.failed("receive", "given_up", int64(port)))
+}
+
+// answerInTheCall waits in a call that blocks, which says so itself.
+func answerInTheCall(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server := connectTCP(t)
+	port := int(localOf(server).Port())
+	send(t, client, 5)
+	receive(server)
+	go func() {
+		time.Sleep(thinks)
+		send(t, server, 7)
+	}()
+	thread := onThread(func() { receive(client) })
+	o.wantWaits(t, port)
+	want := []deed{{Syscall: "recvfrom", FD: int64(client), Bytes: int64(7), Transport: "tcp", Kept: "slow", BlockedOn: "receive_queue"}}
+	if diff := gocmp.Diff(want, o.deeds(t, thread)); diff != "" {
+		t.Errorf("calls differ (-want +got):\n%s", diff)
+	}
+}
+
+func idleConnection(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(server)
+	for range 2 {
+		time.Sleep(lies)
+		send(t, client, 5)
+		receive(server)
+		send(t, server, 7)
+		awaitReadable(t, client)
+		receive(client)
+	}
+	time.Sleep(lies)
+	unix.Close(client)
+	o.wantWaits(t, port)
+}
+
+// requestsThatLie has a server whose loop is late, which is what its clients wait for.
+func requestsThatLie(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server := connectTCP(t)
+	port := must(unix.Getsockname(client)).(*unix.SockaddrInet4).Port
+	if err := unix.SetNonblock(server, true); err != nil {
+		t.Fatal(err)
+	}
+	var want []waited
+	for range 2 {
+		var m moments
+		m.ready = time.Now()
+		send(t, client, 5)
+		time.Sleep(lies)
+		m.read = time.Now()
+		receive(server)
+		receive(server) // there is nothing
+		time.Sleep(lies)
+		send(t, server, 7)
+		receive(client)
+		want = append(want, m.request("tcp", int64(port)))
+	}
+	got := slices.DeleteFunc(o.waits(t, port), func(w waited) bool { return w.Port != int64(port) }) // the client's are of another test
+	if diff := gocmp.Diff(want, got, about); diff != "" {
+		t.Errorf("waits differ (-want +got):\n%s", diff)
+	}
+}
+
+func datagrams(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	server := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+	defer unix.Close(server)
+	bindDatagrams(t, server)
+	client := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0))
+	defer unix.Close(client)
+	if err := unix.Connect(client, must(unix.Getsockname(server))); err != nil {
+		t.Fatal(err)
+	}
+	m := moments{asked: time.Now()}
+	send(t, client, 5)
+	time.Sleep(thinks)
+	m.ready = time.Now()
+	if _, _, err := unix.Recvfrom(server, make([]byte, 10), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Sendto(server, make([]byte, 7), 0, must(unix.Getsockname(client))); err != nil {
+		t.Fatal(err)
+	}
+	awaitReadable(t, client)
+	time.Sleep(lies)
+	m.read = time.Now()
+	receive(client)
+	port := int(localOf(server).Port())
+	o.wantWaits(t, port, moments{ready: m.asked, read: m.ready}.request("udp", nil), m.answer("udp", int64(port)))
+}
+
+// bindDatagrams binds a socket to a port that it names, as servers do.
+func bindDatagrams(t testing.TB, fd int) {
+	t.Helper()
+	port := int(localOf(listenTCP(t)).Port()) // one that is likely to be free for datagrams too
+	for ; port < 1<<16; port++ {
+		if unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: loopback}) == nil {
+			return
+		}
+	}
+	t.Fatal("there is no free port")
+}
+
+func unixStreams(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{}), unix.Listen(listener, 1)); err != nil { // a name that the kernel chooses
+		t.Fatal(err)
+	}
+	client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
+	defer unix.Close(client)
+	if err := unix.Connect(client, must(unix.Getsockname(listener))); err != nil {
+		t.Fatal(err)
+	}
+	server, _, err := unix.Accept(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(server)
+	m := moments{asked: time.Now()}
+	thread := onThread(func() {
+		send(t, client, 5)
+		time.Sleep(thinks)
+		m.ready = time.Now()
+		receive(server)
+		send(t, server, 7)
+		time.Sleep(lies)
+		m.read = time.Now()
+		receive(client)
+	})
+	var got []waited
+	for _, tr := range o.by(t, thread) {
+		if w, ok := waitOf(tr); ok {
+			got = append(got, w)
+		}
+	}
+	want := []waited{moments{ready: m.asked, read: m.ready}.request("unix", nil), m.answer("unix", nil)}
+	if diff := gocmp.Diff(want, got, about); diff != "" {
+		t.Errorf("waits differ (-want +got):\n%s", diff)
+	}
+}
+
+func roomToSend(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(client)
+	defer unix.Close(server)
+	for unix.Sendto(client, make([]byte, 1<<16), 0, nil) == nil {
+	}
+	full := time.Now()
+	time.Sleep(lies)
+	for err := error(unix.EAGAIN); err != nil; { // until there is room
+		receive(server)
+		err = unix.Sendto(client, make([]byte, 1), 0, nil)
+	}
+	want := []waited{{Kind: "send", Kept: "slow", Duration: time.Since(full).Seconds(), Transport: "tcp", Port: int64(port)}}
+	got := slices.DeleteFunc(o.waits(t, port), func(w waited) bool { return w.Kind != "send" })
+	if diff := gocmp.Diff(want, got, about); diff != "" {
+		t.Errorf("waits differ (-want +got):\n%s", diff)
+	}
+}
+
+// connections is a connect that succeeds; nothing is slow here, so it is kept by chance.
+func connections(t testing.TB, o *observer) {
+	o.want(t, Options{MinDuration: time.Hour, SampleRatio: 1, Waits: true})
+	client, server, port := connectWithoutBlocking(t)
+	unix.Close(client)
+	unix.Close(server)
+	o.wantWaits(t, port, waited{Kind: "connect", Kept: "sampled", Transport: "tcp", Port: int64(port)})
+}
+
+func refusedConnection(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	unused := listenTCP(t)
+	port := int(localOf(unused).Port())
+	unix.Close(unused)
+	client := connectAtOnce(t, loopback, port)
+	defer unix.Close(client)
+	if errno := must(unix.GetsockoptInt(client, unix.SOL_SOCKET, unix.SO_ERROR)); unix.Errno(errno) != unix.ECONNREFUSED {
+		t.Errorf("the connection ended with %v", unix.Errno(errno))
+	}
+	o.wantWaits(t, port, moments{}.failed("connect", "ECONNREFUSED", int64(port)))
+}
+
+// silentPort is one where nobody answers: its queue of connections is full.
+func silentPort(t testing.TB, address [4]byte, port int) int {
+	t.Helper()
+	listener := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+	t.Cleanup(func() { unix.Close(listener) })
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrInet4{Addr: address, Port: port}), unix.Listen(listener, 0)); err != nil {
+		t.Fatal(err)
+	}
+	port = int(localOf(listener).Port())
+	for range 2 {
+		fd := connectAtOnce(t, address, port)
+		t.Cleanup(func() { unix.Close(fd) })
+	}
+	return port
+}
+
+func unansweredConnection(t testing.TB, o *observer) {
+	port := silentPort(t, loopback, 0)
+	o.want(t, slowWaits)
+	client := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
+	defer unix.Close(client)
+	if err := errors.Join(unix.SetsockoptInt(client, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1), unix.SetsockoptInt(client, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(client, &unix.SockaddrInet4{Port: port, Addr: loopback}); err != unix.EINPROGRESS {
+		t.Errorf("connect: %v", err)
+	}
+	eventually(t, func() string {
+		if len(o.waits(t, port)) == 0 {
+			return "no wait is reported"
+		}
+		return ""
+	})
+	got := o.waits(t, port)
+	if got[0].Duration < 0.9 || got[0].Duration > 5 {
+		t.Errorf("it took %v s", got[0].Duration)
+	}
+	got[0].Duration = 0
+	if diff := gocmp.Diff([]waited{moments{}.failed("connect", "ETIMEDOUT", int64(port))}, got); diff != "" {
+		t.Errorf("waits differ (-want +got):\n%s", diff)
+	}
+}
+
+func givenUpConnection(t testing.TB, o *observer) {
+	port := silentPort(t, loopback, 0)
+	o.want(t, slowWaits)
+	m := moments{asked: time.Now()}
+	client := connectAtOnce(t, loopback, port)
+	time.Sleep(thinks)
+	m.read = time.Now()
+	unix.Close(client)
+	o.wantWaits(t, port, m.failed("connect", "given_up", int64(port)))
+}
+
+// lostRace connects to two addresses of a port, as programs do that have two of a name:
+// the one that does not answer is closed when the other one has.
+func lostRace(t testing.TB, o *observer) {
+	listener := listenTCP(t)
+	port := silentPort(t, [4]byte{127, 0, 0, 2}, int(localOf(listener).Port()))
+	o.want(t, slowWaits)
+	loser := connectAtOnce(t, [4]byte{127, 0, 0, 2}, port)
+	time.Sleep(lies)
+	winner := connectAtOnce(t, loopback, port)
+	defer unix.Close(winner)
+	unix.Close(loser)
+	o.wantWaits(t, port)
+	// What is closed later was no loser.
+	m := moments{asked: time.Now()}
+	other := connectAtOnce(t, [4]byte{127, 0, 0, 2}, port)
+	time.Sleep(thinks)
+	m.read = time.Now()
+	unix.Close(other)
+	o.wantWaits(t, port, m.failed("connect", "given_up", int64(port)))
+}
+
+// settledSocket has a socket in blocking mode that is polled: its answers are looked at
+// until so many have waited for nothing.
+func settledSocket(t testing.TB, o *observer) {
+	o.want(t, slowWaits)
+	client, server := connectTCP(t)
+	port := int(localOf(server).Port())
+	exchange := func(lies time.Duration) {
+		send(t, client, 5)
+		receive(server)
+		send(t, server, 7)
+		awaitReadable(t, client)
+		time.Sleep(lies)
+		receive(client)
+	}
+	for range 3 {
+		exchange(lies)
+	}
+	if got := o.waits(t, port); len(got) != 3 {
+		t.Errorf("there are %v", got)
+	}
+	for range 8 {
+		exchange(0)
+	}
+	exchange(lies)
+	if got := o.waits(t, port); len(got) != 3 {
+		t.Errorf("the socket is looked at though it has settled: %v", got)
+	}
+	for range 250 {
+		exchange(0)
+	}
+	exchange(lies)
+	if got := o.waits(t, port); len(got) > 4 {
+		t.Errorf("there are %v", got)
+	}
+}
+
+// waitsOfRing has an io_uring ask, and read an answer and a request late: it tries at
+// once, and again when there is something.
+func waitsOfRing(t testing.TB, o *observer) {
+	requireRing(t)
+	o.want(t, slowWaits)
+	client, server := connectTCP(t)
+	port := int(localOf(server).Port())
+	var m moments
+	var buffer [16]byte
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	pinner.Pin(&buffer)
+	onThread(func() {
+		ring := kerneltest.NewRing()
+		defer ring.Close()
+		m.asked = time.Now()
+		ring.Do(kerneltest.Submission{Opcode: kerneltest.RingSend, FD: int32(client), Address: addressOf(&buffer), Length: 5})
+		time.Sleep(thinks)
+		m.ready = time.Now()
+		ring.Do(kerneltest.Submission{Opcode: kerneltest.RingRecv, FD: int32(server), Address: addressOf(&buffer), Length: 5})
+		ring.Do(kerneltest.Submission{Opcode: kerneltest.RingSend, FD: int32(server), Address: addressOf(&buffer), Length: 7})
+		awaitReadable(t, client)
+		time.Sleep(lies)
+		m.read = time.Now()
+		ring.Do(kerneltest.Submission{Opcode: kerneltest.RingRecv, FD: int32(client), Address: addressOf(&buffer), Length: 7})
+	})
+	o.wantWaits(t, port, moments{ready: m.asked, read: m.ready}.request("tcp", int64(localOf(client).Port())), m.answer("tcp", int64(port)))
+}
+
+func waitsByChance(t testing.TB, o *observer) {
+	for ratio, want := range map[float64]int{0: 0, 1: 3} { // the connect, the request and its answer
+		o.want(t, Options{MinDuration: time.Hour, SampleRatio: ratio, Waits: true})
+		client, server, port := connectWithoutBlocking(t)
+		send(t, client, 5)
+		receive(server)
+		send(t, server, 7)
+		awaitReadable(t, client)
+		receive(client)
+		unix.Close(client)
+		unix.Close(server)
+		if got := o.waits(t, port); len(got) != want {
+			t.Errorf("at a ratio of %v there are %v", ratio, got)
+		}
+		if got := o.counts(t); len(got.Lost) > 0 || int(got.Seen-got.SampledOut) != len(o.trees) {
+			t.Errorf("the statistics have %+v, and there are %d trees", got, len(o.trees))
+		}
+	}
+}
+
+func filteredWaits(t testing.TB, o *observer) {
+	exchange := func() (port int) {
+		client, server, port := connectWithoutBlocking(t)
+		defer unix.Close(client)
+		defer unix.Close(server)
+		send(t, client, 5)
+		receive(server)
+		send(t, server, 7)
+		time.Sleep(lies)
+		receive(client)
+		return port
+	}
+	for name, test := range map[string]struct {
+		filter Filter
+		want   int
+	}{
+		"all":             {Filter{}, 1},
+		"another process": {Filter{PIDs: []uint32{1}}, 0},
+		"another command": {Filter{Commands: []string{"nobody"}}, 0},
+		"another port":    {Filter{Ports: []uint16{1}}, 0},
+		"the address":     {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, 1},
+	} {
+		options := slowWaits
+		options.Filter = test.filter
+		o.want(t, options)
+		port := exchange()
+		if got := o.waits(t, port); len(got) != test.want {
+			t.Errorf("%s: there are %v", name, got)
+		}
+	}
+}
+
+// questionsAcrossSteps asks before calls are not looked at for a while, and reads after it.
+func questionsAcrossSteps(t testing.TB, o *observer) {
+	defer o.reduce(t, budget.Full)
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(client)
+	defer unix.Close(server)
+	silent := silentPort(t, loopback, 0)
+	connecting := connectAtOnce(t, loopback, silent)
+	send(t, client, 5)
+	o.reduce(t, budget.NoCalls)
+	time.Sleep(lies)
+	o.reduce(t, budget.Full)
+	send(t, server, 7)
+	awaitReadable(t, client)
+	receive(client)
+	receive(server)
+	unix.Close(connecting)
+	o.wantWaits(t, port)
+	o.wantWaits(t, silent)
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calls
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+const exchangeByProbes = "kprobe/security_socket_sendmsg"
+
+// exchangeLadder is how it is seen what a program sends and reads, the best way first.
+var exchangeLadder = []kernel.Hook{
+	{Job: "exchange", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgSeeSent, bpfProgSeeRead}},
+	{
+		Job: "exchange", Name: "fexit/tcp_sendmsg", Programs: []string{bpfProgSeeSentTcp, bpfProgSeeSendmsg, bpfProgSeeRecvmsg},
+		NotSeen: "that there was no room for what was sent, but on TCP",
+	},
+	{
+		Job: "exchange", Name: exchangeByProbes, Programs: []string{bpfProgSeeSendmsgProbe, bpfProgSeeRecvmsgProbe},
+		NotSeen: "that there was no room for what was sent, and with which error a wait for an answer ended",
+	},
+}
+
+// readyLadder is how it is seen that there is something to read, the best way first.
+var readyLadder = []kernel.Hook{
+	{Job: "ready", Name: "tp_btf/sk_data_ready", Programs: []string{bpfProgSeeReady}},
+	{Job: "ready", Name: "fentry/sock_def_readable", Programs: []string{bpfProgSeeReadable}},
+	{Job: "ready", Name: "kprobe/sock_def_readable", Programs: []string{bpfProgSeeReadableProbe}},
+}
+
+// chooseWaitHooks returns the best ways to see waits that this kernel has.
+func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
+	if err := kernel.ProbeSocketStorage(); err != nil {
+		return nil, err
+	}
+	exchange, err := kernel.Choose(probe, exchangeLadder...)
+	if err != nil {
+		return nil, err
+	}
+	ready, err := kernel.Choose(probe, readyLadder...)
+	if err != nil {
+		return nil, err
+	}
+	return []kernel.Hook{ready, exchange}, nil
+}
+
+// addWaitHooks adds to hooks what sees waits, and to what begin does not see that nothing
+// does: because this kernel has no way, or for the reason that is given.
+func (c *Calls) addWaitHooks(hooks []kernel.Hook, begin *kernel.Hook, without error) ([]kernel.Hook, error) {
+	if !c.options.Waits {
+		return hooks, nil
+	}
+	waits, err := []kernel.Hook(nil), without
+	if without == nil {
+		waits, err = chooseWaitHooks(kernel.Avoiding(c.options.AvoidHooks, kernel.Probe))
+		if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
+			return nil, err
+		}
+	}
+	if err != nil {
+		notSeen := fmt.Sprintf("waits that are of no one call, as they cannot be seen here (%v)", err)
+		if begin.NotSeen != "" {
+			notSeen = begin.NotSeen + "; " + notSeen
+		}
+		begin.NotSeen = notSeen
+	}
+	return append(hooks, waits...), nil
+}

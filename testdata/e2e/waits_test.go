@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// waitPorts are where a server answers late, where nobody listens, and where nobody answers.
+type waitPorts struct{ late, refused, silent int }
+
+const answersAfter = 300 * time.Millisecond
+
+func listenForWaits(t *testing.T) waitPorts {
+	t.Helper()
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(answersAfter)
+		io.WriteString(w, "late") //nolint:errcheck // the client says what it got
+	})}
+	go server.Serve(listener) //nolint:errcheck // it is closed
+	t.Cleanup(func() { server.Close() })
+	unused, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused.Close()
+	port := func(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+	return waitPorts{late: port(listener), refused: port(unused), silent: silentPort(t)}
+}
+
+// silentPort is one whose queue of connections is full.
+func silentPort(t *testing.T) int {
+	t.Helper()
+	socket := func() int {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	listener := socket()
+	if err := unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(listener, 0); err != nil {
+		t.Fatal(err)
+	}
+	address, err := unix.Getsockname(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		unix.Connect(socket(), address) //nolint:errcheck // it is under way
+	}
+	return address.(*unix.SockaddrInet4).Port
+}
+
+// The clients that are programs connect to a port of 127.0.0.1, ask, and print what they got. They
+// give up a connect after half a second.
+const (
+	nodeClient = `
+const http = require("http")
+const request = http.get({host: "127.0.0.1", port: process.argv[1], agent: false}, answer => { answer.resume(); answer.on("end", () => process.exit(0)) })
+request.on("error", error => console.log(error.code))
+request.on("socket", socket => { const t = setTimeout(() => request.destroy(new Error("late")), 500); socket.on("connect", () => clearTimeout(t)) })`
+	pythonClient = `
+import socket, sys
+client = socket.socket()
+client.settimeout(0.5 if sys.argv[2] == "timeout" else None)
+try:
+    client.connect(("127.0.0.1", int(sys.argv[1])))
+    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    client.recv(1000)
+except OSError as e:
+    print(e)
+client.close()`
+)
+
+// run starts a client, awaits its end and returns its pid.
+func runClient(t *testing.T, name string, arguments ...string) int64 {
+	t.Helper()
+	command := exec.Command(name, arguments...)
+	output, err := command.CombinedOutput()
+	t.Logf("%s: %v %s", name, err, output)
+	return int64(command.Process.Pid)
+}
+
+// goClient is a client of this process.
+func goClient(port int) int64 {
+	dialer := net.Dialer{Timeout: 500 * time.Millisecond}
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, address)
+	}}}
+	if answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d", port)); err == nil {
+		io.Copy(io.Discard, answer.Body) //nolint:errcheck // its end is what counts
+		answer.Body.Close()
+	}
+	client.CloseIdleConnections()
+	return int64(os.Getpid())
+}
+
+// TestDistributionReportsWaits has clients of four kinds ask a server that answers late, one
+// that refuses, and one that never answers.
+func TestDistributionReportsWaits(t *testing.T) {
+	ports := listenForWaits(t)
+	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(`
+	nettap:
+	  max_cpu: 0
+	  traffic: {enabled: false}
+	  drops: {enabled: false}
+	  accepts: {enabled: false}
+	  calls: {collection_interval: 100ms, initial_delay: 0s, sample_ratio: 0, filter: {ports: [%d, %d, %d]}}
+`, ports.late, ports.refused, ports.silent)})
+
+	clients := map[string]func(port int) int64{
+		"curl": func(port int) int64 {
+			return runClient(t, "curl", "--silent", "--output", "/dev/null", "--connect-timeout", "0.5", fmt.Sprintf("http://127.0.0.1:%d/", port))
+		},
+		"Go": goClient,
+		"python": func(port int) int64 {
+			return runClient(t, "/usr/bin/python3", "-c", pythonClient, fmt.Sprint(port), "block")
+		},
+		"python with a timeout": func(port int) int64 {
+			return runClient(t, "/usr/bin/python3", "-c", pythonClient, fmt.Sprint(port), "timeout")
+		},
+	}
+	if _, err := exec.LookPath("node"); err == nil {
+		clients["node"] = func(port int) int64 { return runClient(t, "node", "-e", nodeClient, fmt.Sprint(port)) }
+	}
+	for name, ask := range clients {
+		t.Run(name, func(t *testing.T) {
+			blocks := name == "python"
+			late, refused := ask(ports.late), ask(ports.refused)
+			c.requireOne(t, late, ports.late, lateAnswer(blocks))
+			c.requireOne(t, refused, ports.refused, failedConnect(blocks, "ECONNREFUSED"))
+			if !blocks { // it would wait for two minutes
+				c.requireOne(t, ask(ports.silent), ports.silent, failedConnect(blocks, "given_up"))
+			}
+		})
+	}
+}
+
+// lateAnswer is the span of who waits for an answer: of a wait, or of a call that waits itself.
+func lateAnswer(blocks bool) Attributes {
+	if blocks {
+		return Attributes{"nettap.call.kept": "slow", "nettap.call.syscall": "recvfrom", "nettap.wait.kind": nil}
+	}
+	return Attributes{"nettap.call.kept": "slow", "nettap.wait.kind": "receive"}
+}
+
+func failedConnect(blocks bool, with string) Attributes {
+	if blocks {
+		return Attributes{"nettap.call.kept": "failed", "nettap.call.syscall": "connect", "error.type": with, "nettap.wait.kind": nil}
+	}
+	return Attributes{"nettap.call.kept": "failed", "nettap.wait.kind": "connect", "error.type": with}
+}
+
+// requireOne fails unless there is one span of a process and a port that failed or took as
+// long as the server, and has what is wanted.
+func (c *Collector) requireOne(t *testing.T, pid int64, port int, want Attributes) {
+	t.Helper()
+	about := Attributes{"process.pid": pid, "network.peer.port": int64(port)}
+	var got []Span
+	c.Wait(fmt.Sprintf("process %d has a span of port %d", pid, port), func() bool {
+		got = nil
+		for _, span := range c.Spans(about) {
+			if span.Attributes["error.type"] != nil || seconds(span) >= answersAfter.Seconds()/2 {
+				got = append(got, span)
+			}
+		}
+		return len(got) > 0
+	})
+	if len(got) != 1 {
+		t.Fatalf("there are %v", got)
+	}
+	for name, value := range want {
+		if got[0].Attributes[name] != value {
+			t.Errorf("%s is %v, want %v, in %v", name, got[0].Attributes[name], value, got[0].Attributes)
+		}
+	}
+	if want["nettap.wait.kind"] != "receive" {
+		return
+	}
+	peer, _ := got[0].Attributes["nettap.wait.peer.duration"].(float64)
+	local, _ := got[0].Attributes["nettap.wait.local.duration"].(float64)
+	if peer < answersAfter.Seconds() || math.Abs(peer+local-seconds(got[0])) > 0.001 || local > peer {
+		t.Errorf("the peer took %v s and the program %v s of %v s", peer, local, seconds(got[0]))
+	}
+}
+
+func seconds(s Span) float64 {
+	return s.EndTimestamp().AsTime().Sub(s.StartTimestamp().AsTime()).Seconds()
+}
