@@ -291,7 +291,7 @@ func (a *Accepts) Audit() error {
 			totals.Lost["map_full"] = ends.MapFull
 		}
 		totals.Lost["preempted"] = missed
-		totals.MissedRuns = all - missed
+		totals.MissedRuns = all - missed + ends.MissedRuns
 		totals.Hooks = a.hooks()
 	})
 	return nil

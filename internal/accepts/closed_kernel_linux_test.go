@@ -231,10 +231,12 @@ func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 	}
 	t.Logf("%.0f connections a second", made/time.Since(began).Seconds())
 	ends, _ := o.endsOn(t, address.Port(), 2*made)
-	if accepts := len(o.on(t, address.Port())); len(ends) != 2*made || accepts != made {
-		t.Errorf("%d ends and %d accepts of %d connections", len(ends), accepts, made)
+	totals := o.recorder.Read()
+	lacking := 2*made - len(ends) // no more than the kernel says that it did not tell us of
+	if accepts := len(o.on(t, address.Port())); lacking < 0 || lacking > int(totals.MissedRuns) || accepts != made {
+		t.Errorf("%d ends and %d accepts of %d connections, and the statistics have %+v", len(ends), accepts, made, totals)
 	}
-	if totals := o.recorder.Read(); totals.Lost["ring_full"] != 0 || totals.Lost["map_full"] != 0 {
+	if totals.Lost["ring_full"] != 0 || totals.Lost["map_full"] != 0 {
 		t.Errorf("some are lost: %+v", totals)
 	}
 }

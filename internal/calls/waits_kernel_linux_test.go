@@ -145,8 +145,9 @@ const (
 	lies   = 200 * time.Millisecond // what nobody reads
 )
 
-// slowWaits is what the tests want to be told of.
-var slowWaits = Options{MinDuration: 20 * time.Millisecond, Waits: true, Errors: Errnos{All: true}}
+// slowWaits is what the tests want to be told of: half of what anybody is kept waiting, and
+// more than a busy machine takes to read what has come.
+var slowWaits = Options{MinDuration: 100 * time.Millisecond, Waits: true, Errors: Errnos{All: true}}
 
 // wantWaits compares what was reported of a port.
 func (o *observer) wantWaits(t testing.TB, port int, want ...waited) {

@@ -93,8 +93,10 @@ func (c *Closings) Read() ([]Closing, error) {
 	return ended, err
 }
 
-// Stats are how many ends were seen, and how many of these were lost, by cause.
-type Stats struct{ Seen, RingFull, MapFull, Unreadable uint64 }
+// Stats are how many ends were seen, and how many of these were lost, by cause. MissedRuns
+// are how often the kernel did not run the program, as another run of it was interrupted on
+// the same CPU: nobody knows how many of these were ends.
+type Stats struct{ Seen, RingFull, MapFull, Unreadable, MissedRuns uint64 }
 
 // Stats returns those since Start. It may be called of nil.
 func (c *Closings) Stats() (Stats, error) {
@@ -105,8 +107,12 @@ func (c *Closings) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, err
 	}
+	missed, err := c.object.MissedRuns()
+	if err != nil {
+		return Stats{}, err
+	}
 	return Stats{
 		Seen: counts[bpfStatSTAT_SEEN], RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
-		MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt,
+		MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt, MissedRuns: missed,
 	}, nil
 }
