@@ -192,7 +192,10 @@ func (o *observer) balancedWithEnds(t *testing.T) {
 
 // A flood of short connections loses no accept and no end.
 func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
-	const made = 4_000
+	made := 4_000
+	if testing.Short() { // an emulated machine makes a hundred a second
+		made = 400
+	}
 	o := observeEnds(t)
 	listener, address := listen(t, "127.0.0.1:0")
 	startServer(t, "blocking", listener, 0)
@@ -229,8 +232,9 @@ func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 			o.collect(t)
 		}
 	}
-	t.Logf("%.0f connections a second", made/time.Since(began).Seconds())
-	ends, _ := o.endsOn(t, address.Port(), 2*made)
+	t.Logf("%.0f connections a second", float64(made)/time.Since(began).Seconds())
+	o.collect(t)
+	ends, _ := o.endsOn(t, address.Port(), 2*made-int(o.recorder.Read().MissedRuns))
 	totals := o.recorder.Read()
 	lacking := 2*made - len(ends) // no more than the kernel says that it did not tell us of
 	if accepts := len(o.on(t, address.Port())); lacking < 0 || lacking > int(totals.MissedRuns) || accepts != made {
