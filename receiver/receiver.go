@@ -28,6 +28,8 @@ type signalReceiver struct {
 	id        component.ID
 	loops     []loop // the enabled ones
 	running   []loop
+	loaded    bool  // the loops are started, as far as they can be
+	loadError error // why the others are not
 	telemetry *metadata.TelemetryBuilder
 	failed    map[string]error // instruments that could not start, by name
 	status    status
@@ -71,6 +73,7 @@ func newSignalReceiver[T instrument.Telemetry](
 		}
 	}
 	r.shared.viewServer.expect(r)
+	receivers.add(r)
 	return r
 }
 
@@ -163,6 +166,24 @@ func (r *signalReceiver) failsStart() bool { return r.shared.config.OnUnsupporte
 // themselves, so that none reports how another one did.
 func (r *signalReceiver) startLoops(ctx context.Context) error {
 	defer kernel.Keep()()
+	r.receivers.loadAll(ctx)
+	r.load(ctx)
+	if r.loadError != nil && r.failsStart() {
+		return r.loadError
+	}
+	return errors.Join(r.loadError, r.enableLoops(ctx))
+}
+
+// load has the instruments prove themselves before any of this process reports: what one
+// does for that is nothing that happens on the machine.
+func (r *signalReceiver) load(ctx context.Context) {
+	if !r.loaded {
+		r.loaded = true
+		r.loadError = r.loadLoops(ctx)
+	}
+}
+
+func (r *signalReceiver) loadLoops(ctx context.Context) error {
 	r.failed = nil
 	if err := r.requireHost(r.shared.config.RootPath); err != nil {
 		return err
@@ -179,6 +200,11 @@ func (r *signalReceiver) startLoops(ctx context.Context) error {
 		}
 		r.running = append(r.running, loop)
 	}
+	return errs
+}
+
+func (r *signalReceiver) enableLoops(ctx context.Context) error {
+	var errs error
 	r.running = slices.DeleteFunc(r.running, func(l loop) bool {
 		err := l.Enable()
 		if err == nil {
@@ -210,7 +236,7 @@ func (r *signalReceiver) stopLoops(ctx context.Context) error {
 			errs = errors.Join(errs, fmt.Errorf("shut down %s: %w", loop.namedStats().name, err))
 		}
 	}
-	r.running = nil
+	r.running, r.loaded, r.loadError = nil, false, nil
 	r.releaseReports()
 	if r.limited {
 		r.shared.limit.release()
@@ -229,6 +255,7 @@ func (r *signalReceiver) Shutdown(ctx context.Context) error {
 	}
 	if !r.released {
 		r.receivers.release(r.shared)
+		r.receivers.remove(r)
 		r.released = true
 	}
 	return err

@@ -3,6 +3,8 @@
 package nettapreceiver
 
 import (
+	"context"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -35,6 +37,34 @@ type sharedReceiver struct {
 type sharedReceivers struct {
 	mu       sync.Mutex
 	byConfig map[*Config]*sharedReceiver
+	all      []*signalReceiver // that were not shut down
+}
+
+func (s *sharedReceivers) add(r *signalReceiver) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, r)
+}
+
+func (s *sharedReceivers) remove(r *signalReceiver) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = slices.DeleteFunc(s.all, func(other *signalReceiver) bool { return other == r })
+}
+
+// loadAll loads the instruments of all receivers of this process that are about to start,
+// and those of their views. A nil one has none.
+func (s *sharedReceivers) loadAll(ctx context.Context) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	all := slices.Clone(s.all)
+	s.mu.Unlock()
+	for _, r := range all {
+		r.load(ctx)
+		r.shared.viewServer.loadViewOnly(ctx, r)
+	}
 }
 
 // acquire returns the shared receiver of config, which stays until each that acquired it has released it.

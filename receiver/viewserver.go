@@ -138,6 +138,34 @@ func (v *viewServer) address(listener net.Listener) string {
 // startViewOnly starts the instruments of signals that have no pipeline. One that cannot run
 // is missing in the view, and in nothing else.
 func (v *viewServer) startViewOnly(ctx context.Context, like *signalReceiver) {
+	v.makeViewOnly(like)
+	for _, r := range v.viewOnly {
+		if err := r.startLoops(ctx); err != nil {
+			r.logger.Warn("the view lacks an instrument that no pipeline has", zap.Error(err))
+		}
+		for _, l := range r.running {
+			l.namedStats().log(r.logger)
+		}
+	}
+}
+
+// loadViewOnly loads what [viewServer.startViewOnly] starts.
+func (v *viewServer) loadViewOnly(ctx context.Context, like *signalReceiver) {
+	if v == nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.makeViewOnly(like)
+	for _, r := range v.viewOnly {
+		r.load(ctx)
+	}
+}
+
+func (v *viewServer) makeViewOnly(like *signalReceiver) {
+	if v.viewOnly != nil {
+		return
+	}
 	guest := v.shared.forView()
 	settings := receiver.Settings{ID: like.id, TelemetrySettings: like.settings, BuildInfo: like.build}
 	all := []struct {
@@ -154,12 +182,6 @@ func (v *viewServer) startViewOnly(ctx context.Context, like *signalReceiver) {
 		}
 		r := one.make()
 		r.requireHost = like.requireHost
-		if err := r.startLoops(ctx); err != nil {
-			r.logger.Warn("the view lacks an instrument that no pipeline has", zap.Error(err))
-		}
-		for _, l := range r.running {
-			l.namedStats().log(r.logger)
-		}
 		v.viewOnly = append(v.viewOnly, r)
 	}
 }
@@ -210,12 +232,15 @@ func (v *viewServer) close(ctx context.Context, r *signalReceiver) error {
 	stop, server, alone := v.stop, v.server, v.viewOnly
 	v.stop, v.server, v.viewOnly, v.watched = nil, nil, nil, nil
 	v.mu.Unlock()
-	if stop == nil {
-		return nil
+	var errs error
+	if stop == nil { // it was not open; what it needs may be loaded
+		for _, guest := range slices.Backward(alone) {
+			errs = errors.Join(errs, guest.stopLoops(ctx))
+		}
+		return errs
 	}
 	stop()
 	v.view.Close()
-	var errs error
 	if server != nil {
 		short, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
