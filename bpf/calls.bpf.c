@@ -612,21 +612,13 @@ POINT_PROGRAM(see_start_xmit, net_dev_start_xmit, POINT_START_XMIT, 0)
 POINT_PROGRAM(see_receive_skb, netif_receive_skb, POINT_RECEIVE_SKB, 0)
 POINT_PROGRAM(see_kfree_skb, kfree_skb, POINT_KFREE_SKB, 0)
 
-bool fired_see_state;
-
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(see_state, struct sock *sk, int old, int new)
+static __always_inline void note_state(struct sock *sk, int new, __u32 position)
 {
-	__u32 position = position_of(ctx);
 	struct thread *th;
 	struct tree *t;
 
-	if (!is_enabled(&fired_see_state))
-		return 0;
-	if (with_waits)
-		follow_state(sk, old, new, position);
 	if (is_interrupt(position))
-		return 0;
+		return;
 	if (new == STATE_SYN_SENT) {
 		th = this_thread();
 		if (th && th->progress == CALL_PLAIN)
@@ -641,6 +633,33 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 	}
 	if (with_points)
 		note_point(POINT_SET_STATE, new, position);
+}
+
+bool fired_see_state;
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(see_state, struct sock *sk, int old, int new)
+{
+	if (is_enabled(&fired_see_state))
+		note_state(sk, new, position_of(ctx));
+	return 0;
+}
+
+/*
+ * The same where waits are seen. What is reported of them is in functions that Linux 5.10 does
+ * not take, even where they are not called.
+ */
+bool fired_see_state_of_waits;
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(see_state_of_waits, struct sock *sk, int old, int new)
+{
+	__u32 position = position_of(ctx);
+
+	if (!is_enabled(&fired_see_state_of_waits))
+		return 0;
+	follow_state(sk, old, new, position);
+	note_state(sk, new, position);
 	return 0;
 }
 

@@ -330,6 +330,7 @@ const (
 	bpfProgSeeSentTcp           = "see_sent_tcp"
 	bpfProgSeeStartXmit         = "see_start_xmit"
 	bpfProgSeeState             = "see_state"
+	bpfProgSeeStateOfWaits      = "see_state_of_waits"
 	bpfProgSeeSwitch            = "see_switch"
 	bpfProgSeeWakeup            = "see_wakeup"
 	bpfProgVisitFunction        = "visit_function"
@@ -368,6 +369,7 @@ const (
 	bpfVarFiredSeeSentTcp       = "fired_see_sent_tcp"
 	bpfVarFiredSeeStartXmit     = "fired_see_start_xmit"
 	bpfVarFiredSeeState         = "fired_see_state"
+	bpfVarFiredSeeStateOfWaits  = "fired_see_state_of_waits"
 	bpfVarFiredSeeSwitch        = "fired_see_switch"
 	bpfVarFiredSeeWakeup        = "fired_see_wakeup"
 	bpfVarFiredVisitFunction    = "fired_visit_function"
@@ -393,7 +395,6 @@ const (
 	bpfVarWithOtelThread        = "with_otel_thread"
 	bpfVarWithPoints            = "with_points"
 	bpfVarWithSocket            = "with_socket"
-	bpfVarWithWaits             = "with_waits"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -464,6 +465,7 @@ type bpfProgramSpecs struct {
 	SeeSentTcp       *ebpf.ProgramSpec `ebpf:"see_sent_tcp"`
 	SeeStartXmit     *ebpf.ProgramSpec `ebpf:"see_start_xmit"`
 	SeeState         *ebpf.ProgramSpec `ebpf:"see_state"`
+	SeeStateOfWaits  *ebpf.ProgramSpec `ebpf:"see_state_of_waits"`
 	SeeSwitch        *ebpf.ProgramSpec `ebpf:"see_switch"`
 	SeeWakeup        *ebpf.ProgramSpec `ebpf:"see_wakeup"`
 	VisitFunction    *ebpf.ProgramSpec `ebpf:"visit_function"`
@@ -534,6 +536,7 @@ type bpfVariableSpecs struct {
 	FiredSeeSentTcp       *ebpf.VariableSpec `ebpf:"fired_see_sent_tcp"`
 	FiredSeeStartXmit     *ebpf.VariableSpec `ebpf:"fired_see_start_xmit"`
 	FiredSeeState         *ebpf.VariableSpec `ebpf:"fired_see_state"`
+	FiredSeeStateOfWaits  *ebpf.VariableSpec `ebpf:"fired_see_state_of_waits"`
 	FiredSeeSwitch        *ebpf.VariableSpec `ebpf:"fired_see_switch"`
 	FiredSeeWakeup        *ebpf.VariableSpec `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.VariableSpec `ebpf:"fired_visit_function"`
@@ -559,7 +562,6 @@ type bpfVariableSpecs struct {
 	WithOtelThread        *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
 	WithSocket            *ebpf.VariableSpec `ebpf:"with_socket"`
-	WithWaits             *ebpf.VariableSpec `ebpf:"with_waits"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -668,6 +670,7 @@ type bpfVariables struct {
 	FiredSeeSentTcp       *ebpf.Variable `ebpf:"fired_see_sent_tcp"`
 	FiredSeeStartXmit     *ebpf.Variable `ebpf:"fired_see_start_xmit"`
 	FiredSeeState         *ebpf.Variable `ebpf:"fired_see_state"`
+	FiredSeeStateOfWaits  *ebpf.Variable `ebpf:"fired_see_state_of_waits"`
 	FiredSeeSwitch        *ebpf.Variable `ebpf:"fired_see_switch"`
 	FiredSeeWakeup        *ebpf.Variable `ebpf:"fired_see_wakeup"`
 	FiredVisitFunction    *ebpf.Variable `ebpf:"fired_visit_function"`
@@ -693,7 +696,6 @@ type bpfVariables struct {
 	WithOtelThread        *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.Variable `ebpf:"with_points"`
 	WithSocket            *ebpf.Variable `ebpf:"with_socket"`
-	WithWaits             *ebpf.Variable `ebpf:"with_waits"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -726,6 +728,7 @@ type bpfPrograms struct {
 	SeeSentTcp       *ebpf.Program `ebpf:"see_sent_tcp"`
 	SeeStartXmit     *ebpf.Program `ebpf:"see_start_xmit"`
 	SeeState         *ebpf.Program `ebpf:"see_state"`
+	SeeStateOfWaits  *ebpf.Program `ebpf:"see_state_of_waits"`
 	SeeSwitch        *ebpf.Program `ebpf:"see_switch"`
 	SeeWakeup        *ebpf.Program `ebpf:"see_wakeup"`
 	VisitFunction    *ebpf.Program `ebpf:"visit_function"`
@@ -759,6 +762,7 @@ func (p *bpfPrograms) Close() error {
 		p.SeeSentTcp,
 		p.SeeStartXmit,
 		p.SeeState,
+		p.SeeStateOfWaits,
 		p.SeeSwitch,
 		p.SeeWakeup,
 		p.VisitFunction,

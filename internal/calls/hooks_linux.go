@@ -65,8 +65,8 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	if hooks, err = c.addWaitHooks(hooks, &begin, withoutWaits); err != nil {
 		return nil, err
 	}
-	if err := spec.Variables[bpfVarWithWaits].Set(len(hooks) > len(always)); err != nil {
-		return nil, err
+	if len(hooks) > len(always) {
+		replaceProgram(hooks, bpfProgSeeState, bpfProgSeeStateOfWaits)
 	}
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
@@ -100,6 +100,15 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	}
 	return append(hooks, begin), errors.Join(err, spec.Variables[bpfVarProbesWithCookies].Set(!copies),
 		spec.Variables[bpfVarWithCookies].Set(begin.Name == "fentry.multi"))
+}
+
+// replaceProgram has another program in place of one.
+func replaceProgram(hooks []kernel.Hook, program, other string) {
+	for i, hook := range hooks {
+		if slices.Contains(hook.Programs, program) {
+			hooks[i].Programs = []string{other}
+		}
+	}
 }
 
 // isMulti says whether a hook takes a probe of many functions.

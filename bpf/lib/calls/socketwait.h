@@ -7,7 +7,6 @@
  * another, and in between the program waits for many sockets at once, in a call that is
  * about none of them. What is under way is kept with its socket.
  */
-const volatile bool with_waits;
 
 /* When calls were last looked at anew: what began before is not known whole. */
 __u64 waits_since_ns;
