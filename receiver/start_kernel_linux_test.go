@@ -88,7 +88,8 @@ func TestKernelASecondStartAfterAFailedOneIsClean(t *testing.T) {
 		}
 	}
 	if _, err := telemetry.GetMetric("otelcol_nettap_trace_context_found"); err != nil {
-		t.Errorf("what contexts found is not published after the second start: %v", err)
+		hooks, ok := signals[0].(*signalReceiver).shared.contexts.Hooks()
+		t.Errorf("what contexts found is not published after the second start: %v; hooks %v: %+v", err, ok, hooks)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +33,7 @@ func (c Cause) Happen() error {
 	case Uring:
 		return completeRequest()
 	case Thread:
-		endThread()
-		return nil
+		return endThread()
 	case Cgroup:
 		return makeCgroup()
 	}
@@ -162,12 +163,47 @@ func makeCgroup() error {
 	return nil
 }
 
-// endThread ends a thread: a goroutine that ends takes one with it that it has locked.
-func endThread() {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread()
-	}()
-	<-ended
+// endThread begins a thread and ends it. Go has threads in stock, so goroutines that lock
+// theirs are started until one runs on a thread that was not there before. They end
+// together, and take their threads with them.
+func endThread() error {
+	stock, err := threads()
+	if err != nil {
+		return err
+	}
+	end, ids := make(chan struct{}), make(chan int)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer close(end)
+	for range maxThreads {
+		running.Go(func() {
+			runtime.LockOSThread()
+			ids <- unix.Gettid()
+			<-end
+		})
+		if !stock[<-ids] {
+			return nil
+		}
+	}
+	return fmt.Errorf("begin a thread: %d goroutines run on threads that were there", maxThreads)
+}
+
+// maxThreads is more than any process has idle.
+const maxThreads = 10_000
+
+// threads returns the ids of this process's threads.
+func threads() (map[int]bool, error) {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil, fmt.Errorf("list threads: %w", err)
+	}
+	ids := map[int]bool{}
+	for _, entry := range entries {
+		id, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			return nil, fmt.Errorf("list threads: %w", err)
+		}
+		ids[id] = true
+	}
+	return ids, nil
 }
