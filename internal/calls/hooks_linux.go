@@ -62,17 +62,18 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 		return nil, err
 	}
 	hooks := slices.Clone(always)
-	if hooks, err = c.addWaitHooks(hooks, &begin, withoutWaits); err != nil {
+	waits, err := c.waitHooks(&begin, withoutWaits)
+	if err != nil {
 		return nil, err
 	}
-	if len(hooks) > len(always) {
+	if len(waits) > 0 {
 		replaceProgram(hooks, bpfProgSeeState, bpfProgSeeStateOfWaits)
 	}
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
 		c.emitter.functions = syscallTable()
 		_, err := kernel.TracepointArgs(types, "sock_recv_length")
-		return append(append(hooks, points(types)...), end, begin),
+		return slices.Concat(hooks, points(types), []kernel.Hook{end, begin}, waits),
 			errors.Join(spec.Variables[bpfVarWithPoints].Set(true), spec.Variables[bpfVarWithLengths].Set(err == nil))
 	}
 	functions, err := c.findFunctions(types, begin.Name)
@@ -98,7 +99,9 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	if apart {
 		hooks = append(hooks, end)
 	}
-	return append(hooks, begin), errors.Join(err, spec.Variables[bpfVarProbesWithCookies].Set(!copies),
+	// What was attached last at the end of a function runs first: an io_uring's call may be
+	// over with the function that tells what was read.
+	return slices.Concat(hooks, []kernel.Hook{begin}, waits), errors.Join(err, spec.Variables[bpfVarProbesWithCookies].Set(!copies),
 		spec.Variables[bpfVarWithCookies].Set(begin.Name == "fentry.multi"))
 }
 

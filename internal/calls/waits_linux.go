@@ -47,11 +47,11 @@ func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	return []kernel.Hook{ready, exchange}, nil
 }
 
-// addWaitHooks adds to hooks what sees waits, and to what begin does not see that nothing
-// does: because this kernel has no way, or for the reason that is given.
-func (c *Calls) addWaitHooks(hooks []kernel.Hook, begin *kernel.Hook, without error) ([]kernel.Hook, error) {
+// waitHooks returns what sees waits, and adds to what begin does not see that nothing does:
+// because this kernel has no way, or for the reason that is given.
+func (c *Calls) waitHooks(begin *kernel.Hook, without error) ([]kernel.Hook, error) {
 	if !c.options.Waits {
-		return hooks, nil
+		return nil, nil
 	}
 	waits, err := []kernel.Hook(nil), without
 	if without == nil {
@@ -67,5 +67,5 @@ func (c *Calls) addWaitHooks(hooks []kernel.Hook, begin *kernel.Hook, without er
 		}
 		begin.NotSeen = notSeen
 	}
-	return append(hooks, waits...), nil
+	return waits, nil
 }
