@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/policy"
 )
 
@@ -76,6 +77,7 @@ func (o *observer) expectVerdicts(t *testing.T, port uint16, want ...string) {
 }
 
 func TestKernelReportsRefusedAttemptsAndBalances(t *testing.T) {
+	kerneltest.NeedDroppers(t)
 	o := observe(t, func(a *Accepts) { a.options.Refused = true })
 	listener, address := listen(t, "127.0.0.1:0")
 	listener.Close()

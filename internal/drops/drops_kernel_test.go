@@ -21,7 +21,6 @@ import (
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
-	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -30,7 +29,7 @@ import (
 )
 
 func TestKernelNamesEachDrop(t *testing.T) {
-	needFunctions(t)
+	kerneltest.NeedDroppers(t)
 	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 
@@ -120,7 +119,7 @@ func TestKernelAccountsForEveryDrop(t *testing.T) {
 }
 
 func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
-	needFunctions(t)
+	kerneltest.NeedDroppers(t)
 	b := new(stats.Recorder)
 	drops := newDrops(b)
 	drops.maxKeys, drops.maxCoarse = 1, 4096
@@ -183,7 +182,7 @@ func (f full) Enable() error {
 }
 
 func TestKernelStartsAgainFromZero(t *testing.T) {
-	needFunctions(t)
+	kerneltest.NeedDroppers(t)
 	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 	provocation := dropstest.Provocations()[0]
@@ -283,22 +282,6 @@ func asKnown(drops *Drops, drop dropstest.Drop) dropstest.Drop {
 		drop.Reason, drop.Class = "not_available", "unknown"
 	}
 	return drop
-}
-
-// needFunctions skips the test where the kernel does not tell which function drops: see
-// dropper.
-func needFunctions(t *testing.T) {
-	t.Helper()
-	kerneltest.Require(t)
-	symbols, err := kernel.RunningSymbols()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for symbol := range symbols.All() {
-		if strings.HasPrefix(symbol.Name, "kfree_skb.part.") {
-			t.Skip("this kernel tells of drops in ", symbol.Name, ", whose caller is kfree_skb")
-		}
-	}
 }
 
 // settled calls differ until it returns "" or a minute has passed.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
@@ -37,7 +38,7 @@ func TestKernelSeesNoLossWhereNothingIsLost(t *testing.T) {
 }
 
 func TestKernelClassesEmptySegmentsAsBenign(t *testing.T) {
-	needFunctions(t)
+	kerneltest.NeedDroppers(t)
 	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
 	want := dropstest.Stray(t, lab)

@@ -73,6 +73,19 @@ func Require(t *testing.T) {
 	}
 }
 
+// NeedDroppers skips the test where the kernel does not tell which function drops a packet.
+func NeedDroppers(t *testing.T) {
+	t.Helper()
+	Require(t)
+	table, err := kernel.RunningSymbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !table.TellsDroppers() {
+		t.Skip("this kernel tells of drops in a part of kfree_skb, whose caller is kfree_skb")
+	}
+}
+
 func skip(t *testing.T, err error) {
 	t.Helper()
 	if os.Getenv("NETTAP_KERNEL_TESTS") == "require" {

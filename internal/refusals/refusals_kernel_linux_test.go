@@ -88,6 +88,7 @@ func requireRefused(t *testing.T, address netip.AddrPort) {
 }
 
 func TestKernelCountsRefusedAttempts(t *testing.T) {
+	kerneltest.NeedDroppers(t)
 	r := observe(t)
 	a, b := kerneltest.Namespaces(t)
 	var inode uint64
@@ -115,6 +116,7 @@ func TestKernelCountsRefusedAttempts(t *testing.T) {
 }
 
 func TestKernelCountsAScanByItsPeer(t *testing.T) {
+	kerneltest.NeedDroppers(t)
 	const ports = 2000
 	r := observe(t)
 	a, b := kerneltest.Namespaces(t)
@@ -138,6 +140,7 @@ func TestKernelCountsAScanByItsPeer(t *testing.T) {
 // TestKernelCountsAFloodFromManyPeers sends SYNs as fast as it can from addresses that
 // nobody has.
 func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
+	kerneltest.NeedDroppers(t)
 	const syns = 20_000
 	r := observe(t)
 	a, b := kerneltest.Namespaces(t)
@@ -156,6 +159,7 @@ func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
 
 // TestKernelCountsWhatFindsNoPlace sends SYNs each from another address and to another port.
 func TestKernelCountsWhatFindsNoPlace(t *testing.T) {
+	kerneltest.NeedDroppers(t)
 	const syns = 5000
 	r := observe(t)
 	a, b := kerneltest.Namespaces(t)

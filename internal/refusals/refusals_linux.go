@@ -122,6 +122,9 @@ func closedPort(types *btf.Spec, spec *ebpf.CollectionSpec) (kernel.Hook, error)
 	if err != nil {
 		return hook, err
 	}
+	if !table.TellsDroppers() {
+		hook.NotSeen = "attempts on closed ports: this kernel does not tell which function drops a packet"
+	}
 	begins, ends := receivers(table)
 	return hook, errors.Join(spec.Variables[bpfVarReceiveBegins].Set(begins), spec.Variables[bpfVarReceiveEnds].Set(ends))
 }

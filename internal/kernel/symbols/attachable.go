@@ -124,3 +124,14 @@ var refused = map[string]bool{
 	"kthread_exit":                  true,
 	"make_task_dead":                true,
 }
+
+// TellsDroppers says whether the kernel's reports of drops name the function that drops. They
+// do not where a compiler has put them into a part of kfree_skb, whose caller is kfree_skb.
+func (s *Table) TellsDroppers() bool {
+	for symbol := range s.All() {
+		if strings.HasPrefix(symbol.Name, "kfree_skb.part.") {
+			return false
+		}
+	}
+	return true
+}
