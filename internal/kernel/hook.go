@@ -28,6 +28,14 @@ type Hook struct {
 	Unproven string   // why it is not known whether it fires here; set by [Object.SelfTest]
 }
 
+// DoesNotSee adds to what the hook does not see.
+func (h *Hook) DoesNotSee(what string) {
+	if h.NotSeen != "" {
+		h.NotSeen += "; "
+	}
+	h.NotSeen += what
+}
+
 // Choose returns the first hook that probe does not refuse with [ErrUnsupported].
 // All of them do the same job, the best one comes first.
 func Choose(probe func(hook string) error, ladder ...Hook) (Hook, error) {

@@ -23,6 +23,7 @@ import (
 type Refusals struct {
 	avoid  []string
 	object *kernel.Object
+	open   kernel.Closers
 	maps   [2]*ebpf.Map // by whether the round is odd
 	round  uint32
 }
@@ -33,7 +34,7 @@ func New(avoidHooks []string) *Refusals { return &Refusals{avoid: avoidHooks} }
 // Start loads the programs, attaches them and sees that they run.
 func (r *Refusals) Start(ctx context.Context) error {
 	if err := r.load(); err != nil {
-		return fmt.Errorf("load refusals programs: %w", err)
+		return errors.Join(fmt.Errorf("load refusals programs: %w", err), r.Shutdown())
 	}
 	if err := r.object.Start(ctx, ""); err != nil {
 		return errors.Join(err, r.Shutdown())
@@ -51,12 +52,10 @@ func (r *Refusals) Enable() error {
 
 // Shutdown detaches the programs and frees them. It may be called more than once.
 func (r *Refusals) Shutdown() error {
-	if r == nil || r.object == nil {
+	if r == nil {
 		return nil
 	}
-	err := r.object.Close()
-	r.object = nil
-	return err
+	return r.open.Close()
 }
 
 // Hooks returns the hooks in use.
@@ -78,6 +77,7 @@ func (r *Refusals) load() error {
 	if r.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
+	r.open = append(r.open, r.object)
 	r.maps = [2]*ebpf.Map{r.object.Maps[bpfMapRefusedEven], r.object.Maps[bpfMapRefusedOdd]}
 	r.round = 0
 	return errors.Join(prepare(r.maps[0]), prepare(r.maps[1]))
@@ -91,7 +91,7 @@ func (r *Refusals) hooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.H
 	}
 	queue, err := kernel.Choose(kernel.Avoiding(r.avoid, kernel.Probe), fullQueue...)
 	if errors.Is(err, kernel.ErrUnsupported) {
-		closed.NotSeen = join(closed.NotSeen, "attempts on a full accept queue, where functions can neither be traced nor probed")
+		closed.DoesNotSee("attempts on a full accept queue, where functions can neither be traced nor probed")
 		return []kernel.Hook{closed}, nil
 	}
 	return []kernel.Hook{closed, queue}, err
@@ -135,13 +135,6 @@ func receivers(table *symbols.Table) (begins, ends [2]uint64) {
 		begins[i], ends[i], _ = table.Extent(name)
 	}
 	return begins, ends
-}
-
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + "; " + b
 }
 
 // Read returns what was refused until the Read before, and lets all that comes from now on
