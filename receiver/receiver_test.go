@@ -66,7 +66,12 @@ func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog
 // allSignals returns one receiver, as metrics, logs and traces.
 func allSignals(t *testing.T, config *Config) []component.Component {
 	t.Helper()
-	factory, settings := NewFactory(), receivertest.NewNopSettings(metadata.Type)
+	return signalsOf(t, config, receivertest.NewNopSettings(metadata.Type))
+}
+
+func signalsOf(t *testing.T, config *Config, settings receiver.Settings) []component.Component {
+	t.Helper()
+	factory := NewFactory()
 	metrics, err := factory.CreateMetrics(t.Context(), settings, config, consumertest.NewNop())
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
-	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
@@ -107,21 +106,9 @@ func instrumentsOf(metric metricdata.Metrics) map[string]bool {
 // signalsWith is [allSignals] that publish their statistics to telemetry.
 func signalsWith(t *testing.T, config *Config, telemetry *componenttest.Telemetry) []component.Component {
 	t.Helper()
-	factory, settings := NewFactory(), receivertest.NewNopSettings(metadata.Type)
+	settings := receivertest.NewNopSettings(metadata.Type)
 	settings.TelemetrySettings = telemetry.NewTelemetrySettings()
-	metrics, err := factory.CreateMetrics(t.Context(), settings, config, consumertest.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs, err := factory.CreateLogs(t.Context(), settings, config, consumertest.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	traces, err := factory.CreateTraces(t.Context(), settings, config, consumertest.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []component.Component{metrics, logs, traces}
+	return signalsOf(t, config, settings)
 }
 
 func startAll(t *testing.T, signals []component.Component) {

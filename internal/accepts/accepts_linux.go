@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -61,11 +60,11 @@ type Accepts struct {
 	filtered uint64   // records that the configuration of events left out, since Start
 	refused  uint64   // entries of refused attempts that were read, since Start
 	learner  *policy.Learner
-	refusals *refusals.Refusals // nil: they are not seen
-	closings *closings.Closings // nil: they are not reported
+	refusals *refusals.Refusals // nil: refused attempts are not seen
+	unseen   string             // why they are not, if they should be
+	closings *closings.Closings // nil: ends of connections are not reported
 	ends     ends
 	nobodys  uint64 // connections that ended and nobody accepted since Start
-	unseen   string // why they are not, if they should be
 }
 
 // New returns an Accepts that records into builder. contexts are started before it
@@ -136,8 +135,8 @@ func (a *Accepts) hooks() []kernel.Hook {
 	if a.refusals != nil {
 		return append(hooks, a.refusals.Hooks()...)
 	}
-	if first := &hooks[0]; a.unseen != "" {
-		first.NotSeen = strings.TrimPrefix(first.NotSeen+"; "+a.unseen, "; ")
+	if a.unseen != "" {
+		hooks[0].DoesNotSee(a.unseen)
 	}
 	return hooks
 }

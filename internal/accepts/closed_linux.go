@@ -84,17 +84,10 @@ func emitClosed(logs plog.Logs, builder *metadata.LogsBuilder, describe func(pro
 		}
 		who := describe(group[0].Process, group[0].Seen)
 		batch := builder.Emit(metadata.WithLogsResource(who.Resource(builder.NewResourceBuilder())))
-		next := 0
-		for _, resource := range batch.ResourceLogs().All() {
-			for _, scope := range resource.ScopeLogs().All() {
-				for _, record := range scope.LogRecords().All() {
-					record.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
-					record.SetSeverityNumber(plog.SeverityNumberInfo)
-					record.Body().SetStr(closedLine(group[next]))
-					next++
-				}
-			}
-		}
+		complete(batch, now, func(i int, record plog.LogRecord) {
+			record.SetSeverityNumber(plog.SeverityNumberInfo)
+			record.Body().SetStr(closedLine(group[i]))
+		})
 		batch.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
 	}
 }

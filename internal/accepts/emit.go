@@ -15,7 +15,8 @@ import (
 )
 
 // emit returns a log record for each accept, on the resource of its process, and with the
-// verdict of judge, which may change the accepts of one process as it is given them. wall turns CLOCK_BOOTTIME into wall time; now is when the accepts were read.
+// verdict of judge, which may change the accepts of one process as it is given them. wall
+// turns CLOCK_BOOTTIME into wall time; now is when the accepts were read.
 //
 // There are fewer records than accepts when the configuration switches the event
 // off, or leaves some resources out.
@@ -31,7 +32,11 @@ func emit(builder *metadata.LogsBuilder, describe func(process.ID, process.Seen)
 		}
 		resource := who.Resource(builder.NewResourceBuilder())
 		batch := builder.Emit(metadata.WithLogsResource(resource))
-		complete(batch, now, group)
+		complete(batch, now, func(i int, record plog.LogRecord) {
+			record.SetSeverityNumber(group[i].severity())
+			record.Body().SetStr(group[i].line())
+			record.SetTraceID(group[i].context.TraceID)
+		})
 		batch.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
 	}
 	return logs
@@ -65,17 +70,16 @@ func record(builder *metadata.LogsBuilder, accepted time.Time, a accept) {
 		int64(a.threadID), int64(a.netnsInode), options...)
 }
 
-// complete sets what the generated builder cannot. It gives the records of a
-// resource in the order they were recorded, or none.
-func complete(batch plog.Logs, now time.Time, group []accept) {
+// complete sets what the generated builder cannot: when the records were read, and with set,
+// by their index, what is theirs. The builder gives those of a resource in the order they
+// were recorded, or none.
+func complete(batch plog.Logs, now time.Time, set func(i int, record plog.LogRecord)) {
 	next := 0
 	for _, resource := range batch.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
 				record.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
-				record.SetSeverityNumber(group[next].severity())
-				record.Body().SetStr(group[next].line())
-				record.SetTraceID(group[next].context.TraceID)
+				set(next, record)
 				next++
 			}
 		}

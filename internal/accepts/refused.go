@@ -25,17 +25,10 @@ func emitRefused(logs plog.Logs, builder *metadata.LogsBuilder, host pcommon.Res
 		recordRefused(builder, wall(r.FirstNanos), r)
 	}
 	batch := builder.Emit(metadata.WithLogsResource(host))
-	next := 0
-	for _, resource := range batch.ResourceLogs().All() {
-		for _, scope := range resource.ScopeLogs().All() {
-			for _, record := range scope.LogRecords().All() {
-				record.SetObservedTimestamp(pcommon.NewTimestampFromTime(now))
-				record.SetSeverityNumber(plog.SeverityNumberInfo)
-				record.Body().SetStr(refusedLine(refused[next]))
-				next++
-			}
-		}
-	}
+	complete(batch, now, func(i int, record plog.LogRecord) {
+		record.SetSeverityNumber(plog.SeverityNumberInfo)
+		record.Body().SetStr(refusedLine(refused[i]))
+	})
 	batch.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
 }
 

@@ -61,11 +61,7 @@ func (c *Calls) waitHooks(begin *kernel.Hook, without error) ([]kernel.Hook, err
 		}
 	}
 	if err != nil {
-		notSeen := fmt.Sprintf("waits that are of no one call, as they cannot be seen here (%v)", err)
-		if begin.NotSeen != "" {
-			notSeen = begin.NotSeen + "; " + notSeen
-		}
-		begin.NotSeen = notSeen
+		begin.DoesNotSee(fmt.Sprintf("waits that are of no one call, as they cannot be seen here (%v)", err))
 	}
 	return waits, nil
 }

@@ -235,9 +235,6 @@ func (o *Object) noteUntraceable() {
 		if len(names) == 0 {
 			continue
 		}
-		if hook.NotSeen != "" {
-			hook.NotSeen += "; "
-		}
-		hook.NotSeen += "functions that cannot be traced: " + strings.Join(names, ", ")
+		hook.DoesNotSee("functions that cannot be traced: " + strings.Join(names, ", "))
 	}
 }
