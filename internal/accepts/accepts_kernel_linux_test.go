@@ -29,7 +29,7 @@ import (
 const nobody = 65534
 
 func TestKernelReportsEachAcceptOnce(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		each := 100
 		if testing.Short() {
 			each = 40
@@ -94,7 +94,7 @@ func TestKernelReportsEachAcceptOnce(t *testing.T) {
 }
 
 // misses returns how often the kernel did not run a program.
-func (o *observer) misses(t *testing.T, program string) uint64 {
+func (o *fixture) misses(t *testing.T, program string) uint64 {
 	t.Helper()
 	loaded, ok := o.accepts.object.Programs[program]
 	if !ok {
@@ -136,7 +136,7 @@ func TestKernelReportsAccepts(t *testing.T) {
 		"through io_uring into any slot that waits": {kind: "any fixed file", early: true},
 	}
 	uring := lackOfUring(t)
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		addresses, ports := map[string]netip.AddrPort{}, map[uint16]bool{}
 		var late []func()
 		for name, server := range servers {
@@ -185,7 +185,7 @@ func TestKernelReportsAccepts(t *testing.T) {
 }
 
 func TestKernelReportsAcceptsOfMPTCP(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		o := observe(t)
 		var config net.ListenConfig
 		config.SetMultipathTCP(true)
@@ -216,7 +216,7 @@ func acceptOne(t *testing.T, listener *os.File) {
 }
 
 func TestKernelReportsHowLongAConnectionWaited(t *testing.T) {
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		const wait = 200 * time.Millisecond
 		listener, address := listen(t, "127.0.0.1:0")
 		if err := unix.Listen(int(listener.Fd()), 7); err != nil {
@@ -425,7 +425,7 @@ func TestKernelCountsWhatTheConfigurationLeavesOut(t *testing.T) {
 
 // balanced returns the counts in a moment when they must add up: other processes
 // of this machine may accept between a reading of the ring and one of the counts.
-func (o *observer) balanced(t *testing.T) stats.Totals {
+func (o *fixture) balanced(t *testing.T) stats.Totals {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {

@@ -62,7 +62,7 @@ func TestKernelSaysWhatIsUnexpectedAndLearnsIt(t *testing.T) {
 }
 
 // expectVerdicts compares the verdicts on the accepts of a port.
-func (o *observer) expectVerdicts(t *testing.T, port uint16, want ...string) {
+func (o *fixture) expectVerdicts(t *testing.T, port uint16, want ...string) {
 	t.Helper()
 	got := o.on(t, port)
 	if len(got) != len(want) {

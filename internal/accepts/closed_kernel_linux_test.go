@@ -25,7 +25,7 @@ type ended struct {
 }
 
 // observeEnds is observe, with the ends of connections.
-func observeEnds(t *testing.T) *observer {
+func observeEnds(t *testing.T) *fixture {
 	return observe(t, func(a *Accepts) {
 		config := metadata.DefaultLogsBuilderConfig()
 		config.Events.NettapConnectionClosed.Enabled = true
@@ -35,7 +35,7 @@ func observeEnds(t *testing.T) *observer {
 }
 
 // endsOn awaits so many ends of connections to a port, the client's before the server's.
-func (o *observer) endsOn(t *testing.T, port uint16, n int) (found []ended, ids []string) {
+func (o *fixture) endsOn(t *testing.T, port uint16, n int) (found []ended, ids []string) {
 	t.Helper()
 	type one struct {
 		ended
@@ -172,7 +172,7 @@ func TestKernelReportsNoEndOfWhatNobodyAccepted(t *testing.T) {
 }
 
 // balancedWithEnds is balanced but for what waits for its accept.
-func (o *observer) balancedWithEnds(t *testing.T) {
+func (o *fixture) balancedWithEnds(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
 		o.collect(t)

@@ -111,7 +111,7 @@ func TestKernelReportsAcceptsOf32BitCalls(t *testing.T) {
 		jump := []byte{0xeb, byte(len(listening))} // over the arguments
 		return slices.Concat(jump, listening, code)
 	}
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		for name, image := range map[string][]byte{
 			"accept4 by a 32-bit program":          program(32, call32(accept4, listenerFD, 0, 0, 0)),
 			"accept by way of socketcall":          program(32, withArguments(call32(socketcall, acceptCall, arguments+2, 0, 0))),
@@ -145,7 +145,7 @@ func TestKernelReportsAcceptsOf32BitCalls(t *testing.T) {
 func TestKernelDoesNotTakeOther32BitCallsForAccept(t *testing.T) {
 	require32Bit(t)
 	const keyctl, capabilities = 288, 31 // returns 2, the number of bytes it could say
-	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer) {
+	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		_, address := listen(t, "127.0.0.1:0")
 		client, err := net.DialTimeout("tcp", address.String(), patience)
 		if err != nil {

@@ -19,10 +19,10 @@ import (
 // TestKernelReportsCalls starts each rung once: on an emulated machine that takes a
 // while.
 func TestKernelReportsCalls(t *testing.T) {
-	onEachRung(t, func(t *testing.T, o *observer) {
+	onEachRung(t, func(t *testing.T, o *fixture) {
 		type named struct {
 			name string
-			test func(t testing.TB, o *observer)
+			test func(t testing.TB, o *fixture)
 		}
 		tests := []named{
 			{"with their system call, descriptor and bytes", callsOfAPair},
@@ -100,7 +100,7 @@ func send(t testing.TB, fd int, bytes int) {
 	}
 }
 
-func callsOfAPair(t testing.TB, o *observer) {
+func callsOfAPair(t testing.TB, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	thread := onThread(func() {
@@ -137,7 +137,7 @@ func callsOfAPair(t testing.TB, o *observer) {
 
 // functionsInside looks for functions that no compiler puts into their callers on
 // any of the kernels.
-func functionsInside(t testing.TB, o *observer) {
+func functionsInside(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	o.want(t, Options{})
 	thread := onThread(func() {
@@ -160,7 +160,7 @@ func functionsInside(t testing.TB, o *observer) {
 	}
 }
 
-func filesAndSockets(t testing.TB, o *observer) {
+func filesAndSockets(t testing.TB, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	var files [2]int
 	if err := unix.Pipe(files[:]); err != nil {
@@ -240,7 +240,7 @@ func localOf(fd int) netip.AddrPort {
 
 // rootsAlone makes calls that are slow, that fail and that do neither: what is inside of
 // them is known if they were chosen beforehand.
-func rootsAlone(t testing.TB, o *observer) {
+func rootsAlone(t testing.TB, o *fixture) {
 	const long = 300 * time.Millisecond
 	client, server := connectTCP(t)
 	act := func() (thread int) {
@@ -289,7 +289,7 @@ func rootsAlone(t testing.TB, o *observer) {
 	}
 }
 
-func connectionEnds(t testing.TB, o *observer) {
+func connectionEnds(t testing.TB, o *fixture) {
 	o.want(t, Options{})
 	var ends [2]netip.AddrPort
 	thread := onThread(func() {
@@ -340,7 +340,7 @@ func closedPort(t testing.TB) unix.Sockaddr {
 	return must(unix.Getsockname(fd))
 }
 
-func failures(t testing.TB, o *observer) {
+func failures(t testing.TB, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{MinDuration: time.Hour, Errors: Errnos{All: true}})
 	closed := closedPort(t)
@@ -364,7 +364,7 @@ func failures(t testing.TB, o *observer) {
 	}
 }
 
-func chosenErrors(t testing.TB, o *observer) {
+func chosenErrors(t testing.TB, o *fixture) {
 	number, _ := ErrnoNumber("ENOTCONN")
 	o.want(t, Options{MinDuration: time.Hour, Errors: Errnos{Numbers: []uint32{number}}})
 	closed := closedPort(t)
@@ -381,7 +381,7 @@ func chosenErrors(t testing.TB, o *observer) {
 }
 
 // manyThatWait blocks 60 threads at once, twice.
-func manyThatWait(t testing.TB, o *observer) {
+func manyThatWait(t testing.TB, o *fixture) {
 	const threads = 60
 	o.want(t, Options{})
 	var waited []int
@@ -447,7 +447,7 @@ func blockAtOnce(t testing.TB, threads int) []int {
 	return ids
 }
 
-func manyAtOnce(t testing.TB, o *observer) {
+func manyAtOnce(t testing.TB, o *fixture) {
 	const threads, rounds = 64, 15
 	ids, fds := make([]int, threads), make([][2]int, threads)
 	for i := range threads {
@@ -496,7 +496,7 @@ func manyAtOnce(t testing.TB, o *observer) {
 
 // waitingForWork lets a server and a client wait for each other. What counts as
 // long is more than a busy machine takes for a call.
-func waitingForWork(t testing.TB, o *observer) {
+func waitingForWork(t testing.TB, o *fixture) {
 	const long = 300 * time.Millisecond
 	client, server := connectTCP(t)
 	o.want(t, Options{MinDuration: long})
@@ -545,7 +545,7 @@ func waitingForWork(t testing.TB, o *observer) {
 
 // readingForOthers lets a thread only receive: what it has done itself does not say
 // whether it waits for an answer.
-func readingForOthers(t testing.TB, o *observer) {
+func readingForOthers(t testing.TB, o *fixture) {
 	const long = 300 * time.Millisecond
 	client, server := connectTCP(t)
 	o.want(t, Options{MinDuration: long})
@@ -579,7 +579,7 @@ func readingForOthers(t testing.TB, o *observer) {
 }
 
 // interrupts sends over lo: what receives it there runs on top of the sender.
-func interrupts(t testing.TB, o *observer) {
+func interrupts(t testing.TB, o *fixture) {
 	const sends = 500
 	client, server := connectTCP(t)
 	o.want(t, Options{})
@@ -605,7 +605,7 @@ func interrupts(t testing.TB, o *observer) {
 	}
 }
 
-func interrupted(t testing.TB, o *observer) {
+func interrupted(t testing.TB, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	ready, done := make(chan int), make(chan int)
@@ -635,7 +635,7 @@ func interrupted(t testing.TB, o *observer) {
 	<-done
 }
 
-func offTheCPU(t testing.TB, o *observer) {
+func offTheCPU(t testing.TB, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{OffCPU: true})
 	ready, done := make(chan int), make(chan int)
@@ -665,7 +665,7 @@ func offTheCPU(t testing.TB, o *observer) {
 	}
 }
 
-func byChance(t testing.TB, o *observer) {
+func byChance(t testing.TB, o *fixture) {
 	const sends = 1000
 	fds := pair(t, unix.SOCK_DGRAM)
 	o.want(t, Options{MinDuration: time.Hour, SampleRatio: 0.5})
@@ -691,7 +691,7 @@ func byChance(t testing.TB, o *observer) {
 	}
 }
 
-func filtered(t testing.TB, o *observer) {
+func filtered(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	fds := pair(t, unix.SOCK_STREAM)
 	port := localOf(server).Port()
@@ -735,7 +735,7 @@ func filtered(t testing.TB, o *observer) {
 }
 
 // truncated makes a call that goes through more functions than a tree has room for.
-func truncated(t testing.TB, o *observer) {
+func truncated(t testing.TB, o *fixture) {
 	receiver := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
 	defer unix.Close(receiver)
 	if err := unix.Bind(receiver, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {

@@ -21,7 +21,7 @@ import (
 
 // inCgroups filters by cgroups that it makes, of which one is a container's and comes
 // when the filter is set already.
-func inCgroups(t testing.TB, o *observer) {
+func inCgroups(t testing.TB, o *fixture) {
 	outer := fmt.Sprintf("/nettap-test-%d", os.Getpid())
 	container := strings.Repeat("ab", 32)
 	inner := outer + "/docker-" + container + ".scope"

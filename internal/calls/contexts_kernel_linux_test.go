@@ -31,7 +31,7 @@ type relation struct {
 }
 
 // relations are those of a thread's calls, in order, without what it does beside.
-func (o *observer) relations(t testing.TB, thread int) []relation {
+func (o *fixture) relations(t testing.TB, thread int) []relation {
 	t.Helper()
 	var relations []relation
 	for _, tr := range o.by(t, thread) {
@@ -77,7 +77,7 @@ func contextOptions(sources ...tracecontext.Source) tracecontext.Options {
 
 // observeContexts starts the instrument with trace contexts by all sources, on a rung
 // that starts fast.
-func observeContexts(t *testing.T, change func(*tracecontext.Options)) *observer {
+func observeContexts(t *testing.T, change func(*tracecontext.Options)) *fixture {
 	t.Helper()
 	kerneltest.Require(t)
 	options := contextOptions()
@@ -105,7 +105,7 @@ func observeContexts(t *testing.T, change func(*tracecontext.Options)) *observer
 }
 
 // needMessages skips the test where this kernel does not show the messages of processes.
-func needMessages(t *testing.T, o *observer) {
+func needMessages(t *testing.T, o *fixture) {
 	t.Helper()
 	hooks, _ := o.calls.contexts.Hooks()
 	for _, hook := range hooks {
@@ -138,7 +138,7 @@ func TestKernelFindsContexts(t *testing.T) {
 }
 
 // heads sends heads in each way, and others that are none.
-func heads(t *testing.T, o *observer) {
+func heads(t *testing.T, o *fixture) {
 	for name, test := range map[string]struct {
 		text  string
 		found bool
@@ -161,7 +161,7 @@ func heads(t *testing.T, o *observer) {
 		"at the end of what is received": {"GET / HTTP/1.1\r\ntraceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-01", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o.try(t, func(t testing.TB, o *observer) {
+			o.try(t, func(t testing.TB, o *fixture) {
 				client, _ := connectTCP(t)
 				o.want(t, Options{})
 				thread := onThread(func() { write(t, client, test.text) })
@@ -183,7 +183,7 @@ func heads(t *testing.T, o *observer) {
 }
 
 // goLabels labels goroutines of this process.
-func goLabels(t *testing.T, o *observer) {
+func goLabels(t *testing.T, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	labelled := func(n int) func() {
 		return func() {
@@ -199,7 +199,7 @@ func goLabels(t *testing.T, o *observer) {
 		}
 		return ""
 	})
-	o.try(t, func(t testing.TB, o *observer) {
+	o.try(t, func(t testing.TB, o *fixture) {
 		o.want(t, Options{})
 		for n := range 20 {
 			want := []relation{{"sendto", "go_labels", spanIDOf(n), ""}, {Syscall: "sendto"}}
@@ -211,12 +211,12 @@ func goLabels(t *testing.T, o *observer) {
 }
 
 // records runs a program that publishes at which span its thread works.
-func records(t *testing.T, o *observer) {
+func records(t *testing.T, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	publisher := exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH))
 	h, silent := startWith(t, publisher, fds[0]), startWith(t, exec.Command(publisher.Path), fds[0])
 	// sends lets one send at each of some spans.
-	sends := func(t testing.TB, o *observer, h helper, at string) []relation {
+	sends := func(t testing.TB, o *fixture, h helper, at string) []relation {
 		o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 		must(io.WriteString(h.in, at))
 		for range at {
@@ -228,7 +228,7 @@ func records(t *testing.T, o *observer) {
 		return relation{Syscall: "sendto", Source: "otel_thread", Parent: fmt.Sprintf("d0d0d0d0d0d0d0%02x", span)}
 	}
 	eventually(t, func() string { return gocmp.Diff([]relation{at('a')}, sends(t, o, h, "a")) })
-	o.try(t, func(t testing.TB, o *observer) {
+	o.try(t, func(t testing.TB, o *fixture) {
 		want := []relation{at('b'), {Syscall: "sendto"}, at('c'), at('d'), {Syscall: "sendto"}}
 		if diff := gocmp.Diff(want, sends(t, o, h, "b-cd-")); diff != "" {
 			t.Errorf("relations differ (-want +got):\n%s", diff)
@@ -245,7 +245,7 @@ func records(t *testing.T, o *observer) {
 }
 
 // exchanges follows requests and their answers on one connection.
-func exchanges(t testing.TB, o *observer) {
+func exchanges(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	o.want(t, Options{})
 	thread := onThread(func() {

@@ -14,7 +14,7 @@ import (
 
 // otherRequests makes 5,000 requests on a kept connection and as many on new ones, of
 // which every other one has no context.
-func otherRequests(t *testing.T, o *observer) {
+func otherRequests(t *testing.T, o *fixture) {
 	const each = 100 // between two readings
 	rounds := 50
 	if testing.Short() {
@@ -86,7 +86,7 @@ func resetTCP(t testing.TB) (client, server int) {
 }
 
 // otherProcesses lets a child go on with its parent's exchange.
-func otherProcesses(t testing.TB, o *observer) {
+func otherProcesses(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	write(t, client, request(traceparent(7)))
 	receive(server)
@@ -110,7 +110,7 @@ func otherProcesses(t testing.TB, o *observer) {
 }
 
 // unsampled looks at what a span that nobody records does.
-func unsampled(t *testing.T, o *observer) {
+func unsampled(t *testing.T, o *fixture) {
 	parent := "traceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-00\r\n"
 	for name, test := range map[string]struct {
 		keep bool
@@ -120,7 +120,7 @@ func unsampled(t *testing.T, o *observer) {
 		"not if they are":        {keep: true, want: []relation{{"write", "http", spanIDOf(1), ""}, {"recvfrom", "http", "", spanIDOf(1)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o.try(t, func(t testing.TB, o *observer) {
+			o.try(t, func(t testing.TB, o *fixture) {
 				client, server := connectTCP(t)
 				o.want(t, Options{KeepUnsampled: test.keep, Filter: Filter{Syscalls: []string{"write", "recvfrom"}}})
 				thread := onThread(func() {
@@ -153,7 +153,7 @@ func TestKernelKeepsContexts(t *testing.T) {
 			thread := onThread(func() { write(t, client, request(traceparent(1))) })
 			return gocmp.Diff([]relation{{"write", "http", spanIDOf(1), ""}}, o.relations(t, thread))
 		})
-		o.try(t, func(t testing.TB, o *observer) {
+		o.try(t, func(t testing.TB, o *fixture) {
 			client, _ := connectTCP(t)
 			if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.sent(t, startOneShot(t, client, "asks"))); diff != "" {
 				t.Errorf("relations of another process differ (-want +got):\n%s", diff)
@@ -161,7 +161,7 @@ func TestKernelKeepsContexts(t *testing.T) {
 		})
 	})
 	t.Run("for a time", func(t *testing.T) {
-		o.try(t, func(t testing.TB, o *observer) {
+		o.try(t, func(t testing.TB, o *fixture) {
 			client, server := connectTCP(t)
 			write(t, client, request(traceparent(1)))
 			receive(server)

@@ -19,7 +19,7 @@ import (
 )
 
 // inOBIMap pins maps as OBI does that starts late, starts again and stops.
-func inOBIMap(t *testing.T, o *observer, path string, said <-chan string) {
+func inOBIMap(t *testing.T, o *fixture, path string, said <-chan string) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	// sourceWith is what a call has whose thread is in the map, if there is one.
@@ -61,15 +61,15 @@ func inOBIMap(t *testing.T, o *observer, path string, said <-chan string) {
 	first := kerneltest.PinOBIMap(t, path, kerneltest.OBIMap)
 	await(first, found)
 	says("source obi is on: OBI has pinned its map at " + path)
-	t.Run("while it says so", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { saysForAWhile(t, o, path) }) })
-	t.Run("and not of the program before", func(t *testing.T) { o.try(t, func(t testing.TB, o *observer) { ofAProgramBefore(t, o, path) }) })
-	for name, test := range map[string]func(t testing.TB, o *observer, path string) (again bool){
+	t.Run("while it says so", func(t *testing.T) { o.try(t, func(t testing.TB, o *fixture) { saysForAWhile(t, o, path) }) })
+	t.Run("and not of the program before", func(t *testing.T) { o.try(t, func(t testing.TB, o *fixture) { ofAProgramBefore(t, o, path) }) })
+	for name, test := range map[string]func(t testing.TB, o *fixture, path string) (again bool){
 		"and not of a process that had the id": ofAProcessBefore,
 		"and not of a thread that had the id":  ofAThreadBefore,
 	} {
 		t.Run(name, func(t *testing.T) {
 			again := false
-			o.try(t, func(t testing.TB, o *observer) { again = test(t, o, path) })
+			o.try(t, func(t testing.TB, o *fixture) { again = test(t, o, path) })
 			if !again && !t.Failed() {
 				t.Skip("the id has not come again")
 			}
@@ -113,7 +113,7 @@ func pinned(t testing.TB, path string) *ebpf.Map {
 }
 
 // saysForAWhile is a thread that works at nothing, at a span, and at nothing again.
-func saysForAWhile(t testing.TB, o *observer, path string) {
+func saysForAWhile(t testing.TB, o *fixture, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	thread := onThread(func() {
@@ -133,7 +133,7 @@ func saysForAWhile(t testing.TB, o *observer, path string) {
 
 // leavesItsMap lets OBI end in the midst of a request, whose thread goes on, and start
 // again with the map it has left.
-func leavesItsMap(t *testing.T, o *observer, m *ebpf.Map, path string, says func(string)) *ebpf.Map {
+func leavesItsMap(t *testing.T, o *fixture, m *ebpf.Map, path string, says func(string)) *ebpf.Map {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
 	thread := onThread(func() {
@@ -159,7 +159,7 @@ func leavesItsMap(t *testing.T, o *observer, m *ebpf.Map, path string, says func
 
 // ofAProgramBefore lets a process execute another program while the map still says something
 // of it.
-func ofAProgramBefore(t testing.TB, o *observer, path string) {
+func ofAProgramBefore(t testing.TB, o *fixture, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	shell := startWith(t, exec.Command("/bin/sh", "-c", "read line; "+helperVariable+"=writes exec "+must(os.Executable())), fds[0])
 	tellOBI(t, m, shell.Process.Pid, shell.Process.Pid, 6)
@@ -172,7 +172,7 @@ func ofAProgramBefore(t testing.TB, o *observer, path string) {
 
 // ofAProcessBefore lets a process end of which the map still says something, and another one
 // have its id.
-func ofAProcessBefore(t testing.TB, o *observer, path string) (again bool) {
+func ofAProcessBefore(t testing.TB, o *fixture, path string) (again bool) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	first := startOneShot(t, fds[0], "writes")
 	pid := first.Process.Pid
@@ -202,7 +202,7 @@ func ofAProcessBefore(t testing.TB, o *observer, path string) (again bool) {
 }
 
 // ofAThreadBefore is the same with a thread of this process.
-func ofAThreadBefore(t testing.TB, o *observer, path string) (again bool) {
+func ofAThreadBefore(t testing.TB, o *fixture, path string) (again bool) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	id := 0
 	ended := func() bool {

@@ -76,7 +76,7 @@ func help(how string) {
 
 // ended lets a process end that has a thread in a call, and returns what it did:
 // that call, and afterwards its main thread.
-func ended(t testing.TB, o *observer, how string) (thread []deed, errno any, main []deed) {
+func ended(t testing.TB, o *fixture, how string) (thread []deed, errno any, main []deed) {
 	t.Helper()
 	h := startHelper(t, how)
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}}})
@@ -99,7 +99,7 @@ func ended(t testing.TB, o *observer, how string) (thread []deed, errno any, mai
 }
 
 // ends and becomes are what happens to a thread that waits when its process does.
-func ends(t testing.TB, o *observer) {
+func ends(t testing.TB, o *fixture) {
 	thread, _, _ := ended(t, o, "ends")
 	// A thread may be in the call still when the process has gone.
 	if len(thread) > 1 || len(thread) == 1 && thread[0].Syscall != "recvfrom" {
@@ -110,7 +110,7 @@ func ends(t testing.TB, o *observer) {
 	}
 }
 
-func becomes(t testing.TB, o *observer) {
+func becomes(t testing.TB, o *fixture) {
 	thread, errno, main := ended(t, o, "executes")
 	if len(thread) != 1 || thread[0].Syscall != "recvfrom" || thread[0].Error != nil || errno != "ERESTARTSYS" {
 		t.Errorf("the thread that waited did %+v, which ended with %v", thread, errno)
@@ -178,7 +178,7 @@ func startOneShot(t testing.TB, fd int, how string) helper {
 }
 
 // sent lets a helper send and end, and returns the relations of that call.
-func (o *observer) sent(t testing.TB, h helper) []relation {
+func (o *fixture) sent(t testing.TB, h helper) []relation {
 	t.Helper()
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 	h.end(t)

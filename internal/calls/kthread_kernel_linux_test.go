@@ -15,7 +15,7 @@ import (
 
 // ofKernelThread lets a worker of the kernel close the sockets of a network namespace
 // that nobody is in any more.
-func ofKernelThread(t testing.TB, o *observer) {
+func ofKernelThread(t testing.TB, o *fixture) {
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{}}}) // of any process
 	thread := onThread(func() {
 		home := must(netns.Get())

@@ -15,7 +15,7 @@ import (
 )
 
 // reduce takes a step.
-func (o *observer) reduce(t testing.TB, step budget.Step) {
+func (o *fixture) reduce(t testing.TB, step budget.Step) {
 	t.Helper()
 	if err := o.calls.Reduce(step); err != nil {
 		t.Fatal(err)
@@ -23,7 +23,7 @@ func (o *observer) reduce(t testing.TB, step budget.Step) {
 }
 
 // onEachStep does the same on each step, forward and back.
-func onEachStep(t testing.TB, o *observer) {
+func onEachStep(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	client, server := connectTCP(t)
 	sent := deed{Syscall: "sendto", FD: int64(client), Bytes: int64(1), Transport: "tcp", Kept: "sampled"}
@@ -68,7 +68,7 @@ func onEachStep(t testing.TB, o *observer) {
 
 // acrossSteps has one call that ends while calls are not looked at, and one that is under
 // way before and after: nothing is made of either, and what comes then is whole.
-func acrossSteps(t testing.TB, o *observer) {
+func acrossSteps(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	ends, stays := pair(t, unix.SOCK_DGRAM), pair(t, unix.SOCK_DGRAM)
 	o.want(t, Options{})
@@ -132,7 +132,7 @@ func acrossSteps(t testing.TB, o *observer) {
 }
 
 // waitsAcrossSteps changes whether waits are noted while a thread waits.
-func waitsAcrossSteps(t testing.TB, o *observer) {
+func waitsAcrossSteps(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{OffCPU: true})

@@ -91,7 +91,7 @@ func awaitReadable(t testing.TB, fd int) {
 
 func addressOf[T any](memory *T) uint64 { return uint64(uintptr(unsafe.Pointer(memory))) }
 
-func throughRing(t testing.TB, o *observer) {
+func throughRing(t testing.TB, o *fixture) {
 	o.want(t, Options{})
 	thread := exchangeThrough(t, 0)
 	trees := o.by(t, thread)
@@ -110,7 +110,7 @@ func throughRing(t testing.TB, o *observer) {
 
 // throughRingByCalls looks for what tracepoints tell of the system calls in which it
 // was connected, sent and received.
-func (o *observer) throughRingByCalls(t testing.TB, trees []tree) {
+func (o *fixture) throughRingByCalls(t testing.TB, trees []tree) {
 	t.Helper()
 	want := map[string]int{"net_dev_queue": 2}
 	if slices.ContainsFunc(o.recorder.Read().Hooks, func(hook kernel.Hook) bool { return hook.Name == "tp_btf/sock_recv_length" }) {
@@ -129,7 +129,7 @@ func (o *observer) throughRingByCalls(t testing.TB, trees []tree) {
 	}
 }
 
-func byRingWorkers(t testing.TB, o *observer) {
+func byRingWorkers(t testing.TB, o *fixture) {
 	o.want(t, Options{})
 	thread := exchangeThrough(t, kerneltest.RingAsync)
 	workers := slices.DeleteFunc(slices.Clone(o.collect(t)), func(tr tree) bool {
@@ -157,7 +157,7 @@ func byRingWorkers(t testing.TB, o *observer) {
 
 // behindAnother lets a request wait for what its own thread writes: it is carried out
 // when that call has returned, and before the thread goes on.
-func behindAnother(t testing.TB, o *observer) {
+func behindAnother(t testing.TB, o *fixture) {
 	requireRing(t)
 	fds := pair(t, unix.SOCK_STREAM)
 	var buffer [5]byte

@@ -58,7 +58,7 @@ var waitTests = []struct {
 	name      string
 	onEach    bool
 	ofResults bool // of calls that send
-	test      func(t testing.TB, o *observer)
+	test      func(t testing.TB, o *fixture)
 }{
 	{name: "for an answer", onEach: true, test: answerAfterAWhile},
 	{name: "for an answer that never comes", test: answerNever},
@@ -91,7 +91,7 @@ type waited struct {
 }
 
 // waits returns those with an end at a port.
-func (o *observer) waits(t testing.TB, port int) []waited {
+func (o *fixture) waits(t testing.TB, port int) []waited {
 	t.Helper()
 	var all []waited
 	for _, tr := range o.collect(t) {
@@ -150,7 +150,7 @@ const (
 var slowWaits = Options{MinDuration: 100 * time.Millisecond, Waits: true, Errors: Errnos{All: true}}
 
 // wantWaits compares what was reported of a port.
-func (o *observer) wantWaits(t testing.TB, port int, want ...waited) {
+func (o *fixture) wantWaits(t testing.TB, port int, want ...waited) {
 	t.Helper()
 	if diff := gocmp.Diff(want, o.waits(t, port), about); diff != "" {
 		t.Errorf("waits differ (-want +got), and the statistics have %+v:\n%s", o.counts(t), diff)
@@ -182,7 +182,7 @@ func connectWithoutBlocking(t testing.TB) (client, server, port int) {
 	return client, server, port
 }
 
-func answerAfterAWhile(t testing.TB, o *observer) {
+func answerAfterAWhile(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server, port := connectWithoutBlocking(t)
 	defer unix.Close(client)
@@ -207,7 +207,7 @@ func answerAfterAWhile(t testing.TB, o *observer) {
 	o.wantWaits(t, port, want...)
 }
 
-func answerNever(t testing.TB, o *observer) {
+func answerNever(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server, port := connectWithoutBlocking(t)
 	defer unix.Close(server)
@@ -220,7 +220,7 @@ func answerNever(t testing.TB, o *observer) {
 }
 
 // answerInTheCall waits in a call that blocks, which says so itself.
-func answerInTheCall(t testing.TB, o *observer) {
+func answerInTheCall(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
 	port := int(localOf(server).Port())
@@ -238,7 +238,7 @@ func answerInTheCall(t testing.TB, o *observer) {
 	}
 }
 
-func idleConnection(t testing.TB, o *observer) {
+func idleConnection(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server, port := connectWithoutBlocking(t)
 	defer unix.Close(server)
@@ -256,7 +256,7 @@ func idleConnection(t testing.TB, o *observer) {
 }
 
 // requestsThatLie has a server whose loop is late, which is what its clients wait for.
-func requestsThatLie(t testing.TB, o *observer) {
+func requestsThatLie(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
 	port := must(unix.Getsockname(client)).(*unix.SockaddrInet4).Port
@@ -283,7 +283,7 @@ func requestsThatLie(t testing.TB, o *observer) {
 	}
 }
 
-func datagrams(t testing.TB, o *observer) {
+func datagrams(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	server := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
 	defer unix.Close(server)
@@ -323,7 +323,7 @@ func bindDatagrams(t testing.TB, fd int) {
 	t.Fatal("there is no free port")
 }
 
-func unixStreams(t testing.TB, o *observer) {
+func unixStreams(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
 	defer unix.Close(listener)
@@ -363,7 +363,7 @@ func unixStreams(t testing.TB, o *observer) {
 	}
 }
 
-func roomToSend(t testing.TB, o *observer) {
+func roomToSend(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server, port := connectWithoutBlocking(t)
 	defer unix.Close(client)
@@ -384,7 +384,7 @@ func roomToSend(t testing.TB, o *observer) {
 }
 
 // connections is a connect that succeeds; nothing is slow here, so it is kept by chance.
-func connections(t testing.TB, o *observer) {
+func connections(t testing.TB, o *fixture) {
 	o.want(t, Options{MinDuration: time.Hour, SampleRatio: 1, Waits: true})
 	client, server, port := connectWithoutBlocking(t)
 	unix.Close(client)
@@ -392,7 +392,7 @@ func connections(t testing.TB, o *observer) {
 	o.wantWaits(t, port, waited{Kind: "connect", Kept: "sampled", Transport: "tcp", Port: int64(port)})
 }
 
-func refusedConnection(t testing.TB, o *observer) {
+func refusedConnection(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	unused := listenTCP(t)
 	port := int(localOf(unused).Port())
@@ -421,7 +421,7 @@ func silentPort(t testing.TB, address [4]byte, port int) int {
 	return port
 }
 
-func unansweredConnection(t testing.TB, o *observer) {
+func unansweredConnection(t testing.TB, o *fixture) {
 	port := silentPort(t, loopback, 0)
 	o.want(t, slowWaits)
 	client := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
@@ -448,7 +448,7 @@ func unansweredConnection(t testing.TB, o *observer) {
 	}
 }
 
-func givenUpConnection(t testing.TB, o *observer) {
+func givenUpConnection(t testing.TB, o *fixture) {
 	port := silentPort(t, loopback, 0)
 	o.want(t, slowWaits)
 	m := moments{asked: time.Now()}
@@ -461,7 +461,7 @@ func givenUpConnection(t testing.TB, o *observer) {
 
 // lostRace connects to two addresses of a port, as programs do that have two of a name:
 // the one that does not answer is closed when the other one has.
-func lostRace(t testing.TB, o *observer) {
+func lostRace(t testing.TB, o *fixture) {
 	listener := listenTCP(t)
 	port := silentPort(t, [4]byte{127, 0, 0, 2}, int(localOf(listener).Port()))
 	o.want(t, slowWaits)
@@ -482,7 +482,7 @@ func lostRace(t testing.TB, o *observer) {
 
 // settledSocket has a socket in blocking mode that is polled: its answers are looked at
 // until so many have waited for nothing.
-func settledSocket(t testing.TB, o *observer) {
+func settledSocket(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
 	port := int(localOf(server).Port())
@@ -518,7 +518,7 @@ func settledSocket(t testing.TB, o *observer) {
 
 // waitsOfRing has an io_uring ask, and read an answer and a request late: it tries at
 // once, and again when there is something.
-func waitsOfRing(t testing.TB, o *observer) {
+func waitsOfRing(t testing.TB, o *fixture) {
 	requireRing(t)
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
@@ -545,7 +545,7 @@ func waitsOfRing(t testing.TB, o *observer) {
 	o.wantWaits(t, port, moments{ready: m.asked, read: m.ready}.request("tcp", int64(localOf(client).Port())), m.answer("tcp", int64(port)))
 }
 
-func waitsByChance(t testing.TB, o *observer) {
+func waitsByChance(t testing.TB, o *fixture) {
 	for ratio, want := range map[float64]int{0: 0, 1: 3} { // the connect, the request and its answer
 		o.want(t, Options{MinDuration: time.Hour, SampleRatio: ratio, Waits: true})
 		client, server, port := connectWithoutBlocking(t)
@@ -565,7 +565,7 @@ func waitsByChance(t testing.TB, o *observer) {
 	}
 }
 
-func filteredWaits(t testing.TB, o *observer) {
+func filteredWaits(t testing.TB, o *fixture) {
 	exchange := func() (port int) {
 		client, server, port := connectWithoutBlocking(t)
 		defer unix.Close(client)
@@ -598,7 +598,7 @@ func filteredWaits(t testing.TB, o *observer) {
 }
 
 // questionsAcrossSteps asks before calls are not looked at for a while, and reads after it.
-func questionsAcrossSteps(t testing.TB, o *observer) {
+func questionsAcrossSteps(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	o.want(t, slowWaits)
 	client, server, port := connectWithoutBlocking(t)

@@ -12,7 +12,7 @@ import (
 
 func TestTable(t *testing.T) {
 	features := []vm.Feature{
-		{Name: "`traffic`", Patterns: []string{"TestKernelBooks*"}},
+		{Name: "`traffic`", Patterns: []string{"TestKernelCredits*"}},
 		{Name: "accepts by fentry", Patterns: []string{"TestKernelReports*/fentry"}},
 		{Name: "in parts", Patterns: []string{"TestKernelDropsOnEachHook"}},
 		{Name: "by chance", Patterns: []string{"TestKernelChance"}},
@@ -20,7 +20,7 @@ func TestTable(t *testing.T) {
 	}
 	packages := []tested{{name: "internal/traffic"}, {name: "internal/accepts"}, {name: "internal/drops"}}
 	outcomes := func(of ...outcome) *report { return &report{outcomes: of} }
-	old := vm.Skip{Pattern: "TestKernelBooks*", Must: true, Reason: "needs 5.12"}
+	old := vm.Skip{Pattern: "TestKernelCredits*", Must: true, Reason: "needs 5.12"}
 	arm := vm.Skip{Pattern: "TestKernelReports*/fentry", Must: true, Reason: "needs 6.4"}
 	dropsArm := vm.Skip{Pattern: "TestKernelDropsOnEachHook/fentry", Must: true, Reason: "needs 6.4"}
 	chance := vm.Skip{Pattern: "TestKernelChance", Reason: "depends"}
@@ -29,7 +29,7 @@ func TestTable(t *testing.T) {
 			kernel:   vm.Kernel{Arch: "amd64", Pattern: "linux-image-5.10.*-cloud-amd64", Skips: []vm.Skip{old, chance}},
 			packages: packages,
 			reports: map[string]*report{
-				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: skipped}, outcome{test: "TestKernelBooksMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: passed}),
+				"internal/traffic": outcomes(outcome{test: "TestKernelCreditsAll", verdict: skipped}, outcome{test: "TestKernelCreditsMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: passed}),
 				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: passed}, outcome{test: "TestKernelCompat", verdict: passed}),
 			},
 		},
@@ -37,7 +37,7 @@ func TestTable(t *testing.T) {
 			kernel:   vm.Kernel{Arch: "arm64", Pattern: "linux-image-7.*-cloud-arm64", Skips: []vm.Skip{old, arm, dropsArm, chance}},
 			packages: packages,
 			reports: map[string]*report{
-				"internal/traffic": outcomes(outcome{test: "TestKernelBooksAll", verdict: passed}, outcome{test: "TestKernelBooksMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: skipped}),
+				"internal/traffic": outcomes(outcome{test: "TestKernelCreditsAll", verdict: passed}, outcome{test: "TestKernelCreditsMore", verdict: skipped}, outcome{test: "TestKernelChance", verdict: skipped}),
 				"internal/accepts": outcomes(outcome{test: "TestKernelReports", verdict: passed}, outcome{test: "TestKernelReports/fentry", verdict: skipped}),
 				"internal/drops":   outcomes(outcome{test: "TestKernelDropsOnEachHook/fentry", verdict: skipped}, outcome{test: "TestKernelDropsOnEachHook", verdict: passed}),
 			},

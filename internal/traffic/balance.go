@@ -13,7 +13,7 @@ import (
 // silent, in ns, before it is taken for gone.
 const quietEnough = 5 * 60 * 1e9
 
-// statement is the books of one interface.
+// statement is the accounts of one interface.
 type statement struct {
 	interfaceName string
 	netnsInode    uint32
@@ -71,7 +71,7 @@ func (b bookings) of(account bpfAccount, direction bpfDirection) bpfCount {
 	return b[account][direction]
 }
 
-// sort books the snapshot by interface, and reads what their own counters say.
+// sort enters the snapshot by interface, and reads what their own counters say.
 func (l *ledger) sort(s *snapshot) {
 	for key, iface := range l.interfaces {
 		iface.booked, iface.inFlight = make(bookings), s.inFlight[key]
@@ -117,7 +117,7 @@ func (b bookings) without(before bookings) bookings {
 	return rest
 }
 
-// balance enters the snapshot into the books of each interface, and returns their
+// balance enters the snapshot into the accounts of each interface, and returns their
 // statements and those of interfaces that are gone. In last are the identities whose series say
 // their last; others wait for the next report.
 func (l *ledger) balance(s *snapshot, last map[interfaceIdentity]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
@@ -161,7 +161,7 @@ func (st statement) lost(said statement) []statement {
 	return []statement{said}
 }
 
-// end ends the books of an interface.
+// end ends the accounts of an interface.
 func (l *ledger) end(key bpfInterfaceKey, s *snapshot) {
 	rows := make(bookings)
 	for row, c := range s.traffic {
@@ -259,7 +259,7 @@ func (i *networkInterface) accountRows() []accountRow {
 	return rows
 }
 
-// unobservedRows are there where the counter can be read and it is known where the books began.
+// unobservedRows are there where the counter can be read and it is known where the accounts began.
 func (i *networkInterface) unobservedRows() []unobservedRow {
 	var rows []unobservedRow
 	for d, o := range i.baseline {

@@ -12,40 +12,40 @@ import (
 const refresh = 2e9
 
 // trial is how long it is watched, in ns, how much can be on its way between the
-// books and a counter.
+// accounts and a counter.
 const trial = 30e9
 
 // namespaceLimit is how many network namespaces are remembered.
 const namespaceLimit = 1 << 16
 
-// baseline is what an interface's own counter said where its books begin, by
+// baseline is what an interface's own counter said where its accounts begin, by
 // direction.
 type baseline [2]origin
 
-// origin is what one direction of a counter said where the books begin.
+// origin is what one direction of a counter said where the accounts begin.
 //
-// It comes from the books and what the counter said before and after they were
+// It comes from the accounts and what the counter said before and after they were
 // read, so it lies between two numbers. Later and narrower readings correct it, but
 // only within those: what has moved beyond them since is truly unobserved. Once the
 // interface has rested it is exact, but for what was held up between the counter and the
-// books all the while: that shows when the books have more than the counter.
+// accounts all the while: that shows when the accounts have more than the counter.
 type origin struct {
-	known  bool
-	exact  bool
-	at     tally    // what it is taken to be
-	within span     // between what it lies
-	books  bpfCount // what had moved when it was read
-	first  uint64   // when it was first known, in ns since boot
-	onWay  tally    // what moves in a second, and so may be on its way to the counter
-	least  tally    // what it may turn out to be, though it is exact
-	said   tally    // what was unobserved
-	wait   tally    // what of that was for an account that was not known yet
-	sums   tally    // what the accounts had
-	last   reading
-	change uint64 // when anything last moved, in ns since boot
+	known     bool
+	exact     bool
+	at        tally    // what it is taken to be
+	within    span     // between what it lies
+	accounted bpfCount // what had moved when it was read
+	first     uint64   // when it was first known, in ns since boot
+	onWay     tally    // what moves in a second, and so may be on its way to the counter
+	least     tally    // what it may turn out to be, though it is exact
+	said      tally    // what was unobserved
+	wait      tally    // what of that was for an account that was not known yet
+	sums      tally    // what the accounts had
+	last      reading
+	change    uint64 // when anything last moved, in ns since boot
 }
 
-// reading is what a counter said before the books were read, and after.
+// reading is what a counter said before the accounts were read, and after.
 type reading struct {
 	now            uint64 // ns since boot
 	earlier, later quantity
@@ -53,7 +53,7 @@ type reading struct {
 	readable       bool
 }
 
-// span is what a device had counted before the books were read, and after.
+// span is what a device had counted before the accounts were read, and after.
 type span struct{ from, to tally }
 
 // tally is signed: a counter may start anew below its baseline.
@@ -87,7 +87,7 @@ func (s span) middle() tally {
 	return s.from.plus(tally{packets: width.packets / 2, bytes: width.bytes / 2})
 }
 
-// counted is what the counter said while the books were read.
+// counted is what the counter said while the accounts were read.
 func (r reading) counted() span { return span{from: tallyOf(r.earlier), to: tallyOf(r.later)} }
 
 // move corrects an origin by as much.
@@ -105,7 +105,7 @@ func (o *origin) resume(r reading) {
 	}
 }
 
-// read enters a reading, whose books are in the counter's unit by of.
+// read enters a reading, whose accounts are in the counter's unit by of.
 func (o *origin) read(r reading, of func(bpfCount) quantity) {
 	if !r.readable {
 		return
@@ -114,7 +114,7 @@ func (o *origin) read(r reading, of func(bpfCount) quantity) {
 	pair := r.counted().minus(tallyOf(of(r.moved)))
 	switch {
 	case !o.known:
-		*o = origin{known: true, at: pair.middle(), within: pair, books: r.moved, first: r.now, last: o.last, change: o.change}
+		*o = origin{known: true, at: pair.middle(), within: pair, accounted: r.moved, first: r.now, last: o.last, change: o.change}
 	case o.exact && r.now-o.change >= refresh:
 		o.lower(pair.from)
 	case o.exact:
@@ -130,7 +130,7 @@ func (o *origin) read(r reading, of func(bpfCount) quantity) {
 }
 
 // lower corrects an origin by what the counter had already when it was taken to be exact,
-// and the books have got since.
+// and the accounts have got since.
 func (o *origin) lower(to tally) {
 	if to.packets < o.at.packets {
 		o.at = to.into(span{from: o.least, to: o.at})
@@ -160,7 +160,7 @@ func (o *origin) narrow(pair span) {
 	o.at = o.within.middle()
 }
 
-// unobserved returns what the counter has and sums have not. While the books were
+// unobserved returns what the counter has and sums have not. While the accounts were
 // read it went on from one number to another: of those between, it is the one
 // nearest to what was said before.
 func (o *origin) unobserved(sums quantity) tally {
@@ -217,7 +217,7 @@ func (s *snapshot) reading(netns uint64, name string, direction bpfDirection, bo
 }
 
 // firstBaseline is that of an interface when it is met. Where its namespace was read
-// the time before, it was among those that had a counter then, and the books had
+// the time before, it was among those that had a counter then, and the accounts had
 // nothing of it; or it is new, and its counter began at zero, as in a namespace that is
 // new. In any other one that was not read, an interface may be old; and so may a card,
 // which may have come from anywhere.
@@ -298,7 +298,7 @@ func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot) (from *networkInter
 	return nil, false
 }
 
-// after is the baseline of an interface whose counter goes on from where the books of this
+// after is the baseline of an interface whose counter goes on from where the accounts of this
 // one have ended.
 func (i *networkInterface) after() baseline {
 	base := i.baseline
@@ -313,25 +313,25 @@ func (t tally) isIn(q quantity) bool {
 	return t.packets <= signed(q.packets) && t.bytes <= signed(q.bytes)
 }
 
-// isBefore says that a counter had so much before all that the books have.
+// isBefore says that a counter had so much before all that the accounts have.
 func (t tally) isBefore(r reading) bool {
 	moved := tally{packets: signed(r.moved.Packets), bytes: signed(r.moved.Bytes)}
 	return t == t.into(r.counted().minus(moved))
 }
 
-// beginAfter begins the books anew when those before have so much.
-func (o *origin) beginAfter(books tally) {
-	o.move(books.plus(o.said).minus(o.wait))
-	o.books, o.said, o.wait, o.sums = bpfCount{}, tally{}, tally{}, tally{}
+// beginAfter begins the accounts anew when those before have so much.
+func (o *origin) beginAfter(accounted tally) {
+	o.move(accounted.plus(o.said).minus(o.wait))
+	o.accounted, o.said, o.wait, o.sums = bpfCount{}, tally{}, tally{}, tally{}
 	o.last.moved = bpfCount{}
 }
 
 // since is what the counter has moved since it was first read, when the unit of the
-// books was by of, and what the books have.
+// accounts was by of, and what the accounts have.
 func (o *origin) since(r reading, of func(bpfCount) quantity) (counted span, moved bpfCount) {
-	began := tallyOf(of(o.books))
+	began := tallyOf(of(o.accounted))
 	counted = r.counted()
 	counted.from = counted.from.minus(o.within.to.plus(began))
 	counted.to = counted.to.minus(o.within.from.plus(began))
-	return counted, less(r.moved, o.books)
+	return counted, less(r.moved, o.accounted)
 }

@@ -66,7 +66,7 @@ type line struct {
 	driver
 	now           uint64 // ms since boot
 	busy          bool
-	moved, missed uint64 // packets since the books began
+	moved, missed uint64 // packets since the accounts began
 	before        uint64 // they did
 	said          uint64 // by the counter
 }
@@ -86,7 +86,7 @@ func (l *line) pass(ms int) {
 	}
 }
 
-// look reads the counter, the books, and the counter again, which takes a while.
+// look reads the counter, the accounts, and the counter again, which takes a while.
 func (l *line) look() reading {
 	counter := func() quantity { return wholePackets(packets(l.said, 100*l.said)) }
 	r := reading{now: l.now * 1e6, readable: true, earlier: counter()}

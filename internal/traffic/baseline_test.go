@@ -7,8 +7,8 @@ import "testing"
 // glance is what one snapshot says of what eth0 transmits, in packets of 100 bytes.
 type glance struct {
 	seconds         uint64
-	earlier, later  uint64 // its counter, before and after the books
-	books           uint64
+	earlier, later  uint64 // its counter, before and after the accounts
+	accounted       uint64
 	unreadable      bool
 	want            int64 // unobserved
 	wantAbsent      bool
@@ -23,7 +23,7 @@ func (g glance) snapshot() *snapshot {
 			s.earlier, s.counters = nil, nil
 			s.namespaces[host] = bpfNamespaceEntry{Epoch: g.seconds - 1, Inode: hostInode}
 		}
-		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = packets(g.books, 100*g.books)
+		s.accounts[bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}] = packets(g.accounted, 100*g.accounted)
 	})
 }
 
@@ -32,60 +32,60 @@ func TestBaseline(t *testing.T) {
 		"at rest, it is exact": {
 			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
 			{seconds: 13, earlier: 500, later: 500, wantAbsent: true},
-			{seconds: 20, earlier: 600, later: 620, books: 110},
-			{seconds: 30, earlier: 627, later: 627, books: 120, want: 7},
+			{seconds: 20, earlier: 600, later: 620, accounted: 110},
+			{seconds: 30, earlier: 627, later: 627, accounted: 120, want: 7},
 		},
 		"in the middle of traffic, it is what a rest says": {
-			{seconds: 10, earlier: 500, later: 540, books: 3, wantWithin: 40, wantNotExactYet: true},
-			{seconds: 20, earlier: 600, later: 630, books: 110, wantWithin: 23, wantNotExactYet: true},
-			{seconds: 30, earlier: 700, later: 700, books: 190, wantNotExactYet: true},
-			{seconds: 33, earlier: 700, later: 700, books: 190},
-			{seconds: 40, earlier: 800, later: 800, books: 283, want: 7},
+			{seconds: 10, earlier: 500, later: 540, accounted: 3, wantWithin: 40, wantNotExactYet: true},
+			{seconds: 20, earlier: 600, later: 630, accounted: 110, wantWithin: 23, wantNotExactYet: true},
+			{seconds: 30, earlier: 700, later: 700, accounted: 190, wantNotExactYet: true},
+			{seconds: 33, earlier: 700, later: 700, accounted: 190},
+			{seconds: 40, earlier: 800, later: 800, accounted: 283, want: 7},
 		},
 		"a wider look says nothing new": {
-			{seconds: 10, earlier: 500, later: 510, books: 3, wantWithin: 10, wantNotExactYet: true},
-			{seconds: 20, earlier: 590, later: 630, books: 110, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 10, earlier: 500, later: 510, accounted: 3, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 590, later: 630, accounted: 110, wantWithin: 10, wantNotExactYet: true},
 		},
 		"a narrower one corrects what was uncertain, and no more": {
 			{seconds: 10, earlier: 500, later: 510, wantWithin: 10, wantNotExactYet: true},
-			{seconds: 50, earlier: 1600, later: 1602, books: 100, want: 1600 - 510 - 100, wantNotExactYet: true},
+			{seconds: 50, earlier: 1600, later: 1602, accounted: 100, want: 1600 - 510 - 100, wantNotExactYet: true},
 		},
 		"nor does a rest, but for what may have been on its way": {
 			{seconds: 10, earlier: 500, later: 510, wantWithin: 10, wantNotExactYet: true},
-			{seconds: 20, earlier: 600, later: 612, books: 100, wantWithin: 10, wantNotExactYet: true},
-			{seconds: 60, earlier: 1612, later: 1612, books: 100, want: 1612 - 100 - 510, wantNotExactYet: true},
-			{seconds: 70, earlier: 1612, later: 1612, books: 100, want: 1612 - 100 - (510 + 10)},
-			{seconds: 90, earlier: 1613, later: 1613, books: 101, want: 1612 - 100 - (510 + 10)},
+			{seconds: 20, earlier: 600, later: 612, accounted: 100, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 60, earlier: 1612, later: 1612, accounted: 100, want: 1612 - 100 - 510, wantNotExactYet: true},
+			{seconds: 70, earlier: 1612, later: 1612, accounted: 100, want: 1612 - 100 - (510 + 10)},
+			{seconds: 90, earlier: 1613, later: 1613, accounted: 101, want: 1612 - 100 - (510 + 10)},
 		},
-		"what was held up while all rested shows when the books have more": {
-			{seconds: 10, earlier: 500, later: 510, books: 3, wantWithin: 10, wantNotExactYet: true},
-			{seconds: 20, earlier: 604, later: 604, books: 103, wantNotExactYet: true},
-			{seconds: 30, earlier: 604, later: 604, books: 103},
-			{seconds: 40, earlier: 604, later: 604, books: 104, want: -1},
-			{seconds: 50, earlier: 604, later: 604, books: 104},
-			{seconds: 60, earlier: 604, later: 604, books: 404, want: -300},
-			{seconds: 70, earlier: 604, later: 604, books: 404, want: -300 + 10 - 1}, // which no packet on its way explains
+		"what was held up while all rested shows when the accounts have more": {
+			{seconds: 10, earlier: 500, later: 510, accounted: 3, wantWithin: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 604, later: 604, accounted: 103, wantNotExactYet: true},
+			{seconds: 30, earlier: 604, later: 604, accounted: 103},
+			{seconds: 40, earlier: 604, later: 604, accounted: 104, want: -1},
+			{seconds: 50, earlier: 604, later: 604, accounted: 104},
+			{seconds: 60, earlier: 604, later: 604, accounted: 404, want: -300},
+			{seconds: 70, earlier: 604, later: 604, accounted: 404, want: -300 + 10 - 1}, // which no packet on its way explains
 		},
 		"a counter that is late is believed when it has rested": {
 			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
-			{seconds: 11, earlier: 520, later: 520, books: 10, want: 10, wantNotExactYet: true},
-			{seconds: 20, earlier: 530, later: 530, books: 15, want: 15, wantNotExactYet: true},
-			{seconds: 30, earlier: 530, later: 530, books: 15, want: 5},
+			{seconds: 11, earlier: 520, later: 520, accounted: 10, want: 10, wantNotExactYet: true},
+			{seconds: 20, earlier: 530, later: 530, accounted: 15, want: 15, wantNotExactYet: true},
+			{seconds: 30, earlier: 530, later: 530, accounted: 15, want: 5},
 		},
 		"while it cannot be read, what is unobserved is absent": {
 			{seconds: 10, unreadable: true, wantAbsent: true, wantNotExactYet: true},
-			{seconds: 20, unreadable: true, books: 50, wantAbsent: true, wantNotExactYet: true},
-			{seconds: 30, earlier: 700, later: 704, books: 100, wantWithin: 4, wantNotExactYet: true},
-			{seconds: 40, unreadable: true, books: 150, wantAbsent: true, wantWithin: 4, wantNotExactYet: true},
-			{seconds: 50, earlier: 801, later: 801, books: 200, wantNotExactYet: true},
-			{seconds: 60, earlier: 801, later: 801, books: 200},
+			{seconds: 20, unreadable: true, accounted: 50, wantAbsent: true, wantNotExactYet: true},
+			{seconds: 30, earlier: 700, later: 704, accounted: 100, wantWithin: 4, wantNotExactYet: true},
+			{seconds: 40, unreadable: true, accounted: 150, wantAbsent: true, wantWithin: 4, wantNotExactYet: true},
+			{seconds: 50, earlier: 801, later: 801, accounted: 200, wantNotExactYet: true},
+			{seconds: 60, earlier: 801, later: 801, accounted: 200},
 		},
 		"a counter that starts anew goes on": {
 			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
 			{seconds: 13, earlier: 500, later: 500, wantAbsent: true},
-			{seconds: 20, earlier: 620, later: 620, books: 110, want: 10},
-			{seconds: 30, earlier: 5, later: 5, books: 110, want: 10},
-			{seconds: 40, earlier: 9, later: 9, books: 113, want: 11},
+			{seconds: 20, earlier: 620, later: 620, accounted: 110, want: 10},
+			{seconds: 30, earlier: 5, later: 5, accounted: 110, want: 10},
+			{seconds: 40, earlier: 9, later: 9, accounted: 113, want: 11},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,9 +147,9 @@ func TestBaselineOfACardThatReturns(t *testing.T) {
 		index uint32 // that it has at home
 		want  int64  // unobserved, of 4 that no hook saw while it went home and 3 later
 	}{
-		"its books go on where they were":                      {known: true, index: 5, want: 7},
+		"its accounts go on where they were":                   {known: true, index: 5, want: 7},
 		"if others have its number and its name, from then on": {known: true, index: 9, want: 3},
-		"if its books were not known, from then on":            {known: false, index: 5, want: 3},
+		"if its accounts were not known, from then on":         {known: false, index: 5, want: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := bpfInterfaceKey{Netns: host, Ifindex: test.index}

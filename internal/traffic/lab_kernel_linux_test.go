@@ -28,7 +28,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// patience is how long anything awaited may take before a test fails: the books of
+// patience is how long anything awaited may take before a test fails: the accounts of
 // an interface after its last packet, which settle_unused alone makes wait for 3 s,
 // or a helper's answer on a busy machine.
 const patience = time.Minute

@@ -4,7 +4,7 @@ package traffic
 
 import "github.com/seed-7756021b/nettap/internal/owner"
 
-// ledger keeps the books from one collection to the next. It is pure: all it
+// ledger keeps the accounts from one collection to the next. It is pure: all it
 // knows comes in snapshots.
 type ledger struct {
 	start         uint64 // ns since boot
@@ -67,7 +67,7 @@ func (l *ledger) begin(s *snapshot, processless map[uint32]bool) {
 	l.open = true
 }
 
-// post enters a snapshot into the books and returns what there is to say. The
+// post enters a snapshot into the accounts and returns what there is to say. The
 // entries of those that depart must have been taken out of the kernel's maps,
 // and stand in s for the last time.
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
@@ -120,7 +120,7 @@ func (l *ledger) close(s *snapshot) {
 	}
 }
 
-// retire moves what departed processes moved to the books of their interfaces.
+// retire moves what departed processes moved to the accounts of their interfaces.
 func (l *ledger) retire(s *snapshot, departing map[uint64]owner.Process) {
 	if len(departing) == 0 {
 		return

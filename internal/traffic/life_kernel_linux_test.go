@@ -34,7 +34,7 @@ func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
 	waiting.server.do("receive 50000")
 	pump(waiting.client, waiting.server, 100_000)
 
-	eventually(t, "the books are right", func() string {
+	eventually(t, "the accounts are right", func() string {
 		published := w.lab.collect(t)
 		near, far := published.accounts(in(t, w.near.Name, w.near.Device)), published.accounts(in(t, w.far.Name, w.far.Device))
 		if near["transmit process"] != far["receive process"] || len(near) != 2 || len(far) != 2 {
@@ -61,7 +61,7 @@ func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
 	}
 }
 
-func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
+func TestKernelCreditsTheHandshakeOnWhoListens(t *testing.T) {
 	p := converse(t, share(t))
 	p.client.do("dial tcp %s", p.server.do("listen tcp %v", p.far.IPv4))
 
@@ -76,7 +76,7 @@ func TestKernelBooksTheHandshakeOnWhoListens(t *testing.T) {
 }
 
 // Who closes first has no socket when the other side does.
-func TestKernelBooksTheEndOfAConnection(t *testing.T) {
+func TestKernelCreditsTheEndOfAConnection(t *testing.T) {
 	p := converse(t, share(t))
 	p.open("tcp", p.far.IPv4)
 	p.client.do("close")
@@ -91,11 +91,11 @@ func TestKernelBooksTheEndOfAConnection(t *testing.T) {
 	}
 	want := map[string]quantity{"receive unclaimed": {1, 66}, "transmit " + account: {1, 66}}
 	if diff := cmp.Diff(want, near, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books of who closed first differ (-want +got):\n%s", diff)
+		t.Errorf("the accounts of who closed first differ (-want +got):\n%s", diff)
 	}
 	want = map[string]quantity{"transmit process": {1, 66}, "receive process": {1, 66}}
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books of who closed last differ (-want +got):\n%s", diff)
+		t.Errorf("the accounts of who closed last differ (-want +got):\n%s", diff)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 	}
 }
 
-func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
+func TestKernelCreditsProcessesBeyondTheLimit(t *testing.T) {
 	const limit = 1 // and there are the machine's own
 	w := connect(t, observe(t, owner.Options{MaxProcesses: limit}))
 	for range 3 {
@@ -269,7 +269,7 @@ func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 
 	near, far, _ := w.moved()
 	if near["transmit overflow"].bytes < 200_000 || far["receive overflow"].bytes < 200_000 {
-		t.Errorf("at least two of three processes have no place, but the books are %+v, %+v", near, far)
+		t.Errorf("at least two of three processes have no place, but the accounts are %+v, %+v", near, far)
 	}
 	if processes := len(w.lab.collect(t).processesOn(w.near.Device)); processes > limit {
 		t.Errorf("%d processes have series, and may be %d", processes, limit)
@@ -277,7 +277,7 @@ func TestKernelBooksProcessesBeyondTheLimit(t *testing.T) {
 	lost := near["transmit overflow"].packets + near["receive overflow"].packets +
 		far["transmit overflow"].packets + far["receive overflow"].packets
 	if totals := w.lab.recorder.Read(); totals.Lost["processes_full"] < lost {
-		t.Errorf("%d packets are lost to the limit, but the books are %+v", lost, totals)
+		t.Errorf("%d packets are lost to the limit, but the accounts are %+v", lost, totals)
 	}
 }
 
@@ -418,7 +418,7 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	_, far, published := w.moved()
 	want := map[string]quantity{"receive process": {100, 100 * 1042}}
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the far end's books differ (-want +got):\n%s", diff)
+		t.Errorf("the far end's accounts differ (-want +got):\n%s", diff)
 	}
 	usage := published.usage(os.Getpid(), w.far.Device)
 	if diff := cmp.Diff(map[string]quantity{"receive": {100, 100 * 1042}}, usage, cmp.AllowUnexported(quantity{})); diff != "" {
@@ -433,7 +433,7 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 // loseNothing waits until all packets seen are in a series or named as lost.
 func (l *lab) loseNothing(t *testing.T) {
 	t.Helper()
-	eventually(t, "what was seen is in the books", func() string {
+	eventually(t, "what was seen is in the accounts", func() string {
 		l.collect(t)
 		totals := l.recorder.Read()
 		want := totals.Aggregated

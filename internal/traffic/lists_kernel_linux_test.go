@@ -81,7 +81,7 @@ func TestKernelTellsPacketsOfAListApart(t *testing.T) {
 	unobserved := published.unobserved(in(t, w.far.Name, w.far.Device))
 	const all = int64(len(sinks) * rounds * perRound)
 	// A veth that polls counts no link header. What had been counted before decides
-	// whether the books have it.
+	// whether the accounts have it.
 	headers := uint64(42)
 	if diff := cmp.Diff([]int64{0, 0, 0, -14 * all}, unobserved); diff != "" {
 		headers = 28

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package traffic reports the packets and bytes each process sent and received,
-// per interface, and books all bytes of each interface on accounts that can be
+// per interface, and puts all bytes of each interface on accounts that can be
 // held against the interface's own counter. Kernel side: bpf/traffic.bpf.c.
 package traffic
 

@@ -39,7 +39,7 @@ func TestKernelCarriesInNetkit(t *testing.T) {
 		sent, received uint64
 	}{{w.near, 100, 50}, {w.far, 50, 100}} {
 		counted := counterOf(t, end.Name, device)
-		w.lab.requireBooks(t, end.Name, device, interfaceBooks{
+		w.lab.requireAccounts(t, end.Name, device, interfaceAccounts{
 			Accounts: map[string]quantity{
 				"transmit process": {end.sent, counted[bpfDirectionTRANSMIT].bytes},
 				"receive process":  {end.received, counted[bpfDirectionRECEIVE].bytes},
@@ -49,6 +49,6 @@ func TestKernelCarriesInNetkit(t *testing.T) {
 	}
 	onWire, _, _ := w.moved()
 	if diff := cmp.Diff(map[string]quantity{}, onWire, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the wire's books differ (-want +got):\n%s", diff)
+		t.Errorf("the wire's accounts differ (-want +got):\n%s", diff)
 	}
 }

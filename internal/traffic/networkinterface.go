@@ -64,7 +64,7 @@ type movement struct {
 	packets uint64
 }
 
-// hasEnded says that an interface has no books any more.
+// hasEnded says that an interface has no accounts any more.
 func (l *ledger) hasEnded(key bpfInterfaceKey) bool {
 	iface, known := l.interfaces[key]
 	return known && iface.phase == interfaceEnded
@@ -107,12 +107,12 @@ func (i *networkInterface) find(entry bpfInterfaceEntry) {
 	i.entry = entry
 }
 
-// begin gives a new one the baseline of its books. At the last post it had nothing to say.
+// begin gives a new one the baseline of its accounts. At the last post it had nothing to say.
 func (i *networkInterface) begin(base baseline, posted uint64) {
 	i.phase, i.baseline, i.born = interfaceLive, base, posted
 }
 
-// end ends its books, of which processes' entries have rows. What they moved is kept, in
+// end ends its accounts, of which processes' entries have rows. What they moved is kept, in
 // case it comes back.
 func (i *networkInterface) end(rows bookings) {
 	*i = networkInterface{phase: interfaceEnded, entry: i.entry, renamed: i.renamed, units: i.units, before: rows}

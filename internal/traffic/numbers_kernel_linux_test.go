@@ -15,7 +15,7 @@ import (
 
 // Two processes that send on one socket at the same time take it from each other
 // all the time. Whoever has it in the end has it wholly.
-func TestKernelBooksATurnOnWhoseItIs(t *testing.T) {
+func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 	const small, large = 1, 1000
 	rounds := 1000
 	if testing.Short() {
@@ -45,7 +45,7 @@ func TestKernelBooksATurnOnWhoseItIs(t *testing.T) {
 
 // A process that found no place is looked for again once a collection, not with
 // each packet.
-func TestKernelBooksNobodyInBetween(t *testing.T) {
+func TestKernelCreditsNobodyInBetween(t *testing.T) {
 	p := converse(t, observe(t, owner.Options{MaxProcesses: 1024}))
 	processes := p.lab.traffic.owners.Maps()["processes"]
 	p.client.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
@@ -74,7 +74,7 @@ func TestKernelBooksNobodyInBetween(t *testing.T) {
 }
 
 // Who only makes a socket takes no place from those that use theirs.
-func TestKernelBooksNoOneWhoOnlyMadeASocket(t *testing.T) {
+func TestKernelCreditsNoOneWhoOnlyMadeASocket(t *testing.T) {
 	p := converse(t, share(t))
 	idle := start(t, p.far.Name)
 	idle.do("listen udp %v", p.far.IPv4)

@@ -14,7 +14,7 @@ import (
 // Packets that live for one hop, as traceroute sends them, are answered by the router.
 // The answer to a datagram reaches no socket as a packet; that to an echo request reaches
 // the raw socket that sent it.
-func TestKernelBooksProbes(t *testing.T) {
+func TestKernelCreditsProbes(t *testing.T) {
 	const probes = 10
 	w := connect(t, share(t))
 	w.addRoute(t)
@@ -36,11 +36,11 @@ func TestKernelBooksProbes(t *testing.T) {
 			near, far, _ := w.moved()
 			want := map[string]quantity{"transmit process": {probes, probes * test.bytes}, test.answered: answers}
 			if diff := cmp.Diff(want, near, cmp.AllowUnexported(quantity{})); diff != "" {
-				t.Errorf("the sender's books differ (-want +got):\n%s", diff)
+				t.Errorf("the sender's accounts differ (-want +got):\n%s", diff)
 			}
 			want = map[string]quantity{"receive unclaimed": {probes, probes * test.bytes}, "transmit kernel": answers}
 			if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-				t.Errorf("the router's books differ (-want +got):\n%s", diff)
+				t.Errorf("the router's accounts differ (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ const (
 
 // What goes through a device of MACsec is the process's there. The device below carries
 // it, in frames that have a tag in front and a check at their end.
-func TestKernelBooksMACsec(t *testing.T) {
+func TestKernelCreditsMACsec(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
 	w.addMACsec(t, near, far)
@@ -37,7 +37,7 @@ func TestKernelBooksMACsec(t *testing.T) {
 }
 
 // A packet that is received in fragments came in so many frames.
-func TestKernelBooksFragmentsInMACsec(t *testing.T) {
+func TestKernelCreditsFragmentsInMACsec(t *testing.T) {
 	const below = 4008 + 3*(outer4+aroundMACsec) // three fragments
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
@@ -51,15 +51,15 @@ func TestKernelBooksFragmentsInMACsec(t *testing.T) {
 	gotNear, gotFar, _ := w.moved()
 	all := quantity{20 * 3, 20 * below}
 	if diff := cmp.Diff(map[string]quantity{"transmit carried": all}, gotNear, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books below differ at the near end (-want +got):\n%s", diff)
+		t.Errorf("the accounts below differ at the near end (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]quantity{"receive carried": all}, gotFar, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books below differ at the far end (-want +got):\n%s", diff)
+		t.Errorf("the accounts below differ at the far end (-want +got):\n%s", diff)
 	}
 }
 
 // TCP keeps what it sends to send it again, so that MACsec has to encrypt a copy.
-func TestKernelBooksStreamsInMACsec(t *testing.T) {
+func TestKernelCreditsStreamsInMACsec(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
 	w.addMACsec(t, near, far)
@@ -154,7 +154,7 @@ func generic(t *testing.T, family string, command uint8, attributes ...*nl.RtAtt
 
 // Where a policy encrypts, there is no device above: a packet is the process's, with all
 // headers, and each is there once.
-func TestKernelBooksESP(t *testing.T) {
+func TestKernelCreditsESP(t *testing.T) {
 	l := share(t)
 	const header = 8
 	padded := func(length int) int { return (length + 2 + 3) / 4 * 4 }
@@ -174,10 +174,10 @@ func TestKernelBooksESP(t *testing.T) {
 			gotNear, gotFar, published := w.moved()
 			bytes := func(packets int) quantity { return quantity{uint64(packets), uint64(packets * test.bytes)} }
 			if diff := cmp.Diff(map[string]quantity{"transmit process": bytes(100), "receive process": bytes(50)}, gotNear, cmp.AllowUnexported(quantity{})); diff != "" {
-				t.Errorf("the books differ at the near end (-want +got):\n%s", diff)
+				t.Errorf("the accounts differ at the near end (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(map[string]quantity{"transmit process": bytes(50), "receive process": bytes(100)}, gotFar, cmp.AllowUnexported(quantity{})); diff != "" {
-				t.Errorf("the books differ at the far end (-want +got):\n%s", diff)
+				t.Errorf("the accounts differ at the far end (-want +got):\n%s", diff)
 			}
 			for _, end := range []kerneltest.Namespace{w.near, w.far} {
 				if diff := cmp.Diff([]int64{0, 0, 0, 0}, published.unobserved(in(t, end.Name, end.Device))); diff != "" {
@@ -189,7 +189,7 @@ func TestKernelBooksESP(t *testing.T) {
 }
 
 // Streams are cut into segments before they are encrypted.
-func TestKernelBooksStreamsInESP(t *testing.T) {
+func TestKernelCreditsStreamsInESP(t *testing.T) {
 	l := share(t)
 	for name, mode := range map[string]netlink.Mode{"transport": netlink.XFRM_MODE_TRANSPORT, "tunnel": netlink.XFRM_MODE_TUNNEL} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestKernelBooksStreamsInESP(t *testing.T) {
 			for end, got := range map[string]map[string]quantity{"near": gotNear, "far": gotFar} {
 				want := map[string]quantity{"transmit process": got["transmit process"], "receive process": got["receive process"]}
 				if diff := cmp.Diff(want, got, cmp.AllowUnexported(quantity{})); diff != "" {
-					t.Errorf("the books differ at the %s end (-want +got):\n%s", end, diff)
+					t.Errorf("the accounts differ at the %s end (-want +got):\n%s", end, diff)
 				}
 			}
 			swapped := map[string]quantity{"transmit process": gotNear["receive process"], "receive process": gotNear["transmit process"]}
@@ -214,7 +214,7 @@ func TestKernelBooksStreamsInESP(t *testing.T) {
 }
 
 // A policy's packets are decrypted one by one, and joined then. Each came in one of its own.
-func TestKernelBooksWhatIsJoinedBehindESP(t *testing.T) {
+func TestKernelCreditsWhatIsJoinedBehindESP(t *testing.T) {
 	const much = 60_000 // fewer packets than arrivals that are remembered
 	p := converse(t, share(t))
 	p.encrypt(t, netlink.XFRM_MODE_TUNNEL, 0)
@@ -235,7 +235,7 @@ func TestKernelBooksWhatIsJoinedBehindESP(t *testing.T) {
 }
 
 // An interface of xfrm is a device of its own, and the one below carries its packets.
-func TestKernelBooksXFRMInterface(t *testing.T) {
+func TestKernelCreditsXFRMInterface(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := w.addXFRM(t)
 	w.mark()
@@ -243,7 +243,7 @@ func TestKernelBooksXFRMInterface(t *testing.T) {
 	w.requireCarried(t, "xfrm0", 100, 50, 1000+outer4+udp, 1000+outer4+udp+aroundXFRM)
 }
 
-func TestKernelBooksStreamsInXFRMInterface(t *testing.T) {
+func TestKernelCreditsStreamsInXFRMInterface(t *testing.T) {
 	w := connect(t, share(t))
 	_, far := w.addXFRM(t)
 	w.mark()
@@ -356,12 +356,12 @@ func (w *wire) requireAllCarried(t *testing.T, above string, around uint64) {
 		for end, got := range map[kerneltest.Namespace]map[string]quantity{w.near: gotNear, w.far: gotFar} {
 			counted, at := counterOf(t, end.Name, above), in(t, end.Name, above)
 			sent, received := counted[bpfDirectionTRANSMIT], counted[bpfDirectionRECEIVE]
-			want := interfaceBooks{
+			want := interfaceAccounts{
 				Accounts: map[string]quantity{"transmit process": sent, "receive process": received}, Unobserved: []int64{0, 0, 0, 0}, Stacked: true,
 			}
-			books := interfaceBooks{Accounts: published.accounts(at), Unobserved: published.unobserved(at), Stacked: published.isStacked(at)}
-			if diff := cmp.Diff(want, books, cmp.AllowUnexported(quantity{})); diff != "" {
-				return "the books of " + above + " differ (-want +got):\n" + diff
+			gotAbove := interfaceAccounts{Accounts: published.accounts(at), Unobserved: published.unobserved(at), Stacked: published.isStacked(at)}
+			if diff := cmp.Diff(want, gotAbove, cmp.AllowUnexported(quantity{})); diff != "" {
+				return "the accounts of " + above + " differ (-want +got):\n" + diff
 			}
 			below := map[string]quantity{}
 			for name, c := range map[string]quantity{"transmit carried": sent, "receive carried": received} {
@@ -372,7 +372,7 @@ func (w *wire) requireAllCarried(t *testing.T, above string, around uint64) {
 				}
 			}
 			if diff := cmp.Diff(below, got, cmp.AllowUnexported(quantity{})); diff != "" {
-				return "the books below differ at " + end.Device + " (-want +got):\n" + diff
+				return "the accounts below differ at " + end.Device + " (-want +got):\n" + diff
 			}
 		}
 		return ""

@@ -15,25 +15,25 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// books are what an interface's accounts must be, and what it has counted beside
+// interfaceAccounts are what an interface's accounts must be, and what it has counted beside
 // them: packets transmitted and received, bytes transmitted and received.
-type interfaceBooks struct {
+type interfaceAccounts struct {
 	Accounts   map[string]quantity
 	Unobserved []int64
 	Stacked    bool
 }
 
-// requireBooks waits until the books of an interface that is younger than the
+// requireAccounts waits until the accounts of an interface that is younger than the
 // instrument, and in a namespace with a process, are as wanted.
-func (l *lab) requireBooks(t *testing.T, namespace, device string, want interfaceBooks) {
+func (l *lab) requireAccounts(t *testing.T, namespace, device string, want interfaceAccounts) {
 	t.Helper()
 	if want.Unobserved == nil {
 		want.Unobserved = []int64{0, 0, 0, 0}
 	}
 	at := in(t, namespace, device)
-	eventually(t, "the books of "+device+" are right", func() string {
+	eventually(t, "the accounts of "+device+" are right", func() string {
 		published := l.collect(t)
-		got := interfaceBooks{Accounts: published.accounts(at), Unobserved: published.unobserved(at), Stacked: published.isStacked(at)}
+		got := interfaceAccounts{Accounts: published.accounts(at), Unobserved: published.unobserved(at), Stacked: published.isStacked(at)}
 		return cmp.Diff(want, got, cmp.AllowUnexported(quantity{}))
 	})
 }
@@ -47,14 +47,14 @@ func (p publication) isStacked(at place) bool {
 	return false
 }
 
-func TestKernelBooksMacvlanOnItAlone(t *testing.T) {
+func TestKernelCreditsMacvlanOnItAlone(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	pod, address := w.addMacvlan(t, "mac0")
 	w.requireOnPodAlone(t, pod, "mac0", address)
 }
 
-func TestKernelBooksIPvlanOnItAlone(t *testing.T) {
+func TestKernelCreditsIPvlanOnItAlone(t *testing.T) {
 	w := connect(t, share(t))
 	attributes := netlink.LinkAttrs{Name: "ipv0", ParentIndex: w.far.Index}
 	pod, address := w.addPod(t, &netlink.IPVlan{LinkAttrs: attributes, Mode: netlink.IPVLAN_MODE_L2})
@@ -62,7 +62,7 @@ func TestKernelBooksIPvlanOnItAlone(t *testing.T) {
 }
 
 // A socket of a VRF sends past its device, and what it receives comes through that.
-func TestKernelBooksVRF(t *testing.T) {
+func TestKernelCreditsVRF(t *testing.T) {
 	w := connect(t, share(t))
 	w.inFar(func() {
 		addLink(t, w.far.Name, &netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "vrf0"}, Table: 213})
@@ -97,7 +97,7 @@ func TestKernelBooksVRF(t *testing.T) {
 		"transmit process": {50, 50 * 1042},
 	}
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
+		t.Errorf("the lower device's accounts differ (-want +got):\n%s", diff)
 	}
 	if got := published.accounts(in(t, w.far.Name, "vrf0"))["receive process"].packets; got != 100 {
 		t.Errorf("the process received %d packets from the VRF, want 100", got)
@@ -119,26 +119,26 @@ func (w *wire) requireOnPodAlone(t *testing.T, pod, device string, address netip
 		"receive process":  {100, 100 * 1042},
 		"transmit process": {150, 50 * (4008 + 3*34)},
 	}
-	l.requireBooks(t, pod, device, interfaceBooks{Accounts: both, Stacked: true})
+	l.requireAccounts(t, pod, device, interfaceAccounts{Accounts: both, Stacked: true})
 	_, far, _ := w.moved()
 	carried := map[string]quantity{
 		"receive carried":  both["receive process"],
 		"transmit carried": both["transmit process"],
 	}
 	if diff := cmp.Diff(carried, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
+		t.Errorf("the lower device's accounts differ (-want +got):\n%s", diff)
 	}
 }
 
 // No hook sees a packet on a macvlan unless a socket gets it. What the kernel
-// itself takes is in the books of the lower device, and unobserved on this one.
+// itself takes is in the accounts of the lower device, and unobserved on this one.
 func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	pod, address := w.addMacvlan(t, "mac0")
 	w.ping(t, 10, 56, address)
 
-	l.requireBooks(t, pod, "mac0", interfaceBooks{
+	l.requireAccounts(t, pod, "mac0", interfaceAccounts{
 		Accounts:   map[string]quantity{"transmit kernel": {10, 10 * 98}},
 		Unobserved: []int64{0, 10, 0, 10 * 98},
 		Stacked:    true,
@@ -149,11 +149,11 @@ func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 		"transmit kernel":   {10, 10 * 98},
 	}
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the lower device's books differ (-want +got):\n%s", diff)
+		t.Errorf("the lower device's accounts differ (-want +got):\n%s", diff)
 	}
 }
 
-func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
+func TestKernelCreditsBridgeAndItsPorts(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	end := w.addBridge(t, "br0")
@@ -166,14 +166,14 @@ func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
 	kerneltest.InNamespace(t, end, func() { receiver = datagrams(t, netip.MustParseAddr("10.214.0.3"), 0) })
 	sendTo(t, from, receiver.LocalAddr(), 30, 1000, receiver)
 
-	l.requireBooks(t, w.far.Name, "br0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "br0", interfaceAccounts{
 		Accounts: map[string]quantity{
 			"receive process":  {100, 100 * 1028}, // a bridge counts no link header here
 			"transmit process": {50, 50 * 1042},
 		},
 		Stacked: true,
 	})
-	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "port0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit forwarded": {30, 30 * 1042}},
 	})
 	_, far, _ := w.moved()
@@ -183,11 +183,11 @@ func TestKernelBooksBridgeAndItsPorts(t *testing.T) {
 		"transmit carried":  {50, 50 * 1042},
 	}
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the port's books differ (-want +got):\n%s", diff)
+		t.Errorf("the port's accounts differ (-want +got):\n%s", diff)
 	}
 }
 
-func TestKernelBooksTunnelInAndOut(t *testing.T) {
+func TestKernelCreditsTunnelInAndOut(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	near, far := netip.MustParseAddr("10.215.0.1"), netip.MustParseAddr("10.215.0.2")
@@ -199,24 +199,24 @@ func TestKernelBooksTunnelInAndOut(t *testing.T) {
 	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
 
 	// A tunnel counts no link header.
-	l.requireBooks(t, w.near.Name, "vx0", interfaceBooks{
+	l.requireAccounts(t, w.near.Name, "vx0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit process": {100, 100 * 1028}},
 		Stacked:  true,
 	})
-	l.requireBooks(t, w.far.Name, "vx0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "vx0", interfaceAccounts{
 		Accounts: map[string]quantity{"receive process": {100, 100 * 1028}},
 		Stacked:  true,
 	})
 	gotNear, gotFar, _ := w.moved()
 	if diff := cmp.Diff(map[string]quantity{"transmit carried": {100, 100 * 1092}}, gotNear, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the outer device's books differ at the near end (-want +got):\n%s", diff)
+		t.Errorf("the outer device's accounts differ at the near end (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]quantity{"receive carried": {100, 100 * 1092}}, gotFar, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the outer device's books differ at the far end (-want +got):\n%s", diff)
+		t.Errorf("the outer device's accounts differ at the far end (-want +got):\n%s", diff)
 	}
 }
 
-func TestKernelBooksWhatIsForwarded(t *testing.T) {
+func TestKernelCreditsWhatIsForwarded(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	end := w.addRoute(t)
@@ -228,18 +228,18 @@ func TestKernelBooksWhatIsForwarded(t *testing.T) {
 	sendTo(t, from, receiver.LocalAddr(), 20, 4000, receiver)
 
 	const packets, bytes = 100 + 60, 100*1042 + 20*(4008+3*34)
-	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "port0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit forwarded": {packets, bytes}},
 	})
 	_, far, _ := w.moved()
 	if diff := cmp.Diff(map[string]quantity{"receive forwarded": {packets, bytes}}, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the router's books differ (-want +got):\n%s", diff)
+		t.Errorf("the router's accounts differ (-want +got):\n%s", diff)
 	}
 }
 
 // A packet over a VLAN on a bond goes over three devices. Each has what it sent;
 // of what is received the one in the middle is not told.
-func TestKernelBooksVLANOnBond(t *testing.T) {
+func TestKernelCreditsVLANOnBond(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	end := w.addBond(t)
@@ -256,18 +256,18 @@ func TestKernelBooksVLANOnBond(t *testing.T) {
 		"receive process":  {100, 100 * 1042},
 		"transmit process": {50, 50 * 1042},
 	}
-	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{Accounts: map[string]quantity{
+	l.requireAccounts(t, w.far.Name, "port0", interfaceAccounts{Accounts: map[string]quantity{
 		"receive carried":  {100, 100 * 1042},
 		"transmit carried": {50, 50 * 1042},
 	}})
-	l.requireBooks(t, w.far.Name, "bond0", interfaceBooks{Accounts: bond, Stacked: true})
+	l.requireAccounts(t, w.far.Name, "bond0", interfaceAccounts{Accounts: bond, Stacked: true})
 
 	exchange("10.219.0.2", "10.219.0.1", 30, 20)
-	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{Accounts: map[string]quantity{
+	l.requireAccounts(t, w.far.Name, "port0", interfaceAccounts{Accounts: map[string]quantity{
 		"receive carried":  {130, 130 * 1042},
 		"transmit carried": {70, 70 * 1042},
 	}})
-	l.requireBooks(t, w.far.Name, "bond0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "bond0", interfaceAccounts{
 		Accounts: map[string]quantity{
 			"receive process":  {100, 100 * 1042},
 			"transmit process": {50, 50 * 1042},
@@ -276,7 +276,7 @@ func TestKernelBooksVLANOnBond(t *testing.T) {
 		Unobserved: []int64{0, 30, 0, 30 * 1042},
 		Stacked:    true,
 	})
-	l.requireBooks(t, w.far.Name, "bond0.7", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "bond0.7", interfaceAccounts{
 		Accounts: map[string]quantity{
 			"receive process":  {30, 30 * 1028}, // a VLAN counts no link header here
 			"transmit process": {20, 20 * 1042},
@@ -286,7 +286,7 @@ func TestKernelBooksVLANOnBond(t *testing.T) {
 }
 
 // A team is as a bond, by another driver.
-func TestKernelBooksTeam(t *testing.T) {
+func TestKernelCreditsTeam(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	end := w.addTeam(t)
@@ -296,11 +296,11 @@ func TestKernelBooksTeam(t *testing.T) {
 	sendTo(t, from, receiver.LocalAddr(), 100, 1000, receiver)
 	sendTo(t, receiver, from.LocalAddr(), 50, 1000, from)
 
-	l.requireBooks(t, w.far.Name, "port0", interfaceBooks{Accounts: map[string]quantity{
+	l.requireAccounts(t, w.far.Name, "port0", interfaceAccounts{Accounts: map[string]quantity{
 		"receive carried":  {100, 100 * 1042},
 		"transmit carried": {50, 50 * 1042},
 	}})
-	l.requireBooks(t, w.far.Name, "team0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "team0", interfaceAccounts{
 		Accounts: map[string]quantity{
 			"receive process":  {100, 100 * 1028}, // a team counts no link header here
 			"transmit process": {50, 50 * 1042},
@@ -310,7 +310,7 @@ func TestKernelBooksTeam(t *testing.T) {
 }
 
 // What an interface is called never changes because another one is put on it.
-func TestKernelBooksABridgeUnderOneName(t *testing.T) {
+func TestKernelCreditsABridgeUnderOneName(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	w.inFar(func() {
@@ -333,7 +333,7 @@ func TestKernelBooksABridgeUnderOneName(t *testing.T) {
 		}
 	}
 	send(10) // to no port yet
-	l.requireBooks(t, w.far.Name, "br0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "br0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit process": {10, 10 * 1042}}, Stacked: true,
 	})
 	w.inFar(func() {
@@ -342,12 +342,12 @@ func TestKernelBooksABridgeUnderOneName(t *testing.T) {
 		}
 	})
 	send(5)
-	l.requireBooks(t, w.far.Name, "br0", interfaceBooks{
+	l.requireAccounts(t, w.far.Name, "br0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit process": {15, 15 * 1042}}, Stacked: true,
 	})
 }
 
-func TestKernelBooksATunnelOnNoDevice(t *testing.T) {
+func TestKernelCreditsATunnelOnNoDevice(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
 	near := netip.MustParseAddr("10.215.0.1")
@@ -365,7 +365,7 @@ func TestKernelBooksATunnelOnNoDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.requireBooks(t, w.near.Name, "vx0", interfaceBooks{
+	l.requireAccounts(t, w.near.Name, "vx0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit process": {10, 10 * 1028}}, Stacked: true,
 	})
 }

@@ -198,7 +198,7 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	return append(noSocket, hooks...), nil
 }
 
-// openLedger starts the books: what the interfaces had counted before is not ours.
+// openLedger starts the accounts: what the interfaces had counted before is not ours.
 func (t *Traffic) openLedger() error {
 	var err error
 	if t.counters, err = newCounters(); err != nil {

@@ -17,7 +17,7 @@ import (
 
 // What a virtual machine or a VPN writes to its device, and what it is given there, is its
 // own on that device, though the kernel forwards it.
-func TestKernelBooksATunOnWhoWritesToIt(t *testing.T) {
+func TestKernelCreditsATunOnWhoWritesToIt(t *testing.T) {
 	const packets, size = 20, 500
 	w := connect(t, share(t))
 	here, guest := netip.MustParseAddr("10.220.0.1"), netip.MustParseAddr("10.220.0.2")
@@ -57,7 +57,7 @@ func TestKernelBooksATunOnWhoWritesToIt(t *testing.T) {
 		delete(accounts, "transmit kernel")
 		want := map[string]quantity{"receive process": each, "transmit process": each}
 		if diff := cmp.Diff(want, accounts, cmp.AllowUnexported(quantity{})); diff != "" {
-			return "the books differ (-want +got):\n" + diff
+			return "the accounts differ (-want +got):\n" + diff
 		}
 		want = map[string]quantity{"receive": each, "transmit": each}
 		return cmp.Diff(want, published.usage(os.Getpid(), "tun0"), cmp.AllowUnexported(quantity{}))

@@ -58,7 +58,7 @@ var tunnels = []tunnel{
 
 // What goes through a tunnel is the process's there. The device below carries it, in
 // packets that are longer.
-func TestKernelBooksTunnels(t *testing.T) {
+func TestKernelCreditsTunnels(t *testing.T) {
 	w := connect(t, share(t))
 	for i, tunnel := range tunnels {
 		t.Run(tunnel.kind, func(t *testing.T) {
@@ -84,7 +84,7 @@ func (w *wire) requireCarried(t *testing.T, above string, there, back, packet, b
 		sent, received int
 	}{{w.near, there, back}, {w.far, back, there}} {
 		counted := counterOf(t, end.Name, above)
-		w.lab.requireBooks(t, end.Name, above, interfaceBooks{
+		w.lab.requireAccounts(t, end.Name, above, interfaceAccounts{
 			Accounts: map[string]quantity{
 				"transmit process": {uint64(end.sent), counted[bpfDirectionTRANSMIT].bytes},
 				"receive process":  {uint64(end.received), counted[bpfDirectionRECEIVE].bytes},
@@ -100,10 +100,10 @@ func (w *wire) requireCarried(t *testing.T, above string, there, back, packet, b
 	gotNear, gotFar, _ := w.moved()
 	bytes := func(packets int) quantity { return quantity{uint64(packets), uint64(packets * below)} }
 	if diff := cmp.Diff(map[string]quantity{"transmit carried": bytes(there), "receive carried": bytes(back)}, gotNear, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books below differ at the near end (-want +got):\n%s", diff)
+		t.Errorf("the accounts below differ at the near end (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]quantity{"transmit carried": bytes(back), "receive carried": bytes(there)}, gotFar, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books below differ at the far end (-want +got):\n%s", diff)
+		t.Errorf("the accounts below differ at the far end (-want +got):\n%s", diff)
 	}
 }
 

@@ -35,7 +35,7 @@ func (u unit) of(c bpfCount, link uint64) quantity {
 	return q
 }
 
-// learnUnits holds the books of each interface against its counter the first
+// learnUnits holds the accounts of each interface against its counter the first
 // time there is a difference between units, and keeps to the nearest: a series
 // must not jump. Where no counter can be read it goes by the kind of the device until
 // one can be: if that was wrong, the series begin anew.
@@ -66,7 +66,7 @@ func (i *networkInterface) learnUnits() {
 	}
 	for d := range now {
 		o := &i.baseline[d]
-		o.move(tallyOf(was[d].of(o.books, link)).minus(tallyOf(now[d].of(o.books, link))))
+		o.move(tallyOf(was[d].of(o.accounted, link)).minus(tallyOf(now[d].of(o.accounted, link))))
 	}
 	i.units = now
 }
@@ -94,7 +94,7 @@ func (u unit) refutes(other unit) bool {
 }
 
 // candidate is a unit that a counter may have, and how far what it says is from what the
-// books have in that unit, in bytes.
+// accounts have in that unit, in bytes.
 type candidate struct {
 	unit
 	distance int64
@@ -134,7 +134,7 @@ func least(all []candidate, of func(unit) property) (with, without int64) {
 
 // learn chooses the unit in which moved is what the device counted. It stays with
 // u, for good, where neither unit is clearly nearer; and where both would do,
-// because too much has moved while the books were read, it waits with the lesser.
+// because too much has moved while the accounts were read, it waits with the lesser.
 func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 	candidates := u.candidates(counted, moved, link)
 	if !u.frames.known && moved.Bytes != moved.FrameBytes {
@@ -149,7 +149,7 @@ func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 
 // choose decides for the answer that is clearly nearer, and else for the usual
 // one. If both are right it is lesser, until more is known. So it is if the unusual
-// one is nearer and not right: a packet on its way between the books and the
+// one is nearer and not right: a packet on its way between the accounts and the
 // counter may weigh just the difference, though not of four times as many packets.
 func (a *property) choose(yes, no int64, lesser bool, packets uint64) {
 	if a.guess {

@@ -34,7 +34,7 @@ func TestUnitLearn(t *testing.T) {
 			counted: exactly(440, 622_880),
 			want:    unit{frames: yes, bare: yes},
 		},
-		"a counter that went on while the books were read": {
+		"a counter that went on while the accounts were read": {
 			counted: span{from: tally{9, 540_594}, to: tally{12, 720_792}},
 			want:    unit{frames: no, bare: maybe},
 		},
@@ -64,11 +64,11 @@ func TestUnitLearn(t *testing.T) {
 	}
 }
 
-// Packets of 70 bytes are in the books of which the counter lacks one, that weighs as
+// Packets of 70 bytes are in the accounts of which the counter lacks one, that weighs as
 // much as the link headers of five.
 func TestUnitLearnWithoutAPacket(t *testing.T) {
 	type look struct {
-		packets uint64 // in the books
+		packets uint64 // in the accounts
 		counted tally
 		want    property // bare
 	}

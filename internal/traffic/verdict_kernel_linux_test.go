@@ -160,6 +160,6 @@ func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
 		"transmit kernel":   {2 * pings, pings * (2028 + 20 + 2*14)},
 	}
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the far end's books differ (-want +got):\n%s", diff)
+		t.Errorf("the far end's accounts differ (-want +got):\n%s", diff)
 	}
 }

@@ -48,7 +48,7 @@ func burst(t *testing.T, from *net.UDPConn, receiver *net.UDPConn, n int) {
 
 // A packet that had to wait below the device where it is the process's is sent later,
 // by whoever is there then, and is carried all the same.
-func TestKernelBooksWhatWaitsBelow(t *testing.T) {
+func TestKernelCreditsWhatWaitsBelow(t *testing.T) {
 	const packets = 300
 	l := share(t)
 	for name, test := range map[string]struct {
@@ -100,7 +100,7 @@ func TestKernelBooksWhatWaitsBelow(t *testing.T) {
 				_, got, _ := w.moved()
 				want := map[string]quantity{"transmit carried": {packets, uint64(packets * (1028 + test.around))}}
 				if diff := cmp.Diff(want, got, cmp.AllowUnexported(quantity{})); diff != "" {
-					t.Errorf("the books below differ (-want +got):\n%s", diff)
+					t.Errorf("the accounts below differ (-want +got):\n%s", diff)
 				}
 				return true
 			})
@@ -135,13 +135,13 @@ func TestKernelNoticesForwarding(t *testing.T) {
 
 	_, far, _ := w.moved()
 	if diff := cmp.Diff(map[string]quantity{"receive forwarded": {301, 301 * 1042}}, far, cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the router's books differ (-want +got):\n%s", diff)
+		t.Errorf("the router's accounts differ (-want +got):\n%s", diff)
 	}
 }
 
 // A packet that is forwarded is claimed though it waits behind hundreds of others, and
 // though what came as one is sent as several.
-func TestKernelBooksWhatIsForwardedUnderLoad(t *testing.T) {
+func TestKernelCreditsWhatIsForwardedUnderLoad(t *testing.T) {
 	const packets, atOnce = 400, 20
 	sighted(t, share(t), func(w *wire) bool {
 		end := w.addRoute(t)
@@ -166,13 +166,13 @@ func TestKernelBooksWhatIsForwardedUnderLoad(t *testing.T) {
 			return false
 		}
 
-		w.lab.requireBooks(t, w.far.Name, "port0", interfaceBooks{
+		w.lab.requireAccounts(t, w.far.Name, "port0", interfaceAccounts{
 			Accounts: map[string]quantity{"transmit forwarded": {packets + 10*atOnce, (packets + 10*atOnce) * 1042}},
 		})
 		_, far, _ := w.moved()
 		want := map[string]quantity{"receive forwarded": {packets + 10, packets*1042 + 10*(1000*atOnce+42)}}
 		if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
-			t.Errorf("the router's books differ (-want +got):\n%s", diff)
+			t.Errorf("the router's accounts differ (-want +got):\n%s", diff)
 		}
 		return true
 	})

@@ -101,13 +101,13 @@ func knowNeighbour(t *testing.T, index int, address netip.Addr, mac net.Hardware
 	}
 }
 
-// mark waits until the books of both ends balance, and remembers them for moved.
+// mark waits until the accounts of both ends balance, and remembers them for moved.
 func (w *wire) mark() {
 	w.t.Helper()
 	w.before = w.lab.balanced(w.t, w.near, w.far)
 }
 
-// moved waits until the books of both ends balance, and returns by how much the
+// moved waits until the accounts of both ends balance, and returns by how much the
 // accounts have grown since mark, and all that was published then.
 func (w *wire) moved() (near, far map[string]quantity, published publication) {
 	w.t.Helper()

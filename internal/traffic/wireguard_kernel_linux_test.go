@@ -17,7 +17,7 @@ import (
 
 // WireGuard encrypts and decrypts on other CPUs. What it sends for a process is carried
 // below it; what it receives cannot be tied to what is in it, and is the kernel's.
-func TestKernelBooksWireGuard(t *testing.T) {
+func TestKernelCreditsWireGuard(t *testing.T) {
 	const (
 		there, back = 100, 50
 		around      = ethernet + outer4 + udp + 32
@@ -37,7 +37,7 @@ func TestKernelBooksWireGuard(t *testing.T) {
 	at := in(t, w.near.Name, "wg0")
 	want := map[string]quantity{"transmit process": {there, there * 1028}, "receive process": {back, back * 1028}}
 	if diff := cmp.Diff(want, grown(before.accounts(at), published.accounts(at)), cmp.AllowUnexported(quantity{})); diff != "" {
-		t.Errorf("the books of wg0 differ (-want +got):\n%s", diff)
+		t.Errorf("the accounts of wg0 differ (-want +got):\n%s", diff)
 	}
 	for end, packets := range map[kerneltest.Namespace][2]uint64{w.near: {there, back}, w.far: {back, there}} {
 		got := w.grown(end, published)

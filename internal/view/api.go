@@ -81,7 +81,7 @@ type ProcessSeries struct {
 	RxPackets []number `json:"rx_packets,omitempty"`
 }
 
-// Interface is the books of one interface.
+// Interface is one interface with what is on its accounts.
 type Interface struct {
 	ID      string `json:"id"`
 	Name    string `json:"name,omitempty"`
@@ -94,12 +94,12 @@ type Interface struct {
 
 // Sides are what an interface moved one way, in both units.
 type Sides struct {
-	Bytes   Books `json:"bytes"`
-	Packets Books `json:"packets"`
+	Bytes   AccountTotals `json:"bytes"`
+	Packets AccountTotals `json:"packets"`
 }
 
-// Books are accounts and what is on none.
-type Books struct {
+// AccountTotals are what is on each account, and what is on none.
+type AccountTotals struct {
 	Accounts   map[string]int64    `json:"accounts"`
 	Unobserved *int64              `json:"unobserved,omitempty"`
 	Total      int64               `json:"total"`

@@ -32,7 +32,7 @@ func crowded() *feed {
 	for pid := range int64(crowd) {
 		f.processes = append(f.processes, fed{pid: pid + 1, comm: "process", dev: "eth0", amounts: amounts{1, 1, 1, 1}})
 	}
-	f.books = []booked{{"eth0", "process", "transmit", 1, 1}}
+	f.accounts = []accountPoint{{"eth0", "process", "transmit", 1, 1}}
 	return f
 }
 

@@ -23,7 +23,7 @@ type feed struct {
 	*View
 	now       time.Time
 	processes []fed
-	books     []booked
+	accounts  []accountPoint
 	losses    []loss
 }
 
@@ -37,7 +37,7 @@ type fed struct {
 	gone bool
 }
 
-type booked struct {
+type accountPoint struct {
 	name, account, direction string
 	bytes, packets           int64
 }
@@ -102,9 +102,9 @@ func (f *feed) traffic() pmetric.Metrics {
 			}
 		}
 	}
-	if len(f.books) > 0 {
+	if len(f.accounts) > 0 {
 		scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
-		for _, b := range f.books {
+		for _, b := range f.accounts {
 			io, count := "nettap.interface.io", "nettap.interface.packet.count"
 			if b.account == unobservedAccount {
 				io, count = "nettap.interface.unobserved.io", "nettap.interface.unobserved.packet.count"

@@ -23,7 +23,7 @@ type movedRow struct {
 }
 
 type bookedAccount struct {
-	of     *books
+	of     *networkInterface
 	name   string
 	way    string
 	amount [2]int64

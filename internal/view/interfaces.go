@@ -21,8 +21,8 @@ type device struct {
 	stacked bool
 }
 
-// books are those of one interface.
-type books struct {
+// networkInterface is one interface with its accounts.
+type networkInterface struct {
 	Interface
 	accounts []*account
 	seen     int64
@@ -45,11 +45,13 @@ type account struct {
 
 type interfaces struct {
 	view     *View
-	byDevice map[device]*books
+	byDevice map[device]*networkInterface
 	seq      int64 // of the reading
 }
 
-func (is *interfaces) init(v *View) { is.view, is.byDevice, is.seq = v, map[device]*books{}, 1 }
+func (is *interfaces) init(v *View) {
+	is.view, is.byDevice, is.seq = v, map[device]*networkInterface{}, 1
+}
 
 // enter takes in a point that a reading has of an interface.
 func (is *interfaces) enter(metric string, point pmetric.NumberDataPoint) {
@@ -99,7 +101,7 @@ func (is *interfaces) enter(metric string, point pmetric.NumberDataPoint) {
 	a.now[which] += point.IntValue()
 }
 
-func (is *interfaces) find(of device) *books {
+func (is *interfaces) find(of device) *networkInterface {
 	if b, ok := is.byDevice[of]; ok {
 		return b
 	}
@@ -107,21 +109,21 @@ func (is *interfaces) find(of device) *books {
 		is.view.leaveOut("interfaces")
 		return nil
 	}
-	b := &books{updated: is.view.seq, active: is.view.now()}
+	b := &networkInterface{updated: is.view.seq, active: is.view.now()}
 	b.Name, b.Netns, b.Stacked = clean(of.name), of.netns, of.stacked
 	b.ID = is.view.newID() + "-" + strconv.FormatInt(of.netns, 10)
 	is.byDevice[of] = b
 	return b
 }
 
-func (b *books) account(name string, receive bool) *account {
-	for _, a := range b.accounts {
+func (n *networkInterface) account(name string, receive bool) *account {
+	for _, a := range n.accounts {
 		if a.name == name && a.receive == receive {
 			return a
 		}
 	}
 	a := &account{name: name, receive: receive}
-	b.accounts = append(b.accounts, a)
+	n.accounts = append(n.accounts, a)
 	return a
 }
 
@@ -171,48 +173,48 @@ func (is *interfaces) prune(old int64) {
 	}
 }
 
-// sorted returns all books by name.
-func (is *interfaces) sorted() []*books {
-	return slices.SortedFunc(maps.Values(is.byDevice), func(a, b *books) int { return compareTexts(a.Name, b.Name, a.ID, b.ID) })
+// sorted returns all interfaces by name.
+func (is *interfaces) sorted() []*networkInterface {
+	return slices.SortedFunc(maps.Values(is.byDevice), func(a, b *networkInterface) int { return compareTexts(a.Name, b.Name, a.ID, b.ID) })
 }
 
-// show returns the books of an interface with its series.
-func (b *books) show(s scale, now int64, looked *looks) Interface {
-	shown := b.Interface
-	shown.Tx, shown.Rx = b.sides(false, s, now, looked), b.sides(true, s, now, looked)
+// show returns the interface as the API has it, with its series.
+func (n *networkInterface) show(s scale, now int64, looked *looks) Interface {
+	shown := n.Interface
+	shown.Tx, shown.Rx = n.sides(false, s, now, looked), n.sides(true, s, now, looked)
 	return shown
 }
 
-func (b *books) sides(receive bool, s scale, now int64, looked *looks) *Sides {
-	sides := &Sides{Bytes: Books{Accounts: map[string]int64{}}, Packets: Books{Accounts: map[string]int64{}}}
-	for _, a := range b.accounts {
+func (n *networkInterface) sides(receive bool, s scale, now int64, looked *looks) *Sides {
+	sides := &Sides{Bytes: AccountTotals{Accounts: map[string]int64{}}, Packets: AccountTotals{Accounts: map[string]int64{}}}
+	for _, a := range n.accounts {
 		if a.receive != receive {
 			continue
 		}
-		for i, books := range []*Books{&sides.Bytes, &sides.Packets} {
-			books.enter(a, i)
+		for i, totals := range []*AccountTotals{&sides.Bytes, &sides.Packets} {
+			totals.enter(a, i)
 			if series := a.history.read(s, now, i, 2, looked); series != nil {
-				if books.Series == nil {
-					books.Series = map[string][]number{}
+				if totals.Series == nil {
+					totals.Series = map[string][]number{}
 				}
-				books.Series[a.name] = series
+				totals.Series[a.name] = series
 			}
 		}
 	}
 	return sides
 }
 
-func (b *Books) enter(a *account, which int) {
+func (t *AccountTotals) enter(a *account, which int) {
 	amount := a.total[which] - a.moved[which] // at the last tick
 	if a.name == unobservedAccount {
 		if a.known {
-			b.Unobserved = &amount
-			b.Total += amount
+			t.Unobserved = &amount
+			t.Total += amount
 		}
 		return
 	}
 	if amount != 0 {
-		b.Accounts[a.name] = amount
-		b.Total += amount
+		t.Accounts[a.name] = amount
+		t.Total += amount
 	}
 }

@@ -29,26 +29,26 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*float64)(n))
 }
 
-func TestBooksBalance(t *testing.T) {
+func TestAccountsBalance(t *testing.T) {
 	f := newFeed()
 	release := f.watch()
 	defer release()
-	f.books = []booked{
+	f.accounts = []accountPoint{
 		{"eth0", "process", "transmit", 1000, 10}, {"eth0", "kernel", "transmit", 50, 1}, {"eth0", unobservedAccount, "transmit", -5, 0},
 		{"eth0", "process", "receive", 10, 1},
 	}
 	f.second()
-	f.books[0].bytes += 500
-	f.books[2].bytes = 7
+	f.accounts[0].bytes += 500
+	f.accounts[2].bytes = 7
 	f.second()
 	s := f.state(t, "?range=1m")
 	minus := int64(7)
-	want := Books{Accounts: map[string]int64{"process": 1500, "kernel": 50}, Unobserved: &minus, Total: 1557}
+	want := AccountTotals{Accounts: map[string]int64{"process": 1500, "kernel": 50}, Unobserved: &minus, Total: 1557}
 	got := s.Interfaces[0].Tx.Bytes
 	series := got.Series
 	got.Series = nil
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the books differ (-want +got):\n%s", diff)
+		t.Errorf("the accounts differ (-want +got):\n%s", diff)
 	}
 	if got := series[unobservedAccount][57:]; !cmp.Equal(got, []number{-5, 12, 0}) {
 		t.Errorf("the last of unobserved is %v, want -5, 12 and 0", got)
@@ -68,7 +68,7 @@ func TestIncrementsAddUp(t *testing.T) {
 	f.processes = []fed{p}
 	step := func() {
 		f.processes[0].amounts.add(amounts{100, 200, 1, 2})
-		f.books = []booked{{"lo", "process", "transmit", int64(f.processes[0].amounts[0]), int64(f.processes[0].amounts[2])}}
+		f.accounts = []accountPoint{{"lo", "process", "transmit", int64(f.processes[0].amounts[0]), int64(f.processes[0].amounts[2])}}
 		f.losses = []loss{{symbol: "f", reason: "no_socket", class: "loss", packets: int64(f.processes[0].amounts[2])}}
 		f.accept(p, "127.0.0.1:80", "127.0.0.1:4000")
 		f.call(p, "failed", "ECONNREFUSED", span{-1, "connect", 0, 10})

@@ -134,7 +134,7 @@ func (w *world) pass(seconds int) {
 
 func (w *world) moveOn() {
 	at := float64(w.seconds)
-	books := map[string]*amounts{}
+	sums := map[string]*amounts{}
 	for i := range w.processes {
 		p := &w.processes[i]
 		sway := 1 + 0.55*math.Sin(at/(23+float64(i%7)*9)+float64(i)) + 0.25*math.Sin(at/3.1+float64(i*i))
@@ -144,27 +144,27 @@ func (w *world) moveOn() {
 		sent, received := uint64(max(0, w.rates[i]*sway)), uint64(max(0, w.answers[i]*sway))
 		moved := amounts{sent, received, (sent + 999) / 1000, (received + 999) / 1000}
 		p.amounts.add(moved)
-		if books[p.dev] == nil {
-			books[p.dev] = &amounts{}
+		if sums[p.dev] == nil {
+			sums[p.dev] = &amounts{}
 		}
-		books[p.dev].add(moved)
+		sums[p.dev].add(moved)
 	}
-	for dev, sum := range books {
-		w.book(dev, "process", "transmit", int64(sum[txBytes]), int64(sum[txPackets]))
-		w.book(dev, "process", "receive", int64(sum[rxBytes]), int64(sum[rxPackets]))
-		w.book(dev, "kernel", "transmit", int64(sum[txBytes]/50), int64(sum[txPackets]/50))
-		w.book(dev, unobservedAccount, "receive", 0, 0)
+	for dev, sum := range sums {
+		w.count(dev, "process", "transmit", int64(sum[txBytes]), int64(sum[txPackets]))
+		w.count(dev, "process", "receive", int64(sum[rxBytes]), int64(sum[rxPackets]))
+		w.count(dev, "kernel", "transmit", int64(sum[txBytes]/50), int64(sum[txPackets]/50))
+		w.count(dev, unobservedAccount, "receive", 0, 0)
 		switch dev {
 		case "eth0":
-			w.book(dev, "forwarded", "transmit", 260_000, 300)
-			w.book(dev, "forwarded", "receive", 330_000, 350)
-			w.book(dev, "unclaimed", "receive", int64(sum[rxBytes]/14), 40)
-			w.book(dev, "request", "transmit", 6000, 80)
-			w.book(dev, unobservedAccount, "transmit", 34_000, 30)
+			w.count(dev, "forwarded", "transmit", 260_000, 300)
+			w.count(dev, "forwarded", "receive", 330_000, 350)
+			w.count(dev, "unclaimed", "receive", int64(sum[rxBytes]/14), 40)
+			w.count(dev, "request", "transmit", 6000, 80)
+			w.count(dev, unobservedAccount, "transmit", 34_000, 30)
 		case "wg0":
-			w.book(dev, unobservedAccount, "transmit", -1200, -1)
+			w.count(dev, unobservedAccount, "transmit", -1200, -1)
 		default:
-			w.book(dev, unobservedAccount, "transmit", 0, 0)
+			w.count(dev, unobservedAccount, "transmit", 0, 0)
 		}
 	}
 	for i := range w.drops {
@@ -174,14 +174,14 @@ func (w *world) moveOn() {
 	}
 }
 
-func (w *world) book(name, account, direction string, bytes, packets int64) {
-	for i := range w.books {
-		if b := &w.books[i]; b.name == name && b.account == account && b.direction == direction {
+func (w *world) count(name, account, direction string, bytes, packets int64) {
+	for i := range w.accounts {
+		if b := &w.accounts[i]; b.name == name && b.account == account && b.direction == direction {
 			b.bytes, b.packets = b.bytes+bytes, b.packets+packets
 			return
 		}
 	}
-	w.books = append(w.books, booked{name, account, direction, bytes, packets})
+	w.accounts = append(w.accounts, accountPoint{name, account, direction, bytes, packets})
 }
 
 func (w *world) dropPoints() pmetric.Metrics {

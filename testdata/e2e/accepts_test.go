@@ -67,7 +67,7 @@ func TestDistributionReportsEachAccept(t *testing.T) {
 			t.Errorf("%q came out %v after the accept", record.Body, late)
 		}
 	}
-	c.Wait("the books balance", c.balanced)
+	c.Wait("each accept is accounted for", c.balanced)
 }
 
 // requireAccepts waits until as many connections are reported on the local ports
@@ -126,7 +126,7 @@ func TestDistributionReportsAcceptsOfEveryKind(t *testing.T) {
 	}
 	want = append(want, acceptLate(t)...)
 	c.requireAccepts(want, func() {})
-	c.Wait("the books balance", c.balanced)
+	c.Wait("each accept is accounted for", c.balanced)
 }
 
 // acceptLate accepts two connections whose clients have gone meanwhile, one with

@@ -171,7 +171,7 @@ func TestDistributionKeepsSlowAndFailedCalls(t *testing.T) {
 	}
 }
 
-// callsBalanced holds the books of calls: each is reported, sampled out or lost.
+// callsBalanced says that each call that was seen is reported, sampled out or lost.
 func (c *Collector) callsBalanced() bool {
 	events := func(kind string) (sum float64) {
 		for _, sample := range c.Own("otelcol_nettap_events_"+kind, "instrument", "calls") {

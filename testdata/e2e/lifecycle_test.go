@@ -403,7 +403,7 @@ func TestDistributionRunsTwoReceivers(t *testing.T) {
 		return len(c.Records(Attributes{"network.local.port": address.Port})) == 2
 	})
 	for _, receiver := range []string{"nettap/a", "nettap/b"} {
-		c.Wait("the books are those of each", func() bool {
+		c.Wait("the accounts are those of each", func() bool {
 			return c.OwnValue("otelcol_nettap_events_exported", "receiver", receiver, "instrument", "accepts") >= 1
 		})
 	}

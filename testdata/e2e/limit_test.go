@@ -60,7 +60,7 @@ func TestDistributionLimitsItself(t *testing.T) {
 	seen := func() float64 { // those under way at the change may be lost later
 		return c.OwnValue("otelcol_nettap_events_seen", "instrument", "calls") - c.OwnValue("otelcol_nettap_events_lost", "instrument", "calls")
 	}
-	time.Sleep(time.Second) // the books are as old as the last reading
+	time.Sleep(time.Second) // the accounts are as old as the last reading
 	before := seen()
 	time.Sleep(2 * time.Second)
 	if after := seen(); after != before || after == 0 {
@@ -115,7 +115,7 @@ func TestDistributionLimitsItself(t *testing.T) {
 		t.Errorf("packets differ (-want +got):\n%s", diff)
 	}
 	for _, instrument := range []string{"traffic", "calls"} {
-		c.Wait("the books balance", func() bool {
+		c.Wait("each event is accounted for", func() bool {
 			sum := 0.0
 			for _, kind := range []string{"exported", "aggregated", "sampled_out", "lost"} {
 				sum += c.OwnValue("otelcol_nettap_events_"+kind, "instrument", instrument)

@@ -24,7 +24,7 @@ const tooMany = 20_000
 // TestDistributionCountsWhatTheRingLoses fills the ring while the Collector does not
 // run, and has a backend that takes nothing: the Collector's own metrics say
 // meanwhile what was lost. When the backend is back, what was kept comes out, and
-// the books balance.
+// each is accounted for.
 func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
 	var back atomic.Bool
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

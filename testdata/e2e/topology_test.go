@@ -53,9 +53,9 @@ while True:
 `
 )
 
-// TestDistributionBooksAPacketOnce has packets that reach sockets in several
+// TestDistributionCountsAPacketOnce has packets that reach sockets in several
 // pieces, or in several copies.
-func TestDistributionBooksAPacketOnce(t *testing.T) {
+func TestDistributionCountsAPacketOnce(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)
 	near, far := furnish(t, a), furnish(t, b)
@@ -118,8 +118,8 @@ func TestDistributionGivesBothEndsTheSame(t *testing.T) {
 	}
 }
 
-// TestDistributionBooksABridgeAndItsPort has the far end's address on a bridge.
-func TestDistributionBooksABridgeAndItsPort(t *testing.T) {
+// TestDistributionCountsABridgeAndItsPort has the far end's address on a bridge.
+func TestDistributionCountsABridgeAndItsPort(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)
 	near, far := furnish(t, a), furnish(t, b)
@@ -145,7 +145,7 @@ func TestDistributionBooksABridgeAndItsPort(t *testing.T) {
 
 // TestDistributionSaysWhatIsUnobservedOnMacvlan has a web server behind a macvlan
 // of the far end's device. What the kernel itself takes of a macvlan, an answer
-// to who has an address, no hook sees there: it is in the books of the device below.
+// to who has an address, no hook sees there: it is in the accounts of the device below.
 func TestDistributionSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)

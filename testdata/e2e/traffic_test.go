@@ -173,8 +173,8 @@ func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobs
 	return counter, unobserved
 }
 
-// page prints the books of an interface, as docs/accounts.md shows them.
-func (h host) page(c *Collector, device string) string {
+// accountsTable prints the accounts of an interface, as docs/accounts.md shows them.
+func (h host) accountsTable(c *Collector, device string) string {
 	var lines []string
 	for _, metric := range []string{"nettap.interface.io", "nettap.interface.unobserved.io"} {
 		for _, p := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device}) {
@@ -197,10 +197,10 @@ func usage(c *Collector, pid int, device string) (received, sent int64) {
 	return at("receive"), at("transmit")
 }
 
-// TestDistributionBalancesTheBooks runs real programs over a veth pair. At both
+// TestDistributionBalancesAccounts runs real programs over a veth pair. At both
 // ends the accounts must come to what the interface's own counter says, to the
 // byte, and nothing be unobserved.
-func TestDistributionBalancesTheBooks(t *testing.T) {
+func TestDistributionBalancesAccounts(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t) // now, so that all their counters say is ours
 	near, far := furnish(t, a), furnish(t, b)
@@ -222,7 +222,7 @@ func TestDistributionBalancesTheBooks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { carry(t, c, near, far, words...) })
 	}
-	t.Logf("the books of the server's end, in bytes:\n%s", far.page(c, far.Device))
+	t.Logf("the accounts of the server's end, in bytes:\n%s", far.accountsTable(c, far.Device))
 }
 
 // carry runs a program at the near end. All that it moves must be on accounts at

@@ -58,11 +58,11 @@ export interface Interface {
   netns?: number;
   stacked: boolean;
   ended_ms?: number;
-  tx?: { bytes: Books; packets: Books };
-  rx?: { bytes: Books; packets: Books };
+  tx?: { bytes: AccountTotals; packets: AccountTotals };
+  rx?: { bytes: AccountTotals; packets: AccountTotals };
 }
 
-export interface Books {
+export interface AccountTotals {
   accounts: Record<string, number>;
   unobserved?: number;
   total: number;

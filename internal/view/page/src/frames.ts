@@ -39,7 +39,7 @@ export interface ProcessLine {
   rx: Line;
 }
 
-export interface BookLine {
+export interface AccountLine {
   name: string;
   amount: number;
 }
@@ -47,8 +47,8 @@ export interface BookLine {
 export interface DeviceLine {
   about: Interface;
   key: string;
-  tx: BookLine[];
-  rx: BookLine[];
+  tx: AccountLine[];
+  rx: AccountLine[];
   txTotal: number;
   rxTotal: number;
   txCounted: boolean; // whether the interface's own counter is known

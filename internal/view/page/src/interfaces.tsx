@@ -1,6 +1,6 @@
 import { Chart } from "./chart";
 import { brief, bytes, count, perSecond, rate, text, words } from "./format";
-import type { Body, BookLine, Common, DeviceLine, Unit } from "./frames";
+import type { Body, AccountLine, Common, DeviceLine, Unit } from "./frames";
 import { Card, Choice, Empty, Heads, Spark, type Go } from "./parts";
 import { beside, format, type Place } from "./place";
 import { accountsInWords, whyNothing } from "./reasons";
@@ -16,12 +16,12 @@ export function Interfaces({ common, body, place, go, theme }: { common: Common;
         <Choice label="Unit" all={["bytes", "packets"] as const} value={place.unit} set={(unit) => go({ unit })} />
         <span class="note">
           {count(devices.length)} interfaces. The accounts and what is unobserved add up to the interface's own counter.
-          {place.filter ? " The filter does not apply here: the books are of all packets." : ""}
+          {place.filter ? " The filter does not apply here: the accounts are of all packets." : ""}
         </span>
       </div>
       {place.selected && !selected ? <Empty>That interface is not there, or has been forgotten.</Empty> : null}
       {selected ? <One device={selected} common={common} body={body} place={place} go={go} theme={theme} /> : null}
-      <Card title="Books">{devices.length === 0 ? <Empty>{whyNothing({ ...common, filter: "" }, "traffic", "No interface has been read yet.")}</Empty> : <Books devices={devices} place={place} unit={place.unit} />}</Card>
+      <Card title="Accounts">{devices.length === 0 ? <Empty>{whyNothing({ ...common, filter: "" }, "traffic", "No interface has been read yet.")}</Empty> : <AccountBars devices={devices} place={place} unit={place.unit} />}</Card>
     </>
   );
 }
@@ -87,12 +87,12 @@ function colorOf(account: string): string {
   return (colored.includes(account) ? account : "unowned").replace("_", "-");
 }
 
-// Books shows each interface's accounts as one bar each way, that is as long as all of it.
-export function Books({ devices, place, unit, small = false }: { devices: DeviceLine[]; place: Place; unit: Unit; small?: boolean }) {
+// AccountBars shows each interface's accounts as one bar each way, that is as long as all of it.
+export function AccountBars({ devices, place, unit, small = false }: { devices: DeviceLine[]; place: Place; unit: Unit; small?: boolean }) {
   const used = new Set(devices.flatMap((d) => [...d.tx, ...d.rx].filter((l) => l.amount !== 0).map((l) => l.name)));
   used.add("unobserved");
   return (
-    <div class="books">
+    <div class="accountbars">
       <div class="legend">
         {colored
           .filter((name) => used.has(name))
@@ -103,7 +103,7 @@ export function Books({ devices, place, unit, small = false }: { devices: Device
             </span>
           ))}
       </div>
-      <table class="list books">
+      <table class="list accountbars">
         <Heads of={[["Interface"], ["sent"], ["received"]]} />
         <tbody>
           {devices.map((d) => (
@@ -126,7 +126,7 @@ export function Books({ devices, place, unit, small = false }: { devices: Device
 
 // Balance is one bar. What is unobserved may be negative: then it lies over the accounts
 // from the end, as it takes away from them.
-function Balance({ lines, total, counted, unit, line, kind }: { lines: BookLine[]; total: number; counted: boolean; unit: Unit; line?: DeviceLine["txLine"]; kind: string }) {
+function Balance({ lines, total, counted, unit, line, kind }: { lines: AccountLine[]; total: number; counted: boolean; unit: Unit; line?: DeviceLine["txLine"]; kind: string }) {
   const positive = lines.reduce((sum, l) => sum + Math.max(0, l.amount), 0);
   const unobserved = lines.find((l) => l.name === "unobserved")?.amount ?? 0;
   const share = (n: number) => ({ width: `${positive > 0 ? ((100 * Math.abs(n)) / positive).toFixed(3) : 0}%` });

@@ -1,6 +1,6 @@
 // Turns the model into what is on the screen.
 import type { Call, Process, Drop } from "./api";
-import type { AcceptLine, Body, BookLine, CallLine, Common, Detail, DeviceLine, Line, LossLine, PortLine, ProcessLine, Query, Range, Whose } from "./frames";
+import type { AcceptLine, Body, AccountLine, CallLine, Common, Detail, DeviceLine, Line, LossLine, PortLine, ProcessLine, Query, Range, Whose } from "./frames";
 import type { Account, Device, Loss, Model, Port, Proc, Row } from "./model";
 import type { Series } from "./slots";
 
@@ -273,7 +273,7 @@ export class Lines {
   private devices(): DeviceLine[] {
     const unit = this.query.unit === "packets" ? 1 : 0;
     const lines = Array.from(this.model.devices.values(), (d): DeviceLine => {
-      const [tx, rx] = [this.books(d.tx, unit), this.books(d.rx, unit)];
+      const [tx, rx] = [this.accountLines(d.tx, unit), this.accountLines(d.rx, unit)];
       return {
         about: d.about,
         key: d.about.id,
@@ -290,7 +290,7 @@ export class Lines {
     return lines.sort((a, b) => b.txTotal + b.rxTotal - a.txTotal - a.rxTotal || (a.about.name ?? "").localeCompare(b.about.name ?? ""));
   }
 
-  private books(accounts: Map<string, Account>, unit: number): BookLine[] {
+  private accountLines(accounts: Map<string, Account>, unit: number): AccountLine[] {
     const lines = Array.from(accounts, ([name, a]) => ({ name, amount: Math.round(a.series[unit]!.sum(this.last, this.n)) }));
     return lines.filter((l) => l.amount !== 0 || l.name === "unobserved").sort((a, b) => rank(a.name) - rank(b.name));
   }
@@ -469,7 +469,7 @@ function classRank(name?: string): number {
   return name === "loss" ? 0 : name === "benign" ? 2 : 1;
 }
 
-function sumOf(lines: BookLine[]): number {
+function sumOf(lines: AccountLine[]): number {
   return lines.reduce((sum, l) => sum + l.amount, 0);
 }
 

@@ -97,10 +97,10 @@ export class Model {
       const device = this.device(i);
       for (const way of ["tx", "rx"] as const) {
         for (const [unit, name] of (["bytes", "packets"] as const).entries()) {
-          const books = i[way]?.[name];
-          for (const [account, total] of Object.entries(books?.accounts ?? {})) this.account(device[way], account).total[unit] = total;
-          if (books?.unobserved !== undefined) this.account(device[way], "unobserved").total[unit] = books.unobserved;
-          for (const [account, amounts] of Object.entries(books?.series ?? {})) {
+          const totals = i[way]?.[name];
+          for (const [account, total] of Object.entries(totals?.accounts ?? {})) this.account(device[way], account).total[unit] = total;
+          if (totals?.unobserved !== undefined) this.account(device[way], "unobserved").total[unit] = totals.unobserved;
+          for (const [account, amounts] of Object.entries(totals?.series ?? {})) {
             this.account(device[way], account).series[unit]!.fill(first, amounts);
             unlooked(amounts);
           }

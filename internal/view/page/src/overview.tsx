@@ -1,4 +1,4 @@
-import { Books } from "./interfaces";
+import { AccountBars } from "./interfaces";
 import { brief, count, end, milliseconds, perSecond, rate, text, words } from "./format";
 import type { Body, Common, Whose } from "./frames";
 import { Card, Empty, Figure, Heads, mostOf, percent, Spark, Who } from "./parts";
@@ -169,8 +169,8 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
           )}
         </Card>
 
-        <Card title="Do the books balance" link={to("interfaces")} note="all that each interface counted, by whose it is" class="broad">
-          {!body.devices?.length ? <Empty>{whyNothing(common, "traffic", "No interface has been read yet.")}</Empty> : <Books devices={body.devices.slice(0, 6)} place={place} unit={place.unit} small />}
+        <Card title="Do the accounts add up" link={to("interfaces")} note="all that each interface counted, by whose it is" class="broad">
+          {!body.devices?.length ? <Empty>{whyNothing(common, "traffic", "No interface has been read yet.")}</Empty> : <AccountBars devices={body.devices.slice(0, 6)} place={place} unit={place.unit} small />}
         </Card>
       </div>
     </>

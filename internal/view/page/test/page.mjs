@@ -73,7 +73,7 @@ await test("data appears within 2 s", async () => {
     const moment = await page.waitForFunction(() => document.querySelector(".talk tbody tr") && performance.now(), undefined, { polling: 20 });
     return moment.jsonValue(); // since the page was asked for
   });
-  equal(await page.locator(".card h2").allTextContents(), ["Who talks most now", "What is lost, and whose", "Who came in", "What is slow, or failed", "Do the books balance"], "cards");
+  equal(await page.locator(".card h2").allTextContents(), ["Who talks most now", "What is lost, and whose", "Who came in", "What is slow, or failed", "Do the accounts add up"], "cards");
   for (const card of await page.locator(".card").all()) holds((await card.locator("tbody tr").count()) > 0, `a card is empty: ${await card.textContent()}`);
 });
 
@@ -188,12 +188,12 @@ await test("drops are explained", async () => {
 await test("unobserved is on each interface's bar", async () => {
   const page = await open(`${at.live}/#/interfaces`);
   await live(page);
-  const eth0 = page.locator("table.books tr", { hasText: "eth0" });
+  const eth0 = page.locator("table.accountbars tr", { hasText: "eth0" });
   await eth0.waitFor();
   holds((await eth0.locator(".stack i.unobserved").count()) === 1, "eth0 has no bar for what is unobserved");
   const [bar, parts] = await eth0.locator(".stack").first().evaluate((e) => [e.getBoundingClientRect().width, [...e.children].reduce((sum, i) => sum + i.getBoundingClientRect().width, 0)]);
   holds(Math.abs(bar - parts) < 4, `the bar is ${bar} wide, and its parts ${parts}`);
-  await page.locator("table.books tr", { hasText: "wg0" }).locator(".stack i.negative").waitFor();
+  await page.locator("table.accountbars tr", { hasText: "wg0" }).locator(".stack i.negative").waitFor();
   await eth0.locator("a").click();
   await page.locator(".detail .sum", { hasText: "what the interface counted" }).first().waitFor();
 });

@@ -29,7 +29,7 @@ try {
   await page.locator(".accepts tbody tr", { hasText: `127.0.0.1:${port}` }).first().waitFor();
 
   await page.goto(`${address}/#/interfaces`);
-  await page.locator("table.books tr", { hasText: "lo" }).locator(".stack i").first().waitFor();
+  await page.locator("table.accountbars tr", { hasText: "lo" }).locator(".stack i").first().waitFor();
 
   await page.goto(`${address}/#/health`);
   await page.waitForFunction(() => document.querySelectorAll(".instruments .badge.ok").length >= 4);

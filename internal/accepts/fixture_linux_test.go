@@ -24,7 +24,7 @@ import (
 )
 
 // withEachHook runs a test with each rung of the ladder that this kernel has.
-func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *observer)) {
+func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture)) {
 	kerneltest.Require(t)
 	var better []string // than the hook of the subtest
 	for _, hook := range ladder {
@@ -38,7 +38,7 @@ func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T,
 			if err := kernel.Probe(hook.Name); err != nil {
 				t.Skip(err)
 			}
-			test(t, func(t *testing.T, options ...func(*Accepts)) *observer {
+			test(t, func(t *testing.T, options ...func(*Accepts)) *fixture {
 				t.Helper()
 				o := observe(t, append(options, func(a *Accepts) { a.options.AvoidHooks = avoid })...)
 				if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook.Name }) {
@@ -53,7 +53,7 @@ func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T,
 
 // requireOnly requires that no other rung of the ladder is loaded: a tracepoint at
 // the end of every system call would slow the whole machine for nothing.
-func (o *observer) requireOnly(t *testing.T, hook kernel.Hook) {
+func (o *fixture) requireOnly(t *testing.T, hook kernel.Hook) {
 	t.Helper()
 	for _, other := range ladder {
 		for _, program := range other.Programs {
@@ -64,17 +64,17 @@ func (o *observer) requireOnly(t *testing.T, hook kernel.Hook) {
 	}
 }
 
-// observer is a running instrument and what came out of it.
-type observer struct {
+// fixture is a running instrument and what came out of it.
+type fixture struct {
 	accepts  *Accepts
 	recorder *stats.Recorder
 	records  []sighting
 	others   []plog.LogRecord // of other events
 }
 
-func observe(t *testing.T, options ...func(*Accepts)) *observer {
+func observe(t *testing.T, options ...func(*Accepts)) *fixture {
 	t.Helper()
-	o := &observer{recorder: &stats.Recorder{}}
+	o := &fixture{recorder: &stats.Recorder{}}
 	builder := metadata.NewLogsBuilder(metadata.DefaultLogsBuilderConfig(), settings())
 	c := clock.New()
 	o.accepts = New(builder, nil, process.NewDirectory("", c), c, o.recorder, Options{})
@@ -100,7 +100,7 @@ type sighting struct {
 }
 
 // collect reads everything until now.
-func (o *observer) collect(t *testing.T) {
+func (o *fixture) collect(t *testing.T) {
 	t.Helper()
 	logs, err := o.accepts.Collect(t.Context())
 	if err != nil {
@@ -116,7 +116,7 @@ func (o *observer) collect(t *testing.T) {
 }
 
 // on returns what was seen on a local port since the start, by the peer's port.
-func (o *observer) on(t *testing.T, port uint16) []sighting {
+func (o *fixture) on(t *testing.T, port uint16) []sighting {
 	t.Helper()
 	o.collect(t)
 	var found []sighting
@@ -130,7 +130,7 @@ func (o *observer) on(t *testing.T, port uint16) []sighting {
 }
 
 // expect compares what was seen on a port with the connections that were made to it.
-func (o *observer) expect(t *testing.T, connections []connection, ports ...uint16) {
+func (o *fixture) expect(t *testing.T, connections []connection, ports ...uint16) {
 	t.Helper()
 	var want, got []sighting
 	for _, c := range connections {

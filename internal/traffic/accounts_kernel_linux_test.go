@@ -11,7 +11,7 @@ import (
 // What each end's accounts must grow by, to the byte: nothing but what the test
 // sent has been on the wire. Every frame has 14 bytes of Ethernet header, which
 // the counters have too.
-func TestKernelBooksEveryPacket(t *testing.T) {
+func TestKernelCreditsEveryPacket(t *testing.T) {
 	l := share(t)
 	for name, test := range map[string]struct {
 		run       func(t *testing.T, w *wire)
@@ -134,10 +134,10 @@ func TestKernelBooksEveryPacket(t *testing.T) {
 			test.run(t, w)
 			near, far, _ := w.moved()
 			if diff := cmp.Diff(test.near, near, cmp.AllowUnexported(quantity{})); diff != "" {
-				t.Errorf("the near end's books differ (-want +got):\n%s", diff)
+				t.Errorf("the near end's accounts differ (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(test.far, far, cmp.AllowUnexported(quantity{})); diff != "" {
-				t.Errorf("the far end's books differ (-want +got):\n%s", diff)
+				t.Errorf("the far end's accounts differ (-want +got):\n%s", diff)
 			}
 		})
 	}

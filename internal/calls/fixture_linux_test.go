@@ -42,7 +42,7 @@ var few = []string{
 }
 
 // onEachRung runs a test on each rung of the ladder that this kernel has.
-func onEachRung(t *testing.T, test func(t *testing.T, o *observer)) {
+func onEachRung(t *testing.T, test func(t *testing.T, o *fixture)) {
 	kerneltest.Require(t)
 	types := kernelTypes(t)
 	var better []string // than the hook of the subtest
@@ -79,8 +79,8 @@ func kernelTypes(t *testing.T) *btf.Spec {
 	return types
 }
 
-// observer is a running instrument and what came out of it.
-type observer struct {
+// fixture is a running instrument and what came out of it.
+type fixture struct {
 	calls    *Calls
 	recorder *stats.Recorder
 	rung     string
@@ -91,12 +91,12 @@ type observer struct {
 }
 
 // observe starts the instrument, which also looks at this process.
-func observe(t *testing.T, options Options, change func(*Calls)) *observer {
+func observe(t *testing.T, options Options, change func(*Calls)) *fixture {
 	t.Helper()
 	if options.Functions == nil {
 		options.Functions = []string{socketFile}
 	}
-	o := &observer{recorder: &stats.Recorder{}}
+	o := &fixture{recorder: &stats.Recorder{}}
 	c := clock.New()
 	o.calls = New(metadata.DefaultResourceAttributesConfig(), "test", nil, process.NewDirectory("", c), c, o.recorder, options)
 	o.calls.ownPID = 0
@@ -106,11 +106,11 @@ func observe(t *testing.T, options Options, change func(*Calls)) *observer {
 }
 
 // functions says whether the rung sees functions, and not only system calls.
-func (o *observer) functions() bool { return o.rung != "tp_btf/sys_enter" }
+func (o *fixture) functions() bool { return o.rung != "tp_btf/sys_enter" }
 
 // want sets what is reported from now on, by this process unless the filter says
 // otherwise.
-func (o *observer) want(t testing.TB, options Options) {
+func (o *fixture) want(t testing.TB, options Options) {
 	t.Helper()
 	o.collect(t)
 	if options.Filter.PIDs == nil {
@@ -128,7 +128,7 @@ func (o *observer) want(t testing.TB, options Options) {
 }
 
 // empty takes from the filters what they let through.
-func (o *observer) empty(t testing.TB) {
+func (o *fixture) empty(t testing.TB) {
 	t.Helper()
 	for _, name := range []string{"pids", "commands", "users", "syscalls", "ports", "addresses"} {
 		m := o.calls.object.Maps[name]
@@ -147,7 +147,7 @@ func (o *observer) empty(t testing.TB) {
 
 // collect reads everything until now, and returns all that was seen, in the order in
 // which it ended.
-func (o *observer) collect(t testing.TB) []tree {
+func (o *fixture) collect(t testing.TB) []tree {
 	t.Helper()
 	traces, err := o.calls.Collect(context.Background())
 	if err != nil {
@@ -158,7 +158,7 @@ func (o *observer) collect(t testing.TB) []tree {
 }
 
 // counts returns what was counted in the time since want.
-func (o *observer) counts(t testing.TB) stats.Counts {
+func (o *fixture) counts(t testing.TB) stats.Counts {
 	t.Helper()
 	o.collect(t)
 	now := o.recorder.Read().Counts
@@ -180,7 +180,7 @@ func (o *observer) counts(t testing.TB) stats.Counts {
 // missed returns how often the kernel did not run one of the programs since want.
 // Then a function, or a whole call, is missing here: it happens where programs take
 // long, as on an emulated machine, and can be preempted.
-func (o *observer) missed(t testing.TB) int {
+func (o *fixture) missed(t testing.TB) int {
 	t.Helper()
 	o.collect(t)
 	return int(o.recorder.Read().MissedRuns - o.base.MissedRuns)
@@ -188,7 +188,7 @@ func (o *observer) missed(t testing.TB) int {
 
 // try runs a test, and again where it finds something wrong while the kernel did not
 // run one of the programs: what these would have told is counted, and missing.
-func (o *observer) try(t *testing.T, test func(t testing.TB, o *observer)) {
+func (o *fixture) try(t *testing.T, test func(t testing.TB, o *fixture)) {
 	t.Helper()
 	const times = 5
 	for n := 1; ; n++ {
@@ -245,7 +245,7 @@ func (a *attempt) Fatal(values ...any) {
 func (a *attempt) Fatalf(format string, values ...any) { a.Fatal(fmt.Sprintf(format, values...)) }
 
 // by returns the trees of a thread.
-func (o *observer) by(t testing.TB, thread int) []tree {
+func (o *fixture) by(t testing.TB, thread int) []tree {
 	t.Helper()
 	return slices.DeleteFunc(slices.Clone(o.collect(t)), func(tr tree) bool { return tr.value("nettap.thread.id") != int64(thread) })
 }
@@ -393,7 +393,7 @@ func deedOf(tr tree) deed {
 }
 
 // deeds returns what a thread did, in order, without what closes sockets.
-func (o *observer) deeds(t testing.TB, thread int) []deed {
+func (o *fixture) deeds(t testing.TB, thread int) []deed {
 	t.Helper()
 	var deeds []deed
 	for _, tr := range o.by(t, thread) {
