@@ -161,7 +161,7 @@ static __always_inline enum beginning read_message(struct context *c, int bytes,
 	beginning = beginning_of(first);
 	if ((beginning == BEGINNING_REQUEST || beginning == BEGINNING_RESPONSE) &&
 	    http_context(c, direction, buffer.address, buffer.bytes))
-		c->link = direction == READER_RECEIVE && !inbound_is_parent;
+		c->link = direction == READER_RECEIVE ? !inbound_is_parent : outbound_is_link;
 	return beginning;
 }
 

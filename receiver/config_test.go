@@ -68,6 +68,7 @@ calls:
 trace_context:
   sources: [otel_thread]
   inbound: parent
+  outbound: link
   unsampled: keep
   late_bind: 1s
   http: {head_bytes: 4096}
@@ -108,7 +109,7 @@ root_path: /host
 					Containers: []string{"4f5a"}, Syscalls: []string{"connect", "sendto"}, Addresses: []string{"10.0.0.0/8", "::1"}, Ports: []int{443},
 				}
 				c.TraceContext = TraceContextConfig{
-					Sources: []string{"otel_thread"}, Inbound: inboundParent, Unsampled: unsampledKeep, LateBind: time.Second,
+					Sources: []string{"otel_thread"}, Inbound: inboundParent, Outbound: outboundLink, Unsampled: unsampledKeep, LateBind: time.Second,
 					HTTP: HTTPContextConfig{HeadBytes: 4096}, GoLabels: GoLabelsContextConfig{TraceIDKey: "trace", SpanIDKey: "span"},
 					OBI: OBIContextConfig{Map: "/obi"}, Socket: SocketContextConfig{TTL: time.Minute},
 					Filter: TraceContextFilterConfig{PIDs: []int{71}, Commands: []string{"nginx"}},
@@ -262,6 +263,7 @@ calls:
 trace_context:
   sources: [http, w3c]
   inbound: both
+  outbound: both
   unsampled: ignore
   late_bind: 2m
   http: {head_bytes: 5000}
@@ -283,6 +285,7 @@ root_path: host
 				"accepts.max_per_second is -1, and must be 0 (no limit) or more",
 				`trace_context.sources[1]: "w3c" is no source of trace contexts: there are ["http" "otel_thread" "go_labels" "obi" "socket"]`,
 				`trace_context.inbound is "both", and must be "link" or "parent"`,
+				`trace_context.outbound is "both", and must be "parent" or "link"`,
 				`trace_context.unsampled is "ignore", and must be "drop" or "keep"`,
 				"trace_context.late_bind is 2m0s, and must be from 0s to 1m0s",
 				"trace_context.http.head_bytes is 5000, and must be from 128 to 4096",

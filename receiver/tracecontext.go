@@ -25,6 +25,11 @@ type TraceContextConfig struct {
 	// received it: "link", for anyone may have chosen its ids, or "parent".
 	Inbound string `mapstructure:"inbound"`
 
+	// Outbound says what a span is, of which a process sends the ids or publishes them
+	// as its own, to the process's calls: "parent", or "link" where users do not trust
+	// each other, for who knows the ids of a span can say that it is theirs.
+	Outbound string `mapstructure:"outbound"`
+
 	// Unsampled says what becomes of calls whose parent is a span that is not
 	// recorded: "drop" or "keep".
 	Unsampled string `mapstructure:"unsampled"`
@@ -83,10 +88,13 @@ type TraceContextFilterConfig struct {
 	Commands []string `mapstructure:"commands"` // of the thread group leader, as in /proc/PID/comm
 }
 
-// The values of trace_context.inbound and trace_context.unsampled.
+// The values of trace_context.inbound, trace_context.outbound and trace_context.unsampled.
 const (
 	inboundLink   = "link"
 	inboundParent = "parent"
+
+	outboundParent = "parent"
+	outboundLink   = "link"
 
 	unsampledDrop = "drop"
 	unsampledKeep = "keep"
@@ -98,6 +106,7 @@ const longestBind = time.Minute
 func defaultTraceContextConfig() TraceContextConfig {
 	config := TraceContextConfig{
 		Inbound:   inboundLink,
+		Outbound:  outboundParent,
 		Unsampled: unsampledDrop,
 		LateBind:  500 * time.Millisecond,
 		HTTP:      HTTPContextConfig{HeadBytes: 2048},
@@ -119,6 +128,7 @@ func (c *TraceContextConfig) validate() error {
 			return err
 		}),
 		oneOf(block+"inbound", c.Inbound, inboundLink, inboundParent),
+		oneOf(block+"outbound", c.Outbound, outboundParent, outboundLink),
 		oneOf(block+"unsampled", c.Unsampled, unsampledDrop, unsampledKeep),
 		each(block+"filter.pids", c.Filter.PIDs, within(1, math.MaxInt32)),
 		each(block+"filter.commands", c.Filter.Commands, checkCommand),
@@ -164,6 +174,7 @@ func (c *Config) traceContextOptions() tracecontext.Options {
 		OBIMap:        t.OBI.Map,
 		SocketTTL:     t.Socket.TTL,
 		InboundParent: t.Inbound == inboundParent,
+		OutboundLink:  t.Outbound == outboundLink,
 		LateBind:      t.LateBind,
 		IgnoredPID:    uint32(os.Getpid()),
 		PIDs:          numbers[uint32](t.Filter.PIDs),

@@ -379,6 +379,7 @@ const (
 	bpfVarLastPoint             = "last_point"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
+	bpfVarOutboundIsLink        = "outbound_is_link"
 	bpfVarOwnPid                = "own_pid"
 	bpfVarProbesWithCookies     = "probes_with_cookies"
 	bpfVarSampleThreshold       = "sample_threshold"
@@ -546,6 +547,7 @@ type bpfVariableSpecs struct {
 	LastPoint             *ebpf.VariableSpec `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
+	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
 	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
@@ -680,6 +682,7 @@ type bpfVariables struct {
 	LastPoint             *ebpf.Variable `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
+	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
 	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`

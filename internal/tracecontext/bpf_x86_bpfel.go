@@ -186,6 +186,7 @@ const (
 	bpfVarInboundIsParent = "inbound_is_parent"
 	bpfVarObiIsThere      = "obi_is_there"
 	bpfVarObiMapHolders   = "obi_map_holders"
+	bpfVarOutboundIsLink  = "outbound_is_link"
 	bpfVarOwnPid          = "own_pid"
 	bpfVarSocketTtlNs     = "socket_ttl_ns"
 	bpfVarSpanIdLabel     = "span_id_label"
@@ -285,6 +286,7 @@ type bpfVariableSpecs struct {
 	InboundIsParent *ebpf.VariableSpec `ebpf:"inbound_is_parent"`
 	ObiIsThere      *ebpf.VariableSpec `ebpf:"obi_is_there"`
 	ObiMapHolders   *ebpf.VariableSpec `ebpf:"obi_map_holders"`
+	OutboundIsLink  *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid          *ebpf.VariableSpec `ebpf:"own_pid"`
 	SocketTtlNs     *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel     *ebpf.VariableSpec `ebpf:"span_id_label"`
@@ -364,6 +366,7 @@ type bpfVariables struct {
 	InboundIsParent *ebpf.Variable `ebpf:"inbound_is_parent"`
 	ObiIsThere      *ebpf.Variable `ebpf:"obi_is_there"`
 	ObiMapHolders   *ebpf.Variable `ebpf:"obi_map_holders"`
+	OutboundIsLink  *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid          *ebpf.Variable `ebpf:"own_pid"`
 	SocketTtlNs     *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel     *ebpf.Variable `ebpf:"span_id_label"`

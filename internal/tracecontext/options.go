@@ -16,6 +16,7 @@ type Options struct {
 	OBIMap        string        // where OBI's map is pinned
 	SocketTTL     time.Duration // how long a context is remembered with its socket
 	InboundParent bool          // what a received head says is believed to be the cause
+	OutboundLink  bool          // what a process says of itself, and sends, is not believed to be the cause
 	LateBind      time.Duration // how long an accepted connection waits for its first context; 0 is not at all
 	IgnoredPID    uint32        // whose messages are not looked at: the Collector's
 	PIDs          []uint32      // whose memory may be read; none is all

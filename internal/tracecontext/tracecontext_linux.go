@@ -193,6 +193,7 @@ func (c *Contexts) fit(spec *ebpf.CollectionSpec) error {
 		bpfVarWithSocket:     c.options.has(Socket),
 		bpfVarTraceIdLabel:   label(c.options.TraceIDLabel),
 		bpfVarSpanIdLabel:    label(c.options.SpanIDLabel),
+		bpfVarOutboundIsLink: c.options.OutboundLink,
 		bpfVarSocketTtlNs:    uint64(c.options.SocketTTL),
 		bpfVarHeadBytes:      uint32(c.options.HeadBytes),
 	})

@@ -46,15 +46,22 @@ static __always_inline __u64 goroutine(const struct observed *process, __u64 thr
 #endif
 }
 
+const volatile bool outbound_is_link; /* what a process says of itself is not believed to be the cause */
+
 /* The context that the process itself says its running thread has. */
 static __always_inline bool published_context(struct context *c, const struct observed *process)
 {
 	__u64 pointer = thread_pointer();
 
-	if (with_otel_thread && process->flags & OBSERVED_THREAD_SLOT && otel_thread_context(c, process, pointer))
+	if (with_otel_thread && process->flags & OBSERVED_THREAD_SLOT && otel_thread_context(c, process, pointer)) {
+		c->link = outbound_is_link;
 		return true;
-	return with_go_labels && process->flags & OBSERVED_GO &&
-	       go_labels_context(c, process, goroutine(process, pointer));
+	}
+	if (with_go_labels && process->flags & OBSERVED_GO && go_labels_context(c, process, goroutine(process, pointer))) {
+		c->link = outbound_is_link;
+		return true;
+	}
+	return false;
 }
 
 #define PATIENCE 512 /* a process that could publish and has not in so many looks is silent */
