@@ -16,9 +16,9 @@ import (
 // are held until they are released, of others while they live or were described
 // lately. It may be used from several goroutines.
 type Directory struct {
-	// ReadCommandLines lets command lines be read. They may hold secrets, and
-	// reading that of a stuck process may wait for it, so it is off unless set
-	// before the first use.
+	// ReadCommandLines lets command lines be read. They may hold secrets, so it is
+	// off unless set before the first use. A process that does not hand out its own
+	// has none.
 	ReadCommandLines bool
 
 	clock   *clock.Clock
@@ -38,7 +38,7 @@ type Directory struct {
 func NewDirectory(rootPath string, c *clock.Clock) *Directory {
 	return &Directory{
 		clock:   c,
-		proc:    &proc{path: "/proc", relative: sync.OnceValue(host.InCgroupNamespace)},
+		proc:    &proc{path: "/proc", reading: make(chan struct{}, maxReading), relative: sync.OnceValue(host.InCgroupNamespace)},
 		cgroups: newCgroupTree(rootPath),
 		users:   newUsers(rootPath),
 		hostID:  sync.OnceValues(func() (string, error) { return readHostID(rootPath) }),

@@ -35,7 +35,7 @@ func newDirectory(t *testing.T, processes ...fakeProcess) *Directory {
 	writeFile(t, root, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/var/www:/bin/false\n")
 	d := NewDirectory(root, clock.Fixed(boot, boot.Add(time.Hour)))
 	d.cgroups.root = func() (string, error) { return "", os.ErrNotExist }
-	d.proc = &proc{path: t.TempDir(), relative: func() bool { return false }}
+	d.proc = &proc{path: t.TempDir(), reading: make(chan struct{}, maxReading), relative: func() bool { return false }}
 	for _, p := range processes {
 		p.write(t, d.proc.path)
 	}

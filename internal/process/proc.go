@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/procfs"
 )
@@ -16,6 +17,9 @@ const (
 	maxExecutable  = 63   // bytes of Seen.Executable
 	maxCommandLine = 4096 // bytes
 
+	patience   = 100 * time.Millisecond // with who does not hand out its command line
+	maxReading = 8                      // that are waited for at a time
+
 	deleted = " (deleted)" // behind the path of a file or cgroup that is gone
 )
 
@@ -23,7 +27,8 @@ const (
 // processes there as soon as it shares the host's pid namespace.
 type proc struct {
 	path     string
-	relative func() bool // paths of cgroups there are relative to a container's
+	reading  chan struct{} // as many as command lines are being read
+	relative func() bool   // paths of cgroups there are relative to a container's
 
 	open  sync.Once
 	files procfs.FS
@@ -66,7 +71,7 @@ func (p *proc) read(id ID, seen Seen, withCommandLine bool) living {
 		l.vpid = int(status.NSpids[len(status.NSpids)-1])
 	}
 	l.readCgroups(process, p.relative())
-	l.readExecutable(process, seen, withCommandLine)
+	p.readExecutable(&l, process, seen, withCommandLine)
 	if _, _, ok := p.find(id); !ok {
 		return living{}
 	}
@@ -90,7 +95,7 @@ func (l *living) readCgroups(process procfs.Proc, relative bool) {
 
 // readExecutable reads what an exec changes. If there has been one since the
 // kernel side met the process, it belongs to the identity that came after.
-func (l *living) readExecutable(process procfs.Proc, seen Seen, withCommandLine bool) {
+func (p *proc) readExecutable(l *living, process procfs.Proc, seen Seen, withCommandLine bool) {
 	link, err := process.Executable()
 	executable := strings.TrimSuffix(link, deleted)
 	if err != nil || !isExecutable(seen.Executable, path.Base(executable)) {
@@ -98,13 +103,38 @@ func (l *living) readExecutable(process procfs.Proc, seen Seen, withCommandLine 
 	}
 	var arguments []string
 	if withCommandLine {
-		arguments, _ = process.CmdLine() // unknown is empty
+		arguments = p.commandLine(process)
 	}
 	if again, err := process.Executable(); err != nil || again != link {
 		return
 	}
 	l.executable = executable
 	l.commandLine = cut(strings.Join(arguments, " "), maxCommandLine)
+}
+
+// commandLine returns the arguments of a process, none where they are unknown. They are in
+// its memory, and reading that lasts as long as the process wants if it serves the page
+// itself: it is waited for a little, and not at all where many are being waited for.
+func (p *proc) commandLine(process procfs.Proc) []string {
+	select {
+	case p.reading <- struct{}{}:
+	default:
+		return nil
+	}
+	read := make(chan []string, 1)
+	go func() {
+		arguments, _ := process.CmdLine()
+		read <- arguments
+		<-p.reading
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case arguments := <-read:
+		return arguments
+	case <-timer.C:
+		return nil
+	}
 }
 
 // isExecutable reports whether name may be what the kernel side has seen cut.

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -21,7 +19,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// observer looks at processes when the kernel asks about them, and again later: a
+// inspector looks at processes when the kernel asks about them, and again later: a
 // program loads libraries and publishes what it is when it has run for a while. Its
 // goroutine is no instrument's, since the kernel wants an answer before the next
 // collection.
@@ -33,11 +31,13 @@ type inspector struct {
 	questions *ringbuf.Reader
 	obi       *obi          // nil: it is no source
 	stopped   chan struct{} // nil: it was not started
-	layouts   map[fileID]layout
-	files     *elfCache
-	due       timetable // all that are known
-	refreshed time.Time // when OBI's map was looked for
-	swept     time.Time // when the table was looked through
+	closing   atomic.Bool
+	examiner  *examiner
+	answers   chan findings // room for all that are under way
+	underWay  int           // examinations without an answer yet
+	due       timetable     // all that are known
+	refreshed time.Time     // when OBI's map was looked for
+	swept     time.Time     // when the table was looked through
 
 	mu     sync.Mutex // for those who ask what was found out
 	known  map[uint32]*acquaintance
@@ -51,6 +51,7 @@ type acquaintance struct {
 	execID     uint32
 	service    Service
 	looks      int
+	examined   bool // it is just being
 	next       time.Time
 	place      int // in the timetable
 }
@@ -79,12 +80,6 @@ func (t *timetable) Pop() any {
 	return a
 }
 
-// layout is what is known of an executable.
-type layout struct {
-	goLayout
-	err error
-}
-
 // pauses are how long after a look the next ones come; then the last one again.
 var pauses = []time.Duration{time.Second, 10 * time.Second, time.Minute, 5 * time.Minute}
 
@@ -92,25 +87,30 @@ var pauses = []time.Duration{time.Second, 10 * time.Second, time.Minute, 5 * tim
 // begin in a second, being woken for each would cost more than the answers.
 const rest = 10 * time.Millisecond
 
-// maxLayouts bounds what is kept of executables.
-const maxLayouts = 1024
+// patience is how long an examination is waited for. One that takes longer goes on by
+// itself: a process can serve a page of its memory or a file of its own, and never do.
+const patience = 100 * time.Millisecond
+
+// maxUnderWay is how many examinations may go on at a time, each with a thread.
+const maxUnderWay = 64
 
 func newInspector(options Options, object *kernel.Object) (*inspector, error) {
 	questions, err := ringbuf.NewReader(object.Maps[bpfMapQuestions])
 	if err != nil {
 		return nil, fmt.Errorf("open ring: %w", err)
 	}
-	return &inspector{
+	o := &inspector{
 		options:   options,
-		proc:      "/proc", // the machine's own in a container too: see package process
+		proc:      procDirectory,
 		processes: object.Maps[bpfMapObserved],
 		news:      func() error { return increment(object.Variables[bpfVarGeneration]) },
 		questions: questions,
-		layouts:   map[fileID]layout{},
-		files:     new(elfCache),
+		answers:   make(chan findings, maxUnderWay),
 		known:     map[uint32]*acquaintance{},
 		causes:    map[string]uint64{},
-	}, nil
+	}
+	o.examiner = newExaminer(options, o.refuse)
+	return o, nil
 }
 
 func (o *inspector) start() {
@@ -118,8 +118,9 @@ func (o *inspector) start() {
 	go o.run()
 }
 
-// Close ends the goroutine, if there is one.
+// Close ends the goroutine, if there is one. It does not wait for examinations.
 func (o *inspector) Close() error {
+	o.closing.Store(true)
 	err := o.questions.Close()
 	if o.stopped != nil {
 		<-o.stopped
@@ -156,6 +157,7 @@ func (o *inspector) answer(question []byte) error {
 
 // lookAgain looks at those whose time has come, and returns when there is more to do.
 func (o *inspector) lookAgain(now time.Time) time.Time {
+	o.takeAnswers()
 	if now.Sub(o.refreshed) >= pauses[0] {
 		o.refreshed = now
 		if o.obi != nil && o.obi.refresh() {
@@ -195,6 +197,9 @@ func (o *inspector) sweep() {
 // look finds out where a process keeps its contexts, and tells the kernel. One that
 // nobody asks about is left alone if it has done nothing since the last look.
 func (o *inspector) look(pid uint32, now time.Time, asked bool) {
+	if o.closing.Load() {
+		return
+	}
 	var entry bpfObserved
 	if err := o.processes.Lookup(pid, &entry); err != nil {
 		o.forget(pid)
@@ -212,25 +217,76 @@ func (o *inspector) look(pid uint32, now time.Time, asked bool) {
 	if !asked && entry.Silences == 0 && entry.Publishes == 0 {
 		return
 	}
-	found := bpfObserved{StartNs: entry.StartNs, ExecId: entry.ExecId, Publishes: entry.Publishes}
-	if o.wants(pid) {
-		found.Flags |= bpfObservedFlagOBSERVED_WANTED
-		o.findGo(pid, &found, a.looks == 1)
-		process := processDirectory(o.proc, int(pid))
-		if mappings, err := readMaps(process); err == nil {
-			o.findThreadSlot(process, mappings, &found)
-			o.findService(process, mappings, a)
-		} else if !errors.Is(err, os.ErrNotExist) {
-			o.refuse("unreadable_process")
+	o.examine(a, question{pid: pid, entry: entry, first: a.looks == 1})
+}
+
+// examine has a process examined, and waits a little for the answer.
+func (o *inspector) examine(a *acquaintance, q question) {
+	if a.examined {
+		return
+	}
+	if o.underWay == maxUnderWay {
+		o.refuse("slow_process")
+		return
+	}
+	a.examined = true
+	o.underWay++
+	go func() {
+		var found findings
+		o.options.Work(func() { found = o.examiner.examine(q) })
+		o.answers <- found
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for a.examined {
+		select {
+		case found := <-o.answers:
+			o.take(found)
+		case <-timer.C:
+			o.refuse("slow_process")
+			return
 		}
 	}
-	if a.looks == 1 {
-		found.Ask = 1 // it may have just begun
+}
+
+// takeAnswers takes what was found since the last time by examinations that took long.
+func (o *inspector) takeAnswers() {
+	for {
+		select {
+		case found := <-o.answers:
+			o.take(found)
+		default:
+			return
+		}
 	}
+}
+
+// take tells the kernel what was found out of a process.
+func (o *inspector) take(found findings) {
+	o.underWay--
+	a := o.known[found.pid]
+	if a == nil || a.startNanos != found.StartNs || a.execID != found.ExecId {
+		return // it is another one by now
+	}
+	a.examined = false
+	if found.service != nil {
+		o.setService(a, *found.service)
+	}
+	var entry bpfObserved
+	if err := o.processes.Lookup(found.pid, &entry); err != nil || entry.StartNs != found.StartNs || entry.ExecId != found.ExecId {
+		return
+	}
+	found.Publishes = entry.Publishes
 	// If it runs another program by now, this is not believed: exec_id tells.
-	if err := o.processes.Put(pid, found); err == nil && found.Flags != entry.Flags {
+	if err := o.processes.Put(found.pid, found.bpfObserved); err == nil && found.Flags != entry.Flags {
 		_ = o.news() // it fails only when the maps are gone
 	}
+}
+
+func (o *inspector) setService(a *acquaintance, service Service) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	a.service = service
 }
 
 // increment adds one to a variable that nobody else writes.
@@ -271,128 +327,8 @@ func (o *inspector) drop(pid uint32) {
 }
 
 func (o *inspector) isThere(pid uint32) bool {
-	_, err := os.Stat(o.path(pid, ""))
+	_, err := os.Stat(pathOf(o.proc, pid, ""))
 	return err == nil
-}
-
-func (o *inspector) path(pid uint32, name string) string {
-	return o.proc + "/" + strconv.FormatUint(uint64(pid), 10) + "/" + name
-}
-
-// wants says whether the configuration lets the memory of a process be read. The
-// Collector's own program is among the largest there are, and is not looked at.
-func (o *inspector) wants(pid uint32) bool {
-	if pid == o.options.IgnoredPID {
-		return false
-	}
-	if len(o.options.PIDs) > 0 && !slices.Contains(o.options.PIDs, pid) {
-		return false
-	}
-	if len(o.options.Commands) == 0 {
-		return true
-	}
-	command, err := os.ReadFile(o.path(pid, "comm"))
-	return err == nil && slices.Contains(o.options.Commands, strings.TrimSuffix(string(command), "\n"))
-}
-
-// findGo looks where a Go program has the labels of its goroutines.
-func (o *inspector) findGo(pid uint32, found *bpfObserved, first bool) {
-	if !o.options.has(GoLabels) {
-		return
-	}
-	l := o.layoutOf(pid)
-	if errors.Is(l.err, errUnknownRelease) && first {
-		o.refuse("unknown_go_release")
-	}
-	if l.err != nil {
-		return
-	}
-	bias, err := loadBias(o.proc, int(pid), l.entry)
-	if err != nil {
-		o.refuse("unreadable_process")
-		return
-	}
-	found.Flags |= bpfObservedFlagOBSERVED_GO
-	if l.cgo {
-		found.Flags |= bpfObservedFlagOBSERVED_GO_CGO
-	}
-	if l.labelMap {
-		found.Flags |= bpfObservedFlagOBSERVED_GO_MAP
-	}
-	found.G_tls, found.G_m, found.M_curg, found.G_labels, found.G_startpc = l.tls, l.m, l.curg, l.labels, l.startPC
-	for i, entry := range l.pooled {
-		if i < len(found.Pooled) {
-			found.Pooled[i] = entry + bias
-			found.PooledCount++
-		}
-	}
-}
-
-// layoutOf reads an executable once.
-func (o *inspector) layoutOf(pid uint32) layout {
-	file, err := os.Open(o.path(pid, "exe"))
-	if err != nil {
-		o.refuse("unreadable_process")
-		return layout{err: err}
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return layout{err: err}
-	}
-	id := identify(info)
-	known, ok := o.layouts[id]
-	if !ok {
-		if len(o.layouts) >= maxLayouts {
-			clear(o.layouts)
-		}
-		known.goLayout, known.err = readGoLayout(file)
-		if errors.Is(known.err, errUnknownRelease) { // said once, however often the program is started
-			o.options.Warn(fmt.Sprintf("source go_labels is off for process %d, and for others of its program: %v", pid, known.err))
-		}
-		o.layouts[id] = known
-	}
-	return known
-}
-
-// findThreadSlot looks where the threads of a process publish their contexts.
-func (o *inspector) findThreadSlot(process string, mappings []mapping, found *bpfObserved) {
-	if !o.options.has(OTelThread) {
-		return
-	}
-	slot, err := findThreadSlot(process, mappings, o.files)
-	if err != nil {
-		if !errors.Is(err, errNoThreadContext) && !errors.Is(err, os.ErrNotExist) {
-			o.refuse("unreadable_process")
-		}
-		return
-	}
-	found.Flags |= bpfObservedFlagOBSERVED_THREAD_SLOT
-	found.SlotOffset, found.SlotModule = slot.offset, slot.module
-	if slot.module != 0 {
-		found.Flags |= bpfObservedFlagOBSERVED_THREAD_MODULE
-	}
-	if slot.muslEntries {
-		found.Flags |= bpfObservedFlagOBSERVED_MUSL
-	}
-}
-
-// findService looks what a process publishes of itself.
-func (o *inspector) findService(process string, mappings []mapping, a *acquaintance) {
-	published, err := readPublishedContext(process, mappings)
-	if err != nil {
-		if !errors.Is(err, errNotPublished) && !errors.Is(err, os.ErrNotExist) {
-			o.refuse("unreadable_publication")
-		}
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	a.service = Service{
-		Name:       published.resource["service.name"],
-		InstanceID: published.resource["service.instance.id"],
-		Namespace:  published.resource["service.namespace"],
-	}
 }
 
 func (o *inspector) service(id process.ID) Service {

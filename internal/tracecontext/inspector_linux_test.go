@@ -35,10 +35,10 @@ func TestInspectorWantsWhatTheConfigurationSays(t *testing.T) {
 		"by pid and command, both must fit": {Options{PIDs: []uint32{1, 7}, Commands: []string{"nginx", "otelcol"}}, []uint32{7}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := &inspector{options: test.options, proc: proc}
+			e := &examiner{options: test.options, proc: proc}
 			var got []uint32
 			for _, pid := range []uint32{1, 7, 8, 9} {
-				if o.wants(pid) {
+				if e.wants(pid) {
 					got = append(got, pid)
 				}
 			}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+func TestMain(m *testing.M) {
+	kerneltest.BeStuck()
+	os.Exit(m.Run())
+}
+
+// TestKernelACommandLineThatCannotBeReadIsNotWaitedFor describes a process that serves its
+// own memory, and does not, and one beside it.
+func TestKernelACommandLineThatCannotBeReadIsNotWaitedFor(t *testing.T) {
+	kerneltest.Require(t)
+	pid := kerneltest.StartStuck(t)
+	d := NewDirectory("", clock.New())
+	d.ReadCommandLines = true
+	begun := time.Now()
+	p := d.Describe(idOf(t, pid), Seen{})
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if p.CommandLine != "" || p.Executable != filepath.Base(os.Args[0]) {
+		t.Errorf("a process with a stuck page is %+v, want all but its command line", p)
+	}
+	for self := idOf(t, os.Getpid()); ; { // a machine that is busy may take longer than is waited
+		other := NewDirectory("", clock.New())
+		other.proc, other.ReadCommandLines = d.proc, true
+		if other.Describe(self, Seen{}).CommandLine != "" {
+			break
+		}
+		if time.Since(begun) > 30*time.Second {
+			t.Fatal("another process has no command line")
+		}
+	}
+}
+
+// idOf is as much of a process's identity as /proc has.
+func idOf(t *testing.T, pid int) ID {
+	t.Helper()
+	found, err := procfs.NewProc(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat, err := found.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ID{PID: uint32(pid), StartNanos: stat.Starttime * nanosPerTick}
+}
