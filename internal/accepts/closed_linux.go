@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/closings"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/plain"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -133,6 +134,6 @@ func errorName(number uint32) string {
 //
 //	sshd[3165] uid 0: 10.64.0.5:22 with 10.64.0.227:51514 ended after 1.5s, 4096 bytes sent, 2048 received
 func closedLine(c closings.Closing) string {
-	return fmt.Sprintf("%s[%d] uid %d: %s with %s ended after %v, %d bytes sent, %d received", printable(c.Seen.Comm), c.Process.PID,
+	return fmt.Sprintf("%s[%d] uid %d: %s with %s ended after %v, %d bytes sent, %d received", plain.Text(c.Seen.Comm), c.Process.PID,
 		c.Process.RealUserID, c.Local, c.Peer, duration(c).Round(time.Microsecond), c.BytesSent, c.BytesReceived)
 }

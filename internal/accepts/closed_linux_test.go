@@ -61,7 +61,7 @@ func TestClosedLine(t *testing.T) {
 		Process: process.ID{PID: 3165}, Seen: process.Seen{Comm: "ss\nhd"}, Established: 1_000_000_000, Closed: 2_500_000_000,
 		BytesSent: 4096, BytesReceived: 2048,
 	}
-	const want = "ss?hd[3165] uid 0: 10.64.0.5:22 with 10.64.0.227:51514 ended after 1.5s, 4096 bytes sent, 2048 received"
+	const want = "ss hd[3165] uid 0: 10.64.0.5:22 with 10.64.0.227:51514 ended after 1.5s, 4096 bytes sent, 2048 received"
 	if got := closedLine(c); got != want {
 		t.Errorf("closedLine() = %q, want %q", got, want)
 	}

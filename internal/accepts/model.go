@@ -5,13 +5,12 @@ package accepts
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
-	"unicode"
 	"unsafe"
 
 	"github.com/seed-7756021b/nettap/internal/closings"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/plain"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -112,22 +111,13 @@ func byProcess(accepts []accept) [][]accept {
 //	nc[4711] uid 0 accepted 192.0.2.99:40022 on 10.64.0.5:22, unexpected
 //
 // The user is the real one. A process may call itself anything, so what would
-// not print becomes a question mark.
+// not print is shown as U+FFFD.
 func (a accept) line() string {
-	line := fmt.Sprintf("%s[%d] uid %d accepted %s on %s", printable(a.seen.Comm), a.process.PID, a.process.RealUserID, a.peer, a.local)
+	line := fmt.Sprintf("%s[%d] uid %d accepted %s on %s", plain.Text(a.seen.Comm), a.process.PID, a.process.RealUserID, a.peer, a.local)
 	if a.verdict == unexpected {
 		line += ", unexpected"
 	}
 	return line
-}
-
-func printable(comm string) string {
-	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, comm)
 }
 
 // id is the one that the record of the connection's end has, too.

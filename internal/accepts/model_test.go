@@ -155,7 +155,7 @@ func TestLine(t *testing.T) {
 				local:   netip.MustParseAddrPort("10.0.0.1:80"),
 				peer:    netip.MustParseAddrPort("10.0.0.2:9"),
 			},
-			want: "a?b?[1m? é[71] uid 33 accepted 10.0.0.2:9 on 10.0.0.1:80",
+			want: "a b\uFFFD[1m\uFFFD é[71] uid 33 accepted 10.0.0.2:9 on 10.0.0.1:80",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

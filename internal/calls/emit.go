@@ -5,7 +5,6 @@ package calls
 import (
 	"cmp"
 	"net/netip"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -13,6 +12,7 @@ import (
 	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/plain"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -69,12 +69,12 @@ func (e *emitter) resourceOf(c call) pcommon.Resource {
 		name += ":" + p.Executable
 	}
 	builder := metadata.NewResourceBuilder(e.resource)
-	builder.SetServiceName(utf8(cmp.Or(service.Name, name)))
+	builder.SetServiceName(plain.Text(cmp.Or(service.Name, name)))
 	if service.InstanceID != "" {
-		builder.SetServiceInstanceID(utf8(service.InstanceID))
+		builder.SetServiceInstanceID(plain.Text(service.InstanceID))
 	}
 	if service.Namespace != "" {
-		builder.SetServiceNamespace(utf8(service.Namespace))
+		builder.SetServiceNamespace(plain.Text(service.Namespace))
 	}
 	return p.Resource(builder)
 }
@@ -298,9 +298,6 @@ func putTimes(attributes pcommon.Map, c call) {
 
 func putText(attributes pcommon.Map, name, value string) {
 	if value != "" {
-		attributes.PutStr(name, utf8(value))
+		attributes.PutStr(name, plain.Text(value))
 	}
 }
-
-// utf8 keeps names that are any bytes from losing a whole batch.
-func utf8(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }

@@ -5,11 +5,11 @@ package drops
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/packet"
+	"github.com/seed-7756021b/nettap/internal/plain"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -136,11 +136,8 @@ func (l line) compare(other line) int {
 		cmp.Compare(l.how, other.how), cmp.Compare(l.direction, other.direction))
 }
 
-// nameOf returns the name of an interface. It may be named by any bytes, but a
-// string in OTLP is UTF-8.
-func nameOf(entry interfaces.Entry) string {
-	return strings.ToValidUTF8(process.Text(entry.Name[:]), "\uFFFD")
-}
+// nameOf returns the name of an interface, which may be any bytes.
+func nameOf(entry interfaces.Entry) string { return plain.Text(process.Text(entry.Name[:])) }
 
 // iface returns the key of the interface on which a packet was dropped; ok is false
 // where that is unknown.

@@ -3,11 +3,10 @@
 package process
 
 import (
-	"strings"
-
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/plain"
 )
 
 // creationTime is RFC 3339 with milliseconds, always.
@@ -43,10 +42,10 @@ func (d *Directory) Host(rb *metadata.ResourceBuilder) pcommon.Resource {
 }
 
 // setText sets an attribute unless it is unknown. Names of files and commands are
-// any bytes, but a string in OTLP is UTF-8, and one bad string loses its whole batch.
+// any bytes.
 func setText(set func(string), value string) {
 	if value != "" {
-		set(strings.ToValidUTF8(value, "\uFFFD"))
+		set(plain.Text(value))
 	}
 }
 

@@ -76,3 +76,28 @@ func allAttributes() metadata.ResourceAttributesConfig {
 	}
 	return config
 }
+
+// A process may call itself anything, and whatever it is called is text.
+func TestResourceOfHostileNames(t *testing.T) {
+	const evil = "\x1b[31m\u202e\n\xff"
+	p := Process{
+		ID: ID{PID: 7}, Comm: evil, Owner: evil, Executable: evil, ExecutablePath: evil, CommandLine: evil, Cgroup: evil,
+	}
+	config := metadata.DefaultResourceAttributesConfig()
+	for _, one := range []*metadata.ResourceAttributeConfig{
+		&config.ProcessCommandLine, &config.ProcessOwner, &config.ProcessExecutablePath, &config.ProcessLinuxCgroup,
+	} {
+		one.Enabled = true
+	}
+	attributes := p.Resource(metadata.NewResourceBuilder(config)).Attributes()
+	for _, name := range []string{
+		"nettap.process.comm", "process.owner", "process.executable.name", "process.executable.path", "process.command_line", "process.linux.cgroup",
+	} {
+		value, ok := attributes.Get(name)
+		if !ok {
+			t.Errorf("%s is absent", name)
+		} else if got := value.AsString(); got != "\uFFFD[31m\uFFFD \uFFFD" {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+}

@@ -238,7 +238,7 @@ func (st statement) isUnobserved() bool {
 // interface's own counter.
 func (i *networkInterface) statement() statement {
 	return statement{
-		interfaceName: i.entry.name(), netnsInode: i.entry.NetnsInode, stacked: interfaces.IsStacked(i.entry.kind()),
+		interfaceName: i.entry.shownName(), netnsInode: i.entry.NetnsInode, stacked: interfaces.IsStacked(i.entry.kind()),
 		start: i.born, accounts: i.accountRows(), unobserved: i.unobservedRows(),
 	}
 }

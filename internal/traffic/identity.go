@@ -153,7 +153,7 @@ type interfaceIdentity struct {
 }
 
 func (e bpfInterfaceEntry) identity() interfaceIdentity {
-	return interfaceIdentity{netnsInode: e.NetnsInode, name: e.name()}
+	return interfaceIdentity{netnsInode: e.NetnsInode, name: e.shownName()}
 }
 
 // shown is what a process's series show of an interface.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/plain"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -123,7 +124,9 @@ func most(a, b bpfCount) bpfCount {
 	}
 }
 
-func (e bpfInterfaceEntry) name() string { return process.Text(e.Name[:]) }
+// name is what the interface is called, which may be any bytes: shownName can be shown.
+func (e bpfInterfaceEntry) name() string      { return process.Text(e.Name[:]) }
+func (e bpfInterfaceEntry) shownName() string { return plain.Text(e.name()) }
 
 // kind is the driver's word for it, as in `ip link add type KIND`; "" for hardware and lo.
 func (e bpfInterfaceEntry) kind() string { return process.Text(e.Kind[:]) }

@@ -2,19 +2,8 @@
 
 package view
 
-import (
-	"strings"
-	"unicode"
-)
+import "github.com/seed-7756021b/nettap/internal/plain"
 
 // clean returns text that a process may have chosen as what a terminal and a page can
-// show: what would not print, as an escape sequence or an override of the direction of
-// text, is a question mark.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
-}
+// show.
+func clean(text string) string { return plain.Text(text) }
