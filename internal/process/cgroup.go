@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -133,21 +134,74 @@ func (t *cgroupTree) remove(id uint64) {
 	}
 }
 
-// walk finds the present cgroups, unless the last walk was just now. Those that it
-// does not find are gone. With whole changes no further walk is needed.
-func (t *cgroupTree) walk(whole bool) {
+// container returns the container and the pod that a cgroup is in, as far as its names
+// can be believed.
+func (t *cgroupTree) container(cgroup string) (containerID, podUID string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.believed(cgroup)
+}
+
+// believed is for those who hold the lock.
+func (t *cgroupTree) believed(cgroup string) (containerID, podUID string) {
+	root, err := t.root()
+	if err != nil {
+		return container(cgroup) // there is no tree to hold it against
+	}
+	isRoots := func(c claim) bool {
+		if strings.Contains(c.cgroup+"/", "/../") {
+			return false // relative to another cgroup
+		}
+		info, err := os.Lstat(filepath.Join(root, c.cgroup))
+		return err == nil && owner(info) == 0
+	}
+	return believed(cgroup, isRoots, t.isOnly)
+}
+
+// isOnly says that no other cgroup claims the same. Where it is not known what cgroups
+// there are, it says no.
+func (t *cgroupTree) isOnly(c claim) bool {
+	whole, _ := t.follow()
+	if !(whole && t.walked) && !t.walk(whole) {
+		return false
+	}
+	others := 0
+	each := func(path string) {
+		for _, other := range claims(path) {
+			last := other.cgroup == path
+			if last && path != c.cgroup && (c.containerID != "" && other.containerID == c.containerID || c.podUID != "" && other.podUID == c.podUID) {
+				others++
+			}
+		}
+	}
+	for _, path := range t.paths {
+		each(path)
+	}
+	for place := t.order.Front(); place != nil; place = place.Next() {
+		each(place.Value.(removedCgroup).path)
+	}
+	if strings.Contains(c.cgroup+"/", "/../") {
+		others-- // it is itself one of them, by another path
+	}
+	return others <= 0
+}
+
+// walk finds the present cgroups, unless the last walk was just now, and says whether it
+// has. Those that it does not find are gone. With whole changes no further walk is needed.
+func (t *cgroupTree) walk(whole bool) bool {
 	started := time.Now()
 	if started.Before(t.next) {
-		return
+		return false
 	}
 	root, err := t.root()
 	if err != nil {
-		return
+		return false
 	}
 	t.enter(readCgroups(root))
 	t.walked = whole
 	now := time.Now()
 	t.next = now.Add(walkShare * now.Sub(started))
+	return true
 }
 
 // enter takes in what a walk has found. What it has not found is gone.
@@ -182,7 +236,7 @@ func (t *cgroupTree) under(since uint64, wanted func(path, containerID string) b
 		return nil, since, nil
 	}
 	for id, path := range t.paths {
-		if containerID, _ := container(path); wanted(path, containerID) {
+		if containerID, _ := t.believed(path); wanted(path, containerID) {
 			ids = append(ids, id)
 		}
 	}

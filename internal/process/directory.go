@@ -102,7 +102,7 @@ func (d *Directory) placement(seen Seen, now living) (cgroup, containerID, podUI
 		cgroup = d.cgroups.path(seen.CgroupID)
 	}
 	for _, path := range append([]string{cgroup}, now.cgroups...) {
-		if containerID, podUID = container(path); containerID != "" {
+		if containerID, podUID = d.cgroups.container(path); containerID != "" {
 			break
 		}
 	}

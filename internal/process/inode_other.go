@@ -6,5 +6,8 @@ package process
 
 import "io/fs"
 
+// owner returns 0: there are no cgroups to own.
+func owner(fs.FileInfo) uint32 { return 0 }
+
 // inode returns 0: there are no cgroups to tell apart.
 func inode(fs.FileInfo) uint64 { return 0 }

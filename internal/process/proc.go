@@ -89,6 +89,9 @@ func (l *living) readCgroups(process procfs.Proc, relative bool) {
 			l.cgroup = path
 			continue
 		}
+		if strings.HasPrefix(strings.Join(cgroup.Controllers, ","), "name=") {
+			continue // systemd hands out parts of this hierarchy to users
+		}
 		l.cgroups = append(l.cgroups, path)
 	}
 }
