@@ -204,12 +204,13 @@ func recordDelivery(totals *stats.Totals, exported, refused int) {
 	totals.Lost["refused"] += uint64(refused)
 }
 
-// logReading logs an error of Collect once, until it is another one or gone, and tells the
-// status of it.
+// logReading counts an error of Collect, logs it once, until it is another one or gone, and
+// tells the status of it.
 func (l *signalLoop[T]) logReading(err error) {
 	var text string
 	if err != nil {
 		text = err.Error()
+		l.recorder.Update(func(totals *stats.Totals) { totals.CollectErrors++ })
 	}
 	if text != "" && text != l.lastError {
 		l.logger.Warn("reading is incomplete", zap.Error(err))

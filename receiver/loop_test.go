@@ -376,6 +376,9 @@ func TestLoopSendsWhatAnIncompleteReadingGave(t *testing.T) {
 		if diff := cmp.Diff([]any{once.Error(), other.Error(), once.Error()}, logged); diff != "" {
 			t.Errorf("an error that stays is logged once (-want +got):\n%s", diff)
 		}
+		if got := l.recorder.Read().CollectErrors; got != 4 {
+			t.Errorf("%d readings are counted as incomplete, want 4", got)
+		}
 	})
 }
 

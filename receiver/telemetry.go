@@ -90,6 +90,7 @@ func registerTelemetry(settings component.TelemetrySettings, id component.ID, so
 		builder.RegisterNettapEventsAggregatedCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.Aggregated) })),
 		builder.RegisterNettapEventsSampledOutCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.SampledOut) })),
 		builder.RegisterNettapEventsLostCallback(each(observeLost)),
+		builder.RegisterNettapCollectErrorsCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.CollectErrors }))),
 		builder.RegisterNettapHookActiveCallback(each(observeHooks)),
 		builder.RegisterNettapHookMissedRunsCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.MissedRuns }))),
 		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m stats.Map) int { return m.Entries }))),

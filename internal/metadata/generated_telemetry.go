@@ -28,6 +28,7 @@ type TelemetryBuilder struct {
 	meter                     metric.Meter
 	mu                        sync.Mutex
 	registrations             []metric.Registration
+	NettapCollectErrors       metric.Int64ObservableCounter
 	NettapCPUUsage            metric.Float64ObservableGauge
 	NettapDropsWithoutProcess metric.Int64ObservableCounter
 	NettapEventsAggregated    metric.Int64ObservableCounter
@@ -54,6 +55,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterNettapCollectErrorsCallback sets callback for observable NettapCollectErrors metric.
+func (builder *TelemetryBuilder) RegisterNettapCollectErrorsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapCollectErrors, obs: o})
+		return nil
+	}, builder.NettapCollectErrors)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterNettapCPUUsageCallback sets callback for observable NettapCPUUsage metric.
@@ -319,6 +335,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.NettapCollectErrors, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_collect_errors",
+		metric.WithDescription("How often an instrument could not be read completely. What was read is reported all the same, and the status of the receiver is a recoverable error until a reading is whole. [Development]"),
+		metric.WithUnit("{reading}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.NettapCPUUsage, err = builder.meter.Float64ObservableGauge(
 		"otelcol_nettap_cpu_usage",
 		metric.WithDescription("Share of the machine's CPU time that nettap took when it was last measured, by what took it. part is programs, its own in the kernel, or loops, those that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]"),

@@ -35,6 +35,7 @@ type Totals struct {
 	Counts
 	Copies         uint64         // traffic: deliveries of a packet beyond its first
 	WithoutProcess uint64         // drops: packets of a process that are in no series of it
+	CollectErrors  uint64         // readings that were incomplete
 	MissedRuns     uint64         // how often the kernel did not run a program, where not each is an event lost
 	Maps           map[string]Map // by the map's name
 	Hooks          []kernel.Hook  // in use
