@@ -126,6 +126,12 @@ func (l *signalLoop[T]) round(ctx context.Context) {
 	l.limit.measureWork(func() { batch, err = l.collect(ctx) })
 	l.logReading(err)
 	whole := l.consumer.size(batch)
+	if !l.consumer.events {
+		l.recorder.Update(func(totals *stats.Totals) {
+			totals.Scraped += uint64(whole.items)
+			totals.Errored += countErrors(err)
+		})
+	}
 	if whole.items == 0 {
 		return
 	}
@@ -189,6 +195,24 @@ type finisher interface{ Finish() }
 func (l *signalLoop[T]) audit() {
 	if auditor, ok := l.instrument.(auditor); ok {
 		l.logReading(auditor.Audit())
+	}
+}
+
+// countErrors returns of how many errors one is joined. An instrument joins one for each
+// thing that it could not read.
+func countErrors(err error) (count uint64) {
+	switch e := err.(type) {
+	case nil:
+		return 0
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			count += countErrors(part)
+		}
+		return count
+	case interface{ Unwrap() error }:
+		return max(1, countErrors(e.Unwrap()))
+	default:
+		return 1
 	}
 }
 

@@ -5,6 +5,7 @@ package nettapreceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -379,7 +380,30 @@ func TestLoopSendsWhatAnIncompleteReadingGave(t *testing.T) {
 		if got := l.recorder.Read().CollectErrors; got != 4 {
 			t.Errorf("%d readings are counted as incomplete, want 4", got)
 		}
+		if totals := l.recorder.Read(); totals.Scraped != 4 || totals.Errored != 4 {
+			t.Errorf("%d points are counted and %d that could not be read, want 4 and 4", totals.Scraped, totals.Errored)
+		}
 	})
+}
+
+func TestCountErrors(t *testing.T) {
+	one := errors.New("a map is gone")
+	for name, test := range map[string]struct {
+		err  error
+		want uint64
+	}{
+		"none":              {nil, 0},
+		"one":               {one, 1},
+		"one with a reason": {fmt.Errorf("read drops: %w", one), 1},
+		"several":           {errors.Join(one, one, one), 3},
+		"several in one":    {errors.Join(one, fmt.Errorf("read drops: %w", errors.Join(one, one))), 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := countErrors(test.err); got != test.want {
+				t.Errorf("countErrors() = %d, want %d", got, test.want)
+			}
+		})
+	}
 }
 
 func TestLoopOfAnInstrumentThatDoesNotStart(t *testing.T) {

@@ -98,6 +98,7 @@ func registerTelemetry(settings component.TelemetrySettings, id component.ID, so
 		builder.RegisterNettapDropsWithoutProcessCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.WithoutProcess }))),
 		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.Copies }))),
 	)
+	err = errors.Join(err, registerScrapes(builder, id, sources))
 	if contexts != nil {
 		err = errors.Join(err, registerContexts(builder, id, contexts))
 	}
@@ -117,6 +118,27 @@ func (l namedStats) observe(id component.ID, observer metric.Int64Observer, obse
 	observe(l.totals, func(value uint64, more ...attribute.KeyValue) {
 		observer.Observe(int64(value), metric.WithAttributes(append(more, common...)...))
 	})
+}
+
+// registerScrapes shows what readings of counters gave by the names and attributes that
+// scraperhelper has for it, so that what watches scrapers watches these instruments too.
+func registerScrapes(builder *metadata.TelemetryBuilder, id component.ID, sources []statsSource) error {
+	each := func(of func(stats.Totals) uint64) metric.Int64Callback {
+		return func(_ context.Context, observer metric.Int64Observer) error {
+			for _, source := range sources {
+				named := source.namedStats()
+				if named.totals.Scraped == 0 && named.totals.Errored == 0 {
+					continue
+				}
+				observer.Observe(int64(of(named.totals)), metric.WithAttributes(attribute.String("receiver", id.String()), attribute.String("scraper", named.name)))
+			}
+			return nil
+		}
+	}
+	return errors.Join(
+		builder.RegisterScraperScrapedMetricPointsCallback(each(func(totals stats.Totals) uint64 { return totals.Scraped })),
+		builder.RegisterScraperErroredMetricPointsCallback(each(func(totals stats.Totals) uint64 { return totals.Errored })),
+	)
 }
 
 func registerContexts(builder *metadata.TelemetryBuilder, id component.ID, contexts *tracecontext.Contexts) error {

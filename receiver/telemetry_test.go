@@ -34,8 +34,8 @@ func TestPublish(t *testing.T) {
 	telemetry := componenttest.NewTelemetry()
 	defer telemetry.Shutdown(t.Context())
 	traffic := &fakeSource{"traffic", stats.Totals{
-		Counts: stats.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
-		Copies: 3, MissedRuns: 4, WithoutProcess: 7,
+		Counts:  stats.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
+		Scraped: 12, Errored: 2, Copies: 3, MissedRuns: 4, WithoutProcess: 7,
 		Maps: map[string]stats.Map{"processes": {Entries: 5, Limit: 4096}},
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
@@ -71,6 +71,9 @@ func TestPublish(t *testing.T) {
 	metadatatest.AssertEqualNettapHookMissedRuns(t, telemetry, want{point(4, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapDropsWithoutProcess(t, telemetry, want{point(7, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapTrafficCopies(t, telemetry, want{point(3, "traffic")}, ignore)
+	scraper := attribute.NewSet(attribute.String("receiver", "nettap/a"), attribute.String("scraper", "traffic"))
+	metadatatest.AssertEqualScraperScrapedMetricPoints(t, telemetry, want{{Value: 12, Attributes: scraper}}, ignore)
+	metadatatest.AssertEqualScraperErroredMetricPoints(t, telemetry, want{{Value: 2, Attributes: scraper}}, ignore)
 
 	builder.Shutdown()
 	if _, err := telemetry.GetMetric("otelcol_nettap_events_seen"); err == nil {

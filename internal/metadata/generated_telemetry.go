@@ -25,25 +25,27 @@ func Tracer(settings component.TelemetrySettings) trace.Tracer {
 // TelemetryBuilder provides an interface for components to report telemetry
 // as defined in metadata and user config.
 type TelemetryBuilder struct {
-	meter                     metric.Meter
-	mu                        sync.Mutex
-	registrations             []metric.Registration
-	NettapCollectErrors       metric.Int64ObservableCounter
-	NettapCPUUsage            metric.Float64ObservableGauge
-	NettapDropsWithoutProcess metric.Int64ObservableCounter
-	NettapEventsAggregated    metric.Int64ObservableCounter
-	NettapEventsExported      metric.Int64ObservableCounter
-	NettapEventsLost          metric.Int64ObservableCounter
-	NettapEventsSampledOut    metric.Int64ObservableCounter
-	NettapEventsSeen          metric.Int64ObservableCounter
-	NettapHookActive          metric.Int64ObservableGauge
-	NettapHookMissedRuns      metric.Int64ObservableCounter
-	NettapLimitStep           metric.Int64ObservableGauge
-	NettapMapEntries          metric.Int64ObservableGauge
-	NettapMapLimit            metric.Int64ObservableGauge
-	NettapTraceContextFound   metric.Int64ObservableCounter
-	NettapTraceContextRefused metric.Int64ObservableCounter
-	NettapTrafficCopies       metric.Int64ObservableCounter
+	meter                      metric.Meter
+	mu                         sync.Mutex
+	registrations              []metric.Registration
+	NettapCollectErrors        metric.Int64ObservableCounter
+	NettapCPUUsage             metric.Float64ObservableGauge
+	NettapDropsWithoutProcess  metric.Int64ObservableCounter
+	NettapEventsAggregated     metric.Int64ObservableCounter
+	NettapEventsExported       metric.Int64ObservableCounter
+	NettapEventsLost           metric.Int64ObservableCounter
+	NettapEventsSampledOut     metric.Int64ObservableCounter
+	NettapEventsSeen           metric.Int64ObservableCounter
+	NettapHookActive           metric.Int64ObservableGauge
+	NettapHookMissedRuns       metric.Int64ObservableCounter
+	NettapLimitStep            metric.Int64ObservableGauge
+	NettapMapEntries           metric.Int64ObservableGauge
+	NettapMapLimit             metric.Int64ObservableGauge
+	NettapTraceContextFound    metric.Int64ObservableCounter
+	NettapTraceContextRefused  metric.Int64ObservableCounter
+	NettapTrafficCopies        metric.Int64ObservableCounter
+	ScraperErroredMetricPoints metric.Int64ObservableCounter
+	ScraperScrapedMetricPoints metric.Int64ObservableCounter
 }
 
 // TelemetryBuilderOption applies changes to default builder.
@@ -297,6 +299,36 @@ func (builder *TelemetryBuilder) RegisterNettapTrafficCopiesCallback(cb metric.I
 	return nil
 }
 
+// RegisterScraperErroredMetricPointsCallback sets callback for observable ScraperErroredMetricPoints metric.
+func (builder *TelemetryBuilder) RegisterScraperErroredMetricPointsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ScraperErroredMetricPoints, obs: o})
+		return nil
+	}, builder.ScraperErroredMetricPoints)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterScraperScrapedMetricPointsCallback sets callback for observable ScraperScrapedMetricPoints metric.
+func (builder *TelemetryBuilder) RegisterScraperScrapedMetricPointsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ScraperScrapedMetricPoints, obs: o})
+		return nil
+	}, builder.ScraperScrapedMetricPoints)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 type observerInt64 struct {
 	embedded.Int64Observer
 	inst metric.Int64Observable
@@ -429,6 +461,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_nettap_traffic_copies",
 		metric.WithDescription("Deliveries of a packet beyond its first (multicast, raw sockets), which are in no account. [Development]"),
 		metric.WithUnit("{packet}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ScraperErroredMetricPoints, err = builder.meter.Int64ObservableCounter(
+		"otelcol_scraper_errored_metric_points",
+		metric.WithDescription("Number of metric points that were unable to be scraped. [Development]"),
+		metric.WithUnit("{datapoint}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ScraperScrapedMetricPoints, err = builder.meter.Int64ObservableCounter(
+		"otelcol_scraper_scraped_metric_points",
+		metric.WithDescription("Number of metric points successfully scraped. [Development]"),
+		metric.WithUnit("{datapoint}"),
 	)
 	errs = errors.Join(errs, err)
 	return &builder, errs

@@ -37,6 +37,8 @@ type Totals struct {
 	WithoutProcess uint64         // drops: packets of a process that are in no series of it
 	CollectErrors  uint64         // readings that were incomplete
 	MissedRuns     uint64         // how often the kernel did not run a program, where not each is an event lost
+	Scraped        uint64         // traffic, drops: points that readings gave
+	Errored        uint64         // traffic, drops: what readings could not give, each at least a point
 	Maps           map[string]Map // by the map's name
 	Hooks          []kernel.Hook  // in use
 }
