@@ -21,22 +21,35 @@ help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # mdatagen takes the directory of the metadata for the component's package, so it
-# works on a copy that is a module with one. The one path that differs here is where
-# a test finds the metadata.
+# works on a copy that is a module with one. The tests that it writes read the metadata
+# beside them, for which receiver/metadata.yaml is a link. The Go structs that it makes
+# of the configuration are left there: they know no checks that compare two keys. The
+# schema of the Collector's filters, which mdatagen would fetch, is in the module.
+.PHONY: metadata
+metadata:
+	rm -rf build/nettapreceiver .schemas
+	mkdir -p build/nettapreceiver $(filter_schema)
+	cp metadata.yaml go.mod go.sum receiver/doc.go receiver/README.md build/nettapreceiver/
+	cp $$(go list -m -f '{{.Dir}}' $(filter_module))/metadata.yaml $(filter_schema)/
+	cd build/nettapreceiver && $(tool) mdatagen metadata.yaml
+	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
+	cp build/nettapreceiver/generated_component_test.go build/nettapreceiver/generated_package_test.go receiver/
+	cp build/nettapreceiver/config.schema.json build/nettapreceiver/README.md receiver/
+	cp build/nettapreceiver/documentation.md docs/telemetry.md
+	chmod 644 receiver/config.schema.json
+	rm -rf build/nettapreceiver .schemas
+
+filter_module := go.opentelemetry.io/collector/filter
+filter_schema = .schemas/$$(go list -m -f '{{.Version}}' $(filter_module))/filter
+
+# The schema of the configuration is made of the Go types, which have parts that mdatagen
+# writes: metadata comes before and after.
 .PHONY: generate
 generate: ## write everything that is generated: metadata from metadata.yaml, BPF objects from bpf/, the page of the view
 	@command -v clang-19 >/dev/null || .ci/setup
-	rm -rf build/nettapreceiver
-	mkdir -p build/nettapreceiver
-	cp metadata.yaml go.mod go.sum receiver/doc.go receiver/README.md build/nettapreceiver/
-	cd build/nettapreceiver && $(tool) mdatagen metadata.yaml
-	sed -i 's|"metadata.yaml"|"../metadata.yaml"|' build/nettapreceiver/generated_*_test.go
-	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
-	cp build/nettapreceiver/generated_*_test.go receiver/
-	cp build/nettapreceiver/documentation.md docs/telemetry.md
-	cp build/nettapreceiver/README.md receiver/
-	rm -rf build/nettapreceiver
-	go test ./receiver -run '^TestConfigurationIsDocumented$$' -write-configuration
+	$(MAKE) --no-print-directory metadata
+	go test ./receiver -run '^TestConfiguration(IsDocumented|HasASchema)$$' -write-configuration
+	$(MAKE) --no-print-directory metadata
 	go test ./internal/drops -run '^TestReasonsAreDocumented$$' -write-reasons
 	go generate ./internal/...
 	$(MAKE) --no-print-directory page
@@ -164,7 +177,7 @@ unlicensed = grep -rLE '^// (SPDX-License-Identifier: |Code generated )' --inclu
 headers: ## write the licence atop each Go file that does not say it
 	@for file in $$($(unlicensed)); do sed -i '1i // SPDX-License-Identifier: Apache-2.0\n' $$file && echo $$file; done
 
-generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* receiver/README.md docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
+generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* receiver/config.schema.json receiver/README.md metadata.yaml docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 # Outside internal/kernel the names of programs, maps and variables are constants that bpf2go
 # writes, so that the compiler knows each. In bpf/lib every header has a subject's folder. What

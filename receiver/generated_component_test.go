@@ -56,7 +56,7 @@ func TestComponentLifecycle(t *testing.T) {
 		},
 	}
 
-	cm, err := confmaptest.LoadConf("../metadata.yaml")
+	cm, err := confmaptest.LoadConf("metadata.yaml")
 	require.NoError(t, err)
 	cfg := factory.CreateDefaultConfig()
 	sub, err := cm.Sub("tests::config")

@@ -201,7 +201,7 @@ func (l *signalLoop[T]) audit() {
 // countErrors returns of how many errors one is joined. An instrument joins one for each
 // thing that it could not read.
 func countErrors(err error) (count uint64) {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // what it wraps is looked through below
 	case nil:
 		return 0
 	case interface{ Unwrap() []error }:
