@@ -153,13 +153,13 @@ func TestKernelReportsAccepts(t *testing.T) {
 			}
 			addresses[name] = address
 			if server.early {
-				startServer(t, server.kind, listener, server.uid)
-				connect(t, address) // so it is in its second accept, or about to
+				pid := startServer(t, server.kind, listener, server.uid)
+				connect(t, address)
+				awaitAccept(t, pid) // its second one
 				continue
 			}
 			late = append(late, func() { startServer(t, server.kind, listener, server.uid) })
 		}
-		time.Sleep(100 * time.Millisecond)
 		o := observe(t)
 		for _, start := range late {
 			start()
@@ -232,8 +232,8 @@ func TestKernelReportsHowLongAConnectionWaited(t *testing.T) {
 			defer connection.Close()
 			connections = append(connections, connection)
 		}
-		o := observe(t) // the connections are older than the instrument
-		time.Sleep(wait)
+		o := observe(t)  // the connections are older than the instrument
+		time.Sleep(wait) // which they are to wait in the queue
 		accepting := time.Now()
 		for range connections {
 			acceptOne(t, listener)
@@ -273,7 +273,7 @@ func TestKernelReportsAConnectionThatWasResetInTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.Close()
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // which it is to wait in the queue
 	acceptOne(t, listener)
 
 	got := o.on(t, address.Port())

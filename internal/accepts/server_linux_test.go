@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,14 +145,36 @@ func listenWith(t *testing.T, config net.ListenConfig, address string) (*os.File
 }
 
 // startServer starts a server as user uid on listener, which ends with the test.
-func startServer(t *testing.T, kind string, listener *os.File, uid int) {
+func startServer(t *testing.T, kind string, listener *os.File, uid int) (pid int) {
 	t.Helper()
-	startServerAs(t, kind, listener, uid, uid)
+	return startServerAs(t, kind, listener, uid, uid)
 }
 
-func startServerAs(t *testing.T, kind string, listener *os.File, realUID, effectiveUID int) {
+func startServerAs(t *testing.T, kind string, listener *os.File, realUID, effectiveUID int) (pid int) {
 	t.Helper()
-	start(t, newServer(t, kind, listener, realUID, effectiveUID))
+	server := newServer(t, kind, listener, realUID, effectiveUID)
+	start(t, server)
+	return server.Process.Pid
+}
+
+// awaitAccept waits until a thread of a server sleeps in a call that waits for connections.
+func awaitAccept(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, thread := range threads {
+			state, _ := os.ReadFile(thread) // it may be gone
+			number, _, _ := strings.Cut(string(state), " ")
+			switch n, _ := strconv.Atoi(number); n {
+			case unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_IO_URING_ENTER:
+				return
+			}
+		}
+	}
+	t.Fatalf("no thread of server %d waits for connections", pid)
 }
 
 func newServer(t *testing.T, kind string, listener *os.File, realUID, effectiveUID int) *exec.Cmd {

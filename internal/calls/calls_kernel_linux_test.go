@@ -329,11 +329,11 @@ func connectionEnds(t testing.TB, o *fixture) {
 	}
 }
 
-// closedPort returns an address nobody listens on.
+// closedPort returns an address nobody listens on, or can listen on until the test ends.
 func closedPort(t testing.TB) unix.Sockaddr {
 	t.Helper()
-	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
-	defer unix.Close(fd)
+	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))
+	t.Cleanup(func() { unix.Close(fd) })
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}

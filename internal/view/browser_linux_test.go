@@ -55,7 +55,10 @@ func (s *served) end() {
 	defer s.mu.Unlock()
 	s.stop()
 	s.world.View.Close()
-	time.Sleep(50 * time.Millisecond)
+	// What is under way ends, and with the view each answer that goes on.
+	short, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = s.server.Shutdown(short)
 	_ = s.server.Close()
 	s.ended.Wait()
 }

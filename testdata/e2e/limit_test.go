@@ -62,7 +62,7 @@ func TestDistributionLimitsItself(t *testing.T) {
 	}
 	time.Sleep(time.Second) // the accounts are as old as the last reading
 	before := seen()
-	time.Sleep(2 * time.Second)
+	time.Sleep(2 * time.Second) // in which calls would be seen
 	if after := seen(); after != before || after == 0 {
 		t.Errorf("%v calls are seen without calls, and %v before", after-before, before)
 	}

@@ -175,7 +175,7 @@ func TestDistributionFollowsATable(t *testing.T) {
 	c, address := startWithView(t, ", write_timeout: 1s")
 	answer := make(chan string)
 	go func() { answer <- curl(t, "http://"+address+"/nettop?follow&interval=1s") }()
-	time.Sleep(4500 * time.Millisecond)
+	time.Sleep(4500 * time.Millisecond) // longer than write_timeout, and than the four tables take
 	c.Stop()
 	if tables := strings.Count(<-answer, "  PID   UID DEV "); tables < 4 {
 		t.Errorf("there were %d tables in 4.5 s, want 4 at least", tables)

@@ -36,13 +36,7 @@ func listenForWaits(t *testing.T) waitPorts {
 	})}
 	go server.Serve(listener) //nolint:errcheck // it is closed
 	t.Cleanup(func() { server.Close() })
-	unused, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unused.Close()
-	port := func(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
-	return waitPorts{late: port(listener), refused: port(unused), silent: silentPort(t)}
+	return waitPorts{late: listener.Addr().(*net.TCPAddr).Port, refused: freePort(t), silent: silentPort(t)}
 }
 
 // silentPort is one whose queue of connections is full.
