@@ -19,10 +19,10 @@ import (
 type CallsConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// MinDuration is how long a call takes at least to be kept; 0 keeps all.
+	// MinDuration is the duration from which a call is kept as slow; 0 keeps all calls.
 	MinDuration time.Duration `mapstructure:"min_duration"`
 
-	// SampleRatio is the part that is kept of the other calls, from 0 to 1.
+	// SampleRatio is the share of the other calls that is kept, from 0 to 1.
 	SampleRatio float64 `mapstructure:"sample_ratio"`
 
 	// MaxPerSecond is how many trees a second are made; 0 is no limit.
@@ -35,16 +35,16 @@ type CallsConfig struct {
 	// "never", or those that failed with one of these errors ("ECONNREFUSED").
 	Errors []string `mapstructure:"errors"`
 
-	// OffCPU makes a span of each time that a thread was off the CPU.
+	// OffCPU reports each time that a thread was off the CPU during a call as a span.
 	OffCPU bool `mapstructure:"off_cpu"`
 
-	// Waits reports what programs wait for that do not block: a connect, an answer or
-	// room to send, where it began in one call and ended in another; and how long
-	// what was received waited for its program.
+	// Waits reports what programs that do not block wait for: a connect, an answer or room
+	// to send that began in one call and ended in another. It also reports how long received
+	// data waited for its program.
 	Waits bool `mapstructure:"waits"`
 
-	// Functions are those that a tree is made of: "net/socket.c" is all of that
-	// file; others by name or pattern, as "tcp_*".
+	// Functions are the kernel functions that a tree consists of: "net/socket.c" stands for
+	// all functions of that file, others are given by name or pattern, such as "tcp_*".
 	Functions []string `mapstructure:"functions"`
 
 	// Filter says which calls are looked at.

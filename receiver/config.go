@@ -36,16 +36,17 @@ type Config struct {
 	// View shows what the instruments see over HTTP, to people.
 	View ViewConfig `mapstructure:"view"`
 
-	// OnUnsupported says what an instrument that cannot run does: "error" fails
-	// the Collector's start, "warn" leaves the instrument off and goes on.
+	// OnUnsupported says what happens if an instrument cannot run: with "error" the
+	// Collector does not start, with "warn" the instrument is off and all others run.
 	OnUnsupported string `mapstructure:"on_unsupported"`
 
-	// AvoidHooks are hooks ("fentry/security_sock_graft") and kinds of hooks
-	// ("fentry") that are not used, where another one can do the same.
+	// AvoidHooks are hooks ("fentry/security_sock_graft") and kinds of hooks ("fentry")
+	// that are not used if another hook can do the same job.
 	AvoidHooks []string `mapstructure:"avoid_hooks"`
 
-	// MaxCPU is how much of the machine's CPU time the programs in the kernel and the loops
-	// that read them may take, as "2%", before less is seen, in steps; 0 measures nothing.
+	// MaxCPU is the share of the machine's CPU time, such as "2%", that the programs in the
+	// kernel and the loops that read them may take. Above it nettap reports less, in steps.
+	// With 0 nothing is measured and there is no limit.
 	MaxCPU      percent `mapstructure:"max_cpu"`
 	maxCPUIsSet bool    // by the user
 
@@ -59,8 +60,8 @@ type Config struct {
 
 // InstrumentConfig is what every instrument's block begins with.
 type InstrumentConfig struct {
-	// Enabled lets the instrument run when a pipeline of its signal uses the receiver, or
-	// there is a view.
+	// Enabled lets the instrument run if a pipeline of its signal uses the receiver or the
+	// view is on.
 	Enabled bool `mapstructure:"enabled"`
 
 	// CollectionInterval is the time between two readings of the kernel's maps or ring.
@@ -69,7 +70,7 @@ type InstrumentConfig struct {
 	// InitialDelay is the time from the start to the first reading.
 	InitialDelay time.Duration `mapstructure:"initial_delay"`
 
-	// ResourceAttributes chooses what is said about a process.
+	// ResourceAttributes turns single resource attributes on and off.
 	ResourceAttributes metadata.ResourceAttributesConfig `mapstructure:"resource_attributes"`
 }
 
@@ -102,8 +103,8 @@ type TrafficMetricsConfig struct {
 type DropsConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// Explanations adds to each point what its reason means and what to do about it, in words,
-	// as the attribute nettap.drop.explanation. It tells no series apart.
+	// Explanations adds the attribute nettap.drop.explanation to each point, which says in
+	// words what the reason means and what to do about it. It does not add series.
 	Explanations bool `mapstructure:"explanations"`
 
 	// Metrics turns single metrics on and off.
@@ -120,10 +121,10 @@ type DropsMetricsConfig struct {
 type AcceptsConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// MaxPerSecond is how many log records a second are made; 0 is no limit.
+	// MaxPerSecond is the maximum number of log records in a second; 0 is no limit.
 	MaxPerSecond int `mapstructure:"max_per_second"`
 
-	// Policy says which accepted connections are expected. It drops and delays nothing.
+	// Policy says which accepted connections are expected. It does not drop or delay any.
 	Policy PolicyConfig `mapstructure:"policy"`
 
 	// Events turns single events on and off.

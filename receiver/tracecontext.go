@@ -17,20 +17,20 @@ import (
 // TraceContextConfig is the block "trace_context": how calls, accepts and drops learn
 // which span of the application they belong to.
 type TraceContextConfig struct {
-	// Sources are those that are used; their order of trust is always the same. An
-	// empty list reads nothing.
+	// Sources are the sources of contexts that are used. Their order does not matter; which
+	// one decides is always the same. With an empty list nothing is read.
 	Sources []string `mapstructure:"sources"`
 
-	// Inbound says what a request received from elsewhere is to the call that
-	// received it: "link", for anyone may have chosen its ids, or "parent".
+	// Inbound says how a call is related to the span of a request that it received: by a
+	// "link", because anyone may have chosen the ids, or as its child, "parent".
 	Inbound string `mapstructure:"inbound"`
 
-	// Outbound says what a span is, of which a process sends the ids or publishes them
-	// as its own, to the process's calls: "parent", or "link" where users do not trust
-	// each other, for who knows the ids of a span can say that it is theirs.
+	// Outbound says how the calls of a process are related to a span whose ids the process
+	// sends or publishes: as its children, "parent", or by a "link" on machines whose users
+	// do not trust each other, because anyone who knows the ids of a span can use them.
 	Outbound string `mapstructure:"outbound"`
 
-	// Unsampled says what becomes of calls whose parent is a span that is not
+	// Unsampled says whether calls are reported whose parent is a span that is not
 	// recorded: "drop" or "keep".
 	Unsampled string `mapstructure:"unsampled"`
 

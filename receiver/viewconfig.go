@@ -25,7 +25,7 @@ type ViewConfig struct {
 	// addresses: a request with another Host header is refused.
 	AllowedHosts []string `mapstructure:"allowed_hosts"`
 
-	// TraceURL is where a trace can be looked at, with {trace_id} in the place of its id.
+	// TraceURL is the address of a trace in a tracing backend, with {trace_id} in place of its id.
 	TraceURL string `mapstructure:"trace_url"`
 
 	// CommandLines shows the command lines of processes. What follows --password, token=

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cgroups tells of cgroups as they come and go, so that the path of one is
-// known when it is gone. It is loaded once a receiver. Kernel side:
+// Package cgroups follows cgroups as they are made and removed, so that the path of a
+// cgroup is known after its removal. Each receiver loads it once. Kernel side:
 // bpf/cgroups.bpf.c.
 package cgroups
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package closings tells how TCP connections ended. Kernel side: bpf/closings.bpf.c.
+// Package closings reports how TCP connections ended: how long they were, what they moved,
+// and who closed them. Kernel side: bpf/closings.bpf.c.
 package closings
 
 import (

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package golden compares OTLP JSON with files that say how it should be.
+// Package golden compares OTLP JSON with files that contain the expected output.
 package golden
 
 import (

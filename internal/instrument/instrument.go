@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package instrument says what everything nettap measures with has in common.
+// Package instrument has the interface of all instruments: how one is started, enabled,
+// read and shut down.
 package instrument
 
 import (

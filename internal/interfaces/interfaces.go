@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package interfaces knows the network interfaces of the machine, in all network
-// namespaces. It is loaded once a receiver; instruments share its maps. Kernel
+// namespaces. Each receiver loads it once, and instruments share its maps. Kernel
 // side: bpf/interfaces.bpf.c.
 package interfaces
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel loads BPF programs, attaches them and reads what they leave.
-// It also says what the running kernel can do, and why it can't.
+// Package kernel loads BPF programs, attaches them, and reads their maps and rings. It
+// also finds out which hooks the running kernel has, and says why one cannot be used.
 package kernel
 
 import (

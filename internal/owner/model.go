@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package owner knows which process each socket belongs to. It is loaded once a
-// receiver; instruments share its maps. Kernel side: bpf/owner.bpf.c.
+// Package owner knows which process each socket belongs to. Each receiver loads it once,
+// and instruments share its maps. Kernel side: bpf/owner.bpf.c.
 package owner
 
 import "github.com/seed-7756021b/nettap/internal/process"

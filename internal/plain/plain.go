@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plain makes of what processes choose, as names and arguments, text that
-// anything can show.
+// Package plain makes safe text of names and arguments that processes choose, so that any
+// terminal, page and log can show it.
 package plain
 
 import (

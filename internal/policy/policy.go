@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package policy says which accepted connections are expected, by rules that the
-// configuration has, and writes rules of those that were seen.
+// Package policy decides by the rules of the configuration which accepted connections are
+// expected, and writes rules for the connections that were seen.
 package policy
 
 import (

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package section keeps what is generated between two lines of a document.
+// Package section reads and replaces the generated part of a document, which is between
+// two marker lines.
 package section
 
 import (

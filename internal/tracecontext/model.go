@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tracecontext finds out which span of an application something in the
-// kernel belongs to. It is loaded once a receiver; instruments share its maps.
+// Package tracecontext finds out which span of an application a call, a message or a
+// connection belongs to. Each receiver loads it once, and instruments share its maps.
 // Kernel side: bpf/tracecontext.bpf.c and bpf/lib/context/.
 package tracecontext
 

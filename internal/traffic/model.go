@@ -2,7 +2,7 @@
 
 // Package traffic reports the packets and bytes each process sent and received,
 // per interface, and puts all bytes of each interface on accounts that can be
-// held against the interface's own counter. Kernel side: bpf/traffic.bpf.c.
+// compared with the interface's own counter. Kernel side: bpf/traffic.bpf.c.
 package traffic
 
 import (

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package view shows what the receiver's instruments see, as it happens: tables, JSON and
-// a page, over HTTP. It is fed with what they deliver, and knows neither of the kernel nor
-// of the Collector's pipelines.
+// Package view shows what the receiver's instruments see while it happens: as tables, as
+// JSON and as a page, over HTTP. It gets the telemetry that they deliver, and knows neither
+// the kernel nor the Collector's pipelines.
 package view
 
 import (

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vm boots Debian's kernels under qemu: it fetches them from Debian's archive,
-// and packs a file system with nothing but a busybox and what it is given.
+// Package vm boots Debian's kernels under qemu. It fetches them from Debian's archive and
+// packs a file system that contains only busybox and the files that it is given.
 package vm
 
 import (
