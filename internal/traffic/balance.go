@@ -9,8 +9,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 )
 
-// quietEnough is how long an interface that was not found by a survey may be
-// silent, in ns, before it is taken for gone.
+// quietEnough is how long, in ns, an interface that a survey did not find must have moved
+// nothing before it counts as gone.
 const quietEnough = 5 * 60 * 1e9
 
 // statement is the accounts of one interface.
@@ -54,7 +54,7 @@ var accountNames = []struct {
 	{bpfAccountACCOUNT_OVERFLOW, "overflow"},
 }
 
-// bookings is all that is booked for one interface.
+// bookings is what is on the accounts of one interface, by direction.
 type bookings map[bpfAccount]*[2]bpfCount
 
 func (b bookings) add(account bpfAccount, direction bpfDirection, c bpfCount) {
@@ -106,7 +106,7 @@ func (l *ledger) accountOf(number uint64, s *snapshot) bpfAccount {
 	return bpfAccountACCOUNT_UNOWNED // of a process forgotten long ago
 }
 
-// without returns what has been booked since before.
+// without returns what has been added since before.
 func (b bookings) without(before bookings) bookings {
 	rest := make(bookings, len(b))
 	for account, c := range b {
@@ -118,8 +118,8 @@ func (b bookings) without(before bookings) bookings {
 }
 
 // balance enters the snapshot into the accounts of each interface, and returns their
-// statements and those of interfaces that are gone. In last are the identities whose series say
-// their last; others wait for the next report.
+// statements and those of interfaces that are gone. last has the identities whose series report
+// their last points; waits has those that have to wait for the next report.
 func (l *ledger) balance(s *snapshot, last map[interfaceIdentity]bool, waits map[bpfInterfaceKey]bool) (present, departed []statement) {
 	for _, key := range sortedInterfaces(l.interfaces) {
 		iface := l.interfaces[key]
@@ -148,11 +148,11 @@ func (l *ledger) balance(s *snapshot, last map[interfaceIdentity]bool, waits map
 	return present, departed
 }
 
-// isSpoken says that there is something to publish.
+// isSpoken says whether there is something to publish.
 func (st statement) isSpoken() bool { return len(st.accounts) != 0 || st.isUnobserved() }
 
-// lost returns the end of what was said before and is not any more: what is
-// unobserved, where the counter cannot be read now.
+// lost returns the ends of series that were published before and are not published now:
+// what is unobserved, if the counter cannot be read any more.
 func (st statement) lost(said statement) []statement {
 	if len(said.unobserved) == 0 || len(st.unobserved) != 0 {
 		return nil
@@ -205,8 +205,8 @@ func (l *ledger) interfaceOf(key bpfInterfaceKey) *networkInterface {
 	return iface
 }
 
-// movedOn returns how many packets processes have moved on each interface that they have used,
-// apart from what has been inherited.
+// movedOn returns how many packets processes have moved on each interface, without what they
+// have inherited.
 func (l *ledger) movedOn(s *snapshot) map[bpfInterfaceKey]uint64 {
 	moved := make(map[bpfInterfaceKey]uint64)
 	for key, c := range s.traffic {
@@ -218,7 +218,7 @@ func (l *ledger) movedOn(s *snapshot) map[bpfInterfaceKey]uint64 {
 	return moved
 }
 
-// isHeard says that processes have moved something on an interface since it ended, which
+// isHeard says whether processes have moved something on an interface since it ended. They
 // have moved so many packets in all.
 func (i *networkInterface) isHeard(packets uint64) bool {
 	packets += i.retired[bpfDirectionTRANSMIT].Packets + i.retired[bpfDirectionRECEIVE].Packets
@@ -234,8 +234,8 @@ func (st statement) isUnobserved() bool {
 	return false
 }
 
-// statement draws up accounts, what nobody claimed, and how far all of it is from the
-// interface's own counter.
+// statement computes the accounts of an interface, what nobody has claimed, and the
+// difference between all of this and the interface's own counter.
 func (i *networkInterface) statement() statement {
 	return statement{
 		interfaceName: i.entry.shownName(), netnsInode: i.entry.NetnsInode, stacked: interfaces.IsStacked(i.entry.kind()),
@@ -259,7 +259,7 @@ func (i *networkInterface) accountRows() []accountRow {
 	return rows
 }
 
-// unobservedRows are there where the counter can be read and it is known where the accounts began.
+// unobservedRows returns rows if the counter can be read and the baseline is known.
 func (i *networkInterface) unobservedRows() []unobservedRow {
 	var rows []unobservedRow
 	for d, o := range i.baseline {
@@ -279,7 +279,7 @@ func (b bookings) claimed(direction bpfDirection) bpfCount {
 	return sum
 }
 
-// packets is how many are on accounts.
+// packets returns how many packets are on accounts.
 func (b bookings) packets() (packets uint64) {
 	for account, c := range b {
 		if account != bpfAccountACCOUNT_WAITING {

@@ -7,40 +7,41 @@ import (
 	"slices"
 )
 
-// refresh is how long a counter must have stood still, in ns, to be believed: some
-// drivers bring theirs up to date only once in a second or two.
+// refresh is how long a counter must not have changed, in ns, before its value is final:
+// some drivers update theirs only every second or two.
 const refresh = 2e9
 
-// trial is how long it is watched, in ns, how much can be on its way between the
-// accounts and a counter.
+// trial is for how long, in ns, an origin learns how many packets can be on their way
+// between the accounts and the counter.
 const trial = 30e9
 
 // namespaceLimit is how many network namespaces are remembered.
 const namespaceLimit = 1 << 16
 
-// baseline is what an interface's own counter said where its accounts begin, by
+// baseline is the value of an interface's own counter when its accounts began, by
 // direction.
 type baseline [2]origin
 
-// origin is what one direction of a counter said where the accounts begin.
+// origin is the value of a counter in one direction when the accounts began.
 //
-// It comes from the accounts and what the counter said before and after they were
-// read, so it lies between two numbers. Later and narrower readings correct it, but
-// only within those: what has moved beyond them since is truly unobserved. Once the
-// interface has rested it is exact, but for what was held up between the counter and the
-// accounts all the while: that shows when the accounts have more than the counter.
+// It is computed from the accounts and from two readings of the counter, one before and
+// one after the accounts were read, so it lies between two numbers. Later readings that
+// are closer together correct it, but only within these numbers: any greater difference is
+// unobserved. It is exact once the interface was idle for a while, except for packets that
+// the counter had and the hooks did not have yet during all of that time. These show when
+// the accounts have more than the counter.
 type origin struct {
 	known     bool
 	exact     bool
-	at        tally    // what it is taken to be
-	within    span     // between what it lies
-	accounted bpfCount // what had moved when it was read
+	at        tally    // the assumed value
+	within    span     // the bounds of the true value
+	accounted bpfCount // what the accounts had when it was read
 	first     uint64   // when it was first known, in ns since boot
-	onWay     tally    // what moves in a second, and so may be on its way to the counter
-	least     tally    // what it may turn out to be, though it is exact
-	said      tally    // what was unobserved
-	wait      tally    // what of that was for an account that was not known yet
-	sums      tally    // what the accounts had
+	onWay     tally    // what moves in a second: so much may be on its way to the counter
+	least     tally    // the lower bound of corrections after it is exact
+	said      tally    // what was last reported as unobserved
+	wait      tally    // the part of said that waited for an account
+	sums      tally    // what was last reported on the accounts
 	last      reading
 	change    uint64 // when anything last moved, in ns since boot
 }
@@ -56,7 +57,7 @@ type reading struct {
 // span is what a device had counted before the accounts were read, and after.
 type span struct{ from, to tally }
 
-// tally is signed: a counter may start anew below its baseline.
+// tally is signed, because a counter that starts again can be below its baseline.
 type tally struct{ packets, bytes int64 }
 
 func tallyOf(q quantity) tally { return tally{packets: signed(q.packets), bytes: signed(q.bytes)} }
@@ -69,7 +70,7 @@ func (t tally) minus(other tally) tally {
 	return tally{packets: t.packets - other.packets, bytes: t.bytes - other.bytes}
 }
 
-// into returns what of s is nearest to t.
+// into returns the value within s that is nearest to t.
 func (t tally) into(s span) tally {
 	return tally{
 		packets: min(max(t.packets, s.from.packets), s.to.packets),
@@ -81,7 +82,7 @@ func (s span) minus(t tally) span { return span{from: s.from.minus(t), to: s.to.
 
 func (s span) width() tally { return s.to.minus(s.from) }
 
-// middle is the best guess.
+// middle is the best guess of a value that lies in the span.
 func (s span) middle() tally {
 	width := s.width()
 	return s.from.plus(tally{packets: width.packets / 2, bytes: width.bytes / 2})
@@ -90,14 +91,14 @@ func (s span) middle() tally {
 // counted is what the counter said while the accounts were read.
 func (r reading) counted() span { return span{from: tallyOf(r.earlier), to: tallyOf(r.later)} }
 
-// move corrects an origin by as much.
+// move shifts an origin.
 func (o *origin) move(by tally) {
 	o.at = o.at.plus(by)
 	o.within = span{from: o.within.from.plus(by), to: o.within.to.plus(by)}
 	o.least = o.least.plus(by)
 }
 
-// resume takes up a counter that has started anew, where it is.
+// resume continues from the current value of a counter that has started again.
 func (o *origin) resume(r reading) {
 	if r.readable && (r.later.packets < o.last.later.packets || r.later.bytes < o.last.later.bytes) {
 		o.move(tallyOf(r.later).minus(tallyOf(o.last.later)))
@@ -105,7 +106,7 @@ func (o *origin) resume(r reading) {
 	}
 }
 
-// read enters a reading, whose accounts are in the counter's unit by of.
+// read takes in a reading. of converts the accounts to the unit of the counter.
 func (o *origin) read(r reading, of func(bpfCount) quantity) {
 	if !r.readable {
 		return
@@ -129,8 +130,8 @@ func (o *origin) read(r reading, of func(bpfCount) quantity) {
 	}
 }
 
-// lower corrects an origin by what the counter had already when it was taken to be exact,
-// and the accounts have got since.
+// lower corrects an exact origin by packets that the counter already had when the origin
+// became exact, and that have been accounted since.
 func (o *origin) lower(to tally) {
 	if to.packets < o.at.packets {
 		o.at = to.into(span{from: o.least, to: o.at})
@@ -138,7 +139,7 @@ func (o *origin) lower(to tally) {
 	}
 }
 
-// watch takes note of whether anything moves, and how much.
+// watch records whether anything moves, and how much in a second.
 func (o *origin) watch(r reading, of func(bpfCount) quantity) {
 	before := o.last
 	o.last = r
@@ -154,21 +155,21 @@ func (o *origin) watch(r reading, of func(bpfCount) quantity) {
 	o.onWay.bytes = max(o.onWay.bytes, int64(float64(moved.bytes)/took))
 }
 
-// narrow corrects an origin by a narrower pair, as far as it was uncertain.
+// narrow corrects an origin by a pair that is closer together, within the old bounds.
 func (o *origin) narrow(pair span) {
 	o.within = span{from: pair.from.into(o.within), to: pair.to.into(o.within)}
 	o.at = o.within.middle()
 }
 
-// unobserved returns what the counter has and sums have not. While the accounts were
-// read it went on from one number to another: of those between, it is the one
-// nearest to what was said before.
+// unobserved returns by how much the counter exceeds sums. The counter changed while the
+// accounts were read, so there is a range of answers; it is the one that is nearest to what
+// was reported before.
 func (o *origin) unobserved(sums quantity) tally {
 	return o.said.into(o.last.counted().minus(o.at).minus(tallyOf(sums)))
 }
 
-// meet gives each interface that is new its baseline, as far as it is known already, and
-// takes up counters that have started anew.
+// meet gives each new interface its baseline, if it is known already, and adapts the
+// baselines of counters that have started again.
 func (l *ledger) meet(s *snapshot) {
 	keys := sortedInterfaces(l.interfaces)
 	slices.SortStableFunc(keys, func(a, b bpfInterfaceKey) int { // what one was before it moved comes first
@@ -188,7 +189,7 @@ func (l *ledger) meet(s *snapshot) {
 	l.meetNamespaces(s)
 }
 
-// meetNamespaces remembers the network namespaces that are not new.
+// meetNamespaces remembers which network namespaces are not new any more.
 func (l *ledger) meetNamespaces(s *snapshot) {
 	if len(l.met) > namespaceLimit {
 		clear(l.met)
@@ -216,11 +217,12 @@ func (s *snapshot) reading(netns uint64, name string, direction bpfDirection, bo
 	}
 }
 
-// firstBaseline is that of an interface when it is met. Where its namespace was read
-// the time before, it was among those that had a counter then, and the accounts had
-// nothing of it; or it is new, and its counter began at zero, as in a namespace that is
-// new. In any other one that was not read, an interface may be old; and so may a card,
-// which may have come from anywhere.
+// firstBaseline returns the baseline of an interface when it is met. If its namespace was
+// read at the previous collection, there are two cases: the interface had a counter then, and
+// the accounts had nothing of it; or the interface is new, and its counter began at zero.
+// The latter holds in a new namespace, too. In other cases the baseline is not known: in a
+// namespace that was not read the interface may be old, and a hardware device may have come
+// from another namespace.
 func (l *ledger) firstBaseline(key bpfInterfaceKey, s *snapshot) baseline {
 	if !l.open {
 		return baseline{}
@@ -264,11 +266,11 @@ func (l *ledger) isTaken(key bpfInterfaceKey, entry bpfInterfaceEntry) bool {
 	return false
 }
 
-// movedFrom finds the interface that a new one was before it came into this network
-// namespace from one that is still there, or goes home as a card does from one that has
-// ended: its counter goes on. It keeps its number if that is free, and else its name,
-// which others may have too: there what its counter had before must be what the other's
-// had.
+// movedFrom finds out which interface of another network namespace a new one was before.
+// An interface can be moved from a namespace that still exists, and a hardware device goes
+// back to the first namespace when its namespace ends. The counter goes on in both cases.
+// The interface keeps its index if that is free. Otherwise only the name is the same, which
+// other interfaces may have as well, so the values of the counters are compared.
 func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot) (from *networkInterface, moved bool) {
 	iface := l.interfaces[key]
 	sent, got := iface.readings[bpfDirectionTRANSMIT], iface.readings[bpfDirectionRECEIVE]
@@ -298,8 +300,8 @@ func (l *ledger) movedFrom(key bpfInterfaceKey, s *snapshot) (from *networkInter
 	return nil, false
 }
 
-// after is the baseline of an interface whose counter goes on from where the accounts of this
-// one have ended.
+// after returns the baseline of an interface that was this one before: its counter goes on,
+// and its accounts begin where those of this one end.
 func (i *networkInterface) after() baseline {
 	base := i.baseline
 	for d := range base {
@@ -313,21 +315,21 @@ func (t tally) isIn(q quantity) bool {
 	return t.packets <= signed(q.packets) && t.bytes <= signed(q.bytes)
 }
 
-// isBefore says that a counter had so much before all that the accounts have.
+// isBefore says whether t is what the counter had before the accounts of r began.
 func (t tally) isBefore(r reading) bool {
 	moved := tally{packets: signed(r.moved.Packets), bytes: signed(r.moved.Bytes)}
 	return t == t.into(r.counted().minus(moved))
 }
 
-// beginAfter begins the accounts anew when those before have so much.
+// beginAfter lets new accounts begin, when the earlier ones have accounted.
 func (o *origin) beginAfter(accounted tally) {
 	o.move(accounted.plus(o.said).minus(o.wait))
 	o.accounted, o.said, o.wait, o.sums = bpfCount{}, tally{}, tally{}, tally{}
 	o.last.moved = bpfCount{}
 }
 
-// since is what the counter has moved since it was first read, when the unit of the
-// accounts was by of, and what the accounts have.
+// since returns by how much the counter has grown since it was first read, and what the
+// accounts have got since then. of converts to the unit that the accounts had at that time.
 func (o *origin) since(r reading, of func(bpfCount) quantity) (counted span, moved bpfCount) {
 	began := tallyOf(of(o.accounted))
 	counted = r.counted()

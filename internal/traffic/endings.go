@@ -9,18 +9,18 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// maxEndings bounds the processes, and likewise the interfaces, whose end nobody has
-// taken: an hour without a consumer, when one ends each second.
+// maxEndings is the maximum number of processes, and of interfaces, whose end no consumer has
+// taken: enough for an hour without a consumer, if one ends each second.
 const maxEndings = 4096
 
-// endings are the series that stop, until a consumer has taken their end: their last
-// points, and after them the points that end them. What a consumer refuses is said again.
+// endings are the series that stop, until a consumer has taken their last points and the
+// points that end them. What a consumer refuses is reported again.
 type endings struct {
 	identityOf func(owner.Process) identity
 	refused    bool    // nobody took the report before
-	leaving    []usage // have said their last
-	resumed    []usage // likewise, and then their series began anew
-	gone       []usage // whose last was taken
+	leaving    []usage // have reported their last points
+	resumed    []usage // likewise, and then their series began again
+	gone       []usage // a consumer has taken their last points
 	closing    []statement
 	reopened   []statement // as resumed
 	departed   []statement
@@ -28,9 +28,9 @@ type endings struct {
 	lately     uint64 // of those, since the last complaint
 }
 
-// enter adds to a report what is to be said again, and takes in who has said the last
-// in it. A series that somebody goes on with does not end. The final report has both the
-// last point of a series and its end; staying are then the usages that do not leave.
+// enter adds to a report what has to be reported again, and keeps what has its last points in
+// this report. A series that another number continues does not end. The final report has both
+// the last points of a series and its end; staying are then the usages that do not leave.
 func (e *endings) enter(r *report, staying, leaving []usage, final bool) {
 	again := e.without(e.leaving, r.processes)
 	e.resumed = append(e.resumed, e.resume(e.leaving, r.processes)...)
@@ -47,8 +47,8 @@ func (e *endings) enter(r *report, staying, leaving []usage, final bool) {
 	e.bound()
 }
 
-// enterInterfaces is the same for interfaces. What one said in the report before was its
-// last, if somebody took it.
+// enterInterfaces does the same for interfaces. The last points of an interface are those in
+// the previous report, if a consumer took it.
 func (e *endings) enterInterfaces(r *report, final bool) {
 	goesOn := slices.Concat(r.interfaces, r.departed)
 	again := withoutRows(e.closing, goesOn)
@@ -67,8 +67,8 @@ func (e *endings) enterInterfaces(r *report, final bool) {
 	}
 }
 
-// reopen keeps the last of what interfaces said in the report before, and others go on
-// with, if nobody took it.
+// reopen keeps the last points of interfaces that were in the previous report, if no consumer
+// took it and other interfaces continue their series.
 func (e *endings) reopen(saidBefore, others []statement) {
 	if e.refused {
 		e.reopened = append(e.reopened, resumeRows(saidBefore, others)...)
@@ -81,7 +81,7 @@ func (e *endings) delivered() {
 	e.departed, e.closing, e.reopened = e.closing, nil, nil
 }
 
-// bound gives up the oldest where there are too many.
+// bound gives up the oldest if there are too many.
 func (e *endings) bound() {
 	given := giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.gone) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.departed)
 	given += giveUp(len(e.gone)+len(e.leaving)-maxEndings, &e.leaving) + giveUp(len(e.departed)+len(e.closing)-maxEndings, &e.closing)
@@ -90,7 +90,7 @@ func (e *endings) bound() {
 	e.lately += uint64(given)
 }
 
-// giveUp takes the oldest away, and returns how many.
+// giveUp removes the oldest, and returns how many it has removed.
 func giveUp[T any](tooMany int, oldest *[]T) int {
 	tooMany = max(0, min(tooMany, len(*oldest)))
 	if tooMany > 0 {
@@ -99,7 +99,8 @@ func giveUp[T any](tooMany int, oldest *[]T) int {
 	return tooMany
 }
 
-// takeComplaint returns, once for those that were given up since the last one, how many were.
+// takeComplaint returns an error that says how many ends were given up since the last call,
+// and nil if none was.
 func (e *endings) takeComplaint() error {
 	if e.lately == 0 {
 		return nil

@@ -4,8 +4,8 @@ package traffic
 
 import "github.com/seed-7756021b/nettap/internal/owner"
 
-// ledger keeps the accounts from one collection to the next. It is pure: all it
-// knows comes in snapshots.
+// ledger keeps the accounts from one collection to the next. It does not read anything
+// itself: everything it knows comes in snapshots.
 type ledger struct {
 	start         uint64 // ns since boot
 	host          uint32 // inode of the host's network namespace
@@ -17,7 +17,7 @@ type ledger struct {
 	final     bool // the next post is the last
 	previous  previous
 	forgotten fate        // of what is no longer in the kernel's maps
-	ending    []statement // have said their last, and their series begin anew
+	ending    []statement // have reported their last points; their series begin again
 	endings   endings
 
 	met         map[uint64]bool // network namespaces
@@ -30,13 +30,13 @@ type ledger struct {
 	rows       map[bpfTrafficKey]rowState
 }
 
-// previous is the snapshot before.
+// previous is what is kept of the previous snapshot.
 type previous struct {
 	now, epoch     uint64
 	earlier, later map[uint64]map[string]counter
 }
 
-// instance is a process whatever it executes and whoever it runs as.
+// instance identifies a process, whatever program it executes and as which user it runs.
 type instance struct {
 	startNanos uint64
 	pid        uint32
@@ -59,17 +59,17 @@ func newLedger(start uint64, host uint32, all bool, identityOf func(owner.Proces
 	}
 }
 
-// begin takes the interfaces' counters at start as the baseline. processless are
-// namespaces whose counters could not be read: theirs is taken when it can be.
+// begin takes the interfaces' counters at the start as the baseline. processless are the
+// namespaces whose counters could not be read: their baseline is taken when it can be read.
 func (l *ledger) begin(s *snapshot, processless map[uint32]bool) {
 	l.processless = processless
 	l.post(s, nil)
 	l.open = true
 }
 
-// post enters a snapshot into the accounts and returns what there is to say. The
-// entries of those that depart must have been taken out of the kernel's maps,
-// and stand in s for the last time.
+// post enters a snapshot into the accounts and returns the report of it. The entries of
+// departing processes must have been removed from the kernel's maps, and are in s for the
+// last time.
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	l.find(s)
 	l.learnFirsts(s)
@@ -99,8 +99,8 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	return r
 }
 
-// reportEndings enters into the report what says its last and what ends. Faces in last are
-// those of interfaces whose series say their last.
+// reportEndings adds to the report the last points of series, and the ends of series. last
+// has the identities of interfaces whose series report their last points.
 func (l *ledger) reportEndings(r *report, said said, last map[interfaceIdentity]bool) {
 	saidBefore := append(r.departed, l.ending...)
 	l.endings.reopen(saidBefore, r.interfaces)
@@ -112,15 +112,15 @@ func (l *ledger) reportEndings(r *report, said said, last map[interfaceIdentity]
 	}
 }
 
-// close ends the post of a snapshot.
+// close keeps of a snapshot what the next post needs.
 func (l *ledger) close(s *snapshot) {
 	l.previous = previous{now: s.now, epoch: s.epoch, earlier: s.earlier, later: s.counters}
 	for netns := range s.counters {
-		delete(l.processless, s.namespaces[netns].Inode) // what is born in it now is new
+		delete(l.processless, s.namespaces[netns].Inode) // an interface that appears in it from now on is new
 	}
 }
 
-// retire moves what departed processes moved to the accounts of their interfaces.
+// retire adds the traffic of departed processes to the accounts of their interfaces.
 func (l *ledger) retire(s *snapshot, departing map[uint64]owner.Process) {
 	if len(departing) == 0 {
 		return

@@ -8,21 +8,22 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// A process that executes its own program again, or changes in another way that nothing
-// shows, has another number from then on. Its series are those of what it shows, so they
-// go on: as long as any of its numbers does they say what all have moved, and what a
-// number that departs has moved is inherited by one that stays.
+// A process that executes its own program again, or changes in another way that its
+// attributes do not show, has another number from then on. Its series depend on the
+// attributes alone, so they go on: as long as one of its numbers lives, they report what all
+// of its numbers have moved, and a number that stays inherits what a departing one has moved.
 
-// life is what goes on as one process, by its numbers.
+// life is all numbers that share the series of one process.
 type life struct {
 	identity identity
-	process  owner.Process // as the last number has it
+	process  owner.Process // as the last number describes it
 	number   uint64        // the last one
 	others   []uint64      // the rest; most have none
 	entries  []counted
 }
 
-// lives returns the processes that have moved something, one for all that shows the same.
+// lives returns the processes that have moved something: one for all numbers with the same
+// attributes.
 func (l *ledger) lives(s *snapshot) []life {
 	owned := byNumber(s.traffic)
 	for key, row := range l.rows {
@@ -53,26 +54,26 @@ func (l *ledger) lives(s *snapshot) []life {
 	return lives
 }
 
-// processSeries are those of a process as long as it looks the same. They begin when it
-// first moves something and end with the last of its numbers; if one of its sockets moves
-// something later they begin again, after that end.
+// processSeries are the series of a process as long as its attributes stay the same. They
+// begin when it first moves something and end with the last of its numbers. If one of its
+// sockets moves something later, they begin again after that end.
 type processSeries struct {
 	start uint64                       // ns since boot; 0: there are none now
 	ended uint64                       // when they last did, likewise
-	begun map[interfaceIdentity]uint64 // when those of an interface began anew, likewise, see anew.go
+	begun map[interfaceIdentity]uint64 // when the series of an interface began again, likewise, see anew.go
 }
 
-// rowState is what else is known of an entry of the kernel's map.
+// rowState is what the ledger knows of an entry of the kernel's map.
 type rowState struct {
-	inherited bpfCount // what had moved under other numbers, and goes on under this one
-	before    bpfCount // what had moved before its series began anew
-	turned    bool     // they did
+	inherited bpfCount // what other numbers had moved, whose series this one continues
+	before    bpfCount // what had moved before its series began again
+	turned    bool     // its series began again
 }
 
-// of is what has moved under a number, and under those from which it has inherited.
+// of returns what a number has moved, and the numbers from which it has inherited.
 func (r rowState) of(c bpfCount) bpfCount { return plus(c, r.inherited) }
 
-// beginSeries begins those of the processes that have none yet.
+// beginSeries begins the series of processes that have none yet.
 func (l *ledger) beginSeries(lives []life, s *snapshot) {
 	for _, one := range lives {
 		series, met := l.series[one.identity]
@@ -96,9 +97,10 @@ func (l *ledger) startOf(one life, s *snapshot) uint64 {
 	return start
 }
 
-// startOfNumber returns when a number began: with the receiver or with the process,
-// whichever is later; after an exec or a change of user, when the kernel side first met
-// it so; when it is heard again, where its series have ended.
+// startOfNumber returns when a number began. That is the start of the receiver or of the
+// process, whichever is later; after an exec or a change of user, when the kernel side first
+// met the process with its new attributes; and if its series have ended, when it moves
+// something again.
 func (l *ledger) startOfNumber(number uint64, p owner.Process) uint64 {
 	if n, known := l.numbers[number]; known && n.departure != nil {
 		return n.departure.at
@@ -109,11 +111,11 @@ func (l *ledger) startOfNumber(number uint64, p owner.Process) uint64 {
 	return max(l.start, p.ID.StartNanos)
 }
 
-// said is what processes moved. Of this some is said for the last time: it is leaving;
-// the rest stays, and is wanted with the final post only.
+// said is what processes moved. leaving is the part that is reported for the last time. The
+// rest is staying, which only the final post needs.
 type said struct{ present, staying, leaving []usage }
 
-// use draws up what each process moved.
+// use computes what each process moved.
 func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map[identity]uint64, ends map[interfaceIdentity]bool) said {
 	looks := l.looks()
 	var all said
@@ -132,22 +134,22 @@ func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map
 			all.staying = append(all.staying, others...)
 		}
 	}
-	sortUsages(all.leaving) // what is said again is said in this order
+	sortUsages(all.leaving) // they may be reported again, in this order
 	if len(present) != 0 {
 		all.present = present
 	}
 	return all
 }
 
-// leaves says that the last of a process's numbers departs.
+// leaves says whether all numbers of a process depart.
 func (one life) leaves(departing map[uint64]owner.Process, heirs map[identity]uint64) bool {
 	_, departs := departing[one.number]
 	_, goesOn := heirs[one.identity]
 	return departs && !goesOn
 }
 
-// endSeries ends those of the processes that leave, and lets those begin anew that are of
-// interfaces with these identities.
+// endSeries ends the series of processes that leave, and lets the series of interfaces with
+// these identities begin again.
 func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, heirs map[identity]uint64, ends map[interfaceIdentity]bool, now uint64) {
 	for _, one := range lives {
 		series := l.series[one.identity]
@@ -159,7 +161,8 @@ func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, hei
 	}
 }
 
-// heirs returns with which number those go on of whom others depart: the last one.
+// heirs returns for each departing number the one that continues its series: the last one of
+// the process.
 func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[identity]uint64 {
 	if len(departing) == 0 {
 		return nil
@@ -188,7 +191,7 @@ func (l *ledger) heirs(s *snapshot, departing map[uint64]owner.Process) map[iden
 	return heirs
 }
 
-// inherit lets what departing numbers have moved go on with their heirs.
+// inherit adds what departing numbers have moved to their heirs.
 func (l *ledger) inherit(s *snapshot, departing map[uint64]owner.Process, heirs map[identity]uint64) {
 	if len(departing) == 0 {
 		return

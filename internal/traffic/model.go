@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// quantity is what a counter of packets and one of bytes say.
+// quantity is the value of a counter of packets and of a counter of bytes.
 type quantity struct{ packets, bytes uint64 }
 
 func (q *quantity) add(other quantity) {
@@ -24,7 +24,7 @@ func (q *quantity) add(other quantity) {
 	q.bytes += other.bytes
 }
 
-// counter is an interface's own, by direction.
+// counter is an interface's own counter, by direction.
 type counter [2]quantity
 
 // bpfNamespaceEntry is a network namespace that has a process.
@@ -37,16 +37,16 @@ type snapshot struct {
 	processes  map[uint64]owner.Process
 	traffic    map[bpfTrafficKey]bpfCount
 	accounts   map[bpfAccountKey]bpfCount
-	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may yet be claimed
+	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may still be claimed
 	received   uint64                       // packets that have arrived
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
-	namespaces map[uint64]bpfNamespaceEntry  // that have a process
-	existing   map[uint64]bpfNamespaceEntry  // these and all others; nil is unknown
+	namespaces map[uint64]bpfNamespaceEntry  // network namespaces with a process
+	existing   map[uint64]bpfNamespaceEntry  // all network namespaces; nil is unknown
 	earlier    map[uint64]map[string]counter // the interfaces' own, by namespace and name, before all else was read
 	counters   map[uint64]map[string]counter // the same after it
 }
 
-// isDead says that a network namespace is no more.
+// isDead says whether a network namespace does not exist any more.
 func (s *snapshot) isDead(netns uint64) bool {
 	_, exists := s.existing[netns]
 	return s.existing != nil && !exists
@@ -69,13 +69,13 @@ type row struct {
 	quantity
 }
 
-// report is what one collection says.
+// report is the result of one collection.
 type report struct {
 	processes  []usage
-	gone       []usage // said their last before
-	resumed    []usage // the last of series that began anew before anybody took it
+	gone       []usage // reported their last points before
+	resumed    []usage // last points of series that began again before a consumer took them
 	interfaces []statement
-	departed   []statement // interfaces that are no more
+	departed   []statement // interfaces that are gone
 	reopened   []statement // as resumed
 	final      bool        // gone have their last points in it too
 }
@@ -108,8 +108,8 @@ func entryFrom(e interfaces.Entry) bpfInterfaceEntry {
 	}
 }
 
-// less is a without b. The kernel's maps are read one after the other, so b may have
-// more of one thing.
+// less returns a without b. The kernel's maps are read one after the other, so b may be
+// larger than a; the result is not below 0.
 func less(a, b bpfCount) bpfCount {
 	return bpfCount{
 		Packets: a.Packets - min(a.Packets, b.Packets), Bytes: a.Bytes - min(a.Bytes, b.Bytes),
@@ -124,11 +124,11 @@ func most(a, b bpfCount) bpfCount {
 	}
 }
 
-// name is what the interface is called, which may be any bytes: shownName can be shown.
+// name is the name of the interface, which may be any bytes; shownName is safe to show.
 func (e bpfInterfaceEntry) name() string      { return process.Text(e.Name[:]) }
 func (e bpfInterfaceEntry) shownName() string { return plain.Text(e.name()) }
 
-// kind is the driver's word for it, as in `ip link add type KIND`; "" for hardware and lo.
+// kind is the name of its driver, as in `ip link add type KIND`; "" for hardware and lo.
 func (e bpfInterfaceEntry) kind() string { return process.Text(e.Kind[:]) }
 
 func (k bpfTrafficKey) iface() bpfInterfaceKey {
@@ -145,7 +145,7 @@ type counted struct {
 	bpfCount
 }
 
-// byNumber sorts out whose entries are whose.
+// byNumber groups entries by the number of their process.
 func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]counted {
 	sizes := make(map[uint64]int, len(traffic)/2)
 	for key := range traffic {
@@ -164,14 +164,14 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]counted {
 	return owned
 }
 
-// look is what a process's series show of an interface, and in which unit.
+// look is what a process's series show of an interface, and the unit in which they count.
 type look struct {
 	interfaceIdentity
 	units [2]unit
 	link  uint64 // bytes of a link header
 }
 
-// looks returns those of all interfaces: there are fewer of them than of series.
+// looks returns the look of each interface: there are fewer interfaces than series.
 func (l *ledger) looks() map[bpfInterfaceKey]look {
 	looks := make(map[bpfInterfaceKey]look, len(l.interfaces))
 	for key, iface := range l.interfaces {
@@ -180,8 +180,8 @@ func (l *ledger) looks() map[bpfInterfaceKey]look {
 	return looks
 }
 
-// addUsages adds what a process moved to the usages of others. Those of an interface that
-// has begun anew are younger, and so another usage.
+// addUsages adds what a process moved to the usages of others. The series of an interface that
+// have begun again have another start, so they are a usage of their own.
 func (l *ledger) addUsages(all []usage, one life, looks map[bpfInterfaceKey]look) []usage {
 	others, series := len(all), l.series[one.identity]
 	for _, entry := range one.entries {
@@ -216,7 +216,7 @@ func (l *ledger) addUsages(all []usage, one life, looks map[bpfInterfaceKey]look
 	return all
 }
 
-// unitedRows adds up the neighbours that are of one series.
+// unitedRows adds up neighbouring rows of the same series.
 func unitedRows(rows []row) []row {
 	all := rows[:0]
 	for _, r := range rows {
@@ -230,7 +230,7 @@ func unitedRows(rows []row) []row {
 	return all
 }
 
-// series is a row without what it says.
+// series is what identifies the series of a row: the row without its amounts.
 func (r row) series() row {
 	r.quantity = quantity{}
 	return r
@@ -244,10 +244,10 @@ func sortRows(rows []row) {
 	})
 }
 
-// fate is what became of packets that were seen.
+// fate says how packets that were seen were counted.
 type fate struct {
 	booked   uint64 // in a series
-	overflow uint64 // of those, without a place for their process
+	overflow uint64 // of these, packets for whose process there was no place
 }
 
 func (f *fate) add(other fate) {
@@ -273,8 +273,8 @@ func (k bpfAccountKey) fate(c bpfCount) (f fate) {
 	return f
 }
 
-// totals says what became of the packets seen since the start: how many are in a
-// series of their own, and how many found no place for their process.
+// totals says how the packets since the start were counted: how many are in a series of
+// their own, and for how many there was no place for their process.
 func (l *ledger) totals(s *snapshot) (aggregated, overflow uint64) {
 	total := l.forgotten
 	for key, c := range s.traffic {
@@ -286,8 +286,8 @@ func (l *ledger) totals(s *snapshot) (aggregated, overflow uint64) {
 	return total.booked - total.overflow, total.overflow
 }
 
-// forget keeps in the totals what is in a snapshot for the last time: the entries of
-// processes that are departing, and those of interfaces that have ended.
+// forget adds to the totals what is in a snapshot for the last time: the entries of
+// departing processes and of interfaces that have ended.
 func (l *ledger) forget(s *snapshot, departing map[uint64]owner.Process) {
 	for key, c := range s.traffic {
 		if _, last := departing[key.Number]; last {
@@ -304,7 +304,7 @@ func (l *ledger) forget(s *snapshot, departing map[uint64]owner.Process) {
 func sortUsages(usages []usage) {
 	slices.SortFunc(usages, func(a, b usage) int {
 		if byPID := cmp.Compare(a.process.ID.PID, b.process.ID.PID); byPID != 0 {
-			return byPID // as nearly always
+			return byPID // nearly always
 		}
 		return cmp.Or(cmp.Compare(a.process.ID.StartNanos, b.process.ID.StartNanos),
 			cmp.Compare(a.process.Seen.FirstNanos, b.process.Seen.FirstNanos), cmp.Compare(a.start, b.start))

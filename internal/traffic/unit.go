@@ -20,10 +20,10 @@ type property struct {
 	is    bool
 	known bool   // for good
 	since uint64 // how many packets had moved when it first seemed to be unusual
-	guess bool   // was published while there was nothing to hold it against
+	guess bool   // was published while there was no counter to compare it with
 }
 
-// of is c in this unit, on a device with so long a link header.
+// of converts c to this unit, for a device whose link header has that length.
 func (u unit) of(c bpfCount, link uint64) quantity {
 	q := quantity{packets: c.Packets, bytes: c.Bytes}
 	if u.frames.is {
@@ -35,10 +35,10 @@ func (u unit) of(c bpfCount, link uint64) quantity {
 	return q
 }
 
-// learnUnits holds the accounts of each interface against its counter the first
-// time there is a difference between units, and keeps to the nearest: a series
-// must not jump. Where no counter can be read it goes by the kind of the device until
-// one can be: if that was wrong, the series begin anew.
+// learnUnits compares the accounts of each interface with its counter as soon as the units
+// differ, and takes the nearest unit for good, because a series must not jump. If no
+// counter can be read it goes by the kind of the device until one can be read; if that was
+// wrong, the series begin again.
 func (l *ledger) learnUnits() {
 	for _, iface := range l.interfaces {
 		if iface.phase == interfaceLive {
@@ -71,7 +71,7 @@ func (i *networkInterface) learnUnits() {
 	i.units = now
 }
 
-// usualUnit is what devices of this kind count, as far as u is not known.
+// usualUnit completes u, as far as it is not known, by what devices of this kind count.
 func usualUnit(u unit, entry bpfInterfaceEntry, direction bpfDirection) unit {
 	if !u.frames.known && !u.frames.guess {
 		u.frames.is = entry.Hardware != 0
@@ -82,25 +82,25 @@ func usualUnit(u unit, entry bpfInterfaceEntry, direction bpfDirection) unit {
 	return u
 }
 
-// goBy publishes what moved in this unit, which may turn out to be wrong.
+// goBy records that moved was published in this unit, which may turn out to be wrong.
 func (u *unit) goBy(moved bpfCount) {
 	u.frames.guess = u.frames.guess || !u.frames.known && moved.Bytes != moved.FrameBytes
 	u.bare.guess = u.bare.guess || !u.bare.known && moved.Packets != 0
 }
 
-// refutes says that what was published in another unit was a wrong guess.
+// refutes says whether a guess that was published in unit other was wrong.
 func (u unit) refutes(other unit) bool {
 	return other.frames.guess && other.frames.is != u.frames.is || other.bare.guess && other.bare.is != u.bare.is
 }
 
-// candidate is a unit that a counter may have, and how far what it says is from what the
-// accounts have in that unit, in bytes.
+// candidate is a unit in which a counter may count, and the distance in bytes between the
+// counter and the accounts in that unit.
 type candidate struct {
 	unit
 	distance int64
 }
 
-// candidates are all units that a counter may have that has u as far as it is known.
+// candidates returns all units that a counter may have, given what is known of u.
 func (u unit) candidates(counted span, moved bpfCount, link uint64) []candidate {
 	var all []candidate
 	for _, frames := range u.frames.candidates() {
@@ -119,7 +119,8 @@ func (a property) candidates() []property {
 	return []property{{is: false}, {is: true}}
 }
 
-// least returns how far the nearest candidate is that has a property, and the nearest that has not.
+// least returns the smallest distance of the candidates that have a property, and of those
+// that do not have it.
 func least(all []candidate, of func(unit) property) (with, without int64) {
 	with, without = math.MaxInt64, math.MaxInt64
 	for _, one := range all {
@@ -132,9 +133,10 @@ func least(all []candidate, of func(unit) property) (with, without int64) {
 	return with, without
 }
 
-// learn chooses the unit in which moved is what the device counted. It stays with
-// u, for good, where neither unit is clearly nearer; and where both would do,
-// because too much has moved while the accounts were read, it waits with the lesser.
+// learn chooses the unit in which the accounts agree with what the device counted. If
+// neither answer is clearly nearer, the unit stays as it is for good. If both are possible,
+// because too much has moved while the accounts were read, it takes the answer that counts
+// less and decides later.
 func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 	candidates := u.candidates(counted, moved, link)
 	if !u.frames.known && moved.Bytes != moved.FrameBytes {
@@ -147,13 +149,14 @@ func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 	}
 }
 
-// choose decides for the answer that is clearly nearer, and else for the usual
-// one. If both are right it is lesser, until more is known. So it is if the unusual
-// one is nearer and not right: a packet on its way between the accounts and the
-// counter may weigh just the difference, though not of four times as many packets.
+// choose takes the answer whose distance (yes, no) is clearly smaller, and otherwise the
+// usual one. If both distances are zero it is lesser, the answer that counts less, and the
+// property stays undecided. It also stays undecided if the unusual answer is nearer without
+// being exact, because a packet on its way between the accounts and the counter can make up
+// the difference. It cannot when four times as many packets have moved.
 func (a *property) choose(yes, no int64, lesser bool, packets uint64) {
 	if a.guess {
-		lesser = a.is // it was said
+		lesser = a.is // it has been published
 	}
 	nearer := a.is
 	switch {
@@ -175,8 +178,8 @@ func (a *property) choose(yes, no int64, lesser bool, packets uint64) {
 	a.is = lesser
 }
 
-// distance is how far outside of the span q is, in bytes. A packet weighs what
-// the least of headers do.
+// distance returns how far q is outside of the span, in bytes. A packet counts as much as
+// the smallest headers have.
 func (s span) distance(q quantity) int64 {
 	const headers = 54
 	return outside(s.from.bytes, s.to.bytes, signed(q.bytes)) +
@@ -185,7 +188,7 @@ func (s span) distance(q quantity) int64 {
 
 func outside(from, to, n int64) int64 { return max(0, from-n, n-to) }
 
-// moved is all that went one way, whoever's it was.
+// moved returns everything that moved in one direction, on any account.
 func (b bookings) moved(direction bpfDirection) bpfCount {
 	if direction == bpfDirectionRECEIVE {
 		return b.of(bpfAccountACCOUNT_ARRIVED, direction)
