@@ -31,15 +31,15 @@ type Calls struct {
 	recorder  *stats.Recorder
 	contexts  *tracecontext.Contexts
 	options   Options
-	ringBytes int // size of the ring; 0 leaves what the kernel side says
-	ownPID    int // whose calls are left out
+	ringBytes int // size of the ring; 0 is the kernel side's default
+	ownPID    int // the process whose calls are left out
 	bootNow   func() uint64
 
 	object    *kernel.Object
 	ring      *ringbuf.Reader
 	open      kernel.Closers
-	cgroups   map[uint64]bool // that the filter holds
-	cgroupsAt uint64          // the version of the directory's that they are of; 0 is none
+	cgroups   map[uint64]bool // in the filter
+	cgroupsAt uint64          // the version of the directory's cgroups that they are from; 0 is none
 	corrupt   uint64          // records that made no sense, since Start
 	filters   uint32          // how often they were set
 }
@@ -103,8 +103,8 @@ func (c *Calls) drain() ([]call, error) {
 	return calls, err
 }
 
-// Audit brings the counts up to date without reading the ring: what is in it has
-// been seen and is not reported yet.
+// Audit brings the counts up to date without reading the ring: calls that are in it have
+// been seen and are not reported yet.
 func (c *Calls) Audit() error {
 	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
 	if err != nil {

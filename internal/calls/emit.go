@@ -17,7 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// function is what a node's number stands for.
+// function is what the number of a node stands for.
 type function struct {
 	name  string // of the function or the tracepoint
 	fails bool   // a result from -4095 to -1 is an error
@@ -31,7 +31,7 @@ type emitter struct {
 	resource  metadata.ResourceAttributesConfig
 	version   string // of the receiver
 	functions []function
-	ratio     float64 // of those that are kept by chance
+	ratio     float64 // the share of calls that is sampled
 	describe  func(process.ID, process.Seen) process.Process
 	service   func(process.ID) tracecontext.Service
 	wall      func(bootNanos uint64) time.Time
@@ -59,8 +59,8 @@ func (e *emitter) emit(calls []call) ptrace.Traces {
 	return traces
 }
 
-// resourceOf is the process of a call, and the service that it says it is. One that
-// does not say it gets the name that the conventions have for that.
+// resourceOf returns the process of a call as a resource, with the service that the process
+// publishes. Otherwise the service has the name that the conventions have for that case.
 func (e *emitter) resourceOf(c call) pcommon.Resource {
 	p := e.describe(c.process, c.seen)
 	service := e.service(c.process)
@@ -82,7 +82,7 @@ func (e *emitter) resourceOf(c call) pcommon.Resource {
 // tree appends the spans of a call: its root, then the others, each after its parent.
 func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 	trace, state := e.traceOf(c)
-	began := e.wall(c.startNanos) // once: the wall clock may be set at any moment
+	began := e.wall(c.startNanos) // once, because the wall clock may be set at any moment
 	ofNode := make([]ptrace.Span, len(c.nodes))
 	for i, n := range c.nodes {
 		if n.kind == ofTracepoint {
@@ -113,7 +113,7 @@ func (e *emitter) span(spans ptrace.SpanSlice, trace pcommon.TraceID, state stri
 	return span
 }
 
-// wait appends the span of a wait that is of no one call. It is a root without children.
+// wait appends the span of a wait that is not inside a call. It is a root without children.
 func (e *emitter) wait(spans ptrace.SpanSlice, c call) {
 	trace, state := e.traceOf(c)
 	span := e.span(spans, trace, state)
@@ -146,8 +146,8 @@ func (e *emitter) wait(spans ptrace.SpanSlice, c call) {
 // givenUp is the error of a wait that the program has ended itself.
 const givenUp = "given_up"
 
-// traceOf returns the trace that a call belongs to: that of the span which caused it,
-// or one of its own.
+// traceOf returns the trace to which a call belongs: the trace of the span that caused it,
+// or a trace of its own.
 func (e *emitter) traceOf(c call) (id pcommon.TraceID, state string) {
 	if c.context.Source != tracecontext.None && !c.context.Link {
 		return c.context.TraceID, ""
@@ -160,7 +160,8 @@ func (e *emitter) traceOf(c call) (id pcommon.TraceID, state string) {
 	return e.ids.trace(threshold), state
 }
 
-// relate says of a call's root which span of the application it belongs to.
+// relate gives the root of a call its parent or link: the span of the application to which
+// it belongs.
 func relate(root ptrace.Span, context tracecontext.Context) {
 	if context.Source == tracecontext.None {
 		return
@@ -188,7 +189,7 @@ func (e *emitter) event(events ptrace.SpanEventSlice, began time.Time, n node) {
 	event.SetTimestamp(timestamp(began, n.start))
 }
 
-// describeNode says of a span what it says of any node.
+// describeNode sets the attributes that every span has.
 func (e *emitter) describeNode(span ptrace.Span, n node) {
 	attributes := span.Attributes()
 	if n.kind == offCPU {
@@ -210,7 +211,7 @@ func (e *emitter) describeNode(span ptrace.Span, n node) {
 	}
 }
 
-// putError says which error a result is, and returns whether that is a failure.
+// putError sets the error of a result, and returns whether it is a failure.
 func putError(attributes pcommon.Map, result int64) bool {
 	number, ok := errnoOf(result)
 	if !ok {
@@ -224,7 +225,7 @@ func putError(attributes pcommon.Map, result int64) bool {
 	return true
 }
 
-// describeRoot says of the root's span what is known of the whole call.
+// describeRoot sets the attributes that only a root has.
 func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	root := c.nodes[0]
 	attributes := span.Attributes()
@@ -248,7 +249,7 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	}
 }
 
-// describeCaller says why a root is there, and of which thread it is.
+// describeCaller sets why a call is reported, and which thread made it.
 func describeCaller(attributes pcommon.Map, c call) {
 	attributes.PutStr(RootAttribute, keptNames[c.reason])
 	attributes.PutInt("nettap.thread.id", int64(c.threadID))

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// maxThreads is how many threads have a tree at a time where there is no task
-// storage, before Linux 5.11: 8 MB.
+// maxThreads is how many threads can have a tree at the same time before Linux 5.11, which
+// has no task storage: 8 MB.
 const maxThreads = 4096
 
 func (c *Calls) load() error {
@@ -42,8 +42,8 @@ func (c *Calls) load() error {
 	return c.configure()
 }
 
-// loadPrograms chooses the hooks and loads what they take. withoutWaits says why no waits
-// are to be seen, if it is not nil.
+// loadPrograms chooses the hooks and loads their programs. If withoutWaits is not nil it says
+// why waits cannot be seen, and they are left out.
 func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Object, error) {
 	spec, err := loadBpf()
 	if err != nil {
@@ -65,7 +65,7 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 	return kernel.Load(spec, hooks, c.contexts.Maps(spec))
 }
 
-// configure tells the programs what the options say.
+// configure sets the options in the programs.
 func (c *Calls) configure() error {
 	o, filter := c.options, c.options.Filter
 	errs := c.setVariables(c.flags(budget.Full))
@@ -109,7 +109,7 @@ func wantedErrors(errnos Errnos) [3]uint64 {
 	return bits
 }
 
-// fill puts into the maps of the filters what they let through.
+// fill enters into the maps of the filters what passes them.
 func fill(object *kernel.Object, filter Filter) error {
 	var errs error
 	put := func(name string, key any) {
@@ -140,7 +140,7 @@ func fill(object *kernel.Object, filter Filter) error {
 	return errs
 }
 
-// prefixKey is a prefix as the kernel side has it: IPv4 as ::ffff:a.b.c.d.
+// prefixKey is a prefix in the form of the kernel side: IPv4 as ::ffff:a.b.c.d.
 func prefixKey(prefix netip.Prefix) [20]byte {
 	var key [20]byte
 	bits := prefix.Bits()

@@ -27,10 +27,10 @@ const (
 	nodeBytes = int(unsafe.Sizeof(bpfCall{}.Node[0]))
 )
 
-// decode reads a record of the kernel's ring. functions is how many there are in
-// the table that the nodes point into. A record of another size than its number
-// of nodes says gives an error, and so does one whose nodes are no tree, or are
-// not within the time of the node they are in.
+// decode reads a record of the kernel's ring. functions is the length of the table of
+// functions to which the nodes refer. It returns an error if the size of the record does not
+// match its number of nodes, if the nodes are not a tree, or if a node is outside of the
+// time of its parent.
 //
 // Kernel side: struct call in bpf/lib/calls/tree.h, which is cut after its last node.
 func decode(record []byte, functions int) (call, error) {
@@ -56,7 +56,7 @@ func decode(record []byte, functions int) (call, error) {
 	return c, nil
 }
 
-// inOurWords returns a call without its nodes.
+// inOurWords translates the record of a call, without its nodes.
 func inOurWords(raw *bpfCall) (call, error) {
 	if raw.StartNs > math.MaxInt64 || raw.DurationNs > math.MaxInt64-raw.StartNs {
 		return call{}, fmt.Errorf("it lasts %d ns from %d on", raw.DurationNs, raw.StartNs)
@@ -114,8 +114,7 @@ func inOurWords(raw *bpfCall) (call, error) {
 	return c, nil
 }
 
-// place returns node i of the record, which has to have its place among the
-// nodes before it.
+// place returns node i of the record. Its parent must be one of the nodes before it.
 func (c *call) place(record *bpfCall, i, functions int) (node, error) {
 	raw := &record.Node[i]
 	n := node{
@@ -152,8 +151,8 @@ func (c *call) place(record *bpfCall, i, functions int) (node, error) {
 	return n, n.within(c.nodes[n.parent], raw.Flags&bpfNodeFlagNODE_OPEN != 0)
 }
 
-// within checks that a node was within the time of the one it is in. One whose end
-// was not seen ends there at the latest.
+// within checks that a node is within the time of its parent. A node whose end was not seen
+// ends with its parent at the latest.
 func (n *node) within(parent node, open bool) error {
 	end := parent.start + parent.duration
 	if n.missed {
@@ -170,10 +169,10 @@ func (n *node) within(parent node, open bool) error {
 	return nil
 }
 
-// duration is ns, or the longest there is.
+// duration converts ns, and returns the longest duration if it is too large.
 func duration(nanos uint64) time.Duration { return time.Duration(min(nanos, math.MaxInt64)) }
 
-// addrPort is not valid for a socket that has none, or none yet.
+// addrPort returns an invalid AddrPort for a socket without an address.
 func addrPort(address [16]uint8, port uint16) netip.AddrPort {
 	a := netip.AddrFrom16(address).Unmap()
 	if a.IsUnspecified() && port == 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Reduces says whether a step leaves out any of what the options want.
+// Reduces says whether a step leaves out anything that the options ask for.
 func (c *Calls) Reduces(step budget.Step) bool {
 	o := c.options
 	switch step {
@@ -25,9 +25,9 @@ func (c *Calls) Reduces(step budget.Step) bool {
 }
 
 // Reduce leaves out what the step says, from the next call on. Nothing is attached or
-// detached: the programs' own flags are set, and without calls they only see that they
-// are not enabled. It may be called from [Calls.Enable] to [Calls.Shutdown], while Collect
-// runs.
+// detached: it sets flags of the programs, and if no calls are observed, the programs only
+// check that they are not enabled. It may be called between [Calls.Enable] and
+// [Calls.Shutdown], while Collect runs.
 func (c *Calls) Reduce(step budget.Step) error {
 	var enabled bool
 	if err := c.object.Variables[bpfVarEnabled].Get(&enabled); err != nil {

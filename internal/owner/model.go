@@ -6,7 +6,7 @@ package owner
 
 import "github.com/seed-7756021b/nettap/internal/process"
 
-// Process is one that owns a socket, or has owned one.
+// Process is a process that owns a socket or has owned one.
 type Process struct {
 	ID    process.ID
 	Seen  process.Seen

@@ -20,28 +20,28 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/owner.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-// entriesPerProcess is how many interfaces and directions a process is expected
-// to use; map traffic has place for that many of each process.
+// entriesPerProcess is how many combinations of interface and direction a process is
+// expected to use; map traffic has room for that many of each process.
 const entriesPerProcess = 4
 
-// maxUsers is how many sockets' users are kept where kprobes tell of them.
+// maxUsers is how many sockets have their user in map users, which only kprobes need.
 const maxUsers = 65536
 
-// Options are what the configuration says of it.
+// Options are the options of the configuration that concern owners.
 type Options struct {
 	RootPath     string   // where the host's / is mounted; "" is /
 	MaxProcesses int      // told apart at a time; the traffic of more is on the account "overflow"
 	AvoidHooks   []string // as in [kernel.Avoiding]
 }
 
-// Owners is one instrument's view of the knowledge of one receiver. What it forgets,
-// others still see. Its zero value is not usable: see [New] and [Owners.Another].
+// Owners is what one instrument sees of the owners that its receiver knows. Processes that
+// it forgets are still there for other instruments. Its zero value is not usable: see [New] and [Owners.Another].
 type Owners struct {
 	*knowledge
 	forgotten map[uint64]bool // by number
 }
 
-// knowledge is there as long as one of its Owners is started.
+// knowledge is shared by all Owners of a receiver. It is loaded while one of them is started.
 type knowledge struct {
 	options Options
 
@@ -53,7 +53,7 @@ type knowledge struct {
 	survey  string // the program
 	users   bool   // kprobes tell who uses a socket
 	round   uint64
-	read    map[uint64]Process // by the last Processes; others read it, too
+	read    map[uint64]Process // by the last call of Processes, for all Owners
 
 	followed map[uint64]bool // processes that have changed, by number
 }
@@ -63,12 +63,12 @@ func New(options Options) *Owners {
 	return &Owners{knowledge: &knowledge{options: options, started: map[*Owners]bool{}}}
 }
 
-// Another returns Owners for another instrument, that are not started. They know what
-// o knows: the programs are loaded once.
+// Another returns Owners for another instrument, which are not started. They share the
+// knowledge of o: the programs are loaded once.
 func (o *Owners) Another() *Owners { return &Owners{knowledge: o.knowledge} }
 
-// Start loads the programs, attaches them and sees that they run, if no other Owners
-// have. They learn nothing until Enable.
+// Start loads the programs, attaches them and checks that they run, unless other Owners have
+// done so. They learn nothing until Enable.
 func (o *Owners) Start(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -90,8 +90,8 @@ func (o *knowledge) start(ctx context.Context) error {
 	return o.object.Start(ctx, o.options.RootPath)
 }
 
-// Enable lets the programs learn, and learns the owner of every socket that is in
-// a process's file table already.
+// Enable lets the programs learn, and learns the owners of all sockets that are already in
+// the file table of a process.
 func (o *Owners) Enable() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,8 +102,8 @@ func (o *Owners) Enable() error {
 	return errors.Join(o.object.Enable(), o.learnFiles())
 }
 
-// Follow lets the sockets of those processes that have changed by exec or setuid go over
-// to what these are now, once for each change. isAlive says whether a process runs,
+// Follow gives the sockets of processes that have changed by exec or setuid to what these
+// processes are now, once for each change. isAlive says whether a process still runs,
 // whatever it has become.
 func (o *Owners) Follow(processes map[uint64]Process, isAlive func(process.ID) bool) error {
 	o.mu.Lock()
@@ -121,8 +121,8 @@ func (o *Owners) Follow(processes map[uint64]Process, isAlive func(process.ID) b
 	return o.follow(changed)
 }
 
-// follow gets what changed processes were, by number. It takes time with the number of
-// open files.
+// follow takes the former identities of changed processes, by number. Its time grows with
+// the number of open files.
 func (o *knowledge) follow(changed map[uint64]Process) error {
 	former := o.object.Maps[bpfMapFormer]
 	var errs error
@@ -133,13 +133,13 @@ func (o *knowledge) follow(changed map[uint64]Process) error {
 	}
 	errs = errors.Join(errs, o.learnFiles())
 	for number := range changed {
-		former.Delete(number) //nolint:errcheck // it may have found no place
+		former.Delete(number) //nolint:errcheck // there may have been no room for it
 	}
 	return errs
 }
 
-// learnFiles looks through the file tables of all processes: sockets of which
-// nothing is known, and listeners of the dead, are of who has them.
+// learnFiles goes through the file tables of all processes. A socket whose owner is not
+// known, and a listener whose process has ended, belong to the process that has them open.
 func (o *knowledge) learnFiles() error {
 	if err := kernel.RunIterator(o.object.Programs[bpfProgLearnFromFiles]); err != nil {
 		return fmt.Errorf("learn the owners of open sockets: %w", err)
@@ -162,11 +162,11 @@ func (o *Owners) Shutdown(context.Context) error {
 // Hooks returns the hooks in use.
 func (o *knowledge) Hooks() []kernel.Hook { return o.object.Hooks() }
 
-// UsesKprobes says whether a socket's owner is to be looked up in map users too.
+// UsesKprobes says whether the owner of a socket must be looked up in map users too.
 func (o *knowledge) UsesKprobes() bool { return o.users }
 
-// Maps returns the maps that instruments share, by name, to replace their own
-// with. They live until Shutdown.
+// Maps returns the maps that instruments share, by name, to be used in place of their own.
+// They live until Shutdown.
 func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
@@ -178,8 +178,8 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 	return shared
 }
 
-// LastListeners returns the map of who had a port last, which few instruments want to have.
-// It lives until Shutdown.
+// LastListeners returns the map of the processes that last had a port, which few instruments
+// need. It lives until Shutdown.
 func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps[bpfMapLastListeners] }
 
 func (o *knowledge) load() error {
@@ -225,13 +225,13 @@ func (o *knowledge) load() error {
 		return err
 	}
 	o.open = append(o.open, o.object)
-	o.read, o.followed = nil, map[uint64]bool{} // of numbers that are given again
+	o.read, o.followed = nil, map[uint64]bool{} // their numbers will be given again
 	return o.setRound(1)
 }
 
-// fitCPUs gives each CPU its own cells. Where one soft interrupt may come in between
-// another one there are none, and nothing is known of a socket without a look at its
-// storage; nor is it where owners change unseen.
+// fitCPUs gives each CPU its own cells and its memory of the sockets it met last. If a soft
+// interrupt can interrupt another one there are neither: each socket's owner is looked up
+// in its storage. That memory is also left out if owners can change unseen.
 func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -248,7 +248,7 @@ func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
 	return nil
 }
 
-// setRound begins another round: what is found alive from now on has its number.
+// setRound begins another round: processes that are found alive from now on have its number.
 func (o *knowledge) setRound(round uint64) error {
 	o.round = round
 	if err := o.object.Maps[bpfMapNumbering].Put(uint32(bpfNumberingKeyROUND), round); err != nil {
@@ -257,7 +257,7 @@ func (o *knowledge) setRound(round uint64) error {
 	return nil
 }
 
-// ladder is how the process that uses a socket is learned, the best way first.
+// ladder has the hooks that show which process uses a socket, the best one first.
 var ladder = []kernel.Hook{
 	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgLearnFromSend, bpfProgLearnFromReceive}},
 	{
@@ -271,14 +271,14 @@ var ladder = []kernel.Hook{
 	},
 }
 
-// senders is how a process is learned that is still sending, the best way first.
+// senders has the hooks that show which process is still sending, the best one first.
 var senders = []kernel.Hook{
 	{Job: "sender", Name: "tp_btf/tcp_sendmsg_locked", Programs: []string{bpfProgLearnFromMessage}},
 	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromQueue}},
 }
 
-// hooks are the others, on every kernel. What ends a socket comes first, so that
-// nothing is learned that is not forgotten.
+// hooks are the other hooks, which every kernel has. Those that see the end of a socket come
+// first, so that everything that is learned is forgotten again.
 var hooks = []kernel.Hook{
 	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{bpfProgSettleAtRelease}},
 	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{bpfProgSettleAtDestroy}},
@@ -287,8 +287,8 @@ var hooks = []kernel.Hook{
 	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{bpfProgLearnFromCreate}},
 }
 
-// Survey finds out which processes live, and credits what waits with sockets
-// that nobody uses to those who made them.
+// Survey finds out which processes live. It credits the bytes of sockets that no process
+// uses to the processes that made them.
 func (o *Owners) Survey() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -307,7 +307,7 @@ func (o *Owners) Survey() error {
 	return nil
 }
 
-// adopt finds those who have the listeners of processes that have ended.
+// adopt finds the processes that have the listeners of ended processes open.
 func (o *knowledge) adopt() error {
 	var orphaned bool
 	variable := o.object.Variables[bpfVarOrphaned]
@@ -320,8 +320,8 @@ func (o *knowledge) adopt() error {
 	return o.learnFiles()
 }
 
-// Processes returns all that o has not forgotten, by the number under which the
-// kernel counts them. The map is not to be changed.
+// Processes returns all processes that o has not forgotten, by the number that the kernel
+// side uses for them. The map must not be changed.
 func (o *Owners) Processes() (map[uint64]Process, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -350,7 +350,7 @@ func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 	err := kernel.Each(o.object.Maps[bpfMapProcesses], func(key bpfProcess, entry bpfProcessEntry) {
 		switch known, ok := o.read[entry.Number]; {
 		case entry.Number == 0: // the kernel side is about to number it
-		case ok: // nothing else changes when it has one
+		case ok: // once it has a number, nothing else changes
 			known.Alive = isAlive(entry, o.round)
 			processes[entry.Number] = known
 		default:
@@ -368,8 +368,8 @@ func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 	return processes, nil
 }
 
-// Forget makes room for another process, when all who are started have forgotten this
-// one. It is no error if it is not known.
+// Forget makes room for another process, once all started Owners have forgotten this one.
+// It is no error if the process is not known.
 func (o *Owners) Forget(number uint64, id process.ID) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
