@@ -2,6 +2,7 @@
 #pragma once
 #include "../kernel/address.h"
 #include "../process/process.h"
+#include "tcp.h"
 
 /* Not known: the field of a record stays at this. */
 #define UNKNOWN (-1)
@@ -29,23 +30,6 @@ struct tcp_sock___sequence {
 	__u32 snd_una;
 	__u64 bytes_acked;
 } __attribute__((preserve_access_index));
-
-static __always_inline bool is_tcp(struct sock *sk)
-{
-	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
-
-	return (family == AF_INET || family == AF_INET6) &&
-	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
-}
-
-/* The TCP socket under an MPTCP one; of any other the socket itself. */
-static __always_inline struct sock *tcp_of(struct sock *sk)
-{
-	if (bpf_core_type_exists(struct mptcp_sock) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)
-		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
-	return sk;
-}
 
 /* It stays the same while the connection lives, since both change together. */
 static __always_inline __u32 first_sequence_of(struct sock *sk)

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * listeners - which TCP sockets listen, whose they are, and how many connections wait.
+ *
+ * Hooks:   tp_btf inet_sock_set_state   a socket begins to listen, and ends
+ *          iter task_file               listeners older than us, at start
+ *          iter bpf_map_elem            where each listens and what waits, at each reading
+ * Output:  map listening, one entry a listener; ring endings, one record for each that
+ *          ended.
+ * Counts:  what user space cannot: it knows of what it reads.
+ * Loss:    STAT_LOST_MAP_FULL when there are too many at a time, STAT_LOST_RING_FULL when
+ *          user space is too slow, for the beginning and the end of one that it did not
+ *          know. Another one it misses when it looks.
+ * Needs:   BTF, Linux 5.10.
+ */
+#include "lib/accepts/listening.h"
+#include "lib/kernel/files.h"
+#include "lib/program/selftest.h"
+#include "lib/program/stats.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct bpf_iter__bpf_map_elem {
+	void *key;
+	void *value;
+};
+
+#pragma clang attribute pop
+
+#define EEXIST 17
+
+/* Whether ends are to be told. */
+const volatile bool with_endings;
+
+/* How often there was what only a survey tells user space of. */
+volatile __u64 news;
+
+struct ending {
+	struct listening listening;
+	__u64 socket; /* its key in map listening */
+	__u64 closed_ns; /* CLOCK_BOOTTIME */
+};
+
+/* 2,000 records */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+	__type(value, struct ending);
+} endings SEC(".maps");
+
+static __always_inline void lose(enum stat why, __u64 events)
+{
+	count_stats(STAT_SEEN, events);
+	count_stats(why, events);
+}
+
+static __always_inline void open(struct sock *sk)
+{
+	struct listening l = { .opened_ns = bpf_ktime_get_boot_ns() };
+
+	if (enter_listener(sk, &l, (struct task_struct *)bpf_get_current_task(), BPF_ANY))
+		lose(STAT_LOST_MAP_FULL, 1);
+	else
+		__sync_fetch_and_add(&news, 1);
+}
+
+/* False when user space is to see for itself. */
+static __always_inline bool report_end(struct sock *sk, const struct listening *l)
+{
+	struct ending *e = bpf_ringbuf_reserve(&endings, sizeof(*e), 0);
+
+	if (!e) {
+		if (!l->surveyed)
+			lose(STAT_LOST_RING_FULL, 2);
+		return false;
+	}
+	e->listening = *l;
+	look(&e->listening, sk);
+	e->socket = (__u64)sk;
+	e->closed_ns = bpf_ktime_get_boot_ns();
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return true;
+}
+
+static __always_inline void close(struct sock *sk)
+{
+	__u64 address = (__u64)sk;
+	struct listening *l = bpf_map_lookup_elem(&listening, &address);
+	bool told = true;
+
+	if (!l)
+		return;
+	if (with_endings && is_found(sk)) /* or it did not get its port */
+		told = report_end(sk, l);
+	bpf_map_delete_elem(&listening, &address); /* after: what is not there has been told of */
+	if (!told)
+		__sync_fetch_and_add(&news, 1);
+}
+
+bool fired_see_listener;
+
+/* What a listener's child is made of listens, too, but does not end so; nor is it known. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(see_listener, struct sock *sk, int old, int new)
+{
+	if (!is_enabled(&fired_see_listener))
+		return 0;
+	if (new != STATE_LISTEN && (old != STATE_LISTEN || new != STATE_CLOSE))
+		return 0;
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP) /* MPTCP has a TCP socket that does the same */
+		return 0;
+	if (new == STATE_LISTEN)
+		open(sk);
+	else
+		close(sk);
+	return 0;
+}
+
+static __always_inline bool is_listening(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_LISTEN && is_found(sk);
+}
+
+SEC("iter/task_file")
+int find_listeners(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct listening l = {};
+	__u64 address;
+	struct sock *sk;
+	long error;
+
+	if (!task || !file)
+		return 0;
+	sk = sock_of_file(file);
+	if (!sk || !is_tcp(sk))
+		return 0;
+	sk = tcp_of(sk);
+	if (!sk || !is_listening(sk))
+		return 0;
+	error = enter_listener(sk, &l, task, BPF_NOEXIST); /* of several holders the first */
+	if (error && error != -EEXIST)
+		lose(STAT_LOST_MAP_FULL, 1);
+	address = (__u64)sk;
+	if (!error && !is_listening(sk)) /* it has ended meanwhile, unseen */
+		bpf_map_delete_elem(&listening, &address);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int survey_listeners(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct listening *l = ctx->value;
+	__u64 *address = ctx->key;
+	struct sock *sk;
+
+	if (!l || !address)
+		return 0;
+	sk = (struct sock *)*address;
+	if (!is_listening(sk)) {
+		l->missing++;
+		return 0;
+	}
+	look(l, sk);
+	l->surveyed = 1;
+	l->missing = 0;
+	return 0;
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package listeners
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/listeners.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+// Listeners knows which sockets listen. Its zero value is not usable: see [New]. What can be
+// called of a nil one says so.
+type Listeners struct {
+	withEnds bool
+	object   *kernel.Object
+	ring     *ringbuf.Reader
+	open     kernel.Closers
+	known    known
+	surveyed uint64 // the kernel side's news at the last survey
+	settled  bool   // and it told of all there were
+	told     uint64 // beginnings and ends that were read, since Start
+	corrupt  uint64 // records that made no sense, since Start
+}
+
+// New returns Listeners that are not started. Who does not want to know how listeners end
+// says so: then [Listeners.Read] is not to be called, but [Listeners.Now].
+func New(withEnds bool) *Listeners { return &Listeners{withEnds: withEnds} }
+
+// Start loads the programs, attaches them and sees that they run.
+func (l *Listeners) Start(ctx context.Context) error {
+	if err := l.load(); err != nil {
+		return errors.Join(fmt.Errorf("load listeners programs: %w", err), l.Shutdown())
+	}
+	if err := l.object.Start(ctx, ""); err != nil {
+		return errors.Join(err, l.Shutdown())
+	}
+	return nil
+}
+
+func (l *Listeners) load() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	if err := spec.Variables[bpfVarWithEndings].Set(l.withEnds); err != nil {
+		return fmt.Errorf("set with_endings: %w", err)
+	}
+	hooks := []kernel.Hook{{Job: "listener", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeListener}}}
+	if l.object, err = kernel.Load(spec, hooks, nil); err != nil {
+		return err
+	}
+	l.open = append(l.open, l.object)
+	if l.ring, err = ringbuf.NewReader(l.object.Maps[bpfMapEndings]); err != nil {
+		return fmt.Errorf("open ring: %w", err)
+	}
+	l.open = append(l.open, l.ring)
+	l.known, l.surveyed, l.settled, l.told, l.corrupt = known{}, 0, false, 0, 0
+	return nil
+}
+
+// Enable lets the program note listeners, and finds those that are there. It may be called
+// of nil.
+func (l *Listeners) Enable() error {
+	if l == nil {
+		return nil
+	}
+	if err := l.object.Enable(); err != nil {
+		return err
+	}
+	if err := kernel.RunIterator(l.object.Programs[bpfProgFindListeners]); err != nil {
+		return fmt.Errorf("find the listeners there are: %w", err)
+	}
+	return nil
+}
+
+// Shutdown detaches the programs and frees them. It may be called of nil, and more than once.
+func (l *Listeners) Shutdown() error {
+	if l == nil {
+		return nil
+	}
+	return l.open.Close()
+}
+
+// Hooks returns the hook in use.
+func (l *Listeners) Hooks() []kernel.Hook { return l.object.Hooks() }
+
+// Read returns the listeners that have come and gone since the Read before. It may be called
+// of nil.
+func (l *Listeners) Read() (Changes, error) {
+	if l == nil {
+		return Changes{}, nil
+	}
+	there, err := l.survey()
+	ended, endedErr := l.drain() // after: an end is told of before the listener is no longer there
+	changes := l.known.change(there, ended)
+	l.told += uint64(len(changes.Opened) + len(changes.Closed))
+	return changes, errors.Join(err, endedErr)
+}
+
+// survey returns the listeners there are; nil if there are no others than at the last one.
+func (l *Listeners) survey() (map[key]Listener, error) {
+	var news uint64
+	if err := l.object.Variables[bpfVarNews].Get(&news); err != nil {
+		return nil, fmt.Errorf("see whether there are other listeners: %w", err)
+	}
+	if l.settled && news == l.surveyed {
+		return nil, nil
+	}
+	there, settled, err := l.read()
+	if err != nil {
+		return nil, err
+	}
+	l.surveyed, l.settled = news, settled
+	return there, nil
+}
+
+// Now returns the listeners there are, in the order in which they began. Those that are about
+// to begin are not among them.
+func (l *Listeners) Now() ([]Listener, error) {
+	there, _, err := l.read()
+	return slices.SortedFunc(maps.Values(there), inOrder), err
+}
+
+// read returns the listeners there are, and whether none is about to begin or to be forgotten.
+func (l *Listeners) read() (there map[key]Listener, settled bool, err error) {
+	m := l.object.Maps[bpfMapListening]
+	if err := kernel.RunMapIterator(l.object.Programs[bpfProgSurveyListeners], m); err != nil {
+		return nil, false, fmt.Errorf("survey listeners: %w", err)
+	}
+	there, settled = map[key]Listener{}, true
+	var stale []uint64
+	err = kernel.Each(m, func(socket uint64, raw bpfListening) {
+		settled = settled && raw.Surveyed != 0 && raw.Missing == 0
+		switch {
+		case raw.Missing >= patience:
+			stale = append(stale, socket)
+		case raw.Surveyed != 0:
+			there[key{socket, raw.OpenedNs}] = listenerFrom(&raw)
+		}
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read listeners: %w", err)
+	}
+	return there, settled, l.forget(stale)
+}
+
+// patience is for how many surveys a socket may be said to listen, and not do so: it has
+// ended unseen.
+const patience = 3
+
+func (l *Listeners) forget(sockets []uint64) error {
+	for _, socket := range sockets {
+		if err := l.object.Maps[bpfMapListening].Delete(socket); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget a listener: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *Listeners) drain() (map[key]Listener, error) {
+	ended := map[key]Listener{}
+	err := kernel.DrainOnce(l.ring, func(record []byte) error {
+		of, e, err := decode(record)
+		if err != nil {
+			l.corrupt++
+			return err
+		}
+		ended[of] = e
+		return nil
+	})
+	return ended, err
+}
+
+// Stats are how many beginnings and ends were seen, and how many of these were lost, by
+// cause. MissedRuns are how often the kernel did not run the program, as another run of it
+// was interrupted on the same CPU: nobody knows how many of these were of listeners.
+type Stats struct{ Seen, RingFull, MapFull, Unreadable, MissedRuns uint64 }
+
+// Stats returns those since Start. It may be called of nil.
+func (l *Listeners) Stats() (Stats, error) {
+	if l == nil {
+		return Stats{}, nil
+	}
+	counts, err := kernel.ReadCounts(l.object.Maps[bpfMapStats])
+	if err != nil {
+		return Stats{}, err
+	}
+	missed, err := l.object.MissedRuns()
+	if err != nil {
+		return Stats{}, err
+	}
+	return Stats{
+		Seen: counts[bpfStatSTAT_SEEN] + l.told + l.corrupt, RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
+		MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: l.corrupt, MissedRuns: missed,
+	}, nil
+}
