@@ -122,6 +122,7 @@ func (c *Config) acceptsOptions() accepts.Options {
 		MaxPerSecond: c.Accepts.MaxPerSecond, LateBind: c.TraceContext.LateBind, AvoidHooks: c.AvoidHooks,
 		Expect: c.Accepts.Policy.rules(), Learn: c.Accepts.Policy.Learn,
 		Refused: c.Accepts.Events.NettapConnectionRefused.Enabled, Closed: c.Accepts.Events.NettapConnectionClosed.Enabled,
+		Listeners: c.Accepts.Events.NettapListenerOpened.Enabled || c.Accepts.Events.NettapListenerClosed.Enabled,
 	}
 }
 

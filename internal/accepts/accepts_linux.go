@@ -17,6 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/closings"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/listeners"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/policy"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -38,6 +39,7 @@ type Options struct {
 	Learn        string        // the file that rules of what is seen are written to; empty is none
 	Refused      bool          // report attempts that were refused
 	Closed       bool          // report how connections end
+	Listeners    bool          // report who begins to listen, and ends
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -65,6 +67,8 @@ type Accepts struct {
 	closings *closings.Closings // nil: ends of connections are not reported
 	ends     ends
 	nobodys  uint64 // connections that ended and nobody accepted since Start
+
+	listeners *listeners.Listeners // nil: they are not reported
 }
 
 // New returns an Accepts that records into builder. contexts are started before it
@@ -98,7 +102,19 @@ func (a *Accepts) start(ctx context.Context) error {
 	if err := a.object.Start(ctx, ""); err != nil {
 		return err
 	}
+	if err := a.startListeners(ctx); err != nil {
+		return err
+	}
 	return a.startClosings(ctx)
+}
+
+// startListeners lets it be seen who listens, if that is to be reported.
+func (a *Accepts) startListeners(ctx context.Context) error {
+	if !a.options.Listeners {
+		return nil
+	}
+	a.listeners = listeners.New(true)
+	return a.listeners.Start(ctx)
 }
 
 // startClosings lets the ends of connections be seen, if they are to be reported.
@@ -132,6 +148,9 @@ func (a *Accepts) hooks() []kernel.Hook {
 	if a.closings != nil {
 		hooks = append(hooks, a.closings.Hooks()...)
 	}
+	if a.listeners != nil {
+		hooks = append(hooks, a.listeners.Hooks()...)
+	}
 	if a.refusals != nil {
 		return append(hooks, a.refusals.Hooks()...)
 	}
@@ -153,7 +172,7 @@ func (a *Accepts) openLearner() error {
 
 // Enable implements [instrument.Instrument].
 func (a *Accepts) Enable() error {
-	return errors.Join(a.object.Enable(), a.closings.Enable(), a.refusals.Enable())
+	return errors.Join(a.object.Enable(), a.closings.Enable(), a.refusals.Enable(), a.listeners.Enable())
 }
 
 func (a *Accepts) load() error {
@@ -207,8 +226,10 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	known, nobodys := a.ends.join(ended)
 	a.nobodys += uint64(nobodys)
 	emitClosed(logs, a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), known)
-	a.filtered += uint64(len(accepts) + len(refused) + len(known) - logs.LogRecordCount())
-	return logs, errors.Join(err, endedErr, refusedErr, a.learner.Write(), a.Audit())
+	listening, listeningErr := a.listeners.Read()
+	emitListeners(logs, a.builder, a.processes.Describe, a.clock.Wall, a.clock.Now(), listening)
+	a.filtered += uint64(len(accepts) + len(refused) + len(known) + len(listening.Opened) + len(listening.Closed) - logs.LogRecordCount())
+	return logs, errors.Join(err, endedErr, refusedErr, listeningErr, a.learner.Write(), a.Audit())
 }
 
 // judge says of the accepts of a process whether they are expected, and learns of them.
@@ -239,8 +260,8 @@ func (a *Accepts) waits(now uint64) func(accept) bool {
 
 // Shutdown implements [instrument.Instrument].
 func (a *Accepts) Shutdown(context.Context) error {
-	err := errors.Join(a.refusals.Shutdown(), a.closings.Shutdown())
-	a.refusals, a.closings = nil, nil
+	err := errors.Join(a.refusals.Shutdown(), a.closings.Shutdown(), a.listeners.Shutdown())
+	a.refusals, a.closings, a.listeners = nil, nil, nil
 	return errors.Join(err, a.open.Close())
 }
 
@@ -278,19 +299,23 @@ func (a *Accepts) Audit() error {
 	if err != nil {
 		return err
 	}
+	listening, err := a.listeners.Stats()
+	if err != nil {
+		return err
+	}
 	a.recorder.Update(func(totals *stats.Totals) {
-		totals.Seen = counts[bpfStatSTAT_SEEN] + missed + a.refused + ends.Seen
+		totals.Seen = counts[bpfStatSTAT_SEEN] + missed + a.refused + ends.Seen + listening.Seen
 		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT] + a.filtered + a.nobodys
 		if totals.Lost == nil {
 			totals.Lost = map[string]uint64{}
 		}
-		totals.Lost["ring_full"] = counts[bpfStatSTAT_LOST_RING_FULL] + ends.RingFull
-		totals.Lost["unreadable"] = counts[bpfStatSTAT_LOST_UNREADABLE] + a.corrupt + ends.Unreadable
-		if a.options.Closed {
-			totals.Lost["map_full"] = ends.MapFull
+		totals.Lost["ring_full"] = counts[bpfStatSTAT_LOST_RING_FULL] + ends.RingFull + listening.RingFull
+		totals.Lost["unreadable"] = counts[bpfStatSTAT_LOST_UNREADABLE] + a.corrupt + ends.Unreadable + listening.Unreadable
+		if a.options.Closed || a.options.Listeners {
+			totals.Lost["map_full"] = ends.MapFull + listening.MapFull
 		}
 		totals.Lost["preempted"] = missed
-		totals.MissedRuns = all - missed + ends.MissedRuns
+		totals.MissedRuns = all - missed + ends.MissedRuns + listening.MissedRuns
 		totals.Hooks = a.hooks()
 	})
 	return nil

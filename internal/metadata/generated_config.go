@@ -309,6 +309,8 @@ type EventsConfig struct {
 	NettapConnectionAccepted EventConfig `mapstructure:"nettap.connection.accepted"`
 	NettapConnectionClosed   EventConfig `mapstructure:"nettap.connection.closed"`
 	NettapConnectionRefused  EventConfig `mapstructure:"nettap.connection.refused"`
+	NettapListenerClosed     EventConfig `mapstructure:"nettap.listener.closed"`
+	NettapListenerOpened     EventConfig `mapstructure:"nettap.listener.opened"`
 }
 
 func DefaultEventsConfig() EventsConfig {
@@ -320,6 +322,12 @@ func DefaultEventsConfig() EventsConfig {
 			Enabled: false,
 		},
 		NettapConnectionRefused: EventConfig{
+			Enabled: true,
+		},
+		NettapListenerClosed: EventConfig{
+			Enabled: true,
+		},
+		NettapListenerOpened: EventConfig{
 			Enabled: true,
 		},
 	}

@@ -71,6 +71,12 @@ func WithNettapConnectionRttSmoothedEventAttribute(nettapConnectionRttSmoothedAt
 	})
 }
 
+func WithNettapListenerDurationEventAttribute(nettapListenerDurationAttributeValue float64) EventAttributeOption {
+	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
+		dp.Attributes().PutDouble("nettap.listener.duration", nettapListenerDurationAttributeValue)
+	})
+}
+
 func WithNettapNetnsInodeRefusedEventAttribute(nettapNetnsInodeRefusedAttributeValue int64) EventAttributeOption {
 	return eventAttributeOptionFunc(func(dp plog.LogRecord) {
 		dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeRefusedAttributeValue)
@@ -253,6 +259,92 @@ func newEventNettapConnectionRefused(cfg EventConfig) eventNettapConnectionRefus
 	return e
 }
 
+type eventNettapListenerClosed struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventNettapListenerClosed) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("nettap.listener.closed")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.local.address", networkLocalAddressAttributeValue)
+	dp.Attributes().PutInt("network.local.port", networkLocalPortAttributeValue)
+	dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeAttributeValue)
+	dp.Attributes().PutInt("nettap.listener.socket.inode", nettapListenerSocketInodeAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventNettapListenerClosed) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventNettapListenerClosed(cfg EventConfig) eventNettapListenerClosed {
+	e := eventNettapListenerClosed{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
+type eventNettapListenerOpened struct {
+	data   plog.LogRecordSlice // data buffer for generated log records.
+	config EventConfig         // event config provided by user.
+}
+
+func (e *eventNettapListenerOpened) recordEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, nettapListenerBacklogAttributeValue int64, nettapListenerPreexistingAttributeValue bool, options ...EventAttributeOption) {
+	if !e.config.Enabled {
+		return
+	}
+	dp := e.data.AppendEmpty()
+	dp.SetEventName("nettap.listener.opened")
+	dp.SetTimestamp(timestamp)
+
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		dp.SetTraceID(pcommon.TraceID(span.TraceID()))
+		dp.SetSpanID(pcommon.SpanID(span.SpanID()))
+	}
+	dp.Attributes().PutStr("network.local.address", networkLocalAddressAttributeValue)
+	dp.Attributes().PutInt("network.local.port", networkLocalPortAttributeValue)
+	dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeAttributeValue)
+	dp.Attributes().PutInt("nettap.listener.socket.inode", nettapListenerSocketInodeAttributeValue)
+	dp.Attributes().PutInt("nettap.listener.backlog", nettapListenerBacklogAttributeValue)
+	dp.Attributes().PutBool("nettap.listener.preexisting", nettapListenerPreexistingAttributeValue)
+
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// emit appends recorded event data to a events slice and prepares it for recording another set of log records.
+func (e *eventNettapListenerOpened) emit(lrs plog.LogRecordSlice) {
+	if e.config.Enabled && e.data.Len() > 0 {
+		e.data.MoveAndAppendTo(lrs)
+	}
+}
+
+func newEventNettapListenerOpened(cfg EventConfig) eventNettapListenerOpened {
+	e := eventNettapListenerOpened{config: cfg}
+	if cfg.Enabled {
+		e.data = plog.NewLogRecordSlice()
+	}
+	return e
+}
+
 // LogsBuilder provides an interface for scrapers to report logs while taking care of all the transformations
 // required to produce log representation defined in metadata and user config.
 type LogsBuilder struct {
@@ -265,6 +357,8 @@ type LogsBuilder struct {
 	eventNettapConnectionAccepted  eventNettapConnectionAccepted
 	eventNettapConnectionClosed    eventNettapConnectionClosed
 	eventNettapConnectionRefused   eventNettapConnectionRefused
+	eventNettapListenerClosed      eventNettapListenerClosed
+	eventNettapListenerOpened      eventNettapListenerOpened
 }
 
 // LogBuilderOption applies changes to default logs builder.
@@ -281,6 +375,8 @@ func NewLogsBuilder(lbc LogsBuilderConfig, settings receiver.Settings) *LogsBuil
 		eventNettapConnectionAccepted:  newEventNettapConnectionAccepted(lbc.Events.NettapConnectionAccepted),
 		eventNettapConnectionClosed:    newEventNettapConnectionClosed(lbc.Events.NettapConnectionClosed),
 		eventNettapConnectionRefused:   newEventNettapConnectionRefused(lbc.Events.NettapConnectionRefused),
+		eventNettapListenerClosed:      newEventNettapListenerClosed(lbc.Events.NettapListenerClosed),
+		eventNettapListenerOpened:      newEventNettapListenerOpened(lbc.Events.NettapListenerOpened),
 		resourceAttributeIncludeFilter: make(map[string]filter.Filter),
 		resourceAttributeExcludeFilter: make(map[string]filter.Filter),
 	}
@@ -439,6 +535,8 @@ func (lb *LogsBuilder) EmitForResource(options ...ResourceLogsOption) {
 	lb.eventNettapConnectionAccepted.emit(ils.LogRecords())
 	lb.eventNettapConnectionClosed.emit(ils.LogRecords())
 	lb.eventNettapConnectionRefused.emit(ils.LogRecords())
+	lb.eventNettapListenerClosed.emit(ils.LogRecords())
+	lb.eventNettapListenerOpened.emit(ils.LogRecords())
 
 	for _, op := range options {
 		op.apply(rl)
@@ -488,4 +586,14 @@ func (lb *LogsBuilder) RecordNettapConnectionClosedEvent(ctx context.Context, ti
 // RecordNettapConnectionRefusedEvent adds a log record of nettap.connection.refused event.
 func (lb *LogsBuilder) RecordNettapConnectionRefusedEvent(ctx context.Context, timestamp pcommon.Timestamp, nettapConnectionRefusedCauseAttributeValue string, nettapConnectionRefusedCountAttributeValue int64, options ...EventAttributeOption) {
 	lb.eventNettapConnectionRefused.recordEvent(ctx, timestamp, nettapConnectionRefusedCauseAttributeValue, nettapConnectionRefusedCountAttributeValue, options...)
+}
+
+// RecordNettapListenerClosedEvent adds a log record of nettap.listener.closed event.
+func (lb *LogsBuilder) RecordNettapListenerClosedEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, options ...EventAttributeOption) {
+	lb.eventNettapListenerClosed.recordEvent(ctx, timestamp, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, nettapNetnsInodeAttributeValue, nettapListenerSocketInodeAttributeValue, options...)
+}
+
+// RecordNettapListenerOpenedEvent adds a log record of nettap.listener.opened event.
+func (lb *LogsBuilder) RecordNettapListenerOpenedEvent(ctx context.Context, timestamp pcommon.Timestamp, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, nettapListenerBacklogAttributeValue int64, nettapListenerPreexistingAttributeValue bool, options ...EventAttributeOption) {
+	lb.eventNettapListenerOpened.recordEvent(ctx, timestamp, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, nettapNetnsInodeAttributeValue, nettapListenerSocketInodeAttributeValue, nettapListenerBacklogAttributeValue, nettapListenerPreexistingAttributeValue, options...)
 }

@@ -152,6 +152,12 @@ func TestLogsBuilder(t *testing.T) {
 			defaultEventsCount++
 			allEventsCount++
 			lb.RecordNettapConnectionRefusedEvent(ctx, timestamp, "nettap.connection.refused.cause-val", 31, WithNetworkLocalAddressRefusedEventAttribute("network.local.address.refused-val"), WithNetworkLocalPortRefusedEventAttribute(26), WithNetworkPeerAddressRefusedEventAttribute("network.peer.address.refused-val"), WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapNetnsInodeRefusedEventAttribute(26))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordNettapListenerClosedEvent(ctx, timestamp, "network.local.address-val", 18, 18, 28, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"), WithNettapListenerDurationEventAttribute(24.100000))
+			defaultEventsCount++
+			allEventsCount++
+			lb.RecordNettapListenerOpenedEvent(ctx, timestamp, "network.local.address-val", 18, 18, 28, 23, false, WithNetworkTransportEventAttribute("network.transport-val"), WithNetworkTypeEventAttribute("network.type-val"))
 
 			rb := lb.NewResourceBuilder()
 			rb.SetContainerID("container.id-val")
@@ -338,6 +344,65 @@ func TestLogsBuilder(t *testing.T) {
 					attrVal, ok = lr.Attributes().Get("nettap.connection.refused.count")
 					assert.True(t, ok)
 					assert.EqualValues(t, 31, attrVal.Int())
+				case "nettap.listener.closed":
+					assert.False(t, validatedEvents["nettap.listener.closed"], "Found a duplicate in the events slice: nettap.listener.closed")
+					validatedEvents["nettap.listener.closed"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("network.transport")
+					assert.True(t, ok)
+					assert.Equal(t, "network.transport-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.type")
+					assert.True(t, ok)
+					assert.Equal(t, "network.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("nettap.netns.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.listener.socket.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 28, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.listener.duration")
+					assert.True(t, ok)
+					assert.Equal(t, 24.100000, attrVal.Double())
+				case "nettap.listener.opened":
+					assert.False(t, validatedEvents["nettap.listener.opened"], "Found a duplicate in the events slice: nettap.listener.opened")
+					validatedEvents["nettap.listener.opened"] = true
+					lr := lrs.At(i)
+					assert.Equal(t, timestamp, lr.Timestamp())
+					assert.Equal(t, pcommon.TraceID(traceID), lr.TraceID())
+					assert.Equal(t, pcommon.SpanID(spanID), lr.SpanID())
+					attrVal, ok := lr.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("network.transport")
+					assert.True(t, ok)
+					assert.Equal(t, "network.transport-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("network.type")
+					assert.True(t, ok)
+					assert.Equal(t, "network.type-val", attrVal.Str())
+					attrVal, ok = lr.Attributes().Get("nettap.netns.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.listener.socket.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 28, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.listener.backlog")
+					assert.True(t, ok)
+					assert.EqualValues(t, 23, attrVal.Int())
+					attrVal, ok = lr.Attributes().Get("nettap.listener.preexisting")
+					assert.True(t, ok)
+					assert.False(t, attrVal.Bool())
 				}
 			}
 		})

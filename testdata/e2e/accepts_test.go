@@ -368,3 +368,42 @@ func TestDistributionReportsHowAConnectionEnded(t *testing.T) {
 	}
 	c.Stop()
 }
+
+// TestDistributionReportsListeners has one that was there before, and one that comes and goes.
+func TestDistributionReportsListeners(t *testing.T) {
+	former, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Start(t, acceptsOnly)
+	records := func(of net.Listener) (found []Record) {
+		return c.AllRecords(Attributes{
+			"network.local.port": of.Addr().(*net.TCPAddr).Port, "network.local.address": "127.0.0.1", "process.pid": os.Getpid(),
+			"network.transport": "tcp", "network.type": "ipv4",
+		})
+	}
+	expect := func(of net.Listener, preexisting bool) {
+		c.Wait("a listener is reported", func() bool { return len(records(of)) == 1 })
+		opened := records(of)[0]
+		if opened.Event != "nettap.listener.opened" || opened.Attributes["nettap.listener.preexisting"] != preexisting || opened.Severity != plog.SeverityNumberInfo {
+			t.Errorf("want one that opened, preexisting %v: %+v", preexisting, opened)
+		}
+		of.Close()
+		c.Wait("its end is reported", func() bool { return len(records(of)) == 2 })
+		closed := records(of)[1]
+		if inode := "nettap.listener.socket.inode"; closed.Event != "nettap.listener.closed" || closed.Attributes[inode] != opened.Attributes[inode] {
+			t.Errorf("want the end of %+v: %+v", opened, closed)
+		}
+		if _, timed := closed.Attributes["nettap.listener.duration"]; timed == preexisting {
+			t.Errorf("a duration is to be there unless nobody saw the beginning: %+v", closed)
+		}
+	}
+	expect(former, true)
+	latter, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(latter, false)
+	c.Wait("each accept is accounted for", c.balanced)
+	c.Stop()
+}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -188,9 +189,15 @@ func (c *Collector) Value(metric string, want Attributes) int64 {
 	return sum
 }
 
-// Records returns the log records that have the wanted attributes, of their
-// resource or their own, in the order they came out.
+// Records returns the log records that have the wanted attributes, of their resource or
+// their own, in the order they came out: but for those of listeners, which each server has.
 func (c *Collector) Records(want Attributes) []Record {
+	c.t.Helper()
+	return slices.DeleteFunc(c.AllRecords(want), func(r Record) bool { return strings.HasPrefix(r.Event, "nettap.listener.") })
+}
+
+// AllRecords is Records with those of listeners.
+func (c *Collector) AllRecords(want Attributes) []Record {
 	c.t.Helper()
 	var found []Record
 	for _, batch := range c.Logs() {
