@@ -410,17 +410,7 @@ int ask_about_all(struct bpf_iter__task *ctx)
 }
 
 /* The map that OBI pins, whether it is believed or not. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct {
-		__uint(type, BPF_MAP_TYPE_LRU_HASH);
-		__uint(max_entries, 1);
-		__type(key, __u64);
-		__type(value, struct obi_context);
-	});
-} obi_pinned SEC(".maps");
+struct obi_place obi_pinned SEC(".maps");
 
 __s64 obi_map_holders; /* its pin, our slots, OBI and its programs */
 

@@ -83,7 +83,7 @@ static __always_inline bool count_handed(struct handed *h)
 /* A SYN-ACK, whose socket is only a request yet, is its listener's. */
 static __always_inline bool count_request(struct sock *sk, struct handed *h, bool below)
 {
-	__u64 listener = (__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener);
+	__u64 listener = listener_of(sk);
 
 	if (below)
 		h->account = bpf_map_lookup_elem(&listeners, &listener) ? ACCOUNT_CARRIED : ACCOUNT_REQUEST;

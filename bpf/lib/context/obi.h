@@ -8,8 +8,8 @@ struct obi_context {
 	__u8 span_id[8];
 };
 
-/* OBI's own map, which user space puts here while there is one. */
-struct {
+/* A place for a map of OBI's own. */
+struct obi_place {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -19,7 +19,10 @@ struct {
 		__type(key, __u64); /* pid and thread id */
 		__type(value, struct obi_context);
 	});
-} obi_map SEC(".maps");
+};
+
+/* User space puts the map here while there is one. */
+struct obi_place obi_map SEC(".maps");
 
 /* What the map had of a thread before the thread was there: of one that had its id. */
 struct {

@@ -96,7 +96,7 @@ static __always_inline __u64 number_by_hand(struct sock *sk)
 	if (!is_netns(BPF_CORE_READ(sk, __sk_common.skc_net.net)) || state == STATE_TIME_WAIT)
 		return NOBODY;
 	if (state == STATE_NEW_SYN_RECV)
-		return number_of_listener((__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener));
+		return number_of_listener(listener_of(sk));
 	return number_of_owner(sk, copy_owner(&owner, sk) ? &owner : NULL);
 }
 
@@ -106,7 +106,7 @@ static __always_inline __u64 number_by_helper(struct sock *sk)
 	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 
 	if (state == STATE_NEW_SYN_RECV)
-		return number_of_listener((__u64)BPF_CORE_READ((struct request_sock *)sk, __req_common.skc_listener));
+		return number_of_listener(listener_of(sk));
 	return number_of_owner(sk, bpf_sk_storage_get(&owners, sk, 0, 0)); /* none of what is no full socket */
 }
 

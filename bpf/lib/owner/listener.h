@@ -23,6 +23,12 @@ struct {
 	__type(value, struct listener);
 } listeners SEC(".maps");
 
+/* The address of the listener of a request. */
+static __always_inline __u64 listener_of(struct sock *request)
+{
+	return (__u64)BPF_CORE_READ((struct request_sock *)request, __req_common.skc_listener);
+}
+
 /* Processes that listen or have listened, and whether they are dead. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -20,8 +20,9 @@ static __always_inline __u16 gso_size_of(const struct sk_buff *skb)
 }
 
 /*
- * Sizes an skb of len bytes whose headers start at from, counted from skb->head, and
- * that becomes a frame a piece of a size on a real wire, each with its own headers.
+ * Sizes an skb of len bytes, which c has as one frame. Its headers start at from, counted
+ * from skb->head, and it becomes a frame a piece of a size on a real wire, each with its
+ * own headers.
  */
 static __noinline void measure_pieces(struct count *c, const struct sk_buff *skb, __u32 from, __u32 len, __u16 size)
 {
@@ -32,7 +33,6 @@ static __noinline void measure_pieces(struct count *c, const struct sk_buff *skb
 
 	if (!c || !size)
 		return;
-	*c = count_of_frame(len);
 	if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) /* what is cut is the packet in it */
 		transport = skb->inner_transport_header;
 	headers = transport - from;

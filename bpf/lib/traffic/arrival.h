@@ -256,7 +256,7 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, stru
 static __noinline int join(struct arrival *slot, struct sk_buff *skb, __u32 from)
 {
 	__u32 len = skb->len, size = gso_size_of(skb), headers, first, around, bytes;
-	struct count c = {};
+	struct count c = count_of_frame(len);
 
 	measure_pieces(&c, skb, from, len, size);
 	if (c.frames < 2 || slot->legs != 1 || slot->by[0].left.packets != 1)

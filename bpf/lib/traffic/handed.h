@@ -102,8 +102,12 @@ static __always_inline bool has_been_above(struct sk_buff *skb, struct sock *sk,
 {
 	if (sk->__sk_common.skc_net.net != dev->nd_net.net)
 		return true;
-	if (BPF_CORE_READ_BITFIELD(skb, encapsulation) && outer_transport_of(skb) != IPPROTO_ESP)
-		return outer_transport_of(skb) != IPPROTO_ROUTING;
+	if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) {
+		__u8 outer = outer_transport_of(skb);
+
+		if (outer != IPPROTO_ESP)
+			return outer != IPPROTO_ROUTING;
+	}
 	if (with_special && is_inside(skb, sk, dev))
 		return true;
 	if (!has_upper(dev) || sk->__sk_common.skc_family == AF_PACKET)
