@@ -3,8 +3,12 @@
 package owner
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
+	"sync"
 	"testing"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
@@ -58,6 +62,76 @@ func TestKernelOwnersForgetApart(t *testing.T) {
 	}
 }
 
+// userVariable makes a test a process that uses a socket, and ends when its input does.
+const userVariable = "NETTAP_TEST_USER"
+
+func TestUsesASocket(t *testing.T) {
+	if os.Getenv(userVariable) == "" {
+		t.Skip("it is a part of another test")
+	}
+	user(t)()
+	fmt.Println("used")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// TestKernelOwnersKnowWhoHasEnded has another process use a socket. It is known under a
+// number of its own, lives as long as it runs, and is still known when it has ended.
+func TestKernelOwnersKnowWhoHasEnded(t *testing.T) {
+	o := New(Options{MaxProcesses: 1024})
+	kerneltest.Start(t, o)
+	user(t)()
+	own, _ := find(t, o)
+
+	other, end := startUser(t)
+	number, running := findPID(t, o, other)
+	if number == 0 || number == own || !running.Alive {
+		t.Errorf("another process has number %d and is %+v; this one has number %d", number, running, own)
+	}
+	end()
+	again, ended := findPID(t, o, other)
+	running.Alive = false
+	if again != number || ended != running {
+		t.Errorf("after its end it has number %d and is %+v, want %d, %+v", again, ended, number, running)
+	}
+	if _, self := find(t, o); !self.Alive {
+		t.Error("this process is taken for ended")
+	}
+}
+
+// startUser starts a process that has used a socket when it returns, and runs until end.
+func startUser(t *testing.T) (pid int, end func()) {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(executable, "-test.run=^TestUsesASocket$")
+	command.Env = append(os.Environ(), userVariable+"=1")
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		input.Close()
+		_, _ = io.Copy(io.Discard, output)
+		if err := command.Wait(); err != nil {
+			t.Errorf("the other process: %v", err)
+		}
+	})
+	t.Cleanup(end)
+	if _, err := io.ReadFull(output, make([]byte, len("used"))); err != nil {
+		t.Fatal(err)
+	}
+	return command.Process.Pid, end
+}
+
 // user returns what uses a socket: it sends a datagram to itself and receives it.
 func user(t *testing.T) func() {
 	t.Helper()
@@ -80,6 +154,11 @@ func user(t *testing.T) func() {
 // find surveys, and returns this process and its number, 0 if it is not known.
 func find(t *testing.T, o *Owners) (number uint64, found Process) {
 	t.Helper()
+	return findPID(t, o, os.Getpid())
+}
+
+func findPID(t *testing.T, o *Owners, pid int) (number uint64, found Process) {
+	t.Helper()
 	if err := o.Survey(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +167,9 @@ func find(t *testing.T, o *Owners) (number uint64, found Process) {
 		t.Fatal(err)
 	}
 	for n, p := range all {
-		if p.ID.PID == uint32(os.Getpid()) {
+		if p.ID.PID == uint32(pid) {
 			if number != 0 {
-				t.Errorf("this process has numbers %d and %d", number, n)
+				t.Errorf("process %d has numbers %d and %d", pid, number, n)
 			}
 			number, found = n, p
 		}
