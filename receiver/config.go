@@ -26,6 +26,9 @@ type Config struct {
 	// Accepts reports accepted TCP connections, as log records.
 	Accepts AcceptsConfig `mapstructure:"accepts"`
 
+	// Listeners reports how many connections wait for those who listen, as metrics.
+	Listeners ListenersConfig `mapstructure:"listeners"`
+
 	// Calls reports the trees of functions that socket calls go through, as traces.
 	Calls CallsConfig `mapstructure:"calls"`
 
@@ -177,6 +180,7 @@ func createDefaultConfig() component.Config {
 			Policy:           PolicyConfig{Expect: []ExpectConfig{}},
 			Events:           metadata.DefaultEventsConfig(),
 		},
+		Listeners:     defaultListenersConfig(),
 		Calls:         defaultCallsConfig(),
 		TraceContext:  defaultTraceContextConfig(),
 		View:          defaultViewConfig(),
@@ -203,6 +207,7 @@ func (c *Config) Validate() error {
 		c.Drops.validate("drops"),
 		c.Accepts.InstrumentConfig.validate("accepts"),
 		c.Accepts.Policy.validate(),
+		c.Listeners.validate("listeners"),
 		c.Calls.validate(),
 		c.TraceContext.validate(),
 		c.View.validate(),

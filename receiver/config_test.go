@@ -45,6 +45,7 @@ accepts:
       containers: ["", 4f5a]
       peers: [10.0.0.0/8]
     learn: /var/lib/nettap/learned.yaml
+listeners: {enabled: true, collection_interval: 7s, initial_delay: 5s}
 calls:
   enabled: false
   collection_interval: 200ms
@@ -90,6 +91,7 @@ root_path: /host
 				c.Traffic.Enabled, c.Traffic.CollectionInterval, c.Traffic.InitialDelay = false, 5*time.Second, 2*time.Second
 				c.Traffic.MaxProcesses, c.Traffic.Namespaces = 7, namespacesAll
 				c.Drops.Enabled, c.Drops.CollectionInterval, c.Drops.InitialDelay = false, 6*time.Second, 0
+				c.Listeners.Enabled, c.Listeners.CollectionInterval, c.Listeners.InitialDelay = true, 7*time.Second, 5*time.Second
 				c.Accepts.Enabled, c.Accepts.CollectionInterval, c.Accepts.InitialDelay = false, 100*time.Millisecond, 3*time.Second
 				c.Accepts.MaxPerSecond = 9
 				c.Accepts.Policy = PolicyConfig{
@@ -365,6 +367,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	got.Traffic.Metrics, got.Traffic.ResourceAttributes = want.Traffic.Metrics, want.Traffic.ResourceAttributes
 	got.Drops.Metrics, got.Drops.ResourceAttributes = want.Drops.Metrics, want.Drops.ResourceAttributes
 	got.Accepts.Events, got.Accepts.ResourceAttributes = want.Accepts.Events, want.Accepts.ResourceAttributes
+	got.Listeners.Metrics, got.Listeners.ResourceAttributes = want.Listeners.Metrics, want.Listeners.ResourceAttributes
 	got.Calls.ResourceAttributes = want.Calls.ResourceAttributes
 	got.View.ServerConfig = want.View.ServerConfig
 	if err := load(t, string(block[1]), got); err != nil {
@@ -385,6 +388,7 @@ var configOptions = cmp.Options{
 		configoptional.Optional[confighttp.AuthConfig]{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
+		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{},
 		metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{},
 		metadata.ProcessNetworkIoMetricConfig{},
 	),

@@ -61,7 +61,7 @@ receivers:
 
 const configurationMiddle = "```" + `
 
-An instrument runs when it is enabled and a pipeline of its signal uses the receiver (traffic and drops: metrics; accepts: logs;
+An instrument runs when it is enabled and a pipeline of its signal uses the receiver (traffic, drops and listeners: metrics; accepts: logs;
 calls: traces), or for the view, if there is one. In each instrument's block ` + "`resource_attributes`, `metrics` and `events`" + ` turn
 single items on and off, as in other receivers; [telemetry.md](telemetry.md) lists them:
 

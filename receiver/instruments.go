@@ -20,6 +20,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/listeners"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -39,7 +40,7 @@ func threadTime() time.Duration { return kernel.ThreadTime() }
 // metricsInstruments returns the instruments whose signal is metrics.
 func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[pmetric.Metrics] {
 	c := shared.config
-	trafficStats, dropsStats := new(stats.Recorder), new(stats.Recorder)
+	trafficStats, dropsStats, listenersStats := new(stats.Recorder), new(stats.Recorder), new(stats.Recorder)
 	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
 	all := interfaces.New()
 	known, knownToDrops := all.NewReader(), all.NewReader()
@@ -57,6 +58,8 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 	return []configuredInstrument[pmetric.Metrics]{
 		{"traffic", c.Traffic.InstrumentConfig, trafficStats, withCgroups(shared, dependent[pmetric.Metrics]{owners, dependent[pmetric.Metrics]{known, counting}})},
 		{"drops", c.Drops.InstrumentConfig, dropsStats, withCgroups(shared, withContexts(shared, dependent[pmetric.Metrics]{knownToDrops, dropping}))},
+		{"listeners", c.Listeners.InstrumentConfig, listenersStats, withCgroups(shared,
+			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats))},
 	}
 }
 

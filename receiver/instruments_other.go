@@ -35,6 +35,7 @@ func metricsInstruments(shared *sharedReceiver, _ receiver.Settings) []configure
 	return []configuredInstrument[pmetric.Metrics]{
 		{"traffic", shared.config.Traffic.InstrumentConfig, new(stats.Recorder), nil},
 		{"drops", shared.config.Drops.InstrumentConfig, new(stats.Recorder), nil},
+		{"listeners", shared.config.Listeners.InstrumentConfig, new(stats.Recorder), nil},
 	}
 }
 

@@ -10,13 +10,19 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/receiver/receivertest"
 	"golang.org/x/sys/unix"
 
+	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 // holderVariable makes of this test binary a process that listens until it is killed.
@@ -288,6 +294,47 @@ func TestKernelSeesWhatWaitsForAnAccept(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the listeners are %+v, want %+v", mine, want)
 		}
+	}
+}
+
+func TestKernelReportsQueuesOfListeners(t *testing.T) {
+	kerneltest.Require(t)
+	s := open(unix.IPPROTO_TCP)
+	s.bind(0)
+	s.listen(10)
+	inode := int64(s.inode())
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	c := clock.New()
+	recorder := &stats.Recorder{}
+	q := NewQueues(builder, process.NewDirectory("", c), c, recorder)
+	kerneltest.Start(t, q)
+	client, err := net.Dial("tcp", s.local().String())
+	must(err)
+	defer client.Close()
+	want := func(length, limit int64, ended bool) []point {
+		pid := int64(os.Getpid())
+		return []point{{"nettap.listener.queue.length", "::1", pid, inode, length, ended}, {"nettap.listener.queue.limit", "::1", pid, inode, limit, ended}}
+	}
+	expect := func(want []point) {
+		t.Helper()
+		var got []point
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			metrics, err := q.Collect(t.Context())
+			must(err)
+			got = slices.DeleteFunc(pointsOf(metrics), func(p point) bool { return p.inode != inode })
+			if slices.Equal(got, want) {
+				q.Delivered()
+				return
+			}
+		}
+		t.Errorf("points are %v, want %v", got, want)
+	}
+	expect(want(1, 10, false))
+	s.close()
+	expect(want(0, 0, true))
+	expect(nil)
+	if totals := recorder.Read(); totals.Seen != totals.Aggregated || totals.Seen == 0 {
+		t.Errorf("the statistics are %+v", totals)
 	}
 }
 

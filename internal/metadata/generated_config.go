@@ -90,6 +90,46 @@ func (ms *NettapInterfaceUnobservedPacketCountMetricConfig) Unmarshal(parser *co
 	return nil
 }
 
+// NettapListenerQueueLengthMetricConfig provides config for the nettap.listener.queue.length metric.
+type NettapListenerQueueLengthMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapListenerQueueLengthMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
+// NettapListenerQueueLimitMetricConfig provides config for the nettap.listener.queue.limit metric.
+type NettapListenerQueueLimitMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapListenerQueueLimitMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // NettapPacketDroppedMetricConfig provides config for the nettap.packet.dropped metric.
 type NettapPacketDroppedMetricConfig struct {
 	Enabled          bool `mapstructure:"enabled"`
@@ -246,6 +286,8 @@ type MetricsConfig struct {
 	NettapInterfacePacketCount           NettapInterfacePacketCountMetricConfig           `mapstructure:"nettap.interface.packet.count"`
 	NettapInterfaceUnobservedIo          NettapInterfaceUnobservedIoMetricConfig          `mapstructure:"nettap.interface.unobserved.io"`
 	NettapInterfaceUnobservedPacketCount NettapInterfaceUnobservedPacketCountMetricConfig `mapstructure:"nettap.interface.unobserved.packet.count"`
+	NettapListenerQueueLength            NettapListenerQueueLengthMetricConfig            `mapstructure:"nettap.listener.queue.length"`
+	NettapListenerQueueLimit             NettapListenerQueueLimitMetricConfig             `mapstructure:"nettap.listener.queue.limit"`
 	NettapPacketDropped                  NettapPacketDroppedMetricConfig                  `mapstructure:"nettap.packet.dropped"`
 	NettapProcessNetworkPacketCount      NettapProcessNetworkPacketCountMetricConfig      `mapstructure:"nettap.process.network.packet.count"`
 	NettapProcessPacketDropped           NettapProcessPacketDroppedMetricConfig           `mapstructure:"nettap.process.packet.dropped"`
@@ -264,6 +306,12 @@ func DefaultMetricsConfig() MetricsConfig {
 			Enabled: true,
 		},
 		NettapInterfaceUnobservedPacketCount: NettapInterfaceUnobservedPacketCountMetricConfig{
+			Enabled: true,
+		},
+		NettapListenerQueueLength: NettapListenerQueueLengthMetricConfig{
+			Enabled: true,
+		},
+		NettapListenerQueueLimit: NettapListenerQueueLimitMetricConfig{
 			Enabled: true,
 		},
 		NettapPacketDropped: NettapPacketDroppedMetricConfig{

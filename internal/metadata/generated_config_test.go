@@ -38,6 +38,12 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapInterfaceUnobservedPacketCount: NettapInterfaceUnobservedPacketCountMetricConfig{
 						Enabled: true,
 					},
+					NettapListenerQueueLength: NettapListenerQueueLengthMetricConfig{
+						Enabled: true,
+					},
+					NettapListenerQueueLimit: NettapListenerQueueLimitMetricConfig{
+						Enabled: true,
+					},
 					NettapPacketDropped: NettapPacketDroppedMetricConfig{
 						Enabled: true,
 					},
@@ -93,6 +99,12 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapInterfaceUnobservedPacketCount: NettapInterfaceUnobservedPacketCountMetricConfig{
 						Enabled: false,
 					},
+					NettapListenerQueueLength: NettapListenerQueueLengthMetricConfig{
+						Enabled: false,
+					},
+					NettapListenerQueueLimit: NettapListenerQueueLimitMetricConfig{
+						Enabled: false,
+					},
 					NettapPacketDropped: NettapPacketDroppedMetricConfig{
 						Enabled: false,
 					},
@@ -136,7 +148,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := loadMetricsBuilderConfig(t, tt.name)
-			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
+			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
 			require.Emptyf(t, diff, "Config mismatch (-expected +actual):\n%s", diff)
 		})
 	}

@@ -177,6 +177,14 @@ var MetricsInfo = metricsInfo{
 		Name:       "nettap.interface.unobserved.packet.count",
 		Attributes: []string{"network.io.direction", "network.interface.name", "nettap.netns.inode", "nettap.interface.stacked"},
 	},
+	NettapListenerQueueLength: metricInfo{
+		Name:       "nettap.listener.queue.length",
+		Attributes: []string{"network.local.address", "network.local.port", "network.type", "nettap.netns.inode", "nettap.listener.socket.inode"},
+	},
+	NettapListenerQueueLimit: metricInfo{
+		Name:       "nettap.listener.queue.limit",
+		Attributes: []string{"network.local.address", "network.local.port", "network.type", "nettap.netns.inode", "nettap.listener.socket.inode"},
+	},
 	NettapPacketDropped: metricInfo{
 		Name:       "nettap.packet.dropped",
 		Attributes: []string{"code.function.name", "nettap.drop.reason", "nettap.drop.class", "network.interface.name", "network.transport", "network.type"},
@@ -200,6 +208,8 @@ type metricsInfo struct {
 	NettapInterfacePacketCount           metricInfo
 	NettapInterfaceUnobservedIo          metricInfo
 	NettapInterfaceUnobservedPacketCount metricInfo
+	NettapListenerQueueLength            metricInfo
+	NettapListenerQueueLimit             metricInfo
 	NettapPacketDropped                  metricInfo
 	NettapProcessNetworkPacketCount      metricInfo
 	NettapProcessPacketDropped           metricInfo
@@ -475,6 +485,122 @@ func (m *metricNettapInterfaceUnobservedPacketCount) emit(metrics pmetric.Metric
 
 func newMetricNettapInterfaceUnobservedPacketCount(cfg NettapInterfaceUnobservedPacketCountMetricConfig) metricNettapInterfaceUnobservedPacketCount {
 	m := metricNettapInterfaceUnobservedPacketCount{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
+type metricNettapListenerQueueLength struct {
+	data     pmetric.Metric                        // data buffer for generated metric.
+	config   NettapListenerQueueLengthMetricConfig // metric config provided by user.
+	capacity int                                   // max observed number of data points added to the metric.
+}
+
+// init fills nettap.listener.queue.length metric with initial data.
+func (m *metricNettapListenerQueueLength) init() {
+	m.data.SetName("nettap.listener.queue.length")
+	m.data.SetDescription("Connections that wait in the accept queue of a listener.")
+	m.data.SetUnit("{connection}")
+	m.data.SetEmptyGauge()
+	m.data.Gauge().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapListenerQueueLength) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, options ...MetricAttributeOption) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Gauge().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+	dp.Attributes().PutStr("network.local.address", networkLocalAddressAttributeValue)
+	dp.Attributes().PutInt("network.local.port", networkLocalPortAttributeValue)
+	dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeAttributeValue)
+	dp.Attributes().PutInt("nettap.listener.socket.inode", nettapListenerSocketInodeAttributeValue)
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapListenerQueueLength) updateCapacity() {
+	if m.data.Gauge().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Gauge().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapListenerQueueLength) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Gauge().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapListenerQueueLength(cfg NettapListenerQueueLengthMetricConfig) metricNettapListenerQueueLength {
+	m := metricNettapListenerQueueLength{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
+type metricNettapListenerQueueLimit struct {
+	data     pmetric.Metric                       // data buffer for generated metric.
+	config   NettapListenerQueueLimitMetricConfig // metric config provided by user.
+	capacity int                                  // max observed number of data points added to the metric.
+}
+
+// init fills nettap.listener.queue.limit metric with initial data.
+func (m *metricNettapListenerQueueLimit) init() {
+	m.data.SetName("nettap.listener.queue.limit")
+	m.data.SetDescription("Connections that the accept queue of a listener can hold. The kernel refuses those that come when as many wait and one more.")
+	m.data.SetUnit("{connection}")
+	m.data.SetEmptyGauge()
+	m.data.Gauge().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapListenerQueueLimit) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, options ...MetricAttributeOption) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Gauge().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+	dp.Attributes().PutStr("network.local.address", networkLocalAddressAttributeValue)
+	dp.Attributes().PutInt("network.local.port", networkLocalPortAttributeValue)
+	dp.Attributes().PutInt("nettap.netns.inode", nettapNetnsInodeAttributeValue)
+	dp.Attributes().PutInt("nettap.listener.socket.inode", nettapListenerSocketInodeAttributeValue)
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapListenerQueueLimit) updateCapacity() {
+	if m.data.Gauge().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Gauge().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapListenerQueueLimit) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Gauge().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapListenerQueueLimit(cfg NettapListenerQueueLimitMetricConfig) metricNettapListenerQueueLimit {
+	m := metricNettapListenerQueueLimit{config: cfg}
 
 	if cfg.Enabled {
 		m.data = pmetric.NewMetric()
@@ -821,6 +947,8 @@ type MetricsBuilder struct {
 	metricNettapInterfacePacketCount           metricNettapInterfacePacketCount
 	metricNettapInterfaceUnobservedIo          metricNettapInterfaceUnobservedIo
 	metricNettapInterfaceUnobservedPacketCount metricNettapInterfaceUnobservedPacketCount
+	metricNettapListenerQueueLength            metricNettapListenerQueueLength
+	metricNettapListenerQueueLimit             metricNettapListenerQueueLimit
 	metricNettapPacketDropped                  metricNettapPacketDropped
 	metricNettapProcessNetworkPacketCount      metricNettapProcessNetworkPacketCount
 	metricNettapProcessPacketDropped           metricNettapProcessPacketDropped
@@ -854,6 +982,8 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		metricNettapInterfacePacketCount:  newMetricNettapInterfacePacketCount(mbc.Metrics.NettapInterfacePacketCount),
 		metricNettapInterfaceUnobservedIo: newMetricNettapInterfaceUnobservedIo(mbc.Metrics.NettapInterfaceUnobservedIo),
 		metricNettapInterfaceUnobservedPacketCount: newMetricNettapInterfaceUnobservedPacketCount(mbc.Metrics.NettapInterfaceUnobservedPacketCount),
+		metricNettapListenerQueueLength:            newMetricNettapListenerQueueLength(mbc.Metrics.NettapListenerQueueLength),
+		metricNettapListenerQueueLimit:             newMetricNettapListenerQueueLimit(mbc.Metrics.NettapListenerQueueLimit),
 		metricNettapPacketDropped:                  newMetricNettapPacketDropped(mbc.Metrics.NettapPacketDropped),
 		metricNettapProcessNetworkPacketCount:      newMetricNettapProcessNetworkPacketCount(mbc.Metrics.NettapProcessNetworkPacketCount),
 		metricNettapProcessPacketDropped:           newMetricNettapProcessPacketDropped(mbc.Metrics.NettapProcessPacketDropped),
@@ -1043,6 +1173,8 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	mb.metricNettapInterfacePacketCount.emit(ils.Metrics())
 	mb.metricNettapInterfaceUnobservedIo.emit(ils.Metrics())
 	mb.metricNettapInterfaceUnobservedPacketCount.emit(ils.Metrics())
+	mb.metricNettapListenerQueueLength.emit(ils.Metrics())
+	mb.metricNettapListenerQueueLimit.emit(ils.Metrics())
 	mb.metricNettapPacketDropped.emit(ils.Metrics())
 	mb.metricNettapProcessNetworkPacketCount.emit(ils.Metrics())
 	mb.metricNettapProcessPacketDropped.emit(ils.Metrics())
@@ -1096,6 +1228,16 @@ func (mb *MetricsBuilder) RecordNettapInterfaceUnobservedIoDataPoint(ts pcommon.
 // RecordNettapInterfaceUnobservedPacketCountDataPoint adds a data point to nettap.interface.unobserved.packet.count metric.
 func (mb *MetricsBuilder) RecordNettapInterfaceUnobservedPacketCountDataPoint(ts pcommon.Timestamp, val int64, networkIoDirectionAttributeValue AttributeNetworkIoDirection, nettapNetnsInodeAttributeValue int64, nettapInterfaceStackedAttributeValue bool, options ...MetricAttributeOption) {
 	mb.metricNettapInterfaceUnobservedPacketCount.recordDataPoint(mb.startTime, ts, val, networkIoDirectionAttributeValue.String(), nettapNetnsInodeAttributeValue, nettapInterfaceStackedAttributeValue, options...)
+}
+
+// RecordNettapListenerQueueLengthDataPoint adds a data point to nettap.listener.queue.length metric.
+func (mb *MetricsBuilder) RecordNettapListenerQueueLengthDataPoint(ts pcommon.Timestamp, val int64, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, options ...MetricAttributeOption) {
+	mb.metricNettapListenerQueueLength.recordDataPoint(mb.startTime, ts, val, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, nettapNetnsInodeAttributeValue, nettapListenerSocketInodeAttributeValue, options...)
+}
+
+// RecordNettapListenerQueueLimitDataPoint adds a data point to nettap.listener.queue.limit metric.
+func (mb *MetricsBuilder) RecordNettapListenerQueueLimitDataPoint(ts pcommon.Timestamp, val int64, networkLocalAddressAttributeValue string, networkLocalPortAttributeValue int64, nettapNetnsInodeAttributeValue int64, nettapListenerSocketInodeAttributeValue int64, options ...MetricAttributeOption) {
+	mb.metricNettapListenerQueueLimit.recordDataPoint(mb.startTime, ts, val, networkLocalAddressAttributeValue, networkLocalPortAttributeValue, nettapNetnsInodeAttributeValue, nettapListenerSocketInodeAttributeValue, options...)
 }
 
 // RecordNettapPacketDroppedDataPoint adds a data point to nettap.packet.dropped metric.

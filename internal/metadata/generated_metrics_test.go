@@ -91,6 +91,12 @@ func TestMetricsBuilder(t *testing.T) {
 			mb.RecordNettapInterfaceUnobservedPacketCountDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, 18, true, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
 			defaultMetricsCount++
 			allMetricsCount++
+			mb.RecordNettapListenerQueueLengthDataPoint(ts, 1, "network.local.address-val", 18, 18, 28, WithNetworkTypeMetricAttribute("network.type-val"))
+			defaultMetricsCount++
+			allMetricsCount++
+			mb.RecordNettapListenerQueueLimitDataPoint(ts, 1, "network.local.address-val", 18, 18, 28, WithNetworkTypeMetricAttribute("network.type-val"))
+			defaultMetricsCount++
+			allMetricsCount++
 			mb.RecordNettapPacketDroppedDataPoint(ts, 1, "nettap.drop.reason-val", AttributeNettapDropClassLoss, WithCodeFunctionNameMetricAttribute("code.function.name-val"), WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"), WithNetworkTransportMetricAttribute("network.transport-val"), WithNetworkTypeMetricAttribute("network.type-val"))
 			defaultMetricsCount++
 			allMetricsCount++
@@ -269,6 +275,60 @@ func TestMetricsBuilder(t *testing.T) {
 					nettapInterfaceStackedAttrVal, ok := dp.Attributes().Get("nettap.interface.stacked")
 					assert.True(t, ok)
 					assert.True(t, nettapInterfaceStackedAttrVal.Bool())
+				case "nettap.listener.queue.length":
+					assert.False(t, validatedMetrics["nettap.listener.queue.length"], "Found a duplicate in the metrics slice: nettap.listener.queue.length")
+					validatedMetrics["nettap.listener.queue.length"] = true
+					assert.Equal(t, pmetric.MetricTypeGauge, mi.Type())
+					assert.Equal(t, 1, mi.Gauge().DataPoints().Len())
+					assert.Equal(t, "Connections that wait in the accept queue of a listener.", mi.Description())
+					assert.Equal(t, "{connection}", mi.Unit())
+					dp := mi.Gauge().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
+					networkLocalAddressAttrVal, ok := dp.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address-val", networkLocalAddressAttrVal.Str())
+					networkLocalPortAttrVal, ok := dp.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, networkLocalPortAttrVal.Int())
+					networkTypeAttrVal, ok := dp.Attributes().Get("network.type")
+					assert.True(t, ok)
+					assert.Equal(t, "network.type-val", networkTypeAttrVal.Str())
+					nettapNetnsInodeAttrVal, ok := dp.Attributes().Get("nettap.netns.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, nettapNetnsInodeAttrVal.Int())
+					nettapListenerSocketInodeAttrVal, ok := dp.Attributes().Get("nettap.listener.socket.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 28, nettapListenerSocketInodeAttrVal.Int())
+				case "nettap.listener.queue.limit":
+					assert.False(t, validatedMetrics["nettap.listener.queue.limit"], "Found a duplicate in the metrics slice: nettap.listener.queue.limit")
+					validatedMetrics["nettap.listener.queue.limit"] = true
+					assert.Equal(t, pmetric.MetricTypeGauge, mi.Type())
+					assert.Equal(t, 1, mi.Gauge().DataPoints().Len())
+					assert.Equal(t, "Connections that the accept queue of a listener can hold. The kernel refuses those that come when as many wait and one more.", mi.Description())
+					assert.Equal(t, "{connection}", mi.Unit())
+					dp := mi.Gauge().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
+					networkLocalAddressAttrVal, ok := dp.Attributes().Get("network.local.address")
+					assert.True(t, ok)
+					assert.Equal(t, "network.local.address-val", networkLocalAddressAttrVal.Str())
+					networkLocalPortAttrVal, ok := dp.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, networkLocalPortAttrVal.Int())
+					networkTypeAttrVal, ok := dp.Attributes().Get("network.type")
+					assert.True(t, ok)
+					assert.Equal(t, "network.type-val", networkTypeAttrVal.Str())
+					nettapNetnsInodeAttrVal, ok := dp.Attributes().Get("nettap.netns.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 18, nettapNetnsInodeAttrVal.Int())
+					nettapListenerSocketInodeAttrVal, ok := dp.Attributes().Get("nettap.listener.socket.inode")
+					assert.True(t, ok)
+					assert.EqualValues(t, 28, nettapListenerSocketInodeAttrVal.Int())
 				case "nettap.packet.dropped":
 					assert.False(t, validatedMetrics["nettap.packet.dropped"], "Found a duplicate in the metrics slice: nettap.packet.dropped")
 					validatedMetrics["nettap.packet.dropped"] = true

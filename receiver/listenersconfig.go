@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nettapreceiver
+
+import (
+	"time"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+)
+
+// ListenersConfig is the block "listeners". It is about their queues; who listens is told by
+// accepts.
+type ListenersConfig struct {
+	InstrumentConfig `mapstructure:",squash"`
+
+	// Metrics turns single metrics on and off.
+	Metrics ListenersMetricsConfig `mapstructure:"metrics"`
+}
+
+// ListenersMetricsConfig is those of [metadata.MetricsConfig] that listeners reports.
+type ListenersMetricsConfig struct {
+	ListenerQueueLength metadata.NettapListenerQueueLengthMetricConfig `mapstructure:"nettap.listener.queue.length"`
+	ListenerQueueLimit  metadata.NettapListenerQueueLimitMetricConfig  `mapstructure:"nettap.listener.queue.limit"`
+}
+
+// defaultListenersConfig has the instrument off: it makes two series of each listener of
+// the machine.
+func defaultListenersConfig() ListenersConfig {
+	metrics := metadata.DefaultMetricsConfig()
+	c := ListenersConfig{
+		InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
+		Metrics:          ListenersMetricsConfig{ListenerQueueLength: metrics.NettapListenerQueueLength, ListenerQueueLimit: metrics.NettapListenerQueueLimit},
+	}
+	c.Enabled = false
+	return c
+}
+
+func (c *ListenersConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
+	return metadata.MetricsBuilderConfig{
+		Metrics: metadata.MetricsConfig{
+			NettapListenerQueueLength: c.Metrics.ListenerQueueLength, NettapListenerQueueLimit: c.Metrics.ListenerQueueLimit,
+		},
+		ResourceAttributes: c.ResourceAttributes,
+	}
+}
