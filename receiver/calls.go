@@ -25,7 +25,7 @@ type CallsConfig struct {
 	// SampleRatio is the share of the other calls that is kept, from 0 to 1.
 	SampleRatio float64 `mapstructure:"sample_ratio"`
 
-	// MaxPerSecond is how many trees a second are made; 0 is no limit.
+	// MaxPerSecond is how many trees a second are made, shared by reason and by process; 0 is no limit.
 	MaxPerSecond int `mapstructure:"max_per_second"`
 
 	// IdleWaits lets the time that a thread waits for work count as duration.

@@ -89,6 +89,7 @@ func registerTelemetry(settings component.TelemetrySettings, id component.ID, so
 		builder.RegisterNettapEventsExportedCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.Exported) })),
 		builder.RegisterNettapEventsAggregatedCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.Aggregated) })),
 		builder.RegisterNettapEventsSampledOutCallback(each(func(totals stats.Totals, value observeFunc) { value(totals.SampledOut) })),
+		builder.RegisterNettapEventsRateLimitedCallback(each(observeRateLimited)),
 		builder.RegisterNettapEventsLostCallback(each(observeLost)),
 		builder.RegisterNettapCollectErrorsCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.CollectErrors }))),
 		builder.RegisterNettapHookActiveCallback(each(observeHooks)),
@@ -191,6 +192,12 @@ type observeFunc func(value uint64, more ...attribute.KeyValue)
 func observeLost(totals stats.Totals, value observeFunc) {
 	for cause, lost := range totals.Lost {
 		value(lost, attribute.String("cause", cause))
+	}
+}
+
+func observeRateLimited(totals stats.Totals, value observeFunc) {
+	for reason, n := range totals.RateLimited {
+		value(n, attribute.String("reason", reason))
 	}
 }
 

@@ -42,7 +42,7 @@ func TestPublish(t *testing.T) {
 			{Job: "arrival", Name: "tp_btf/netif_receive_skb", Unproven: "lo is down"},
 		},
 	}}
-	accepts := &fakeSource{"accepts", stats.Totals{Counts: stats.Counts{Seen: 9, Exported: 6, SampledOut: 1, Lost: map[string]uint64{"ring_full": 2}}}}
+	accepts := &fakeSource{"accepts", stats.Totals{Counts: stats.Counts{Seen: 9, Exported: 6, SampledOut: 1, RateLimited: map[string]uint64{"slow": 5}, Lost: map[string]uint64{"ring_full": 2}}}}
 	builder, err := registerTelemetry(telemetry.NewTelemetrySettings(), component.NewIDWithName(metadata.Type, "a"), []statsSource{traffic, accepts}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +58,7 @@ func TestPublish(t *testing.T) {
 	metadatatest.AssertEqualNettapEventsExported(t, telemetry, want{point(0, "traffic"), point(6, "accepts")}, ignore)
 	metadatatest.AssertEqualNettapEventsAggregated(t, telemetry, want{point(6, "traffic"), point(0, "accepts")}, ignore)
 	metadatatest.AssertEqualNettapEventsSampledOut(t, telemetry, want{point(0, "traffic"), point(1, "accepts")}, ignore)
+	metadatatest.AssertEqualNettapEventsRateLimited(t, telemetry, want{point(5, "accepts", attribute.String("reason", "slow"))}, ignore)
 	metadatatest.AssertEqualNettapEventsLost(t, telemetry, want{
 		point(4, "traffic", attribute.String("cause", "map_full")),
 		point(2, "accepts", attribute.String("cause", "ring_full")),

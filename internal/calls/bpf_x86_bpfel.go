@@ -382,8 +382,10 @@ const (
 	bpfVarOutboundIsLink        = "outbound_is_link"
 	bpfVarOwnPid                = "own_pid"
 	bpfVarProbesWithCookies     = "probes_with_cookies"
+	bpfVarRateLimited           = "rate_limited"
 	bpfVarSampleThreshold       = "sample_threshold"
 	bpfVarSpanIdLabel           = "span_id_label"
+	bpfVarStepOfWant            = "step_of_want"
 	bpfVarTraceIdLabel          = "trace_id_label"
 	bpfVarWaitsSinceNs          = "waits_since_ns"
 	bpfVarWantedErrors          = "wanted_errors"
@@ -550,8 +552,10 @@ type bpfVariableSpecs struct {
 	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
 	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
+	RateLimited           *ebpf.VariableSpec `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
+	StepOfWant            *ebpf.VariableSpec `ebpf:"step_of_want"`
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
 	WaitsSinceNs          *ebpf.VariableSpec `ebpf:"waits_since_ns"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
@@ -685,8 +689,10 @@ type bpfVariables struct {
 	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
 	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`
+	RateLimited           *ebpf.Variable `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
+	StepOfWant            *ebpf.Variable `ebpf:"step_of_want"`
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`
 	WaitsSinceNs          *ebpf.Variable `ebpf:"waits_since_ns"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`

@@ -110,6 +110,10 @@ func (c *Calls) Audit() error {
 	if err != nil {
 		return err
 	}
+	limited, err := c.rateLimited()
+	if err != nil {
+		return err
+	}
 	missed, err := c.object.MissedRuns()
 	if err != nil {
 		return err
@@ -117,8 +121,13 @@ func (c *Calls) Audit() error {
 	c.recorder.Update(func(totals *stats.Totals) {
 		totals.MissedRuns = missed
 		totals.Hooks = c.object.Hooks()
-		totals.Seen = counts[bpfStatSTAT_SEEN] + counts[bpfStatSTAT_SAMPLED_OUT] // those are in one of the two counts only
+		totals.Seen = counts[bpfStatSTAT_SEEN] + counts[bpfStatSTAT_SAMPLED_OUT] // what is in one of these is not in another
 		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT]
+		totals.RateLimited = map[string]uint64{}
+		for reason, name := range keptNames {
+			totals.RateLimited[name] = limited[reason]
+			totals.Seen += limited[reason]
+		}
 		if totals.Lost == nil {
 			totals.Lost = map[string]uint64{}
 		}
@@ -128,4 +137,13 @@ func (c *Calls) Audit() error {
 		totals.Lost["unreadable"] = c.corrupt
 	})
 	return nil
+}
+
+// rateLimited returns how many calls were left out for max_per_second, by why they
+// would have been reported.
+func (c *Calls) rateLimited() (limited [bpfReasonREASON_SAMPLED + 1]uint64, err error) {
+	if err := c.object.Variables[bpfVarRateLimited].Get(&limited); err != nil {
+		return limited, fmt.Errorf("read what was left out: %w", err)
+	}
+	return limited, nil
 }

@@ -164,6 +164,9 @@ func (o *fixture) counts(t testing.TB) stats.Counts {
 	now := o.recorder.Read().Counts
 	now.Seen -= o.base.Seen
 	now.SampledOut -= o.base.SampledOut
+	for reason := range now.RateLimited {
+		now.RateLimited[reason] -= o.base.RateLimited[reason]
+	}
 	for cause := range now.Lost {
 		now.Lost[cause] -= o.base.Lost[cause]
 	}

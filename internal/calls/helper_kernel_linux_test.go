@@ -53,6 +53,9 @@ func help(how string) {
 		unix.Sendto(3, []byte(message), 0, nil)
 		return
 	}
+	if once, ok := loads[how]; ok {
+		load(once)
+	}
 	fds := must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
 	switch how {
 	case "executed":

@@ -52,7 +52,7 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 	if !kernel.HasHelper(types, "task_storage_get") {
 		spec.Maps[bpfMapThreadTrees].MaxEntries = maxThreads
 	}
-	if err := errors.Join(c.contexts.Fit(spec), spec.Variables[bpfVarMaxPerSecond].Set(uint64(c.options.MaxPerSecond))); err != nil {
+	if err := errors.Join(c.contexts.Fit(spec), setRate(spec, c.options.MaxPerSecond)); err != nil {
 		return nil, err
 	}
 	hooks, err := c.chooseHooks(spec, types, withoutWaits)
@@ -63,6 +63,17 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 		spec.Maps[bpfMapCalls].MaxEntries = uint32(c.ringBytes)
 	}
 	return kernel.Load(spec, hooks, c.contexts.Maps(spec))
+}
+
+// wantsElements is how many elements the kernel side has for what processes want.
+//
+// Kernel side: WANTS in bpf/lib/calls/shares.h.
+const wantsElements = 128
+
+// setRate tells how many calls a second are reported.
+func setRate(spec *ebpf.CollectionSpec, perSecond int) error {
+	step := max(1, (perSecond+wantsElements-1)/wantsElements)
+	return errors.Join(spec.Variables[bpfVarMaxPerSecond].Set(uint64(perSecond)), spec.Variables[bpfVarStepOfWant].Set(uint32(step)))
 }
 
 // configure sets the options in the programs.

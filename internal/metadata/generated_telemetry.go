@@ -34,6 +34,7 @@ type TelemetryBuilder struct {
 	NettapEventsAggregated     metric.Int64ObservableCounter
 	NettapEventsExported       metric.Int64ObservableCounter
 	NettapEventsLost           metric.Int64ObservableCounter
+	NettapEventsRateLimited    metric.Int64ObservableCounter
 	NettapEventsSampledOut     metric.Int64ObservableCounter
 	NettapEventsSeen           metric.Int64ObservableCounter
 	NettapHookActive           metric.Int64ObservableGauge
@@ -140,6 +141,21 @@ func (builder *TelemetryBuilder) RegisterNettapEventsLostCallback(cb metric.Int6
 		cb(ctx, &observerInt64{inst: builder.NettapEventsLost, obs: o})
 		return nil
 	}, builder.NettapEventsLost)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterNettapEventsRateLimitedCallback sets callback for observable NettapEventsRateLimited metric.
+func (builder *TelemetryBuilder) RegisterNettapEventsRateLimitedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapEventsRateLimited, obs: o})
+		return nil
+	}, builder.NettapEventsRateLimited)
 	if err != nil {
 		return err
 	}
@@ -403,6 +419,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
+	builder.NettapEventsRateLimited, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_events_rate_limited",
+		metric.WithDescription("Calls that were seen, and left out by max_per_second, by the reason for which they would be reported (failed, slow, sampled). [Development]"),
+		metric.WithUnit("{event}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.NettapEventsSampledOut, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_events_sampled_out",
 		metric.WithDescription("Events that were seen and left out because the configuration says so. [Development]"),
@@ -411,7 +433,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapEventsSeen, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_events_seen",
-		metric.WithDescription("Events the hooks saw. Seen = exported + aggregated + sampled out + lost. [Development]"),
+		metric.WithDescription("Events the hooks saw. Seen = exported + aggregated + sampled out + rate limited + lost. [Development]"),
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)

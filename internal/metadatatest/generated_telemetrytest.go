@@ -115,6 +115,22 @@ func AssertEqualNettapEventsLost(t *testing.T, tt *componenttest.Telemetry, dps 
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualNettapEventsRateLimited(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_nettap_events_rate_limited",
+		Description: "Calls that were seen, and left out by max_per_second, by the reason for which they would be reported (failed, slow, sampled). [Development]",
+		Unit:        "{event}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_nettap_events_rate_limited")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualNettapEventsSampledOut(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_events_sampled_out",
@@ -134,7 +150,7 @@ func AssertEqualNettapEventsSampledOut(t *testing.T, tt *componenttest.Telemetry
 func AssertEqualNettapEventsSeen(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_events_seen",
-		Description: "Events the hooks saw. Seen = exported + aggregated + sampled out + lost. [Development]",
+		Description: "Events the hooks saw. Seen = exported + aggregated + sampled out + rate limited + lost. [Development]",
 		Unit:        "{event}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

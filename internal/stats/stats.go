@@ -14,15 +14,16 @@ import (
 
 // Counts says what became of the events an instrument saw since its start:
 //
-//	Seen = Exported + Aggregated + SampledOut + the sum of Lost
+//	Seen = Exported + Aggregated + SampledOut + the sums of RateLimited and Lost
 //
 // Each is a number of events (packets, connections), and only grows.
 type Counts struct {
-	Seen       uint64
-	Exported   uint64            // handed to the pipeline as items of their own
-	Aggregated uint64            // counted into a metric's series
-	SampledOut uint64            // left out because the configuration says so
-	Lost       map[string]uint64 // by cause, such as "ring_full"
+	Seen        uint64
+	Exported    uint64            // handed to the pipeline as items of their own
+	Aggregated  uint64            // counted into a metric's series
+	SampledOut  uint64            // left out because the configuration says so
+	RateLimited map[string]uint64 // calls: left out for max_per_second, by why they would be reported
+	Lost        map[string]uint64 // by cause, such as "ring_full"
 }
 
 // Map says how full a kernel map is.
@@ -62,6 +63,7 @@ func (b *Recorder) Read() Totals {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	totals := b.totals
+	totals.RateLimited = maps.Clone(totals.RateLimited)
 	totals.Lost = maps.Clone(totals.Lost)
 	totals.Maps = maps.Clone(totals.Maps)
 	totals.Hooks = slices.Clone(totals.Hooks)

@@ -295,22 +295,23 @@ type Own struct {
 
 // Instrument is one of the receiver's.
 type Instrument struct {
-	Name       string            `json:"name"`
-	Signal     string            `json:"signal,omitempty"`
-	State      string            `json:"state"`
-	For        string            `json:"for,omitempty"`
-	Why        string            `json:"why,omitempty"`
-	Error      string            `json:"error,omitempty"`
-	IntervalS  float64           `json:"interval_s,omitempty"`
-	ReadMS     int64             `json:"read_ms,omitempty"`
-	Hooks      []Hook            `json:"hooks,omitempty"`
-	Seen       uint64            `json:"seen"`
-	Exported   uint64            `json:"exported"`
-	Aggregated uint64            `json:"aggregated"`
-	SampledOut uint64            `json:"sampled_out"`
-	Lost       map[string]uint64 `json:"lost,omitempty"`
-	MissedRuns uint64            `json:"missed_runs"`
-	Copies     uint64            `json:"copies"`
+	Name        string            `json:"name"`
+	Signal      string            `json:"signal,omitempty"`
+	State       string            `json:"state"`
+	For         string            `json:"for,omitempty"`
+	Why         string            `json:"why,omitempty"`
+	Error       string            `json:"error,omitempty"`
+	IntervalS   float64           `json:"interval_s,omitempty"`
+	ReadMS      int64             `json:"read_ms,omitempty"`
+	Hooks       []Hook            `json:"hooks,omitempty"`
+	Seen        uint64            `json:"seen"`
+	Exported    uint64            `json:"exported"`
+	Aggregated  uint64            `json:"aggregated"`
+	SampledOut  uint64            `json:"sampled_out"`
+	RateLimited map[string]uint64 `json:"rate_limited,omitempty"`
+	Lost        map[string]uint64 `json:"lost,omitempty"`
+	MissedRuns  uint64            `json:"missed_runs"`
+	Copies      uint64            `json:"copies"`
 
 	WithoutProcess uint64 `json:"without_process"`
 

@@ -179,7 +179,7 @@ func (c *Collector) callsBalanced() bool {
 		}
 		return sum
 	}
-	return events("seen") > 0 && events("seen") == events("exported")+events("sampled_out")+events("lost") &&
+	return events("seen") > 0 && events("seen") == events("exported")+events("sampled_out")+events("rate_limited")+events("lost") &&
 		events("lost") == 0 && int(events("exported")) == len(c.Spans(nil))
 }
 

@@ -3,7 +3,7 @@
 #include "../program/stats.h"
 #include "../context/ask.h"
 #include "filter.h"
-#include "../program/limit.h"
+#include "shares.h"
 #include "thread.h"
 
 /* 1,500 trees of the largest size, 20,000 of a few functions. */
@@ -189,10 +189,12 @@ __noinline int report_call(enum reason reason)
 		return 0;
 	if (reason != REASON_NONE)
 		find_context(t);
-	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context)) || !is_within_limit()) {
+	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context))) {
 		count_stat(STAT_SAMPLED_OUT);
 		return 0;
 	}
+	if (!is_within_share(reason, call->process.pid))
+		return 0;
 	count_stat(STAT_SEEN);
 	size = call->nodes;
 	if (size > MAX_NODES)

@@ -263,12 +263,14 @@ static __always_inline bool is_sent_on(struct call *call)
 {
 	if (!is_wanted_connection(call))
 		return false;
-	if (call->reason != REASON_NONE && (keep_unsampled || !is_of_unsampled(&call->context)) && is_within_limit()) {
-		count_stat(STAT_SEEN);
-		return true;
+	if (call->reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context))) {
+		count_stat(STAT_SAMPLED_OUT);
+		return false;
 	}
-	count_stat(STAT_SAMPLED_OUT);
-	return false;
+	if (!is_within_share(call->reason, call->process.pid))
+		return false;
+	count_stat(STAT_SEEN);
+	return true;
 }
 
 /* Which descriptor the running thread's call is about, if that is known. */

@@ -204,6 +204,7 @@ export interface Instrument {
   exported: number;
   aggregated: number;
   sampled_out: number;
+  rate_limited?: Record<string, number>;
   lost?: Record<string, number>;
   missed_runs: number;
   copies: number;

@@ -84,6 +84,7 @@ function One({ of: i }: { of: Instrument }) {
     ["exported", i.exported, "ok"],
     ["added up", i.aggregated, "process"],
     ["not in the sample", i.sampled_out, "idle"],
+    ["over the rate", Object.values(i.rate_limited ?? {}).reduce((sum, n) => sum + n, 0), "unknown"],
     ["lost", lost, "loss"],
   ];
   return (
