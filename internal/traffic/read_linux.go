@@ -20,8 +20,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// timeToClaim is how long a packet that has arrived may take to reach its socket
-// before a collection says that nobody claims it.
+// timeToClaim is how long a packet that has arrived and is not handled at once, as a
+// fragment that waits for the others, may take to reach its socket before a collection
+// says that nobody claims it.
 const timeToClaim = 50 * time.Millisecond
 
 // read surveys the machine and returns all the kernel side has counted. The
@@ -78,6 +79,10 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
+	// What claims a packet takes it from there before it counts it.
+	if err := t.gracePeriod.Wait(); err != nil {
+		return nil, errors.Join(errs, err)
+	}
 	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts", len(arrived)); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
@@ -139,17 +144,20 @@ func forwards(rootPath string) bool {
 }
 
 // awaitClaims gives packets that have just arrived time to be claimed, and
-// returns how many had arrived on each CPU before.
+// returns how many had arrived on each CPU before. Time alone would not do: a CPU may be
+// held up in the middle of a packet, as a virtual one is while its host runs others.
 func (t *Traffic) awaitClaims() (since []uint64, err error) {
+	before := t.arrived
 	cpus, err := t.readArrivals()
 	if err != nil {
 		return nil, err
 	}
-	if len(leftOf(cpus, t.arrived)) != 0 {
-		time.Sleep(timeToClaim)
-	}
 	t.arrived = numbersOf(cpus)
-	return t.arrived, nil
+	if len(leftOf(cpus, before)) == 0 {
+		return t.arrived, nil
+	}
+	time.Sleep(timeToClaim)
+	return t.arrived, t.gracePeriod.Wait()
 }
 
 func (t *Traffic) readArrivals() ([]bpfArrivals, error) {

@@ -40,26 +40,27 @@ type Options struct {
 
 // Traffic is the instrument. Its zero value is not usable: see [New].
 type Traffic struct {
-	builder    *metadata.MetricsBuilder
-	owners     *owner.Owners
-	interfaces *interfaces.Reader
-	processes  *process.Directory
-	clock      *clock.Clock
-	recorder   *stats.Recorder
-	options    Options
-	object     *kernel.Object
-	open       kernel.Closers
-	cells      *cells
-	forwarding bool // what is forwarded is claimed as soon as it is
-	counters   *counters
-	ledger     *ledger
-	roster     *roster
-	emitter    emitter
-	rows       int      // in map traffic, when it was last read
-	refused    bool     // nobody has taken what the last Collect returned
-	arrived    []uint64 // packets on each CPU, when they were last read
-	survey     survey   // of the last reading
-	peeking    *peeking // nil: nobody peeks
+	builder     *metadata.MetricsBuilder
+	owners      *owner.Owners
+	interfaces  *interfaces.Reader
+	processes   *process.Directory
+	clock       *clock.Clock
+	recorder    *stats.Recorder
+	options     Options
+	object      *kernel.Object
+	open        kernel.Closers
+	cells       *cells
+	gracePeriod *kernel.GracePeriod
+	forwarding  bool // what is forwarded is claimed as soon as it is
+	counters    *counters
+	ledger      *ledger
+	roster      *roster
+	emitter     emitter
+	rows        int      // in map traffic, when it was last read
+	refused     bool     // nobody has taken what the last Collect returned
+	arrived     []uint64 // packets on each CPU, when they were last read
+	survey      survey   // of the last reading
+	peeking     *peeking // nil: nobody peeks
 }
 
 // New returns a Traffic that records into builder. It counts for the processes that
@@ -153,6 +154,10 @@ func (t *Traffic) load() error {
 		return err
 	}
 	t.open = append(t.open, t.object)
+	if t.gracePeriod, err = kernel.NewGracePeriod(); err != nil {
+		return err
+	}
+	t.open = append(t.open, t.gracePeriod)
 	return nil
 }
 
