@@ -116,6 +116,7 @@ type DropsConfig struct {
 
 // DropsMetricsConfig is those of [metadata.MetricsConfig] that drops reports.
 type DropsMetricsConfig struct {
+	DropUnseen           metadata.NettapDropUnseenMetricConfig           `mapstructure:"nettap.drop.unseen"`
 	PacketDropped        metadata.NettapPacketDroppedMetricConfig        `mapstructure:"nettap.packet.dropped"`
 	ProcessPacketDropped metadata.NettapProcessPacketDroppedMetricConfig `mapstructure:"nettap.process.packet.dropped"`
 }
@@ -172,6 +173,7 @@ func createDefaultConfig() component.Config {
 		Drops: DropsConfig{
 			InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
 			Metrics: DropsMetricsConfig{
+				DropUnseen:    metrics.NettapDropUnseen,
 				PacketDropped: metrics.NettapPacketDropped, ProcessPacketDropped: metrics.NettapProcessPacketDropped,
 			},
 		},
@@ -263,6 +265,7 @@ func (c *TrafficConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
 func (c *DropsConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
 	return metadata.MetricsBuilderConfig{
 		Metrics: metadata.MetricsConfig{
+			NettapDropUnseen:    c.Metrics.DropUnseen,
 			NettapPacketDropped: c.Metrics.PacketDropped, NettapProcessPacketDropped: c.Metrics.ProcessPacketDropped,
 		},
 		ResourceAttributes: c.ResourceAttributes,

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,9 @@ type Options struct {
 	// Victims lets it find out which process lost a packet.
 	Victims bool
 
+	// Unseen lets it read the kernel's own counters of drops.
+	Unseen bool
+
 	// Explanations says in words what each drop means, as an attribute.
 	Explanations bool
 }
@@ -71,6 +75,11 @@ type Drops struct {
 	remembered map[uint64]owner.Process // likewise; they were the last to have a port
 	offered    bool                     // what the ledger last posted was returned
 
+	counters        *kernelCounters
+	inodeOfHost     func() (uint32, error) // of the network namespace whose counters these are
+	refusedCounters error                  // why they are not read
+	unseen          *unseenAccount         // nil: they are not
+
 	symbols     *symbols.Table // nil: none are kept
 	symbolsRead time.Time
 
@@ -86,6 +95,7 @@ func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *int
 ) *Drops {
 	return &Drops{
 		builder: builder, owners: owners, interfaces: interfaces, contexts: contexts, processes: processes, clock: c, recorder: b, options: options,
+		counters: &kernelCounters{process: hostProcess}, inodeOfHost: interfaces.Host,
 	}
 }
 
@@ -105,7 +115,11 @@ func (d *Drops) start(ctx context.Context) error {
 	if err := d.load(); err != nil {
 		return fmt.Errorf("load drops programs: %w", err)
 	}
-	return d.object.Start(ctx, d.options.RootPath)
+	if err := d.object.Start(ctx, d.options.RootPath); err != nil {
+		return err
+	}
+	d.tryCounters()
+	return nil
 }
 
 func (d *Drops) startOwners(ctx context.Context) error {
@@ -122,7 +136,9 @@ func (d *Drops) startOwners(ctx context.Context) error {
 	return nil
 }
 
-func (d *Drops) hooks() []kernel.Hook { return append(d.object.Hooks(), d.ownerHooks()...) }
+func (d *Drops) hooks() []kernel.Hook {
+	return slices.Concat(d.object.Hooks(), d.ownerHooks(), d.unseenHooks())
+}
 
 // ownerHooks are those by which the owners of sockets are known.
 func (d *Drops) ownerHooks() []kernel.Hook {
@@ -145,7 +161,55 @@ func (d *Drops) Enable() error {
 			return err
 		}
 	}
-	return errors.Join(d.object.Enable(), d.updateStats(&snapshot{}))
+	return errors.Join(d.object.Enable(), d.updateStats(&snapshot{}), d.beginUnseen())
+}
+
+// tryCounters finds out whether the kernel's own counters can be read.
+func (d *Drops) tryCounters() {
+	d.refusedCounters = nil
+	switch {
+	case !d.options.Unseen:
+	case len(d.words.reasons) == 0:
+		d.refusedCounters = fmt.Errorf("%w: nothing says which drops a counter counts, before Linux 5.17", kernel.ErrUnsupported)
+	default:
+		_, d.refusedCounters = d.firstCounters()
+	}
+}
+
+// unseenHooks say why the kernel's own counters are not read.
+func (d *Drops) unseenHooks() []kernel.Hook {
+	if d.refusedCounters == nil {
+		return nil
+	}
+	return []kernel.Hook{{
+		Job: "unseen", Name: "none", NotSeen: "what the kernel's own counters count beyond the drops that are seen",
+		Refused: []string{d.refusedCounters.Error()},
+	}}
+}
+
+func (d *Drops) firstCounters() (map[string]uint64, error) {
+	survey, err := d.interfaces.Survey()
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{survey: survey}
+	err = d.readCounters(s)
+	return s.counters, err
+}
+
+// beginUnseen reads the kernel's own counters after we have begun to count: what comes in
+// between is not missed later.
+func (d *Drops) beginUnseen() error {
+	d.unseen = nil
+	if !d.options.Unseen || d.refusedCounters != nil {
+		return nil
+	}
+	counters, err := d.firstCounters()
+	if err != nil {
+		return fmt.Errorf("read the kernel's counters: %w", err)
+	}
+	d.unseen = newUnseenAccount(d.words.rules, d.clock.Now(), counters)
+	return nil
 }
 
 // Shutdown implements [instrument.Instrument].
@@ -166,7 +230,12 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	posted := d.ledger.post(s, exemplars)
 	d.roster.keepOnly(posted)
 	d.offered = true
-	return d.emitter(d.builder).emit(s.now, posted), err
+	emitter := d.emitter(d.builder)
+	metrics := emitter.emit(s.now, posted)
+	if d.unseen != nil {
+		emitter.emitUnseen(s.now, d.unseen.post(s.counters, d.ledger.covered)).MoveAndAppendTo(metrics.ResourceMetrics())
+	}
+	return metrics, err
 }
 
 func (d *Drops) emitter(builder *metadata.MetricsBuilder) emitter {

@@ -65,6 +65,26 @@ func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.
 	return metrics
 }
 
+// emitUnseen makes one data point of each counter, on the host's resource.
+func (e emitter) emitUnseen(now time.Time, all []unseen) pmetric.ResourceMetricsSlice {
+	for _, u := range all {
+		e.builder.RecordNettapDropUnseenDataPoint(pcommon.NewTimestampFromTime(now), int64(u.packets), u.counter)
+	}
+	metrics := e.builder.Emit(metadata.WithResource(e.host))
+	next := 0
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				for _, point := range metric.Sum().DataPoints().All() {
+					point.SetStartTimestamp(pcommon.NewTimestampFromTime(all[next].start))
+					next++
+				}
+			}
+		}
+	}
+	return metrics.ResourceMetrics()
+}
+
 // complete sets what the generated builder cannot. It gives the points in the
 // order they were recorded, or none.
 func (e emitter) complete(metrics pmetric.Metrics, drops []drop) {

@@ -23,6 +23,9 @@ type snapshot struct {
 	victims    map[uint64]*victim       // by the numbers in detailed, those that are known
 	ended      map[uint64]owner.Process // processes that have, by number
 	listened   map[uint64]bool          // those that were the last to have a port
+
+	counters map[string]uint64 // the kernel's own, read before the maps
+	host     uint64            // the network namespace whose counters these are; 0 is not known
 }
 
 // ledger keeps the series from one collection to the next. It is pure: all it knows
@@ -40,6 +43,8 @@ type ledger struct {
 	counters map[line]*counter
 	removed  uint64 // packets of the entries that were taken out
 	unnamed  uint64 // of those, packets of a process that was not known any more
+
+	covered map[string]uint64 // packets that a counter of the kernel's counts, too
 }
 
 // source is a key in one of the kernel's maps.
@@ -50,9 +55,10 @@ type source struct {
 
 // entry is what is known of a source. It belongs to the same lines as long as it is there.
 type entry struct {
-	lines   []line // the host's first
-	packets uint64
-	moved   uint64 // the turn in which it last counted something
+	lines    []line // the host's first
+	packets  uint64
+	moved    uint64   // the turn in which it last counted something
+	counters []string // of the kernel's, that count its packets, too
 }
 
 // counter is what a line says.
@@ -73,7 +79,7 @@ const (
 )
 
 func newLedger(start time.Time) *ledger {
-	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[line]*counter{}}
+	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[line]*counter{}, covered: map[string]uint64{}}
 }
 
 // copy returns a ledger that knows what l knows, and shares with it nothing that either
@@ -90,6 +96,7 @@ func (l *ledger) copy() *ledger {
 		other := *of
 		c.counters[s] = &other
 	}
+	c.covered = maps.Clone(l.covered)
 	return &c
 }
 
@@ -113,10 +120,25 @@ func (l *ledger) count(from source, packets uint64, s *snapshot, w words) {
 		name, _ := s.nameOn(from.bpfDropKey)
 		e = &entry{}
 		l.add(from, e, w.lines(from.bpfDropKey, name, s.victims[from.Number])...)
+		e.counters = countersOf(w.rules, e.lines[0].series, s.isInHost(from.bpfDropKey))
 	}
 	if packets != e.packets {
+		l.cover(e, packets)
 		e.packets, e.moved = packets, l.turn
 	}
+}
+
+// cover notes that an entry has as many packets now.
+func (l *ledger) cover(e *entry, packets uint64) {
+	for _, counter := range e.counters {
+		l.covered[counter] += packets - e.packets
+	}
+}
+
+// isInHost says that the packets of a key are or may be in the network namespace whose
+// counters are read.
+func (s *snapshot) isInHost(key bpfDropKey) bool {
+	return key.Netns == 0 || s.host == 0 || key.Netns == s.host
 }
 
 // nameOn returns the name that the interface of a key has now, if it is known.
@@ -183,7 +205,7 @@ func (l *ledger) goOnWithout(key bpfDropKey) {
 	key.Number, key.Direction, key.Victim = 0, 0, 0
 	rest := source{key, false}
 	if _, known := l.entries[rest]; !known {
-		l.add(rest, &entry{}, e.lines[0])
+		l.add(rest, &entry{counters: e.counters}, e.lines[0])
 	}
 	l.entries[rest].moved = max(l.entries[rest].moved, e.moved)
 }
@@ -230,6 +252,7 @@ func (l *ledger) remove(key bpfDropKey, packets uint64) {
 	from := source{key, false}
 	e := l.entries[from]
 	delete(l.entries, from)
+	l.cover(e, packets)
 	l.removed += packets
 	if e.isUnnamed(key) {
 		l.unnamed += packets

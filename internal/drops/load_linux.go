@@ -33,11 +33,15 @@ func (d *Drops) load() error {
 	if err != nil {
 		return err
 	}
+	rules, err := readRules(countersCSV)
+	if err != nil {
+		return err
+	}
 	spec, err := loadBpf()
 	if err != nil {
 		return err
 	}
-	d.words = words{reasons: reasons, functions: map[uint64]string{}, meanings: table}
+	d.words = words{reasons: reasons, functions: map[uint64]string{}, meanings: table, rules: rules}
 	d.counting = variantFor(arguments, d.knows)
 	if d.maxKeys != 0 {
 		spec.Maps[bpfMapDrops].MaxEntries, spec.Maps[bpfMapDropsWithoutDetail].MaxEntries = d.maxKeys, d.maxCoarse

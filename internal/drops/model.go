@@ -72,6 +72,7 @@ type words struct {
 	reasons   map[uint32]string // this kernel's own
 	functions map[uint64]string // by location; missing is unknown
 	meanings  meanings
+	rules     []rule // which of the kernel's counters count what
 }
 
 // series returns what a key stands for, on an interface of this name.

@@ -28,11 +28,29 @@ func (d *Drops) read() (*snapshot, error) {
 	errs = errors.Join(errs, err)
 	d.survey = survey
 	s := &snapshot{now: d.clock.Now(), survey: survey, exemplars: exemplars}
+	if d.unseen != nil {
+		errs = errors.Join(errs, d.readCounters(s))
+	}
 	if err := d.readMaps(s); err != nil {
 		return nil, errors.Join(errs, err)
 	}
 	processes := sync.OnceValues(d.owners.Processes)
 	return s, errors.Join(errs, d.meetProcesses(s, processes), d.findEnded(s, processes))
+}
+
+// readCounters reads the kernel's own counters, of the host's network namespace.
+func (d *Drops) readCounters(s *snapshot) error {
+	inode, err := d.inodeOfHost()
+	if err != nil {
+		return err
+	}
+	for netns, namespace := range s.survey.All {
+		if namespace.Inode == inode {
+			s.host = netns
+		}
+	}
+	s.counters, err = d.counters.read(inode)
+	return err
 }
 
 // meetProcesses finds out who lost packets. To learn of new ones it reads all processes

@@ -10,6 +10,26 @@ import (
 	"go.opentelemetry.io/collector/filter"
 )
 
+// NettapDropUnseenMetricConfig provides config for the nettap.drop.unseen metric.
+type NettapDropUnseenMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapDropUnseenMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // NettapInterfaceIoMetricConfig provides config for the nettap.interface.io metric.
 type NettapInterfaceIoMetricConfig struct {
 	Enabled          bool `mapstructure:"enabled"`
@@ -282,6 +302,7 @@ func (ms *ProcessNetworkIoMetricConfig) Validate() error {
 
 // MetricsConfig provides config for nettap metrics.
 type MetricsConfig struct {
+	NettapDropUnseen                     NettapDropUnseenMetricConfig                     `mapstructure:"nettap.drop.unseen"`
 	NettapInterfaceIo                    NettapInterfaceIoMetricConfig                    `mapstructure:"nettap.interface.io"`
 	NettapInterfacePacketCount           NettapInterfacePacketCountMetricConfig           `mapstructure:"nettap.interface.packet.count"`
 	NettapInterfaceUnobservedIo          NettapInterfaceUnobservedIoMetricConfig          `mapstructure:"nettap.interface.unobserved.io"`
@@ -296,6 +317,9 @@ type MetricsConfig struct {
 
 func DefaultMetricsConfig() MetricsConfig {
 	return MetricsConfig{
+		NettapDropUnseen: NettapDropUnseenMetricConfig{
+			Enabled: true,
+		},
 		NettapInterfaceIo: NettapInterfaceIoMetricConfig{
 			Enabled: true,
 		},

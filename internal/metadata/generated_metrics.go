@@ -161,6 +161,10 @@ var MapAttributeNetworkIoDirection = map[string]AttributeNetworkIoDirection{
 }
 
 var MetricsInfo = metricsInfo{
+	NettapDropUnseen: metricInfo{
+		Name:       "nettap.drop.unseen",
+		Attributes: []string{"nettap.drop.counter"},
+	},
 	NettapInterfaceIo: metricInfo{
 		Name:       "nettap.interface.io",
 		Attributes: []string{"network.io.direction", "network.interface.name", "nettap.netns.inode", "nettap.account", "nettap.interface.stacked"},
@@ -204,6 +208,7 @@ var MetricsInfo = metricsInfo{
 }
 
 type metricsInfo struct {
+	NettapDropUnseen                     metricInfo
 	NettapInterfaceIo                    metricInfo
 	NettapInterfacePacketCount           metricInfo
 	NettapInterfaceUnobservedIo          metricInfo
@@ -253,6 +258,60 @@ func WithNetworkTypeMetricAttribute(networkTypeAttributeValue string) MetricAttr
 	return metricAttributeOptionFunc(func(dp pmetric.NumberDataPoint) {
 		dp.Attributes().PutStr("network.type", networkTypeAttributeValue)
 	})
+}
+
+type metricNettapDropUnseen struct {
+	data     pmetric.Metric               // data buffer for generated metric.
+	config   NettapDropUnseenMetricConfig // metric config provided by user.
+	capacity int                          // max observed number of data points added to the metric.
+}
+
+// init fills nettap.drop.unseen metric with initial data.
+func (m *metricNettapDropUnseen) init() {
+	m.data.SetName("nettap.drop.unseen")
+	m.data.SetDescription("What a counter of the kernel's own has grown beyond the drops in nettap.packet.dropped that it counts, too, in the host's network namespace; never negative. Counters overlap, so these are never added.")
+	m.data.SetUnit("{packet}")
+	m.data.SetEmptySum()
+	m.data.Sum().SetIsMonotonic(false)
+	m.data.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	m.data.Sum().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapDropUnseen) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64, nettapDropCounterAttributeValue string) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Sum().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+	dp.Attributes().PutStr("nettap.drop.counter", nettapDropCounterAttributeValue)
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapDropUnseen) updateCapacity() {
+	if m.data.Sum().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Sum().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapDropUnseen) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Sum().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapDropUnseen(cfg NettapDropUnseenMetricConfig) metricNettapDropUnseen {
+	m := metricNettapDropUnseen{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
 }
 
 type metricNettapInterfaceIo struct {
@@ -943,6 +1002,7 @@ type MetricsBuilder struct {
 	buildInfo                                  component.BuildInfo  // contains version information.
 	resourceAttributeIncludeFilter             map[string]filter.Filter
 	resourceAttributeExcludeFilter             map[string]filter.Filter
+	metricNettapDropUnseen                     metricNettapDropUnseen
 	metricNettapInterfaceIo                    metricNettapInterfaceIo
 	metricNettapInterfacePacketCount           metricNettapInterfacePacketCount
 	metricNettapInterfaceUnobservedIo          metricNettapInterfaceUnobservedIo
@@ -978,6 +1038,7 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		startTime:                         pcommon.NewTimestampFromTime(time.Now()),
 		metricsBuffer:                     pmetric.NewMetrics(),
 		buildInfo:                         settings.BuildInfo,
+		metricNettapDropUnseen:            newMetricNettapDropUnseen(mbc.Metrics.NettapDropUnseen),
 		metricNettapInterfaceIo:           newMetricNettapInterfaceIo(mbc.Metrics.NettapInterfaceIo),
 		metricNettapInterfacePacketCount:  newMetricNettapInterfacePacketCount(mbc.Metrics.NettapInterfacePacketCount),
 		metricNettapInterfaceUnobservedIo: newMetricNettapInterfaceUnobservedIo(mbc.Metrics.NettapInterfaceUnobservedIo),
@@ -1169,6 +1230,7 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	ils.Scope().SetName(ScopeName)
 	ils.Scope().SetVersion(mb.buildInfo.Version)
 	ils.Metrics().EnsureCapacity(mb.metricsCapacity)
+	mb.metricNettapDropUnseen.emit(ils.Metrics())
 	mb.metricNettapInterfaceIo.emit(ils.Metrics())
 	mb.metricNettapInterfacePacketCount.emit(ils.Metrics())
 	mb.metricNettapInterfaceUnobservedIo.emit(ils.Metrics())
@@ -1208,6 +1270,11 @@ func (mb *MetricsBuilder) Emit(options ...ResourceMetricsOption) pmetric.Metrics
 	metrics := mb.metricsBuffer
 	mb.metricsBuffer = pmetric.NewMetrics()
 	return metrics
+}
+
+// RecordNettapDropUnseenDataPoint adds a data point to nettap.drop.unseen metric.
+func (mb *MetricsBuilder) RecordNettapDropUnseenDataPoint(ts pcommon.Timestamp, val int64, nettapDropCounterAttributeValue string) {
+	mb.metricNettapDropUnseen.recordDataPoint(mb.startTime, ts, val, nettapDropCounterAttributeValue)
 }
 
 // RecordNettapInterfaceIoDataPoint adds a data point to nettap.interface.io metric.

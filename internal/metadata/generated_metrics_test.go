@@ -79,6 +79,9 @@ func TestMetricsBuilder(t *testing.T) {
 			allMetricsCount := 0
 			defaultMetricsCount++
 			allMetricsCount++
+			mb.RecordNettapDropUnseenDataPoint(ts, 1, "nettap.drop.counter-val")
+			defaultMetricsCount++
+			allMetricsCount++
 			mb.RecordNettapInterfaceIoDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, 18, AttributeNettapAccountProcess, true, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
 			defaultMetricsCount++
 			allMetricsCount++
@@ -165,6 +168,23 @@ func TestMetricsBuilder(t *testing.T) {
 			validatedMetrics := make(map[string]bool)
 			for _, mi := range allMetricsList {
 				switch mi.Name() {
+				case "nettap.drop.unseen":
+					assert.False(t, validatedMetrics["nettap.drop.unseen"], "Found a duplicate in the metrics slice: nettap.drop.unseen")
+					validatedMetrics["nettap.drop.unseen"] = true
+					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
+					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
+					assert.Equal(t, "What a counter of the kernel's own has grown beyond the drops in nettap.packet.dropped that it counts, too, in the host's network namespace; never negative. Counters overlap, so these are never added.", mi.Description())
+					assert.Equal(t, "{packet}", mi.Unit())
+					assert.False(t, mi.Sum().IsMonotonic())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
+					dp := mi.Sum().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
+					nettapDropCounterAttrVal, ok := dp.Attributes().Get("nettap.drop.counter")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.drop.counter-val", nettapDropCounterAttrVal.Str())
 				case "nettap.interface.io":
 					assert.False(t, validatedMetrics["nettap.interface.io"], "Found a duplicate in the metrics slice: nettap.interface.io")
 					validatedMetrics["nettap.interface.io"] = true

@@ -100,3 +100,21 @@ func pointOf(point pmetric.NumberDataPoint) Point {
 		Ended:     point.Flags().NoRecordedValue(),
 	}
 }
+
+// Unseen returns every data point of nettap.drop.unseen, by its counter.
+func Unseen(metrics pmetric.Metrics) map[string]int {
+	all := map[string]int{}
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				if metric.Name() != "nettap.drop.unseen" {
+					continue
+				}
+				for _, point := range metric.Sum().DataPoints().All() {
+					all[textsOf(point)("nettap.drop.counter")] = int(point.IntValue())
+				}
+			}
+		}
+	}
+	return all
+}

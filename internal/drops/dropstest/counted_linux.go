@@ -1,0 +1,123 @@
+package dropstest
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// CountedProvocation makes the receiver's kernel drop packets that counters of its own count.
+type CountedProvocation struct {
+	Name string
+
+	// Provoke returns by how much which counters grow.
+	Provoke func(t *testing.T, lab *Lab) map[string]int
+}
+
+// Counted are all we know.
+func Counted() []CountedProvocation {
+	return []CountedProvocation{
+		counted("a datagram for a closed port", closedUDPPort, "UdpNoPorts"),
+		counted("a datagram for a closed port over IPv6", closedUDPPortIPv6, "Udp6NoPorts"),
+		counted("a datagram for a reader that is too slow", fullReceiveBuffer, "UdpRcvbufErrors", "UdpInErrors"),
+		counted("a datagram with a bad checksum", badUDPChecksum, "UdpInCsumErrors", "UdpInErrors"),
+		counted("a segment with a bad checksum", badTCPChecksum, "TcpInCsumErrors", "TcpInErrs"),
+		counted("an IP header with a bad checksum", badIPChecksum, "IpInHdrErrors", "IpExtInCsumErrors"),
+		counted("an IP header that promises more than comes", shortPacket, "IpExtInTruncatedPkts"),
+		counted("a packet to pass on whose TTL has run out", expiredTTL, "IpInHdrErrors"),
+		counted("a packet to pass on without a route", noRoute, "IpExtInNoRoutes"),
+		counted("a packet that cannot come from there", wrongWay, "TcpExtIPReversePathFilter"),
+		counted("a packet of an unknown IP protocol", unknownProtocol, "IpInUnknownProtos"),
+		{"a datagram that finds the queue of its interface full", fullQueue},
+		counted("a connection to a listener whose accept queue is full", fullAcceptQueue, "TcpExtListenOverflows", "TcpExtListenDrops"),
+	}
+}
+
+// counted lets each packet that a provocation drops count in some counters.
+func counted(name string, provoke func(*testing.T, *Lab) Drop, counters ...string) CountedProvocation {
+	return CountedProvocation{name, func(t *testing.T, lab *Lab) map[string]int {
+		want, packets := map[string]int{}, provoke(t, lab).Packets
+		for _, counter := range counters {
+			want[counter] = packets
+		}
+		return want
+	}}
+}
+
+// SendWithoutRoute lets the receiver send datagrams to where it has no route: they are counted,
+// and there is never a packet. It returns by how much which counter grows.
+func SendWithoutRoute(t *testing.T, lab *Lab, n int) map[string]int {
+	t.Helper()
+	lab.inReceiver(t, func() {
+		socket, err := net.ListenPacket("udp4", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("198.51.100.7:9"))
+		for range n {
+			if _, err := socket.WriteTo([]byte("x"), to); !errors.Is(err, unix.ENETUNREACH) {
+				t.Fatalf("send without a route: %v", err)
+			}
+		}
+	})
+	return map[string]int{"IpOutNoRoutes": n}
+}
+
+// fullQueue lets the receiver send more than the queue of its interface holds. How many that
+// costs is what those that left it lack.
+func fullQueue(t *testing.T, lab *Lab) map[string]int {
+	const sent = 30
+	lab.inReceiver(t, func() {
+		queue := &netlink.Tbf{
+			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lab.Receiver.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+			Rate:       1000, Limit: 3000, Buffer: 64000,
+		}
+		if err := netlink.QdiscAdd(queue); err != nil {
+			t.Fatalf("add a queue: %v", err)
+		}
+		t.Cleanup(func() {
+			lab.inReceiver(t, func() {
+				if err := netlink.QdiscDel(queue); err != nil {
+					t.Errorf("delete a queue: %v", err)
+				}
+			})
+		})
+		socket, err := net.ListenPacket("udp4", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		for range sent {
+			_, _ = socket.WriteTo(make([]byte, 900), net.UDPAddrFromAddrPort(netip.AddrPortFrom(lab.Sender.IPv4, closedPort))) // may say ENOBUFS
+		}
+	})
+	return map[string]int{"qdisc drops": lab.queueDrops(t)}
+}
+
+func (l *Lab) queueDrops(t *testing.T) (dropped int) {
+	t.Helper()
+	l.inReceiver(t, func() {
+		link, err := netlink.LinkByIndex(l.Receiver.Index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		queues, err := netlink.QdiscList(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, queue := range queues {
+			if statistics := queue.Attrs().Statistics; queue.Attrs().Parent == netlink.HANDLE_ROOT && statistics != nil {
+				dropped += int(statistics.Queue.Drops)
+			}
+		}
+	})
+	if dropped == 0 {
+		t.Error("the queue has dropped nothing")
+	}
+	return dropped
+}
