@@ -8,6 +8,8 @@
  *          cgroup_skb/ingress   a packet meets a listener with a full accept
  *                               queue. kfree_skb never hears of the SYNs lost
  *                               there, and before 6.15 not why the ACKs are.
+ *          tp_btf tcp_send_reset, tcp_receive_reset
+ *                               a connection is reset; attached only if that is wanted.
  * Output:  maps drops and drops_without_detail, which user space adds up. It takes
  *          entries out of drops: of interfaces that are gone or have another name,
  *          and when it gets full.
@@ -58,7 +60,8 @@ struct drop_key {
 	__u8 transport; /* IP protocol; 0: unknown */
 	__u8 empty;     /* for no socket: a TCP segment in which nothing is lost */
 	enum victim victim;
-	__u8 pad[7];
+	__u8 reset; /* it is no drop, but a TCP reset: reason is why it was sent, or UNKNOWN_RESET */
+	__u8 pad[6];
 };
 
 /* Packets whose process is known and found no place. */
@@ -258,6 +261,53 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 		set_victim(&key, number_of_last_listener(skb, key.netns, transport), RECEIVE, VICTIM_LAST_LISTENER);
 	count(&key, dev);
 	note_exemplar(&key, sk);
+	return 0;
+}
+
+#define UNKNOWN_RESET 0xffffffff
+
+/*
+ * Who sends a reset says why, from Linux 6.10 on. It may have no socket, and the owner of one
+ * that is being closed is still known.
+ */
+static __always_inline void count_reset(const struct sock *sk, enum direction direction, __u32 reason)
+{
+	struct drop_key key = { .reason = reason, .transport = IPPROTO_TCP, .reset = 1, .direction = direction };
+
+	if (with_victims && sk)
+		set_victim(&key, number_by_hand((struct sock *)sk), direction, VICTIM_SOCKET);
+	count(&key, NULL);
+}
+
+/* up to 6.9 */
+bool fired_count_reset_bare;
+
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(count_reset_bare, const struct sock *sk)
+{
+	if (is_enabled(&fired_count_reset_bare))
+		count_reset(sk, TRANSMIT, UNKNOWN_RESET);
+	return 0;
+}
+
+/* from 6.10 */
+bool fired_count_reset_sent;
+
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(count_reset_sent, const struct sock *sk, const struct sk_buff *skb, __u32 reason)
+{
+	if (is_enabled(&fired_count_reset_sent))
+		count_reset(sk, TRANSMIT, reason);
+	return 0;
+}
+
+bool fired_count_reset_received;
+
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(count_reset_received, struct sock *sk)
+{
+	if (is_enabled(&fired_count_reset_received))
+		count_reset(sk, RECEIVE, UNKNOWN_RESET);
 	return 0;
 }
 

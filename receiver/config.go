@@ -119,6 +119,7 @@ type DropsMetricsConfig struct {
 	DropUnseen           metadata.NettapDropUnseenMetricConfig           `mapstructure:"nettap.drop.unseen"`
 	PacketDropped        metadata.NettapPacketDroppedMetricConfig        `mapstructure:"nettap.packet.dropped"`
 	ProcessPacketDropped metadata.NettapProcessPacketDroppedMetricConfig `mapstructure:"nettap.process.packet.dropped"`
+	TCPReset             metadata.NettapTCPResetMetricConfig             `mapstructure:"nettap.tcp.reset"`
 }
 
 // AcceptsConfig is the block "accepts".
@@ -175,6 +176,7 @@ func createDefaultConfig() component.Config {
 			Metrics: DropsMetricsConfig{
 				DropUnseen:    metrics.NettapDropUnseen,
 				PacketDropped: metrics.NettapPacketDropped, ProcessPacketDropped: metrics.NettapProcessPacketDropped,
+				TCPReset: metrics.NettapTCPReset,
 			},
 		},
 		Accepts: AcceptsConfig{
@@ -267,6 +269,7 @@ func (c *DropsConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
 		Metrics: metadata.MetricsConfig{
 			NettapDropUnseen:    c.Metrics.DropUnseen,
 			NettapPacketDropped: c.Metrics.PacketDropped, NettapProcessPacketDropped: c.Metrics.ProcessPacketDropped,
+			NettapTCPReset: c.Metrics.TCPReset,
 		},
 		ResourceAttributes: c.ResourceAttributes,
 	}

@@ -388,7 +388,7 @@ var configOptions = cmp.Options{
 		configoptional.Optional[confighttp.AuthConfig]{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
-		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{}, metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{}, metadata.NettapDropUnseenMetricConfig{},
+		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{}, metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{}, metadata.NettapDropUnseenMetricConfig{}, metadata.NettapTCPResetMetricConfig{},
 		metadata.ProcessNetworkIoMetricConfig{},
 	),
 }

@@ -49,7 +49,8 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 	}
 	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, shared.processes, shared.clock, trafficStats, c.Traffic.options(c.RootPath))
 	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), owners.Another(), knownToDrops, shared.contexts, shared.processes, shared.clock, dropsStats,
-		drops.Options{RootPath: c.RootPath, Unseen: c.Drops.Metrics.DropUnseen.Enabled, Explanations: c.Drops.Explanations, Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || shared.viewServer != nil})
+		drops.Options{RootPath: c.RootPath, Unseen: c.Drops.Metrics.DropUnseen.Enabled, Explanations: c.Drops.Explanations, Resets: c.Drops.Metrics.TCPReset.Enabled,
+			Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || c.Drops.Metrics.TCPReset.Enabled || shared.viewServer != nil})
 	if shared.viewServer != nil {
 		shown := metadata.MetricsBuilderConfig{Metrics: metadata.DefaultMetricsConfig(), ResourceAttributes: c.viewResourceAttributes()}
 		counting.PeekWith(builder(shown), shared.viewServer.directory)

@@ -45,7 +45,8 @@ type bpfDropKey struct {
 	Transport uint8
 	Empty     uint8
 	Victim    bpfVictim
-	Pad       [7]uint8
+	Reset     uint8
+	Pad       [6]uint8
 }
 
 type bpfExchange struct {
@@ -243,56 +244,62 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapContextCounts        = "context_counts"
-	bpfMapDeaths               = "deaths"
-	bpfMapDrops                = "drops"
-	bpfMapDropsWithoutDetail   = "drops_without_detail"
-	bpfMapExchanges            = "exchanges"
-	bpfMapExemplars            = "exemplars"
-	bpfMapInterfaces           = "interfaces"
-	bpfMapLastListeners        = "last_listeners"
-	bpfMapLateAcks             = "late_acks"
-	bpfMapListeners            = "listeners"
-	bpfMapMakers               = "makers"
-	bpfMapMeetings             = "meetings"
-	bpfMapMessages             = "messages"
-	bpfMapNumbering            = "numbering"
-	bpfMapObserved             = "observed"
-	bpfMapOwners               = "owners"
-	bpfMapProcesses            = "processes"
-	bpfMapSocketUsers          = "socket_users"
-	bpfMapStats                = "stats"
-	bpfMapSurveys              = "surveys"
-	bpfProgCountDropBare       = "count_drop_bare"
-	bpfProgCountDropPlace      = "count_drop_place"
-	bpfProgCountDropReason     = "count_drop_reason"
-	bpfProgCountDropSocket     = "count_drop_socket"
-	bpfProgWatchListeners      = "watch_listeners"
-	bpfVarEnabled              = "enabled"
-	bpfVarFiredCountDropBare   = "fired_count_drop_bare"
-	bpfVarFiredCountDropPlace  = "fired_count_drop_place"
-	bpfVarFiredCountDropReason = "fired_count_drop_reason"
-	bpfVarFiredCountDropSocket = "fired_count_drop_socket"
-	bpfVarFiredWatchListeners  = "fired_watch_listeners"
-	bpfVarNamedTransports      = "named_transports"
-	bpfVarNetnsOperations      = "netns_operations"
-	bpfVarReasonConsumed       = "reason_consumed"
-	bpfVarReasonListenOverflow = "reason_listen_overflow"
-	bpfVarReasonNoSocket       = "reason_no_socket"
-	bpfVarReasonNotAvailable   = "reason_not_available"
-	bpfVarReasonOverflow       = "reason_overflow"
-	bpfVarReasonUnspecified    = "reason_unspecified"
-	bpfVarSocketTtlNs          = "socket_ttl_ns"
-	bpfVarUnknown              = "unknown"
-	bpfVarUnplaced             = "unplaced"
-	bpfVarWithGoLabels         = "with_go_labels"
-	bpfVarWithHttp             = "with_http"
-	bpfVarWithMeetings         = "with_meetings"
-	bpfVarWithObi              = "with_obi"
-	bpfVarWithOtelThread       = "with_otel_thread"
-	bpfVarWithSocket           = "with_socket"
-	bpfVarWithUsers            = "with_users"
-	bpfVarWithVictims          = "with_victims"
+	bpfMapContextCounts           = "context_counts"
+	bpfMapDeaths                  = "deaths"
+	bpfMapDrops                   = "drops"
+	bpfMapDropsWithoutDetail      = "drops_without_detail"
+	bpfMapExchanges               = "exchanges"
+	bpfMapExemplars               = "exemplars"
+	bpfMapInterfaces              = "interfaces"
+	bpfMapLastListeners           = "last_listeners"
+	bpfMapLateAcks                = "late_acks"
+	bpfMapListeners               = "listeners"
+	bpfMapMakers                  = "makers"
+	bpfMapMeetings                = "meetings"
+	bpfMapMessages                = "messages"
+	bpfMapNumbering               = "numbering"
+	bpfMapObserved                = "observed"
+	bpfMapOwners                  = "owners"
+	bpfMapProcesses               = "processes"
+	bpfMapSocketUsers             = "socket_users"
+	bpfMapStats                   = "stats"
+	bpfMapSurveys                 = "surveys"
+	bpfProgCountDropBare          = "count_drop_bare"
+	bpfProgCountDropPlace         = "count_drop_place"
+	bpfProgCountDropReason        = "count_drop_reason"
+	bpfProgCountDropSocket        = "count_drop_socket"
+	bpfProgCountResetBare         = "count_reset_bare"
+	bpfProgCountResetReceived     = "count_reset_received"
+	bpfProgCountResetSent         = "count_reset_sent"
+	bpfProgWatchListeners         = "watch_listeners"
+	bpfVarEnabled                 = "enabled"
+	bpfVarFiredCountDropBare      = "fired_count_drop_bare"
+	bpfVarFiredCountDropPlace     = "fired_count_drop_place"
+	bpfVarFiredCountDropReason    = "fired_count_drop_reason"
+	bpfVarFiredCountDropSocket    = "fired_count_drop_socket"
+	bpfVarFiredCountResetBare     = "fired_count_reset_bare"
+	bpfVarFiredCountResetReceived = "fired_count_reset_received"
+	bpfVarFiredCountResetSent     = "fired_count_reset_sent"
+	bpfVarFiredWatchListeners     = "fired_watch_listeners"
+	bpfVarNamedTransports         = "named_transports"
+	bpfVarNetnsOperations         = "netns_operations"
+	bpfVarReasonConsumed          = "reason_consumed"
+	bpfVarReasonListenOverflow    = "reason_listen_overflow"
+	bpfVarReasonNoSocket          = "reason_no_socket"
+	bpfVarReasonNotAvailable      = "reason_not_available"
+	bpfVarReasonOverflow          = "reason_overflow"
+	bpfVarReasonUnspecified       = "reason_unspecified"
+	bpfVarSocketTtlNs             = "socket_ttl_ns"
+	bpfVarUnknown                 = "unknown"
+	bpfVarUnplaced                = "unplaced"
+	bpfVarWithGoLabels            = "with_go_labels"
+	bpfVarWithHttp                = "with_http"
+	bpfVarWithMeetings            = "with_meetings"
+	bpfVarWithObi                 = "with_obi"
+	bpfVarWithOtelThread          = "with_otel_thread"
+	bpfVarWithSocket              = "with_socket"
+	bpfVarWithUsers               = "with_users"
+	bpfVarWithVictims             = "with_victims"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -337,11 +344,14 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	CountDropBare   *ebpf.ProgramSpec `ebpf:"count_drop_bare"`
-	CountDropPlace  *ebpf.ProgramSpec `ebpf:"count_drop_place"`
-	CountDropReason *ebpf.ProgramSpec `ebpf:"count_drop_reason"`
-	CountDropSocket *ebpf.ProgramSpec `ebpf:"count_drop_socket"`
-	WatchListeners  *ebpf.ProgramSpec `ebpf:"watch_listeners"`
+	CountDropBare      *ebpf.ProgramSpec `ebpf:"count_drop_bare"`
+	CountDropPlace     *ebpf.ProgramSpec `ebpf:"count_drop_place"`
+	CountDropReason    *ebpf.ProgramSpec `ebpf:"count_drop_reason"`
+	CountDropSocket    *ebpf.ProgramSpec `ebpf:"count_drop_socket"`
+	CountResetBare     *ebpf.ProgramSpec `ebpf:"count_reset_bare"`
+	CountResetReceived *ebpf.ProgramSpec `ebpf:"count_reset_received"`
+	CountResetSent     *ebpf.ProgramSpec `ebpf:"count_reset_sent"`
+	WatchListeners     *ebpf.ProgramSpec `ebpf:"watch_listeners"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -374,31 +384,34 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Enabled              *ebpf.VariableSpec `ebpf:"enabled"`
-	FiredCountDropBare   *ebpf.VariableSpec `ebpf:"fired_count_drop_bare"`
-	FiredCountDropPlace  *ebpf.VariableSpec `ebpf:"fired_count_drop_place"`
-	FiredCountDropReason *ebpf.VariableSpec `ebpf:"fired_count_drop_reason"`
-	FiredCountDropSocket *ebpf.VariableSpec `ebpf:"fired_count_drop_socket"`
-	FiredWatchListeners  *ebpf.VariableSpec `ebpf:"fired_watch_listeners"`
-	NamedTransports      *ebpf.VariableSpec `ebpf:"named_transports"`
-	NetnsOperations      *ebpf.VariableSpec `ebpf:"netns_operations"`
-	ReasonConsumed       *ebpf.VariableSpec `ebpf:"reason_consumed"`
-	ReasonListenOverflow *ebpf.VariableSpec `ebpf:"reason_listen_overflow"`
-	ReasonNoSocket       *ebpf.VariableSpec `ebpf:"reason_no_socket"`
-	ReasonNotAvailable   *ebpf.VariableSpec `ebpf:"reason_not_available"`
-	ReasonOverflow       *ebpf.VariableSpec `ebpf:"reason_overflow"`
-	ReasonUnspecified    *ebpf.VariableSpec `ebpf:"reason_unspecified"`
-	SocketTtlNs          *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
-	Unknown              *ebpf.VariableSpec `ebpf:"unknown"`
-	Unplaced             *ebpf.VariableSpec `ebpf:"unplaced"`
-	WithGoLabels         *ebpf.VariableSpec `ebpf:"with_go_labels"`
-	WithHttp             *ebpf.VariableSpec `ebpf:"with_http"`
-	WithMeetings         *ebpf.VariableSpec `ebpf:"with_meetings"`
-	WithObi              *ebpf.VariableSpec `ebpf:"with_obi"`
-	WithOtelThread       *ebpf.VariableSpec `ebpf:"with_otel_thread"`
-	WithSocket           *ebpf.VariableSpec `ebpf:"with_socket"`
-	WithUsers            *ebpf.VariableSpec `ebpf:"with_users"`
-	WithVictims          *ebpf.VariableSpec `ebpf:"with_victims"`
+	Enabled                 *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredCountDropBare      *ebpf.VariableSpec `ebpf:"fired_count_drop_bare"`
+	FiredCountDropPlace     *ebpf.VariableSpec `ebpf:"fired_count_drop_place"`
+	FiredCountDropReason    *ebpf.VariableSpec `ebpf:"fired_count_drop_reason"`
+	FiredCountDropSocket    *ebpf.VariableSpec `ebpf:"fired_count_drop_socket"`
+	FiredCountResetBare     *ebpf.VariableSpec `ebpf:"fired_count_reset_bare"`
+	FiredCountResetReceived *ebpf.VariableSpec `ebpf:"fired_count_reset_received"`
+	FiredCountResetSent     *ebpf.VariableSpec `ebpf:"fired_count_reset_sent"`
+	FiredWatchListeners     *ebpf.VariableSpec `ebpf:"fired_watch_listeners"`
+	NamedTransports         *ebpf.VariableSpec `ebpf:"named_transports"`
+	NetnsOperations         *ebpf.VariableSpec `ebpf:"netns_operations"`
+	ReasonConsumed          *ebpf.VariableSpec `ebpf:"reason_consumed"`
+	ReasonListenOverflow    *ebpf.VariableSpec `ebpf:"reason_listen_overflow"`
+	ReasonNoSocket          *ebpf.VariableSpec `ebpf:"reason_no_socket"`
+	ReasonNotAvailable      *ebpf.VariableSpec `ebpf:"reason_not_available"`
+	ReasonOverflow          *ebpf.VariableSpec `ebpf:"reason_overflow"`
+	ReasonUnspecified       *ebpf.VariableSpec `ebpf:"reason_unspecified"`
+	SocketTtlNs             *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
+	Unknown                 *ebpf.VariableSpec `ebpf:"unknown"`
+	Unplaced                *ebpf.VariableSpec `ebpf:"unplaced"`
+	WithGoLabels            *ebpf.VariableSpec `ebpf:"with_go_labels"`
+	WithHttp                *ebpf.VariableSpec `ebpf:"with_http"`
+	WithMeetings            *ebpf.VariableSpec `ebpf:"with_meetings"`
+	WithObi                 *ebpf.VariableSpec `ebpf:"with_obi"`
+	WithOtelThread          *ebpf.VariableSpec `ebpf:"with_otel_thread"`
+	WithSocket              *ebpf.VariableSpec `ebpf:"with_socket"`
+	WithUsers               *ebpf.VariableSpec `ebpf:"with_users"`
+	WithVictims             *ebpf.VariableSpec `ebpf:"with_victims"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -472,42 +485,48 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Enabled              *ebpf.Variable `ebpf:"enabled"`
-	FiredCountDropBare   *ebpf.Variable `ebpf:"fired_count_drop_bare"`
-	FiredCountDropPlace  *ebpf.Variable `ebpf:"fired_count_drop_place"`
-	FiredCountDropReason *ebpf.Variable `ebpf:"fired_count_drop_reason"`
-	FiredCountDropSocket *ebpf.Variable `ebpf:"fired_count_drop_socket"`
-	FiredWatchListeners  *ebpf.Variable `ebpf:"fired_watch_listeners"`
-	NamedTransports      *ebpf.Variable `ebpf:"named_transports"`
-	NetnsOperations      *ebpf.Variable `ebpf:"netns_operations"`
-	ReasonConsumed       *ebpf.Variable `ebpf:"reason_consumed"`
-	ReasonListenOverflow *ebpf.Variable `ebpf:"reason_listen_overflow"`
-	ReasonNoSocket       *ebpf.Variable `ebpf:"reason_no_socket"`
-	ReasonNotAvailable   *ebpf.Variable `ebpf:"reason_not_available"`
-	ReasonOverflow       *ebpf.Variable `ebpf:"reason_overflow"`
-	ReasonUnspecified    *ebpf.Variable `ebpf:"reason_unspecified"`
-	SocketTtlNs          *ebpf.Variable `ebpf:"socket_ttl_ns"`
-	Unknown              *ebpf.Variable `ebpf:"unknown"`
-	Unplaced             *ebpf.Variable `ebpf:"unplaced"`
-	WithGoLabels         *ebpf.Variable `ebpf:"with_go_labels"`
-	WithHttp             *ebpf.Variable `ebpf:"with_http"`
-	WithMeetings         *ebpf.Variable `ebpf:"with_meetings"`
-	WithObi              *ebpf.Variable `ebpf:"with_obi"`
-	WithOtelThread       *ebpf.Variable `ebpf:"with_otel_thread"`
-	WithSocket           *ebpf.Variable `ebpf:"with_socket"`
-	WithUsers            *ebpf.Variable `ebpf:"with_users"`
-	WithVictims          *ebpf.Variable `ebpf:"with_victims"`
+	Enabled                 *ebpf.Variable `ebpf:"enabled"`
+	FiredCountDropBare      *ebpf.Variable `ebpf:"fired_count_drop_bare"`
+	FiredCountDropPlace     *ebpf.Variable `ebpf:"fired_count_drop_place"`
+	FiredCountDropReason    *ebpf.Variable `ebpf:"fired_count_drop_reason"`
+	FiredCountDropSocket    *ebpf.Variable `ebpf:"fired_count_drop_socket"`
+	FiredCountResetBare     *ebpf.Variable `ebpf:"fired_count_reset_bare"`
+	FiredCountResetReceived *ebpf.Variable `ebpf:"fired_count_reset_received"`
+	FiredCountResetSent     *ebpf.Variable `ebpf:"fired_count_reset_sent"`
+	FiredWatchListeners     *ebpf.Variable `ebpf:"fired_watch_listeners"`
+	NamedTransports         *ebpf.Variable `ebpf:"named_transports"`
+	NetnsOperations         *ebpf.Variable `ebpf:"netns_operations"`
+	ReasonConsumed          *ebpf.Variable `ebpf:"reason_consumed"`
+	ReasonListenOverflow    *ebpf.Variable `ebpf:"reason_listen_overflow"`
+	ReasonNoSocket          *ebpf.Variable `ebpf:"reason_no_socket"`
+	ReasonNotAvailable      *ebpf.Variable `ebpf:"reason_not_available"`
+	ReasonOverflow          *ebpf.Variable `ebpf:"reason_overflow"`
+	ReasonUnspecified       *ebpf.Variable `ebpf:"reason_unspecified"`
+	SocketTtlNs             *ebpf.Variable `ebpf:"socket_ttl_ns"`
+	Unknown                 *ebpf.Variable `ebpf:"unknown"`
+	Unplaced                *ebpf.Variable `ebpf:"unplaced"`
+	WithGoLabels            *ebpf.Variable `ebpf:"with_go_labels"`
+	WithHttp                *ebpf.Variable `ebpf:"with_http"`
+	WithMeetings            *ebpf.Variable `ebpf:"with_meetings"`
+	WithObi                 *ebpf.Variable `ebpf:"with_obi"`
+	WithOtelThread          *ebpf.Variable `ebpf:"with_otel_thread"`
+	WithSocket              *ebpf.Variable `ebpf:"with_socket"`
+	WithUsers               *ebpf.Variable `ebpf:"with_users"`
+	WithVictims             *ebpf.Variable `ebpf:"with_victims"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	CountDropBare   *ebpf.Program `ebpf:"count_drop_bare"`
-	CountDropPlace  *ebpf.Program `ebpf:"count_drop_place"`
-	CountDropReason *ebpf.Program `ebpf:"count_drop_reason"`
-	CountDropSocket *ebpf.Program `ebpf:"count_drop_socket"`
-	WatchListeners  *ebpf.Program `ebpf:"watch_listeners"`
+	CountDropBare      *ebpf.Program `ebpf:"count_drop_bare"`
+	CountDropPlace     *ebpf.Program `ebpf:"count_drop_place"`
+	CountDropReason    *ebpf.Program `ebpf:"count_drop_reason"`
+	CountDropSocket    *ebpf.Program `ebpf:"count_drop_socket"`
+	CountResetBare     *ebpf.Program `ebpf:"count_reset_bare"`
+	CountResetReceived *ebpf.Program `ebpf:"count_reset_received"`
+	CountResetSent     *ebpf.Program `ebpf:"count_reset_sent"`
+	WatchListeners     *ebpf.Program `ebpf:"watch_listeners"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -516,6 +535,9 @@ func (p *bpfPrograms) Close() error {
 		p.CountDropPlace,
 		p.CountDropReason,
 		p.CountDropSocket,
+		p.CountResetBare,
+		p.CountResetReceived,
+		p.CountResetSent,
 		p.WatchListeners,
 	)
 }

@@ -42,6 +42,9 @@ type Options struct {
 	// Victims lets it find out which process lost a packet.
 	Victims bool
 
+	// Resets lets it count TCP resets.
+	Resets bool
+
 	// Unseen lets it read the kernel's own counters of drops.
 	Unseen bool
 

@@ -31,12 +31,12 @@ var (
 )
 
 // emit makes one data point of each drop, those of all packets on the host's resource, and
-// those of a process, which stand together, on its own.
+// those of a process, which stand together, on its own. Resets come apart from them.
 func (e emitter) emit(now time.Time, drops []drop) pmetric.Metrics {
 	all := pmetric.NewMetrics()
 	for len(drops) > 0 {
 		end := 1
-		for end < len(drops) && drops[end].victim == drops[0].victim {
+		for end < len(drops) && drops[end].victim == drops[0].victim && drops[end].reset == drops[0].reset {
 			end++
 		}
 		metrics := e.emitOf(drops[0].victim, pcommon.NewTimestampFromTime(now), drops[:end])
@@ -53,7 +53,9 @@ func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.
 		resource = v.resource(e.builder)
 	}
 	for _, d := range drops {
-		if v == nil {
+		if d.reset {
+			e.builder.RecordNettapTCPResetDataPoint(now, int64(d.packets), directions[d.direction], d.resetOptions()...)
+		} else if v == nil {
 			e.builder.RecordNettapPacketDroppedDataPoint(now, int64(d.packets), d.reason, d.class, d.options()...)
 		} else {
 			e.builder.RecordNettapProcessPacketDroppedDataPoint(now, int64(d.packets), d.reason, d.class,
@@ -134,4 +136,11 @@ func (s series) options() []metadata.MetricAttributeOption {
 	add(metadata.WithNetworkTransportMetricAttribute, s.transport)
 	add(metadata.WithNetworkTypeMetricAttribute, s.networkType)
 	return options
+}
+
+func (s series) resetOptions() []metadata.MetricAttributeOption {
+	if s.reason == "" {
+		return nil
+	}
+	return []metadata.MetricAttributeOption{metadata.WithNettapTCPResetReasonMetricAttribute(s.reason)}
 }

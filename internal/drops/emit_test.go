@@ -32,14 +32,14 @@ func TestEmit(t *testing.T) {
 	reader := &victim{process: process.Process{ID: process.ID{PID: 7, UserID: 33, RealUserID: 33}, HostID: "h1", Comm: "reader", Executable: "reader"}}
 	metrics := emitter{builder: builder, host: host.Emit(), wall: wallSinceStart}.emit(started.Add(10*time.Second), []drop{
 		{
-			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6"}, start: started, packets: 4,
+			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6", false}, start: started, packets: 4,
 			exemplars: []exemplar{{
 				context: tracecontext.Context{TraceID: [16]byte{1, 2}, SpanID: [8]byte{3}, Source: tracecontext.Socket, Link: true},
 				nanos:   uint64(time.Second),
 			}},
 		},
-		{series: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4"}, start: started.Add(time.Second), packets: 15},
-		{series: series{"unix_stream_connect", "not_specified", unknown, "", "", ""}, start: started, ended: true},
+		{series: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "udp", "ipv4", false}, start: started.Add(time.Second), packets: 15},
+		{series: series{"unix_stream_connect", "not_specified", unknown, "", "", "", false}, start: started, ended: true},
 		{
 			series: series{reason: "socket_rcvbuff", class: loss, interfaceName: "eth0"}, start: started, packets: 200,
 			loser: loser{reader, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE},
@@ -64,7 +64,7 @@ func TestEmitNothing(t *testing.T) {
 	off := metadata.NewDefaultMetricsBuilderConfig()
 	off.Metrics.NettapPacketDropped.Enabled, off.Metrics.NettapProcessPacketDropped.Enabled = false, false
 	some := []drop{
-		{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, packets: 1},
+		{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4", false}, packets: 1},
 		{series: series{reason: "no_socket", class: loss}, loser: loser{victim: &victim{}}, packets: 1},
 	}
 
@@ -87,12 +87,31 @@ func TestEmitNothing(t *testing.T) {
 func TestEmitExplanations(t *testing.T) {
 	e := emitter{builder: testBuilder(metadata.NewDefaultMetricsBuilderConfig()), host: pcommon.NewResource(), wall: wallSinceStart, explain: true}
 	metrics := e.emit(started, []drop{
-		{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"}, start: started, packets: 1},
-		{series: series{"new", "new_in_linux_9", unknown, "eth0", "tcp", "ipv4"}, start: started, packets: 1},
+		{series: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4", false}, start: started, packets: 1},
+		{series: series{"new", "new_in_linux_9", unknown, "eth0", "tcp", "ipv4", false}, start: started, packets: 1},
 	})
 	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden.Compare(t, "explanations.json", compact)
+}
+
+func TestEmitResets(t *testing.T) {
+	config := metadata.NewDefaultMetricsBuilderConfig()
+	config.Metrics.NettapTCPReset.Enabled = true
+	config.Metrics.NettapPacketDropped.Enabled = false
+	e := emitter{builder: testBuilder(config), host: pcommon.NewResource(), wall: wallSinceStart}
+	server := &victim{process: process.Process{ID: process.ID{PID: 7}, Comm: "server"}}
+	metrics := e.emit(started.Add(10*time.Second), []drop{
+		{series: series{reason: "no_socket", class: loss}, start: started, packets: 1},
+		{series: series{reason: "no_socket", reset: true}, loser: loser{direction: bpfDirectionTRANSMIT}, start: started.Add(time.Second), packets: 2},
+		{series: series{reason: "socket_rcvbuff", class: loss}, loser: loser{server, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE}, start: started, packets: 3},
+		{series: series{reset: true}, loser: loser{victim: server, direction: bpfDirectionRECEIVE}, start: started.Add(2 * time.Second), packets: 4},
+	})
+	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Compare(t, "resets.json", compact)
 }

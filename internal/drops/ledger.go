@@ -199,9 +199,13 @@ func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
 	return append(leave, silent[:excess]...)
 }
 
-// goOnWithout lets the host's line of a key go on without its process.
+// goOnWithout lets the host's line of a key go on without its process. Resets of a process
+// are in no other than its own.
 func (l *ledger) goOnWithout(key bpfDropKey) {
 	e := l.entries[source{key, false}]
+	if key.Reset != 0 {
+		return
+	}
 	key.Number, key.Direction, key.Victim = 0, 0, 0
 	rest := source{key, false}
 	if _, known := l.entries[rest]; !known {
@@ -267,7 +271,12 @@ func (l *ledger) remove(key bpfDropKey, packets uint64) {
 }
 
 // isUnnamed says that the process of a key was not known any more when it was met.
-func (e *entry) isUnnamed(key bpfDropKey) bool { return key.Number != 0 && len(e.lines) == 1 }
+func (e *entry) isUnnamed(key bpfDropKey) bool {
+	if key.Reset != 0 {
+		return key.Number != 0 && e.lines[0].victim == nil
+	}
+	return key.Number != 0 && len(e.lines) == 1
+}
 
 // nameless is how many packets are or were in the host's series alone, since their process
 // was not known any more.
@@ -361,7 +370,7 @@ func (k bpfDropKey) compare(other bpfDropKey) int {
 	return cmp.Or(
 		cmp.Compare(k.Netns, other.Netns), cmp.Compare(k.Ifindex, other.Ifindex),
 		cmp.Compare(k.Location, other.Location), cmp.Compare(k.Reason, other.Reason),
-		cmp.Compare(k.Type, other.Type), cmp.Compare(k.Transport, other.Transport), cmp.Compare(k.Empty, other.Empty),
+		cmp.Compare(k.Type, other.Type), cmp.Compare(k.Transport, other.Transport), cmp.Compare(k.Empty, other.Empty), cmp.Compare(k.Reset, other.Reset),
 		cmp.Compare(k.Number, other.Number), cmp.Compare(k.Direction, other.Direction), cmp.Compare(k.Victim, other.Victim),
 	)
 }

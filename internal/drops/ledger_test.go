@@ -66,7 +66,9 @@ func requireDrops(t *testing.T, when string, got []drop, want ...drop) {
 }
 
 // on is the series of a refused segment.
-func on(name string) series { return series{"tcp_v4_rcv", "no_socket", loss, name, "tcp", "ipv4"} }
+func on(name string) series {
+	return series{"tcp_v4_rcv", "no_socket", loss, name, "tcp", "ipv4", false}
+}
 
 // refused is its key; there are two places in the function.
 func refused(location uint64, index uint32) bpfDropKey {
@@ -85,7 +87,7 @@ func TestLedgerAddsUpWhatIsOneSeries(t *testing.T) {
 	b.next.detailed[refused(0x100, 3)] = 4
 	b.next.detailed[refused(0x100, 4)] = 0 // it is about to be the first
 	b.next.coarse[bpfDropKey{Location: 0x100, Reason: 3}] = 5
-	coarse := series{"tcp_v4_rcv", "no_socket", loss, "", "", ""}
+	coarse := series{"tcp_v4_rcv", "no_socket", loss, "", "", "", false}
 	requireDrops(t, "first", b.collect(0),
 		drop{series: coarse, start: started, packets: 5},
 		drop{series: on("eth0"), start: started, packets: 9})

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/packet"
 )
 
@@ -29,6 +30,10 @@ func (d *Drops) load() error {
 	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
 		return err
 	}
+	resets, err := kernel.ResetReasons(kernelTypes)
+	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
+		return err
+	}
 	table, err := readMeanings(reasonsCSV)
 	if err != nil {
 		return err
@@ -41,7 +46,7 @@ func (d *Drops) load() error {
 	if err != nil {
 		return err
 	}
-	d.words = words{reasons: reasons, functions: map[uint64]string{}, meanings: table, rules: rules}
+	d.words = words{reasons: reasons, resets: resets, functions: map[uint64]string{}, meanings: table, rules: rules}
 	d.counting = variantFor(arguments, d.knows)
 	if d.maxKeys != 0 {
 		spec.Maps[bpfMapDrops].MaxEntries, spec.Maps[bpfMapDropsWithoutDetail].MaxEntries = d.maxKeys, d.maxCoarse
@@ -57,14 +62,27 @@ func (d *Drops) load() error {
 	if len(reasons) == 0 {
 		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
 	}
-	d.object, err = kernel.Load(spec, []kernel.Hook{
-		{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{bpfProgWatchListeners}}, drop,
-	}, shared)
-	if err != nil {
+	hooks := []kernel.Hook{{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{bpfProgWatchListeners}}, drop}
+	if d.options.Resets {
+		hooks = append(hooks, resetHooks(len(resets) > 0)...)
+	}
+	if d.object, err = kernel.Load(spec, hooks, shared); err != nil {
 		return err
 	}
 	d.open = append(d.open, d.object)
 	return nil
+}
+
+// resetHooks are those by which resets are seen, where the kernel gives reasons for them or
+// does not.
+func resetHooks(reasons bool) []kernel.Hook {
+	sent := kernel.Hook{Job: "reset_sent", Name: "tp_btf/tcp_send_reset", Programs: []string{bpfProgCountResetSent}, Cause: selftest.Reset}
+	if !reasons {
+		sent.Programs, sent.NotSeen = []string{bpfProgCountResetBare}, "why a connection is reset, and resets that a closed port sends, before Linux 6.10"
+	}
+	return []kernel.Hook{sent, {
+		Job: "reset_received", Name: "tp_btf/tcp_receive_reset", Programs: []string{bpfProgCountResetReceived}, Cause: selftest.Reset,
+	}}
 }
 
 const lastListeners = bpfMapLastListeners

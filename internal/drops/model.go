@@ -35,6 +35,7 @@ type series struct {
 	interfaceName string
 	transport     string
 	networkType   string
+	reset         bool // of resets, not of drops: only the reason may be known
 }
 
 // loser is the process that lost the packets of a series, with what its series are told
@@ -70,6 +71,7 @@ type exemplar struct {
 // words turn the kernel's numbers into names.
 type words struct {
 	reasons   map[uint32]string // this kernel's own
+	resets    map[uint32]string // for which it resets connections
 	functions map[uint64]string // by location; missing is unknown
 	meanings  meanings
 	rules     []rule // which of the kernel's counters count what
@@ -96,8 +98,11 @@ func (w words) series(key bpfDropKey, interfaceName string) series {
 }
 
 // lines are all that a key's packets are in: the host's series, and that of v, who lost
-// them, unless it is nil.
+// them, unless it is nil. A reset is in one, that of who sent or received it.
 func (w words) lines(key bpfDropKey, interfaceName string, v *victim) []line {
+	if key.Reset != 0 {
+		return []line{{series{reason: w.resets[key.Reason], reset: true}, loser{v, 0, key.Direction}}}
+	}
 	all := []line{{series: w.series(key, interfaceName)}}
 	if v == nil {
 		return all
@@ -122,6 +127,7 @@ func (w words) reason(number uint32) string {
 
 func (s series) compare(other series) int {
 	return cmp.Or(
+		cmp.Compare(boolToInt(s.reset), boolToInt(other.reset)),
 		cmp.Compare(s.function, other.function),
 		cmp.Compare(s.reason, other.reason),
 		cmp.Compare(s.interfaceName, other.interfaceName),

@@ -41,30 +41,30 @@ func TestSeries(t *testing.T) {
 		"all is known": {
 			key:  bpfDropKey{Location: 0x100, Reason: 3, Type: 0x0800, Transport: 6},
 			on:   "eth0",
-			want: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4"},
+			want: series{"tcp_v4_rcv", "no_socket", loss, "eth0", "tcp", "ipv4", false},
 		},
 		"a function's own class goes before": {
 			key:  bpfDropKey{Location: 0x200, Reason: 13},
 			on:   "eth0",
-			want: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", ""},
+			want: series{"ip_rcv_core.isra.0", "otherhost", benign, "eth0", "", "", false},
 		},
 		"an empty segment loses nothing": {
 			key:  bpfDropKey{Location: 0x100, Reason: 3, Type: 0x0800, Transport: 6, Empty: 1},
 			on:   "eth0",
-			want: series{"tcp_v4_rcv", "no_socket", benign, "eth0", "tcp", "ipv4"},
+			want: series{"tcp_v4_rcv", "no_socket", benign, "eth0", "tcp", "ipv4", false},
 		},
 		"what is unknown stays empty, and a reason without a name keeps its number": {
 			key:  bpfDropKey{Location: 0x999, Reason: 0x30007},
-			want: series{"", "reason_196615", unknown, "", "", ""},
+			want: series{"", "reason_196615", unknown, "", "", "", false},
 		},
 		"a full accept queue has no function": {
 			key:  bpfDropKey{Reason: reasonListenOverflow, Type: 0x86dd, Transport: 6},
 			on:   "eth0",
-			want: series{"", "nettap_listen_overflow", unknown, "eth0", "tcp", "ipv6"},
+			want: series{"", "nettap_listen_overflow", unknown, "eth0", "tcp", "ipv6", false},
 		},
 		"a kernel without reasons has its functions": {
 			key:  bpfDropKey{Location: 0x100, Reason: reasonNotAvailable, Type: 0x0806},
-			want: series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp"},
+			want: series{"tcp_v4_rcv", "not_available", unknown, "", "", "arp", false},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

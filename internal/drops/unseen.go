@@ -56,7 +56,7 @@ func readRules(text string) ([]rule, error) {
 
 func (r rule) matches(s series, inHost bool) bool {
 	function, _, _ := strings.Cut(s.function, ".")
-	return r.reason == s.reason && (r.machine || inHost) && (r.function == "" || r.function == function) &&
+	return !s.reset && r.reason == s.reason && (r.machine || inHost) && (r.function == "" || r.function == function) &&
 		(r.networkType == "" || r.networkType == s.networkType) && (r.transport == "" || r.transport == s.transport)
 }
 

@@ -45,6 +45,27 @@ func DropReasons(spec *btf.Spec, modules ...*btf.Spec) (map[uint32]string, error
 	return names, nil
 }
 
+// ResetReasons returns the name of every reason for which a TCP connection is reset, by its
+// number, in lower case without the SK_RST_REASON_ prefix. A kernel without enum
+// sk_rst_reason (before 6.10) gives an error matching [ErrUnsupported].
+//
+// Source: enum sk_rst_reason in include/net/rstreason.h.
+func ResetReasons(spec *btf.Spec) (map[uint32]string, error) {
+	var reasons *btf.Enum
+	if err := spec.TypeByName("sk_rst_reason", &reasons); errors.Is(err, btf.ErrNotFound) {
+		return nil, fmt.Errorf("reset reasons: no enum sk_rst_reason: %w", ErrUnsupported)
+	} else if err != nil {
+		return nil, fmt.Errorf("reset reasons: enum sk_rst_reason: %w", err)
+	}
+	names := map[uint32]string{}
+	for _, reason := range reasons.Values {
+		if !strings.HasSuffix(reason.Name, "_MAX") {
+			names[uint32(reason.Value)] = strings.ToLower(strings.TrimPrefix(reason.Name, "SK_RST_REASON_"))
+		}
+	}
+	return names, nil
+}
+
 func addDropReasons(names map[uint32]string, spec *btf.Spec) error {
 	for _, enum := range dropReasonEnums {
 		var reasons *btf.Enum

@@ -245,6 +245,26 @@ func (ms *NettapProcessPacketDroppedMetricConfig) Unmarshal(parser *confmap.Conf
 	return nil
 }
 
+// NettapTCPResetMetricConfig provides config for the nettap.tcp.reset metric.
+type NettapTCPResetMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapTCPResetMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // ProcessNetworkIoMetricAttributeKey specifies the key of an attribute for the process.network.io metric.
 type ProcessNetworkIoMetricAttributeKey string
 
@@ -312,6 +332,7 @@ type MetricsConfig struct {
 	NettapPacketDropped                  NettapPacketDroppedMetricConfig                  `mapstructure:"nettap.packet.dropped"`
 	NettapProcessNetworkPacketCount      NettapProcessNetworkPacketCountMetricConfig      `mapstructure:"nettap.process.network.packet.count"`
 	NettapProcessPacketDropped           NettapProcessPacketDroppedMetricConfig           `mapstructure:"nettap.process.packet.dropped"`
+	NettapTCPReset                       NettapTCPResetMetricConfig                       `mapstructure:"nettap.tcp.reset"`
 	ProcessNetworkIo                     ProcessNetworkIoMetricConfig                     `mapstructure:"process.network.io"`
 }
 
@@ -348,6 +369,9 @@ func DefaultMetricsConfig() MetricsConfig {
 		},
 		NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
 			Enabled: true,
+		},
+		NettapTCPReset: NettapTCPResetMetricConfig{
+			Enabled: false,
 		},
 		ProcessNetworkIo: ProcessNetworkIoMetricConfig{
 			Enabled:             true,

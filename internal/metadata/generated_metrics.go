@@ -201,6 +201,10 @@ var MetricsInfo = metricsInfo{
 		Name:       "nettap.process.packet.dropped",
 		Attributes: []string{"nettap.drop.reason", "nettap.drop.class", "nettap.drop.victim", "network.io.direction", "network.interface.name"},
 	},
+	NettapTCPReset: metricInfo{
+		Name:       "nettap.tcp.reset",
+		Attributes: []string{"network.io.direction", "nettap.tcp.reset.reason"},
+	},
 	ProcessNetworkIo: metricInfo{
 		Name:       "process.network.io",
 		Attributes: []string{"network.io.direction", "network.interface.name", "network.transport.opt_in", "network.type.opt_in", "nettap.netns.inode.opt_in"},
@@ -218,6 +222,7 @@ type metricsInfo struct {
 	NettapPacketDropped                  metricInfo
 	NettapProcessNetworkPacketCount      metricInfo
 	NettapProcessPacketDropped           metricInfo
+	NettapTCPReset                       metricInfo
 	ProcessNetworkIo                     metricInfo
 }
 
@@ -239,6 +244,12 @@ func (maof metricAttributeOptionFunc) apply(dp pmetric.NumberDataPoint) {
 func WithCodeFunctionNameMetricAttribute(codeFunctionNameAttributeValue string) MetricAttributeOption {
 	return metricAttributeOptionFunc(func(dp pmetric.NumberDataPoint) {
 		dp.Attributes().PutStr("code.function.name", codeFunctionNameAttributeValue)
+	})
+}
+
+func WithNettapTCPResetReasonMetricAttribute(nettapTCPResetReasonAttributeValue string) MetricAttributeOption {
+	return metricAttributeOptionFunc(func(dp pmetric.NumberDataPoint) {
+		dp.Attributes().PutStr("nettap.tcp.reset.reason", nettapTCPResetReasonAttributeValue)
 	})
 }
 
@@ -889,6 +900,63 @@ func newMetricNettapProcessPacketDropped(cfg NettapProcessPacketDroppedMetricCon
 	return m
 }
 
+type metricNettapTCPReset struct {
+	data     pmetric.Metric             // data buffer for generated metric.
+	config   NettapTCPResetMetricConfig // metric config provided by user.
+	capacity int                        // max observed number of data points added to the metric.
+}
+
+// init fills nettap.tcp.reset metric with initial data.
+func (m *metricNettapTCPReset) init() {
+	m.data.SetName("nettap.tcp.reset")
+	m.data.SetDescription("TCP resets that were sent (transmit) and received, on the resource of the process whose connection it is; of no process, on the host's.")
+	m.data.SetUnit("{segment}")
+	m.data.SetEmptySum()
+	m.data.Sum().SetIsMonotonic(true)
+	m.data.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	m.data.Sum().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapTCPReset) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64, networkIoDirectionAttributeValue string, options ...MetricAttributeOption) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Sum().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+	dp.Attributes().PutStr("network.io.direction", networkIoDirectionAttributeValue)
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapTCPReset) updateCapacity() {
+	if m.data.Sum().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Sum().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapTCPReset) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Sum().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapTCPReset(cfg NettapTCPResetMetricConfig) metricNettapTCPReset {
+	m := metricNettapTCPReset{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
 type metricProcessNetworkIo struct {
 	data          pmetric.Metric               // data buffer for generated metric.
 	config        ProcessNetworkIoMetricConfig // metric config provided by user.
@@ -1012,6 +1080,7 @@ type MetricsBuilder struct {
 	metricNettapPacketDropped                  metricNettapPacketDropped
 	metricNettapProcessNetworkPacketCount      metricNettapProcessNetworkPacketCount
 	metricNettapProcessPacketDropped           metricNettapProcessPacketDropped
+	metricNettapTCPReset                       metricNettapTCPReset
 	metricProcessNetworkIo                     metricProcessNetworkIo
 }
 
@@ -1048,6 +1117,7 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		metricNettapPacketDropped:                  newMetricNettapPacketDropped(mbc.Metrics.NettapPacketDropped),
 		metricNettapProcessNetworkPacketCount:      newMetricNettapProcessNetworkPacketCount(mbc.Metrics.NettapProcessNetworkPacketCount),
 		metricNettapProcessPacketDropped:           newMetricNettapProcessPacketDropped(mbc.Metrics.NettapProcessPacketDropped),
+		metricNettapTCPReset:                       newMetricNettapTCPReset(mbc.Metrics.NettapTCPReset),
 		metricProcessNetworkIo:                     newMetricProcessNetworkIo(mbc.Metrics.ProcessNetworkIo),
 		resourceAttributeIncludeFilter:             make(map[string]filter.Filter),
 		resourceAttributeExcludeFilter:             make(map[string]filter.Filter),
@@ -1240,6 +1310,7 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	mb.metricNettapPacketDropped.emit(ils.Metrics())
 	mb.metricNettapProcessNetworkPacketCount.emit(ils.Metrics())
 	mb.metricNettapProcessPacketDropped.emit(ils.Metrics())
+	mb.metricNettapTCPReset.emit(ils.Metrics())
 	mb.metricProcessNetworkIo.emit(ils.Metrics())
 
 	for _, op := range options {
@@ -1320,6 +1391,11 @@ func (mb *MetricsBuilder) RecordNettapProcessNetworkPacketCountDataPoint(ts pcom
 // RecordNettapProcessPacketDroppedDataPoint adds a data point to nettap.process.packet.dropped metric.
 func (mb *MetricsBuilder) RecordNettapProcessPacketDroppedDataPoint(ts pcommon.Timestamp, val int64, nettapDropReasonAttributeValue string, nettapDropClassAttributeValue AttributeNettapDropClass, nettapDropVictimAttributeValue AttributeNettapDropVictim, networkIoDirectionAttributeValue AttributeNetworkIoDirection, options ...MetricAttributeOption) {
 	mb.metricNettapProcessPacketDropped.recordDataPoint(mb.startTime, ts, val, nettapDropReasonAttributeValue, nettapDropClassAttributeValue.String(), nettapDropVictimAttributeValue.String(), networkIoDirectionAttributeValue.String(), options...)
+}
+
+// RecordNettapTCPResetDataPoint adds a data point to nettap.tcp.reset metric.
+func (mb *MetricsBuilder) RecordNettapTCPResetDataPoint(ts pcommon.Timestamp, val int64, networkIoDirectionAttributeValue AttributeNetworkIoDirection, options ...MetricAttributeOption) {
+	mb.metricNettapTCPReset.recordDataPoint(mb.startTime, ts, val, networkIoDirectionAttributeValue.String(), options...)
 }
 
 // RecordProcessNetworkIoDataPoint adds a data point to process.network.io metric.

@@ -110,6 +110,9 @@ func TestMetricsBuilder(t *testing.T) {
 			defaultMetricsCount++
 			allMetricsCount++
 			mb.RecordNettapProcessPacketDroppedDataPoint(ts, 1, "nettap.drop.reason-val", AttributeNettapDropClassLoss, AttributeNettapDropVictimSocket, AttributeNetworkIoDirectionTransmit, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
+
+			allMetricsCount++
+			mb.RecordNettapTCPResetDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, WithNettapTCPResetReasonMetricAttribute("nettap.tcp.reset.reason-val"))
 			defaultMetricsCount++
 			allMetricsCount++
 			mb.RecordProcessNetworkIoDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, "network.transport.opt_in-val", "network.type.opt_in-val", 25, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
@@ -463,6 +466,26 @@ func TestMetricsBuilder(t *testing.T) {
 					networkInterfaceNameAttrVal, ok := dp.Attributes().Get("network.interface.name")
 					assert.True(t, ok)
 					assert.Equal(t, "network.interface.name-val", networkInterfaceNameAttrVal.Str())
+				case "nettap.tcp.reset":
+					assert.False(t, validatedMetrics["nettap.tcp.reset"], "Found a duplicate in the metrics slice: nettap.tcp.reset")
+					validatedMetrics["nettap.tcp.reset"] = true
+					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
+					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
+					assert.Equal(t, "TCP resets that were sent (transmit) and received, on the resource of the process whose connection it is; of no process, on the host's.", mi.Description())
+					assert.Equal(t, "{segment}", mi.Unit())
+					assert.True(t, mi.Sum().IsMonotonic())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
+					dp := mi.Sum().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
+					networkIoDirectionAttrVal, ok := dp.Attributes().Get("network.io.direction")
+					assert.True(t, ok)
+					assert.Equal(t, "transmit", networkIoDirectionAttrVal.Str())
+					nettapTCPResetReasonAttrVal, ok := dp.Attributes().Get("nettap.tcp.reset.reason")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.tcp.reset.reason-val", nettapTCPResetReasonAttrVal.Str())
 				case "process.network.io":
 					if tt.name != "reaggregate_set" {
 						assert.False(t, validatedMetrics["process.network.io"], "Found a duplicate in the metrics slice: process.network.io")

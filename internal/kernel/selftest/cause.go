@@ -33,6 +33,9 @@ const (
 
 	// Cgroup is that a cgroup is made and removed.
 	Cgroup
+
+	// Reset is that a TCP connection over lo is reset.
+	Reset
 )
 
 // IsAwaited says that it is not brought about to prove a hook: whoever does it does.
@@ -50,5 +53,6 @@ func (c Cause) String() string {
 		Thread:  "a thread began and ended",
 		Exec:    "a program was run",
 		Cgroup:  "a cgroup was made and removed",
+		Reset:   "a connection was reset",
 	}[c]
 }

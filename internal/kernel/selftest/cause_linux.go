@@ -36,6 +36,8 @@ func (c Cause) Happen() error {
 		return endThread()
 	case Cgroup:
 		return makeCgroup()
+	case Reset:
+		return resetConnection()
 	}
 	return fmt.Errorf("unknown cause %d", c)
 }
@@ -66,6 +68,20 @@ func exchangeSegments() error {
 		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_DONTWAIT)
 		return err != nil // it is EAGAIN
 	})
+}
+
+// resetConnection makes a TCP connection that nobody accepts before its listener is closed.
+func resetConnection() error {
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
+	if err != nil {
+		return fmt.Errorf("listen on lo: %w", err)
+	}
+	defer listener.Close()
+	client, err := net.DialTimeout("tcp4", listener.Addr().String(), causeTimeout)
+	if err != nil {
+		return fmt.Errorf("connect over lo, which must be up and open: %w", err)
+	}
+	return errors.Join(listener.Close(), client.Close())
 }
 
 // exchangeDatagrams sends datagrams that are received, in each of the ways that there

@@ -1,0 +1,133 @@
+package dropstest
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"golang.org/x/sys/unix"
+)
+
+// Reset is a series of nettap.tcp.reset. A process is the test's own or none.
+type Reset struct {
+	PID               int // 0: of no process
+	Direction, Reason string
+}
+
+// Resets returns every data point of nettap.tcp.reset that has a value.
+func Resets(metrics pmetric.Metrics) map[Reset]int {
+	all := map[Reset]int{}
+	for _, resource := range metrics.ResourceMetrics().All() {
+		var pid int64
+		if value, ok := resource.Resource().Attributes().Get("process.pid"); ok {
+			pid = value.Int()
+		}
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				if metric.Name() != "nettap.tcp.reset" {
+					continue
+				}
+				for _, point := range metric.Sum().DataPoints().All() {
+					text := textsOf(point)
+					if !point.Flags().NoRecordedValue() {
+						all[Reset{int(pid), text("network.io.direction"), text("nettap.tcp.reset.reason")}] += int(point.IntValue())
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// CloseUnread makes a connection from the sender to the receiver, whose end is closed while
+// there is something to read, and waits until the other one knows.
+func (l *Lab) CloseUnread(t *testing.T) {
+	t.Helper()
+	l.connection(t, func(client, server *net.TCPConn) {
+		if _, err := client.Write([]byte("unread")); err != nil {
+			t.Fatal(err)
+		}
+		if !within(time.Minute, func() bool { return unread(t, server) > 0 }) {
+			t.Fatal("nothing came to read")
+		}
+		server.Close()
+		requireReset(t, client)
+	})
+}
+
+// CloseAtOnce makes a connection, whose end at the sender is closed without waiting.
+func (l *Lab) CloseAtOnce(t *testing.T) {
+	t.Helper()
+	l.connection(t, func(client, server *net.TCPConn) {
+		if err := client.SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		client.Close()
+		requireReset(t, server)
+	})
+}
+
+// KnockAtClosedPort lets the sender connect to a port of the receiver's where nobody listens.
+func (l *Lab) KnockAtClosedPort(t *testing.T, n int) {
+	t.Helper()
+	l.inSender(t, func() {
+		for range n {
+			_, err := net.DialTimeout("tcp", netip.AddrPortFrom(l.Receiver.IPv4, closedPort).String(), time.Minute)
+			if !errors.Is(err, unix.ECONNREFUSED) {
+				t.Fatalf("connect to a closed port: %v", err)
+			}
+		}
+	})
+}
+
+func (l *Lab) connection(t *testing.T, use func(client, server *net.TCPConn)) {
+	t.Helper()
+	var listener *net.TCPListener
+	l.inReceiver(t, func() {
+		var err error
+		if listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: l.Receiver.IPv4.AsSlice()}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer listener.Close()
+	var client net.Conn
+	l.inSender(t, func() {
+		var err error
+		if client, err = net.DialTimeout("tcp4", listener.Addr().String(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer client.Close()
+	server, err := listener.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	use(client.(*net.TCPConn), server)
+}
+
+func requireReset(t *testing.T, end *net.TCPConn) {
+	t.Helper()
+	if err := end.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := end.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Fatalf("read from the other end: %v, want a reset", err)
+	}
+}
+
+// unread is how many bytes there are to read.
+func unread(t *testing.T, end *net.TCPConn) (n int) {
+	t.Helper()
+	raw, err := end.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
