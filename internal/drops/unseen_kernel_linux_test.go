@@ -37,10 +37,14 @@ func TestKernelSeesWhatTheKernelCounts(t *testing.T) {
 func TestKernelSaysWhatItDoesNotSee(t *testing.T) {
 	lab := dropstest.NewLab(t)
 	drops := unseenIn(t, lab)
-	before := collectUnseen(t, lab, drops)
-	want := dropstest.SendWithoutRoute(t, lab, 7)
-	if diff := cmp.Diff(want, grown(before, collectUnseen(t, lab, drops))); diff != "" {
-		t.Errorf("unseen differs (-want +got):\n%s", diff)
+	for _, provocation := range dropstest.Uncounted() {
+		t.Run(provocation.Name, func(t *testing.T) {
+			before := collectUnseen(t, lab, drops)
+			want := provocation.Provoke(t, lab)
+			if diff := settled(func() string { return cmp.Diff(want, grown(before, collectUnseen(t, lab, drops))) }); diff != "" {
+				t.Errorf("unseen differs (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

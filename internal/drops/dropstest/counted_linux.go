@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -48,10 +49,17 @@ func counted(name string, provoke func(*testing.T, *Lab) Drop, counters ...strin
 	}}
 }
 
-// SendWithoutRoute lets the receiver send datagrams to where it has no route: they are counted,
-// and there is never a packet. It returns by how much which counter grows.
-func SendWithoutRoute(t *testing.T, lab *Lab, n int) map[string]int {
-	t.Helper()
+// Uncounted are losses of which there is never a packet to see.
+func Uncounted() []CountedProvocation {
+	return []CountedProvocation{
+		{"a datagram to where there is no route", sendWithoutRoute},
+		{"a SYN for which there is no route back", noRouteBack},
+		{"a SYN that finds the queue of half-open connections full", fullHalfOpenQueue},
+	}
+}
+
+func sendWithoutRoute(t *testing.T, lab *Lab) map[string]int {
+	const n = 7
 	lab.inReceiver(t, func() {
 		socket, err := net.ListenPacket("udp4", "")
 		if err != nil {
@@ -66,6 +74,51 @@ func SendWithoutRoute(t *testing.T, lab *Lab, n int) map[string]int {
 		}
 	})
 	return map[string]int{"IpOutNoRoutes": n}
+}
+
+func noRouteBack(t *testing.T, lab *Lab) map[string]int {
+	const n = 9
+	lab.inReceiver(t, func() {
+		setSysctl(t, "net/ipv4/conf/all/rp_filter", "0")
+		setSysctl(t, "net/ipv4/conf/"+lab.Receiver.Device+"/rp_filter", "0")
+	})
+	t.Cleanup(func() { lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/conf/all/rp_filter", "1") }) })
+	lab.listen(t, lab.Receiver.IPv4)
+	header := lab.ip(protocolTCP)
+	header.source = netip.MustParseAddr("198.51.100.7")
+	lab.sendSYNsFrom(t, header, n)
+	return map[string]int{"TcpExtListenDrops": n, "IpOutNoRoutes": n}
+}
+
+// fullHalfOpenQueue sends more SYNs than a listener has place for that may not send cookies.
+// How many are lost is what the kernel counts: the limit differs by one between kernels.
+func fullHalfOpenQueue(t *testing.T, lab *Lab) map[string]int {
+	const sent = 20
+	lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/tcp_syncookies", "0") })
+	t.Cleanup(func() { lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/tcp_syncookies", "1") }) })
+	full := func() (n int) {
+		lab.inReceiver(t, func() { n = counter(t, "netstat", "TcpExt:", "TCPReqQFullDrop") })
+		return n
+	}
+	before := full()
+	header := lab.ip(protocolTCP)
+	header.source = neighbour(header.destination)
+	lab.knowNeighbour(t, header.source)
+	lab.listen(t, lab.Receiver.IPv4)
+	lab.sendSYNsFrom(t, header, sent)
+	if !within(time.Minute, func() bool { return full()-before >= sent-1 }) {
+		t.Errorf("TCPReqQFullDrop grew by %d, want %d or one less", full()-before, sent)
+	}
+	return map[string]int{"TcpExtListenDrops": full() - before, "TcpExtTCPReqQFullDrop": full() - before}
+}
+
+// sendSYNsFrom sends a SYN each from so many ports to the listener.
+func (l *Lab) sendSYNsFrom(t *testing.T, header ipHeader, ports int) {
+	t.Helper()
+	for port := range ports {
+		syn := segment{source: uint16(2000 + port), destination: listenerPort, sequence: clientSequence, flags: flagSYN}
+		l.send(t, 1, l.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
+	}
 }
 
 // fullQueue lets the receiver send more than the queue of its interface holds. How many that
