@@ -86,6 +86,14 @@ func NeedDroppers(t *testing.T) {
 	}
 }
 
+// NeedOwnMachine skips the test where it would change what others on the machine rely on.
+func NeedOwnMachine(t *testing.T) {
+	t.Helper()
+	if os.Getenv("NETTAP_OWN_MACHINE") == "" {
+		t.Skip("this changes limits of the whole machine, which a guest of the matrix has for itself (NETTAP_OWN_MACHINE)")
+	}
+}
+
 func skip(t *testing.T, err error) {
 	t.Helper()
 	if os.Getenv("NETTAP_KERNEL_TESTS") == "require" {

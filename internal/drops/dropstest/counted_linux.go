@@ -37,6 +37,8 @@ func Counted() []CountedProvocation {
 		counted("a packet of an unknown IP protocol", unknownProtocol, "IpInUnknownProtos"),
 		{"a datagram that finds the queue of its interface full", fullQueue},
 		counted("a connection to a listener whose accept queue is full", fullAcceptQueue, "TcpExtListenOverflows", "TcpExtListenDrops"),
+		{"a datagram when UDP has no memory left", udpMemoryShort},
+		{"a segment when TCP has no memory left", tcpMemoryShort},
 	}
 }
 

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dropstest
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+const (
+	plenty = 64 << 20 // bytes of a buffer that is not what is short
+
+	// enough bytes are more than each CPU may take ahead for a protocol, from Linux 6.0 on, so
+	// that some of them are in the account that is held against the limit.
+	enough = 4 << 20
+)
+
+// loseForMemory lets datagrams come to a reader when all UDP sockets of the machine together
+// have as much memory as they may.
+func loseForMemory(t *testing.T, lab *Lab) Drop {
+	const sent, size = 12, 1400
+	kerneltest.NeedOwnMachine(t)
+	reader := lab.openReader(t)
+	must(unix.SetsockoptInt(reader, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, plenty))
+	to := netip.AddrPortFrom(lab.Receiver.IPv4, openPort)
+	lab.sendDatagrams(t, enough/size, to, size)
+	before := lab.memoryErrors(t)
+	limitMemory(t, "udp", func() { lab.sendDatagrams(t, sent, to, size) })
+	dropped := enough/size + sent - countDatagrams(t, reader)
+	if counted := lab.memoryErrors(t) - before; dropped < sent-1 || counted != 0 && counted != dropped {
+		t.Errorf("of %d datagrams %d were dropped, and %d by MemErrors", sent, dropped, counted)
+	}
+	return Drop{"udp_queue_rcv_one_skb", "proto_mem", "loss", "ipv4", "udp", dropped}
+}
+
+func (l *Lab) memoryErrors(t *testing.T) (n int) {
+	t.Helper()
+	l.inReceiver(t, func() { n = counter(t, "snmp", "Udp:", "MemErrors") })
+	return n
+}
+
+// udpMemoryShort is how the kernel counts that. Linux 6.18 does not.
+func udpMemoryShort(t *testing.T, lab *Lab) map[string]int {
+	before := lab.memoryErrors(t)
+	loseForMemory(t, lab)
+	if counted := lab.memoryErrors(t) - before; counted > 0 {
+		return map[string]int{"UdpMemErrors": counted, "UdpInErrors": counted}
+	}
+	return map[string]int{}
+}
+
+// tcpMemoryShort lets segments come to a connection that has something unread when all TCP
+// sockets of the machine together have as much memory as they may: some after a gap, and
+// the next one.
+func tcpMemoryShort(t *testing.T, lab *Lab) map[string]int {
+	const next, gapped = 1, 3 // after the next one there may be no window any more
+	kerneltest.NeedOwnMachine(t)
+	_, handshake := lab.beginHandshake(t, lab.Receiver.IPv4)
+	handshake.sendACKs(t, 1)
+	payload := strings.Repeat("x", 1400)
+	data := func(n, at int) {
+		handshake.send(t, n, segment{
+			sequence: clientSequence + 1 + uint32(at*len(payload)), ack: handshake.synACK.sequence + 1, flags: flagACK, payload: payload,
+		})
+	}
+	fillTCP(t)
+	limitMemory(t, "tcp", func() {
+		data(1, 0) // which an empty queue always takes
+		data(gapped, 2)
+		data(next, 1)
+	})
+	return map[string]int{"TcpExtTCPRcvQDrop": next, "TcpExtTCPOFODrop": gapped}
+}
+
+// fillTCP lets a connection have much that nobody reads.
+func fillTCP(t *testing.T) {
+	t.Helper()
+	pair := connectedPair(t)
+	must(unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, plenty))
+	for written := 0; written < enough; {
+		n, err := unix.Write(pair[0], make([]byte, enough-written))
+		if err != nil {
+			t.Fatalf("fill a connection: %v", err)
+		}
+		written += n
+	}
+}
+
+// connectedPair is both ends of a connection over the loopback interface.
+func connectedPair(t *testing.T) (fds [2]int) {
+	t.Helper()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	listener := openStream(t, loopback, 0)
+	defer unix.Close(listener)
+	must(unix.Bind(listener, &unix.SockaddrInet4{Addr: loopback.As4()}))
+	must(unix.Listen(listener, 1))
+	address, err := unix.Getsockname(listener)
+	must(err)
+	fds[0] = openStream(t, loopback, 0)
+	t.Cleanup(func() { unix.Close(fds[0]) })
+	must(unix.Connect(fds[0], address))
+	fds[1], _, err = unix.Accept(listener)
+	must(err)
+	t.Cleanup(func() { unix.Close(fds[1]) })
+	return fds
+}
+
+// limitMemory lets a protocol have no more memory, of what it has, while something runs.
+func limitMemory(t *testing.T, protocol string, while func()) {
+	t.Helper()
+	name := "net/ipv4/" + protocol + "_mem"
+	usual, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !within(time.Minute, func() bool { return pagesOf(t, protocol) > 1 }) {
+		t.Fatalf("%s has no memory in use", protocol)
+	}
+	setSysctl(t, name, "1 1 1")
+	defer setSysctl(t, name, string(usual))
+	while()
+}
+
+// pagesOf is how much memory all sockets of a protocol have.
+func pagesOf(t *testing.T, protocol string) (pages int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, rest, _ := strings.Cut(line, ":"); strings.EqualFold(name, protocol) {
+			_, number, _ := strings.Cut(rest, " mem ")
+			if _, err := fmt.Sscan(number, &pages); err != nil {
+				t.Fatalf("memory in %q: %v", line, err)
+			}
+		}
+	}
+	return pages
+}
