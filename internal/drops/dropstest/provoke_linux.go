@@ -73,7 +73,6 @@ func Provocations() []Provocation {
 		{"a connection over IPv6 to a listener whose accept queue is full", fullAcceptQueueIPv6},
 		{"a handshake's last ACK for a listener whose accept queue is full", lateACK},
 		{"a handshake's last ACK over IPv6 for a listener whose accept queue is full", lateACKIPv6},
-		{"a datagram when UDP has no memory left", loseForMemory},
 	}
 }
 
