@@ -177,7 +177,7 @@ unlicensed = grep -rLE '^// (SPDX-License-Identifier: |Code generated )' --inclu
 headers: ## write the licence atop each Go file that does not say it
 	@for file in $$($(unlicensed)); do sed -i '1i // SPDX-License-Identifier: Apache-2.0\n' $$file && echo $$file; done
 
-generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/view/page/dist receiver/generated_* receiver/config.schema.json receiver/README.md metadata.yaml docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
+generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/drops/records_*_bpfel.* internal/view/page/dist receiver/generated_* receiver/config.schema.json receiver/README.md metadata.yaml docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
 # Outside internal/kernel the names of programs, maps and variables are constants that bpf2go
 # writes, so that the compiler knows each. In bpf/lib every header has a subject's folder. What

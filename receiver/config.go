@@ -110,6 +110,16 @@ type DropsConfig struct {
 	// words what the reason means and what to do about it. It does not add series.
 	Explanations bool `mapstructure:"explanations"`
 
+	// Records reports single dropped packets, as log records, when a logs pipeline uses the
+	// receiver.
+	Records bool `mapstructure:"records"`
+
+	// RecordInterval is the time in which one place, reason and flow has one record at most.
+	RecordInterval time.Duration `mapstructure:"record_interval"`
+
+	// MaxRecordsPerSecond is how many log records of dropped packets a second are made.
+	MaxRecordsPerSecond int `mapstructure:"max_records_per_second"`
+
 	// Metrics turns single metrics on and off.
 	Metrics DropsMetricsConfig `mapstructure:"metrics"`
 }
@@ -145,6 +155,9 @@ const (
 	namespacesAll  = "all"
 )
 
+// maxRecordsLimit keeps the records of a storm of drops below what their ring holds.
+const maxRecordsLimit = 500
+
 // maxProcessesLimit keeps the kernel's maps below about 100 MB.
 const maxProcessesLimit = 1 << 18
 
@@ -172,7 +185,9 @@ func createDefaultConfig() component.Config {
 			},
 		},
 		Drops: DropsConfig{
-			InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
+			InstrumentConfig:    defaultInstrumentConfig(10 * time.Second),
+			RecordInterval:      10 * time.Second,
+			MaxRecordsPerSecond: 100,
 			Metrics: DropsMetricsConfig{
 				DropUnseen:    metrics.NettapDropUnseen,
 				PacketDropped: metrics.NettapPacketDropped, ProcessPacketDropped: metrics.NettapProcessPacketDropped,
@@ -208,7 +223,8 @@ func defaultInstrumentConfig(interval time.Duration) InstrumentConfig {
 func (c *Config) Validate() error {
 	errs := errors.Join(
 		c.Traffic.validate("traffic"),
-		c.Drops.validate("drops"),
+		c.Drops.InstrumentConfig.validate("drops"),
+		c.Drops.validateRecords(),
 		c.Accepts.InstrumentConfig.validate("accepts"),
 		c.Accepts.Policy.validate(),
 		c.Listeners.validate("listeners"),
@@ -239,6 +255,17 @@ func (c *InstrumentConfig) validate(block string) error {
 	}
 	if c.InitialDelay < 0 {
 		errs = errors.Join(errs, fmt.Errorf("%s.initial_delay is %v, and must be 0s or more", block, c.InitialDelay))
+	}
+	return errs
+}
+
+func (c *DropsConfig) validateRecords() error {
+	var errs error
+	if c.RecordInterval < 0 {
+		errs = fmt.Errorf("drops.record_interval is %v, and must be 0s or more", c.RecordInterval)
+	}
+	if n := c.MaxRecordsPerSecond; n <= 0 || n > maxRecordsLimit {
+		errs = errors.Join(errs, fmt.Errorf("drops.max_records_per_second is %d, and must be from 1 to %d", n, maxRecordsLimit))
 	}
 	return errs
 }

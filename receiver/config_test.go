@@ -244,7 +244,7 @@ accepts:
 		"all at once": {
 			yaml: `
 traffic: {collection_interval: -1s, initial_delay: -1s, max_processes: 0, namespaces: none}
-drops: {collection_interval: 0s}
+drops: {collection_interval: 0s, record_interval: -1s, max_records_per_second: 501}
 accepts: {collection_interval: 0s, max_per_second: -1}
 calls:
   collection_interval: 1ms
@@ -283,6 +283,8 @@ root_path: host
 				"traffic.max_processes is 0, and must be from 1 to 262144",
 				`traffic.namespaces is "none", and must be "host" or "all"`,
 				"drops.collection_interval is 0s, and must be at least 10ms",
+				"drops.record_interval is -1s, and must be 0s or more",
+				"drops.max_records_per_second is 501, and must be from 1 to 500",
 				"accepts.collection_interval is 0s, and must be at least 10ms",
 				"accepts.max_per_second is -1, and must be 0 (no limit) or more",
 				`trace_context.sources[1]: "w3c" is no source of trace contexts: there are ["http" "otel_thread" "go_labels" "obi" "socket"]`,

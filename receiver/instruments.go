@@ -69,10 +69,26 @@ func logsInstruments(shared *sharedReceiver, settings receiver.Settings) []confi
 	c := shared.config
 	acceptsStats := new(stats.Recorder)
 	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
-	return []configuredInstrument[plog.Logs]{
+	all := []configuredInstrument[plog.Logs]{
 		{"accepts", c.Accepts.InstrumentConfig, acceptsStats, withCgroups(shared, withContexts(shared,
 			accepts.New(builder, shared.contexts, shared.processes, shared.clock, acceptsStats, c.acceptsOptions())))},
 	}
+	if c.Drops.Records {
+		all = append(all, dropRecords(shared, settings))
+	}
+	return all
+}
+
+// ringInterval is how often a ring is read that fills with what happens.
+const ringInterval = time.Second
+
+// dropRecords reports single dropped packets.
+func dropRecords(shared *sharedReceiver, settings receiver.Settings) configuredInstrument[plog.Logs] {
+	c, recorder := shared.config.Drops, new(stats.Recorder)
+	options := drops.RecordOptions{Version: settings.BuildInfo.Version, Interval: c.RecordInterval, MaxPerSecond: c.MaxRecordsPerSecond}
+	records := drops.NewRecords(c.ResourceAttributes, shared.contexts, shared.processes, shared.clock, recorder, options)
+	c.CollectionInterval = min(c.CollectionInterval, ringInterval)
+	return configuredInstrument[plog.Logs]{"drop_records", c.InstrumentConfig, recorder, withContexts(shared, records)}
 }
 
 // tracesInstruments returns the instruments whose signal is traces.

@@ -38,7 +38,7 @@ func newViewOnlyReceiver[T instrument.Telemetry](shared *sharedReceiver, setting
 		signal: signalOf[T](), build: settings.BuildInfo, viewOnly: true,
 	}
 	for _, configured := range instruments(shared, settings) {
-		if configured.config.Enabled {
+		if _, shown := shared.viewServer.consumers()[configured.name]; shown && configured.config.Enabled {
 			r.loops = append(r.loops, newSignalLoop(configured, discard[T](), settings.Logger).withView(shared.viewServer).withLimit(shared.limit))
 		}
 	}

@@ -97,6 +97,16 @@ func (w words) series(key bpfDropKey, interfaceName string) series {
 	return s
 }
 
+// dropper returns the function that drops, "" where the kernel names only its own means
+// to: a compiler may put what tells of drops into a part of kfree_skb, whose caller is
+// kfree_skb. Debian's 5.10 for arm64 is built so.
+func dropper(function string) string {
+	if function == "kfree_skb" {
+		return ""
+	}
+	return function
+}
+
 // lines are all that a key's packets are in: the host's series, and that of v, who lost
 // them, unless it is nil. A reset is in one, that of who sent or received it.
 func (w words) lines(key bpfDropKey, interfaceName string, v *victim) []line {

@@ -269,16 +269,6 @@ func (d *Drops) learnFunctions(s *snapshot) error {
 	return nil
 }
 
-// dropper returns the function that drops, "" where the kernel names only its own means
-// to: a compiler may put what tells of drops into a part of kfree_skb, whose caller is
-// kfree_skb. Debian's 5.10 for arm64 is built so.
-func dropper(function string) string {
-	if function == "kfree_skb" {
-		return ""
-	}
-	return function
-}
-
 // keepSymbols is how long the kernel's table of symbols, some 5 MB, serves new
 // locations.
 const keepSymbols = time.Minute

@@ -26,6 +26,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 			name: "all_set",
 			want: MetricsBuilderConfig{
 				Metrics: MetricsConfig{
+					NettapDropUnseen: NettapDropUnseenMetricConfig{
+						Enabled: true,
+					},
 					NettapInterfaceIo: NettapInterfaceIoMetricConfig{
 						Enabled: true,
 					},
@@ -53,6 +56,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 						EnabledAttributes:   []NettapProcessNetworkPacketCountMetricAttributeKey{NettapProcessNetworkPacketCountMetricAttributeKeyNetworkIoDirection, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkInterfaceName, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTypeOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNettapNetnsInodeOptIn},
 					},
 					NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
+						Enabled: true,
+					},
+					NettapTCPReset: NettapTCPResetMetricConfig{
 						Enabled: true,
 					},
 					ProcessNetworkIo: ProcessNetworkIoMetricConfig{
@@ -87,6 +93,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 			name: "none_set",
 			want: MetricsBuilderConfig{
 				Metrics: MetricsConfig{
+					NettapDropUnseen: NettapDropUnseenMetricConfig{
+						Enabled: false,
+					},
 					NettapInterfaceIo: NettapInterfaceIoMetricConfig{
 						Enabled: false,
 					},
@@ -114,6 +123,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 						EnabledAttributes:   []NettapProcessNetworkPacketCountMetricAttributeKey{NettapProcessNetworkPacketCountMetricAttributeKeyNetworkIoDirection, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkInterfaceName, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTypeOptIn, NettapProcessNetworkPacketCountMetricAttributeKeyNettapNetnsInodeOptIn},
 					},
 					NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
+						Enabled: false,
+					},
+					NettapTCPReset: NettapTCPResetMetricConfig{
 						Enabled: false,
 					},
 					ProcessNetworkIo: ProcessNetworkIoMetricConfig{
@@ -148,7 +160,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := loadMetricsBuilderConfig(t, tt.name)
-			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
+			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
 			require.Emptyf(t, diff, "Config mismatch (-expected +actual):\n%s", diff)
 		})
 	}

@@ -8,6 +8,12 @@ const volatile __u64 max_per_second = 0; /* records; 0: no limit */
 
 static __u64 window_second, window_taken;
 
+/* Whether this second has had all its records. */
+static __always_inline bool is_spent(void)
+{
+	return max_per_second && READ_ONCE(window_taken) >= max_per_second && bpf_ktime_get_ns() / NANOS == READ_ONCE(window_second);
+}
+
 /* Two CPUs that open a second at the very same moment may let one more through. */
 static __always_inline bool is_within_limit(void)
 {

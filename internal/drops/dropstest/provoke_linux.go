@@ -44,9 +44,11 @@ func KnownFunction(name string) string {
 var elsewhere = map[string]string{
 	"ip_protocol_deliver_rcu": "ip_local_deliver_finish", // where the compiler keeps them apart
 
-	"nf_hook_slow": "nft_do_chain",   // where the latter only returns the verdict
-	"udp_rcv":      "__udp4_lib_rcv", // 7.3
-	"udpv6_rcv":    "__udp6_lib_rcv", // 7.3
+	"nf_hook_slow":               "nft_do_chain",          // where the latter only returns the verdict
+	"__udp_enqueue_schedule_skb": "udp_queue_rcv_one_skb", // 6.18 says so of datagrams without memory alone
+
+	"udp_rcv":   "__udp4_lib_rcv", // 7.3
+	"udpv6_rcv": "__udp6_lib_rcv", // 7.3
 }
 
 // Provocations are all we know.
@@ -75,6 +77,9 @@ func Provocations() []Provocation {
 		{"a handshake's last ACK over IPv6 for a listener whose accept queue is full", lateACKIPv6},
 	}
 }
+
+// ClosedPort is one of the receiver's where nobody listens.
+const ClosedPort = closedPort
 
 const (
 	closedPort = 9999
@@ -250,6 +255,52 @@ func (l *Lab) sendDatagrams(t *testing.T, n int, to netip.AddrPort, size int) {
 		for range n {
 			if _, err := socket.WriteTo(make([]byte, size), net.UDPAddrFromAddrPort(to)); err != nil {
 				t.Fatalf("send datagram: %v", err)
+			}
+		}
+	})
+}
+
+// KnockFromOnePort sends n datagrams of 50 bytes to a closed port, and returns from which.
+func KnockFromOnePort(t *testing.T, lab *Lab, n int) (port int) {
+	t.Helper()
+	lab.inSender(t, func() {
+		socket, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		for range n {
+			if _, err := socket.WriteToUDPAddrPort(make([]byte, 50), netip.AddrPortFrom(lab.Receiver.IPv4, closedPort)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		port = socket.LocalAddr().(*net.UDPAddr).Port
+	})
+	return port
+}
+
+// KnockWithSegments sends n times the same SYN to a closed port.
+func KnockWithSegments(t *testing.T, lab *Lab, source uint16, n int) {
+	t.Helper()
+	header := lab.ip(protocolTCP)
+	syn := segment{source: source, destination: closedPort, sequence: clientSequence, flags: flagSYN}
+	lab.send(t, n, lab.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
+}
+
+// Storm sends a datagram each of so many flows to a closed port, as fast as it can.
+func Storm(t *testing.T, lab *Lab, flows int) {
+	t.Helper()
+	lab.inSender(t, func() {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		to := &unix.SockaddrLinklayer{Ifindex: lab.Sender.Index}
+		for flow := range flows {
+			frame := lab.frame(etherIPv4, lab.ip(protocolUDP).packet(udp(uint16(1+flow), closedPort, 0, "storm")))
+			if err := unix.Sendto(fd, frame, 0, to); err != nil {
+				t.Fatalf("send frame: %v", err)
 			}
 		}
 	})

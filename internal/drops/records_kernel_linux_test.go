@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package drops
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
+)
+
+// Five datagrams of one flow for a closed port are one record, with all that is known, and so
+// are three segments; those of another flow are another one.
+func TestKernelReportsADroppedPacketOnce(t *testing.T) {
+	kerneltest.NeedDroppers(t)
+	records, _ := startRecords(t, RecordOptions{Interval: time.Hour, MaxPerSecond: 1000})
+	lab := dropstest.NewLab(t)
+	port := dropstest.KnockFromOnePort(t, lab, 5)
+	dropstest.KnockWithSegments(t, lab, 1111, 3)
+	dropstest.KnockWithSegments(t, lab, 1112, 1)
+
+	var got []map[string]any
+	settled(func() string {
+		got = append(got, recordsOn(t, records, lab.Receiver.Device)...)
+		if len(got) < 3 {
+			return "too few records"
+		}
+		return ""
+	})
+	var stacks [][]string
+	for _, one := range got {
+		stacks = append(stacks, strings.Split(one["code.stacktrace"].(string), "\n"))
+		for _, key := range []string{"code.stacktrace", "nettap.drop.explanation", "nettap.netns.inode"} {
+			if one[key] == nil {
+				t.Errorf("%s is missing in %v", key, one)
+			}
+			delete(one, key)
+		}
+		one["code.function.name"] = dropstest.KnownFunction(one["code.function.name"].(string))
+	}
+	want := []map[string]any{
+		flowRecord(records, lab, map[string]any{
+			"code.function.name": "__udp4_lib_rcv", "network.transport": "udp", "source.port": int64(port),
+			"nettap.packet.size": int64(58), // 50 and the header of UDP; that of IP is off by now
+		}),
+		flowRecord(records, lab, map[string]any{
+			"code.function.name": "tcp_v4_rcv", "network.transport": "tcp", "source.port": int64(1111), "nettap.tcp.flags": "syn", "nettap.packet.size": int64(20),
+		}),
+		flowRecord(records, lab, map[string]any{
+			"code.function.name": "tcp_v4_rcv", "network.transport": "tcp", "source.port": int64(1112), "nettap.tcp.flags": "syn", "nettap.packet.size": int64(20),
+		}),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records differ (-want +got):\n%s", diff)
+	}
+	for _, stack := range stacks {
+		if len(stack) < 3 || !slices.ContainsFunc(stack, func(f string) bool { return strings.HasPrefix(f, "ip_") }) {
+			t.Errorf("the stack is %q, and should lead through IP", stack)
+		}
+	}
+}
+
+// flowRecord is the record of a packet for a closed port of a lab.
+func flowRecord(records *Records, lab *dropstest.Lab, own map[string]any) map[string]any {
+	record := map[string]any{
+		"nettap.drop.reason": "no_socket", "nettap.drop.class": "loss", "network.type": "ipv4", "network.interface.name": lab.Receiver.Device,
+		"source.address": lab.Sender.IPv4.String(), "destination.address": lab.Receiver.IPv4.String(), "destination.port": int64(dropstest.ClosedPort),
+	}
+	if len(records.words.reasons) == 0 {
+		record["nettap.drop.reason"], record["nettap.drop.class"] = "not_available", "unknown"
+	}
+	maps.Copy(record, own)
+	return record
+}
+
+// However much is dropped, there are no more records than allowed, and all is counted.
+func TestKernelReportsNoMoreThanAllowedInAStorm(t *testing.T) {
+	const flows, allowed = 20_000, 10
+	records, recorder := startRecords(t, RecordOptions{Interval: time.Hour, MaxPerSecond: allowed})
+	lab := dropstest.NewLab(t)
+	began := time.Now()
+	dropstest.Storm(t, lab, flows)
+	reported := 0
+	collect := func() stats.Counts {
+		logs, err := records.Collect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		reported += logs.LogRecordCount()
+		return recorder.Read().Counts
+	}
+	if diff := settled(func() string {
+		if got := collect(); got.Seen < flows {
+			return fmt.Sprintf("%d drops are seen, want %d", got.Seen, flows)
+		}
+		return ""
+	}); diff != "" {
+		t.Error(diff)
+	}
+	if most := allowed * (int(time.Since(began)/time.Second) + 2); reported > most || reported < allowed {
+		t.Errorf("%d records, want %d at least and at most %d", reported, allowed, most)
+	}
+	if diff := settled(func() string { // others on this machine may lose something between two looks
+		got := collect()
+		lost := got.Lost["ring_full"] + got.Lost["recursion"] + got.Lost["unreadable"]
+		return cmp.Diff(got.Seen, uint64(reported)+got.SampledOut+lost)
+	}); diff != "" {
+		t.Errorf("what is seen, and what became of it, differ (-want +got):\n%s", diff)
+	}
+}
+
+func startRecords(t *testing.T, options RecordOptions) (*Records, *stats.Recorder) {
+	t.Helper()
+	c, recorder := clock.New(), new(stats.Recorder)
+	records := NewRecords(metadata.DefaultResourceAttributesConfig(), nil, process.NewDirectory("", c), c, recorder, options)
+	kerneltest.Start(t, records)
+	return records, recorder
+}
+
+// recordsOn collects and returns the attributes of each record of a device.
+func recordsOn(t *testing.T, records *Records, device string) []map[string]any {
+	t.Helper()
+	logs, err := records.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []map[string]any
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				if attributes := record.Attributes().AsRaw(); attributes["network.interface.name"] == device && attributes["source.port"] != nil {
+					all = append(all, attributes)
+				}
+			}
+		}
+	}
+	return all
+}
