@@ -173,7 +173,7 @@ static __always_inline bool is_empty_segment(struct sk_buff *skb, __u8 transport
 {
 	struct tcp_header tcp;
 
-	if (transport != IPPROTO_TCP || !read_header(&tcp, sizeof(tcp), skb, skb->transport_header) || tcp.flags & TCP_SYN)
+	if (transport != IPPROTO_TCP || !read_tcp_header(&tcp, skb) || tcp.flags & TCP_SYN)
 		return false;
 	return tcp.flags & TCP_RST || skb->len <= (tcp.length >> 4) * 4;
 }
@@ -371,7 +371,7 @@ int watch_listeners(struct __sk_buff *ctx)
 		note_meeting(ctx, listener);
 	if (listener->state != STATE_LISTEN || !is_enabled(&fired_watch_listeners))
 		return 1;
-	if (!accept_queue_is_full(listener) || !read_tcp(&tcp, ctx))
+	if (!accept_queue_is_full(listener) || !load_tcp_header(&tcp, ctx))
 		return 1;
 	if (is_ack(&tcp)) {
 		remember_ack(ctx, &tcp, is_half_open(ctx, &tcp));

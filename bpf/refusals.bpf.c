@@ -30,52 +30,14 @@ static __always_inline bool is_in_receive(__u64 location)
 	       (location >= receive_begins[1] && location < receive_ends[1]);
 }
 
-/* Fills the addresses of an IP packet that came in; false if there are none to be read. */
-static __always_inline bool read_addresses(struct refused_key *key, struct sk_buff *skb)
-{
-	__u16 type = bpf_ntohs(BPF_CORE_READ(skb, protocol));
-	__u32 network = BPF_CORE_READ(skb, network_header);
-	unsigned char *head = BPF_CORE_READ(skb, head);
-	__be32 ipv4[2]; /* source, destination */
-
-	if (type == ETH_P_IPV6)
-		return !bpf_probe_read_kernel(key->peer_address, 16, head + network + 8) &&
-		       !bpf_probe_read_kernel(key->local_address, 16, head + network + 24);
-	if (type != ETH_P_IP || bpf_probe_read_kernel(ipv4, sizeof(ipv4), head + network + 12))
-		return false;
-	key->peer_address[10] = key->peer_address[11] = key->local_address[10] = key->local_address[11] = 0xff;
-	*(__be32 *)&key->peer_address[12] = ipv4[0];
-	*(__be32 *)&key->local_address[12] = ipv4[1];
-	return true;
-}
-
-/* The beginning of a TCP segment. */
-struct segment {
-	__be16 source, dest;
-	__u8 skipped[9];
-	__u8 flags;
-};
-
-#define OPENING 0x02     /* SYN */
-#define NOT_OPENING 0x15 /* FIN, RST, ACK */
-
-static __always_inline bool is_opening(struct segment *segment, struct sk_buff *skb)
-{
-	unsigned char *head = BPF_CORE_READ(skb, head);
-	__u32 offset = BPF_CORE_READ(skb, transport_header);
-
-	return !bpf_probe_read_kernel(segment, sizeof(*segment), head + offset) &&
-	       (segment->flags & (OPENING | NOT_OPENING)) == OPENING;
-}
-
 static __always_inline void refuse_packet(struct sk_buff *skb, enum refusal refusal, struct net *net)
 {
 	struct refused_key key = { .refusal = refusal };
-	struct segment segment;
+	struct tcp_header tcp;
 
-	if (!is_opening(&segment, skb) || !read_addresses(&key, skb))
+	if (!probe_tcp_header(&tcp, skb) || !is_syn(&tcp) || !read_addresses(key.peer_address, key.local_address, skb))
 		return;
-	key.port = bpf_ntohs(segment.dest);
+	key.port = bpf_ntohs(tcp.dest);
 	key.netns_inode = BPF_CORE_READ(net, ns.inum);
 	refuse(&key);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../kernel/types.h"
+#include "../packet/headers.h"
 
 /*
  * Packets that a listener loses because its accept queue is full: a SYN, or the
@@ -11,33 +12,11 @@
  * Source: tcp_conn_request and tcp_v4_syn_recv_sock.
  */
 
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-
-struct tcp_header {
-	__be16 source, dest;
-	__u8 skipped[8];
-	__u8 length; /* upper half: words of header */
-	__u8 flags;
-	__u8 rest[6];
-};
-
 static __always_inline bool accept_queue_is_full(struct bpf_sock *listener)
 {
 	struct sock *sk = (struct sock *)bpf_skc_to_tcp_sock(listener);
 
 	return sk && sk->sk_ack_backlog > sk->sk_max_ack_backlog;
-}
-
-/* ctx's data starts at the network header. */
-static __always_inline bool read_tcp(struct tcp_header *tcp, struct __sk_buff *ctx)
-{
-	struct sk_buff *skb = (struct sk_buff *)ctx;
-	__u32 offset = BPF_CORE_READ(skb, transport_header) - BPF_CORE_READ(skb, network_header);
-
-	return !bpf_skb_load_bytes(ctx, offset, tcp, sizeof(*tcp));
 }
 
 /* Whether the packet belongs to a half-open connection: then its SYN is a repeated one, and is answered. */
@@ -48,31 +27,13 @@ static __always_inline bool is_half_open(struct __sk_buff *ctx, const struct tcp
 	struct bpf_sock *sk;
 	bool half_open;
 
-	if (ipv4) {
-		bpf_skb_load_bytes(ctx, 12, &tuple.ipv4, 8);
-		tuple.ipv4.sport = tcp->source;
-		tuple.ipv4.dport = tcp->dest;
-	} else {
-		bpf_skb_load_bytes(ctx, 8, &tuple.ipv6, 32);
-		tuple.ipv6.sport = tcp->source;
-		tuple.ipv6.dport = tcp->dest;
-	}
+	load_tuple(&tuple, ctx, tcp);
 	sk = bpf_skc_lookup_tcp(ctx, &tuple, ipv4 ? sizeof(tuple.ipv4) : sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return false;
 	half_open = sk->state == STATE_NEW_SYN_RECV;
 	bpf_sk_release(sk);
 	return half_open;
-}
-
-static __always_inline bool is_syn(const struct tcp_header *tcp)
-{
-	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
-}
-
-static __always_inline bool is_ack(const struct tcp_header *tcp)
-{
-	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
 /*

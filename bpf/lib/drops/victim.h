@@ -60,7 +60,7 @@ static __always_inline struct sock *met_by(struct sk_buff *skb)
 	if (!with_meetings || !last || last->skb != (__u64)skb)
 		return NULL;
 	sk = (struct sock *)last->sk;
-	if (!read_header(&port, sizeof(port), skb, skb->transport_header + sizeof(port)) || !port)
+	if (!read_destination_port(&port, skb) || !port)
 		return NULL;
 	return port == BPF_CORE_READ((struct inet_sock *)sk, inet_sport) ? sk : NULL;
 }
@@ -119,7 +119,7 @@ static __always_inline __u64 number_of_last_listener(struct sk_buff *skb, __u64 
 
 	if (transport != IPPROTO_TCP && transport != IPPROTO_UDP)
 		return NOBODY;
-	if (!read_header(&port, sizeof(port), skb, skb->transport_header + sizeof(port)))
+	if (!read_destination_port(&port, skb))
 		return NOBODY;
 	key.port = bpf_ntohs(port);
 	number = bpf_map_lookup_elem(&last_listeners, &key);

@@ -42,15 +42,3 @@ static __always_inline bool has_upper(struct net_device *dev)
 
 	return dev->adj_list.upper.next != upper;
 }
-
-/* IP protocol of a packet whose network header is at network; 0 where it has none. */
-static __always_inline __u8 transport_of(const void *network, __u16 type)
-{
-	__u8 protocol = 0;
-
-	if (type == ETH_P_IP)
-		bpf_probe_read_kernel(&protocol, 1, network + 9);
-	else if (type == ETH_P_IPV6)
-		bpf_probe_read_kernel(&protocol, 1, network + 6);
-	return protocol;
-}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "headers.h"
 #include "packet.h"
 
 /* Segmentation offload: one skb, and many frames on a real wire. */
@@ -29,19 +30,16 @@ static __noinline void measure_pieces(struct count *c, const struct sk_buff *skb
 	unsigned char *head = skb->head;
 	struct skb_shared_info *shared = (struct skb_shared_info *)(head + skb->end);
 	__u32 transport = skb->transport_header, headers, segments;
-	__u8 tcp_length = 0;
 
 	if (!c || !size)
 		return;
 	if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) /* what is cut is the packet in it */
 		transport = skb->inner_transport_header;
 	headers = transport - from;
-	if (BPF_CORE_READ(shared, gso_type) & SKB_GSO_TCP) {
-		bpf_probe_read_kernel(&tcp_length, 1, head + transport + 12);
-		headers += tcp_length >> 4 << 2;
-	} else {
+	if (BPF_CORE_READ(shared, gso_type) & SKB_GSO_TCP)
+		headers += tcp_header_length(head + transport);
+	else
 		headers += UDP_HEADER;
-	}
 	segments = BPF_CORE_READ(shared, gso_segs);
 	if (!segments && len > headers)
 		segments = (len - headers + size - 1) / size;

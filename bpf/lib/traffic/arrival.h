@@ -4,6 +4,7 @@
 #include "../kernel/interrupt.h"
 #include "../kernel/verifier.h"
 #include "../device/kind.h"
+#include "../packet/headers.h"
 #include "../packet/segments.h"
 #include "tun.h"
 

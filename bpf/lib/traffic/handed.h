@@ -3,6 +3,7 @@
 #include "count.h"
 #include "tun.h"
 #include "wireguard.h"
+#include "../packet/headers.h"
 
 /* The packet a device was last given on this CPU, for the device may refuse it. */
 struct handed {

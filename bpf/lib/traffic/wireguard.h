@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../packet/headers.h"
 #include "../packet/packet.h"
 
 /*
@@ -23,27 +24,6 @@ struct {
 	__type(key, struct wireguard_port);
 	__type(value, __u8);
 } wireguard_ports SEC(".maps");
-
-struct udp_ports {
-	__be16 source, destination;
-};
-
-/* The ports of a UDP packet whose network header is at network; zeros for any other. */
-static __always_inline struct udp_ports udp_ports_of(const void *network, __be16 protocol)
-{
-	struct udp_ports ports = {};
-	__u8 first = 0;
-	__u32 length = 40;
-
-	if (transport_of(network, bpf_ntohs(protocol)) != IPPROTO_UDP)
-		return ports;
-	if (protocol == bpf_htons(ETH_P_IP)) {
-		bpf_probe_read_kernel(&first, sizeof(first), network);
-		length = (first & 15) * 4;
-	}
-	bpf_probe_read_kernel(&ports, sizeof(ports), network + length);
-	return ports;
-}
 
 /*
  * Whether a socket's packet, as dev is given it, is in one of WireGuard's. A raw socket
