@@ -3,7 +3,7 @@
 #include "listener.h"
 #include "waiting.h"
 
-/* What waits for the next owner of a listener, by its address. */
+/* What is to be credited to the next owner of a listener, by the listener's address. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -13,7 +13,7 @@ struct {
 
 const struct pending nothing_waits = {};
 
-/* Credits what waits for the owner of a listener. */
+/* Credits to the owner of a listener what was kept for it. */
 static __always_inline void settle_listener(__u64 address, __u64 number)
 {
 	struct pending *p = bpf_map_lookup_elem(&handshakes, &address);
@@ -32,7 +32,7 @@ static __always_inline void give_listener(__u64 address, const struct listener *
 	settle_listener(address, to->number);
 }
 
-/* The subflow of an MPTCP listener: that is where handshakes are; 0 is none. */
+/* The subflow of an MPTCP listener, on which its handshakes are; 0 if there is none. */
 static __always_inline __u64 subflow_of_listener(__u64 address)
 {
 	struct mptcp_sock *mptcp = (struct mptcp_sock *)address;
@@ -43,7 +43,10 @@ static __always_inline __u64 subflow_of_listener(__u64 address)
 	return (__u64)BPF_CORE_READ(mptcp, first);
 }
 
-/* A process uses a connection of a listener: the listener is its own if it was a dead one's. */
+/*
+ * A process uses a connection of a listener. If the listener's process has ended, the
+ * listener now belongs to this one.
+ */
 __noinline int use_listener(__u64 address, __u64 number, const struct instance *who)
 {
 	struct listener *l, to = { .number = number };
@@ -77,7 +80,7 @@ __noinline int keep_handshake(__u64 address, const struct traffic_key *key, cons
 	if (!kept)
 		return false;
 	add_to_account(key->netns, key->ifindex, ACCOUNT_WAITING, key->direction, c);
-	__sync_fetch_and_add(&p->since_ns, 0); /* so that either we see the new owner or he sees this */
+	__sync_fetch_and_add(&p->since_ns, 0); /* so that either we see the new owner, or the new owner sees this */
 	l = bpf_map_lookup_elem(&listeners, &address);
 	if (l && !is_orphan(l))
 		credit(p, l->number);
@@ -85,8 +88,8 @@ __noinline int keep_handshake(__u64 address, const struct traffic_key *key, cons
 }
 
 /*
- * On which account a packet of a listener is. On ACCOUNT_WAITING it is already, on
- * ACCOUNT_PROCESS it is by the number in key.
+ * The account for a packet of a listener. If it is ACCOUNT_WAITING the packet is
+ * counted already; if it is ACCOUNT_PROCESS it is to be counted for the number in key.
  */
 static __always_inline enum account account_of_listener(__u64 address, struct traffic_key *key,
 							const struct count *c)

@@ -3,9 +3,9 @@
 #include "owner.h"
 
 /*
- * What this CPU knows of the sockets it met last: the process they belong to, without a
- * look at their storage. All of it is forgotten whenever any socket gets another owner or
- * is closed. It is written where bottom halves are off, and read anywhere.
+ * The owners of the sockets that this CPU met last, so that it does not have to look
+ * into their storage. All of it becomes invalid when any socket gets another owner or
+ * is closed. It is written only while bottom halves are off, and read anywhere.
  */
 #define KNOWN 64
 
@@ -16,13 +16,16 @@ struct known {
 	__u64 pad;
 };
 
-/* A thread whose process's mark is known. What it has is read again each time; the mark follows from it. */
+/*
+ * A thread and the mark of its process. The fields from which the mark is computed are
+ * compared each time.
+ */
 struct known_thread {
 	__u64 task;
 	__u64 start_ns;
 	__u64 cred;
 	__u32 exec_id;
-	__u32 mark; /* crossed with start_ns: when two threads come in between each other it is no mark */
+	__u32 mark; /* combined with start_ns, so that it is no valid mark if two threads write at the same time */
 };
 
 struct knowledge {
@@ -31,7 +34,7 @@ struct knowledge {
 	__u64 sk; /* of the socket at hand */
 };
 
-/* User space makes it small where soft interrupts may be preempted, and where owners change unseen. */
+/* User space makes it small if soft interrupts can be preempted, or owners can change unseen. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 2);
@@ -42,7 +45,7 @@ struct {
 /* How often a socket got another owner or was closed. */
 __u64 handovers SEC(".data.shared");
 
-/* A socket has another owner from now on: it is called after that was written. */
+/* To be called after another owner of a socket was written. */
 static __always_inline void forget_known(void)
 {
 	__sync_fetch_and_add(&handovers, 1);
@@ -74,7 +77,7 @@ static __always_inline __u64 number_in(struct knowledge *k, const void *sk)
 	return READ_ONCE(known->sk) == (__u64)sk ? number : NOBODY; /* a softirq may have come in between */
 }
 
-/* The number of the process that a socket belongs to; NOBODY where that is not known here. */
+/* The number of the process that owns a socket; NOBODY if it is not known here. */
 static __always_inline __u64 known_number(const void *sk)
 {
 	struct knowledge *k = knowledge_here();
@@ -82,7 +85,10 @@ static __always_inline __u64 known_number(const void *sk)
 	return k ? number_in(k, sk) : NOBODY;
 }
 
-/* Notes whose a socket is, with bottom halves off; since is handovers before its owner was read. */
+/*
+ * Remembers the owner of a socket, with bottom halves off. since is the value of
+ * handovers before the owner was read.
+ */
 static __always_inline void note_known(const void *sk, const struct owner *owner, __u64 number, __u64 since)
 {
 	struct knowledge *k = knowledge_here();
@@ -117,7 +123,7 @@ static __always_inline __u32 current_mark(struct knowledge *k)
 	return mark;
 }
 
-/* Whether sk is known to belong to the running process. */
+/* Whether it is known that sk belongs to the running process. */
 static __always_inline bool is_known_user(const void *sk)
 {
 	struct knowledge *k = knowledge_here();

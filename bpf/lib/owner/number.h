@@ -35,7 +35,10 @@ static __always_inline __u32 mark_of(const struct process *p)
 	return (who + user * 0xd6e8feb86659fd93ULL) * 0x9e3779b97f4a7c15ULL >> 33 | USED | 1;
 }
 
-/* The number of all processes beyond max_processes that have a mark. It is another, so that it is looked at twice. */
+/*
+ * The number of a process beyond max_processes that has this mark. It never equals the
+ * number of a process with a place, so such a process is looked up again.
+ */
 static __always_inline __u64 number_beyond(__u32 mark)
 {
 	return BEYOND | (mark ^ 2);
@@ -47,7 +50,10 @@ struct process_entry {
 	struct process_seen seen;
 };
 
-/* Every process that has used a socket; user space sets the size and forgets the dead. */
+/*
+ * Every process that has used a socket. User space sets the size, and removes processes
+ * that have ended.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -57,8 +63,8 @@ struct {
 } processes SEC(".maps");
 
 /*
- * Who made a socket, and is perhaps in no map otherwise. Most sockets are used by
- * someone, so what is known of the last few thousand is enough.
+ * The process that made a socket, which may be in no other map. Most sockets are used
+ * by some process, so it is enough to keep the last few thousand.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -69,7 +75,7 @@ struct {
 
 enum numbering_key {
 	LAST_NUMBER,
-	ROUND, /* set by user space before a survey; entries that carry it are alive */
+	ROUND, /* set by user space before a survey; processes with this number are alive */
 	NUMBERINGS,
 };
 

@@ -5,16 +5,16 @@
 #include "number.h"
 
 /*
- * The process a socket belongs to: who last sent or received on it, and until
- * someone has, whoever listens for it or created it. The number changes in one
- * store, for it is read in soft interrupts.
+ * The process that a socket belongs to: the one that last sent or received on it, and
+ * until one has, the one that listens for it or created it. The number changes in one
+ * store, because it is read in soft interrupts.
  */
 struct owner {
 	__u64 number;
-	__u64 listener;       /* address of the listener that this is, or whose child; 0: neither */
+	__u64 listener;       /* address of the listener that this socket is, or from which it comes; 0: neither */
 	struct process maker; /* written before anyone else can see the socket */
-	__u32 tried;          /* low half of the round in which its user last found no place */
-	__u32 subflow;        /* of MPTCP: follows the owner of the socket above it */
+	__u32 tried;          /* low half of the round in which its user last found no room */
+	__u32 subflow;        /* of MPTCP: has the owner of the socket above it */
 };
 
 struct {
@@ -25,8 +25,8 @@ struct {
 } owners SEC(".maps");
 
 /*
- * Who last sent or received on a socket, by its address, where that is learned
- * from kprobes: they may not use a socket's storage. Set by user space.
+ * The process that last sent or received on a socket, by the socket's address, if it is
+ * learned from kprobes, which may not use a socket's storage. User space sets the size.
  */
 const volatile bool with_users;
 
@@ -48,7 +48,7 @@ static __always_inline bool is_mptcp(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 
-	/* The kernel's raw socket for resets has the protocol too, and is no tcp_sock. */
+	/* The kernel's raw socket for resets has this protocol too, but is not a tcp_sock. */
 	return sk->sk_protocol == IPPROTO_TCP && sk->sk_type == SOCK_STREAM && bpf_core_field_exists(tcp->is_mptcp) &&
 	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
 }

@@ -10,13 +10,13 @@ static __always_inline bool count_on_listener(struct owner *owner, struct traffi
 		return true;
 	case ACCOUNT_PROCESS:
 		return count_process(key, c);
-	default: /* there is no room for what is known of it */
+	default: /* there is no room for its owner */
 		key->number = heir_of(owner, 0, 0);
 		return count_process(key, c);
 	}
 }
 
-/* Keeps c with the socket until someone uses it; true when the interface may be new to us. */
+/* Keeps c with the socket until a process uses the socket; true if the interface may be new. */
 static __always_inline bool count_unused(void *sk, struct owner *owner, struct traffic_key *key,
 					 const struct count *c)
 {
@@ -40,7 +40,7 @@ static __always_inline bool count_unused(void *sk, struct owner *owner, struct t
 	return new;
 }
 
-/* Credits what waits with the socket, if anything does. */
+/* Credits what was kept with the socket, if anything was. */
 static __always_inline bool settle(void *sk, __u64 number)
 {
 	struct pending *p = bpf_sk_storage_get(&pendings, sk, 0, 0);
@@ -50,7 +50,7 @@ static __always_inline bool settle(void *sk, __u64 number)
 	return p;
 }
 
-/* Makes a process the owner of a socket; true when nobody was before. */
+/* Makes a process the owner of a socket; true if it had no owner before. */
 static __always_inline bool hand_over(struct owner *owner, __u64 number, const struct instance *who)
 {
 	__u64 was = __sync_lock_test_and_set(&owner->number, number);
@@ -63,7 +63,10 @@ static __always_inline bool hand_over(struct owner *owner, __u64 number, const s
 	return true;
 }
 
-/* The owner of a socket, or NULL: who last used it, where that is known by its address alone. */
+/*
+ * The process that last used a socket, by the socket's address alone, or NULL if it is
+ * not known.
+ */
 static __always_inline struct owner *owner_of(void *sk)
 {
 	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);

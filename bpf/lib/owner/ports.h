@@ -3,8 +3,8 @@
 #include "number.h"
 
 /*
- * Who had a port last: the process whose listener, or UDP socket, was closed there. What
- * comes for the port later meets no socket.
+ * The process that last had a port: its listener or UDP socket was closed. Later
+ * packets for the port meet no socket.
  */
 struct port_key {
 	__u64 netns; /* struct net's cookie */
@@ -20,7 +20,7 @@ struct {
 	__type(value, __u64); /* the process's number */
 } last_listeners SEC(".maps");
 
-/* Notes that a process, whose number that is, gives up the port of sk. */
+/* Records that the process with this number gives up the port of sk. */
 static __always_inline void note_last_listener(struct sock *sk, __u8 transport, __u64 number)
 {
 	struct port_key key = {

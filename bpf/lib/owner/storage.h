@@ -2,7 +2,7 @@
 #pragma once
 #include "owner.h"
 
-/* A socket's storage, as the kernel has it, which helpers reach by pointers of trust alone. */
+/* A socket's storage in the kernel's own form. Helpers accept only trusted pointers to sockets. */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -29,9 +29,10 @@ struct sock___with_storage {
 #define MAX_STORAGES 16 /* of one socket that are looked at */
 
 /*
- * Copies what storage owners has of a socket whose pointer the verifier does not let be used,
- * because it was remembered, or because it may be something else. Linux 6.11 and later do
- * without: what other kernels have does not change any more.
+ * Copies the owner from the storage of a socket whose pointer the verifier does not
+ * accept, because it was remembered, or because it may point to something else. Linux
+ * 6.11 and later do not need this, and in older kernels the layout does not change any
+ * more.
  */
 static __always_inline bool copy_owner(struct owner *owner, struct sock *sk)
 {

@@ -3,9 +3,9 @@
 #include "../traffic/count.h"
 
 /*
- * What a socket moved before anyone sent or received on it. It is kept with the
- * socket and credited to the first who does: bytes that wait for a worker's
- * accept are the worker's, not its master's.
+ * What a socket moved before any process sent or received on it. It is kept with the
+ * socket and credited to the first process that does: bytes that wait for a worker's
+ * accept belong to the worker and not to its master.
  */
 struct waiting {
 	struct traffic_key key; /* number is filled in when it is credited */
@@ -17,7 +17,7 @@ struct waiting {
 
 struct pending {
 	__u64 since_ns; /* CLOCK_MONOTONIC */
-	__u32 taken;    /* whoever adds from now on credits it himself */
+	__u32 taken;    /* from now on, whoever adds to it also credits it */
 	__u32 pad;
 	struct waiting parts[WAITING_PARTS];
 };
@@ -42,7 +42,7 @@ static __always_inline __u64 take(__u64 *from)
 	return __sync_lock_test_and_set(from, 0);
 }
 
-/* Credits what waits in p to number. Two may do it at once: each takes what he takes. */
+/* Credits what is kept in p to number. If two do so at once, each credits what it took. */
 __noinline int credit(struct pending *p, __u64 number)
 {
 	if (!p)
@@ -69,7 +69,7 @@ __noinline int credit(struct pending *p, __u64 number)
 	return 0;
 }
 
-/* Adds to a part that is free or the same; false when it is another's. */
+/* Adds to a part if it is free or belongs to the same key; false if it belongs to another one. */
 __noinline int keep_in_part(struct waiting *part, const struct traffic_key *key, const struct count *c)
 {
 	__u32 was;

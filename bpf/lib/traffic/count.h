@@ -4,9 +4,9 @@
 #include "../packet/packet.h"
 
 /*
- * Whom the bytes of an interface belong to. ARRIVED is all that was received:
- * less what the others claimed of it, it is the account "unclaimed". WAITING is
- * what struct pending holds now, the one account that shrinks.
+ * Whom the bytes of an interface belong to. ARRIVED is everything that was received;
+ * without what the other accounts claimed of it, it is the account "unclaimed". WAITING
+ * is what struct pending holds now, and the only account that can shrink.
  */
 enum account {
 	ACCOUNT_PROCESS, /* its entries are in map traffic */
@@ -19,14 +19,14 @@ enum account {
 	ACCOUNT_UNOWNED,
 	ACCOUNT_OVERFLOW,
 	ACCOUNT_WAITING,
-	ACCOUNT_CARRIED, /* a process's, on a device below the one where it is in map traffic */
+	ACCOUNT_CARRIED, /* packets of a process on a device below the one where map traffic has them */
 };
 
 struct traffic_key {
 	__u64 number; /* the process's: struct process_entry */
 	__u64 netns;  /* the device's: struct net's cookie */
 	__u32 ifindex;
-	__u16 type;      /* ethertype, host order; 0 where not asked for */
+	__u16 type;      /* ethertype in host byte order; 0 if types are not told apart */
 	__u8 transport;  /* IP protocol; 0 where not asked for */
 	__u8 direction;  /* enum direction */
 };
@@ -56,9 +56,9 @@ struct {
 } accounts SEC(".maps");
 
 /*
- * The kernel fetches memory for the two above in advance, but when many entries are new
- * at once it may have none at hand. What finds none is counted here: user space adds
- * them up.
+ * The kernel allocates memory for the entries of the two maps above in advance, but may
+ * have none left if many entries are new at once. What finds no memory is counted here,
+ * and user space adds it.
  */
 #define SPARE_ENTRIES 256
 
@@ -76,7 +76,10 @@ struct {
 	__type(value, struct count);
 } spare_accounts SEC(".maps");
 
-/* The entry of a key in a map, made if need be; NULL if there is no place or memory. */
+/*
+ * The entry of a key in a map, which is made if there is none; NULL if there is no room
+ * or no memory.
+ */
 static __always_inline struct count *entry_of(void *map, const void *key)
 {
 	struct count *value = bpf_map_lookup_elem(map, key), zero = {};
@@ -110,18 +113,18 @@ struct cell {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, CELLS); /* user space multiplies it, and adds one, which nobody uses */
+	__uint(max_entries, CELLS); /* user space multiplies it and adds one entry, which is never used */
 	__type(key, __u32);
 	__type(value, struct cell);
 } cells SEC(".maps");
 
-/* No process's: theirs end in a mark that is not 0. */
+/* Of no process: the numbers of processes end in a mark that is not 0. */
 static __always_inline __u64 number_of_account(enum account account)
 {
 	return (__u64)account << 32;
 }
 
-/* All of a key but its number and namespace, in one word, as struct traffic_key has it. */
+/* A key without its number and namespace, in one word, as in struct traffic_key. */
 static __always_inline __u64 rest_of(__u32 ifindex, __u16 type, __u8 transport, enum direction direction)
 {
 	return ifindex | (__u64)type << 32 | (__u64)transport << 48 | (__u64)direction << 56;
@@ -132,7 +135,10 @@ static __always_inline __u64 *rest_of_key(const struct traffic_key *key)
 	return (__u64 *)&key->ifindex;
 }
 
-/* Where a key has its cell, if it has one: neighbours in the order of processes do not meet. */
+/*
+ * The place of a key's cell, if it has one. Processes with successive numbers have
+ * different places.
+ */
 static __always_inline struct cell *cell_at(__u64 number, __u64 rest, __u32 other)
 {
 	__u32 at = (__u32)(number >> 32) * 2 + (__u32)rest * 74 + (__u32)(rest >> 32) + (rest >> 56);
@@ -159,12 +165,13 @@ static __always_inline void add_to_cell(struct cell *cell, const struct count *c
 }
 
 /*
- * The functions below that are not static are verified once, not at each call:
- * inlined, older verifiers give up on the number of ways through them. Their
- * pointers may be NULL for all the verifier knows.
+ * The verifier checks the functions below that are not static once, and not at each
+ * call. If they were inlined, older verifiers would give up because of the number of
+ * paths. They have to check their pointers for NULL, because the verifier knows nothing
+ * of their callers.
  */
 
-/* Adds from any context: a process's own addition may be interrupted by a softirq's. */
+/* Adds from any context: a soft interrupt that adds may interrupt a process that adds. */
 static __always_inline void add_count(struct count *to, const struct count *c)
 {
 	__sync_fetch_and_add(&to->packets, c->packets);
@@ -173,7 +180,7 @@ static __always_inline void add_count(struct count *to, const struct count *c)
 	__sync_fetch_and_add(&to->frame_bytes, c->frame_bytes);
 }
 
-/* Adds to an account, from any context; true when the entry is new. */
+/* Adds to an account, from any context; true if the entry is new. */
 __noinline int add_to_account(__u64 netns, __u32 ifindex, enum account account,
 			      enum direction direction, const struct count *c)
 {
@@ -205,8 +212,8 @@ __noinline int add_to_account(__u64 netns, __u32 ifindex, enum account account,
 }
 
 /*
- * Adds to a process, from any context, or to the account of those that found no place;
- * true when the entry is new.
+ * Adds to a process, or to the account of processes without a place, from any context;
+ * true if the entry is new.
  */
 __noinline int add_to_process(const struct traffic_key *whose, const struct count *c)
 {
@@ -234,7 +241,7 @@ __noinline int add_to_process(const struct traffic_key *whose, const struct coun
 	return add_to_account(key.netns, key.ifindex, ACCOUNT_OVERFLOW, key.direction, c);
 }
 
-/* Adds to what has no cell at its first place; true when it is new. */
+/* Adds to a key that has no cell at its first place; true if the key is new. */
 __noinline int count_elsewhere(__u64 number, __u64 netns, __u64 rest, const struct count *c)
 {
 	struct cell *first = cell_at(number, rest, 0), *second = cell_at(number, rest, OTHER_PLACE);
@@ -263,7 +270,7 @@ __noinline int count_elsewhere(__u64 number, __u64 netns, __u64 rest, const stru
 	return add_to_process(&key, c);
 }
 
-/* Counts where bottom halves are off; true when there was nothing on it before. */
+/* Counts while bottom halves are off; true if nothing was counted for the key before. */
 static __always_inline bool count(__u64 number, __u64 netns, __u64 rest, const struct count *c)
 {
 	struct cell *cell = cell_at(number, rest, 0);
