@@ -19,11 +19,12 @@
  *          lost a packet; user space takes it away.
  * Counts:  skbs: one of them can be many frames.
  * Loss:    STAT_LOST_MAP_FULL when a new key finds both maps full; unplaced when one finds
- *          the first full, or its process is beyond max_processes, and is counted without
+ *          the first full, its network namespace has its part of that, or its process is beyond max_processes, and is counted without
  *          its process.
  * Needs:   BTF, Linux 5.10; for processes 5.12.
  */
 #include "lib/program/stats.h"
+#include "lib/program/quota.h"
 #include "lib/context/socket.h"
 #include "lib/device/device.h"
 #include "lib/packet/headers.h"
@@ -78,6 +79,9 @@ struct {
 	__type(value, __u64);
 } drops SEC(".maps");
 
+/* How many of them each network namespace has. */
+struct share_map shares SEC(".maps");
+
 /* Where drops is full, location and reason are still counted: there are not many of them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -125,13 +129,27 @@ static __always_inline bool increment(void *map, const struct drop_key *key, boo
 	return true;
 }
 
+/* The same in drops, where the namespace may have a key that is new. */
+static __always_inline bool increment_detailed(const struct drop_key *key, bool *new)
+{
+	__u64 *count = bpf_map_lookup_elem(&drops, key);
+
+	if (count) {
+		++*count;
+		return true;
+	}
+	return has_place(&shares, key->netns, SHARE_OF_DROPS) && increment(&drops, key, new);
+}
+
 static __always_inline void count(const struct drop_key *key, struct net_device *dev)
 {
 	struct drop_key coarse = { .location = key->location, .reason = key->reason };
 	bool new = false;
 
 	count_stat(STAT_SEEN);
-	if (increment(&drops, key, &new)) {
+	if (increment_detailed(key, &new)) {
+		if (new)
+			take_place(&shares, key->netns, SHARE_OF_DROPS);
 		if (new && key->ifindex)
 			know_interface(dev, key->netns);
 		return;

@@ -6,7 +6,8 @@
  *                     a process, and which namespaces there are beside those
  * Output:  maps interfaces and namespaces. Instruments add the devices that they
  *          meet and no survey has found: lib/device/interface.h.
- * Loss:    an interface that finds the map full has no name.
+ * Loss:    an interface that finds the map full, or whose namespace has its part of it, has
+ *          no name. Of the latter it is counted how often: lib/program/quota.h.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/device/interface.h"
@@ -97,6 +98,15 @@ static __always_inline struct net *netns_of_task(struct task_struct *task)
 	return BPF_CORE_READ(task, nsproxy, net_ns); /* NULL once it exits */
 }
 
+/* What belongs to the host's namespace finds a place wherever there is one. */
+static __always_inline void exempt(__u64 netns)
+{
+	struct share_key key = { .netns = netns, .of = SHARE_OF_INTERFACES };
+	struct share unlimited = { .limit = UNLIMITED };
+
+	bpf_map_update_elem(&interface_shares, &key, &unlimited, BPF_ANY);
+}
+
 /* Begins a walk along the devices of the task's namespace, unless one has been there. */
 static __always_inline bool enter(struct walk *w, struct task_struct *task)
 {
@@ -110,6 +120,8 @@ static __always_inline bool enter(struct walk *w, struct task_struct *task)
 	entry.pid = task->tgid;
 	if (task->flags & PF_KTHREAD)
 		host_netns_inode = entry.inode;
+	if (task->flags & PF_KTHREAD || task->tgid == 1) /* the first task of a survey is no thread of the kernel's */
+		exempt(w->netns);
 	known = bpf_map_lookup_elem(&namespaces, &w->netns);
 	if (known && known->epoch == entry.epoch && known->pid)
 		return false;

@@ -17,7 +17,8 @@
  *          delivery beyond that is a copy (multicast, raw sockets). A packet is a
  *          process's on the device nearest to its socket; on those below that
  *          carry it, it is on an account of theirs.
- * Loss:    ACCOUNT_OVERFLOW and STAT_LOST_MAP_FULL when a map is full.
+ * Loss:    ACCOUNT_OVERFLOW and STAT_LOST_MAP_FULL when a map is full; the same and
+ *          STAT_LOST_NAMESPACE_FULL when a network namespace has its part of one.
  * Needs:   BTF, Linux 5.12.
  */
 #include "lib/traffic/arrival.h"

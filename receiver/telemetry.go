@@ -94,8 +94,9 @@ func registerTelemetry(settings component.TelemetrySettings, id component.ID, so
 		builder.RegisterNettapCollectErrorsCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.CollectErrors }))),
 		builder.RegisterNettapHookActiveCallback(each(observeHooks)),
 		builder.RegisterNettapHookMissedRunsCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.MissedRuns }))),
-		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m stats.Map) int { return m.Entries }))),
-		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m stats.Map) int { return m.Limit }))),
+		builder.RegisterNettapMapEntriesCallback(each(observeMaps(func(m stats.Map) uint64 { return uint64(m.Entries) }))),
+		builder.RegisterNettapMapRefusedCallback(each(observeRefused)),
+		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m stats.Map) uint64 { return uint64(m.Limit) }))),
 		builder.RegisterNettapDropsWithoutProcessCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.WithoutProcess }))),
 		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.Copies }))),
 	)
@@ -211,10 +212,18 @@ func observeHooks(totals stats.Totals, value observeFunc) {
 	}
 }
 
-func observeMaps(of func(stats.Map) int) func(totals stats.Totals, value observeFunc) {
+func observeRefused(totals stats.Totals, value observeFunc) {
+	for name, m := range totals.Maps {
+		if m.Refused > 0 {
+			value(m.Refused, attribute.String("map", name))
+		}
+	}
+}
+
+func observeMaps(of func(stats.Map) uint64) func(totals stats.Totals, value observeFunc) {
 	return func(totals stats.Totals, value observeFunc) {
 		for name, m := range totals.Maps {
-			value(uint64(of(m)), attribute.String("map", name))
+			value(of(m), attribute.String("map", name))
 		}
 	}
 }

@@ -36,7 +36,7 @@ func TestPublish(t *testing.T) {
 	traffic := &fakeSource{"traffic", stats.Totals{
 		Counts:  stats.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
 		Scraped: 12, Errored: 2, Copies: 3, MissedRuns: 4, WithoutProcess: 7,
-		Maps: map[string]stats.Map{"processes": {Entries: 5, Limit: 4096}},
+		Maps: map[string]stats.Map{"processes": {Entries: 5, Limit: 4096, Refused: 9}},
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
 			{Job: "arrival", Name: "tp_btf/netif_receive_skb", Unproven: "lo is down"},
@@ -69,6 +69,7 @@ func TestPublish(t *testing.T) {
 	}, ignore)
 	metadatatest.AssertEqualNettapMapEntries(t, telemetry, want{point(5, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapMapLimit(t, telemetry, want{point(4096, "traffic", attribute.String("map", "processes"))}, ignore)
+	metadatatest.AssertEqualNettapMapRefused(t, telemetry, want{point(9, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapHookMissedRuns(t, telemetry, want{point(4, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapDropsWithoutProcess(t, telemetry, want{point(7, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapTrafficCopies(t, telemetry, want{point(3, "traffic")}, ignore)

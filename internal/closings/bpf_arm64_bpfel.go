@@ -60,14 +60,15 @@ type bpfConnection struct {
 type bpfStat uint32
 
 const (
-	bpfStatSTAT_SEEN            bpfStat = 0
-	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
-	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
-	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
-	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
-	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
-	bpfStatSTAT_COPY            bpfStat = 6
-	bpfStatSTAT_KINDS           bpfStat = 7
+	bpfStatSTAT_SEEN                bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT         bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL       bpfStat = 2
+	bpfStatSTAT_LOST_NAMESPACE_FULL bpfStat = 3
+	bpfStatSTAT_LOST_RING_FULL      bpfStat = 4
+	bpfStatSTAT_LOST_UNREADABLE     bpfStat = 5
+	bpfStatSTAT_LOST_UNFINISHED     bpfStat = 6
+	bpfStatSTAT_COPY                bpfStat = 7
+	bpfStatSTAT_KINDS               bpfStat = 8
 )
 
 // Names of all BPF objects in the ELF.

@@ -142,8 +142,40 @@ func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
 	}); diff != "" {
 		t.Errorf("%d drops without detail, and then %d, want 3 more", before, withoutDetail())
 	}
-	if got := b.Read(); got.Maps["drops"] != (stats.Map{Entries: 1, Limit: 1}) || got.Lost["map_full"] != 0 {
+	if got := b.Read(); got.Maps["drops"].Entries != 1 || got.Maps["drops"].Limit != 1 || got.Lost["map_full"] != 0 {
 		t.Errorf("the counts know of %+v", got)
+	}
+}
+
+// A namespace that fills its part of the map leaves room for the detail of another one's.
+func TestKernelANamespaceHasItsPartOfTheDrops(t *testing.T) {
+	kerneltest.NeedDroppers(t)
+	b := new(stats.Recorder)
+	drops := newDrops(b)
+	crowded := dropstest.NewLab(t)
+	kinds := dropstest.Scatter(t, crowded, 0)
+	drops.quotaOf = uint32(kinds) // so that a namespace may have a quarter of them
+	begin(t, drops)
+	dropsOn(t, drops, "") // which finds out which namespace is the host's
+	dropstest.Scatter(t, crowded, 1)
+	if diff := settled(func() string {
+		dropsOn(t, drops, "")
+		return cmp.Diff(true, b.Read().Maps[bpfMapDrops].Refused >= uint64(kinds/8))
+	}); diff != "" {
+		t.Errorf("%d keys were refused, want %d at least", b.Read().Maps[bpfMapDrops].Refused, kinds/8)
+	}
+	other := dropstest.NewLab(t)
+	before := dropsOn(t, drops, other.Receiver.Device)
+	want := provokeThree(t, other)
+	detailed := 0
+	if diff := settled(func() string {
+		detailed = 0
+		for _, drop := range since(before, dropsOn(t, drops, other.Receiver.Device)) {
+			detailed += drop.Packets
+		}
+		return cmp.Diff(want, detailed)
+	}); diff != "" {
+		t.Errorf("%d of %d drops of another namespace have their detail", detailed, want)
 	}
 }
 

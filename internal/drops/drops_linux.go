@@ -26,7 +26,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type victim bpf ../../bpf/drops.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type victim -type share_of bpf ../../bpf/drops.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var (
 	_ instrument.Instrument[pmetric.Metrics] = (*Drops)(nil)
@@ -64,6 +64,7 @@ type Drops struct {
 	options    Options
 
 	maxKeys, maxCoarse uint32 // of the kernel maps; 0 is as in bpf/drops.bpf.c
+	quotaOf            uint32 // of what namespaces have a part; 0 is the map
 
 	object   *kernel.Object
 	open     kernel.Closers
@@ -71,6 +72,7 @@ type Drops struct {
 	words    words
 	ledger   *ledger
 	roster   *roster
+	quota    *kernel.Quota
 	refused  error           // why it is not known which process lost a packet
 	knows    bool            // it is
 	ended    map[uint64]bool // processes that had ended at the last reading, by number

@@ -174,8 +174,9 @@ func (l *ledger) feed(to line) {
 // departing returns the keys to be taken out of the kernel's map: of interfaces that
 // are gone or have another name; of processes that have ended and lose nothing any more;
 // and when there are more than limit, of the others that have counted nothing lately
-// those that have been silent longest.
-func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
+// those that have been silent longest. The same holds for the keys of each network namespace
+// but the host's, of which there may be each.
+func (l *ledger) departing(s *snapshot, limit, each int) []bpfDropKey {
 	var leave, silent, ended []bpfDropKey
 	for from, e := range l.entries {
 		switch {
@@ -192,11 +193,26 @@ func (l *ledger) departing(s *snapshot, limit int) []bpfDropKey {
 		l.goOnWithout(key)
 	}
 	leave = append(leave, ended...)
-	excess := min(max(0, l.detailed()-len(leave)-limit), len(silent))
+	held := l.held()
+	for _, key := range leave {
+		held[key.Netns]--
+	}
+	excess := 0
+	for _, n := range held {
+		excess += n
+	}
+	excess -= limit
 	slices.SortFunc(silent, func(a, b bpfDropKey) int {
 		return cmp.Or(cmp.Compare(l.entries[source{a, false}].moved, l.entries[source{b, false}].moved), a.compare(b))
 	})
-	return append(leave, silent[:excess]...)
+	for _, key := range silent {
+		if excess > 0 || held[key.Netns] > each && s.isForeign(key.Netns) {
+			leave = append(leave, key)
+			held[key.Netns]--
+			excess--
+		}
+	}
+	return leave
 }
 
 // goOnWithout lets the host's line of a key go on without its process. Resets of a process
@@ -214,14 +230,16 @@ func (l *ledger) goOnWithout(key bpfDropKey) {
 	l.entries[rest].moved = max(l.entries[rest].moved, e.moved)
 }
 
-// detailed is how many keys there are at most in the kernel's map of detailed ones.
-func (l *ledger) detailed() (n int) {
+// held is how many keys of each network namespace there are at most in the kernel's map of
+// detailed ones.
+func (l *ledger) held() map[uint64]int {
+	held := map[uint64]int{}
 	for from := range l.entries {
 		if !from.coarse {
-			n++
+			held[from.Netns]++
 		}
 	}
-	return n
+	return held
 }
 
 // numbers are those of the processes in the keys.
@@ -243,6 +261,11 @@ func (s *snapshot) isRenamed(key bpfDropKey, e *entry) bool {
 func (s *snapshot) hasEnded(key bpfDropKey) bool {
 	_, ended := s.ended[key.Number]
 	return ended && !(key.Victim == bpfVictimVICTIM_LAST_LISTENER && s.listened[key.Number])
+}
+
+// isForeign says that a network namespace is not the host's.
+func (s *snapshot) isForeign(netns uint64) bool {
+	return s.survey.Host != 0 && netns != 0 && netns != s.survey.Host
 }
 
 func (s *snapshot) isGone(key bpfDropKey) bool {

@@ -18,10 +18,11 @@ type book struct {
 	*ledger
 	next  *snapshot
 	limit int
+	each  int // of a namespace's keys
 }
 
 func newBook() *book {
-	return &book{ledger: newLedger(started), limit: 100, next: &snapshot{
+	return &book{ledger: newLedger(started), limit: 100, each: 100, next: &snapshot{
 		detailed:   map[bpfDropKey]uint64{},
 		coarse:     map[bpfDropKey]uint64{},
 		interfaces: map[interfaces.Key]interfaces.Entry{},
@@ -48,7 +49,7 @@ func (b *book) collect(late uint64) []drop {
 	b.next.now = at(int(b.turn) + 1)
 	b.enter(b.next, testWords())
 	examples := b.examples(b.next)
-	for _, key := range b.departing(b.next, b.limit) {
+	for _, key := range b.departing(b.next, b.limit, b.each) {
 		b.remove(key, b.next.detailed[key]+late)
 		delete(b.next.detailed, key)
 	}
@@ -207,6 +208,28 @@ func TestLedgerTakesASeriesUpAgain(t *testing.T) {
 func TestLedgerMakesRoomOfTheSilent(t *testing.T) {
 	b := newBook()
 	b.limit = 2
+	requireRoomOfTheSilent(t, b)
+}
+
+func TestLedgerMakesRoomOfTheSilentOfANamespace(t *testing.T) {
+	b := newBook()
+	b.each, b.next.survey.Host = 2, 9
+	requireRoomOfTheSilent(t, b)
+}
+
+// The host's may have all that there is.
+func TestLedgerMakesNoRoomWhereThereIsSome(t *testing.T) {
+	b := newBook()
+	b.each, b.next.survey.Host = 0, 1
+	b.named(2, "a")
+	b.next.detailed[refused(0x100, 2)] = 1
+	b.collect(0)
+	requireDrops(t, "it is silent", b.collect(5), drop{series: on("a"), start: started, packets: 1})
+}
+
+// requireRoomOfTheSilent has four keys where there is room for two.
+func requireRoomOfTheSilent(t *testing.T, b *book) {
+	t.Helper()
 	for index, name := range []string{2: "a", 3: "b", 4: "c", 5: "d"} {
 		b.named(uint32(index), name)
 	}

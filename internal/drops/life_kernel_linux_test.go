@@ -98,7 +98,7 @@ func TestKernelDetailsTheNewestInterface(t *testing.T) {
 	kinds := dropstest.Scatter(t, lab, 0)
 	b := new(stats.Recorder)
 	drops := newDrops(b)
-	drops.maxKeys, drops.maxCoarse = uint32(keys*kinds), 4096
+	drops.maxKeys, drops.maxCoarse, drops.quotaOf = uint32(keys*kinds), 4096, 1<<20
 	begin(t, drops)
 	c := consume(drops)
 	device := func(round int) string { return fmt.Sprintf("nt%d-s%d", os.Getpid(), round+1) }

@@ -3,6 +3,7 @@
 package drops
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 
@@ -70,6 +71,7 @@ func (d *Drops) load() error {
 		return err
 	}
 	d.open = append(d.open, d.object)
+	d.quota = kernel.NewQuota(d.object.Maps[bpfMapShares], bpfShareOfSHARE_OF_DROPS, cmp.Or(d.quotaOf, d.object.Maps[bpfMapDrops].MaxEntries()))
 	return nil
 }
 

@@ -35,7 +35,19 @@ func (d *Drops) read() (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	processes := sync.OnceValues(d.owners.Processes)
-	return s, errors.Join(errs, d.meetProcesses(s, processes), d.findEnded(s, processes))
+	return s, errors.Join(errs, d.share(s), d.meetProcesses(s, processes), d.findEnded(s, processes))
+}
+
+// share tells the kernel side how many keys each network namespace has.
+func (d *Drops) share(s *snapshot) error {
+	if s.survey.Host == 0 {
+		return nil // nobody knows yet whom to spare
+	}
+	entries := map[uint64]uint64{}
+	for key := range s.detailed {
+		entries[key.Netns]++
+	}
+	return d.quota.Apply(s.survey.Host, entries)
 }
 
 // readCounters reads the kernel's own counters, of the host's network namespace.
@@ -155,9 +167,9 @@ func sum(perCPU []uint64) (sum uint64) {
 // makeRoom takes out of the kernel's maps what need not be there any more.
 func (d *Drops) makeRoom(s *snapshot) error {
 	m := d.object.Maps[bpfMapDrops]
-	enough := (3*int(m.MaxEntries()) + 3) / 4
+	enough := func(all int) int { return (3*all + 3) / 4 }
 	var errs error
-	for _, key := range d.ledger.departing(s, enough) {
+	for _, key := range d.ledger.departing(s, enough(int(m.MaxEntries())), enough(d.quota.Each())) {
 		last, err := kernel.TakePerCPU[uint64](m, key)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // one may be kept for its series alone
 			errs = errors.Join(errs, fmt.Errorf("take a count out: %w", err))
@@ -183,6 +195,10 @@ func (d *Drops) updateStats(s *snapshot) error {
 	if err := d.object.Variables[bpfVarUnplaced].Get(&unplaced); err != nil {
 		return fmt.Errorf("read drops without a process: %w", err)
 	}
+	refused, err := d.quota.Refused()
+	if err != nil {
+		return err
+	}
 	d.recorder.Update(func(totals *stats.Totals) {
 		totals.WithoutProcess = unplaced + d.ledger.nameless()
 		totals.Seen = kinds[bpfStatSTAT_SEEN] + missed
@@ -190,7 +206,7 @@ func (d *Drops) updateStats(s *snapshot) error {
 		totals.Lost = map[string]uint64{"map_full": kinds[bpfStatSTAT_LOST_MAP_FULL], "recursion": missed}
 		totals.Hooks = d.hooks()
 		totals.Maps = map[string]stats.Map{
-			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops")},
+			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops"), Refused: refused},
 			"drops_without_detail": {Entries: len(s.coarse), Limit: d.limit("drops_without_detail")},
 		}
 		maps.Copy(totals.Maps, d.interfaces.Usage())

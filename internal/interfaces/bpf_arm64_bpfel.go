@@ -41,10 +41,34 @@ type bpfNamespaceEntry struct {
 	Pad   uint32
 }
 
+type bpfShare struct {
+	_       structs.HostLayout
+	Entries uint64
+	Limit   uint32
+	Each    uint32
+}
+
+type bpfShareKey struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Of      bpfShareOf
+	Refused uint32
+}
+
+type bpfShareOf uint32
+
+const (
+	bpfShareOfSHARE_OF_INTERFACES bpfShareOf = 0
+	bpfShareOfSHARE_OF_TRAFFIC    bpfShareOf = 1
+	bpfShareOfSHARE_OF_ACCOUNTS   bpfShareOf = 2
+	bpfShareOfSHARE_OF_DROPS      bpfShareOf = 3
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapInterfaceShares      = "interface_shares"
 	bpfMapInterfaces           = "interfaces"
 	bpfMapNamespaces           = "namespaces"
 	bpfMapSurveys              = "surveys"
@@ -54,6 +78,7 @@ const (
 	bpfVarBegun                = "begun"
 	bpfVarFoundAll             = "found_all"
 	bpfVarHostNetnsInode       = "host_netns_inode"
+	bpfVarNoShare              = "no_share"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -107,9 +132,10 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
-	Namespaces *ebpf.MapSpec `ebpf:"namespaces"`
-	Surveys    *ebpf.MapSpec `ebpf:"surveys"`
+	InterfaceShares *ebpf.MapSpec `ebpf:"interface_shares"`
+	Interfaces      *ebpf.MapSpec `ebpf:"interfaces"`
+	Namespaces      *ebpf.MapSpec `ebpf:"namespaces"`
+	Surveys         *ebpf.MapSpec `ebpf:"surveys"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -119,6 +145,7 @@ type bpfVariableSpecs struct {
 	Begun          *ebpf.VariableSpec `ebpf:"begun"`
 	FoundAll       *ebpf.VariableSpec `ebpf:"found_all"`
 	HostNetnsInode *ebpf.VariableSpec `ebpf:"host_netns_inode"`
+	NoShare        *ebpf.VariableSpec `ebpf:"no_share"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -141,13 +168,15 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Interfaces *ebpf.Map `ebpf:"interfaces"`
-	Namespaces *ebpf.Map `ebpf:"namespaces"`
-	Surveys    *ebpf.Map `ebpf:"surveys"`
+	InterfaceShares *ebpf.Map `ebpf:"interface_shares"`
+	Interfaces      *ebpf.Map `ebpf:"interfaces"`
+	Namespaces      *ebpf.Map `ebpf:"namespaces"`
+	Surveys         *ebpf.Map `ebpf:"surveys"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.InterfaceShares,
 		m.Interfaces,
 		m.Namespaces,
 		m.Surveys,
@@ -161,6 +190,7 @@ type bpfVariables struct {
 	Begun          *ebpf.Variable `ebpf:"begun"`
 	FoundAll       *ebpf.Variable `ebpf:"found_all"`
 	HostNetnsInode *ebpf.Variable `ebpf:"host_netns_inode"`
+	NoShare        *ebpf.Variable `ebpf:"no_share"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -19,6 +19,7 @@ type Namespace = bpfNamespaceEntry
 type Survey struct {
 	Epoch uint64 // interfaces that it found have this one or a later one
 	Whole bool   // it has found all namespaces
+	Host  uint64 // the host's namespace; 0: it was not found
 	All   map[uint64]Namespace
 }
 

@@ -3,6 +3,7 @@
 package interfaces
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/interfaces.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type share_of bpf ../../bpf/interfaces.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 // Interfaces is the knowledge of one receiver. It is there as long as a [Reader] of
 // it is started. Its zero value is not usable: see [New].
@@ -28,6 +29,9 @@ type Interfaces struct {
 	epoch   uint64
 	readers map[*Reader]bool // that are started
 	usage   map[string]stats.Map
+	quota   *kernel.Quota
+	host    uint64 // the host's namespace, as last found
+	limit   uint32 // of what the quota is a part; 0: of the map
 }
 
 // New returns Interfaces that nobody reads yet.
@@ -39,7 +43,11 @@ func (i *Interfaces) NewReader() *Reader { return &Reader{of: i} }
 // Maps returns the maps that instruments share, by name, to replace their own with.
 // They live until the last reader is shut down.
 func (i *Interfaces) Maps() map[string]*ebpf.Map {
-	return map[string]*ebpf.Map{bpfMapInterfaces: i.object.Maps[bpfMapInterfaces], bpfMapSurveys: i.object.Maps[bpfMapSurveys]}
+	shared := map[string]*ebpf.Map{}
+	for _, name := range []string{bpfMapInterfaces, bpfMapInterfaceShares, bpfMapSurveys} {
+		shared[name] = i.object.Maps[name]
+	}
+	return shared
 }
 
 func (i *Interfaces) load() error {
@@ -58,7 +66,42 @@ func (i *Interfaces) load() error {
 		return err
 	}
 	i.open = append(i.open, i.object)
-	return nil
+	return i.share()
+}
+
+// share gives each network namespace its part of the map. The first survey finds out which
+// one is the host's.
+func (i *Interfaces) share() error {
+	i.host = 0
+	i.quota = kernel.NewQuota(i.object.Maps[bpfMapInterfaceShares], bpfShareOfSHARE_OF_INTERFACES, cmp.Or(i.limit, i.object.Maps[bpfMapInterfaces].MaxEntries()))
+	return i.quota.Apply(0, nil)
+}
+
+// count tells the kernel side how many interfaces there are in each namespace.
+func (i *Interfaces) count(all map[Key]Entry) error {
+	entries := map[uint64]uint64{}
+	for key := range all {
+		entries[key.Netns]++
+	}
+	err := i.quota.Apply(i.host, entries)
+	refused, readErr := i.quota.Refused()
+	i.note(bpfMapInterfaces, len(all), refused)
+	return errors.Join(err, readErr)
+}
+
+// hostAmong returns the namespace that is the host's, which the survey's threads of the
+// kernel are in.
+func (i *Interfaces) hostAmong(all map[uint64]Namespace) (host uint64, err error) {
+	var inode uint32
+	if err := i.object.Variables[bpfVarHostNetnsInode].Get(&inode); err != nil {
+		return 0, err
+	}
+	for netns, namespace := range all {
+		if namespace.Inode == inode {
+			return netns, nil
+		}
+	}
+	return 0, nil
 }
 
 // surveyFor returns the program that can survey this kernel.
@@ -98,18 +141,21 @@ func (i *Interfaces) find() (Survey, error) {
 			errs = errors.Join(errs, namespaces.Delete(netns))
 		}
 	}
-	i.note("namespaces", len(found.All))
+	i.note(bpfMapNamespaces, len(found.All), 0)
 	var last uint64
 	errs = errors.Join(errs, i.object.Variables[bpfVarFoundAll].Get(&last))
 	found.Whole = last == i.epoch
+	found.Host, err = i.hostAmong(found.All)
+	errs = errors.Join(errs, err)
+	i.host = cmp.Or(found.Host, i.host)
 	if errs != nil {
 		return found, fmt.Errorf("survey interfaces: %w", errs)
 	}
 	return found, nil
 }
 
-func (i *Interfaces) note(name string, entries int) {
-	i.usage[name] = stats.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries())}
+func (i *Interfaces) note(name string, entries int, refused uint64) {
+	i.usage[name] = stats.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries()), Refused: refused}
 }
 
 // start begins what a reader needs, if no other one has.

@@ -66,7 +66,9 @@ func (r *Reader) Interfaces() (map[Key]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read interfaces: %w", err)
 	}
-	r.of.note("interfaces", len(all))
+	if err := r.of.count(all); err != nil {
+		return nil, err
+	}
 	for key, epoch := range r.forgotten {
 		if entry, known := all[key]; known && entry.Epoch <= epoch {
 			delete(all, key)

@@ -42,6 +42,7 @@ type TelemetryBuilder struct {
 	NettapLimitStep            metric.Int64ObservableGauge
 	NettapMapEntries           metric.Int64ObservableGauge
 	NettapMapLimit             metric.Int64ObservableGauge
+	NettapMapRefused           metric.Int64ObservableCounter
 	NettapTraceContextFound    metric.Int64ObservableCounter
 	NettapTraceContextRefused  metric.Int64ObservableCounter
 	NettapTrafficCopies        metric.Int64ObservableCounter
@@ -270,6 +271,21 @@ func (builder *TelemetryBuilder) RegisterNettapMapLimitCallback(cb metric.Int64C
 	return nil
 }
 
+// RegisterNettapMapRefusedCallback sets callback for observable NettapMapRefused metric.
+func (builder *TelemetryBuilder) RegisterNettapMapRefusedCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapMapRefused, obs: o})
+		return nil
+	}, builder.NettapMapRefused)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterNettapTraceContextFoundCallback sets callback for observable NettapTraceContextFound metric.
 func (builder *TelemetryBuilder) RegisterNettapTraceContextFoundCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -464,6 +480,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	builder.NettapMapLimit, err = builder.meter.Int64ObservableGauge(
 		"otelcol_nettap_map_limit",
 		metric.WithDescription("Entries that a kernel map can hold. [Development]"),
+		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.NettapMapRefused, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_map_refused",
+		metric.WithDescription("How often a kernel map had no place for another entry of a network namespace that is not the host's and has its part of the map, or of all such namespaces. [Development]"),
 		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)

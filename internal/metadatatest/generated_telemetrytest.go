@@ -235,6 +235,22 @@ func AssertEqualNettapMapLimit(t *testing.T, tt *componenttest.Telemetry, dps []
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualNettapMapRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_nettap_map_refused",
+		Description: "How often a kernel map had no place for another entry of a network namespace that is not the host's and has its part of the map, or of all such namespaces. [Development]",
+		Unit:        "{entry}",
+		Data: metricdata.Sum[int64]{
+			Temporality: metricdata.CumulativeTemporality,
+			IsMonotonic: true,
+			DataPoints:  dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_nettap_map_refused")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualNettapTraceContextFound(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_trace_context_found",

@@ -132,17 +132,32 @@ type bpfProcessEntry struct {
 	}
 }
 
+type bpfShare struct {
+	_       structs.HostLayout
+	Entries uint64
+	Limit   uint32
+	Each    uint32
+}
+
+type bpfShareKey struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Of      uint32
+	Refused uint32
+}
+
 type bpfStat uint32
 
 const (
-	bpfStatSTAT_SEEN            bpfStat = 0
-	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
-	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
-	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
-	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
-	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
-	bpfStatSTAT_COPY            bpfStat = 6
-	bpfStatSTAT_KINDS           bpfStat = 7
+	bpfStatSTAT_SEEN                bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT         bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL       bpfStat = 2
+	bpfStatSTAT_LOST_NAMESPACE_FULL bpfStat = 3
+	bpfStatSTAT_LOST_RING_FULL      bpfStat = 4
+	bpfStatSTAT_LOST_UNREADABLE     bpfStat = 5
+	bpfStatSTAT_LOST_UNFINISHED     bpfStat = 6
+	bpfStatSTAT_COPY                bpfStat = 7
+	bpfStatSTAT_KINDS               bpfStat = 8
 )
 
 type bpfTrafficKey struct {
@@ -180,6 +195,7 @@ const (
 	bpfMapOwners                = "owners"
 	bpfMapPendings              = "pendings"
 	bpfMapProcesses             = "processes"
+	bpfMapShares                = "shares"
 	bpfMapSocketUsers           = "socket_users"
 	bpfMapSpareAccounts         = "spare_accounts"
 	bpfMapSpareTraffic          = "spare_traffic"
@@ -217,6 +233,8 @@ const (
 	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
 	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
 	bpfVarHandovers             = "handovers"
+	bpfVarNoShare               = "no_share"
+	bpfVarNothing               = "nothing"
 	bpfVarNothingWaits          = "nothing_waits"
 	bpfVarOrphaned              = "orphaned"
 	bpfVarPatienceNs            = "patience_ns"
@@ -302,6 +320,7 @@ type bpfMapSpecs struct {
 	Owners        *ebpf.MapSpec `ebpf:"owners"`
 	Pendings      *ebpf.MapSpec `ebpf:"pendings"`
 	Processes     *ebpf.MapSpec `ebpf:"processes"`
+	Shares        *ebpf.MapSpec `ebpf:"shares"`
 	SocketUsers   *ebpf.MapSpec `ebpf:"socket_users"`
 	SpareAccounts *ebpf.MapSpec `ebpf:"spare_accounts"`
 	SpareTraffic  *ebpf.MapSpec `ebpf:"spare_traffic"`
@@ -328,6 +347,8 @@ type bpfVariableSpecs struct {
 	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
 	Handovers             *ebpf.VariableSpec `ebpf:"handovers"`
+	NoShare               *ebpf.VariableSpec `ebpf:"no_share"`
+	Nothing               *ebpf.VariableSpec `ebpf:"nothing"`
 	NothingWaits          *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	Orphaned              *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
@@ -368,6 +389,7 @@ type bpfMaps struct {
 	Owners        *ebpf.Map `ebpf:"owners"`
 	Pendings      *ebpf.Map `ebpf:"pendings"`
 	Processes     *ebpf.Map `ebpf:"processes"`
+	Shares        *ebpf.Map `ebpf:"shares"`
 	SocketUsers   *ebpf.Map `ebpf:"socket_users"`
 	SpareAccounts *ebpf.Map `ebpf:"spare_accounts"`
 	SpareTraffic  *ebpf.Map `ebpf:"spare_traffic"`
@@ -390,6 +412,7 @@ func (m *bpfMaps) Close() error {
 		m.Owners,
 		m.Pendings,
 		m.Processes,
+		m.Shares,
 		m.SocketUsers,
 		m.SpareAccounts,
 		m.SpareTraffic,
@@ -417,6 +440,8 @@ type bpfVariables struct {
 	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
 	Handovers             *ebpf.Variable `ebpf:"handovers"`
+	NoShare               *ebpf.Variable `ebpf:"no_share"`
+	Nothing               *ebpf.Variable `ebpf:"nothing"`
 	NothingWaits          *ebpf.Variable `ebpf:"nothing_waits"`
 	Orphaned              *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`

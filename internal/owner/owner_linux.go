@@ -171,7 +171,7 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
 		bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths, bpfMapHandshakes, bpfMapPendings,
-		bpfMapTraffic, bpfMapAccounts, bpfMapSpareTraffic, bpfMapSpareAccounts, bpfMapCells, bpfMapKnowledge, ".data.shared", bpfMapStats,
+		bpfMapTraffic, bpfMapAccounts, bpfMapSpareTraffic, bpfMapSpareAccounts, bpfMapShares, bpfMapCells, bpfMapKnowledge, ".data.shared", bpfMapStats,
 	} {
 		shared[name] = o.object.Maps[name]
 	}

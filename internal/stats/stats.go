@@ -29,6 +29,7 @@ type Counts struct {
 // Map says how full a kernel map is.
 type Map struct {
 	Entries, Limit int
+	Refused        uint64 // times that a network namespace which had its part of it was refused an entry
 }
 
 // Totals are all that an instrument counts of its own work.

@@ -226,17 +226,41 @@ type bpfProcessEntry struct {
 	}
 }
 
+type bpfShare struct {
+	_       structs.HostLayout
+	Entries uint64
+	Limit   uint32
+	Each    uint32
+}
+
+type bpfShareKey struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Of      bpfShareOf
+	Refused uint32
+}
+
+type bpfShareOf uint32
+
+const (
+	bpfShareOfSHARE_OF_INTERFACES bpfShareOf = 0
+	bpfShareOfSHARE_OF_TRAFFIC    bpfShareOf = 1
+	bpfShareOfSHARE_OF_ACCOUNTS   bpfShareOf = 2
+	bpfShareOfSHARE_OF_DROPS      bpfShareOf = 3
+)
+
 type bpfStat uint32
 
 const (
-	bpfStatSTAT_SEEN            bpfStat = 0
-	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
-	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
-	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
-	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
-	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
-	bpfStatSTAT_COPY            bpfStat = 6
-	bpfStatSTAT_KINDS           bpfStat = 7
+	bpfStatSTAT_SEEN                bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT         bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL       bpfStat = 2
+	bpfStatSTAT_LOST_NAMESPACE_FULL bpfStat = 3
+	bpfStatSTAT_LOST_RING_FULL      bpfStat = 4
+	bpfStatSTAT_LOST_UNREADABLE     bpfStat = 5
+	bpfStatSTAT_LOST_UNFINISHED     bpfStat = 6
+	bpfStatSTAT_COPY                bpfStat = 7
+	bpfStatSTAT_KINDS               bpfStat = 8
 )
 
 type bpfTrafficKey struct {
@@ -281,6 +305,7 @@ const (
 	bpfMapDeaths              = "deaths"
 	bpfMapHanding             = "handing"
 	bpfMapHandshakes          = "handshakes"
+	bpfMapInterfaceShares     = "interface_shares"
 	bpfMapInterfaces          = "interfaces"
 	bpfMapKnowledge           = "knowledge"
 	bpfMapListeners           = "listeners"
@@ -289,6 +314,7 @@ const (
 	bpfMapOwners              = "owners"
 	bpfMapPendings            = "pendings"
 	bpfMapProcesses           = "processes"
+	bpfMapShares              = "shares"
 	bpfMapSocketUsers         = "socket_users"
 	bpfMapSpareAccounts       = "spare_accounts"
 	bpfMapSpareTraffic        = "spare_traffic"
@@ -312,6 +338,8 @@ const (
 	bpfVarFiredEndTransmit    = "fired_end_transmit"
 	bpfVarForwards            = "forwards"
 	bpfVarHandovers           = "handovers"
+	bpfVarNoShare             = "no_share"
+	bpfVarNothing             = "nothing"
 	bpfVarNothingWaits        = "nothing_waits"
 	bpfVarReasonNoSocket      = "reason_no_socket"
 	bpfVarUnknown             = "unknown"
@@ -379,28 +407,30 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Accounts       *ebpf.MapSpec `ebpf:"accounts"`
-	Arrivals       *ebpf.MapSpec `ebpf:"arrivals"`
-	Cells          *ebpf.MapSpec `ebpf:"cells"`
-	Deaths         *ebpf.MapSpec `ebpf:"deaths"`
-	Handing        *ebpf.MapSpec `ebpf:"handing"`
-	Handshakes     *ebpf.MapSpec `ebpf:"handshakes"`
-	Interfaces     *ebpf.MapSpec `ebpf:"interfaces"`
-	Knowledge      *ebpf.MapSpec `ebpf:"knowledge"`
-	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
-	Makers         *ebpf.MapSpec `ebpf:"makers"`
-	Numbering      *ebpf.MapSpec `ebpf:"numbering"`
-	Owners         *ebpf.MapSpec `ebpf:"owners"`
-	Pendings       *ebpf.MapSpec `ebpf:"pendings"`
-	Processes      *ebpf.MapSpec `ebpf:"processes"`
-	SocketUsers    *ebpf.MapSpec `ebpf:"socket_users"`
-	SpareAccounts  *ebpf.MapSpec `ebpf:"spare_accounts"`
-	SpareTraffic   *ebpf.MapSpec `ebpf:"spare_traffic"`
-	Stats          *ebpf.MapSpec `ebpf:"stats"`
-	Surveys        *ebpf.MapSpec `ebpf:"surveys"`
-	Traffic        *ebpf.MapSpec `ebpf:"traffic"`
-	TunWriters     *ebpf.MapSpec `ebpf:"tun_writers"`
-	WireguardPorts *ebpf.MapSpec `ebpf:"wireguard_ports"`
+	Accounts        *ebpf.MapSpec `ebpf:"accounts"`
+	Arrivals        *ebpf.MapSpec `ebpf:"arrivals"`
+	Cells           *ebpf.MapSpec `ebpf:"cells"`
+	Deaths          *ebpf.MapSpec `ebpf:"deaths"`
+	Handing         *ebpf.MapSpec `ebpf:"handing"`
+	Handshakes      *ebpf.MapSpec `ebpf:"handshakes"`
+	InterfaceShares *ebpf.MapSpec `ebpf:"interface_shares"`
+	Interfaces      *ebpf.MapSpec `ebpf:"interfaces"`
+	Knowledge       *ebpf.MapSpec `ebpf:"knowledge"`
+	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
+	Makers          *ebpf.MapSpec `ebpf:"makers"`
+	Numbering       *ebpf.MapSpec `ebpf:"numbering"`
+	Owners          *ebpf.MapSpec `ebpf:"owners"`
+	Pendings        *ebpf.MapSpec `ebpf:"pendings"`
+	Processes       *ebpf.MapSpec `ebpf:"processes"`
+	Shares          *ebpf.MapSpec `ebpf:"shares"`
+	SocketUsers     *ebpf.MapSpec `ebpf:"socket_users"`
+	SpareAccounts   *ebpf.MapSpec `ebpf:"spare_accounts"`
+	SpareTraffic    *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Stats           *ebpf.MapSpec `ebpf:"stats"`
+	Surveys         *ebpf.MapSpec `ebpf:"surveys"`
+	Traffic         *ebpf.MapSpec `ebpf:"traffic"`
+	TunWriters      *ebpf.MapSpec `ebpf:"tun_writers"`
+	WireguardPorts  *ebpf.MapSpec `ebpf:"wireguard_ports"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -416,6 +446,8 @@ type bpfVariableSpecs struct {
 	FiredEndTransmit    *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
 	Forwards            *ebpf.VariableSpec `ebpf:"forwards"`
 	Handovers           *ebpf.VariableSpec `ebpf:"handovers"`
+	NoShare             *ebpf.VariableSpec `ebpf:"no_share"`
+	Nothing             *ebpf.VariableSpec `ebpf:"nothing"`
 	NothingWaits        *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
@@ -449,28 +481,30 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Accounts       *ebpf.Map `ebpf:"accounts"`
-	Arrivals       *ebpf.Map `ebpf:"arrivals"`
-	Cells          *ebpf.Map `ebpf:"cells"`
-	Deaths         *ebpf.Map `ebpf:"deaths"`
-	Handing        *ebpf.Map `ebpf:"handing"`
-	Handshakes     *ebpf.Map `ebpf:"handshakes"`
-	Interfaces     *ebpf.Map `ebpf:"interfaces"`
-	Knowledge      *ebpf.Map `ebpf:"knowledge"`
-	Listeners      *ebpf.Map `ebpf:"listeners"`
-	Makers         *ebpf.Map `ebpf:"makers"`
-	Numbering      *ebpf.Map `ebpf:"numbering"`
-	Owners         *ebpf.Map `ebpf:"owners"`
-	Pendings       *ebpf.Map `ebpf:"pendings"`
-	Processes      *ebpf.Map `ebpf:"processes"`
-	SocketUsers    *ebpf.Map `ebpf:"socket_users"`
-	SpareAccounts  *ebpf.Map `ebpf:"spare_accounts"`
-	SpareTraffic   *ebpf.Map `ebpf:"spare_traffic"`
-	Stats          *ebpf.Map `ebpf:"stats"`
-	Surveys        *ebpf.Map `ebpf:"surveys"`
-	Traffic        *ebpf.Map `ebpf:"traffic"`
-	TunWriters     *ebpf.Map `ebpf:"tun_writers"`
-	WireguardPorts *ebpf.Map `ebpf:"wireguard_ports"`
+	Accounts        *ebpf.Map `ebpf:"accounts"`
+	Arrivals        *ebpf.Map `ebpf:"arrivals"`
+	Cells           *ebpf.Map `ebpf:"cells"`
+	Deaths          *ebpf.Map `ebpf:"deaths"`
+	Handing         *ebpf.Map `ebpf:"handing"`
+	Handshakes      *ebpf.Map `ebpf:"handshakes"`
+	InterfaceShares *ebpf.Map `ebpf:"interface_shares"`
+	Interfaces      *ebpf.Map `ebpf:"interfaces"`
+	Knowledge       *ebpf.Map `ebpf:"knowledge"`
+	Listeners       *ebpf.Map `ebpf:"listeners"`
+	Makers          *ebpf.Map `ebpf:"makers"`
+	Numbering       *ebpf.Map `ebpf:"numbering"`
+	Owners          *ebpf.Map `ebpf:"owners"`
+	Pendings        *ebpf.Map `ebpf:"pendings"`
+	Processes       *ebpf.Map `ebpf:"processes"`
+	Shares          *ebpf.Map `ebpf:"shares"`
+	SocketUsers     *ebpf.Map `ebpf:"socket_users"`
+	SpareAccounts   *ebpf.Map `ebpf:"spare_accounts"`
+	SpareTraffic    *ebpf.Map `ebpf:"spare_traffic"`
+	Stats           *ebpf.Map `ebpf:"stats"`
+	Surveys         *ebpf.Map `ebpf:"surveys"`
+	Traffic         *ebpf.Map `ebpf:"traffic"`
+	TunWriters      *ebpf.Map `ebpf:"tun_writers"`
+	WireguardPorts  *ebpf.Map `ebpf:"wireguard_ports"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -481,6 +515,7 @@ func (m *bpfMaps) Close() error {
 		m.Deaths,
 		m.Handing,
 		m.Handshakes,
+		m.InterfaceShares,
 		m.Interfaces,
 		m.Knowledge,
 		m.Listeners,
@@ -489,6 +524,7 @@ func (m *bpfMaps) Close() error {
 		m.Owners,
 		m.Pendings,
 		m.Processes,
+		m.Shares,
 		m.SocketUsers,
 		m.SpareAccounts,
 		m.SpareTraffic,
@@ -513,6 +549,8 @@ type bpfVariables struct {
 	FiredEndTransmit    *ebpf.Variable `ebpf:"fired_end_transmit"`
 	Forwards            *ebpf.Variable `ebpf:"forwards"`
 	Handovers           *ebpf.Variable `ebpf:"handovers"`
+	NoShare             *ebpf.Variable `ebpf:"no_share"`
+	Nothing             *ebpf.Variable `ebpf:"nothing"`
 	NothingWaits        *ebpf.Variable `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.Variable `ebpf:"unknown"`

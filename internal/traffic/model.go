@@ -37,6 +37,7 @@ type snapshot struct {
 	processes  map[uint64]owner.Process
 	traffic    map[bpfTrafficKey]bpfCount
 	accounts   map[bpfAccountKey]bpfCount
+	entries    map[string]map[uint64]uint64 // of both maps, by network namespace
 	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may still be claimed
 	received   uint64                       // packets that have arrived
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry

@@ -51,7 +51,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	if s == nil {
 		return nil, errors.Join(errs, err)
 	}
-	return s, errors.Join(errs, err, t.owners.Follow(s.processes, t.processes.Alive))
+	return s, errors.Join(errs, err, t.quotas.apply(found.Host, s.entries), t.owners.Follow(s.processes, t.processes.Alive))
 }
 
 // survey is what was found on the machine.
@@ -89,6 +89,7 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic", t.rows); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
+	s.entries = entriesOf(s.accounts, s.traffic)
 	if err := t.cells.add(s.accounts, s.traffic); err != nil {
 		return nil, errors.Join(errs, err)
 	}
@@ -302,6 +303,10 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 	if err != nil {
 		return err
 	}
+	refused, err := t.quotas.refused()
+	if err != nil {
+		return err
+	}
 	aggregated, overflow := t.ledger.totals(s)
 	t.ledger.forget(s, departing)
 	t.recorder.Update(func(totals *stats.Totals) {
@@ -310,14 +315,15 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 		totals.Lost = map[string]uint64{
 			"processes_full": overflow,
 			"map_full":       kinds[bpfStatSTAT_LOST_MAP_FULL],
+			"namespace_full": kinds[bpfStatSTAT_LOST_NAMESPACE_FULL],
 			"recursion":      missed,
 		}
 		totals.Copies = kinds[bpfStatSTAT_COPY]
 		totals.Hooks = t.hooks()
 		totals.Maps = map[string]stats.Map{
 			"processes": {Entries: len(s.processes), Limit: t.limit("processes")},
-			"traffic":   {Entries: len(s.traffic), Limit: t.limit("traffic")},
-			"accounts":  {Entries: len(s.accounts), Limit: t.limit("accounts")},
+			"traffic":   {Entries: len(s.traffic), Limit: t.limit("traffic"), Refused: refused[bpfMapTraffic]},
+			"accounts":  {Entries: len(s.accounts), Limit: t.limit("accounts"), Refused: refused[bpfMapAccounts]},
 		}
 		maps.Copy(totals.Maps, t.interfaces.Usage())
 	})

@@ -22,7 +22,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type stat -type part bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type direction -type account -type stat -type part -type share_of bpf ../../bpf/traffic.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var (
 	_ instrument.Instrument[pmetric.Metrics] = (*Traffic)(nil)
@@ -50,6 +50,8 @@ type Traffic struct {
 	object      *kernel.Object
 	open        kernel.Closers
 	cells       *cells
+	quotas      quotas
+	limitOf     map[string]uint32 // of maps, of which namespaces have a part, where it is not the map's
 	gracePeriod *kernel.GracePeriod
 	forwarding  bool // what is forwarded is claimed as soon as it is
 	counters    *counters

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../kernel/verifier.h"
+#include "../program/quota.h"
 
 /* Loaded once by bpf/interfaces.bpf.c, whose maps take the place of an instrument's. */
 
@@ -33,6 +34,9 @@ struct {
 	__type(value, struct interface_entry);
 } interfaces SEC(".maps");
 
+/* How many of them each namespace has. */
+struct share_map interface_shares SEC(".maps");
+
 /* The number of the last survey, set by user space before it begins. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -57,6 +61,18 @@ static __always_inline __u64 netns_id(struct net *net)
 	return BPF_CORE_READ(net, ns.inum);
 }
 
+static __always_inline bool note_device(const struct interface_key *key, const struct interface_entry *entry)
+{
+	if (bpf_map_lookup_elem(&interfaces, key))
+		return !bpf_map_update_elem(&interfaces, key, entry, BPF_ANY);
+	if (!has_place(&interface_shares, key->netns, SHARE_OF_INTERFACES))
+		return false;
+	if (bpf_map_update_elem(&interfaces, key, entry, BPF_ANY))
+		return false;
+	take_place(&interface_shares, key->netns, SHARE_OF_INTERFACES);
+	return true;
+}
+
 /*
  * Notes what a device is. False where there is no place for it. Not inline, so
  * that the verifier looks at it once; before 5.12 a pointer may not be an argument.
@@ -77,7 +93,7 @@ __noinline int know_device(__u64 address, __u64 netns)
 	if (!(BPF_CORE_READ(dev, flags) & IFF_LOOPBACK))
 		entry.link = BPF_CORE_READ(dev, hard_header_len);
 	entry.hardware = BPF_CORE_READ(dev, dev.parent) != NULL;
-	return !bpf_map_update_elem(&interfaces, &key, &entry, BPF_ANY);
+	return note_device(&key, &entry);
 }
 
 static __always_inline bool know_interface(struct net_device *dev, __u64 netns)

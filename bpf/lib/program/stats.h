@@ -10,6 +10,7 @@ enum stat {
 	STAT_SEEN,
 	STAT_SAMPLED_OUT,
 	STAT_LOST_MAP_FULL,
+	STAT_LOST_NAMESPACE_FULL, /* its network namespace has its part of a map: quota.h */
 	STAT_LOST_RING_FULL,
 	STAT_LOST_UNREADABLE,
 	STAT_LOST_UNFINISHED, /* calls: the end of one was not seen */

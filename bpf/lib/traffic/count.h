@@ -2,6 +2,7 @@
 #pragma once
 #include "../owner/owner.h"
 #include "../packet/packet.h"
+#include "../program/quota.h"
 
 /*
  * Whom the bytes of an interface belong to. ARRIVED is everything that was received;
@@ -55,6 +56,9 @@ struct {
 	__type(value, struct count);
 } accounts SEC(".maps");
 
+/* How many of both each network namespace has. */
+struct share_map shares SEC(".maps");
+
 /*
  * The kernel allocates memory for the entries of the two maps above in advance, but may
  * have none left if many entries are new at once. What finds no memory is counted here,
@@ -76,19 +80,29 @@ struct {
 	__type(value, struct count);
 } spare_accounts SEC(".maps");
 
+const struct count nothing = {};
+
 /*
  * The entry of a key in a map, which is made if there is none; NULL if there is no room
  * or no memory.
  */
 static __always_inline struct count *entry_of(void *map, const void *key)
 {
-	struct count *value = bpf_map_lookup_elem(map, key), zero = {};
+	struct count *value = bpf_map_lookup_elem(map, key);
 
 	if (value)
 		return value;
 	/* Another CPU may add it first, so the answer that counts is the second look. */
-	bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
+	bpf_map_update_elem(map, key, &nothing, BPF_NOEXIST);
 	return bpf_map_lookup_elem(map, key);
+}
+
+/* The same of a key that its map lacks, where its namespace may have one more. */
+static __always_inline struct count *new_entry_of(void *map, const void *key, __u64 netns, enum share_of of)
+{
+	if (!bpf_map_update_elem(map, key, &nothing, BPF_NOEXIST))
+		take_place(&shares, netns, of);
+	return bpf_map_lookup_elem(map, key); /* another CPU may have added it */
 }
 
 /*
@@ -180,6 +194,13 @@ static __always_inline void add_count(struct count *to, const struct count *c)
 	__sync_fetch_and_add(&to->frame_bytes, c->frame_bytes);
 }
 
+/* An account has no place. Whoever claims a packet, it is in ACCOUNT_ARRIVED already. */
+static __always_inline void lose(const struct account_key *key, enum stat cause, const struct count *c)
+{
+	if (key->direction == TRANSMIT || key->account == ACCOUNT_ARRIVED)
+		count_stats(cause, c->packets);
+}
+
 /* Adds to an account, from any context; true if the entry is new. */
 __noinline int add_to_account(__u64 netns, __u32 ifindex, enum account account,
 			      enum direction direction, const struct count *c)
@@ -197,14 +218,16 @@ __noinline int add_to_account(__u64 netns, __u32 ifindex, enum account account,
 		return false;
 	value = bpf_map_lookup_elem(&accounts, &key);
 	new = !value;
+	if (new && !has_place(&shares, netns, SHARE_OF_ACCOUNTS)) {
+		lose(&key, STAT_LOST_NAMESPACE_FULL, c);
+		return false;
+	}
 	if (new)
-		value = entry_of(&accounts, &key);
+		value = new_entry_of(&accounts, &key, netns, SHARE_OF_ACCOUNTS);
 	if (!value)
 		value = entry_of(&spare_accounts, &key);
 	if (!value) {
-		/* Whoever claims a packet, it is in ACCOUNT_ARRIVED already. */
-		if (direction == TRANSMIT || account == ACCOUNT_ARRIVED)
-			count_stats(STAT_LOST_MAP_FULL, c->packets);
+		lose(&key, STAT_LOST_MAP_FULL, c);
 		return false;
 	}
 	add_count(value, c);
@@ -229,8 +252,10 @@ __noinline int add_to_process(const struct traffic_key *whose, const struct coun
 	if (!is_beyond(key.number)) {
 		value = bpf_map_lookup_elem(&traffic, &key);
 		new = !value;
+		if (new && !has_place(&shares, key.netns, SHARE_OF_TRAFFIC))
+			return add_to_account(key.netns, key.ifindex, ACCOUNT_OVERFLOW, key.direction, c);
 		if (new)
-			value = entry_of(&traffic, &key);
+			value = new_entry_of(&traffic, &key, key.netns, SHARE_OF_TRAFFIC);
 		if (!value)
 			value = entry_of(&spare_traffic, &key);
 		if (value) {

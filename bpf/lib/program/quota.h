@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/types.h"
+
+/*
+ * How many entries of a map a network namespace has. One that anybody may make, with as
+ * many devices as he likes, may have a part of a map, and all but the host's together may
+ * have a larger part, so that there is always room for the host's own. Nothing is looked
+ * up but where an entry would be new. User space writes what it has found in a map at each
+ * collection, so that what was counted between its reading and its writing is made good by
+ * the next one. Go: kernel.Quota.
+ */
+enum share_of {
+	SHARE_OF_INTERFACES,
+	SHARE_OF_TRAFFIC,
+	SHARE_OF_ACCOUNTS,
+	SHARE_OF_DROPS,
+};
+
+struct share_key {
+	__u64 netns; /* netns_id(); 0: all but the host's */
+	enum share_of of;
+	__u32 refused; /* 1: the entry counts how often there was no place, and netns is 0 */
+};
+
+struct share {
+	__u64 entries;
+	__u32 limit; /* of all; UNLIMITED: of the host's */
+	__u32 each;  /* of all: the limit of one */
+};
+
+#define UNLIMITED 0xffffffff
+
+struct share_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct share_key);
+	__type(value, struct share);
+};
+
+const struct share no_share = {};
+
+/* Whether a namespace may have one more entry; one that is not known (0) may. */
+static __always_inline bool has_place(void *shares, __u64 netns, enum share_of of)
+{
+	struct share_key key = { .netns = netns, .of = of };
+	struct share *own, *all, *refused;
+
+	if (!netns)
+		return true;
+	own = bpf_map_lookup_elem(shares, &key);
+	if (own && own->limit == UNLIMITED)
+		return true;
+	key.netns = 0;
+	all = bpf_map_lookup_elem(shares, &key);
+	if (!all) /* it is not known yet which namespace is the host's */
+		return true;
+	if (all->entries < all->limit && (!own || own->entries < all->each))
+		return true;
+	key.refused = 1;
+	refused = bpf_map_lookup_elem(shares, &key);
+	if (refused)
+		__sync_fetch_and_add(&refused->entries, 1);
+	return false;
+}
+
+/* A namespace has one more entry. */
+static __always_inline void take_place(void *shares, __u64 netns, enum share_of of)
+{
+	struct share_key key = { .of = of };
+	struct share *all = bpf_map_lookup_elem(shares, &key), *own;
+
+	if (!netns || !all)
+		return;
+	key.netns = netns;
+	own = bpf_map_lookup_elem(shares, &key);
+	if (!own) {
+		/* Another CPU may add it first, so the answer that counts is the second look. */
+		bpf_map_update_elem(shares, &key, &no_share, BPF_NOEXIST);
+		own = bpf_map_lookup_elem(shares, &key);
+	}
+	if (own && own->limit == UNLIMITED)
+		return;
+	__sync_fetch_and_add(&all->entries, 1);
+	if (own)
+		__sync_fetch_and_add(&own->entries, 1);
+}
