@@ -31,8 +31,9 @@ type CallsConfig struct {
 	// IdleWaits lets the time that a thread waits for work count as duration.
 	IdleWaits bool `mapstructure:"idle_waits"`
 
-	// Errors says which failed calls are kept, whatever they took: "always",
-	// "never", or those that failed with one of these errors ("ECONNREFUSED").
+	// Errors says which failed calls are kept, whatever they took: "unexpected" (all but
+	// those whose failure is no news, as of a connect to a Unix socket that is not there),
+	// "always", "never", or those that failed with one of these errors ("ECONNREFUSED").
 	Errors []string `mapstructure:"errors"`
 
 	// OffCPU reports each time that a thread was off the CPU during a call as a span.
@@ -66,8 +67,9 @@ type CallsFilterConfig struct {
 
 // The words of calls.errors; other values are names of errors.
 const (
-	errorsAlways = "always"
-	errorsNever  = "never"
+	errorsUnexpected = "unexpected"
+	errorsAlways     = "always"
+	errorsNever      = "never"
 )
 
 func defaultCallsConfig() CallsConfig {
@@ -76,7 +78,7 @@ func defaultCallsConfig() CallsConfig {
 		MinDuration:      time.Millisecond,
 		SampleRatio:      0.01,
 		MaxPerSecond:     100,
-		Errors:           []string{errorsAlways},
+		Errors:           []string{errorsUnexpected},
 		Waits:            true,
 		Functions:        []string{"net/socket.c"},
 	}
@@ -100,15 +102,15 @@ func (c *CallsConfig) validate() error {
 }
 
 func (c *CallsConfig) validateErrors() error {
-	if len(c.Errors) == 1 && (c.Errors[0] == errorsAlways || c.Errors[0] == errorsNever) {
+	if len(c.Errors) == 1 && slices.Contains([]string{errorsUnexpected, errorsAlways, errorsNever}, c.Errors[0]) {
 		return nil
 	}
 	if len(c.Errors) == 0 {
-		return fmt.Errorf("calls.errors is empty, and must be %q, %q or names of errors", errorsAlways, errorsNever)
+		return fmt.Errorf("calls.errors is empty, and must be %q, %q, %q or names of errors", errorsUnexpected, errorsAlways, errorsNever)
 	}
 	return each("calls.errors", c.Errors, func(name string) error {
 		if _, ok := calls.ErrnoNumber(name); !ok {
-			return fmt.Errorf("%q is no name of an error: want names as ECONNREFUSED, or %q or %q alone", name, errorsAlways, errorsNever)
+			return fmt.Errorf("%q is no name of an error: want names as ECONNREFUSED, or %q, %q or %q alone", name, errorsUnexpected, errorsAlways, errorsNever)
 		}
 		return nil
 	})
@@ -208,7 +210,10 @@ func (c *Config) callsOptions() calls.Options {
 }
 
 func (c *CallsConfig) errnos() calls.Errnos {
-	if slices.Contains(c.Errors, errorsAlways) {
+	switch {
+	case slices.Contains(c.Errors, errorsUnexpected):
+		return calls.Errnos{Unexpected: true}
+	case slices.Contains(c.Errors, errorsAlways):
 		return calls.Errnos{All: true}
 	}
 	var errnos calls.Errnos

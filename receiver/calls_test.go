@@ -15,14 +15,18 @@ import (
 func TestCallsOptions(t *testing.T) {
 	byDefault := calls.Options{
 		MinDuration: time.Millisecond, SampleRatio: 0.01, MaxPerSecond: 100, Waits: true,
-		Errors: calls.Errnos{All: true}, Functions: []string{"net/socket.c"},
+		Errors: calls.Errnos{Unexpected: true}, Functions: []string{"net/socket.c"},
 		AvoidHooks: []string{},
 	}
 	for name, test := range map[string]struct {
 		yaml string
 		want func(*calls.Options)
 	}{
-		"by default every failure is kept, and nothing is filtered": {},
+		"by default failures that are news are kept, and nothing is filtered": {},
+		"every failure": {
+			yaml: "{calls: {errors: always}}",
+			want: func(o *calls.Options) { o.Errors = calls.Errnos{All: true} },
+		},
 		"no failures": {
 			yaml: "{calls: {errors: never}}",
 			want: func(o *calls.Options) { o.Errors = calls.Errnos{} },

@@ -303,7 +303,7 @@ root_path: host
 				"calls.min_duration is -1s, and must be 0s or more",
 				"calls.sample_ratio is 1.5, and must be from 0 to 1",
 				"calls.max_per_second is -1, and must be 0 (no limit) or more",
-				`calls.errors[1]: "always" is no name of an error: want names as ECONNREFUSED, or "always" or "never" alone`,
+				`calls.errors[1]: "always" is no name of an error: want names as ECONNREFUSED, or "unexpected", "always" or "never" alone`,
 				`calls.errors[2]: "EREFUSED" is no name of an error`,
 				`calls.functions[1]: "net/ipv4/tcp.c"`,
 				"calls.filter.pids[1]: 0 is not from 1 to 2147483647",
@@ -325,7 +325,7 @@ root_path: host
 		"nothing to choose from": {
 			yaml: "{calls: {errors: [], functions: [], sample_ratio: .nan}}",
 			want: []string{
-				`calls.errors is empty, and must be "always", "never" or names of errors`,
+				`calls.errors is empty, and must be "unexpected", "always", "never" or names of errors`,
 				"calls.functions is empty, and must name functions",
 				"calls.sample_ratio is NaN, and must be from 0 to 1",
 			},

@@ -65,7 +65,8 @@ type bpfCall struct {
 	RootOnly     uint8
 	Wait         bpfSocketWait
 	WaitFlags    bpfWaitFlag
-	Pad          [5]uint8
+	Expected     uint8
+	Pad          [4]uint8
 	Node         [60]struct {
 		_          structs.HostLayout
 		StartNs    uint64
@@ -380,6 +381,7 @@ const (
 	bpfVarLastPoint             = "last_point"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
+	bpfVarOmitsExpected         = "omits_expected"
 	bpfVarOutboundIsLink        = "outbound_is_link"
 	bpfVarOwnPid                = "own_pid"
 	bpfVarProbesWithCookies     = "probes_with_cookies"
@@ -550,6 +552,7 @@ type bpfVariableSpecs struct {
 	LastPoint             *ebpf.VariableSpec `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
+	OmitsExpected         *ebpf.VariableSpec `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
 	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
@@ -687,6 +690,7 @@ type bpfVariables struct {
 	LastPoint             *ebpf.Variable `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
+	OmitsExpected         *ebpf.Variable `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
 	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`

@@ -35,6 +35,7 @@ type call struct {
 	lostNodes   uint32 // that the tree has no room for
 	missedExits uint16
 	rootOnly    bool // the functions inside were not followed
+	expected    bool // it failed, which was no news
 	reason      bpfReason
 	nodes       []node // the root first, each after the one it is in; a wait has none
 	wait        wait

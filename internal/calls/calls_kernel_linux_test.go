@@ -31,6 +31,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"on sockets and not on files", filesAndSockets},
 			{"with the ends of the connection", connectionEnds},
 			{"that fail", failures},
+			{"that fail as was not expected", expectedFailures},
 			{"of many threads that wait", manyThatWait},
 			{"of many threads at once", manyAtOnce},
 			{"but not what interrupts do", interrupts},
@@ -54,6 +55,8 @@ func TestKernelReportsCalls(t *testing.T) {
 		if o.best || !testing.Short() {
 			tests = append(tests, []named{ // these are about what is made of a call, however it is seen
 				{"that fail with chosen errors", chosenErrors},
+				{"by chance that fail as was expected", expectedByChance},
+				{"that fail in a thread as was expected", expectedOfThreads},
 				{"but not for waiting for work", waitingForWork},
 				{"of a thread that receives what another one asks for", readingForOthers},
 				{"by chance", byChance},

@@ -225,12 +225,21 @@ func putError(attributes pcommon.Map, result int64) bool {
 	return true
 }
 
+// putResult says which error a call ended with, and returns whether that is a failure.
+func putResult(attributes pcommon.Map, c call) bool {
+	if number, ok := errnoOf(c.result); ok && c.expected {
+		attributes.PutStr("nettap.call.errno", errnoName(number))
+		return false
+	}
+	return putError(attributes, c.result)
+}
+
 // describeRoot sets the attributes that only a root has.
 func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	root := c.nodes[0]
 	attributes := span.Attributes()
 	span.SetName(nameOf(c, e.functions[root.function].name))
-	if e.functions[root.function].fails && !root.missed && putError(attributes, c.result) {
+	if e.functions[root.function].fails && !root.missed && putResult(attributes, c) {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
 	describeCaller(attributes, c)

@@ -96,6 +96,7 @@ func TestEmitErrors(t *testing.T) {
 		result    int64
 		fd        int
 		root      node
+		expected  bool
 		want      map[string]any // of error.type, nettap.call.errno and nettap.call.bytes
 		wantError bool
 	}{
@@ -105,6 +106,7 @@ func TestEmitErrors(t *testing.T) {
 		"nothing there yet":          {result: -11, want: map[string]any{"nettap.call.errno": "EAGAIN"}},
 		"it goes on by itself":       {result: -115, want: map[string]any{"nettap.call.errno": "EINPROGRESS"}},
 		"a signal came first":        {result: -512, want: map[string]any{"nettap.call.errno": "ERESTARTSYS"}},
+		"a failure that is no news":  {result: -107, expected: true, want: map[string]any{"nettap.call.errno": "ENOTCONN"}},
 		"an error without a name":    {result: -4095, want: map[string]any{"error.type": "errno_4095"}, wantError: true},
 		"too low a number":           {result: -4096, want: map[string]any{}},
 		"a function that never does": {result: -104, root: node{function: 3}, want: map[string]any{}},
@@ -112,7 +114,7 @@ func TestEmitErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.root.parent = -1
-			span := one(t, call{result: test.result, syscall: number("recvfrom"), fd: test.fd, reason: bpfReasonREASON_SLOW, nodes: []node{test.root}})[0]
+			span := one(t, call{result: test.result, syscall: number("recvfrom"), fd: test.fd, expected: test.expected, reason: bpfReasonREASON_SLOW, nodes: []node{test.root}})[0]
 			got := map[string]any{}
 			for _, key := range []string{"error.type", "nettap.call.errno", "nettap.call.bytes"} {
 				if value, ok := span.Attributes().Get(key); ok {

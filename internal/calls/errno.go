@@ -6,8 +6,9 @@ import "fmt"
 
 // Errnos is a choice of errors.
 type Errnos struct {
-	All     bool
-	Numbers []uint32 // if not All; none is none
+	All        bool
+	Unexpected bool     // all but those that are no news in the call that failed
+	Numbers    []uint32 // if neither; none is none
 }
 
 // lastErrno is the last error that a system call can end with; functions of the

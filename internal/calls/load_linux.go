@@ -86,6 +86,7 @@ func (c *Calls) configure() error {
 		bpfVarIdleWaits:        o.IdleWaits,
 		bpfVarKeepUnsampled:    o.KeepUnsampled,
 		bpfVarWantedErrors:     wantedErrors(o.Errors),
+		bpfVarOmitsExpected:    o.Errors.Unexpected,
 		bpfVarFiltersAny:       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
 		bpfVarFiltersPids:      len(filter.PIDs) > 0,
 		bpfVarFiltersCommands:  len(filter.Commands) > 0,
@@ -107,7 +108,7 @@ func (c *Calls) configure() error {
 func wantedErrors(errnos Errnos) [3]uint64 {
 	var bits [3]uint64
 	numbers := errnos.Numbers
-	if errnos.All {
+	if errnos.All || errnos.Unexpected {
 		for number := uint32(1); number <= lastErrno; number++ {
 			if isFailure(number) {
 				numbers = append(numbers, number)

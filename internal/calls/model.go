@@ -104,6 +104,7 @@ func inOurWords(raw *bpfCall) (call, error) {
 		lostNodes:   raw.LostNodes,
 		missedExits: raw.MissedExits,
 		rootOnly:    raw.RootOnly != 0,
+		expected:    raw.Expected != 0,
 		reason:      raw.Reason,
 		nodes:       make([]node, 0, raw.Nodes),
 		wait:        wait{kind: raw.Wait, flags: raw.WaitFlags, peer: duration(raw.PeerNs), local: duration(raw.LocalNs)},

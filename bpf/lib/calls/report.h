@@ -2,6 +2,7 @@
 #pragma once
 #include "../program/stats.h"
 #include "../context/ask.h"
+#include "expected.h"
 #include "filter.h"
 #include "shares.h"
 #include "thread.h"
@@ -118,8 +119,12 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 	struct call *call = &t->call;
 	__u64 idle = idle_waits ? 0 : call->idle_ns;
 
-	if (is_wanted_failure(kind, call->result))
-		return REASON_FAILED;
+	call->expected = 0;
+	if (is_wanted_failure(kind, call->result)) {
+		call->expected = omits_expected && is_expected(-call->result);
+		if (!call->expected)
+			return REASON_FAILED;
+	}
 	if (call->duration_ns - idle >= min_duration_ns)
 		return REASON_SLOW;
 	return t->sampled ? REASON_SAMPLED : REASON_NONE;

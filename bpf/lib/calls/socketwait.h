@@ -97,8 +97,6 @@ struct ended {
 #define EPIPE 32
 #define ENETDOWN 100
 #define ETIMEDOUT 110
-#define ECONNREFUSED 111
-#define EHOSTUNREACH 113
 
 #define RACE_BEGINS_NS 2000000000ULL /* those who race begin within so long */
 #define RACE_ENDS_NS 100000000ULL    /* and the losers are closed so soon after the winner was there */

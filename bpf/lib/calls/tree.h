@@ -96,7 +96,8 @@ struct call {
 	__u8 root_only; /* the functions inside were not followed */
 	enum socket_wait wait;
 	enum wait_flag wait_flags;
-	__u8 pad[5];
+	__u8 expected; /* it failed, which was no news: see expected.h */
+	__u8 pad[4];
 	struct call_node node[MAX_NODES];
 };
 

@@ -19,6 +19,7 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_NETLINK 16
 #define AF_PACKET 17
 
 #define IFF_LOOPBACK 0x8
@@ -40,6 +41,7 @@
 #define SHUTDOWN_MASK 3
 
 #define SOCK_STREAM 1
+#define SOCK_DGRAM 2
 #define SOCK_RAW 3
 #define SOCK_BINDPORT_LOCK 8 /* of sk_userlocks: the program chose the port */
 

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../syscall/entry.h"
+#include "wait.h"
+
+/*
+ * Failures that are no news: programs ask and expect no for an answer, or do otherwise then.
+ * The table of docs/calls.md says which and why.
+ */
+bool omits_expected;
+
+#define EPERM 1
+#define ENOENT 2
+#define ESRCH 3
+#define EINTR 4
+#define ENODEV 19
+#define EINVAL 22
+#define ENOTTY 25
+#define ERANGE 34
+#define ENODATA 61
+#define ENOTSOCK 88
+#define ENOPROTOOPT 92
+#define EPROTONOSUPPORT 93
+#define ESOCKTNOSUPPORT 94
+#define EOPNOTSUPP 95
+#define EAFNOSUPPORT 97
+#define EADDRNOTAVAIL 99
+#define ENETUNREACH 101
+#define EISCONN 106
+#define ENOTCONN 107
+#define ECONNREFUSED 111
+#define EHOSTUNREACH 113
+#define EALREADY 114
+
+#define SYS_IOCTL NR(16, 29)
+#define SYS_CONNECT NR(42, 203)
+#define SYS_SENDTO NR(44, 206)
+#define SYS_SENDMSG NR(46, 211)
+#define SYS_SHUTDOWN NR(48, 210)
+#define SYS_GETSOCKNAME NR(51, 204)
+#define SYS_GETPEERNAME NR(52, 205)
+#define SYS_SETSOCKOPT NR(54, 208)
+#define SYS_GETSOCKOPT NR(55, 209)
+#define SYS_SENDMMSG NR(307, 269)
+
+#define SOL_SOCKET 1
+#define SO_SNDBUFFORCE 32
+#define SO_RCVBUFFORCE 33
+
+/* A connect of glibc's getaddrinfo, which sorts addresses by whether there is a way to them, and of who does as it does. */
+static __always_inline bool asks_for_a_way(struct sock *sk, __u32 error)
+{
+	return family_of(sk) == AF_INET6 && BPF_CORE_READ(sk, sk_type) == SOCK_DGRAM &&
+	       (error == ENETUNREACH || error == EHOSTUNREACH || error == EADDRNOTAVAIL);
+}
+
+static __always_inline bool is_expected_of_connect(struct sock *sk, __u32 error)
+{
+	if (error == EALREADY || error == EISCONN)
+		return true;
+	return sk && ((error == ENOENT && family_of(sk) == AF_UNIX) || asks_for_a_way(sk, error));
+}
+
+static __always_inline bool is_expected_of_send(struct sock *sk, __u32 error)
+{
+	if (!sk)
+		return false;
+	return (error == ENOENT && family_of(sk) == AF_UNIX) || (error == ECONNREFUSED && family_of(sk) == AF_NETLINK);
+}
+
+/* With the two options privileged programs have more than the limit, and others go on without. */
+static __always_inline bool forces_buffer(struct pt_regs *regs)
+{
+	__u32 option = third_of(regs);
+
+	return (__u32)second_of(regs) == SOL_SOCKET && (option == SO_SNDBUFFORCE || option == SO_RCVBUFFORCE);
+}
+
+static __always_inline bool is_expected_of_option(__u32 error)
+{
+	return error == ENOPROTOOPT || error == EOPNOTSUPP;
+}
+
+static __always_inline bool is_expected_of(__s32 syscall, struct sock *sk, __u32 error)
+{
+	if (error == EINTR || (error == ENOTSOCK && syscall != NO_SYSCALL))
+		return true;
+	switch (syscall) {
+	case SYS_CONNECT:
+		return is_expected_of_connect(sk, error);
+	case SYS_SENDTO:
+	case SYS_SENDMSG:
+	case SYS_SENDMMSG:
+		return is_expected_of_send(sk, error);
+	case SYS_SHUTDOWN:
+		return error == ENOTCONN;
+	case SYS_GETSOCKNAME:
+	case SYS_GETPEERNAME:
+		return error == ENOTCONN || error == EINVAL;
+	case SYS_SETSOCKOPT:
+		return is_expected_of_option(error) || (error == EPERM && forces_buffer(user_registers()));
+	case SYS_GETSOCKOPT:
+		return is_expected_of_option(error) || error == ENODATA || error == ERANGE || error == ESRCH;
+	case SYS_IOCTL:
+		return error == ENOTTY || error == EOPNOTSUPP || error == ENODEV || error == EADDRNOTAVAIL;
+	case SYS_SOCKET:
+		return error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == ESOCKTNOSUPPORT;
+	}
+	return false;
+}
+
+/* Whether the running thread's call, which failed so, was expected to. A global function: see report_call. */
+__noinline int is_expected(__u32 error)
+{
+	struct tree *t = this_tree();
+
+	if (!t)
+		return false;
+	identify(t);
+	return is_expected_of(t->call.syscall, (struct sock *)t->sock, error);
+}
