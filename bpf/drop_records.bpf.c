@@ -71,20 +71,6 @@ struct {
 	__type(value, __u64);
 } recorded SEC(".maps");
 
-static __always_inline void read_addresses(struct drop_flow *flow, struct sk_buff *skb)
-{
-	__u32 network = skb->network_header;
-
-	if (flow->type == ETH_P_IP) {
-		flow->source[10] = flow->source[11] = flow->destination[10] = flow->destination[11] = 0xff;
-		read_header(&flow->source[12], 4, skb, network + 12);
-		read_header(&flow->destination[12], 4, skb, network + 16);
-	} else if (flow->type == ETH_P_IPV6) {
-		read_header(flow->source, 16, skb, network + 8);
-		read_header(flow->destination, 16, skb, network + 24);
-	}
-}
-
 /*
  * Where the transport's header begins; 0 where there is none, as in a later fragment. Before
  * the network layer has seen a packet, transport_header stands where that begins.
@@ -170,7 +156,7 @@ static __always_inline int report_drop(void *ctx, struct sk_buff *skb, void *loc
 		return 0;
 	}
 	flow.transport = read_transport(skb, flow.type);
-	read_addresses(&flow, skb);
+	read_addresses(flow.source, flow.destination, skb);
 	transport = transport_of_packet(&flow, skb);
 	read_ports(&flow, skb, transport);
 	now = bpf_ktime_get_boot_ns();

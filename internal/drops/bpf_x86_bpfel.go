@@ -211,17 +211,41 @@ type bpfProcessEntry struct {
 	}
 }
 
+type bpfShare struct {
+	_       structs.HostLayout
+	Entries uint64
+	Limit   uint32
+	Each    uint32
+}
+
+type bpfShareKey struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Of      bpfShareOf
+	Refused uint32
+}
+
+type bpfShareOf uint32
+
+const (
+	bpfShareOfSHARE_OF_INTERFACES bpfShareOf = 0
+	bpfShareOfSHARE_OF_TRAFFIC    bpfShareOf = 1
+	bpfShareOfSHARE_OF_ACCOUNTS   bpfShareOf = 2
+	bpfShareOfSHARE_OF_DROPS      bpfShareOf = 3
+)
+
 type bpfStat uint32
 
 const (
-	bpfStatSTAT_SEEN            bpfStat = 0
-	bpfStatSTAT_SAMPLED_OUT     bpfStat = 1
-	bpfStatSTAT_LOST_MAP_FULL   bpfStat = 2
-	bpfStatSTAT_LOST_RING_FULL  bpfStat = 3
-	bpfStatSTAT_LOST_UNREADABLE bpfStat = 4
-	bpfStatSTAT_LOST_UNFINISHED bpfStat = 5
-	bpfStatSTAT_COPY            bpfStat = 6
-	bpfStatSTAT_KINDS           bpfStat = 7
+	bpfStatSTAT_SEEN                bpfStat = 0
+	bpfStatSTAT_SAMPLED_OUT         bpfStat = 1
+	bpfStatSTAT_LOST_MAP_FULL       bpfStat = 2
+	bpfStatSTAT_LOST_NAMESPACE_FULL bpfStat = 3
+	bpfStatSTAT_LOST_RING_FULL      bpfStat = 4
+	bpfStatSTAT_LOST_UNREADABLE     bpfStat = 5
+	bpfStatSTAT_LOST_UNFINISHED     bpfStat = 6
+	bpfStatSTAT_COPY                bpfStat = 7
+	bpfStatSTAT_KINDS               bpfStat = 8
 )
 
 type bpfUser struct {
@@ -250,6 +274,7 @@ const (
 	bpfMapDropsWithoutDetail      = "drops_without_detail"
 	bpfMapExchanges               = "exchanges"
 	bpfMapExemplars               = "exemplars"
+	bpfMapInterfaceShares         = "interface_shares"
 	bpfMapInterfaces              = "interfaces"
 	bpfMapLastListeners           = "last_listeners"
 	bpfMapLateAcks                = "late_acks"
@@ -261,6 +286,7 @@ const (
 	bpfMapObserved                = "observed"
 	bpfMapOwners                  = "owners"
 	bpfMapProcesses               = "processes"
+	bpfMapShares                  = "shares"
 	bpfMapSocketUsers             = "socket_users"
 	bpfMapStats                   = "stats"
 	bpfMapSurveys                 = "surveys"
@@ -283,6 +309,7 @@ const (
 	bpfVarFiredWatchListeners     = "fired_watch_listeners"
 	bpfVarNamedTransports         = "named_transports"
 	bpfVarNetnsOperations         = "netns_operations"
+	bpfVarNoShare                 = "no_share"
 	bpfVarReasonConsumed          = "reason_consumed"
 	bpfVarReasonListenOverflow    = "reason_listen_overflow"
 	bpfVarReasonNoSocket          = "reason_no_socket"
@@ -364,6 +391,7 @@ type bpfMapSpecs struct {
 	DropsWithoutDetail *ebpf.MapSpec `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
 	Exemplars          *ebpf.MapSpec `ebpf:"exemplars"`
+	InterfaceShares    *ebpf.MapSpec `ebpf:"interface_shares"`
 	Interfaces         *ebpf.MapSpec `ebpf:"interfaces"`
 	LastListeners      *ebpf.MapSpec `ebpf:"last_listeners"`
 	LateAcks           *ebpf.MapSpec `ebpf:"late_acks"`
@@ -375,6 +403,7 @@ type bpfMapSpecs struct {
 	Observed           *ebpf.MapSpec `ebpf:"observed"`
 	Owners             *ebpf.MapSpec `ebpf:"owners"`
 	Processes          *ebpf.MapSpec `ebpf:"processes"`
+	Shares             *ebpf.MapSpec `ebpf:"shares"`
 	SocketUsers        *ebpf.MapSpec `ebpf:"socket_users"`
 	Stats              *ebpf.MapSpec `ebpf:"stats"`
 	Surveys            *ebpf.MapSpec `ebpf:"surveys"`
@@ -395,6 +424,7 @@ type bpfVariableSpecs struct {
 	FiredWatchListeners     *ebpf.VariableSpec `ebpf:"fired_watch_listeners"`
 	NamedTransports         *ebpf.VariableSpec `ebpf:"named_transports"`
 	NetnsOperations         *ebpf.VariableSpec `ebpf:"netns_operations"`
+	NoShare                 *ebpf.VariableSpec `ebpf:"no_share"`
 	ReasonConsumed          *ebpf.VariableSpec `ebpf:"reason_consumed"`
 	ReasonListenOverflow    *ebpf.VariableSpec `ebpf:"reason_listen_overflow"`
 	ReasonNoSocket          *ebpf.VariableSpec `ebpf:"reason_no_socket"`
@@ -440,6 +470,7 @@ type bpfMaps struct {
 	DropsWithoutDetail *ebpf.Map `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.Map `ebpf:"exchanges"`
 	Exemplars          *ebpf.Map `ebpf:"exemplars"`
+	InterfaceShares    *ebpf.Map `ebpf:"interface_shares"`
 	Interfaces         *ebpf.Map `ebpf:"interfaces"`
 	LastListeners      *ebpf.Map `ebpf:"last_listeners"`
 	LateAcks           *ebpf.Map `ebpf:"late_acks"`
@@ -451,6 +482,7 @@ type bpfMaps struct {
 	Observed           *ebpf.Map `ebpf:"observed"`
 	Owners             *ebpf.Map `ebpf:"owners"`
 	Processes          *ebpf.Map `ebpf:"processes"`
+	Shares             *ebpf.Map `ebpf:"shares"`
 	SocketUsers        *ebpf.Map `ebpf:"socket_users"`
 	Stats              *ebpf.Map `ebpf:"stats"`
 	Surveys            *ebpf.Map `ebpf:"surveys"`
@@ -464,6 +496,7 @@ func (m *bpfMaps) Close() error {
 		m.DropsWithoutDetail,
 		m.Exchanges,
 		m.Exemplars,
+		m.InterfaceShares,
 		m.Interfaces,
 		m.LastListeners,
 		m.LateAcks,
@@ -475,6 +508,7 @@ func (m *bpfMaps) Close() error {
 		m.Observed,
 		m.Owners,
 		m.Processes,
+		m.Shares,
 		m.SocketUsers,
 		m.Stats,
 		m.Surveys,
@@ -496,6 +530,7 @@ type bpfVariables struct {
 	FiredWatchListeners     *ebpf.Variable `ebpf:"fired_watch_listeners"`
 	NamedTransports         *ebpf.Variable `ebpf:"named_transports"`
 	NetnsOperations         *ebpf.Variable `ebpf:"netns_operations"`
+	NoShare                 *ebpf.Variable `ebpf:"no_share"`
 	ReasonConsumed          *ebpf.Variable `ebpf:"reason_consumed"`
 	ReasonListenOverflow    *ebpf.Variable `ebpf:"reason_listen_overflow"`
 	ReasonNoSocket          *ebpf.Variable `ebpf:"reason_no_socket"`

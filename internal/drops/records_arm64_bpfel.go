@@ -128,14 +128,15 @@ type recordsObserved struct {
 type recordsStat uint32
 
 const (
-	recordsStatSTAT_SEEN            recordsStat = 0
-	recordsStatSTAT_SAMPLED_OUT     recordsStat = 1
-	recordsStatSTAT_LOST_MAP_FULL   recordsStat = 2
-	recordsStatSTAT_LOST_RING_FULL  recordsStat = 3
-	recordsStatSTAT_LOST_UNREADABLE recordsStat = 4
-	recordsStatSTAT_LOST_UNFINISHED recordsStat = 5
-	recordsStatSTAT_COPY            recordsStat = 6
-	recordsStatSTAT_KINDS           recordsStat = 7
+	recordsStatSTAT_SEEN                recordsStat = 0
+	recordsStatSTAT_SAMPLED_OUT         recordsStat = 1
+	recordsStatSTAT_LOST_MAP_FULL       recordsStat = 2
+	recordsStatSTAT_LOST_NAMESPACE_FULL recordsStat = 3
+	recordsStatSTAT_LOST_RING_FULL      recordsStat = 4
+	recordsStatSTAT_LOST_UNREADABLE     recordsStat = 5
+	recordsStatSTAT_LOST_UNFINISHED     recordsStat = 6
+	recordsStatSTAT_COPY                recordsStat = 7
+	recordsStatSTAT_KINDS               recordsStat = 8
 )
 
 // Names of all BPF objects in the ELF.
