@@ -27,8 +27,12 @@ type pair struct {
 
 func converse(t *testing.T, l *lab) *pair {
 	t.Helper()
-	w := connect(t, l)
-	return &pair{wire: w, client: start(t, w.near.Name), server: start(t, w.far.Name)}
+	return converseOver(connect(t, l))
+}
+
+func converseOver(w *wire) *pair {
+	w.t.Helper()
+	return &pair{wire: w, client: start(w.t, w.near.Name), server: start(w.t, w.far.Name)}
 }
 
 // open connects the client to the server, which has accepted when it returns.

@@ -19,25 +19,28 @@ var byQueue = owner.Options{MaxProcesses: 4096, AvoidHooks: []string{"tp_btf/tcp
 // Packets of a tunnel that had to wait are sent on by a soft interrupt, while their sender
 // is in its next call: who runs then is not the sender.
 func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
-	p := converse(t, observe(t, byQueue))
-	_, far := p.digTunnel(t, tunnels[0], 0)
-	p.inNear(func() { trickle(t, tunnels[0].kind) })
-	bystander := start(t, p.near.Name)
-	p.open("tcp", far)
-	pump(p.client, p.server, 1)
+	sighted(t, observe(t, byQueue), func(w *wire) bool {
+		p := converseOver(w)
+		_, far := p.digTunnel(t, tunnels[0], 0)
+		p.inNear(func() { trickle(t, tunnels[0].kind) })
+		bystander := start(t, p.near.Name)
+		p.open("tcp", far)
+		pump(p.client, p.server, 1)
 
-	p.client.do("pin 0")
-	bystander.begin("spin 0 1500")
-	p.client.do("send 12000")
-	p.client.do("stall")
-	bystander.end()
-	p.client.do("fail")
-	p.server.do("receive 12000")
+		p.client.do("pin 0")
+		bystander.begin("spin 0 1500")
+		p.client.do("send 12000")
+		p.client.do("stall")
+		bystander.end()
+		p.client.do("fail")
+		p.server.do("receive 12000")
 
-	_, _, published := p.moved()
-	if got := published.usage(bystander.pid(), ""); len(got) != 0 {
-		t.Errorf("a process that only had the CPU is said to have moved %v", got)
-	}
+		sawAll := p.sawAll()
+		if got := p.lab.collect(t).usage(bystander.pid(), ""); len(got) != 0 {
+			t.Errorf("a process that only had the CPU is said to have moved %v", got)
+		}
+		return sawAll
+	})
 }
 
 // Who has a socket locked when its packets come and go has them handled when he is done,
@@ -47,22 +50,25 @@ func TestKernelFailedCallIsNoUse(t *testing.T) {
 	if err := kernel.Probe("tp_btf/sock_send_length"); err != nil {
 		t.Skip("that a call fails is not seen:", err)
 	}
-	p := converse(t, observe(t, byQueue))
-	p.inNear(func() { trickle(t, p.near.Device) })
-	p.open("tcp", p.far.IPv4)
-	pump(p.client, p.server, 1)
+	sighted(t, observe(t, byQueue), func(w *wire) bool {
+		p := converseOver(w)
+		p.inNear(func() { trickle(t, p.near.Device) })
+		p.open("tcp", p.far.IPv4)
+		pump(p.client, p.server, 1)
 
-	child := number(p.client.do("spawn"))
-	p.client.do("send 30000")
-	p.client.do("child stall")
-	p.arrived(t, p.far, 6000)
-	p.client.do("child fail")
-	p.server.do("receive 30000")
+		child := number(p.client.do("spawn"))
+		p.client.do("send 30000")
+		p.client.do("child stall")
+		p.arrived(t, p.far, 6000)
+		p.client.do("child fail")
+		p.server.do("receive 30000")
 
-	_, _, published := p.moved()
-	if got := published.usage(child, ""); len(got) != 0 {
-		t.Errorf("a process whose only call failed is said to have moved %v", got)
-	}
+		sawAll := p.sawAll()
+		if got := p.lab.collect(t).usage(child, ""); len(got) != 0 {
+			t.Errorf("a process whose only call failed is said to have moved %v", got)
+		}
+		return sawAll
+	})
 }
 
 // trickle lets a device of the current namespace send 15 kB a second.
