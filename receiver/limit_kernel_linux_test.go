@@ -41,6 +41,7 @@ func TestKernelLimit(t *testing.T) {
 	config.Traffic.Enabled = !errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) // before Linux 5.12
 	config.MaxCPU = 100
 	config.Calls.Functions, config.Calls.MaxPerSecond = []string{"__sys_s*", "__sys_g*"}, 0
+	config.Calls.Errors = []string{errorsAlways} // that of an option that is not there is no news
 	config.Calls.CollectionInterval, config.Calls.InitialDelay = 20*time.Millisecond, 0
 	config.Traffic.CollectionInterval, config.Traffic.InitialDelay = 100*time.Millisecond, 0
 	core, logs := observer.New(zapcore.InfoLevel)

@@ -168,7 +168,7 @@ func (o *fixture) checkRate(t testing.TB, began time.Time) {
 
 func TestKernelSharesTheRate(t *testing.T) {
 	kerneltest.Require(t)
-	_, withoutWaits := chooseWaitHooks(kernel.Probe)
+	_, withoutWaits := chooseWaitHooks(kernel.Avoiding(functionHooks(), kernel.Probe))
 	o := observe(t, Options{AvoidHooks: functionHooks(), MaxPerSecond: 100, Waits: withoutWaits == nil}, func(*Calls) {})
 	failed := Options{MinDuration: time.Hour, Errors: Errnos{All: true}}
 	sampled := failed
