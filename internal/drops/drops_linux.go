@@ -142,7 +142,19 @@ func (d *Drops) startOwners(ctx context.Context) error {
 }
 
 func (d *Drops) hooks() []kernel.Hook {
-	return slices.Concat(d.object.Hooks(), d.ownerHooks(), d.unseenHooks())
+	return slices.Concat(d.object.Hooks(), d.ownerHooks(), d.uncountedResets(), d.unseenHooks())
+}
+
+// countsResets says that resets are wanted, and that this kernel loads the programs that
+// see them: they ask whose the connection is.
+func (d *Drops) countsResets() bool { return d.options.Resets && d.refused == nil }
+
+// uncountedResets says why resets are not counted.
+func (d *Drops) uncountedResets() []kernel.Hook {
+	if !d.options.Resets || d.countsResets() {
+		return nil
+	}
+	return []kernel.Hook{{Job: "reset_sent", Name: "none", NotSeen: "TCP resets", Refused: []string{d.refused.Error()}}}
 }
 
 // ownerHooks are those by which the owners of sockets are known.

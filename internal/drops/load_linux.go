@@ -64,7 +64,7 @@ func (d *Drops) load() error {
 		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
 	}
 	hooks := []kernel.Hook{{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{bpfProgWatchListeners}}, drop}
-	if d.options.Resets {
+	if d.countsResets() {
 		hooks = append(hooks, resetHooks(len(resets) > 0)...)
 	}
 	if d.object, err = kernel.Load(spec, hooks, shared); err != nil {
