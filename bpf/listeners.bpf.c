@@ -2,7 +2,10 @@
 /*
  * listeners - which TCP sockets listen, whose they are, and how many connections wait.
  *
- * Hooks:   tp_btf inet_sock_set_state   a socket begins to listen, and ends
+ * Hooks:   fexit inet_csk_listen_start, fentry inet_csk_listen_stop
+ *                                       a socket begins to listen, and ends
+ *          tp_btf inet_sock_set_state   the same where functions cannot be traced, at the cost of
+ *                                       a run for each step of each connection
  *          iter task_file               listeners older than us, at start
  *          iter bpf_map_elem            where each listens and what waits, at each reading
  * Output:  map listening, one entry a listener; ring endings, one record for each that
@@ -101,6 +104,37 @@ static __always_inline void close(struct sock *sk)
 
 bool fired_see_listener;
 
+/* MPTCP has a TCP socket that does the same, and is the one that is known. */
+static __always_inline bool is_plain_tcp(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+static __always_inline bool is_listening(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_LISTEN && is_found(sk);
+}
+
+bool fired_see_begin;
+
+SEC("fexit/inet_csk_listen_start")
+int BPF_PROG(see_begin, struct sock *sk)
+{
+	if (is_enabled(&fired_see_begin) && is_plain_tcp(sk) && is_listening(sk)) /* or it did not get its port */
+		open(sk);
+	return 0;
+}
+
+bool fired_see_end;
+
+SEC("fentry/inet_csk_listen_stop")
+int BPF_PROG(see_end, struct sock *sk)
+{
+	if (is_enabled(&fired_see_end) && is_plain_tcp(sk))
+		close(sk);
+	return 0;
+}
+
 /* What a listener's child is made of listens, too, but does not end so; nor is it known. */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(see_listener, struct sock *sk, int old, int new)
@@ -109,18 +143,13 @@ int BPF_PROG(see_listener, struct sock *sk, int old, int new)
 		return 0;
 	if (new != STATE_LISTEN && (old != STATE_LISTEN || new != STATE_CLOSE))
 		return 0;
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP) /* MPTCP has a TCP socket that does the same */
+	if (!is_plain_tcp(sk))
 		return 0;
 	if (new == STATE_LISTEN)
 		open(sk);
 	else
 		close(sk);
 	return 0;
-}
-
-static __always_inline bool is_listening(struct sock *sk)
-{
-	return BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_LISTEN && is_found(sk);
 }
 
 SEC("iter/task_file")

@@ -60,7 +60,7 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 		{"traffic", c.Traffic.InstrumentConfig, trafficStats, withCgroups(shared, dependent[pmetric.Metrics]{owners, dependent[pmetric.Metrics]{known, counting}})},
 		{"drops", c.Drops.InstrumentConfig, dropsStats, withCgroups(shared, withContexts(shared, dependent[pmetric.Metrics]{knownToDrops, dropping}))},
 		{"listeners", c.Listeners.InstrumentConfig, listenersStats, withCgroups(shared,
-			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats))},
+			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats, c.AvoidHooks))},
 	}
 }
 

@@ -113,7 +113,7 @@ func (a *Accepts) startListeners(ctx context.Context) error {
 	if !a.options.Listeners {
 		return nil
 	}
-	a.listeners = listeners.New(true)
+	a.listeners = listeners.New(true, a.options.AvoidHooks)
 	return a.listeners.Start(ctx)
 }
 

@@ -70,9 +70,13 @@ const (
 	bpfMapListening        = "listening"
 	bpfMapStats            = "stats"
 	bpfProgFindListeners   = "find_listeners"
+	bpfProgSeeBegin        = "see_begin"
+	bpfProgSeeEnd          = "see_end"
 	bpfProgSeeListener     = "see_listener"
 	bpfProgSurveyListeners = "survey_listeners"
 	bpfVarEnabled          = "enabled"
+	bpfVarFiredSeeBegin    = "fired_see_begin"
+	bpfVarFiredSeeEnd      = "fired_see_end"
 	bpfVarFiredSeeListener = "fired_see_listener"
 	bpfVarNews             = "news"
 	bpfVarWithEndings      = "with_endings"
@@ -121,6 +125,8 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	FindListeners   *ebpf.ProgramSpec `ebpf:"find_listeners"`
+	SeeBegin        *ebpf.ProgramSpec `ebpf:"see_begin"`
+	SeeEnd          *ebpf.ProgramSpec `ebpf:"see_end"`
 	SeeListener     *ebpf.ProgramSpec `ebpf:"see_listener"`
 	SurveyListeners *ebpf.ProgramSpec `ebpf:"survey_listeners"`
 }
@@ -139,6 +145,8 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	Enabled          *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredSeeBegin    *ebpf.VariableSpec `ebpf:"fired_see_begin"`
+	FiredSeeEnd      *ebpf.VariableSpec `ebpf:"fired_see_end"`
 	FiredSeeListener *ebpf.VariableSpec `ebpf:"fired_see_listener"`
 	News             *ebpf.VariableSpec `ebpf:"news"`
 	WithEndings      *ebpf.VariableSpec `ebpf:"with_endings"`
@@ -182,6 +190,8 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	Enabled          *ebpf.Variable `ebpf:"enabled"`
+	FiredSeeBegin    *ebpf.Variable `ebpf:"fired_see_begin"`
+	FiredSeeEnd      *ebpf.Variable `ebpf:"fired_see_end"`
 	FiredSeeListener *ebpf.Variable `ebpf:"fired_see_listener"`
 	News             *ebpf.Variable `ebpf:"news"`
 	WithEndings      *ebpf.Variable `ebpf:"with_endings"`
@@ -192,6 +202,8 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	FindListeners   *ebpf.Program `ebpf:"find_listeners"`
+	SeeBegin        *ebpf.Program `ebpf:"see_begin"`
+	SeeEnd          *ebpf.Program `ebpf:"see_end"`
 	SeeListener     *ebpf.Program `ebpf:"see_listener"`
 	SurveyListeners *ebpf.Program `ebpf:"survey_listeners"`
 }
@@ -199,6 +211,8 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.FindListeners,
+		p.SeeBegin,
+		p.SeeEnd,
 		p.SeeListener,
 		p.SurveyListeners,
 	)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -38,11 +40,35 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// onEach runs a test on each way to see listeners that this kernel has.
+func onEach(t *testing.T, test func(t *testing.T, l func() *Listeners)) {
+	kerneltest.Require(t)
+	var better []string
+	for _, hook := range ladder {
+		avoid := slices.Clone(better)
+		better = append(better, hook.Name)
+		if err := kernel.Probe(hook.Name); err != nil {
+			t.Log(err)
+			continue
+		}
+		kind, _, _ := strings.Cut(hook.Name, "/")
+		t.Run(kind, func(t *testing.T) {
+			test(t, func() *Listeners {
+				l := observe(t, avoid...)
+				if used := l.Hooks()[0].Name; used != hook.Name {
+					t.Fatalf("%s is used, and not %s", used, hook.Name)
+				}
+				return l
+			})
+		})
+	}
+}
+
 // observe starts Listeners that end with the test.
-func observe(t *testing.T) *Listeners {
+func observe(t *testing.T, avoid ...string) *Listeners {
 	t.Helper()
 	kerneltest.Require(t)
-	l := New(true)
+	l := New(true, avoid)
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +171,9 @@ func (s socket) listener(backlog uint32) Listener {
 	return Listener{Local: s.local(), NetnsInode: s.netnsInode, Inode: s.inode(), QueueLimit: backlog, Opened: 1}
 }
 
-func TestKernelSeesListenersComeAndGo(t *testing.T) {
+func TestKernelSeesListenersComeAndGo(t *testing.T) { onEach(t, comeAndGo) }
+
+func comeAndGo(t *testing.T, observed func() *Listeners) {
 	var former socket
 	a, _ := kerneltest.Namespaces(t)
 	kerneltest.InNamespace(t, a.Name, func() {
@@ -153,7 +181,7 @@ func TestKernelSeesListenersComeAndGo(t *testing.T) {
 		former.bind(0)
 		former.listen(3)
 	})
-	l := observe(t)
+	l := observed()
 	there := former.listener(3)
 	there.Opened = 0
 	l.expect(t, os.Getpid(), Changes{Opened: []Listener{there}})
@@ -179,8 +207,10 @@ func TestKernelSeesListenersComeAndGo(t *testing.T) {
 	l.expect(t, os.Getpid(), Changes{Opened: want, Closed: want})
 }
 
-func TestKernelSeesNoListenerThatFailed(t *testing.T) {
-	l := observe(t)
+func TestKernelSeesNoListenerThatFailed(t *testing.T) { onEach(t, failToListen) }
+
+func failToListen(t *testing.T, observed func() *Listeners) {
+	l := observed()
 	first, second := open(unix.IPPROTO_TCP), open(unix.IPPROTO_TCP)
 	defer first.close()
 	for _, s := range []socket{first, second} {
@@ -306,7 +336,7 @@ func TestKernelReportsQueuesOfListeners(t *testing.T) {
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	c := clock.New()
 	recorder := &stats.Recorder{}
-	q := NewQueues(builder, process.NewDirectory("", c), c, recorder)
+	q := NewQueues(builder, process.NewDirectory("", c), c, recorder, nil)
 	kerneltest.Start(t, q)
 	client, err := net.Dial("tcp", s.local().String())
 	must(err)

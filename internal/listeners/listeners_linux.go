@@ -21,6 +21,7 @@ import (
 // called of a nil one says so.
 type Listeners struct {
 	withEnds bool
+	avoid    []string
 	object   *kernel.Object
 	ring     *ringbuf.Reader
 	open     kernel.Closers
@@ -31,9 +32,17 @@ type Listeners struct {
 	corrupt  uint64 // records that made no sense, since Start
 }
 
-// New returns Listeners that are not started. Who does not want to know how listeners end
-// says so: then [Listeners.Read] is not to be called, but [Listeners.Now].
-func New(withEnds bool) *Listeners { return &Listeners{withEnds: withEnds} }
+// New returns Listeners that are not started, and do not use hooks that are to be avoided, as
+// in [kernel.Avoiding]. Who does not want to know how listeners end says so: then
+// [Listeners.Read] is not to be called, but [Listeners.Now].
+func New(withEnds bool, avoid []string) *Listeners { return &Listeners{withEnds: withEnds, avoid: avoid} }
+
+// ladder are the ways to see that a socket begins to listen, and ends, the best one first:
+// the functions are not called for connections.
+var ladder = []kernel.Hook{
+	{Job: "listener", Name: "fentry/inet_csk_listen_stop", Programs: []string{bpfProgSeeBegin, bpfProgSeeEnd}},
+	{Job: "listener", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeListener}},
+}
 
 // Start loads the programs, attaches them and sees that they run.
 func (l *Listeners) Start(ctx context.Context) error {
@@ -54,8 +63,11 @@ func (l *Listeners) load() error {
 	if err := spec.Variables[bpfVarWithEndings].Set(l.withEnds); err != nil {
 		return fmt.Errorf("set with_endings: %w", err)
 	}
-	hooks := []kernel.Hook{{Job: "listener", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeListener}}}
-	if l.object, err = kernel.Load(spec, hooks, nil); err != nil {
+	hook, err := kernel.Choose(kernel.Avoiding(l.avoid, kernel.Probe), ladder...)
+	if err != nil {
+		return err
+	}
+	if l.object, err = kernel.Load(spec, []kernel.Hook{hook}, nil); err != nil {
 		return err
 	}
 	l.open = append(l.open, l.object)

@@ -27,20 +27,22 @@ type Queues struct {
 	processes *process.Directory
 	clock     *clock.Clock
 	recorder  *stats.Recorder
+	avoid     []string
 	listeners *Listeners
 	queues    queues
 	offered   bool   // what was last collected has all that has ended
 	met       uint64 // listeners, since Start
 }
 
-// NewQueues returns Queues that record into builder and are not started.
-func NewQueues(builder *metadata.MetricsBuilder, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder) *Queues {
-	return &Queues{builder: builder, processes: processes, clock: c, recorder: recorder}
+// NewQueues returns Queues that record into builder, are not started, and do not use hooks
+// that are to be avoided, as in [kernel.Avoiding].
+func NewQueues(builder *metadata.MetricsBuilder, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder, avoid []string) *Queues {
+	return &Queues{builder: builder, processes: processes, clock: c, recorder: recorder, avoid: avoid}
 }
 
 // Start implements [instrument.Instrument].
 func (q *Queues) Start(ctx context.Context) error {
-	q.listeners, q.queues, q.offered, q.met = New(false), queues{}, false, 0
+	q.listeners, q.queues, q.offered, q.met = New(false, q.avoid), queues{}, false, 0
 	if err := q.listeners.Start(ctx); err != nil {
 		return err
 	}
