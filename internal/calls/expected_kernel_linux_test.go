@@ -3,6 +3,7 @@
 package calls
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func (o *fixture) fail(t testing.TB, s socketsThatFail, calls []failing) (want [
 	t.Helper()
 	for _, f := range calls {
 		number, _ := ErrnoNumber(f.error)
-		if err := f.call(s); err != unix.Errno(number) {
+		if err := f.call(s); !errors.Is(err, unix.Errno(number)) {
 			t.Errorf("%s: %s ends with %v, not with %s", f.name, f.syscall, err, f.error)
 		}
 		if o.functions() && o.few && !f.few || !o.functions() && f.syscall == "ioctl" {
@@ -215,7 +216,7 @@ func expectedOfThreads(t testing.TB, o *fixture) {
 	if err := unix.Tgkill(unix.Getpid(), interrupted, unix.SIGURG); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != unix.EINTR {
+	if err := <-done; !errors.Is(err, unix.EINTR) {
 		t.Errorf("the call that a signal interrupts ends with %v", err)
 	}
 	unprivileged := onThread(func() {

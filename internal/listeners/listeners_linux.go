@@ -35,7 +35,9 @@ type Listeners struct {
 // New returns Listeners that are not started, and do not use hooks that are to be avoided, as
 // in [kernel.Avoiding]. Who does not want to know how listeners end says so: then
 // [Listeners.Read] is not to be called, but [Listeners.Now].
-func New(withEnds bool, avoid []string) *Listeners { return &Listeners{withEnds: withEnds, avoid: avoid} }
+func New(withEnds bool, avoid []string) *Listeners {
+	return &Listeners{withEnds: withEnds, avoid: avoid}
+}
 
 // ladder are the ways to see that a socket begins to listen, and ends, the best one first:
 // the functions are not called for connections.
