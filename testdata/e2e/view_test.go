@@ -207,7 +207,7 @@ func TestDistributionRefusesAForeignHost(t *testing.T) {
 	}
 }
 
-// A process that calls itself an escape sequence is question marks.
+// A process that calls itself an escape sequence is shown with replacement characters.
 func TestDistributionShowsAHostileName(t *testing.T) {
 	_, address := startWithView(t, "")
 	at := listen(t)
@@ -222,11 +222,11 @@ func TestDistributionShowsAHostileName(t *testing.T) {
 	table := during(t, "http://"+address+"/nettop?interval=4s", func() {
 		run(t, name, "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo x >&3", at.Port))
 	})
-	if !strings.Contains(table, " ?[2J<b>?") || strings.ContainsAny(table, "\x1b\x07") {
+	if !strings.Contains(table, " \uFFFD[2J<b>\uFFFD") || strings.ContainsAny(table, "\x1b\x07") {
 		t.Errorf("the table is %q", table)
 	}
 	state := curl(t, "http://"+address+"/api/v1/state")
-	if !strings.Contains(state, `"comm":"?[2J\u003cb\u003e?"`) || strings.ContainsAny(state, "\x1b\x07<>") {
+	if !strings.Contains(state, `"comm":"`+"\uFFFD"+`[2J\u003cb\u003e`+"\uFFFD"+`"`) || strings.ContainsAny(state, "\x1b\x07<>") {
 		t.Error("the state does not have its name as text")
 	}
 }
