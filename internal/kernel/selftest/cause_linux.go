@@ -44,23 +44,33 @@ func (c Cause) Happen() error {
 
 var loopback = net.IPv4(127, 0, 0, 1)
 
+// connectOverLoopback makes a TCP connection that nobody accepts. Both ends are the caller's
+// to close.
+func connectOverLoopback() (*net.TCPListener, *net.TCPConn, error) {
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen on lo: %w", err)
+	}
+	client, err := net.DialTimeout("tcp4", listener.Addr().String(), causeTimeout)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("connect over lo, which must be up and open: %w", err), listener.Close())
+	}
+	return listener, client.(*net.TCPConn), nil
+}
+
 // exchangeSegments makes a TCP connection that nobody accepts, looks for what its
 // other end has sent, which is nothing, and ends it.
 func exchangeSegments() error {
-	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
+	listener, client, err := connectOverLoopback()
 	if err != nil {
-		return fmt.Errorf("listen on lo: %w", err)
+		return err
 	}
 	defer listener.Close()
-	client, err := net.DialTimeout("tcp4", listener.Addr().String(), causeTimeout)
-	if err != nil {
-		return fmt.Errorf("connect over lo, which must be up and open: %w", err)
-	}
 	defer client.Close()
 	if _, err := client.Write([]byte("?")); err != nil {
 		return fmt.Errorf("send over lo: %w", err)
 	}
-	raw, err := client.(*net.TCPConn).SyscallConn()
+	raw, err := client.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("look for an answer over lo: %w", err)
 	}
@@ -72,14 +82,9 @@ func exchangeSegments() error {
 
 // resetConnection makes a TCP connection that nobody accepts before its listener is closed.
 func resetConnection() error {
-	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
+	listener, client, err := connectOverLoopback()
 	if err != nil {
-		return fmt.Errorf("listen on lo: %w", err)
-	}
-	defer listener.Close()
-	client, err := net.DialTimeout("tcp4", listener.Addr().String(), causeTimeout)
-	if err != nil {
-		return fmt.Errorf("connect over lo, which must be up and open: %w", err)
+		return err
 	}
 	return errors.Join(listener.Close(), client.Close())
 }
