@@ -53,7 +53,7 @@ struct drop_record {
 	__u32 length;
 	__s32 stack_bytes; /* negative: there is none */
 	__u8 tcp_flags;
-	__u8 empty; /* a TCP segment in which nothing is lost: see bpf/drops.bpf.c */
+	__u8 empty; /* a TCP segment in which nothing is lost */
 	__u8 pad[2];
 };
 
@@ -109,7 +109,7 @@ static __always_inline void note_record(struct drop_record *record, void *ctx, s
 	record->length = skb->len;
 	if (transport && record->flow.transport == IPPROTO_TCP && read_header(&tcp, sizeof(tcp), skb, transport)) {
 		record->tcp_flags = tcp.flags;
-		record->empty = !(tcp.flags & TCP_SYN) && (tcp.flags & TCP_RST || skb->len <= (tcp.length >> 4) * 4);
+		record->empty = is_empty(&tcp, skb->len);
 	}
 	dev = device_of(skb, sk, &net);
 	if (dev) {

@@ -19,8 +19,8 @@
  *          lost a packet; user space takes it away.
  * Counts:  skbs: one of them can be many frames.
  * Loss:    STAT_LOST_MAP_FULL when a new key finds both maps full; unplaced when one finds
- *          the first full, its network namespace has its part of that, or its process is beyond max_processes, and is counted without
- *          its process.
+ *          the first full, its network namespace has its part of that, or its process is
+ *          beyond max_processes, and is counted without its process.
  * Needs:   BTF, Linux 5.10; for processes 5.12.
  */
 #include "lib/program/stats.h"
@@ -186,14 +186,11 @@ static __always_inline bool is_lost_to_queue(struct sk_buff *skb, __u32 reason)
 	return reason == reason_no_socket && is_late_ack(skb, false);
 }
 
-/* Whether a segment can neither open a connection nor carry data, like a reset that meets one. */
 static __always_inline bool is_empty_segment(struct sk_buff *skb, __u8 transport)
 {
 	struct tcp_header tcp;
 
-	if (transport != IPPROTO_TCP || !read_tcp_header(&tcp, skb) || tcp.flags & TCP_SYN)
-		return false;
-	return tcp.flags & TCP_RST || skb->len <= (tcp.length >> 4) * 4;
+	return transport == IPPROTO_TCP && read_tcp_header(&tcp, skb) && is_empty(&tcp, skb->len);
 }
 
 /* How a program finds the process that lost a packet. */

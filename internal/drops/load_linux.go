@@ -8,35 +8,46 @@ import (
 	"maps"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/packet"
 )
 
+// told is what this kernel tells of a dropped packet.
+type told struct {
+	types     *btf.Spec
+	arguments int               // of the tracepoint kfree_skb
+	reasons   map[uint32]string // none before Linux 5.17
+	meanings  meanings
+}
+
+func askKernel() (t told, err error) {
+	if err := kernel.RequireSymbols(); err != nil {
+		return t, err
+	}
+	if t.types, err = kernel.Types(); err != nil {
+		return t, err
+	}
+	if t.arguments, err = kernel.TracepointArgs(t.types, "kfree_skb"); err != nil {
+		return t, err
+	}
+	if t.reasons, err = kernel.DropReasons(t.types, kernel.DropReasonModules()...); err != nil && !errors.Is(err, kernel.ErrUnsupported) {
+		return t, err
+	}
+	t.meanings, err = readMeanings(reasonsCSV)
+	return t, err
+}
+
 // load loads the programs that fit this kernel.
 func (d *Drops) load() error {
-	if err := kernel.RequireSymbols(); err != nil {
-		return err
-	}
-	kernelTypes, err := kernel.Types()
+	told, err := askKernel()
 	if err != nil {
 		return err
 	}
-	arguments, err := kernel.TracepointArgs(kernelTypes, "kfree_skb")
-	if err != nil {
-		return err
-	}
-	reasons, err := kernel.DropReasons(kernelTypes, kernel.DropReasonModules()...)
+	resets, err := kernel.ResetReasons(told.types)
 	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
-		return err
-	}
-	resets, err := kernel.ResetReasons(kernelTypes)
-	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
-		return err
-	}
-	table, err := readMeanings(reasonsCSV)
-	if err != nil {
 		return err
 	}
 	rules, err := readRules(countersCSV)
@@ -47,20 +58,20 @@ func (d *Drops) load() error {
 	if err != nil {
 		return err
 	}
-	d.words = words{reasons: reasons, resets: resets, functions: map[uint64]string{}, meanings: table, rules: rules}
-	d.counting = variantFor(arguments, d.knows)
+	d.words = words{reasons: told.reasons, resets: resets, functions: map[uint64]string{}, meanings: told.meanings, rules: rules}
+	d.counting = variantFor(told.arguments, d.knows)
 	if d.maxKeys != 0 {
 		spec.Maps[bpfMapDrops].MaxEntries, spec.Maps[bpfMapDropsWithoutDetail].MaxEntries = d.maxKeys, d.maxCoarse
 	}
 	shared := d.interfaces.Maps()
 	maps.Copy(shared, d.ownerMaps(spec))
 	maps.Copy(shared, d.contexts.Maps(spec))
-	meetings := d.knows && arguments < argumentsWithSocket
-	if err := errors.Join(d.setConstants(spec, numbersOf(reasons), meetings), d.contexts.Fit(spec)); err != nil {
+	meetings := d.knows && told.arguments < argumentsWithSocket
+	if err := errors.Join(d.setConstants(spec, numbersOf(told.reasons), meetings), d.contexts.Fit(spec)); err != nil {
 		return err
 	}
 	drop := kernel.Hook{Job: "drop", Name: "tp_btf/kfree_skb", Programs: []string{d.counting}}
-	if len(reasons) == 0 {
+	if len(told.reasons) == 0 {
 		drop.NotSeen = "why a packet is dropped, before Linux 5.17"
 	}
 	hooks := []kernel.Hook{{Job: "listen_overflow", Name: "cgroup_skb/ingress", Programs: []string{bpfProgWatchListeners}}, drop}

@@ -72,22 +72,7 @@ func (r *Records) Start(ctx context.Context) error {
 }
 
 func (r *Records) load() error {
-	if err := kernel.RequireSymbols(); err != nil {
-		return err
-	}
-	types, err := kernel.Types()
-	if err != nil {
-		return err
-	}
-	arguments, err := kernel.TracepointArgs(types, "kfree_skb")
-	if err != nil {
-		return err
-	}
-	reasons, err := kernel.DropReasons(types, kernel.DropReasonModules()...)
-	if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
-		return err
-	}
-	table, err := readMeanings(reasonsCSV)
+	told, err := askKernel()
 	if err != nil {
 		return err
 	}
@@ -95,10 +80,10 @@ func (r *Records) load() error {
 	if err != nil {
 		return err
 	}
-	r.words = words{reasons: reasons, meanings: table}
+	r.words = words{reasons: told.reasons, meanings: told.meanings}
 	errs := r.contexts.Fit(spec)
 	for name, value := range map[string]any{
-		recordsVarReasonConsumed:     numbersOf(reasons).consumed,
+		recordsVarReasonConsumed:     numbersOf(told.reasons).consumed,
 		recordsVarReasonNotAvailable: uint32(reasonNotAvailable),
 		recordsVarIntervalNs:         uint64(r.options.Interval),
 		recordsVarMaxPerSecond:       uint64(r.options.MaxPerSecond),
@@ -108,7 +93,7 @@ func (r *Records) load() error {
 	if errs != nil {
 		return errs
 	}
-	hook := kernel.Hook{Job: "drop_record", Name: "tp_btf/kfree_skb", Programs: []string{recordVariantFor(arguments)}}
+	hook := kernel.Hook{Job: "drop_record", Name: "tp_btf/kfree_skb", Programs: []string{recordVariantFor(told.arguments)}}
 	if r.object, err = kernel.Load(spec, []kernel.Hook{hook}, r.contexts.Maps(spec)); err != nil {
 		return err
 	}

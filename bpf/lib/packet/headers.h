@@ -177,6 +177,12 @@ static __always_inline bool is_syn(const struct tcp_header *tcp)
 	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
+/* Whether a segment can neither open a connection nor carry data, like a reset that meets one. */
+static __always_inline bool is_empty(const struct tcp_header *tcp, __u32 length)
+{
+	return !(tcp->flags & TCP_SYN) && (tcp->flags & TCP_RST || length <= (tcp->length >> 4) * 4);
+}
+
 static __always_inline bool is_ack(const struct tcp_header *tcp)
 {
 	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
