@@ -2,31 +2,31 @@
 /*
  * accepts - each TCP connection that a process accepts.
  *
- * Hooks:   Where functions can be traced:
- *          fentry security_sock_graft    each accept, the kernel's own too
- *          fexit inet_csk_accept         from which listener. It is not seen for a
- *                                        thread that waits in there already, because
+ * Hooks:   If functions can be traced:
+ *          fentry security_sock_graft    each accept, including the kernel's own
+ *          fexit inet_csk_accept         tells from which listener. It is not seen for a
+ *                                        thread that is already waiting inside, because
  *                                        the exit is hooked at the entry
- *          Where there are only probes:
+ *          If there are only probes:
  *          kprobe security_sock_graft    the same
  *          kprobe inet_csk_accept        the same
- *          Elsewhere:
+ *          Otherwise:
  *          tp_btf sys_exit               accept, accept4, socketcall
  *          tp_btf io_uring_complete      accepts through io_uring, Linux 6.0
- *          tp_btf io_uring_submit_req,   which multishot request a completion
- *                 io_uring_task_add      belongs to
- * Output:  ring accepts, one record a connection; nobody is woken, user space
+ *          tp_btf io_uring_submit_req,   tell to which multishot request a completion
+ *                 io_uring_task_add      belongs
+ * Output:  ring accepts, one record for each connection. User space is not woken, and
  *          drains it at its interval.
- * Counts:  connections handed to a process. The time that one waited in the
- *          queue is the kernel's own note of the handshake, so no hook is needed
- *          there and connections older than us have it too.
- * Loss:    STAT_LOST_RING_FULL when user space is too slow; STAT_LOST_UNREADABLE
- *          when the new socket was closed by another thread before we looked. Where
- *          map accepting is full, only the state of the queue stays unknown.
- *          While a run of a program is preempted, the kernel skips others of it on
- *          that CPU: fentry where the kernel is preemptible, tp_btf from Linux 7.0
- *          on. It counts them (recursion_misses), and user space reports those of
- *          see_graft; those of see_syscall are of any system call.
+ * Counts:  connections that a process took. The time that one waited in the queue is the
+ *          kernel's own record of the end of the handshake. So no hook is needed there,
+ *          and connections older than nettap have it too.
+ * Loss:    STAT_LOST_RING_FULL if user space is too slow; STAT_LOST_UNREADABLE if another
+ *          thread closed the new socket before we looked. If map accepting is full, only
+ *          the state of the queue stays unknown.
+ *          While a program is preempted, the kernel skips other runs of it on that CPU:
+ *          fentry if the kernel is preemptible, tp_btf from Linux 7.0 on. It counts them
+ *          (recursion_misses). User space reports those of see_graft, but not those of
+ *          see_syscall, which may be of any system call.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/accepts/accept.h"
@@ -38,7 +38,7 @@
 
 struct proto_accept_arg;
 
-/* 10,000 records: as many accepts as fit between two collections. */
+/* Room for 10,000 records, as many as there may be between two collections. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21);
@@ -46,8 +46,8 @@ struct {
 } accepts SEC(".maps");
 
 /*
- * The listener a thread is accepting from, between the two functions. User space
- * makes it an LRU_HASH where a thread that found the queue empty leaves an entry.
+ * The listener that a thread is accepting from, between the two functions. User space makes it an
+ * LRU_HASH if a thread that found the queue empty leaves an entry behind.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -77,7 +77,7 @@ static __always_inline void report(struct sock *sk, struct sock *listener)
 	bpf_ringbuf_submit(accept, BPF_RB_NO_WAKEUP);
 }
 
-/* The same, for a new file: nothing if it is a socket of another kind. */
+/* The same for a new file. A socket of another kind is ignored. */
 static __always_inline void report_file(struct file *file, struct sock *listener)
 {
 	struct sock *sk = sock_of_file(file);
@@ -115,7 +115,7 @@ int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
 
 bool fired_probe_graft;
 
-/* The same where only probes can be set. */
+/* The same if there are only probes. */
 SEC("kprobe/security_sock_graft")
 int probe_graft(struct pt_regs *ctx)
 {
@@ -128,7 +128,7 @@ static __always_inline void note_listener(struct sock *listener, struct sock *sk
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 
-	if (sk) /* none when a non-blocking accept finds the queue empty */
+	if (sk) /* NULL if a non-blocking accept found the queue empty */
 		bpf_map_update_elem(&accepting, &thread, &listener, BPF_ANY);
 }
 
@@ -158,7 +158,10 @@ int BPF_PROG(note_accept_of_old, struct sock *listener, int flags, int *err, boo
 
 bool fired_note_accept_from;
 
-/* At the entry: of the threads that wait in there, a probe of the exit sees only so many. */
+/*
+ * At the entry, because a probe of the exit sees only a limited number of the threads that wait
+ * inside.
+ */
 SEC("kprobe/inet_csk_accept")
 int note_accept_from(struct pt_regs *ctx)
 {
@@ -228,7 +231,9 @@ int BPF_PROG(note_submission, struct io_kiocb *request)
 	return 0;
 }
 
-/* Also those that were submitted before we came: a connection wakes them up. */
+/*
+ * This also records requests that were submitted before nettap started: a connection wakes them up.
+ */
 bool fired_note_wakeup;
 
 SEC("tp_btf/io_uring_task_add")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * calls - the socket calls of each thread, as trees of the kernel functions they
+ * calls - the socket calls of each thread, as trees of the kernel functions that they
  *         go through.
  *
  * Hooks:   The functions, by the best way that the kernel has:
@@ -9,31 +9,31 @@
  *          kprobe.multi, kretprobe.multi
  *          fentry, fexit                   a copy of the programs for each function
  *          kprobe, kretprobe               of calls that block, only so many exits are seen
- *          Where there are none:
+ *          If there is none of these:
  *          tp_btf sys_enter, sys_exit      the system calls alone, with
  *                 sock_send_length ...     the tracepoints that fire inside them
- *          For waits of programs that do not block:
+ *          For waits on sockets in non-blocking mode:
  *          tp_btf sock_send_length, sock_recv_length, sk_data_ready
  *                 before Linux 6.3: fexit tcp_sendmsg, fentry security_socket_sendmsg, fexit
  *                 sock_recvmsg, fentry sock_def_readable
- *                 where functions cannot be traced: kprobes on the last of these, and
+ *                 if functions cannot be traced: kprobes on the last of these, and
  *                 security_socket_recvmsg
  *          Always:
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
- *          tp_btf sched_process_free       a thread has ended, and its id is soon another's
+ *          tp_btf sched_process_free       a thread has ended, and its id can be used again
  *          Run by user space:
- *          iter task                       what was under way before calls were left out for a while
- * Output:  ring calls, one record a call that is reported; nobody is woken.
- * Rule:    A call is what the outermost of the functions does. It is reported when
- *          it was sampled, which is decided when it begins, and when it failed or took
- *          long, which shows when it returns. Only of what is sampled are the functions
- *          inside followed, or of all if that is wanted: of the others nothing is noted
- *          but when they began, until they wait or are to be reported.
- *          What a soft interrupt does on top of a thread is not the thread's.
- * Loss:    STAT_LOST_RING_FULL; STAT_LOST_MAP_FULL when there is no memory for a
- *          thread's tree; STAT_LOST_UNFINISHED when the return of a call was not seen.
- *          A tree that is not whole says how many functions it lacks.
+ *          iter task                       forgets what was under way before a pause
+ * Output:  ring calls, one record for each call that is reported. User space is not woken.
+ * Rule:    A call is what the outermost of the functions does. It is reported if it was
+ *          sampled, which is decided when it begins, or if it failed or took long, which
+ *          shows when it returns. The functions inside are traced only for sampled calls,
+ *          or for all if that is configured. For any other call only its beginning is
+ *          recorded, until the thread waits or the call is to be reported.
+ *          What a soft interrupt does while it interrupts a thread is not the thread's.
+ * Loss:    STAT_LOST_RING_FULL; STAT_LOST_MAP_FULL if there is no memory for a thread's
+ *          tree; STAT_LOST_UNFINISHED if the return of a call was not seen.
+ *          A tree that is not complete tells how many functions it lacks.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/program/selftest.h"
@@ -42,9 +42,9 @@
 #include "lib/kernel/registers.h"
 
 /*
- * A function as user space hands it over: index, enum result_kind. It is the
- * cookie of a link; a copy has it in place of the mark. Of probes and of what is
- * called by the function itself there may be the one of these and of those the other.
+ * A function as user space passes it: its index and its enum result_kind. This is the cookie of a
+ * link. If links have no cookies, each function has a copy of the program with this value in place
+ * of the mark. Links of probes and of functions may differ in whether they have cookies.
  */
 #define MARK_FUNCTION "0x7a11"
 #define INDEX(function) ((__u16)(function))
@@ -63,7 +63,7 @@ static __always_inline __u64 function_of(void *ctx, bool cookies)
 	return function;
 }
 
-/* Whether the frame at a is above b on the stack: it may have called what is at b. */
+/* Whether the frame at a is above b on the stack, so that it may have called what is at b. */
 static __always_inline bool is_above(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) > 0;
@@ -79,20 +79,20 @@ static __always_inline void abandon(struct tree *t, struct frame *frame)
 }
 
 /*
- * What follows is rare, and in global functions so that it is verified once, and not at each
- * turn of a loop: there is a copy of all this for each function that is watched, and
- * to verify them is most of what the start takes.
+ * What follows is rare. It is in global functions so that it is verified once, and not in each
+ * iteration of a loop: there is a copy of this program for each function that is watched, and
+ * verifying them takes most of the start.
  */
 
-/* Whether what is under way in frame cannot have called a function at position. */
+/* Whether the function in frame must have returned, since it cannot have called one at position. */
 static __always_inline bool has_returned(struct frame *frame, __u32 position, __u16 index)
 {
-	if (frame->position == position) /* else it has left its place on the stack to what it calls last */
+	if (frame->position == position) /* a tail call leaves its place on the stack to another function */
 		return frame->function == index;
 	return !is_above(frame->position, position);
 }
 
-/* Ends the innermost function if it cannot have called one at position; false if it is still under way. */
+/* Ends the innermost function if it must have returned; false if it is still under way. */
 __noinline int unwind_one(__u32 position, __u32 index)
 {
 	struct tree *t = this_tree();
@@ -104,7 +104,7 @@ __noinline int unwind_one(__u32 position, __u32 index)
 	return true;
 }
 
-/* A function begins at position: of what is under way, it ends what has returned unseen. */
+/* Before a function begins at position, ends those that have returned unseen. */
 __noinline int unwind(__u32 position, __u32 index, __s32 entry)
 {
 	struct tree *t = this_tree();
@@ -122,7 +122,10 @@ __noinline int unwind(__u32 position, __u32 index, __s32 entry)
 	return 0;
 }
 
-/* Notes how many functions are under way up to the one at depth, if that is the one of index. */
+/*
+ * Records how many functions are under way up to the one at depth, if that is the function of
+ * index.
+ */
 __noinline int look_for(__u32 index, __u32 depth)
 {
 	struct tree *t = this_tree();
@@ -136,7 +139,7 @@ __noinline int look_for(__u32 index, __u32 depth)
 	return 0;
 }
 
-/* Ends the innermost function if it is inside of those that are kept. */
+/* Ends the innermost function if it is inside the functions that are kept. */
 __noinline int unwind_inside(void)
 {
 	struct tree *t = this_tree();
@@ -148,7 +151,7 @@ __noinline int unwind_inside(void)
 	return true;
 }
 
-/* A function that is not the innermost ends: those inside it have returned unseen. */
+/* Ends the functions inside the one of index, which returns. They have returned unseen. */
 __noinline int unwind_to(__u32 index)
 {
 	struct tree *t = this_tree();
@@ -167,7 +170,7 @@ __noinline int unwind_to(__u32 index)
 	return 1;
 }
 
-/* Of all calls the functions inside are followed, whatever comes of them. */
+/* Trace the functions inside all calls, and not only inside sampled ones. */
 bool follows_all;
 
 static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now, bool may_be_behind)
@@ -201,7 +204,8 @@ static __always_inline void open_function(struct tree *t, __u64 depth, __u16 ind
 }
 
 /*
- * Gives the running thread's plain call a tree of its root. A global function: see report_call.
+ * Gives the running thread's plain call a tree that has only its root. This is a global function:
+ * see report_call.
  */
 __noinline int raise_call(bool may_be_behind)
 {
@@ -227,17 +231,20 @@ __noinline int raise_call(bool may_be_behind)
 	return 1;
 }
 
-/* Whether a function at position is inside of the thread's call, which is plain or of its root alone. */
+/*
+ * Whether a function at position is inside the thread's call, which is plain or has only its root
+ * in the tree.
+ */
 static __always_inline bool is_inside(const struct thread *th, __u32 position, __u16 index, __s32 entry)
 {
 	if (th->entry != (__s16)entry)
 		return false;
-	if (th->position == position) /* it has left its place on the stack to what it calls last */
+	if (th->position == position) /* a tail call leaves its place on the stack to another function */
 		return th->function != index;
 	return is_above(th->position, position);
 }
 
-/* Whether there is no more to a function's beginning than what the thread's place knows. */
+/* Whether nothing is to be done at the beginning of a function but to update the thread's place. */
 static __always_inline bool is_plain(struct thread *th, __u32 position, __u16 index, __s32 entry)
 {
 	if (th->progress == CALL_PLAIN || th->progress == CALL_ROOT) {
@@ -268,7 +275,7 @@ static __always_inline void begin_plain(struct thread *th, __u32 position, __u16
 	proceed(th, CALL_PLAIN);
 }
 
-/* Ends a plain call; false if it is to be reported, or may be. */
+/* Ends a plain call; false if it is to be reported, or may have to be. */
 static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 value)
 {
 	__s64 result = result_of(KIND(function), value);
@@ -283,16 +290,19 @@ static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 v
 	return true;
 }
 
-bool with_points; /* on system calls, what happens inside is told by tracepoints */
+bool with_points; /* system calls are hooked, and tracepoints tell what happens inside */
 
-/* The tree that a new function belongs in, NULL if it is not wanted; wanted: it is, as is known already. */
+/*
+ * The tree that a function which begins belongs to; NULL if the call is not wanted. wanted is set
+ * if it is already known that it is.
+ */
 static __always_inline struct tree *tree_at(struct thread *th, __u32 position, __u16 index, __s32 entry, bool wanted)
 {
 	struct tree *t = this_tree();
 	struct frame *caller;
 
 	if (t && th && th->progress == CALL_NONE)
-		t->depth = 0; /* the thread was preempted as its call ended */
+		t->depth = 0; /* the thread was preempted while its call ended */
 	caller = t ? innermost(t) : NULL;
 
 	if (caller && is_above(caller->position, position) && t->entry == entry)
@@ -309,7 +319,7 @@ static __always_inline struct tree *tree_at(struct thread *th, __u32 position, _
 	if (!wanted && !is_wanted_here(number_of(entry)))
 		return NULL;
 	if (!t) {
-		meet_process(); /* with the first call of each of its threads */
+		meet_process(); /* at the first call of each */
 		t = make_tree();
 	}
 	if (!t) {
@@ -378,7 +388,7 @@ static __always_inline void leave(struct thread *th, struct tree *t, __u64 funct
 	}
 	if (frame->function != INDEX(function)) {
 		if (!unwind_to(INDEX(function)))
-			return; /* its beginning was not seen */
+			return; /* the beginning of that function was not seen */
 		frame = innermost(t);
 		if (!frame)
 			return;
@@ -395,7 +405,7 @@ static __always_inline void leave(struct thread *th, struct tree *t, __u64 funct
 		take_place(t);
 }
 
-/* The running thread comes back from a function. */
+/* The running thread returns from a function. */
 static __always_inline void come_back(__u64 function, __s64 value, __u32 position)
 {
 	struct thread *th = this_thread();
@@ -439,9 +449,13 @@ int leave_function(void *ctx)
 
 	if (!is_enabled(&fired_leave_function))
 		return 0;
+	/*
+	 * Without the helper the value is read from behind the arguments. User space puts their size
+	 * in place of the mark, or removes the load.
+	 */
 	if (with_result_helper)
 		bpf_get_func_ret(ctx, &value);
-	else /* behind the arguments: user space puts their size in place of the mark, or no load at all */
+	else
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
 	come_back(function_of(ctx, with_cookies), value, position_of(ctx));
 	return 0;
@@ -470,8 +484,8 @@ int leave_probe(struct pt_regs *ctx)
 }
 
 /*
- * The kfunc bpf_session_is_return, whose type changed in 7.x: user space puts a
- * call of it in place of this one.
+ * The kfunc bpf_session_is_return, whose type changed in 7.x. User space puts a call of it in the
+ * place of this one.
  */
 #define MARK_IS_RETURN 0x7a33
 static bool (*is_return)(void *ctx) = (void *)MARK_IS_RETURN;
@@ -487,10 +501,12 @@ int visit_function(struct pt_regs *ctx)
 		come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
 	else
 		enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
-	return 0; /* 1 would mean that the exit does not matter */
+	return 0; /* 1 would mean that the exit is not wanted */
 }
 
-/* On system calls the index is the call's number, on tracepoints one of these. */
+/*
+ * For a system call the index of a node is the call's number; for a tracepoint it is one of these.
+ */
 enum point {
 	POINT_SEND_LENGTH = SYSCALL_LIMIT,
 	POINT_RECEIVE_LENGTH,
@@ -502,7 +518,8 @@ enum point {
 	POINT_SET_STATE,
 };
 
-const volatile enum point last_point = POINT_SET_STATE; /* by its type Go gets to know them */
+/* a variable of this type makes bpf2go generate the constants */
+const volatile enum point last_point = POINT_SET_STATE;
 
 static __always_inline bool is_about_socket(struct pt_regs *regs, __u8 how)
 {
@@ -570,7 +587,7 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* A tracepoint inside the running thread's call. */
+/* Adds a tracepoint to the running thread's call. */
 static __always_inline int note_point(enum point index, __s32 result, __u32 position)
 {
 	struct thread *th = this_thread();
@@ -646,8 +663,8 @@ int BPF_PROG(see_state, struct sock *sk, int old, int new)
 }
 
 /*
- * The same where waits are seen. What is reported of them is in functions that Linux 5.10 does
- * not take, even where they are not called.
+ * The same if waits are observed as well. The functions that report waits cannot be verified on
+ * Linux 5.10, even if they are not called, so that they need a program of their own.
  */
 bool fired_see_state_of_waits;
 
@@ -715,7 +732,10 @@ int BPF_PROG(see_read, struct sock *sk, int result, int flags)
 	return 0;
 }
 
-/* Before Linux 6.3. What TCP has sent is known when it is over; what others send, mostly succeeds. */
+/*
+ * Before Linux 6.3. The result of a send is known only for TCP, at the end of its function. Other
+ * sends are taken for successful, as most are.
+ */
 
 bool fired_see_sent_tcp;
 
@@ -752,7 +772,10 @@ int BPF_PROG(see_recvmsg, struct socket *socket, struct msghdr *msg, int flags, 
 	return 0;
 }
 
-/* Where no function's end can be seen with what it began with: it is taken for a success. */
+/*
+ * If there are only probes, the end of a function cannot be matched with its arguments. Each send
+ * and receive is then taken for successful.
+ */
 
 bool fired_see_sendmsg_probe;
 
@@ -781,7 +804,7 @@ static __always_inline __u32 state_of(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
 }
 
-/* The tree of a thread's call that is under way, if it has one. */
+/* The tree of the call that a thread is in, if it has one. */
 static __always_inline struct tree *tree_in_call(struct task_struct *task)
 {
 	struct thread *th = thread_of(task);
@@ -831,8 +854,8 @@ int BPF_PROG(see_wakeup, struct task_struct *task)
 }
 
 /*
- * Forgets what is known of a thread's calls. The end of one that is still under way
- * was not seen, or will not be.
+ * Forgets what is known of a thread's calls. If one is under way its end was not seen, or will not
+ * be.
  */
 static __always_inline void forget_calls_of(struct task_struct *task)
 {
@@ -855,7 +878,10 @@ static __always_inline void forget_calls_of(struct task_struct *task)
 
 bool fired_forget_thread;
 
-/* Of a thread that has ended; also while calls are not looked at, or its place would be nobody's. */
+/*
+ * Forgets a thread that has ended. This runs even while calls are disabled, or its place would
+ * never be free again.
+ */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(forget_thread, struct task_struct *task)
 {
@@ -872,8 +898,8 @@ int BPF_PROG(forget_thread, struct task_struct *task)
 }
 
 /*
- * Before calls are looked at again: what they were doing when they were looked at last
- * is not what they do now.
+ * Run before calls are enabled again: what threads were doing when they were disabled is not what
+ * they do now.
  */
 SEC("iter/task")
 int forget_calls(struct bpf_iter__task *ctx)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * cgroups - the path of each cgroup while it is there.
+ * cgroups - the path of each cgroup while it exists.
  *
  * Hooks:   tp_btf cgroup_mkdir   a cgroup was made
  *          tp_btf cgroup_rmdir   a cgroup was removed
  *          Both fire for each hierarchy; only that of cgroup v2 is wanted.
- * Output:  ring cgroup_changes, a record each; nobody is woken, user space drains
+ * Output:  ring cgroup_changes, one record for each. User space is not woken, and drains
  *          it when it looks for a path, and at each collection.
- * Loss:    STAT_LOST_RING_FULL when user space is too slow; STAT_LOST_UNREADABLE for a
- *          path that is longer than what the kernel hands on.
+ * Loss:    STAT_LOST_RING_FULL if user space is too slow; STAT_LOST_UNREADABLE for a
+ *          path that is longer than what the kernel passes on.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/program/stats.h"
@@ -20,16 +20,16 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct cgroup_change {
 	__u64 id;             /* inode number of its directory */
-	char path[PATH_SIZE]; /* as long as it is; none if the cgroup was removed */
+	char path[PATH_SIZE]; /* only as many bytes as it has; none if the cgroup was removed */
 };
 
-/* 2,000 cgroups of Kubernetes' containers that come and go, 4,000 of others. */
+/* Room for 2,000 cgroups of Kubernetes' containers, or for 4,000 others, that come and go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 19);
 } cgroup_changes SEC(".maps");
 
-/* The hooks run under a spin lock, so no run comes in between another one on its CPU. */
+/* The hooks run under a spin lock, so that no run can interrupt another one on its CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

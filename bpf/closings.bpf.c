@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * closings - how each TCP connection ended, and what it moved until then.
+ * closings - how each TCP connection ended, and what it transferred until then.
  *
  * Hooks:   tp_btf inet_sock_set_state   a connection is established, closed by one side
  *                                       or the other, and gone
- * Output:  ring closings, one record a connection.
- * Counts:  connections that were established while we looked, once each.
- * Loss:    STAT_LOST_MAP_FULL when there are too many at a time, STAT_LOST_RING_FULL when
+ * Output:  ring closings, one record for each connection.
+ * Counts:  connections that were established while nettap ran, once each.
+ * Loss:    STAT_LOST_MAP_FULL if there are too many at a time, STAT_LOST_RING_FULL if
  *          user space is too slow.
  * Needs:   BTF, Linux 5.10.
  */
@@ -36,7 +36,7 @@ struct tcp_sock___statistics {
 	__u64 bytes_acked;
 	__u64 bytes_retrans;
 	__u32 snd_una;
-	__u32 srtt_us; /* eight times it */
+	__u32 srtt_us; /* eight times the smoothed value */
 	__u32 total_retrans;
 	struct minmax rtt_min;
 };
@@ -54,14 +54,14 @@ struct sock___ending {
 #define STATE_FIN_WAIT1 4
 #define STATE_CLOSE_WAIT 8
 
-#define FIN_RECEIVED (1UL << 1) /* SOCK_DONE in skc_flags: it is counted as a byte */
+#define FIN_RECEIVED (1UL << 1) /* SOCK_DONE in skc_flags; bytes_received counts the FIN as a byte */
 
-/* A connection that is established, or that a process of ours began. */
+/* A connection that is established, or that a local process began. */
 struct connection {
 	struct process process; /* who connected; pid 0: it came in */
 	struct process_seen seen;
 	__u64 established_ns; /* CLOCK_BOOTTIME; 0: not yet */
-	__u8 closed_here;     /* first */
+	__u8 closed_here;     /* this end was the first to close */
 	__u8 closed_there;
 	__u8 pad[6];
 };
@@ -82,7 +82,7 @@ struct closing {
 	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
 	__u8 peer_address[16];
 	__u32 netns_inode;
-	__u32 first_sequence; /* that we sent: tells it from another one of these ends */
+	__u32 first_sequence; /* as in struct accept */
 	__u32 segments_sent;
 	__u32 segments_received;
 	__u32 retransmits;
@@ -94,7 +94,7 @@ struct closing {
 	__u32 pad;
 };
 
-/* 8,000 records: as many as end between two collections. */
+/* Room for 8,000 records, as many connections as may end between two collections. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21);
@@ -139,7 +139,7 @@ static __always_inline void report_end(struct sock *sk, const struct connection 
 	bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
 }
 
-/* Notes a connection that a process began, or that came in. */
+/* Records a connection that a process began, or that came in. */
 static __always_inline void enter(struct sock *sk, struct connection *connection)
 {
 	__u64 address = (__u64)sk;

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * drop_records - single dropped packets, with who sent them and to whom, and how the kernel
- * came to drop them.
+ * drop_records - single dropped packets, with sender, receiver and the kernel's call stack.
  *
  * Hooks:   tp_btf kfree_skb     an skb is freed because it was dropped. The tracepoint has
  *                               grown twice, so there are three programs; user space loads
  *                               the one that fits.
- * Output:  ring drop_records, one record for a place, reason and flow in an interval; nobody
- *          is woken, user space drains it at its interval.
- * Counts:  skbs. bpf/drops.bpf.c counts all of them; this one leaves out most.
- * Loss:    STAT_SAMPLED_OUT what is left out: of a flow that has had its record, and
- *          whatever comes when a second has had its records, which costs a look at a clock.
- *          STAT_LOST_RING_FULL when user space is too slow.
+ * Output:  ring drop_records, one record for each place, reason and flow in an interval.
+ *          User space is not woken, and drains it at its interval.
+ * Counts:  skbs. bpf/drops.bpf.c counts all of them; this program reports only some.
+ * Loss:    STAT_SAMPLED_OUT for what is left out: further drops of a flow that has had its
+ *          record, and all drops after a second has had its records, which cost only a
+ *          look at the clock. STAT_LOST_RING_FULL if user space is too slow.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/program/stats.h"
@@ -24,7 +23,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Of the running kernel; see bpf/drops.bpf.c. */
+/* The numbers of reasons in the running kernel; see bpf/drops.bpf.c. */
 const volatile __u32 reason_consumed;
 const volatile __u32 reason_not_available;
 
@@ -32,7 +31,7 @@ const volatile __u64 interval_ns;
 
 #define MAX_FRAMES 24
 
-/* A packet's, as its headers have them; 0 where they cannot be read. */
+/* The flow of a packet, as its headers have it. A field is 0 if it cannot be read. */
 struct drop_flow {
 	__u64 location;
 	__u8 source[16], destination[16];
@@ -47,11 +46,11 @@ struct drop_record {
 	__u64 time_ns; /* CLOCK_BOOTTIME */
 	__u64 stack[MAX_FRAMES];
 	struct drop_flow flow;
-	struct context context; /* of the socket's application */
+	struct context context; /* of the application that uses the socket */
 	char interface[16];
 	__u32 netns_inode;
 	__u32 length;
-	__s32 stack_bytes; /* negative: there is none */
+	__s32 stack_bytes; /* negative: there is no stack */
 	__u8 tcp_flags;
 	__u8 empty; /* a TCP segment in which nothing is lost */
 	__u8 pad[2];
@@ -72,8 +71,8 @@ struct {
 } recorded SEC(".maps");
 
 /*
- * Where the transport's header begins; 0 where there is none, as in a later fragment. Before
- * the network layer has seen a packet, transport_header stands where that begins.
+ * Where the transport header begins; 0 if there is none, as in a later fragment. Before the network
+ * layer has seen a packet, transport_header is the offset of the network header.
  */
 static __always_inline __u32 transport_of_packet(const struct drop_flow *flow, struct sk_buff *skb)
 {
@@ -122,8 +121,8 @@ static __always_inline void note_record(struct drop_record *record, void *ctx, s
 }
 
 /*
- * Whether a flow is to have a record now. Of several CPUs that ask at once one gets it:
- * only one finds no entry, and only one takes an old entry out.
+ * Whether a flow is to have a record now. If several CPUs ask at the same time only one is told so:
+ * only one finds no entry, and only one removes an old entry.
  */
 static __always_inline bool takes_turn(const struct drop_flow *flow, __u64 now)
 {

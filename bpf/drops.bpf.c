@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * drops - packets the kernel threw away: where in it, why, and from which interface.
+ * drops - packets that the kernel discarded: where in its code, why, and on which interface.
  *
  * Hooks:   tp_btf kfree_skb     an skb is freed because it was dropped. The
- *                               tracepoint has grown twice, so there are three
+ *                               tracepoint has grown twice, so there are several
  *                               programs; user space loads the one that fits.
  *          cgroup_skb/ingress   a packet meets a listener with a full accept
- *                               queue. kfree_skb never hears of the SYNs lost
- *                               there, and before 6.15 not why the ACKs are.
+ *                               queue. kfree_skb does not report the SYNs that are
+ *                               lost there, nor before 6.15 why the ACKs are.
  *          tp_btf tcp_send_reset, tcp_receive_reset
  *                               a connection is reset; attached only if that is wanted.
- * Output:  maps drops and drops_without_detail, which user space adds up. It takes
- *          entries out of drops: of interfaces that are gone or have another name,
- *          and when it gets full.
- *          Where user space shares the maps of owner.bpf.c with it, a key says which
- *          process lost the packet, too.
- *          Map exemplars has for some of the keys the trace context of a socket that
- *          lost a packet; user space takes it away.
- * Counts:  skbs: one of them can be many frames.
- * Loss:    STAT_LOST_MAP_FULL when a new key finds both maps full; unplaced when one finds
- *          the first full, its network namespace has its part of that, or its process is
- *          beyond max_processes, and is counted without its process.
+ * Output:  maps drops and drops_without_detail, which user space adds up. It removes
+ *          entries of drops if the interface is gone or has another name, and if the
+ *          map becomes full.
+ *          If user space shares the maps of owner.bpf.c, a key also has the process
+ *          that lost the packet.
+ *          Map exemplars has, for some of the keys, the trace context of a socket that
+ *          lost a packet; user space removes it.
+ * Counts:  skbs, each of which can be many frames.
+ * Loss:    STAT_LOST_MAP_FULL if a new key finds both maps full. A drop is only unplaced
+ *          if it is counted without its process, because map drops is full, the network
+ *          namespace has used up its share, or the process is beyond max_processes.
  * Needs:   BTF, Linux 5.10; for processes 5.12.
  */
 #include "lib/program/stats.h"
@@ -36,18 +36,20 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * Drop reasons by their number, which user space takes from the running kernel
- * because they move between releases. One that this kernel lacks has a number
- * that nothing has.
+ * The numbers of drop reasons. User space takes them from the running kernel, because they change
+ * between releases. A reason that this kernel lacks has a number that no drop has.
  */
 const volatile __u32 reason_consumed;
 const volatile __u32 reason_no_socket;
-const volatile __u32 reason_overflow;        /* what kfree_skb says of an ACK lost to a full accept queue */
-const volatile __u32 reason_unspecified;     /* where it has no such reason */
-const volatile __u32 reason_listen_overflow; /* ours */
-const volatile __u32 reason_not_available;   /* ours: this kernel gives no reasons */
+const volatile __u32 reason_overflow;        /* the reason of an ACK lost to a full accept queue */
+const volatile __u32 reason_unspecified;     /* the same if the kernel has no such reason */
+const volatile __u32 reason_listen_overflow; /* not of the kernel */
+const volatile __u32 reason_not_available;   /* not of the kernel: it gives no reasons */
 
-/* IP protocols that have a name; all others count as unknown, or a scan over them would fill the map. */
+/*
+ * IP protocols that have a name. All others count as unknown, since otherwise a scan over them
+ * would fill the map.
+ */
 const volatile bool named_transports[256];
 
 struct drop_key {
@@ -61,16 +63,16 @@ struct drop_key {
 	__u8 transport; /* IP protocol; 0: unknown */
 	__u8 empty;     /* for no socket: a TCP segment in which nothing is lost */
 	enum victim victim;
-	__u8 reset; /* it is no drop, but a TCP reset: reason is why it was sent, or UNKNOWN_RESET */
+	__u8 reset; /* it is a TCP reset and no drop: reason is why it was sent, or UNKNOWN_RESET */
 	__u8 pad[6];
 };
 
-/* Packets whose process is known and found no place. */
+/* Packets whose process is known, but that were counted without it for lack of room. */
 __u64 unplaced;
 
 /*
- * A count for each CPU: a flood that is dropped is dropped at one place, and an
- * atomic counter there would be one cache line for all CPUs to fight over.
+ * Each CPU has a count of its own. In a flood all packets are dropped at one place, and all CPUs
+ * would contend for the cache line of a single atomic counter.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -79,10 +81,13 @@ struct {
 	__type(value, __u64);
 } drops SEC(".maps");
 
-/* How many of them each network namespace has. */
+/* The shares of network namespaces in map drops. */
 struct share_map shares SEC(".maps");
 
-/* Where drops is full, location and reason are still counted: there are not many of them. */
+/*
+ * If map drops is full, drops are still counted by location and reason, of which there are few
+ * combinations.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 1024);
@@ -90,7 +95,7 @@ struct {
 	__type(value, __u64);
 } drops_without_detail SEC(".maps");
 
-/* What an application did on a socket when a packet of it was dropped. */
+/* What an application was doing on a socket when a packet of that was dropped. */
 struct exemplar {
 	struct context context;
 	__u64 time_ns; /* CLOCK_BOOTTIME */
@@ -129,7 +134,7 @@ static __always_inline bool increment(void *map, const struct drop_key *key, boo
 	return true;
 }
 
-/* The same in drops, where the namespace may have a key that is new. */
+/* The same in map drops, if the namespace may have one more key. */
 static __always_inline bool increment_detailed(const struct drop_key *key, bool *new)
 {
 	__u64 *count = bpf_map_lookup_elem(&drops, key);
@@ -182,7 +187,7 @@ static __always_inline bool is_lost_to_queue(struct sk_buff *skb, __u32 reason)
 		return true;
 	if (reason == reason_unspecified)
 		return is_late_ack(skb, true);
-	/* A listener was met, so only the ACK of a SYN cookie can still get NO_SOCKET. */
+	/* It has met a listener, so only the ACK of a SYN cookie can still have this reason. */
 	return reason == reason_no_socket && is_late_ack(skb, false);
 }
 
@@ -200,7 +205,10 @@ enum means {
 	BY_HELPER,
 };
 
-/* The socket of skb is its sender's until the network layer of the receiver has taken it. */
+/*
+ * The direction of a packet that was dropped. The socket of an skb is its sender's until the
+ * network layer of the receiver has taken it.
+ */
 static __always_inline enum direction direction_of(struct sk_buff *skb, struct sock *sk, struct net *net)
 {
 	return skb->skb_iif && (!net || BPF_CORE_READ(sk, __sk_common.skc_net.net) == net) ? RECEIVE : TRANSMIT;
@@ -217,7 +225,10 @@ static __always_inline void set_victim(struct drop_key *key, __u64 number, enum 
 	key->victim = how;
 }
 
-/* Before Linux 6.11 nobody says who was to receive it. */
+/*
+ * Finds the process without the help of the tracepoint, which before Linux 6.11 does not tell who
+ * was to receive the packet.
+ */
 static __always_inline void find_by_hand(struct drop_key *key, struct sk_buff *skb, struct net *net)
 {
 	struct sock *sk = key->reason == reason_no_socket ? NULL : met_by(skb);
@@ -282,8 +293,8 @@ static __always_inline int count_drop(struct sk_buff *skb, void *location, __u32
 #define UNKNOWN_RESET 0xffffffff
 
 /*
- * Who sends a reset says why, from Linux 6.10 on. It may have no socket, and the owner of one
- * that is being closed is still known.
+ * Counts a reset. Since Linux 6.10 the tracepoint tells why it was sent. There may be no socket.
+ * The owner of a socket that is being closed is still known.
  */
 static __always_inline void count_reset(const struct sock *sk, enum direction direction, __u32 reason)
 {
@@ -359,7 +370,7 @@ int BPF_PROG(count_drop_reason, struct sk_buff *skb, void *location, __u32 reaso
 	return count_drop(skb, location, reason, NULL, BY_HAND);
 }
 
-/* from 6.11: rx_sk is the socket the skb was on its way to, where the kernel had found it */
+/* from 6.11: rx_sk is the socket that the skb was for, if the kernel had found it */
 bool fired_count_drop_socket;
 
 SEC("tp_btf/kfree_skb")

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * interfaces - the network interfaces there are, and what their numbers mean.
+ * interfaces - which network interfaces exist, and what is known of each.
  *
- * Hooks:   iter task, or a run (6.7)  at each survey: the devices of every namespace with
- *                     a process, and which namespaces there are beside those
- * Output:  maps interfaces and namespaces. Instruments add the devices that they
- *          meet and no survey has found: lib/device/interface.h.
- * Loss:    an interface that finds the map full, or whose namespace has its part of it, has
- *          no name. Of the latter it is counted how often: lib/program/quota.h.
+ * Hooks:   iter task, or a run (6.7)  at each survey: the devices of each namespace that
+ *                     has a process, and the namespaces that have none
+ * Output:  maps interfaces and namespaces. Instruments add devices that they meet before
+ *          a survey has found them: lib/device/interface.h.
+ * Loss:    an interface has no name if the map is full, or if its namespace has used up
+ *          its share. The latter is counted: lib/program/quota.h.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/device/interface.h"
@@ -18,8 +18,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct namespace_entry {
 	__u64 epoch; /* of the last survey that found it */
 	__u32 inode;
-	__u32 pid;   /* of a process in it; 0: it has none, so its devices were not looked at */
-	__u32 whole; /* all of them were */
+	__u32 pid;   /* of a process in it; 0: it has none, so its devices were not surveyed */
+	__u32 whole; /* all its devices were surveyed */
 	__u32 pad;
 };
 
@@ -34,18 +34,18 @@ struct {
 /* Inode of the host's network namespace, the one kernel threads are in. */
 __u32 host_netns_inode;
 
-/* The last survey that has looked for namespaces, and the last that has found all. */
+/* The last survey that began to look for namespaces, and the last one that found all. */
 __u64 begun, found_all;
 
 #define MAX_TURNS 8192      /* devices of one namespace, or namespaces */
-#define MAX_TURNS_5_16 256  /* before bpf_loop(), where each turn is verified */
+#define MAX_TURNS_5_16 256  /* before there was bpf_loop(), when each turn is verified */
 
-/* A walk along the devices of a namespace, or along all namespaces. */
+/* A walk through the devices of a namespace, or through all namespaces. */
 struct walk {
 	struct list_head *head;
 	struct list_head *at;
-	__u64 netns;     /* whose devices they are */
-	const void *ops; /* of every namespace, by which the list's head is told from them */
+	__u64 netns;     /* the namespace of the devices */
+	const void *ops; /* the operations of namespaces, which the head of the list does not have */
 };
 
 static __always_inline void walk_along(struct walk *w, struct list_head *head)
@@ -95,10 +95,10 @@ static __always_inline struct net *netns_of_task(struct task_struct *task)
 {
 	if (!task || task->exit_state || task->pid != task->tgid)
 		return NULL;
-	return BPF_CORE_READ(task, nsproxy, net_ns); /* NULL once it exits */
+	return BPF_CORE_READ(task, nsproxy, net_ns); /* NULL once the task exits */
 }
 
-/* What belongs to the host's namespace finds a place wherever there is one. */
+/* Lets the host's namespace have entries as long as there is room. */
 static __always_inline void exempt(__u64 netns)
 {
 	struct share_key key = { .netns = netns, .of = SHARE_OF_INTERFACES };
@@ -107,7 +107,7 @@ static __always_inline void exempt(__u64 netns)
 	bpf_map_update_elem(&interface_shares, &key, &unlimited, BPF_ANY);
 }
 
-/* Begins a walk along the devices of the task's namespace, unless one has been there. */
+/* Begins a walk through the devices of the task's namespace, unless this survey has been there. */
 static __always_inline bool enter(struct walk *w, struct task_struct *task)
 {
 	struct namespace_entry *known, entry = { .epoch = current_epoch() };
@@ -120,7 +120,8 @@ static __always_inline bool enter(struct walk *w, struct task_struct *task)
 	entry.pid = task->tgid;
 	if (task->flags & PF_KTHREAD)
 		host_netns_inode = entry.inode;
-	if (task->flags & PF_KTHREAD || task->tgid == 1) /* the first task of a survey is no thread of the kernel's */
+	/* process 1 is the first task, before any thread of the kernel */
+	if (task->flags & PF_KTHREAD || task->tgid == 1)
 		exempt(w->netns);
 	known = bpf_map_lookup_elem(&namespaces, &w->netns);
 	if (known && known->epoch == entry.epoch && known->pid)
@@ -130,7 +131,7 @@ static __always_inline bool enter(struct walk *w, struct task_struct *task)
 	return true;
 }
 
-/* Begins a walk along all namespaces, from that of the survey's first task on. */
+/* Begins a walk through all namespaces, starting after that of the survey's first task. */
 static __always_inline bool begin(struct walk *w, struct task_struct *task)
 {
 	struct net *net = netns_of_task(task);

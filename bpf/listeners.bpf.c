@@ -3,17 +3,17 @@
  * listeners - which TCP sockets listen, whose they are, and how many connections wait.
  *
  * Hooks:   fexit inet_csk_listen_start, fentry inet_csk_listen_stop
- *                                       a socket begins to listen, and ends
- *          tp_btf inet_sock_set_state   the same where functions cannot be traced, at the cost of
+ *                                       a socket begins to listen, and stops
+ *          tp_btf inet_sock_set_state   the same if functions cannot be traced, at the cost of
  *                                       a run for each step of each connection
- *          iter task_file               listeners older than us, at start
+ *          iter task_file               listeners older than nettap, at start
  *          iter bpf_map_elem            where each listens and what waits, at each reading
- * Output:  map listening, one entry a listener; ring endings, one record for each that
- *          ended.
- * Counts:  what user space cannot: it knows of what it reads.
- * Loss:    STAT_LOST_MAP_FULL when there are too many at a time, STAT_LOST_RING_FULL when
- *          user space is too slow, for the beginning and the end of one that it did not
- *          know. Another one it misses when it looks.
+ * Output:  map listening, one entry for each listener; ring endings, one record for each
+ *          that has ended.
+ * Counts:  only what user space cannot count: it knows what it has read.
+ * Loss:    STAT_LOST_MAP_FULL if there are too many at a time. STAT_LOST_RING_FULL if user
+ *          space is too slow: both the beginning and the end of a listener that it did not
+ *          know are lost. The end of one that it knew it notices at the next reading.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/accepts/listening.h"
@@ -34,10 +34,10 @@ struct bpf_iter__bpf_map_elem {
 
 #define EEXIST 17
 
-/* Whether ends are to be told. */
+/* Whether the end of a listener is to be reported. */
 const volatile bool with_endings;
 
-/* How often there was what only a survey tells user space of. */
+/* Counts changes that user space learns of only by a survey. */
 volatile __u64 news;
 
 struct ending {
@@ -46,7 +46,7 @@ struct ending {
 	__u64 closed_ns; /* CLOCK_BOOTTIME */
 };
 
-/* 2,000 records */
+/* Room for 2,000 records. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 19);
@@ -69,7 +69,7 @@ static __always_inline void open(struct sock *sk)
 		__sync_fetch_and_add(&news, 1);
 }
 
-/* False when user space is to see for itself. */
+/* Reports the end of a listener; false if user space has to notice it by a survey. */
 static __always_inline bool report_end(struct sock *sk, const struct listening *l)
 {
 	struct ending *e = bpf_ringbuf_reserve(&endings, sizeof(*e), 0);
@@ -97,14 +97,14 @@ static __always_inline void close(struct sock *sk)
 		return;
 	if (with_endings && is_found(sk)) /* or it did not get its port */
 		told = report_end(sk, l);
-	bpf_map_delete_elem(&listening, &address); /* after: what is not there has been told of */
+	bpf_map_delete_elem(&listening, &address); /* after the report: an entry that is gone has been reported */
 	if (!told)
 		__sync_fetch_and_add(&news, 1);
 }
 
 bool fired_see_listener;
 
-/* MPTCP has a TCP socket that does the same, and is the one that is known. */
+/* An MPTCP listener has a TCP socket that listens for it. That one is recorded. */
 static __always_inline bool is_plain_tcp(struct sock *sk)
 {
 	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
@@ -135,7 +135,10 @@ int BPF_PROG(see_end, struct sock *sk)
 	return 0;
 }
 
-/* What a listener's child is made of listens, too, but does not end so; nor is it known. */
+/*
+ * A new connection is a copy of its listener and is in the state LISTEN too. But it does not leave
+ * that state in this way, and it is not in the map.
+ */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(see_listener, struct sock *sk, int old, int new)
 {
@@ -170,11 +173,11 @@ int find_listeners(struct bpf_iter__task_file *ctx)
 	sk = tcp_of(sk);
 	if (!sk || !is_listening(sk))
 		return 0;
-	error = enter_listener(sk, &l, task, BPF_NOEXIST); /* of several holders the first */
+	error = enter_listener(sk, &l, task, BPF_NOEXIST); /* if several processes hold it, the first */
 	if (error && error != -EEXIST)
 		lose(STAT_LOST_MAP_FULL, 1);
 	address = (__u64)sk;
-	if (!error && !is_listening(sk)) /* it has ended meanwhile, unseen */
+	if (!error && !is_listening(sk)) /* it has ended meanwhile, and no program saw that */
 		bpf_map_delete_elem(&listening, &address);
 	return 0;
 }

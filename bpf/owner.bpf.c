@@ -5,23 +5,25 @@
  * Hooks:   tp_btf sock_send_length     a process sent on a socket
  *          tp_btf sock_recv_length     a process received from a socket
  *            before Linux 6.3: fentry security_socket_sendmsg, fexit sock_recvmsg
- *            where functions cannot be traced: kprobes on security_socket_sendmsg, _recvmsg
+ *            if functions cannot be traced: kprobes on security_socket_sendmsg, _recvmsg
  *          tp_btf tcp_sendmsg_locked   a process sends on TCP, and has not returned yet;
  *            before Linux 6.16: net_dev_queue
- *          tp_btf inet_sock_set_state  a process connects or listens; a child is born
+ *          tp_btf inet_sock_set_state  a process connects or listens; a connection is
+ *                                      established for a listener
  *          tp_btf sched_process_exit   a process that listened has ended
  *          cgroup/sock_create          a process made an IP socket
  *          cgroup/sock_release         a process closed an IP socket
  *          tp_btf tcp_destroy_sock     a TCP socket's last packet is gone
- *          iter task_file              sockets older than us, at start; those of a
- *                                      process that has changed itself since
- *          iter task, or a run (6.7)   which processes live, at each collection
- *          iter bpf_sk_storage_map     sockets nobody uses, at each collection
- * Output:  socket storage owners; map processes, one entry a process that has used
- *          a socket, or made one that others sent to; map listeners; map
- *          last_listeners, who had a port last.
- * Rule:    the owner is who last sent or received, never a kernel thread and
- *          never whom a softirq interrupted: these hooks run in the process's
+ *          iter task_file              sockets older than nettap, at start; the sockets of a
+ *                                      process that has executed a program or changed its
+ *                                      user since
+ *          iter task, or a run (6.7)   which processes are alive, at each collection
+ *          iter bpf_sk_storage_map     sockets that no process uses, at each collection
+ * Output:  socket storage owners; map processes, one entry for each process that has used
+ *          a socket, or made one that others sent to; map listeners; map last_listeners,
+ *          which process last had a port.
+ * Rule:    The owner is the process that last sent or received. It is never a kernel thread,
+ *          and never a thread that a softirq interrupted: these hooks run in the process's
  *          own context.
  * Loss:    a process that finds the map full is BEYOND; a socket that gets no
  *          storage is unowned.
@@ -34,13 +36,22 @@
 #include "lib/kernel/registers.h"
 #include "lib/kernel/tasks.h"
 
-/* Sockets in use by nobody for this long keep what waits: their creator gets it. */
+/*
+ * After this time without a use of the socket, what waits with it is credited to the process that
+ * made it.
+ */
 const volatile __u64 patience_ns = 3000000000ULL;
 
-/* A process that listened has ended: user space looks who has its listeners. */
+/*
+ * Set when a process that listened has ended. User space then finds out which process has its
+ * listeners.
+ */
 bool orphaned;
 
-/* What processes were, by number, that go on as others; user space fills it. */
+/*
+ * The instances of processes that have executed a program or changed their user, by the number that
+ * they had before. User space fills the map.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -58,7 +69,10 @@ static __always_inline bool is_counted(struct sock *sk)
 	return is_counted_family(sk->__sk_common.skc_family);
 }
 
-/* Whether a process was looked for in vain in this round already, and has a number beyond all. */
+/*
+ * Whether it was already found in this round that there is no room for the process, so that its
+ * number is BEYOND.
+ */
 static __always_inline bool is_known_beyond(__u64 number, __u32 tried, __u32 mark)
 {
 	return number == number_beyond(mark) && tried == (__u32)current_round();
@@ -73,7 +87,7 @@ static __always_inline void take_over(struct sock *sk, struct owner *owner, cons
 	if (is_known_beyond(owner->number, owner->tried, mark_of(process)))
 		return;
 	if (owner->listener && owner->listener == (__u64)sk)
-		return; /* nobody sends or receives on it */
+		return; /* no process sends or receives on a listener */
 	number = number_of(process, current_task());
 	if (is_beyond(number))
 		owner->tried = current_round();
@@ -91,7 +105,7 @@ static __always_inline struct owner *owner_to_learn(struct sock *sk)
 	return bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
-/* The running process used the socket: it is the owner. */
+/* The running process has used the socket, and becomes its owner. */
 static __always_inline void learn(struct sock *sk)
 {
 	struct process process;
@@ -132,9 +146,9 @@ int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 }
 
 /*
- * Most of what follows is told of a call before it is made. One that is sure to fail, or may
- * not wait and has nothing to take or no room, is none. What MPTCP has to take is
- * elsewhere.
+ * Most of the following hooks run before the call is made. A call does not count as a use if it is
+ * certain to fail, or if it must not wait and finds nothing to receive or no room. What MPTCP has
+ * to receive is kept elsewhere, so its calls always count.
  */
 static __always_inline bool is_send(struct sock *sk, struct msghdr *msg)
 {
@@ -168,7 +182,10 @@ int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int si
 
 bool fired_learn_from_recvmsg;
 
-/* What was received is known when it is over; who sends must be known before. */
+/*
+ * The end of a receive is hooked, because only then it is known whether there was something. For a
+ * send the process has to be known before.
+ */
 SEC("fexit/sock_recvmsg")
 int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int flags, int received)
 {
@@ -179,7 +196,7 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int fl
 	return 0;
 }
 
-/* The running process uses a socket whose storage is out of reach. */
+/* The running process uses a socket whose storage cannot be accessed. */
 static __always_inline void note_user(struct sock *sk)
 {
 	struct task_struct *task = current_task();
@@ -230,7 +247,10 @@ int note_recvmsg(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The first send of a child on its parent's connection may be long, and is told of when it is over. */
+/*
+ * The first send of a child on its parent's connection may take long, and the other hooks report it
+ * only at its end.
+ */
 bool fired_learn_from_message;
 
 SEC("tp_btf/tcp_sendmsg_locked")
@@ -242,8 +262,8 @@ int BPF_PROG(learn_from_message, struct sock *sk)
 }
 
 /*
- * Whether the task that owns a socket is giving it up: then it handles what has come in the
- * meantime, and sends what that allows for, whatever became of its own call.
+ * Whether the task that has locked a socket is unlocking it. It then handles the packets that have
+ * come in the meantime, and sends what these allow for, whatever the result of its own call was.
  */
 static __always_inline bool is_given_up(struct sock *sk)
 {
@@ -257,8 +277,8 @@ static __always_inline bool is_given_up(struct sock *sk)
 }
 
 /*
- * The same before Linux 6.16. Only who holds the lock of a TCP socket sends on it, and as
- * long as a task holds it no softirq does: the running task is the sender.
+ * The same before Linux 6.16. Only the holder of the lock of a TCP socket sends on it, and while a
+ * task holds the lock no softirq does. So the running task is the sender.
  */
 bool fired_learn_from_queue;
 
@@ -272,7 +292,7 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 
 	if (!is_enabled(&fired_learn_from_queue))
 		return 0;
-	if (!sk || skb->skb_iif) /* what is forwarded may have a sender who is at work elsewhere */
+	if (!sk || skb->skb_iif) /* a forwarded packet may have a sender that runs on another CPU */
 		return 0;
 	state = sk->__sk_common.skc_state;
 	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||
@@ -284,12 +304,12 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	process = current_process();
 	if ((__u32)owner->number == mark_of(&process))
 		return 0;
-	if (is_system_call(position_of(ctx))) /* a tunnel hands on what others sent, as if it were new */
+	if (is_system_call(position_of(ctx))) /* a tunnel passes on what others sent, as if it were new */
 		take_over(sk, owner, &process);
 	return 0;
 }
 
-/* A process listens on sk. */
+/* Makes a process the one that listens on sk. */
 static __always_inline void listen(struct sock *sk, const struct process *process, struct task_struct *task)
 {
 	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -311,13 +331,13 @@ static __always_inline void listen(struct sock *sk, const struct process *proces
 static __always_inline void forget_listener(__u64 address)
 {
 	bpf_map_delete_elem(&listeners, &address);
-	settle_listener(address, NOBODY); /* if a process had closed it, that would be done */
+	settle_listener(address, NOBODY); /* had a process closed it, that would be done already */
 	bpf_map_delete_elem(&handshakes, &address);
 }
 
 /*
- * Who closes a listener is the last who had it. What is left in its accept queue
- * ends later, but that of MPTCP has ended.
+ * Ends a listener. The process that closes it is the last that had it. The connections left in its
+ * accept queue end later, but those of an MPTCP listener have ended by now.
  */
 static __always_inline void stop_listening(struct sock *sk)
 {
@@ -362,8 +382,8 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 		learn(sk);
 	} else if ((old == STATE_SYN_RECV || old == STATE_LISTEN) && new == STATE_ESTABLISHED) {
 		/*
-		 * A clone of its listener, owner included, until someone accepts and uses it;
-		 * one of MPTCP was LISTEN until now.
+		 * A new connection is a copy of its listener, with the owner, until a process
+		 * accepts and uses it. With MPTCP its state was LISTEN until now.
 		 */
 		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
 		if (owner) {
@@ -378,7 +398,7 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 
 bool fired_note_end;
 
-/* The sockets of a process that ends are closed after this, if nobody else has them. */
+/* A process ends. Its sockets are closed after this, unless other processes have them too. */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(note_end, struct task_struct *task)
 {
@@ -431,10 +451,10 @@ static __always_inline void settle_last(void *sk)
 	if (!with_users)
 		return;
 	address = address_of(sk);
-	bpf_map_delete_elem(&socket_users, &address); /* soon it is another socket's */
+	bpf_map_delete_elem(&socket_users, &address); /* another socket will have the address soon */
 }
 
-/* A process closes a UDP socket, and so gives up the port that it may have. */
+/* A process closes a UDP socket, and gives up the port if it had one. */
 static __always_inline void leave_port(void *sk)
 {
 	struct sock *at = (struct sock *)address_of(sk);
@@ -453,7 +473,7 @@ int settle_at_release(struct bpf_sock *sk)
 {
 	if (!is_enabled(&fired_settle_at_release))
 		return 1;
-	forget_known(); /* soon it is another socket's address */
+	forget_known(); /* another socket will have the address soon */
 	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
 		settle_last(sk);
 	if (sk->protocol == IPPROTO_UDP)
@@ -477,7 +497,7 @@ int BPF_PROG(settle_at_destroy, struct sock *sk)
 	return 0;
 }
 
-/* Whether a socket's owner is what the process was before an exec or a change of user. */
+/* Whether the owner of a socket is the process as it was before an exec or a change of its user. */
 static __always_inline bool was_another(__u64 number, const struct process *process)
 {
 	struct instance self = instance_of(process), *was;
@@ -487,7 +507,10 @@ static __always_inline bool was_another(__u64 number, const struct process *proc
 	return was && is_same_instance(was, &self);
 }
 
-/* A process has a listener: it is its own if it is nobody's, or was its own before an exec. */
+/*
+ * A process has a listener open. It becomes the owner if there is none, or if it was the owner
+ * before an exec.
+ */
 static __always_inline void find_listener(struct sock *sk, const struct process *process, struct task_struct *task)
 {
 	struct instance self = instance_of(process);
@@ -500,7 +523,7 @@ static __always_inline void find_listener(struct sock *sk, const struct process 
 		listen(sk, process, task);
 }
 
-/* The process goes on with the socket. */
+/* Makes a process the owner of a socket that it owned before an exec or a change of its user. */
 static __always_inline void follow(struct owner *owner, const struct process *process, struct task_struct *task)
 {
 	__u64 was = READ_ONCE(owner->number), number = number_of(process, task);
@@ -529,7 +552,7 @@ int learn_from_files(struct bpf_iter__task_file *ctx)
 	sk = sock->sk;
 	if (!sk || !is_counted(sk) || is_kernel_socket(sk))
 		return 0;
-	new.maker = process_of(task); /* of several holders the first, until one of them uses it */
+	new.maker = process_of(task); /* if several processes hold it, the first, until one of them uses it */
 	who = instance_of(&new.maker);
 	if (task->flags & PF_EXITING || is_dead(&who))
 		return 0;
@@ -597,7 +620,7 @@ int settle_unused(struct bpf_iter__bpf_sk_storage_map *ctx)
 	owner = owner_of(sk);
 	number = heir_of(owner, 0, 0);
 	if (!number && owner && owner->listener)
-		return 0; /* who listened is dead: it waits for who accepted */
+		return 0; /* the process that listened has ended: what waits is for the one that accepts */
 	credit(p, number);
 	if (owner && !is_used(owner->number))
 		__sync_val_compare_and_swap(&owner->number, owner->number & ~USED, number);

@@ -5,11 +5,11 @@
  * Hooks:   tp_btf kfree_skb          a SYN meets no socket. The tracepoint has grown, so
  *                                    there are two programs
  *          fentry tcp_conn_request   a SYN meets a listener whose accept queue is full;
- *          kprobe tcp_conn_request   else the same
- * Output:  maps refused_even and refused_odd, one entry a peer and port, one of which
- *          user space reads and empties while the other is counted into.
- * Counts:  SYNs, repeated ones too: each is an attempt.
- * Loss:    none: what finds no place is counted without peer and port.
+ *          kprobe tcp_conn_request   the same if functions cannot be traced
+ * Output:  maps refused_even and refused_odd, one entry for each peer and port. User space
+ *          reads and empties one of them while the programs count into the other.
+ * Counts:  SYNs, including repeated ones: each is an attempt.
+ * Loss:    none: an attempt that finds no place is counted without peer and port.
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/packet/headers.h"
@@ -21,7 +21,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 reason_no_socket;
 
-/* Where the kernel gives no reasons: the code of tcp_v4_rcv and tcp_v6_rcv. */
+/* The code of tcp_v4_rcv and tcp_v6_rcv, for kernels that give no reasons. */
 const volatile __u64 receive_begins[2], receive_ends[2];
 
 static __always_inline bool is_in_receive(__u64 location)

@@ -5,17 +5,19 @@
  * Hooks:   tp_btf sock_send_length     a process has sent on a socket
  *          tp_btf sock_recv_length     a process has received from a socket
  *            before Linux 6.3: fexit tcp_sendmsg, tcp_recvmsg
- *          tp_btf sched_process_exec   a process runs another program, of which nothing is known
- *          tp_btf sched_process_fork   a process has the memory of its parent
- *          iter task                   the processes there are, at start
- * Output:  maps messages, the context of the last message a thread moved; exchanges,
- *          the last one of each connection; firsts, the first one of those accepted;
- *          ring questions, the processes that user space is to look at.
- * Rule:    The message's own head outranks what its thread says, and that outranks
- *          the socket. A context is never another process's, and none is kept
- *          from one request on a connection to the next.
+ *          tp_btf sched_process_exec   a process runs another program, of which nothing is
+ *                                      known yet
+ *          tp_btf sched_process_fork   a process begins, with the memory of its parent
+ *          iter task                   the processes that exist, at start
+ * Output:  map messages, the context of the last message that a thread moved; map
+ *          exchanges, the last context on each connection; map firsts, the first context
+ *          on each connection that was accepted; ring questions, the processes that user
+ *          space is to examine.
+ * Rule:    The head of the message itself takes precedence over what its thread publishes,
+ *          and that over the socket. A context of another process is never used, and
+ *          none is kept from one request on a connection to the next.
  * Loss:    What is not found is counted by cause: enum context_count.
- * Needs:   BTF, Linux 5.17 for messages; 5.10 for what threads say.
+ * Needs:   BTF, Linux 5.17 for messages; 5.10 for what threads publish.
  */
 #include "lib/kernel/address.h"
 #include "lib/context/ask.h"
@@ -24,10 +26,11 @@
 #include "lib/program/selftest.h"
 
 __u32 own_pid;                              /* the Collector's */
-bool obi_is_there;                          /* its map is */
-const volatile bool with_filter;            /* not every process may be read */
-const volatile bool inbound_is_parent;      /* what a stranger's request says is believed */
-const volatile bool with_firsts;            /* somebody waits for an accepted connection's first context */
+bool obi_is_there;                          /* set while there is OBI's map */
+const volatile bool with_filter;            /* the configuration lets only some processes be read */
+const volatile bool inbound_is_parent;      /* the context in a request that came in is taken for the parent */
+/* an instrument waits for the first context of accepted connections */
+const volatile bool with_firsts;
 
 /* The ends of a connection. */
 struct connection {
@@ -42,7 +45,7 @@ struct connection {
 struct first_context {
 	struct context context;
 	__u64 time_ns; /* CLOCK_BOOTTIME */
-	__u64 cookie;  /* of the socket: the ends come again */
+	__u64 cookie;  /* of the socket, as a later connection can have the same ends */
 };
 
 struct {
@@ -53,19 +56,19 @@ struct {
 } firsts SEC(".maps");
 
 /*
- * What is spoken on a socket, and whether its process has anything to say. Both are
- * found out again now and then: see is_quiet.
+ * What protocol a socket is used for, and whether its process has a context to publish. Both are
+ * examined again now and then: see is_quiet.
  */
 struct spoken {
-	__u32 generation; /* when the process had nothing to say; 0: it may have */
+	__u32 generation; /* the generation in which the process had no context; 0: it may have one */
 	__u32 pid;
 	__u32 exec_id;
-	__u16 messages; /* modulo */
+	__u16 messages; /* modulo 2^16 */
 	__u16 http;     /* one of them began as HTTP does */
 };
 
-#define SETTLED 8 /* after so many messages that are none it is no HTTP */
-#define AGAIN 63  /* one of 64 messages is looked at all the same */
+#define SETTLED 8 /* after so many messages without HTTP, the protocol is taken to be another one */
+#define AGAIN 63  /* one of 64 messages is examined nevertheless */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -74,15 +77,15 @@ struct {
 	__type(value, struct spoken);
 } spokens SEC(".maps");
 
-__u32 generation = 1; /* of what user space knows of processes */
+__u32 generation = 1; /* changes whenever user space learns something about a process */
 
-/* Whether the running process has nothing to say, as was found out before. */
+/* Whether the running process was found to have no context. */
 static __always_inline bool is_silent(const struct spoken *s, struct task_struct *task)
 {
 	return s->generation == generation && s->pid == task->tgid && s->exec_id == (__u32)task->self_exec_id;
 }
 
-/* Whether there is nothing to look for in a message. */
+/* Whether nothing is to be searched for in a message. */
 static __always_inline bool is_quiet(struct spoken *s, struct task_struct *task)
 {
 	return !s->http && s->messages > SETTLED && ++s->messages & AGAIN && is_silent(s, task);
@@ -101,7 +104,7 @@ static __always_inline void note_spoken(struct spoken *s, struct task_struct *ta
 	s->generation = obi_is_there || process->ask || may_publish(process) ? 0 : generation;
 }
 
-/* What of a message is in the first of its buffers. */
+/* The part of a message that is in the first of its buffers. */
 struct buffer {
 	__u64 address;
 	__u64 bytes;
@@ -141,7 +144,7 @@ static __always_inline bool find_buffer(struct buffer *buffer)
 	return false;
 }
 
-/* Looks at what the message begins with, and for a context in its head. */
+/* Examines what the message begins with, and searches its head for a context. */
 static __always_inline enum beginning read_message(struct context *c, int bytes, enum head_reader direction)
 {
 	enum beginning beginning;
@@ -165,7 +168,10 @@ static __always_inline enum beginning read_message(struct context *c, int bytes,
 	return beginning;
 }
 
-/* Accepted: a child has the limit of its listener's accept queue, one that connects none. */
+/*
+ * Whether a connection was accepted: its socket then has inherited the limit of the listener's
+ * accept queue, and one that connected has no limit.
+ */
 static __always_inline bool is_accepted(struct sock *sk)
 {
 	return sk->sk_max_ack_backlog;
@@ -193,7 +199,7 @@ static __always_inline void note_first(struct sock *sk, const struct context *c,
 		bpf_map_update_elem(&firsts, &connection, &new, BPF_ANY);
 }
 
-/* Remembers the context of a message that has one of its own. */
+/* Remembers the context of a message that has its own. */
 static __always_inline void remember(struct sock *sk, const struct context *c, struct exchange *known, __u64 cookie,
 				     enum head_reader direction, enum beginning beginning)
 {
@@ -248,7 +254,7 @@ static __always_inline void see_exchange(struct sock *sk, struct context *c, enu
 	__u64 cookie;
 
 	if (!c->source && beginning != BEGINNING_MULTIPLEXED && !sk->__sk_common.skc_cookie.counter)
-		return; /* nothing was ever remembered: a socket gets its cookie with the first */
+		return; /* nothing was remembered for this socket, or it would have a cookie */
 	cookie = bpf_get_socket_cookie(sk);
 	known = bpf_map_lookup_elem(&exchanges, &cookie);
 	if (c->source || beginning == BEGINNING_MULTIPLEXED)
@@ -257,7 +263,7 @@ static __always_inline void see_exchange(struct sock *sk, struct context *c, enu
 		follow(sk, c, known, cookie, direction, beginning);
 }
 
-/* For the instruments that look at the thread's call. */
+/* Leaves the context for the instruments that observe the thread's call. */
 static __always_inline void tell(const struct context *c)
 {
 	struct message_context *message;
@@ -354,7 +360,7 @@ int see_recvmsg(__u64 *ctx)
 
 bool fired_see_exec;
 
-/* It is another program now: what is known is of the one before. */
+/* The process is another program now, and what is known is about the one before. */
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(see_exec, struct task_struct *task)
 {
@@ -362,7 +368,7 @@ int BPF_PROG(see_exec, struct task_struct *task)
 
 	if (!is_enabled(&fired_see_exec))
 		return 0;
-	if (with_obi) /* what it did before, and what the first thread did whose id it may have got */
+	if (with_obi) /* the context of what it did before, or of the first thread, whose id it may have got */
 		note_leftover(bpf_get_current_pid_tgid());
 	bpf_map_delete_elem(&observed, &pid);
 	return 0;
@@ -370,7 +376,10 @@ int BPF_PROG(see_exec, struct task_struct *task)
 
 bool fired_see_fork;
 
-/* A child may publish where its parent does. Others are asked about when they are met. */
+/*
+ * A child may publish its contexts in the same place as its parent. Other children are asked about
+ * when they are met.
+ */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(see_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -409,10 +418,10 @@ int ask_about_all(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* The map that OBI pins, whether it is believed or not. */
+/* The map that OBI has pinned, whether it is used or not. */
 struct obi_place obi_pinned SEC(".maps");
 
-__s64 obi_map_holders; /* its pin, our slots, OBI and its programs */
+__s64 obi_map_holders; /* references to the map: its pin, our slots, OBI and its programs */
 
 /* Run by user space. */
 SEC("raw_tp/run")

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * traffic - packets and bytes each process sent and received, per interface.
+ * traffic - packets and bytes that each process sent and received, per interface.
  *
- * Hooks:   tp_btf net_dev_start_xmit  a packet is handed to the device
- *          tp_btf net_dev_xmit        the device is through with it; what it refused is undone
- *          tp_btf netif_receive_skb   a packet has arrived, its length is known
- *          cgroup_skb/ingress         it has reached the socket it is for
+ * Hooks:   tp_btf net_dev_start_xmit  a packet is passed to the device
+ *          tp_btf net_dev_xmit        the device has taken or refused it; what it refused
+ *                                     is subtracted again
+ *          tp_btf netif_receive_skb   a packet has arrived, and its length is known
+ *          cgroup_skb/ingress         it has reached the socket that it is for
  *          tp_btf kfree_skb           it was for no socket
- *          tp_btf net_dev_queue       it is forwarded: attached when something is
- * Output:  maps traffic (per process) and accounts (the rest), by interface and
- *          direction; map interfaces says what their numbers mean.
- * Counts:  what the interface counters count, so the sums can be held against
- *          them: whole packets, retransmissions and ACKs included, as skbs and
- *          as the frames that GSO makes of them.
- * Rule:    a claim never exceeds its arrival, so the accounts cannot overflow: a
- *          delivery beyond that is a copy (multicast, raw sockets). A packet is a
- *          process's on the device nearest to its socket; on those below that
+ *          tp_btf net_dev_queue       it is forwarded: attached when packets are forwarded
+ * Output:  maps traffic (for processes) and accounts (for the rest), by interface and
+ *          direction; map interfaces tells what their numbers mean.
+ * Counts:  what the interface counters count, so that the sums can be compared with them:
+ *          whole packets, including retransmissions and ACKs, as skbs and as the frames
+ *          that GSO makes of them.
+ * Rule:    A claim never exceeds its arrival, so the accounts never exceed the interface.
+ *          A delivery beyond that is a copy (multicast, raw sockets). A packet is counted
+ *          for a process on the device nearest to its socket. On the devices below that
  *          carry it, it is on an account of theirs.
- * Loss:    ACCOUNT_OVERFLOW and STAT_LOST_MAP_FULL when a map is full; the same and
- *          STAT_LOST_NAMESPACE_FULL when a network namespace has its part of one.
+ * Loss:    ACCOUNT_OVERFLOW and STAT_LOST_MAP_FULL if a map is full; ACCOUNT_OVERFLOW and
+ *          STAT_LOST_NAMESPACE_FULL if a network namespace has used up its share of one.
  * Needs:   BTF, Linux 5.12.
  */
 #include "lib/traffic/arrival.h"
@@ -31,12 +32,16 @@
 const volatile __u32 reason_no_socket = ~0U;
 
 /*
- * Something is forwarded: user space attaches what claims it before it waits in a queue,
- * and says so. Until then it is claimed when a device gets it, if it still can be.
+ * forwards is set when something is forwarded. User space then attaches the program that claims a
+ * packet before it waits in a queue, and sets with_forwarding. Until then a packet is claimed when
+ * a device gets it, if that is still possible.
  */
 bool forwards, with_forwarding;
 
-/* The socket knows its protocol, whatever headers and fragments it goes by. */
+/*
+ * Adds what the user wants told apart. The protocol is that of the socket, whatever headers and
+ * fragments the packet consists of.
+ */
 static __always_inline void describe(struct traffic_key *key, __u16 type, __u8 transport)
 {
 	if (with_type)
@@ -45,7 +50,10 @@ static __always_inline void describe(struct traffic_key *key, __u16 type, __u8 t
 		key->transport = transport;
 }
 
-/* Counts for the owner of sk, once someone has used it; true when the interface may be new to us. */
+/*
+ * Counts for the owner of sk, or keeps the count until a process has used sk. The result is true if
+ * the interface may be new.
+ */
 static __always_inline bool count_socket(void *sk, struct owner *owner, struct traffic_key *key,
 					 const struct count *c)
 {
@@ -57,7 +65,7 @@ static __always_inline bool count_socket(void *sk, struct owner *owner, struct t
 	return count_process(key, c);
 }
 
-/* A device has something on an account for the first time. */
+/* Records a device that has something on an account for the first time. */
 static __always_inline void meet(struct net_device *dev, __u64 netns)
 {
 	struct kind kind = kind_of(dev);
@@ -73,7 +81,7 @@ static __always_inline void meet(struct net_device *dev, __u64 netns)
 
 /* -- transmit -- */
 
-/* Counts h where its account says. */
+/* Counts h on its account. */
 static __always_inline bool count_handed(struct handed *h)
 {
 	if (h->account == ACCOUNT_PROCESS)
@@ -81,7 +89,7 @@ static __always_inline bool count_handed(struct handed *h)
 	return count_account(h->key.netns, h->key.ifindex, h->account, TRANSMIT, &h->count);
 }
 
-/* A SYN-ACK, whose socket is only a request yet, is its listener's. */
+/* Counts a SYN-ACK. Its socket is only a request yet, which belongs to the process that listens. */
 static __always_inline bool count_request(struct sock *sk, struct handed *h, bool below)
 {
 	__u64 listener = listener_of(sk);
@@ -119,7 +127,7 @@ static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool
 	return count_socket(sk, owner, &h->key, &h->count);
 }
 
-/* Raw sockets send packets of any protocol. */
+/* The transport protocol of what sk sends. A raw socket sends packets of any protocol. */
 static __always_inline __u8 sent_by(struct sock *sk, struct sk_buff *skb, __u16 type)
 {
 	if (sk && sk->__sk_common.skc_state == STATE_NEW_SYN_RECV)
@@ -130,7 +138,7 @@ static __always_inline __u8 sent_by(struct sock *sk, struct sk_buff *skb, __u16 
 	return transport_of(skb->head + skb->network_header, type);
 }
 
-/* Notes what the device is given, as it will count it. */
+/* Records what the device is given, as the device will count it. */
 static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct net_device *dev)
 {
 	__u32 from = skb->data - skb->head, len = skb->len;
@@ -152,8 +160,9 @@ static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct n
 }
 
 /*
- * What a device above has now is handed on. A process's packet is in its series there,
- * and carried here; any other is on the same account.
+ * Counts a packet that a device above has, and that is passed on to dev. The packet of a process is
+ * in its series on the device above, and on ACCOUNT_CARRIED here; any other is on the same account
+ * here.
  */
 static __noinline bool count_handed_on(struct sk_buff *skb, struct net_device *dev, struct handing *now)
 {
@@ -164,7 +173,9 @@ static __noinline bool count_handed_on(struct sk_buff *skb, struct net_device *d
 	return count_handed(h);
 }
 
-/* Counts what a device is given from above, from outside or by the network layer. */
+/*
+ * Counts a packet that a device is given by the network layer, or that arrived on another device.
+ */
 static __always_inline bool count_given(struct sk_buff *skb, struct net_device *dev, struct handed *h)
 {
 	__u16 type = bpf_ntohs(skb->protocol);
@@ -173,7 +184,7 @@ static __always_inline bool count_given(struct sk_buff *skb, struct net_device *
 	hand(h, skb, dev);
 	if (with_type || with_transport)
 		describe(&h->key, type, sent_by(sk, skb, type));
-	if (skb->skb_iif) { /* a bridge forwards skbs that still have their sender's socket */
+	if (skb->skb_iif) { /* forwarded; on a bridge the skb may still have its sender's socket */
 		forwards = true;
 		if (!with_forwarding)
 			claim_whole(skb, ACCOUNT_FORWARDED);
@@ -223,7 +234,10 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 	return 0;
 }
 
-/* What waits with its socket stays: by now the skb and its socket may be gone. */
+/*
+ * Subtracts a packet that the device refused. What waits with its socket is left there, because the
+ * skb and the socket may be gone by now.
+ */
 static __always_inline void undo(struct handing *now, struct handed *h, struct sk_buff *skb)
 {
 	if (h->skb != (__u64)skb || h->account == ACCOUNT_WAITING)
@@ -256,7 +270,10 @@ int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, 
 
 /* -- receive -- */
 
-/* Notes who has written what arrives at position. That vhost's kernel threads, before Linux 6.4, do it for another is not known. */
+/*
+ * Records which process has written what arrives at position. Before Linux 6.4 threads of the
+ * kernel write for vhost, and it is not known for which process.
+ */
 static __noinline void note_writer(struct net_device *dev, __u64 netns, __u32 ifindex, __u32 position)
 {
 	struct tun_key key = { .netns = netns, .ifindex = ifindex };
@@ -272,7 +289,7 @@ static __noinline void note_writer(struct net_device *dev, __u64 netns, __u32 if
 		bpf_map_update_elem(&tun_writers, &key, &number, BPF_ANY);
 }
 
-/* Counts what has arrived, as the device does; returns what may be claimed of it. */
+/* Counts what has arrived, as the device does. The result is what may be claimed of it. */
 static __always_inline struct part count_arrived(struct sk_buff *skb, struct net_device *dev, __u64 netns, __u32 ifindex,
 						 __u32 from, __u32 link, __u32 position)
 {
@@ -291,7 +308,7 @@ static __always_inline struct part count_arrived(struct sk_buff *skb, struct net
 	}
 	if (new) {
 		meet(dev, netns);
-		if (with_tun) /* by now, perhaps */
+		if (with_tun) /* meet() may have set it */
 			note_writer(dev, netns, ifindex, position);
 	}
 	if (!pieces)
@@ -300,9 +317,9 @@ static __always_inline struct part count_arrived(struct sk_buff *skb, struct net
 }
 
 /*
- * What may need more than most: what has arrived before, on this device or on one below it,
- * the sender's own copy of what it sent to all, of which there is nothing to claim, and all
- * where there are devices that want it looked at.
+ * Counts packets that need more work than most: what has arrived before, on this device or on one
+ * below it; the sender's own copy of a broadcast, of which nothing may be claimed; and all packets
+ * if there are devices that need a closer look.
  */
 static __always_inline int count_special_arrival(struct arrivals *a, struct sk_buff *skb, struct net_device *dev,
 						 __u32 position, bool copy)
@@ -365,8 +382,9 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 }
 
 /*
- * The owner of a socket that has received, and the socket that a process has: a
- * subflow of MPTCP is a kernel socket that follows it.
+ * The owner of a socket that has received, and in used the socket that the process has. These
+ * differ for a subflow of MPTCP, which is a kernel socket and has the same owner as the socket
+ * above it.
  */
 static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **used)
 {
@@ -395,11 +413,11 @@ static __always_inline struct owner *receiver_of(struct bpf_sock *sk, void **use
 		owner->number = number;
 	}
 	if (is_used(number))
-		settle(sk, number); /* what the subflow sent before */
+		settle(sk, number); /* what the subflow sent before the process used the socket */
 	return master;
 }
 
-/* Raw sockets receive packets of any protocol. */
+/* The transport protocol of what sk receives. A raw socket receives packets of any protocol. */
 static __always_inline __u8 received_by(struct bpf_sock *sk, struct __sk_buff *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
@@ -414,7 +432,10 @@ static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 	return BPF_CORE_READ_BITFIELD_PROBED((struct sock *)address_of(sk), sk_kern_sock);
 }
 
-/* The most frequent delivery: a whole packet, by the device on which it came, to a socket that is known here. */
+/*
+ * Counts the most frequent kind of delivery: a whole packet, by the device on which it arrived, to
+ * a socket whose owner this CPU knows.
+ */
 static __always_inline bool count_known(struct __sk_buff *ctx, struct bpf_sock *sk)
 {
 	__u64 number = known_number(sk);
@@ -478,8 +499,8 @@ int count_receive(struct __sk_buff *ctx)
 }
 
 /*
- * What is forwarded is claimed while it is still the skb that arrived, on the CPU where it
- * did: later another CPU may take it from the queue, or cut it into segments.
+ * Claims a forwarded packet while it is still the skb that arrived, on the CPU where it did. Later
+ * another CPU may take it from the queue, or cut it into segments.
  */
 bool fired_claim_forwarded;
 

@@ -4,7 +4,7 @@
 #include "../process/process.h"
 #include "tcp.h"
 
-/* Not known: the field of a record stays at this. */
+/* The value of a field whose content is not known. */
 #define UNKNOWN (-1)
 
 struct accept {
@@ -20,10 +20,17 @@ struct accept {
 	__s32 queue_limit;
 	__u16 local_port; /* host byte order */
 	__u16 peer_port;
-	__u32 first_sequence; /* that we sent: tells the connection from another one of these ends; 0: not asked for */
+	/*
+	 * Our first sequence number, by which this connection differs from a later one with the
+	 * same ends; 0 if it was not asked for.
+	 */
+	__u32 first_sequence;
 };
 
-/* Whether the ends of connections are reported, too, which are to be found by it. */
+/*
+ * Set if the ends of connections are reported too. A connection and its end are matched by
+ * first_sequence.
+ */
 const volatile bool with_sequence;
 
 struct tcp_sock___sequence {
@@ -31,7 +38,7 @@ struct tcp_sock___sequence {
 	__u64 bytes_acked;
 } __attribute__((preserve_access_index));
 
-/* It stays the same while the connection lives, since both change together. */
+/* The difference stays the same while the connection lives, since both fields grow together. */
 static __always_inline __u32 first_sequence_of(struct sock *sk)
 {
 	struct tcp_sock___sequence *tcp = (struct tcp_sock___sequence *)sk;

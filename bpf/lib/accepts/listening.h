@@ -20,37 +20,41 @@ struct sock_common___marks {
 };
 
 enum sock_flags {
-	SOCK_RCU_FREE = 22, /* another one on each kernel */
+	SOCK_RCU_FREE = 22, /* the number differs between kernels */
 };
 
 #pragma clang attribute pop
 
 /* A TCP socket that listens. */
 struct listening {
-	struct process process; /* that called listen(), or had it at the start */
+	struct process process; /* called listen(), or had the socket open when nettap started */
 	struct process_seen seen;
-	__u64 opened_ns;        /* CLOCK_BOOTTIME; 0: before the start */
+	__u64 opened_ns;        /* CLOCK_BOOTTIME; 0: before nettap started */
 	__u64 inode;            /* of the socket, as in /proc/PID/fd */
 	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d */
 	__u32 netns_inode;
 	__u32 queue_length; /* connections that wait for an accept */
 	__u32 queue_limit;
 	__u16 local_port; /* host byte order */
-	__u8 surveyed;    /* user space knows it, most likely */
-	__u8 missing;     /* in so many surveys in a row it did not listen */
+	__u8 surveyed;    /* a survey has found it, so user space most likely knows it */
+	__u8 missing;     /* number of surveys in a row in which it did not listen */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
-	__type(key, __u64); /* address of the socket; of MPTCP the TCP one that has the handshakes */
+	/*
+	 * address of the socket; of an MPTCP socket, that of the TCP socket which has the
+	 * handshakes
+	 */
+	__type(key, __u64);
 	__type(value, struct listening);
 } listening SEC(".maps");
 
 /*
- * Whether connections find the socket. It says that it listens before it is known that
- * it has its port, which another one may have.
+ * Whether connections find the socket. The kernel marks a socket as listening before it knows
+ * whether the socket gets its port, which another socket may have.
  */
 static __always_inline bool is_found(struct sock *sk)
 {
@@ -59,7 +63,7 @@ static __always_inline bool is_found(struct sock *sk)
 	return flags >> bpf_core_enum_value(enum sock_flags, SOCK_RCU_FREE) & 1;
 }
 
-/* Fills what is not said of a socket when it begins to listen, or may change. */
+/* Fills in what is not known yet when a socket begins to listen, or may change later. */
 static __always_inline void look(struct listening *l, struct sock *sk)
 {
 	__u8 local[16] = {}, peer[16] = {};
@@ -71,7 +75,9 @@ static __always_inline void look(struct listening *l, struct sock *sk)
 	l->queue_limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
 }
 
-/* Notes a listener of a process; 0, or why not. The caller says since when. */
+/*
+ * Records a listener of a process. The result is 0 or a negative error. The caller sets opened_ns.
+ */
 static __always_inline long enter_listener(struct sock *sk, struct listening *l, struct task_struct *task, __u64 flags)
 {
 	struct socket_alloc *socket = (struct socket_alloc *)BPF_CORE_READ(sk, sk_socket);

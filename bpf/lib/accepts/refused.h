@@ -3,10 +3,10 @@
 #include "../kernel/types.h"
 
 /*
- * Attempts to connect that were refused, counted by peer and port: exactly, and in
- * bounded memory whatever comes. A peer that tries many ports is counted without them,
- * as is a port that many peers try, without these; what finds no place at all is in
- * the one entry that has neither.
+ * Attempts to connect that were refused, counted by peer and port. The sum is exact, and memory is
+ * bounded whoever sends what. A peer that tries many ports is counted without the port, and a port
+ * that many peers try is counted without the peers. What finds no place at all is counted in the
+ * one entry that has neither.
  */
 
 enum refusal : __u8 {
@@ -15,8 +15,8 @@ enum refusal : __u8 {
 };
 
 struct refused_key {
-	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d; zeros: not told apart */
-	__u8 peer_address[16];  /* the same */
+	__u8 local_address[16]; /* IPv4 as ::ffff:a.b.c.d; zeros: any */
+	__u8 peer_address[16];  /* likewise */
 	__u32 netns_inode;      /* 0: not told apart */
 	__u16 port;             /* host byte order; 0: not told apart */
 	enum refusal refusal;

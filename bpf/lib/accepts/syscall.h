@@ -3,9 +3,9 @@
 #include "../syscall/compat.h"
 
 /*
- * Which system call returns, from the registers it was entered with. A 32-bit
- * call has numbers of its own, and a 64-bit process may make one too (int $0x80),
- * so the kernel's mark on the call decides, not the kind of the process.
+ * Finds out which system call returns, from the registers with which the thread entered the kernel.
+ * 32-bit calls have numbers of their own, and a 64-bit process may make one too (int $0x80). So the
+ * kernel's mark on the call decides, and not the kind of the process.
  */
 
 #if defined(__TARGET_ARCH_x86)
@@ -35,7 +35,7 @@ static __always_inline bool is_accept(struct pt_regs *regs)
 	return false;
 }
 
-/* The listener's fd; a socketcall has it in user memory, which we do not read. */
+/* The listener's fd. A socketcall has it in user memory, which we do not read. */
 static __always_inline int accept_argument(struct pt_regs *regs)
 {
 	if (!is_32bit_call())

@@ -3,14 +3,13 @@
 #include "../kernel/files.h"
 
 /*
- * Accepts made through io_uring: no system call returns their fd, a completion
- * does. A multishot accept completes once for each connection, and all but its
- * last completion do not say which request they belong to: only the ring and
- * the user_data do.
+ * Accepts through io_uring. No system call returns their fd; a completion has it. A multishot
+ * accept completes once for each connection, and all its completions but the last lack the request
+ * that they belong to. They have only the ring and the user_data.
  */
 #define IORING_OP_ACCEPT 13
 #define FILE_INDEX_ALLOC (~0U) /* IORING_FILE_INDEX_ALLOC */
-#define FILE_FLAGS 7UL         /* kept in the low bits of a fixed file's pointer */
+#define FILE_FLAGS 7UL         /* flags in the low bits */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -27,8 +26,8 @@ struct io_fixed_file {
 };
 
 struct io_file_table {
-	struct io_rsrc_data data;    /* 6.13 */
-	struct io_fixed_file *files; /* before */
+	struct io_rsrc_data data;    /* since 6.13 */
+	struct io_fixed_file *files; /* before 6.13 */
 };
 
 struct io_ring_ctx {
@@ -63,8 +62,8 @@ struct request_key {
 };
 
 /*
- * The accept requests in flight. An old one that is pushed out is put back when
- * its next connection arrives.
+ * The accept requests that are under way. The map drops the oldest when it is full; such a request
+ * is put back when its next connection arrives.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -97,7 +96,7 @@ static __always_inline struct io_kiocb *recall_request(struct request_key *key)
 	if (!entry)
 		return NULL;
 	request = *entry;
-	/* It may have ended unseen, and its memory serve another request by now. */
+	/* It may have ended unseen, and its memory may hold another request by now. */
 	if (!is_accept_request(request) ||
 	    (__u64)BPF_CORE_READ(request, ctx) != key->ring ||
 	    BPF_CORE_READ(request, cqe.user_data) != key->user_data)
@@ -122,7 +121,7 @@ static __always_inline struct file *fixed_file(struct io_ring_ctx *ring, __u32 s
 	return (struct file *)(file & ~FILE_FLAGS);
 }
 
-/* The file that an accept request made: result is an fd, or 0 or a slot for a fixed file. */
+/* The file that an accept request made. result is an fd; for a fixed file it is 0 or the slot. */
 static __always_inline struct file *accepted_file(struct io_kiocb *request, int result)
 {
 	__u32 slot = BPF_CORE_READ((struct io_accept *)request, file_slot);

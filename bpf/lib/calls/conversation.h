@@ -4,11 +4,11 @@
 #include "thread.h"
 
 /*
- * Whether somebody waits for an answer on a socket, or for work. A server waits for
- * work whenever it has nothing to read. A client waits for an answer from when it
- * sends until it has received. Most threads send and receive on a socket themselves,
- * so each remembers its last few descriptors; of one that only receives, the kernel
- * knows how much was sent when it last did.
+ * Whether a thread waits on a socket for an answer or for work. A server waits for work whenever it
+ * has nothing to read. A client waits for an answer from the moment it sends until it has received.
+ * Most threads both send and receive on a socket, so each thread remembers what it did with its
+ * last few descriptors. For a thread that only receives, the kernel knows how much was sent on the
+ * socket when the thread last received.
  */
 
 static __always_inline __u16 family_of(struct sock *sk)
@@ -17,8 +17,9 @@ static __always_inline __u16 family_of(struct sock *sk)
 }
 
 /*
- * A socket that serves: accepted, or bound to a port and not connected. A child
- * has the limit of its listener's accept queue; one that connects has none.
+ * Whether a socket serves: it was accepted, or it is bound to a port and not connected. An accepted
+ * socket has inherited the limit of its listener's accept queue, and one that connects has no
+ * limit.
  */
 static __always_inline bool is_passive(struct sock *sk, __u16 family)
 {
@@ -41,7 +42,7 @@ static __always_inline bool is_tcp_connection(struct sock *sk)
 	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
 }
 
-/* How much was sent on a TCP connection, modulo 2^32. */
+/* How many bytes were sent on a TCP connection, modulo 2^32. */
 static __always_inline __u32 written_on(struct sock *sk)
 {
 	return BPF_CORE_READ((struct tcp_sock *)sk, write_seq);
@@ -79,7 +80,7 @@ static __always_inline void note_exchange(struct conversation *c, __u8 operation
 	}
 }
 
-/* The same for a thread that receives and has not sent: somebody else may. */
+/* Whether the thread receives on this descriptor and has never sent: another thread may do that. */
 static __always_inline bool is_reader(const struct conversation *c, __u8 operation)
 {
 	return operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER);
@@ -114,8 +115,8 @@ static __always_inline bool waits_for_work(struct tree *t, struct sock *sk)
 }
 
 /*
- * When, after off_ns, another thread asked for an answer on sk after all; 0 if none
- * did. The kernel notes it in jiffies.
+ * When another thread asked for an answer on sk after off_ns; 0 if none did. The kernel records the
+ * time of sending in jiffies.
  */
 static __always_inline __u64 asked_since(struct tree *t, struct sock *sk, __u64 off_ns, __u64 now_ns)
 {
@@ -127,6 +128,6 @@ static __always_inline __u64 asked_since(struct tree *t, struct sock *sk, __u64 
 		return 0;
 	sent = BPF_CORE_READ((struct tcp_sock *)sk, lsndtime) - t->off_jiffies;
 	if (sent > jiffies - t->off_jiffies)
-		return off_ns; /* before it left the CPU, by this clock */
+		return off_ns; /* by this coarse clock, before the thread left the CPU */
 	return off_ns + (now_ns - off_ns) / (jiffies - t->off_jiffies) * sent;
 }

@@ -4,8 +4,8 @@
 #include "wait.h"
 
 /*
- * Failures that are no news: programs ask and expect no for an answer, or do otherwise then.
- * The table of docs/calls.md says which and why.
+ * Failures that a program expects: it asks whether something is possible, or has another way if it
+ * is not. The table in docs/calls.md lists them with the reason for each.
  */
 bool omits_expected;
 
@@ -47,7 +47,10 @@ bool omits_expected;
 #define SO_SNDBUFFORCE 32
 #define SO_RCVBUFFORCE 33
 
-/* A connect of glibc's getaddrinfo, which sorts addresses by whether there is a way to them, and of who does as it does. */
+/*
+ * A connect of glibc's getaddrinfo, or of a program that does the same: it connects a datagram
+ * socket to learn whether there is a route to an address.
+ */
 static __always_inline bool asks_for_a_way(struct sock *sk, __u32 error)
 {
 	return family_of(sk) == AF_INET6 && BPF_CORE_READ(sk, sk_type) == SOCK_DGRAM &&
@@ -68,7 +71,10 @@ static __always_inline bool is_expected_of_send(struct sock *sk, __u32 error)
 	return (error == ENOENT && family_of(sk) == AF_UNIX) || (error == ECONNREFUSED && family_of(sk) == AF_NETLINK);
 }
 
-/* With the two options privileged programs have more than the limit, and others go on without. */
+/*
+ * The two options let privileged programs exceed the limit of a buffer. Other programs get EPERM
+ * and go on without.
+ */
 static __always_inline bool forces_buffer(struct pt_regs *regs)
 {
 	__u32 option = third_of(regs);
@@ -109,7 +115,10 @@ static __always_inline bool is_expected_of(__s32 syscall, struct sock *sk, __u32
 	return false;
 }
 
-/* Whether the running thread's call, which failed so, was expected to. A global function: see report_call. */
+/*
+ * Whether the failure of the running thread's call was expected. This is a global function: see
+ * report_call.
+ */
 __noinline int is_expected(__u32 error)
 {
 	struct tree *t = this_tree();

@@ -5,23 +5,23 @@
 #include "wait.h"
 
 /*
- * Whose calls are wanted. A filter that is not set lets everything through; the
- * maps hold what it lets through.
+ * Which calls are wanted. A filter that is not set lets every call through; the maps hold what a
+ * filter lets through.
  */
-__u32 own_pid; /* the Collector's: reports of its own calls would feed on themselves */
+__u32 own_pid; /* the Collector's: reporting its calls would cause more of them */
 
 bool filters_pids;
-bool filters_any; /* calls as they begin, beside that: some of the next four */
+bool filters_any; /* a filter beside filters_pids applies when a call begins: one of the next four */
 bool filters_commands, filters_users, filters_cgroups, filters_syscalls;
 bool filters_addresses, filters_ports;
-__u32 filters_version; /* another one whenever the above change; not 0 */
+__u32 filters_version; /* changes whenever a filter changes; never 0 */
 
 struct command {
 	char name[COMM_SIZE];
 };
 
 struct prefix {
-	__u32 length; /* bits of address that count */
+	__u32 length; /* number of leading bits of address to compare */
 	__u8 address[16];
 };
 
@@ -38,14 +38,14 @@ struct prefix {
 
 FILTER(pids, __u32);
 FILTER(commands, struct command);
-FILTER(users, __u32); /* real */
+FILTER(users, __u32); /* real user id */
 FILTER(syscalls, __u32);
 FILTER(ports, __u16); /* host byte order */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096); /* those named, and all in them */
+	__uint(max_entries, 4096); /* the cgroups named in the configuration and all below them */
 	__type(key, __u64);
 	__type(value, __u8);
 } cgroups SEC(".maps");
@@ -87,7 +87,10 @@ static __always_inline bool is_wanted_syscall(__u32 number)
 	return bpf_map_lookup_elem(&syscalls, &number);
 }
 
-/* Whether the filters let the running thread's next call through. A global function: see report_call. */
+/*
+ * Whether the filters let the running thread's next call through. This is a global function: see
+ * report_call.
+ */
 __noinline int is_let_through(__s32 syscall)
 {
 	return (!filters_commands || is_wanted_command()) && (!filters_users || is_wanted_user()) &&
@@ -107,8 +110,8 @@ static __always_inline bool is_wanted_here(__s32 syscall)
 }
 
 /*
- * The same of a thread that has a place. Without the filters for which it depends on more
- * than the thread the answer stays.
+ * The same for a thread that has a place in threads. Unless a filter depends on more than the
+ * thread, the answer is kept.
  */
 static __always_inline bool is_wanted_of(struct thread *th, __s32 syscall)
 {
@@ -132,7 +135,7 @@ static __always_inline bool is_wanted_address(struct call *call)
 	return bpf_map_lookup_elem(&addresses, &prefix);
 }
 
-/* Whether the ends of the call's connection are wanted; it has them by now. */
+/* Whether the filters let the connection through. The call has its addresses and ports by now. */
 static __always_inline bool is_wanted_connection(struct call *call)
 {
 	__u16 local = call->local_port, peer = call->peer_port;

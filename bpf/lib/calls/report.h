@@ -7,7 +7,7 @@
 #include "shares.h"
 #include "thread.h"
 
-/* 1,500 trees of the largest size, 20,000 of a few functions. */
+/* Room for 1,500 trees of the largest size, or 20,000 trees of a few functions. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21);
@@ -15,18 +15,18 @@ struct {
 } calls SEC(".maps");
 
 __u64 min_duration_ns;
-__u64 sample_threshold; /* of 2^32 calls, so many are kept */
+__u64 sample_threshold; /* how many of 2^32 calls are kept by chance */
 bool idle_waits;
 
-/* Failures that are reported whatever they took, by errno. */
+/* A bit for each errno whose failures are reported, however short the call was. */
 __u64 wanted_errors[3];
 
 #define EAGAIN 11
 #define EINPROGRESS 115
 #define MAX_ERRNO 4095
-#define LAST_ERROR 133 /* what is above tells the kernel to start the call again */
+#define LAST_ERROR 133 /* a higher number tells the kernel to restart the call */
 
-/* What a function returns says of failure. Go: kernel.Result. */
+/* How the returned value of a function shows a failure. Go: kernel.Result. */
 enum result_kind {
 	RESULT_NONE, /* it cannot fail */
 	RESULT_INT,
@@ -72,7 +72,7 @@ static __always_inline void note_caller(struct call *call)
 	bpf_get_current_comm(call->thread_name, sizeof(call->thread_name));
 }
 
-/* Fills in who made the call, and on what. */
+/* Fills in who made the call, and on which socket. */
 static __always_inline void note_call(struct tree *t)
 {
 	struct call *call = &t->call;
@@ -84,7 +84,7 @@ static __always_inline void note_call(struct tree *t)
 	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
 		sk = sock_of_file(file_of_fd(call->result)); /* the new one */
 	if (t->connected && (!sk || !peer_port_of(sk)))
-		return; /* a connection that failed has forgotten with whom */
+		return; /* a failed connection no longer has its peer's address, which was recorded before */
 	__builtin_memset(call->local_address, 0, sizeof(call->local_address));
 	__builtin_memset(call->peer_address, 0, sizeof(call->peer_address));
 	call->local_port = call->peer_port = call->family = call->protocol = call->netns_inode = 0;
@@ -92,7 +92,10 @@ static __always_inline void note_call(struct tree *t)
 		note_socket(call, sk);
 }
 
-/* The next of a thread's random numbers, if it has a place: xorshift, which takes no call. */
+/*
+ * The next random number of a thread that has a place. It is computed by xorshift, which needs no
+ * helper call.
+ */
 static __always_inline __u32 random_of(struct thread *th)
 {
 	__u32 x;
@@ -132,11 +135,11 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 
 bool keep_unsampled; /* calls of spans that are not recorded */
 
-#define REST_NS 10000000 /* a thread of a silent process is looked at once in so long */
+#define REST_NS 10000000 /* how long a thread of a silent process is left alone */
 
 /*
- * Finds out which span of the application the running thread works at now, in a call that
- * began at began; silent_ns is when its process was last found to be silent.
+ * Finds the span of the application that the running thread works on now, in a call that began at
+ * began. silent_ns is when its process was last found to be silent.
  */
 static __always_inline void context_at(struct context *c, __u64 began, __u64 now, __u64 *silent_ns)
 {
@@ -162,7 +165,7 @@ static __always_inline void context_at(struct context *c, __u64 began, __u64 now
 		*silent_ns = now;
 }
 
-/* Finds out which span of the application the running thread's call belongs to. */
+/* Finds the span of the application that the running thread's call belongs to. */
 static __always_inline void find_context(struct tree *t)
 {
 	context_at(&t->call.context, t->call.start_ns, t->call.start_ns + t->call.duration_ns, &t->silent_ns);
@@ -174,8 +177,8 @@ static __always_inline bool is_of_unsampled(const struct context *c)
 }
 
 /*
- * A global function, which is verified once, not at each of its calls: before
- * Linux 5.12 only scalars can be handed to one.
+ * Reports a call. This is a global function, which the verifier checks once and not at each of its
+ * calls. Before Linux 5.12 only scalars can be passed to one.
  */
 __noinline int report_call(enum reason reason)
 {
@@ -189,7 +192,7 @@ __noinline int report_call(enum reason reason)
 	call->reason = reason;
 	note_call(t);
 	if (call->fd >= 0 && !t->sock && shows_inside(call->syscall, operation_of(call->syscall)))
-		return 0; /* a file that only lies behind sockets, as on NFS */
+		return 0; /* a file that is reached through sockets, as on NFS, and is none itself */
 	if (!is_wanted_connection(call))
 		return 0;
 	if (reason != REASON_NONE)
@@ -210,7 +213,10 @@ __noinline int report_call(enum reason reason)
 	return 0;
 }
 
-/* A thread that only receives has done so on fd. A global function: see report_call. */
+/*
+ * Records that a thread that only receives has received on fd. This is a global function: see
+ * report_call.
+ */
 __noinline int note_received(__s32 fd)
 {
 	struct sock *sk = sock_of_file(file_of_fd(fd));
@@ -229,7 +235,10 @@ __noinline int note_received(__s32 fd)
 	return 0;
 }
 
-/* What of a system call is remembered: the operation if data goes some way, OPERATION_OTHER of a close. */
+/*
+ * What is remembered of a system call: the operation if it moves data, and OPERATION_OTHER for a
+ * close.
+ */
 static __always_inline __u8 deed_of(__s32 syscall)
 {
 	__u8 operation = operation_of(syscall) & OPERATION_KIND;
@@ -239,7 +248,7 @@ static __always_inline __u8 deed_of(__s32 syscall)
 	return syscall == SYS_CLOSE ? OPERATION_OTHER : OPERATION_NONE;
 }
 
-/* Remembers for later calls which way data went; all is what the thread remembers. */
+/* Remembers for later calls in which direction data went. all holds what the thread remembers. */
 static __always_inline void note_deed(struct conversation *all, __u8 deed, __s32 fd, __s64 result)
 {
 	struct conversation *c = &all[fd & (CONVERSATIONS - 1)];
@@ -253,7 +262,7 @@ static __always_inline void note_deed(struct conversation *all, __u8 deed, __s32
 		note_received(fd);
 }
 
-/* The call that is under way in the running thread has returned; th is its place, if it has one. */
+/* Ends the running thread's call, which has returned. th is the thread's place, or NULL. */
 static __always_inline void finish(struct thread *th, struct tree *t, __u32 kind, __s64 result, __u64 now)
 {
 	struct call *call = &t->call;

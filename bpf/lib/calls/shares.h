@@ -3,19 +3,19 @@
 #include "tree.h"
 
 /*
- * Who gets what of max_per_second. Of each second
+ * How max_per_second is divided. Of the records of each second
  *
- *   failed calls    have at most four fifths,
- *   slow ones       two fifths, less where failed ones need it, and a tenth at least,
- *   sampled ones    a fifth, less where the others need it, and a tenth at least.
+ *   failed calls    get at most four fifths,
+ *   slow calls      get two fifths, less if failed ones need it, and at least a tenth,
+ *   sampled calls   get a fifth, less if the others need it, and at least a tenth.
  *
- * What each process wanted in the second before says how much one may have in this: where
- * a share is less than all want together, no process has more than the others may have.
- * Of failed ones the same part is left for a process that wanted nothing yet, so that one
- * alone has half of the share.
+ * What each process wanted in the previous second decides how much one process may have in
+ * this one. Where all processes together want more than a share, each gets at most as much
+ * as the others can have too. Failed calls also keep such a part free for a process that
+ * wanted nothing before, so a process that is alone gets half of the share.
  */
 const volatile __u64 max_per_second = 0; /* records; 0: no limit */
-const volatile __u32 step_of_want = 1;   /* records that an element of wants stands for */
+const volatile __u32 step_of_want = 1;   /* how many records one element of wants stands for */
 
 #define REASONS (REASON_SAMPLED + 1)
 #define NANOS 1000000000ULL
@@ -25,15 +25,17 @@ const volatile __u32 step_of_want = 1;   /* records that an element of wants sta
 
 _Static_assert(REASONS == 4 && REASONS * PARTS == 4096 && 2 * REASONS * WANTS == 1024, "the limits of the indices below");
 
-__u64 rate_limited[REASONS]; /* what was left out */
+__u64 rate_limited[REASONS]; /* records that were left out, by reason */
 
 /*
- * Counts of one second, whose number is in the high half: nobody has to clear them. Two
- * CPUs that begin one at the very same moment may lose one of it, so let one more through.
+ * Counts of one second. The high half of each is the number of that second, so old counts need not
+ * be cleared. Two CPUs that begin a second at the very same moment may lose a count, and so let one
+ * more record through.
  */
-static __u64 taken[REASONS];             /* REASON_NONE: of all */
-static __u64 parts[REASONS * PARTS];     /* by process; two that meet in one have a part together */
-static __u64 wants[2 * REASONS * WANTS]; /* how many processes wanted so many, in this second and the one before */
+static __u64 taken[REASONS];             /* at REASON_NONE: for all reasons together */
+static __u64 parts[REASONS * PARTS];     /* by process; processes with the same hash have one part together */
+/* how many processes wanted how many records, in this second and the one before */
+static __u64 wants[2 * REASONS * WANTS];
 
 static struct {
 	__u32 second;
@@ -60,10 +62,10 @@ static __always_inline __u32 at_least(__u32 least, __s64 n)
 }
 
 /*
- * Shares out, by what was wanted for a reason in a second: how much one process may have,
- * in the high half, and what all have then. Each has at most the given part, and others
- * are as many processes more, which want all that they can get.
- * A global function, as the next ones: see report_call.
+ * Divides a share by what processes wanted for a reason in a second. The high half of the result is
+ * how much one process may have, and the low half is what all get together then. One process gets
+ * at most the part most. others is a number of further processes, which are assumed to want all
+ * that they can get. This is a global function, as are the next ones: see report_call.
  */
 __noinline __u64 share_out(__u32 reason, __u32 second, __u32 share, __u32 most, __u32 others)
 {
@@ -95,7 +97,8 @@ __noinline int open_window(__u32 second)
 	kept = shared;
 	window.part[REASON_FAILED] = shared >> 32;
 	window.share[REASON_FAILED] = at_least(1, failed);
-	slow = at_least(tenth, (__s64)all - (min_duration_ns ? all / 5 : 0) - kept); /* of 0, no call is left to be sampled */
+	/* If the least duration is 0 every call is slow, and none is left to be sampled. */
+	slow = at_least(tenth, (__s64)all - (min_duration_ns ? all / 5 : 0) - kept);
 	window.part[REASON_SLOW] = share_out(REASON_SLOW, second - 1, slow, slow, 0) >> 32;
 	window.share[REASON_SLOW] = at_least(1, slow);
 	sampled = at_least(tenth, (__s64)all - kept - slow);
@@ -108,7 +111,9 @@ __noinline int open_window(__u32 second)
 	return 0;
 }
 
-/* Counts that a process wants one more, and returns how many it wanted until now. */
+/*
+ * Counts that a process wants one more record, and returns how many it has wanted in this second.
+ */
 static __always_inline __u32 want(__u64 reason, __u32 pid, __u32 second)
 {
 	__u32 hash = (pid ^ second << 16) * 0x9e3779b1U >> PARTS_SHIFT, step = step_of_want ? step_of_want : 1, part;
@@ -125,7 +130,7 @@ static __always_inline __u32 want(__u64 reason, __u32 pid, __u32 second)
 	return part;
 }
 
-/* Whether a record of a process is still within what it may have. */
+/* Whether a process may have one more record. */
 __noinline int is_within_share(__u32 reason, __u32 pid)
 {
 	__u32 second = bpf_ktime_get_ns() / NANOS;

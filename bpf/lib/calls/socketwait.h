@@ -3,15 +3,15 @@
 #include "report.h"
 
 /*
- * Waits of programs that do not block: an operation begins in one call and ends in
- * another, and in between the program waits for many sockets at once, in a call that is
- * about none of them. What is under way is kept with its socket.
+ * Waits of programs that use sockets in non-blocking mode. An operation begins in one call and ends
+ * in another, and in between the program waits for many sockets at once in a call that is about
+ * none of them. So what is under way is kept for each socket.
  */
 
-/* When calls were last looked at anew: what began before is not known whole. */
+/* When calls were last enabled. What began before is not known completely. */
 __u64 waits_since_ns;
 
-/* A connect that is under way, as the record that will be made of it. */
+/* A connect that is under way, kept as the record that will be made of it. */
 struct connecting {
 	__u64 words[CALL_HEAD / 8];
 };
@@ -26,42 +26,42 @@ struct {
 } connects SEC(".maps");
 
 /*
- * Whose turn it is on a socket. A place is found by the socket's address, without a helper, from
- * any kind of program; it is one socket's until another one needs it while nothing is
+ * Which side of a connection acts next. A place is found by the socket's address without a helper,
+ * from any kind of program. It belongs to one socket until another socket needs it while nothing is
  * under way on the first.
  */
 struct turn {
 	__u64 sk; /* address; 0: the place is free */
-	__u64 asked_ns; /* when the program last sent; 0: it waits for no answer */
-	__u64 ready_ns; /* when there was something to read; 0: there is nothing that it has not read */
-	__u64 full_ns;  /* when there was no room for what it sends; 0: there was */
+	__u64 asked_ns; /* when the program asked; 0: it waits for no answer */
+	__u64 ready_ns; /* since when there is something to read; 0: there is nothing */
+	__u64 full_ns;  /* when a send found no room; 0: there is room */
 	__u64 silent_ns; /* see context_at */
-	struct context context; /* of what it asked */
-	__u32 ports;    /* of both its ends: a later socket can have its memory */
-	__u32 peer;     /* the same of a Unix socket: low half of its peer's address */
+	struct context context; /* of what the program asked */
+	__u32 ports;    /* of both ends: a later socket can be at the same address */
+	__u32 peer;     /* the same for a Unix socket: low half of its peer's address */
 	__u8 is_unix;
-	__u8 asks;      /* how often it has sent without an answer */
-	__u8 serves;    /* it is asked, and does not ask */
-	__u8 answered;  /* it has had an answer on this socket */
-	__u8 found;     /* what it asks has contexts */
+	__u8 asks;      /* number of sends since the last answer */
+	__u8 serves;    /* the program is asked on this socket, and does not ask */
+	__u8 answered;  /* an answer has come on this socket */
+	__u8 found;     /* contexts were found for what it asks */
 	__u8 blocks;    /* see is_settled */
-	__u8 reading;   /* a call that can wait has found nothing, and reads what comes next */
+	__u8 reading;   /* a blocking call has found nothing, and will read what comes next */
 	__u8 pad;
 };
 
 /*
- * A socket in blocking mode is mostly read from by calls that wait themselves, and say so. After
- * so many in turn before which nothing lay there for as much as the least duration,
- * only one more in about 250 is looked at, until one finds otherwise.
+ * A socket in blocking mode is mostly read by calls that wait themselves and are reported as calls.
+ * After this many such reads in a row, before none of which data lay there for the least duration,
+ * only one read in about 250 is examined, until one finds otherwise.
  */
 #define SETTLED 8
 
 #define TURN_BITS 14
-#define STALE_NS 60000000000ULL /* what has been under way for so long can be forgotten for another socket */
+#define STALE_NS 60000000000ULL /* after this time another socket may take the place */
 
 static struct turn turns[1 << TURN_BITS];
 
-/* The last connect of a process to a port that succeeded: see has_lost_race. */
+/* The last successful connect of a process to a port: see has_lost_race. */
 struct winner_key {
 	__u32 pid;
 	__u16 port; /* host byte order */
@@ -85,9 +85,9 @@ struct {
 struct ended {
 	__u64 start_ns;
 	__u64 end_ns;
-	__u64 ready_ns; /* 0: it is not known when there was something to read, or it is no matter */
+	__u64 ready_ns; /* when there was something to read; 0: not known, or without meaning for this wait */
 	__u64 sk;       /* address */
-	__s64 result;   /* negative: the error that it ended with */
+	__s64 result;   /* negative: the error with which it ended */
 	struct context context;
 	enum socket_wait wait;
 	enum wait_flag flags;
@@ -98,12 +98,12 @@ struct ended {
 #define ENETDOWN 100
 #define ETIMEDOUT 110
 
-#define RACE_BEGINS_NS 2000000000ULL /* those who race begin within so long */
-#define RACE_ENDS_NS 100000000ULL    /* and the losers are closed so soon after the winner was there */
-#define GIVE_UP_NS 50000000ULL       /* to close sooner than this after a last word is no giving up */
-#define MONOLOGUE 8                  /* a socket on which more was sent and never anything received has no answers */
+#define RACE_BEGINS_NS 2000000000ULL /* connects that race begin within this time */
+#define RACE_ENDS_NS 100000000ULL    /* and the losers are closed this soon after the winner has succeeded */
+#define GIVE_UP_NS 50000000ULL       /* closing a socket sooner than this after a last message is not giving up */
+#define MONOLOGUE 8                  /* after this many sends without anything received, no answers are expected */
 
-/* A field of a socket: known is whether the verifier knows the pointer as one. */
+/* Reads a field of a socket. known tells whether the pointer has its type for the verifier. */
 #define FIELD_OF(sk, field) (known ? (sk)->field : BPF_CORE_READ(sk, field))
 
 static __always_inline bool has_turns(struct sock *sk, bool known)
@@ -119,7 +119,10 @@ static __always_inline bool has_turns(struct sock *sk, bool known)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_MPTCP;
 }
 
-/* Whether a socket that something has come for was opened to be asked. A datagram socket that asks would be known. */
+/*
+ * Whether a socket for which a packet has come was opened to be asked. A datagram socket on which
+ * the program asks would have a place already.
+ */
 static __always_inline bool is_asked(struct sock *sk, bool known)
 {
 	if (FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX)
@@ -129,7 +132,7 @@ static __always_inline bool is_asked(struct sock *sk, bool known)
 	return FIELD_OF(sk, sk_max_ack_backlog);
 }
 
-/* Whether a socket was opened to ask. Of a pair of sockets neither end is the one or the other. */
+/* Whether a socket was opened to ask. The ends of a socketpair are neither asking nor asked. */
 static __always_inline bool is_asking(struct sock *sk)
 {
 	struct unix_sock *peer;
@@ -147,7 +150,7 @@ static __always_inline __u32 unix_peer(struct sock *sk)
 	return (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer);
 }
 
-/* The low half of an address as a number: the verifier does not let one be made of a whole pointer. */
+/* The low half of an address as a number. The verifier does not let a whole pointer become one. */
 static __always_inline __u32 low_half(const void *pointer)
 {
 	__u32 low;
@@ -161,7 +164,7 @@ static __always_inline struct turn *place_of_turn(struct sock *sk)
 	return &turns[low_half(sk) * 0x9e3779b1U >> (32 - TURN_BITS)];
 }
 
-/* What is known of a socket, or NULL. */
+/* The place of a socket, or NULL if it has none. */
 static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
@@ -187,7 +190,7 @@ static __always_inline bool is_stale(const struct turn *turn)
 	return last + STALE_NS < bpf_ktime_get_boot_ns();
 }
 
-/* Gives a socket its place; NULL if another one needs it, which is counted. */
+/* Gives a socket its place; NULL if another socket still needs that, which is counted as a loss. */
 static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
@@ -212,9 +215,16 @@ static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool
 }
 
 #define SYS_IO_URING_ENTER 426
-#define SQ_THREAD 's' /* iou-sqp-PID: it never waits for one socket; a worker, iou-wrk-PID, does */
+/*
+ * Of the name iou-sqp-PID, the thread that submits. It never waits for one socket; a worker,
+ * iou-wrk-PID, does.
+ */
+#define SQ_THREAD 's'
 
-/* Whether what the running thread does on a socket returns at once, whatever the socket says. */
+/*
+ * Whether an operation of the running thread on a socket returns at once, even if the socket is in
+ * blocking mode.
+ */
 static __always_inline bool is_of_ring(void)
 {
 	struct task_struct *task = current_task();
@@ -232,7 +242,7 @@ static __always_inline bool is_non_blocking(struct sock *sk)
 	return file && (file->f_flags & O_NONBLOCK || is_of_ring());
 }
 
-/* When the running thread's call began; 0 if it is in none that is wanted. */
+/* When the running thread's call began; 0 if it is in no call that is wanted. */
 static __always_inline __u64 call_began(void)
 {
 	struct thread *th = this_thread();
@@ -246,7 +256,7 @@ static __always_inline __u64 call_began(void)
 	return t && t->depth ? t->call.start_ns : 0;
 }
 
-/* Why a wait is to be reported. Those that are kept by chance are drawn here. */
+/* Why a wait is to be reported. The choice of waits that are kept by chance is made here. */
 static __always_inline enum reason reason_of_wait(__u64 duration_ns, __s64 result)
 {
 	if (is_wanted_failure(RESULT_LONG, result))
@@ -256,7 +266,7 @@ static __always_inline enum reason reason_of_wait(__u64 duration_ns, __s64 resul
 	return is_drawn(this_thread()) ? REASON_SAMPLED : REASON_NONE;
 }
 
-/* Whether a record is to be sent on; it counts those that are not. */
+/* Whether a record is to be sent to user space. If it is not, this is counted. */
 static __always_inline bool is_sent_on(struct call *call)
 {
 	if (!is_wanted_connection(call))
@@ -271,7 +281,7 @@ static __always_inline bool is_sent_on(struct call *call)
 	return true;
 }
 
-/* Which descriptor the running thread's call is about, if that is known. */
+/* The descriptor that the running thread's call is about, if that is known. */
 static __always_inline __s32 fd_here(void)
 {
 	struct pt_regs *regs = user_registers();
@@ -301,7 +311,7 @@ static __always_inline void note_wait(struct call *call, const struct ended *w)
 	note_socket(call, (struct sock *)w->sk);
 }
 
-/* Reports a wait of the running thread. A global function, which is verified once. */
+/* Reports a wait of the running thread. This is a global function, which is verified once. */
 __noinline int report_wait(const struct ended *w, enum reason reason)
 {
 	struct call *call;
@@ -323,7 +333,10 @@ __noinline int report_wait(const struct ended *w, enum reason reason)
 	return 0;
 }
 
-/* Whether a wait is to be reported, why, and whether the filters would want it; it counts those that are not. */
+/*
+ * Whether a wait is to be reported, or the filters of connections have to decide. If not, this is
+ * counted.
+ */
 static __always_inline bool is_of_interest(const struct ended *w, enum reason *reason)
 {
 	*reason = reason_of_wait(since(w->start_ns, w->end_ns), w->result);
@@ -333,7 +346,7 @@ static __always_inline bool is_of_interest(const struct ended *w, enum reason *r
 	return false;
 }
 
-/* A program that does not block begins to connect. */
+/* A connect in non-blocking mode begins. */
 static __always_inline void begin_connect(struct sock *sk)
 {
 	struct connecting *connecting;
@@ -373,9 +386,9 @@ static __always_inline bool is_same_address(const __u8 *a, const __u8 *b)
 }
 
 /*
- * Whether a connect that was given up raced with one to another address of the same name,
- * which has just succeeded. Names are not known here: it is the same process and port, at
- * about the same time.
+ * Whether a connect that was given up has lost a race against one to another address of the same
+ * name, which has just succeeded. Names are not known here, so the other one is taken to be that of
+ * the same process to the same port at about the same time.
  */
 static __always_inline bool has_lost_race(const struct call *call, __u64 now)
 {
@@ -390,7 +403,10 @@ static __always_inline bool has_lost_race(const struct call *call, __u64 now)
 	return second - first < RACE_BEGINS_NS && since(winner->end_ns, now) < RACE_ENDS_NS;
 }
 
-/* A connect is over. A global function, which is verified once: error is positive, 0 if there was none. */
+/*
+ * A connect is over. error is positive, or 0 if there was none. This is a global function, which is
+ * verified once.
+ */
 __noinline int report_connect(struct connecting *connecting, __u32 error, bool is_there, __u16 local_port)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -423,7 +439,7 @@ static __always_inline bool is_in_connect(__u32 position)
 	       (operation_of(number_of(syscall_of(user_registers()))) & OPERATION_KIND) == OPERATION_CONNECT;
 }
 
-/* A connect that somebody may wait for is over: there is a connection, or not. */
+/* A connect that a program may wait for has succeeded or failed. */
 static __always_inline void end_connect(struct sock *sk, int state, __u32 position)
 {
 	struct connecting *connecting = bpf_sk_storage_get(&connects, sk, 0, 0);
@@ -438,8 +454,8 @@ static __always_inline void end_connect(struct sock *sk, int state, __u32 positi
 }
 
 /*
- * A connection on which an answer is outstanding begins to end. If it is not the program that
- * closes it, that is the answer.
+ * A connection on which an answer is outstanding begins to close. Unless it is the program that
+ * closes it, this is the answer.
  */
 static __always_inline void end_question(struct sock *sk, struct turn *turn, int state, __u32 position)
 {
@@ -475,7 +491,8 @@ static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
 	if (sk->sk_shutdown == SHUTDOWN_MASK)
 		WRITE_ONCE(turn->sk, 0);
 	else
-		turn->ports = sk->__sk_common.skc_portpair; /* its own one is gone, and the program has not seen that yet */
+		/* The socket has lost its ports, and the program has not noticed that yet. */
+		turn->ports = sk->__sk_common.skc_portpair;
 }
 
 /* A connection changes its state. */
@@ -511,15 +528,15 @@ static __always_inline void note_ready(struct sock *sk, bool known)
 		turn->ready_ns = bpf_ktime_get_boot_ns();
 }
 
-/* Whether an error is the end of a wait for an answer, and not of the call that reads. */
+/* Whether a result ends the wait for an answer. Other errors concern only the call that reads. */
 static __always_inline bool is_answer(int result)
 {
 	return result >= 0 || result == -EPIPE || (-result >= ENETDOWN && -result <= EHOSTUNREACH);
 }
 
 /*
- * When the running thread, in a call that began at call_ns, read what the wait was for; 0 if
- * it waited in this very call, which says so itself.
+ * When the running thread, in a call that began at call_ns, read what the wait was for; 0 if it
+ * waited in this very call, which is reported as a call.
  */
 static __always_inline __u64 read_at(const struct ended *w, __u64 call_ns, int flags)
 {
@@ -532,7 +549,7 @@ static __always_inline __u64 read_at(const struct ended *w, __u64 call_ns, int f
 	return came_later ? bpf_ktime_get_boot_ns() : call_ns;
 }
 
-/* Reports a wait for something to read. A global function, which is verified once. */
+/* Reports a wait for something to read. This is a global function, which is verified once. */
 __noinline int report_read(struct ended *w, struct turn *turn, __u64 call_ns, enum reason reason)
 {
 	if (!w || !turn)
@@ -546,7 +563,7 @@ __noinline int report_read(struct ended *w, struct turn *turn, __u64 call_ns, en
 	return report_wait(w, reason);
 }
 
-/* Counts the reads in blocking mode before which nothing lay there. */
+/* Counts the reads in blocking mode before which no data lay there. */
 static __always_inline void settle(struct turn *turn, int flags)
 {
 	if (flags & MSG_DONTWAIT)
@@ -555,7 +572,7 @@ static __always_inline void settle(struct turn *turn, int flags)
 		turn->blocks++;
 }
 
-/* A program has read, or found what was an error. */
+/* A program has read, or its read has failed. */
 static __always_inline void note_read(struct sock *sk, int result, int flags, bool known)
 {
 	struct turn *turn = turn_of(sk, known);
@@ -567,7 +584,7 @@ static __always_inline void note_read(struct sock *sk, int result, int flags, bo
 		return;
 	if (is_settled(turn)) {
 		settle(turn, flags);
-		if (!turn->blocks) /* it has counted once around */
+		if (!turn->blocks) /* the counter has wrapped around */
 			turn->blocks = SETTLED - 1;
 		return;
 	}
@@ -594,8 +611,8 @@ static __always_inline void note_read(struct sock *sk, int result, int flags, bo
 }
 
 /*
- * A program begins to read, and nothing will tell what it found: something, if there
- * is something. Else it waits in this call, or is told so at once.
+ * A program begins to read, and no hook will tell what it finds. If there is something to read it
+ * finds that. Otherwise it waits in this call, or returns at once if it is not to wait.
  */
 static __always_inline void note_reading(struct sock *sk, int flags)
 {
@@ -610,7 +627,7 @@ static __always_inline void note_reading(struct sock *sk, int flags)
 		turn->reading = 1;
 }
 
-/* The context of what the program asks. A global function, which is verified once. */
+/* Finds the context of what the program asks. This is a global function, which is verified once. */
 __noinline int note_question(struct turn *turn, __u64 call_ns)
 {
 	if (!turn)
@@ -620,13 +637,16 @@ __noinline int note_question(struct turn *turn, __u64 call_ns)
 	return 0;
 }
 
-/* Whether a context of what it asks may be found: a socket has a cookie once one was found in a message. */
+/*
+ * Whether looking for the context of what the program asks may succeed. A socket has a cookie once
+ * a context was found in one of its messages.
+ */
 static __always_inline bool may_have_context(struct sock *sk, const struct turn *turn, __u64 call_ns, bool known)
 {
 	return turn->found || call_ns - turn->silent_ns >= REST_NS || FIELD_OF(sk, __sk_common.skc_cookie.counter);
 }
 
-/* Reports that there is room to send again. A global function, which is verified once. */
+/* Reports that there is room to send again. This is a global function, which is verified once. */
 __noinline int report_room(struct ended *w, struct turn *turn)
 {
 	enum reason reason;
@@ -637,7 +657,7 @@ __noinline int report_room(struct ended *w, struct turn *turn)
 	return report_wait(w, reason);
 }
 
-/* There is room for what a program sends, after there was none. */
+/* A program can send again after it had found no room. */
 static __always_inline void end_full(struct sock *sk, struct turn *turn, __u64 call_ns, bool known)
 {
 	struct ended w = { .wait = SOCKET_WAIT_SEND, .start_ns = turn->full_ns, .end_ns = call_ns };
@@ -648,7 +668,7 @@ static __always_inline void end_full(struct sock *sk, struct turn *turn, __u64 c
 		report_room(&w, turn);
 }
 
-/* A program has sent, or found no room. */
+/* A program has sent, or has found no room. */
 static __always_inline void note_sent(struct sock *sk, int result, bool known)
 {
 	struct turn *turn;
@@ -681,7 +701,7 @@ static __always_inline void note_sent(struct sock *sk, int result, bool known)
 	if (turn->serves || (turn->asked_ns && turn->ready_ns))
 		return;
 	if (turn->ready_ns < call_ns)
-		turn->ready_ns = 0; /* it was there before it asked */
+		turn->ready_ns = 0; /* it was there before the program asked */
 	if (turn->asks <= MONOLOGUE)
 		turn->asks++;
 	if (may_have_context(sk, turn, call_ns, known))

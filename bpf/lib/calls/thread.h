@@ -4,29 +4,29 @@
 #include "tree.h"
 
 /*
- * What is at hand of a thread: it is found by the thread's id, without a hash and a lock.
- * A place is one thread's until that has ended; another one whose id leads to the same
- * has none, and does with its tree alone.
+ * What is kept for a thread where it can be found by the thread's id alone, without a hash and
+ * without a lock. A place belongs to one thread until that has ended. Another thread whose id leads
+ * to the same place has none, and uses its tree alone.
  */
 enum __attribute__((packed)) progress {
 	CALL_NONE,     /* no call is under way */
-	CALL_PLAIN,    /* one is, of which nothing is known but what is here */
-	CALL_ROOT,     /* one with a tree, in which the functions inside are not */
-	CALL_FOLLOWED, /* one with a tree of all functions */
+	CALL_PLAIN,    /* one is, and all that is known of it is in struct thread */
+	CALL_ROOT,     /* one is, with a tree that does not contain the functions inside */
+	CALL_FOLLOWED, /* one is, with a tree of all functions */
 };
 
 struct thread {
 	__u64 task;     /* address; 0: the place is free */
-	__u64 start_ns; /* of a call that is plain, as the next three and deed */
+	__u64 start_ns; /* of a plain call, as are the next three fields and deed */
 	__u32 position;
 	__u16 function;
 	__s16 entry;
 	__u32 random; /* state of the thread's own generator */
 	enum progress progress;
-	__u8 nested;  /* runs of function inside of itself */
+	__u8 nested;  /* how often function was entered again while it runs */
 	__u8 touched; /* the call had to do with a socket */
 	__u8 deed;    /* see deed_of */
-	__u32 wanted; /* the version of the filters that let the thread's calls through, whichever they are */
+	__u32 wanted; /* the version of the filters that let all calls of the thread through */
 	__u32 pad;
 	struct conversation conversation[CONVERSATIONS];
 };
@@ -44,19 +44,20 @@ static __always_inline struct thread *if_of(struct thread *th, const void *task)
 {
 	if (th->task != (__u64)task)
 		th = NULL;
-	CHECKED(th); /* or the verifier would have to compare as the compiler may */
+	CHECKED(th); /* or the compiler may compare in a way that the verifier cannot follow */
 	return th;
 }
 
-/* What is at hand of a thread that a tracepoint hands over; NULL if it has no place. */
+/* The place of a thread that a tracepoint passes; NULL if it has none. */
 static __always_inline struct thread *thread_of(struct task_struct *task)
 {
 	return if_of(place_of(task->pid), task);
 }
 
 /*
- * Says how far the running thread's call is. A program can be preempted, and what then
- * sees the thread leave the CPU is to find the rest as it was before or as it is after.
+ * Records how far the running thread's call is. A program can be preempted, and a program that then
+ * sees the thread leave the CPU must find the other fields either as they were before or as they
+ * are after.
  */
 static __always_inline void proceed(struct thread *th, enum progress progress)
 {
@@ -65,7 +66,7 @@ static __always_inline void proceed(struct thread *th, enum progress progress)
 	barrier();
 }
 
-/* The same as thread_of of the running thread. */
+/* The same for the running thread. */
 static __always_inline struct thread *this_thread(void)
 {
 	struct task_struct *task = current_task();
@@ -74,8 +75,8 @@ static __always_inline struct thread *this_thread(void)
 }
 
 /*
- * Gives the running thread, whose tree is t, its place if nobody has it. It is used from the thread's next
- * call on: two that do this at once do not both find it theirs then.
+ * Gives the running thread, whose tree is t, its place if that is free. The place is used from the
+ * thread's next call on, so that of two threads that take it at the same time only one uses it.
  */
 static __always_inline void take_place(const struct tree *t)
 {
@@ -91,8 +92,9 @@ static __always_inline void take_place(const struct tree *t)
 }
 
 /*
- * Where a thread's tree is. Before Linux 5.11 there is no task storage (nor what
- * with_current_task says): then user space makes trees a hash of no use, and threads have their tree in thread_trees.
+ * The tree of each thread. Before Linux 5.11 there is no task storage, and with_current_task is
+ * false. User space then replaces trees by a hash that is not used, and the trees are in
+ * thread_trees.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -115,7 +117,7 @@ struct {
 	__type(value, struct tree);
 } blank_tree SEC(".maps");
 
-/* The tree of a thread that a tracepoint hands over, or NULL. */
+/* The tree of a thread that a tracepoint passes, or NULL. */
 static __always_inline struct tree *tree_of(struct task_struct *task)
 {
 	__u32 thread;
@@ -137,7 +139,7 @@ static __always_inline struct tree *this_tree(void)
 	return bpf_map_lookup_elem(&thread_trees, &thread);
 }
 
-/* The same, made if there is none; NULL when there is no room. */
+/* The same, but the tree is made if there is none; NULL if there is no room. */
 static __always_inline struct tree *make_tree(void)
 {
 	__u32 thread, zero = 0;

@@ -4,15 +4,14 @@
 #include "../kernel/verifier.h"
 
 /*
- * The call of a thread that is under way, with the functions it has gone through.
- * A tree is kept with its thread: about 2 kB for each thread that has made a call.
- * Go: internal/calls/model.go.
+ * The call that a thread is in, with the functions it has gone through. A tree is kept for each
+ * thread that has made a call, and takes about 2 kB. Go: internal/calls/model.go.
  */
 #define MAX_NODES 60
 #define MAX_DEPTH 20
 #define NO_NODE 0xff
 
-/* What a node is, where it is not a function of the table that user space has. */
+/* The function of a node that is none of the functions in user space's table. */
 #define FUNCTION_OFF_CPU 0xffff
 
 enum __attribute__((packed)) node_flag {
@@ -40,7 +39,7 @@ enum __attribute__((packed)) reason {
 	REASON_SAMPLED,
 };
 
-/* What a wait that is of no one call waited for. */
+/* What a wait that belongs to no single call waited for. */
 enum __attribute__((packed)) socket_wait {
 	SOCKET_WAIT_NONE, /* the record is a call's */
 	SOCKET_WAIT_CONNECT,
@@ -49,7 +48,7 @@ enum __attribute__((packed)) socket_wait {
 	SOCKET_WAITS,
 };
 
-/* What of it is known. */
+/* What is known of such a wait. */
 enum __attribute__((packed)) wait_flag {
 	WAIT_HAS_PEER = 1,  /* peer_ns */
 	WAIT_HAS_LOCAL = 2, /* local_ns */
@@ -59,21 +58,25 @@ enum __attribute__((packed)) wait_flag {
 struct call_node {
 	__u64 start_ns; /* from the start of the call */
 	__u64 duration_ns;
-	__s32 result; /* of a function, if it is that small; off the CPU: ns for which it could have run, cut */
+	/*
+	 * Of a function, if 32 bits hold it. Off the CPU: the ns for which it could have run, at
+	 * most what 32 bits hold.
+	 */
+	__s32 result;
 	__u16 function;
 	__u8 parent; /* index of the node it is in; NO_NODE: it is the root */
-	enum node_flag flags; /* off the CPU the high half is enum wait */
+	enum node_flag flags; /* off the CPU the upper four bits are enum wait */
 };
 
 /* The record in the ring, cut after its last node. */
 struct call {
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u64 duration_ns;
-	__u64 runnable_ns;            /* off the CPU, though nothing was waited for */
+	__u64 runnable_ns;            /* off the CPU while it waited for nothing but a CPU */
 	__u64 blocked_ns[WAIT_KINDS]; /* by enum wait */
-	__u64 idle_ns;                /* of these, waiting for work */
-	__u64 peer_ns;                /* of a wait: until there was something to read */
-	__u64 local_ns;               /* from there until the program read it */
+	__u64 idle_ns;                /* of blocked_ns: waiting for work */
+	__u64 peer_ns;                /* of a socket's wait: until there was something to read */
+	__u64 local_ns;               /* from then until the program read it */
 	__s64 result;
 	struct process process;
 	struct process_seen seen;
@@ -93,10 +96,10 @@ struct call {
 	__u16 protocol;
 	__u8 nodes;
 	enum reason reason;
-	__u8 root_only; /* the functions inside were not followed */
+	__u8 root_only; /* the functions inside were not traced */
 	enum socket_wait wait;
 	enum wait_flag wait_flags;
-	__u8 expected; /* it failed, which was no news: see expected.h */
+	__u8 expected; /* it failed as was to be expected: see expected.h */
 	__u8 pad[4];
 	struct call_node node[MAX_NODES];
 };
@@ -108,37 +111,37 @@ struct call {
 enum __attribute__((packed)) role {
 	ROLE_UNKNOWN,
 	ROLE_CLIENT, /* it sends, and receives the answers */
-	ROLE_READER, /* it receives what another thread asks for */
+	ROLE_READER, /* it receives the answers to what another thread asks */
 	ROLE_SERVER,
-	ROLE_OTHER, /* a reader, on a socket that does not tell what was sent */
+	ROLE_OTHER, /* a reader on a socket that does not show how much was sent */
 };
 
 struct conversation {
 	__s32 fd;
 	__u32 written; /* of a reader: how much was sent when it last received */
 	enum role role;
-	__u8 asks; /* of a client: it has sent since it received */
+	__u8 asks; /* of a client: it has sent since it last received */
 	__u16 pad;
 };
 
 #define CONVERSATIONS 4
 
 struct frame {
-	__u32 position; /* low half of where on the thread's stack it was called */
+	__u32 position; /* low half of the address on the thread's stack where it was called */
 	__u16 function;
 	__u8 node;
 	__u8 pad;
 };
 
 struct tree {
-	__u64 off_ns;  /* when its thread left the CPU; 0: it is on it */
-	__u64 wake_ns; /* when it could run again; 0: it cannot */
+	__u64 off_ns;  /* when the thread left the CPU; 0: it is running */
+	__u64 wake_ns; /* when it became runnable again; 0: it is not */
 	__u64 sock;    /* address of the call's socket; 0: not known yet */
 	__u64 silent_ns; /* when its process was last found to be silent: see find_context */
 	__u32 depth;
-	__u32 over; /* calls beyond MAX_DEPTH */
-	__s32 entry; /* what the thread entered the kernel with */
-	__u32 off_jiffies; /* off_ns, by the clock of the network */
+	__u32 over; /* functions under way beyond MAX_DEPTH */
+	__s32 entry; /* the number with which the thread entered the kernel: see number_of */
+	__u32 off_jiffies; /* off_ns in jiffies */
 	__u32 off_written; /* how much was sent on the socket by then */
 	__u32 pad;
 	struct conversation conversation[CONVERSATIONS];
@@ -147,10 +150,10 @@ struct tree {
 	__u8 idle;       /* it waits for work */
 	__u8 identified; /* fd and sock have been looked for */
 	__u8 operation;  /* enum operation */
-	__u8 touched;    /* it had to do with a socket */
+	__u8 touched;    /* the call had to do with a socket */
 	__u8 connected;  /* the ends of the connection are noted */
-	__u8 kept;       /* functions still under way when others have returned unseen */
-	__u8 sampled;    /* it is kept, whatever comes of it */
+	__u8 kept;       /* number of functions that were still under way when others returned unseen */
+	__u8 sampled;    /* the call is reported, however it ends */
 	__u8 more_pad[7];
 	struct frame frame[MAX_DEPTH];
 	struct call call;
@@ -159,7 +162,7 @@ struct tree {
 /* The innermost function that is under way, or NULL. */
 static __always_inline struct frame *innermost(struct tree *t)
 {
-	__u64 index = READ_ONCE(t->depth) - 1ULL; /* beyond all where there is none */
+	__u64 index = READ_ONCE(t->depth) - 1ULL; /* beyond every limit if depth is 0 */
 
 	if (index >= MAX_DEPTH)
 		return NULL;

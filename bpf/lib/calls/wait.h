@@ -4,14 +4,15 @@
 #include "../syscall/entry.h"
 #include "tree.h"
 
-bool with_off_cpu; /* nodes for the time off the CPU */
+bool with_off_cpu; /* make nodes for the time off the CPU */
 
 /*
- * The number of the system call that the running thread is in, having entered the
- * kernel with entry: NO_SYSCALL for a kernel thread, and for a 32-bit call, which
- * has a number of another table. IN_USER_MODE: it is in none, but an interrupt came
- * upon it and is served on the thread's empty stack. On arm64 that is told otherwise:
- * what is in none there is what io_uring does behind a system call.
+ * The number of the system call that the running thread is in. entry is the number with which it
+ * entered the kernel. The result is NO_SYSCALL for a kernel thread and for a 32-bit call, whose
+ * number is from another table. It is IN_USER_MODE if the thread is in no system call, but an
+ * interrupt came while it was in user mode and is served on the thread's empty stack. arm64 detects
+ * that in another way; there a thread that is in no system call does io_uring's work after a system
+ * call.
  */
 #define IN_USER_MODE (-2)
 
@@ -27,8 +28,8 @@ static __always_inline __s32 number_of(long entry)
 }
 
 /*
- * Whether the running thread's call is about the system call's fd. Of work behind the
- * call only that of a close is: io_uring's requests can be carried out there.
+ * Whether the running thread's call is about the fd of the system call. Of the work that is done
+ * after a system call only that of a close is: io_uring's requests can be carried out then as well.
  */
 static __always_inline bool is_about_fd(__s32 number, struct pt_regs *regs, bool may_be_behind)
 {
@@ -43,7 +44,7 @@ static __always_inline __s32 fd_of(__s32 number, struct pt_regs *regs, bool may_
 	return is_about_fd(number, regs, may_be_behind) ? first_of(regs) : NO_FD;
 }
 
-/* Finds out once on which fd and socket the call is. */
+/* Finds out, once for each call, which fd and socket it is about. */
 static __always_inline void identify(struct tree *t)
 {
 	struct call *call = &t->call;
@@ -69,7 +70,7 @@ static __always_inline void identify(struct tree *t)
 	t->sock = (__u64)sk;
 }
 
-/* Whether somebody waits to get hold of the socket. */
+/* Whether a thread waits for the lock of the socket. */
 static __always_inline bool is_contended(struct sock *sk)
 {
 	void *head = &sk->sk_lock.wq.head;
@@ -78,9 +79,9 @@ static __always_inline bool is_contended(struct sock *sk)
 }
 
 /*
- * What the running thread waits for, as it is about to leave the CPU. Signals end
- * each wait for the network; what they do not end is a wait for a lock, for memory or
- * for a page, and with PREEMPT_RT for what is a spin lock elsewhere.
+ * What the running thread, which is about to leave the CPU, waits for. A signal ends any wait for
+ * the network. A wait that a signal does not end is for a lock, for memory or for a page, and with
+ * PREEMPT_RT for what is a spin lock on other kernels.
  */
 static __always_inline enum wait wait_of(struct tree *t, __u32 task_state)
 {
@@ -107,7 +108,7 @@ static __always_inline enum wait wait_of(struct tree *t, __u32 task_state)
 	return WAIT_OTHER;
 }
 
-/* How much later now is than then; the clocks of two CPUs differ by a little. */
+/* How much later now is than then; 0 if it is not, as the clocks of two CPUs differ a little. */
 static __always_inline __u64 since(__u64 then, __u64 now)
 {
 	return now > then ? now - then : 0;
@@ -149,7 +150,7 @@ static __always_inline void close_node(struct tree *t, __u64 n, __u64 now, __s32
 	node->flags = flags | (node->flags & ~NODE_OPEN);
 }
 
-/* The running thread leaves the CPU in a state, which is TASK_RUNNING if it would rather not. */
+/* The running thread leaves the CPU. Its state is TASK_RUNNING if it could go on. */
 static __always_inline void leave_cpu(struct tree *t, __u32 state)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -192,7 +193,7 @@ static __always_inline void reach_cpu(struct tree *t)
 		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since(t, (struct sock *)t->sock, off, now) : 0;
 		t->call.idle_ns += (asked && asked < wake ? asked : wake) - off;
 	}
-	if (t->off_node != NO_NODE) { /* whatever with_off_cpu has become meanwhile */
+	if (t->off_node != NO_NODE) { /* even if with_off_cpu has changed meanwhile */
 		runnable = now - wake > 0x7fffffff ? 0x7fffffff : now - wake;
 		close_node(t, t->off_node, now, runnable, wait << 4);
 		t->off_node = NO_NODE;

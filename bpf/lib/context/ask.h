@@ -3,9 +3,9 @@
 #include "thread_context.h"
 
 /*
- * A process that user space is to look at, when it first has to do with a socket:
- * what runs and ends without one is never asked about. Somebody is woken: there are
- * not many.
+ * Processes that user space is to examine. A process is put here when it first has to do with a
+ * socket, so one that runs and ends without a socket is never examined. Each record wakes user
+ * space, since there are few.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -14,8 +14,8 @@ struct {
 } questions SEC(".maps");
 
 /*
- * Asks user space about a process, once. known is what is known of it, or NULL.
- * Whatever else has its place in the table is another process that had its pid.
+ * Asks user space about a process, once. known is what is known of it, or NULL. Any other entry of
+ * the same pid in the table is about an earlier process.
  */
 static __always_inline void ask(struct task_struct *task, struct observed *known)
 {
@@ -34,10 +34,13 @@ static __always_inline void ask(struct task_struct *task, struct observed *known
 	}
 	known->ask = 0;
 	if (bpf_ringbuf_output(&questions, &pid, sizeof(pid), 0))
-		known->ask = 1; /* the next time */
+		known->ask = 1; /* ask again the next time */
 }
 
-/* Asks about the running process if it is not known. A global function, which is verified once. */
+/*
+ * Asks about the running process if it is not known. This is a global function, which is verified
+ * once.
+ */
 __noinline int meet_process(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();

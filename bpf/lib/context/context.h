@@ -3,10 +3,9 @@
 #include "../process/process.h"
 
 /*
- * Trace contexts: which span of the application something in the kernel belongs
- * to. Each source of them is a file in context/. Of what they read of a process's
- * memory only the ids are kept, and nothing is ever written there.
- * Go: internal/tracecontext.
+ * Trace contexts: the span of an application that something in the kernel belongs to. Each source
+ * of contexts has a file in context/. The sources keep nothing but ids of what they read in a
+ * process's memory, and never write there. Go: internal/tracecontext.
  */
 enum __attribute__((packed)) context_source {
 	CONTEXT_NONE,
@@ -22,20 +21,20 @@ struct context {
 	__u8 trace_id[16];
 	__u8 span_id[8];
 	enum context_source source;
-	__u8 link;    /* the span is related, and not known to be the cause */
+	__u8 link;    /* the span is related, but not known to be the cause */
 	__u8 sampled; /* 0: its spans are not recorded */
 	__u8 pad[5];
 };
 
-/* What was found, by enum context_source, then why something was not. */
+/* Counts: what was found, by enum context_source, and then why something was not used. */
 enum context_count {
 	REFUSED_UNREADABLE = CONTEXT_SOURCES, /* user memory that is not resident */
-	REFUSED_INVALID,    /* ids that are zero, no hex, or of another form */
+	REFUSED_INVALID,    /* ids that are zero, not hexadecimal, or malformed */
 	REFUSED_POOLED,     /* the labels of a goroutine that serves many requests */
-	REFUSED_FOREIGN,    /* the socket's context is another process's */
+	REFUSED_FOREIGN,    /* the socket's context belongs to another process */
 	REFUSED_EXPIRED,    /* the socket's context is old */
-	REFUSED_LEFTOVER,   /* what OBI says of a thread is of an earlier one with its id */
-	REFUSED_TABLE_FULL, /* a process beyond those that are observed */
+	REFUSED_LEFTOVER,   /* what OBI has for a thread belongs to an earlier one with the same id */
+	REFUSED_TABLE_FULL, /* no room for one more process */
 	CONTEXT_COUNTS,
 };
 
@@ -59,9 +58,10 @@ const volatile bool with_http, with_otel_thread, with_go_labels, with_obi, with_
 
 enum observed_flag {
 	OBSERVED_WANTED = 1,        /* the configuration lets its memory be read */
-	OBSERVED_THREAD_SLOT = 2,   /* its threads publish by OTEP 4947 */
-	OBSERVED_THREAD_MODULE = 4, /* the slot is in a module's block, by the dynamic thread vector */
-	OBSERVED_MUSL = 8,          /* whose entries are 8 bytes, not 16 */
+	OBSERVED_THREAD_SLOT = 2,   /* its threads publish their contexts as OTEP 4947 says */
+	/* the slot is in the block of a module, which the dynamic thread vector leads to */
+	OBSERVED_THREAD_MODULE = 4,
+	OBSERVED_MUSL = 8,          /* the entries of that vector have 8 bytes, not 16 */
 	OBSERVED_GO = 16,
 	OBSERVED_GO_MAP = 32, /* the labels are a map: up to Go 1.23 */
 	OBSERVED_GO_CGO = 64, /* it can call C code, on another goroutine's stack */
@@ -69,20 +69,20 @@ enum observed_flag {
 
 #define MAX_POOLED 16
 
-/* Where a process keeps what leads to its contexts; user space finds out. */
+/* Where a process keeps what leads to its contexts. User space finds this out. */
 struct observed {
-	__u64 start_ns; /* of the process this is about: pids come again */
+	__u64 start_ns; /* when the process started, since pids are used again */
 	__u64 slot_module;
 	__s64 slot_offset;       /* from the thread pointer, or in the module's block */
 	__u64 pooled[MAX_POOLED]; /* entry points of goroutines that serve many requests */
 	__u32 exec_id;
 	enum observed_flag flags;
-	__s32 g_tls; /* from the thread pointer; on arm64 g is in a register */
+	__s32 g_tls; /* from the thread pointer; arm64 has g in a register */
 	__u16 g_m, m_curg, g_labels, g_startpc; /* offsets in the runtime's structs */
 	__u32 pooled_count;
-	__u16 ask;       /* user space is to look again when it is next met */
-	__u16 publishes; /* it has said itself at which span a thread works */
-	__u32 silences;  /* how often it has not, if it never has */
+	__u16 ask;       /* user space is to examine the process again when it is next met */
+	__u16 publishes; /* it has published a context */
+	__u32 silences;  /* how often it had none to read, while it never published one */
 	__u32 pad;
 };
 
@@ -94,7 +94,10 @@ struct {
 	__type(value, struct observed);
 } observed SEC(".maps");
 
-/* The context of the last message that a thread moved, where the message or its socket had one. */
+/*
+ * The context of the last message that a thread sent or received, if the message or its socket had
+ * one.
+ */
 struct message_context {
 	struct context context;
 	__u64 time_ns; /* CLOCK_BOOTTIME */

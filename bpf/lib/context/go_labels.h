@@ -3,9 +3,9 @@
 #include "otel_thread.h"
 
 /*
- * The pprof labels of the goroutine that the thread runs, under two keys the ids
- * of its span. A goroutine that serves many requests, such as a pooled connection's
- * writer, has the labels of whoever started it: those are not believed.
+ * The pprof labels of the goroutine that the thread runs. Two of them hold the ids of its span. A
+ * goroutine that serves many requests, such as the writer of a pooled connection, has the labels of
+ * whoever started it, which are not used.
  */
 #define MAX_LABELS 8
 #define LABEL_NAME 16
@@ -39,15 +39,18 @@ struct go_map {
 
 #define BUCKET_TOP_HASHES 8
 #define BUCKET_VALUES (BUCKET_TOP_HASHES + MAX_LABELS * sizeof(struct go_string))
-#define MIN_TOP_HASH 5 /* what is less says that the place is empty */
+#define MIN_TOP_HASH 5 /* a smaller value marks an empty place */
 
-/* Where the labels lie: label i has its key at keys + i * stride, and its value likewise. */
+/*
+ * Where the labels are: the key of label i is at keys + i * stride, and its value at values + i *
+ * stride.
+ */
 struct labels {
 	__u64 keys;
 	__u64 values;
 	__u64 stride;
 	__u64 count;
-	__u64 used; /* of a map, the top hashes */
+	__u64 used; /* the top hashes, if it is a map */
 };
 
 static __always_inline bool find_labels(struct labels *l, const struct observed *process, __u64 labels)
@@ -70,7 +73,7 @@ static __always_inline bool find_labels(struct labels *l, const struct observed 
 	return !map.log_buckets && !bpf_probe_read_user(&l->used, sizeof(l->used), (void *)map.buckets);
 }
 
-/* Whether the string is the key, 1 or 0. */
+/* 1 if the string equals the key, otherwise 0. */
 static __always_inline __u64 is_label(const struct go_string *string, const volatile struct label_key *key)
 {
 	__u64 name[2] = {}, length = key->length;
@@ -83,7 +86,10 @@ static __always_inline __u64 is_label(const struct go_string *string, const vola
 #define LABEL_TRACE_ID 1
 #define LABEL_SPAN_ID 2
 
-/* Which label has its key at address. A global function: the verifier need not follow what comes of each label. */
+/*
+ * Which label has its key at address. This is a global function so that the verifier need not
+ * follow each possible result for each label.
+ */
 __noinline int label_at(__u64 address)
 {
 	struct go_string string;
@@ -93,7 +99,7 @@ __noinline int label_at(__u64 address)
 	return is_label(&string, &trace_id_label) * LABEL_TRACE_ID | is_label(&string, &span_id_label) * LABEL_SPAN_ID;
 }
 
-/* Reads the digits of a label of that many. */
+/* Reads the digits of a label that has exactly so many bytes. */
 static __always_inline bool read_label(__u64 *digits, __u32 bytes, __u64 address)
 {
 	struct go_string string;
@@ -102,7 +108,7 @@ static __always_inline bool read_label(__u64 *digits, __u32 bytes, __u64 address
 	       !bpf_probe_read_user(digits, bytes, (void *)string.data);
 }
 
-/* The labels of a goroutine; one of the runtime's own has none. */
+/* The address of a goroutine's labels, or 0. A goroutine of the runtime itself has none. */
 static __always_inline __u64 labels_of(const struct observed *process, __u64 *g)
 {
 	__u64 labels = 0, m = 0, current = 0;
@@ -127,7 +133,7 @@ static __always_inline bool is_pooled(const struct observed *process, __u64 g)
 		return false;
 	if (!read_user_word(&start, g + process->g_startpc))
 		return true;
-	for (int i = 0; i < MAX_POOLED; i++) { /* without branches, as verifiers follow each */
+	for (int i = 0; i < MAX_POOLED; i++) { /* without branches, each of which the verifier would follow */
 		__u64 differs = process->pooled[i] ^ start;
 
 		is |= ~(differs | -differs) >> 63;
@@ -170,6 +176,6 @@ static __always_inline bool go_labels_context(struct context *c, const struct ob
 		return false;
 	}
 	c->source = CONTEXT_GO_LABELS;
-	c->sampled = 1; /* who sets labels does it for spans that are recorded */
+	c->sampled = 1; /* applications set labels for spans that are recorded */
 	return true;
 }

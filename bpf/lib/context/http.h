@@ -4,15 +4,18 @@
 #include "ids.h"
 
 /*
- * The traceparent header in the head of an HTTP/1 message. It is seen where the
- * message is in clear text and its head in one buffer.
+ * The traceparent header in the head of an HTTP/1 message. It is found if the message is not
+ * encrypted and its head is in one buffer.
  */
 #define MAX_HEAD 4096
-#define HEAD_SLACK 64 /* what is read beyond, after a bound is checked */
+#define HEAD_SLACK 64 /* what may be read beyond a bound that was checked */
 
-const volatile __u32 head_bytes = 2048; /* that are looked at, at most MAX_HEAD */
+const volatile __u32 head_bytes = 2048; /* how many bytes are searched, at most MAX_HEAD */
 
-/* The head that is looked at on this CPU, by whom: one program may come upon another one. */
+/*
+ * The head that is searched on this CPU. Each reader has its own, since one program may interrupt
+ * another.
+ */
 struct head {
 	__u8 text[MAX_HEAD + HEAD_SLACK];
 };
@@ -67,7 +70,10 @@ struct search {
 #define ENT WORD('e', 'n', 't', ':')
 #define LOWER_CASE 0x20
 
-/* Looks at the lines that begin after one of the eight bytes at index; 1 ends the search. */
+/*
+ * Looks at the lines that begin after a newline among the eight bytes at index. The result 1 ends
+ * the search.
+ */
 static long search_word(__u32 index, struct search *s)
 {
 	__u32 at = index * 8, line;
@@ -103,7 +109,7 @@ static __always_inline __u8 digit(__u8 character)
 	return (character & 0xf) + (character >> 6 & 1) * 9;
 }
 
-/* Reads version-trace-parent-flags, as W3C trace context has them. */
+/* Parses version-trace-parent-flags, the form of W3C Trace Context. */
 static __always_inline bool parse_traceparent(struct context *c, const __u8 *text)
 {
 	__u64 trace[4], span[2], rest;
@@ -113,7 +119,7 @@ static __always_inline bool parse_traceparent(struct context *c, const __u8 *tex
 	__builtin_memcpy(&rest, text, sizeof(rest));
 	__builtin_memcpy(trace, text + 3, sizeof(trace));
 	__builtin_memcpy(span, text + 36, sizeof(span));
-	/* The digits of version and flags, with others to fill the word. */
+	/* The digits of the version and the flags, filled up with others to a whole word. */
 	rest = (rest & 0xffff) | (__u64)text[53] << 16 | (__u64)text[54] << 24 | (__u64)0x30303030 << 32;
 	if (!is_hex(rest) || !parse_ids(c, trace, span))
 		return false;
@@ -122,8 +128,8 @@ static __always_inline bool parse_traceparent(struct context *c, const __u8 *tex
 }
 
 /*
- * Looks for the header in a message of user memory, which begins as beginning_of
- * says a request or a response does.
+ * Searches for the header in a message in user memory, which begins as a request or a response
+ * does.
  */
 static __always_inline bool http_context(struct context *c, enum head_reader reader, __u64 address, __u32 bytes)
 {
@@ -147,7 +153,7 @@ static __always_inline bool http_context(struct context *c, enum head_reader rea
 	value = s.value;
 	if (!value || value > MAX_HEAD - 2)
 		return false;
-	for (int i = 0; i < 2; i++) { /* white space before it, of which there is one usually */
+	for (int i = 0; i < 2; i++) { /* skip white space, of which there usually is one */
 		if (s.head->text[value] == ' ' || s.head->text[value] == '\t')
 			value++;
 	}

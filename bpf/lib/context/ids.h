@@ -2,12 +2,10 @@
 #pragma once
 #include "context.h"
 
-/*
- * Ids as lower-case hex digits, eight at a time in one word.
- */
+/* Ids in lower-case hexadecimal, eight digits in a word. */
 #define EACH_BYTE(value) (0x0101010101010101ULL * (value))
 
-/* Whether each byte is one of 0-9, a-f. */
+/* Whether each byte is one of 0-9 and a-f. */
 static __always_inline bool is_hex(__u64 digits)
 {
 	__u64 high = EACH_BYTE(0x80), word = digits | high;
@@ -17,7 +15,7 @@ static __always_inline bool is_hex(__u64 digits)
 	return !(digits & high) && ((decimal | letter) & high) == high;
 }
 
-/* The four bytes that eight digits stand for, in the order of memory. */
+/* The four bytes that eight digits stand for, in memory order. */
 static __always_inline __u32 bytes_of(__u64 digits)
 {
 	__u64 values = (digits & EACH_BYTE(0x0f)) + (digits >> 6 & EACH_BYTE(1)) * 9;
@@ -34,7 +32,7 @@ static __always_inline bool is_valid_context(const struct context *c)
 	return (trace[0] | trace[1]) && span[0];
 }
 
-/* Sets the ids of c from 32 and 16 digits; false if they are none. */
+/* Sets the ids of c from 32 and 16 digits; false if they are not valid. */
 static __always_inline bool parse_ids(struct context *c, const __u64 trace[4], const __u64 span[2])
 {
 	__u32 *trace_bytes = (__u32 *)c->trace_id, *span_bytes = (__u32 *)c->span_id;

@@ -2,13 +2,13 @@
 #pragma once
 #include "ids.h"
 
-/* What OBI (OpenTelemetry eBPF Instrumentation) says each thread works at. */
+/* The context that OBI (OpenTelemetry eBPF Instrumentation) has for a thread. */
 struct obi_context {
 	__u8 trace_id[16];
 	__u8 span_id[8];
 };
 
-/* A place for a map of OBI's own. */
+/* A map of maps with room for OBI's map. */
 struct obi_place {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
@@ -21,10 +21,10 @@ struct obi_place {
 	});
 };
 
-/* User space puts the map here while there is one. */
+/* User space puts OBI's map here while there is one. */
 struct obi_place obi_map SEC(".maps");
 
-/* What the map had of a thread before the thread was there: of one that had its id. */
+/* What OBI's map had for a thread id before the thread began: it belongs to an earlier thread. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -40,7 +40,7 @@ static __always_inline struct obi_context *known_to_obi(__u64 thread)
 	return map ? bpf_map_lookup_elem(map, &thread) : NULL;
 }
 
-/* A thread begins. */
+/* Records what the map has for a thread that begins. */
 static __always_inline void note_leftover(__u64 thread)
 {
 	struct obi_context *known = known_to_obi(thread);
@@ -75,7 +75,7 @@ static __always_inline bool obi_context(struct context *c, const struct observed
 	}
 	c->source = CONTEXT_OBI;
 	c->sampled = 1;
-	/* A process that has spans of its own is not in OBI's, but beside them. */
+	/* A process that publishes its own spans is not inside OBI's span, but beside it. */
 	c->link = process && process->publishes;
 	return true;
 }

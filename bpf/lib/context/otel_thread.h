@@ -3,9 +3,8 @@
 #include "ids.h"
 
 /*
- * The thread context record of OTEP 4947, behind a thread-local pointer of the
- * name otel_thread_ctx_v1. The thread that would write it is in the kernel, so it
- * is whole.
+ * The thread context record of OTEP 4947, to which a thread-local pointer named otel_thread_ctx_v1
+ * leads. The thread that writes the record is in the kernel now, so the record is complete.
  */
 struct thread_record {
 	__u8 trace_id[16];
@@ -25,13 +24,10 @@ static __always_inline bool read_user_word(__u64 *word, __u64 address)
 }
 
 /*
- * The address of the thread's pointer; 0 if it has none yet. A library's variables
- * are in blocks that a thread gets when it first uses them: entry number module of
- * the thread's vector leads there. How long the vector is, is in the entry before
- * the first one of glibc's, and in the first one of musl's.
- *
- * Source: dtv_t in glibc's sysdeps/generic/dl-dtv.h, struct pthread in musl's
- * src/internal/pthread_impl.h.
+ * The address of the thread's pointer; 0 if it has none yet. The variables of a library are in
+ * blocks that a thread gets when it first uses them. The entry of a module in the thread's vector
+ * leads to its block. The length of the vector is in the entry before the first one in glibc, and
+ * in the first one in musl.
  */
 static __always_inline __u64 slot_of(const struct observed *process, __u64 thread_pointer)
 {

@@ -3,18 +3,18 @@
 #include "ids.h"
 
 /*
- * The last context of an exchange (a request and its answer) on a TCP connection:
- * the answer often leaves when the span has ended, and a drop has no thread. By the
- * socket's cookie, which no later socket has again.
+ * The last context of an exchange (a request and its answer) on a TCP connection. It is needed
+ * because the answer often leaves after the span has ended, and because a drop has no thread. The
+ * key is the socket's cookie, which no later socket gets.
  */
 struct exchange {
 	struct context context;
-	__u64 check;   /* of the ids: two threads may write at once */
+	__u64 check;   /* a checksum of the ids, as two threads may write at the same time */
 	__u64 time_ns; /* CLOCK_BOOTTIME */
-	__u64 start_ns; /* of the process whose context it is */
+	__u64 start_ns; /* when the process of this context started */
 	__u32 pid;
-	__u32 direction; /* of the last message: enum head_reader */
-	__u32 multiplexed; /* what moves here belongs to many requests at once */
+	__u32 direction; /* enum head_reader: the direction of the last message */
+	__u32 multiplexed; /* messages on this connection belong to many requests at once */
 	__u32 pad;
 };
 
@@ -34,7 +34,7 @@ static __always_inline __u64 check_of(const struct context *c)
 	return trace[0] ^ trace[1] * 3 ^ span[0] * 5;
 }
 
-/* Sets c to what an exchange has, if it is whole and not too old. */
+/* Sets c to the context of an exchange, if that is complete and not too old. */
 static __always_inline bool recall(struct context *c, const struct exchange *e, __u64 now)
 {
 	__u64 check = e->check;
@@ -54,7 +54,7 @@ static __always_inline bool recall(struct context *c, const struct exchange *e, 
 	return true;
 }
 
-/* For who has a socket that he must not rely on, such as that of a dropped packet. */
+/* The context of a socket whose pointer may be invalid, such as that of a dropped packet. */
 static __always_inline bool socket_context(struct context *c, struct sock *sk)
 {
 	__u64 cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);

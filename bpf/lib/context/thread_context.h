@@ -14,7 +14,9 @@ static __always_inline __u64 this_start(void)
 	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader, start_boottime);
 }
 
-/* What is known of the running process, or NULL: it may be another that had its pid. */
+/*
+ * The entry of the running process, or NULL. An entry of its pid may be about an earlier process.
+ */
 static __always_inline struct observed *observed_process(void)
 {
 	__u32 pid = THIS_TASK(tgid);
@@ -46,9 +48,10 @@ static __always_inline __u64 goroutine(const struct observed *process, __u64 thr
 #endif
 }
 
-const volatile bool outbound_is_link; /* what a process says of itself is not believed to be the cause */
+/* a context that a process publishes is only related, and not taken for the cause */
+const volatile bool outbound_is_link;
 
-/* The context that the process itself says its running thread has. */
+/* The context that the process publishes for its running thread. */
 static __always_inline bool published_context(struct context *c, const struct observed *process)
 {
 	__u64 pointer = thread_pointer();
@@ -64,9 +67,9 @@ static __always_inline bool published_context(struct context *c, const struct ob
 	return false;
 }
 
-#define PATIENCE 512 /* a process that could publish and has not in so many looks is silent */
+#define PATIENCE 512 /* a process that could publish a context, and had none in so many looks, is silent */
 
-/* Whether a process publishes contexts, or may yet. */
+/* Whether a process publishes contexts, or may still begin to. */
 static __always_inline bool may_publish(const struct observed *process)
 {
 	return process->flags & (OBSERVED_THREAD_SLOT | OBSERVED_GO) &&
@@ -74,8 +77,8 @@ static __always_inline bool may_publish(const struct observed *process)
 }
 
 /*
- * The context of the running thread, by the first source that has one. process is
- * NULL where it is not known, or is silent.
+ * The context of the running thread, from the first source that has one. process is NULL if it is
+ * not known or is silent.
  */
 static __always_inline bool thread_context(struct context *c, struct observed *process)
 {

@@ -3,13 +3,13 @@
 #include "../kernel/types.h"
 
 #define NETDEV_HASH_MASK 255 /* NETDEV_HASHENTRIES - 1 */
-#define MAX_BUCKET 32        /* devices of one bucket that are looked at */
+#define MAX_BUCKET 32        /* how many devices of a bucket are compared */
 
 /*
- * skb->dev, skb->sk and skb->_skb_refdst lie in unions: a queued datagram keeps
- * a length where its device was, a TCP segment a node of a tree. So a pointer is
- * believed only if it leads to a network namespace, and this is how one is
- * known: all of them have the same operations. Learned from the running task.
+ * skb->dev, skb->sk and skb->_skb_refdst are in unions: a queued datagram has a length in the place
+ * of its device, and a TCP segment a tree node. So a pointer is trusted only if it leads to a
+ * network namespace. A namespace is recognized by its operations, which are the same for all of
+ * them, and which are read from the running task.
  */
 const void *netns_operations;
 
@@ -23,7 +23,7 @@ static __always_inline bool is_netns(struct net *net)
 	return netns_operations && BPF_CORE_READ(net, ns.ops) == netns_operations;
 }
 
-/* The namespace an skb is in, by its socket or its route. */
+/* The namespace of an skb, found by its socket or its route. */
 static __always_inline struct net *netns_of(struct sk_buff *skb, struct sock *sk)
 {
 	struct dst_entry *dst;
@@ -53,8 +53,8 @@ static __always_inline struct net_device *find_device(struct net *net, int ifind
 }
 
 /*
- * The device an skb is on, or the one it came in on where TCP has cleared that
- * by now, and its namespace; NULL if neither is known. sk may be NULL.
+ * The device of an skb, or the one on which it arrived if TCP has cleared the pointer, and its
+ * namespace; NULL if neither is known. sk may be NULL.
  */
 static __always_inline struct net_device *device_of(struct sk_buff *skb, struct sock *sk, struct net **net)
 {

@@ -3,7 +3,10 @@
 #include "../kernel/verifier.h"
 #include "../program/quota.h"
 
-/* Loaded once by bpf/interfaces.bpf.c, whose maps take the place of an instrument's. */
+/*
+ * Used by several instruments. Their maps are replaced by those of bpf/interfaces.bpf.c, so that
+ * there is one of each.
+ */
 
 #define IFF_802_1Q_VLAN 0x1 /* priv_flags */
 #define IFF_EBRIDGE 0x2     /* priv_flags */
@@ -14,15 +17,15 @@ struct interface_key {
 	__u32 pad;
 };
 
-/* What the numbers of a device mean. */
+/* What is known of a device. */
 struct interface_entry {
-	__u64 epoch; /* of the last survey that found it, or when it was last met anew */
+	__u64 epoch; /* number of the last survey when it was found or met */
 	char name[16];
 	char kind[16]; /* rtnl_link_ops' kind; empty for lo and for hardware */
 	__u32 netns_inode;
-	__u8 hardware; /* has a parent that is no network device */
-	__u8 bare;     /* of a kind that does not count the link header it receives */
-	__u8 link;     /* bytes of link header in what we count; 0 on lo */
+	__u8 hardware; /* its parent device is no network device */
+	__u8 bare;     /* its kind does not count the link header of what it receives */
+	__u8 link;     /* bytes of link header that we count; 0 on lo */
 	__u8 pad;
 };
 
@@ -34,7 +37,7 @@ struct {
 	__type(value, struct interface_entry);
 } interfaces SEC(".maps");
 
-/* How many of them each namespace has. */
+/* The shares of network namespaces in map interfaces. */
 struct share_map interface_shares SEC(".maps");
 
 /* The number of the last survey, set by user space before it begins. */
@@ -53,7 +56,10 @@ static __always_inline __u64 current_epoch(void)
 	return epoch ? *epoch : 0;
 }
 
-/* A number that no two namespaces have at the same time; from 5.12 on never again. */
+/*
+ * A number that identifies a namespace. Since Linux 5.12 it is never used again; before, another
+ * namespace may get it later.
+ */
 static __always_inline __u64 netns_id(struct net *net)
 {
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_check_mtu)) /* since 5.12 */
@@ -74,8 +80,8 @@ static __always_inline bool note_device(const struct interface_key *key, const s
 }
 
 /*
- * Notes what a device is. False where there is no place for it. Not inline, so
- * that the verifier looks at it once; before 5.12 a pointer may not be an argument.
+ * Records what a device is; false if there is no place for it. The function is not inlined, so that
+ * the verifier checks it once. Before 5.12 an argument must not be a pointer.
  */
 __noinline int know_device(__u64 address, __u64 netns)
 {

@@ -2,7 +2,7 @@
 #pragma once
 #include "../kernel/types.h"
 
-/* The driver's word for a device, as in `ip link add type KIND`; empty for lo and for hardware. */
+/* The kind of a device, as in `ip link add type KIND`; empty for lo and for hardware. */
 struct kind {
 	char name[16];
 };

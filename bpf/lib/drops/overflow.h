@@ -4,10 +4,10 @@
 #include "../packet/headers.h"
 
 /*
- * Packets that a listener loses because its accept queue is full: a SYN, or the
- * ACK that ends a handshake. They are those that ListenOverflows of
- * /proc/net/netstat counts, except that with net.ipv4.tcp_syncookies=0 a SYN
- * may be lost to the queue of half-open connections before (TCPReqQFullDrop).
+ * Packets that a listener loses because its accept queue is full: a SYN, or the ACK that ends a
+ * handshake. They are those that ListenOverflows in /proc/net/netstat counts, with one exception:
+ * if net.ipv4.tcp_syncookies is 0 a SYN may be lost before, to the queue of half-open connections
+ * (TCPReqQFullDrop).
  *
  * Source: tcp_conn_request and tcp_v4_syn_recv_sock.
  */
@@ -19,7 +19,10 @@ static __always_inline bool accept_queue_is_full(struct bpf_sock *listener)
 	return sk && sk->sk_ack_backlog > sk->sk_max_ack_backlog;
 }
 
-/* Whether the packet belongs to a half-open connection: then its SYN is a repeated one, and is answered. */
+/*
+ * Whether the packet belongs to a half-open connection. A SYN of such a connection is a repeated
+ * one, and is answered.
+ */
 static __always_inline bool is_half_open(struct __sk_buff *ctx, const struct tcp_header *tcp)
 {
 	bool ipv4 = ctx->protocol == bpf_htons(ETH_P_IP);
@@ -37,13 +40,12 @@ static __always_inline bool is_half_open(struct __sk_buff *ctx, const struct tcp
 }
 
 /*
- * The last ACK that this CPU passed to a listener with a full accept queue. Such
- * an ACK does reach kfree_skb, next and on the same CPU, and only there it is
- * known whether it was lost to the queue.
+ * The last ACK that this CPU passed to a listener with a full accept queue. Such an ACK reaches
+ * kfree_skb next, on the same CPU, and only there it is known whether it was lost to the queue.
  */
 struct late_ack {
 	__u64 skb;
-	__u64 segment; /* ports and sequence number: the skb's memory is soon another's */
+	__u64 segment; /* ports and sequence number, as the skb's memory is soon used for another packet */
 	__u8 half_open;
 	__u8 pad[7];
 };
@@ -62,12 +64,15 @@ static __always_inline void remember_ack(struct __sk_buff *ctx, const struct tcp
 
 	if (!ack)
 		return;
-	ack->skb = (__u64)ctx; /* it is the struct sk_buff */
+	ack->skb = (__u64)ctx; /* the context of the program is the struct sk_buff */
 	__builtin_memcpy(&ack->segment, tcp, sizeof(ack->segment));
 	ack->half_open = half_open;
 }
 
-/* half_open: whether it should end a handshake that is known; else it may be that of a SYN cookie. */
+/*
+ * Whether skb is the ACK that was remembered. half_open tells whether it would end a known
+ * handshake, or else may be the answer to a SYN cookie.
+ */
 static __always_inline bool is_late_ack(struct sk_buff *skb, bool half_open)
 {
 	__u32 zero = 0;

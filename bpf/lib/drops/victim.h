@@ -7,19 +7,19 @@
 #include "../owner/ports.h"
 #include "../owner/storage.h"
 
-/* Set by user space where it knows the owners of sockets: the maps of theirs are shared then. */
+/* Set by user space if it knows the owners of sockets, whose maps are then shared. */
 const volatile bool with_victims;
 
 /* How the process that lost a packet is known. */
 enum __attribute__((packed)) victim {
 	VICTIM_NONE,
-	VICTIM_SOCKET,        /* it owns the socket that the packet came from or was on its way to */
-	VICTIM_LAST_LISTENER, /* it was the last to have the port */
+	VICTIM_SOCKET,        /* it owns the socket that the packet came from or was for */
+	VICTIM_LAST_LISTENER, /* it was the last to listen on the port */
 };
 
 /*
- * Before Linux 6.11 kfree_skb does not say to which socket a packet was on its way: it is the
- * one that cgroup_skb/ingress met last on this CPU with the same skb. Set by user space.
+ * Before Linux 6.11 kfree_skb does not tell for which socket a packet was. We take the socket that
+ * cgroup_skb/ingress last met on this CPU with the same skb. Set by user space.
  */
 const volatile bool with_meetings;
 
@@ -42,13 +42,13 @@ static __always_inline void note_meeting(struct __sk_buff *ctx, struct bpf_sock 
 
 	if (!last)
 		return;
-	last->skb = (__u64)ctx; /* it is the struct sk_buff */
+	last->skb = (__u64)ctx; /* the context of the program is the struct sk_buff */
 	last->sk = (__u64)sk;
 }
 
 /*
- * The socket that an skb met, or NULL. The memory of an skb is soon another's, and the
- * socket may be gone, so it must have the port that the packet is for.
+ * The socket that an skb met, or NULL. The memory of the skb may have been used for another packet,
+ * and the socket may be gone, so its port must be the packet's.
  */
 static __always_inline struct sock *met_by(struct sk_buff *skb)
 {
@@ -65,7 +65,7 @@ static __always_inline struct sock *met_by(struct sk_buff *skb)
 	return port == BPF_CORE_READ((struct inet_sock *)sk, inet_sport) ? sk : NULL;
 }
 
-/* Whose a listener is, by its address. */
+/* The number of the process that owns the listener at an address. */
 static __always_inline __u64 number_of_listener(__u64 address)
 {
 	struct listener *l = bpf_map_lookup_elem(&listeners, &address);
@@ -73,7 +73,10 @@ static __always_inline __u64 number_of_listener(__u64 address)
 	return l && !is_orphan(l) ? l->number : NOBODY;
 }
 
-/* Whose a socket is: owner is what its storage has, and may be NULL. */
+/*
+ * The number of the process that owns a socket. owner is the content of its storage, and may be
+ * NULL.
+ */
 static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner *owner)
 {
 	__u64 address = (__u64)sk;
@@ -87,7 +90,10 @@ static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner
 	return heir_of(owner, 0, 0);
 }
 
-/* Whose a socket is. It may be a request, which is its listener's, and no socket at all. */
+/*
+ * The number of the process that owns a socket, whose pointer may be invalid. The socket may be a
+ * request, which belongs to its listener's process.
+ */
 static __always_inline __u64 number_by_hand(struct sock *sk)
 {
 	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
@@ -100,17 +106,17 @@ static __always_inline __u64 number_by_hand(struct sock *sk)
 	return number_of_owner(sk, copy_owner(&owner, sk) ? &owner : NULL);
 }
 
-/* The same of a pointer that the verifier trusts. */
+/* The same for a pointer that the verifier trusts. */
 static __always_inline __u64 number_by_helper(struct sock *sk)
 {
 	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 
 	if (state == STATE_NEW_SYN_RECV)
 		return number_of_listener(listener_of(sk));
-	return number_of_owner(sk, bpf_sk_storage_get(&owners, sk, 0, 0)); /* none of what is no full socket */
+	return number_of_owner(sk, bpf_sk_storage_get(&owners, sk, 0, 0)); /* NULL if it is no full socket */
 }
 
-/* Who had the port last for which a packet is, in a network namespace. */
+/* The number of the process that last had the port that a packet is for, in a network namespace. */
 static __always_inline __u64 number_of_last_listener(struct sk_buff *skb, __u64 netns, __u8 transport)
 {
 	struct port_key key = { .netns = netns, .transport = transport };

@@ -2,7 +2,10 @@
 #pragma once
 #include "types.h"
 
-/* The ends of a socket's connection. Addresses are 16 bytes each, IPv4 as ::ffff:a.b.c.d. */
+/*
+ * The addresses of both ends of a socket's connection. Each has 16 bytes, IPv4 as ::ffff:a.b.c.d.
+ * The caller has set them to 0.
+ */
 static __always_inline void note_addresses(__u8 *local, __u8 *peer, struct sock *sk)
 {
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
@@ -16,7 +19,10 @@ static __always_inline void note_addresses(__u8 *local, __u8 *peer, struct sock 
 	}
 }
 
-/* In host byte order. skc_num is 0 when the peer has reset the connection already. */
+/*
+ * The port in host byte order. skc_num cannot be used: it is 0 once the peer has reset the
+ * connection.
+ */
 static __always_inline __u16 local_port_of(struct sock *sk)
 {
 	return bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));

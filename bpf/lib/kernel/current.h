@@ -2,13 +2,15 @@
 #pragma once
 #include "types.h"
 
-/* Whether the kernel has a helper: a constant there, and not a variable to be read each time. */
+/*
+ * Whether the kernel has a helper. It is known when a program is loaded, so no variable is read
+ * each time.
+ */
 #define has_helper(id) bpf_core_enum_value_exists(enum bpf_func_id, id)
 
 /*
- * A field of the running task, without a helper call for each: where the verifier
- * knows the task's type, from Linux 5.11 on. Before, user space makes current_task
- * another helper.
+ * A field of the running task. Since Linux 5.11 the verifier knows the task's type, and the field
+ * is read without a helper call. On older kernels user space replaces the helper of current_task.
  */
 #define with_current_task has_helper(BPF_FUNC_get_current_task_btf)
 

@@ -3,8 +3,8 @@
 #include "current.h"
 
 /*
- * The socket behind a file, or NULL. Only a socket's file and its struct socket
- * point at each other, so no other file is taken for one.
+ * The socket of a file, or NULL if it is no socket. Only the file of a socket and its struct socket
+ * point at each other.
  */
 static __always_inline struct sock *sock_of_file(struct file *file)
 {
@@ -15,7 +15,7 @@ static __always_inline struct sock *sock_of_file(struct file *file)
 	return BPF_CORE_READ(socket, sk);
 }
 
-/* The running task's open file of that number, or NULL. */
+/* The running task's open file with the descriptor fd, or NULL. */
 static __always_inline struct file *file_of_fd(long fd)
 {
 	struct file **slots, *file = NULL;

@@ -4,20 +4,19 @@
 #include "registers.h"
 
 /*
- * A soft interrupt runs on top of whatever thread it came upon, and what it calls
- * is not that thread's. x86 runs it on a stack of its own if the thread is in the kernel,
- * arm64 counts it in the thread. A kernel with PREEMPT_RT runs it on the thread's own stack
- * everywhere, and counts it apart, for it may be preempted; hard interrupts are as on
- * others.
+ * A soft interrupt interrupts any thread, and what it does is not that thread's work. x86 runs it
+ * on a stack of its own if the thread was in the kernel, and arm64 counts it in the thread. A
+ * kernel with PREEMPT_RT runs it on the thread's own stack on either architecture, and has a
+ * separate count for it because it may be preempted. Its hard interrupts are as on other kernels.
  */
-#define THREAD_SIZE 16384       /* of the kernel's stack of a thread */
-#define SERVING_SOFTIRQ 0x100   /* of both counts; local_bh_disable adds the next bit */
+#define THREAD_SIZE 16384       /* size of a thread's kernel stack */
+#define SERVING_SOFTIRQ 0x100   /* in both counts; local_bh_disable adds the next higher bit */
 #define PF_WQ_WORKER 0x00000020
 #define PF_NO_SETAFFINITY 0x04000000
 
 /*
- * Where on the running thread's stack we are: below all that is still under way. Not
- * for the entry of a probe, whose context may be elsewhere: it has the stack's pointer.
+ * The place on the running thread's stack where we are, below all that is under way. It is not
+ * valid at the entry of a probe, whose context may be elsewhere. A probe uses the stack pointer.
  */
 static __always_inline __u32 position_of(void *ctx)
 {
@@ -35,15 +34,15 @@ static __always_inline bool is_interrupt(__u32 position)
 #if defined(__TARGET_ARCH_x86)
 	return position - (__u32)(__u64)THIS_TASK(stack) >= THREAD_SIZE;
 #elif defined(__TARGET_ARCH_arm64)
-	asm volatile("" : : "r"(position)); /* or a function would get anything in its place */
+	asm volatile("" : : "r"(position)); /* or a function that takes it would get an undefined value */
 	return THIS_TASK(thread_info.preempt.count) & SERVING_SOFTIRQ;
 #endif
 }
 
 /*
- * Whether the running thread is in a system call. What comes upon a thread in user mode is
- * told from one by the registers: x86 also runs soft interrupts on the thread's own stack
- * then, which is empty, from 5.12 on.
+ * Whether the running thread is in a system call. An interrupt of a thread in user mode is told
+ * from one by the registers: since 5.12 x86 runs soft interrupts on the thread's own stack then,
+ * which is empty.
  */
 static __always_inline bool is_system_call(__u32 position)
 {
@@ -63,7 +62,10 @@ static __always_inline bool is_system_call(__u32 position)
 	return true;
 }
 
-/* A CPU's own thread, of which ksoftirqd serves soft interrupts on its own stack. */
+/*
+ * Whether the thread belongs to one CPU. One of these, ksoftirqd, serves soft interrupts on its own
+ * stack.
+ */
 static __always_inline bool is_thread_of_cpu(void)
 {
 	return (THIS_TASK(flags) & (PF_KTHREAD | PF_NO_SETAFFINITY | PF_WQ_WORKER)) ==

@@ -40,7 +40,7 @@ static __always_inline void *first_argument(struct pt_regs *ctx)
 #endif
 }
 
-/* Its second, and its fourth. */
+/* Its second argument, and below its fourth and third. */
 static __always_inline void *second_argument(struct pt_regs *ctx)
 {
 #if defined(__TARGET_ARCH_x86)

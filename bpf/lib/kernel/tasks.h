@@ -3,9 +3,9 @@
 #include "types.h"
 
 /*
- * A walk along all tasks in a program that user space runs, from Linux 6.7 on. An
- * iterator program sees the same tasks, at several times the cost: the kernel looks up
- * each one by its number, takes a reference and calls the program.
+ * A walk through all tasks in a program that user space runs, since Linux 6.7. An iterator program
+ * sees the same tasks at several times the cost: the kernel looks up each one by its number, takes
+ * a reference and calls the program.
  */
 struct bpf_iter_task {
 	__u64 opaque[3];

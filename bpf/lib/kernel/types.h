@@ -30,7 +30,7 @@
 #define ETH_P_8021AD 0x88a8
 #define ETH_P_MACSEC 0x88e5
 
-#define PF_IO_WORKER 0x00000010 /* of an io_uring */
+#define PF_IO_WORKER 0x00000010 /* a thread of io_uring */
 #define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 
@@ -124,7 +124,7 @@ struct hlist_head {
 
 struct net {
 	struct ns_common ns;
-	__u64 net_cookie; /* plain u64 since 5.12 */
+	__u64 net_cookie; /* a plain u64 since 5.12, an atomic before */
 	struct list_head list; /* of all namespaces */
 	struct list_head dev_base_head;
 	struct hlist_head *dev_index_head;
@@ -235,7 +235,7 @@ struct net_device {
 		struct list_head upper;
 		struct list_head lower;
 	} adj_list;
-	const struct rtnl_link_ops *rtnl_link_ops; /* none: it is no virtual device */
+	const struct rtnl_link_ops *rtnl_link_ops; /* NULL: it is no virtual device */
 	struct device dev;
 };
 
@@ -250,7 +250,7 @@ struct sock_common {
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num; /* 0 once closed: see inet_sport */
-	__u32 skc_portpair; /* both */
+	__u32 skc_portpair; /* both ports */
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;
@@ -258,7 +258,7 @@ struct sock_common {
 	struct in6_addr skc_v6_rcv_saddr;
 	struct {
 		__s64 counter;
-	} skc_cookie; /* 0: nobody has asked for it */
+	} skc_cookie; /* 0: no one has asked for one */
 	struct sock *skc_listener; /* of a request_sock; in a union */
 };
 
@@ -274,7 +274,9 @@ struct rt_mutex_base {
 	struct task_struct *owner;
 };
 
-/* With PREEMPT_RT it is a mutex. Of any other one the first byte is not 0 while someone has it. */
+/*
+ * With PREEMPT_RT it is a mutex. In any other spin lock the first byte is not 0 while it is held.
+ */
 struct spinlock {
 	struct rt_mutex_base lock;
 };
@@ -283,13 +285,13 @@ struct sock {
 	struct sock_common __sk_common;
 	struct {
 		struct spinlock slock;
-		int owned; /* by a task that is in a system call on it */
+		int owned; /* by a task that has locked it in a system call */
 		struct wait_queue_head wq;
 	} sk_lock;
 	struct {
 		int len;
 		struct sk_buff *head;
-	} sk_backlog; /* what came while it was owned */
+	} sk_backlog; /* packets that came while it was owned */
 	struct sk_buff_head sk_receive_queue;
 	int sk_wmem_queued;
 	__u8 sk_shutdown;
@@ -310,7 +312,7 @@ struct socket {
 };
 
 struct udp_sock {
-	struct sk_buff_head reader_queue; /* taken from sk_receive_queue, and not read yet */
+	struct sk_buff_head reader_queue; /* packets taken from sk_receive_queue but not read yet */
 };
 
 struct inet_sock {
@@ -320,7 +322,7 @@ struct inet_sock {
 struct unix_address;
 
 struct unix_sock {
-	struct unix_address *addr; /* an accepted socket has its listener's */
+	struct unix_address *addr; /* an accepted socket has that of its listener */
 	struct sock *peer;
 };
 
@@ -330,12 +332,12 @@ struct tcp_sock {
 	__u32 lsndtime; /* jiffies, when data was last sent */
 	__u8 is_mptcp : 1; /* a bool before 6.7 */
 	struct {
-		__u64 time; /* us of CLOCK_MONOTONIC: handshake done, later the last read */
+		__u64 time; /* in us of CLOCK_MONOTONIC: end of the handshake, later that of the last read */
 	} rcvq_space;
 };
 
 struct mptcp_sock {
-	struct sock *first; /* the first subflow; of a listener the one that listens */
+	struct sock *first; /* the first subflow; that of a listener does the listening */
 };
 
 struct request_sock {
@@ -422,5 +424,8 @@ struct bpf_iter__bpf_sk_storage_map {
 
 #pragma clang attribute pop
 
-/* The running task. It is the same for the whole run of a program: the compiler asks once. */
+/*
+ * The running task. It stays the same during a run of a program, so the compiler may call the
+ * helper once.
+ */
 static struct task_struct *(*const current_task)(void) __attribute__((const)) = (void *)BPF_FUNC_get_current_task_btf;

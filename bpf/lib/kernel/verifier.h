@@ -3,29 +3,33 @@
 #include "types.h"
 
 /*
- * What is written otherwise than one would, because the kernel's verifier has to follow it. None
- * of it changes what a program does. What is here is for all kernels from 5.10 to 7.3.
+ * Code whose form is due to the kernel's verifier, which has to follow it. None of it changes what
+ * a program does. All kernels from 5.10 to 7.3 need it.
  *
- * Two more devices are where they are used. A __noinline function that is not static is verified
- * once, by the types of its arguments, and not at each call: it bounds how much older
- * verifiers, which give up at a million instructions, have to look at. Before Linux 5.12 its
- * arguments may not be pointers, so addresses are handed over as numbers. And bpf_loop (5.17) verifies the body of a loop once.
+ * Two more techniques are applied in place. A __noinline function that is not static is verified
+ * once, by the types of its arguments, and not at each call. This limits how much the verifier has
+ * to examine, as older ones give up after a million instructions. Before Linux 5.12 an argument of
+ * such a function must not be a pointer, so addresses are passed as numbers. And bpf_loop (5.17)
+ * has the body of a loop verified once.
  */
 
 /*
- * Keeps the compiler from computing with a value before it was checked. It likes to check one
- * register and to use another that held the same, and the verifier knows limits by the register.
+ * Keeps the compiler from using a value before it was checked. Otherwise it may check one register
+ * and use another one that held the same value, while the verifier knows limits by the register.
  */
 #define CHECKED(value) asm volatile("" : "+r"(value))
 
 /*
- * Limits an index that was compared with its limit before: the compiler knows that and would leave
- * out a mask, and the verifier may have lost sight of it. The mask is a power of two less one, and
- * not less than the limit.
+ * Limits an index that was already compared with its limit. The compiler would leave out a mask,
+ * because it knows of the comparison, but the verifier may have lost track of it. The mask is a
+ * power of two less one, and not less than the limit.
  */
 #define LIMITED(index, mask) asm volatile("%0 &= " #mask : "+r"(index))
 
-/* A pointer as a number: through memory, for the verifier takes the one for the other nowhere. */
+/*
+ * A pointer as a number. It is read back from memory, because the verifier does not accept a
+ * pointer as a number anywhere.
+ */
 static __always_inline __u64 address_of(void *pointer)
 {
 	void *held = pointer;
@@ -36,8 +40,8 @@ static __always_inline __u64 address_of(void *pointer)
 }
 
 /*
- * The same without a call, through a slot of a map: what is read of one is a number to the
- * verifier, which does not let a pointer that it knows of be hashed.
+ * The same without a helper call, through a slot of a map. What is read from a map is a number to
+ * the verifier, which does not let a known pointer be hashed.
  */
 static __always_inline __u64 address_through(__u64 *slot, const void *pointer)
 {

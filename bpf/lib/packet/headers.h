@@ -3,18 +3,18 @@
 #include "../kernel/types.h"
 
 /*
- * All that reads the headers of a packet, for each instrument.
+ * Reading the headers of a packet, for all instruments.
  *
- * There are two ways to find the transport's protocol. read_transport checks that what it
- * reads is in the packet, and looks behind the extension headers of IPv6. It is for packets
- * that are dropped, which are few and may contain anything. transport_of reads a single byte
- * and is for each packet that a device has: the checks of read_transport would make each of
- * them dearer. A packet with extension headers has the protocol of the first of these then.
+ * There are two ways to find the transport protocol. read_transport checks that what it reads is
+ * inside the packet, and skips the extension headers of IPv6. It is for dropped packets, which are
+ * few and may contain anything. transport_of reads a single byte and is for every packet of a
+ * device, where those checks would cost too much. For a packet with extension headers it returns
+ * the number of the first of these.
  */
 
 #define ETH_P_ARP 0x0806
 
-/* IPv6 extension headers, which stand before the transport's */
+/* IPv6 extension headers, which come before the transport header. */
 #define NEXTHDR_HOP 0
 #define NEXTHDR_ROUTING 43
 #define NEXTHDR_FRAGMENT 44
@@ -58,7 +58,7 @@ static __always_inline __u8 skip_extensions(struct sk_buff *skb, __u32 offset, _
 	return 0;
 }
 
-/* IP protocol of an skb, behind the extension headers of IPv6; 0 where none can be read. */
+/* The transport protocol of an skb, after any IPv6 extension headers; 0 if it cannot be read. */
 static __always_inline __u8 read_transport(struct sk_buff *skb, __u16 type)
 {
 	__u32 offset = skb->network_header;
@@ -77,7 +77,7 @@ static __always_inline __u8 read_transport(struct sk_buff *skb, __u16 type)
 	return 0;
 }
 
-/* IP protocol of a packet whose network header is at network; 0 where it has none. */
+/* The IP protocol of a packet whose network header is at network; 0 if it is not IP. */
 static __always_inline __u8 transport_of(const void *network, __u16 type)
 {
 	__u8 protocol = 0;
@@ -93,7 +93,7 @@ struct udp_ports {
 	__be16 source, destination;
 };
 
-/* The ports of a UDP packet whose network header is at network; zeros for any other. */
+/* The ports of a UDP packet whose network header is at network; zeros for any other packet. */
 static __always_inline struct udp_ports udp_ports_of(const void *network, __be16 protocol)
 {
 	struct udp_ports ports = {};
@@ -110,7 +110,7 @@ static __always_inline struct udp_ports udp_ports_of(const void *network, __be16
 	return ports;
 }
 
-/* Of TCP and UDP, whose ports are at the same place. */
+/* Reads the destination port of TCP or UDP, which have it in the same place. */
 static __always_inline bool read_destination_port(__be16 *port, struct sk_buff *skb)
 {
 	return read_header(port, sizeof(*port), skb, skb->transport_header + sizeof(*port));
@@ -134,13 +134,13 @@ static __always_inline bool read_tcp_header(struct tcp_header *tcp, struct sk_bu
 	return read_header(tcp, sizeof(*tcp), skb, skb->transport_header);
 }
 
-/* The same where skb has no type for the verifier, as in a kprobe. */
+/* The same if the verifier does not know the type of skb, as in a kprobe. */
 static __always_inline bool probe_tcp_header(struct tcp_header *tcp, struct sk_buff *skb)
 {
 	return !bpf_probe_read_kernel(tcp, sizeof(*tcp), BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, transport_header));
 }
 
-/* The same for a program of a cgroup, whose ctx has data from the network header on. */
+/* The same for a cgroup program, whose context has data from the network header on. */
 static __always_inline bool load_tcp_header(struct tcp_header *tcp, struct __sk_buff *ctx)
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
@@ -149,7 +149,7 @@ static __always_inline bool load_tcp_header(struct tcp_header *tcp, struct __sk_
 	return !bpf_skb_load_bytes(ctx, offset, tcp, sizeof(*tcp));
 }
 
-/* Both ends, as the sender has them. */
+/* Fills in the addresses and ports of both ends, as the sender sees them. */
 static __always_inline void load_tuple(struct bpf_sock_tuple *tuple, struct __sk_buff *ctx, const struct tcp_header *tcp)
 {
 	if (ctx->protocol == bpf_htons(ETH_P_IP)) {
@@ -163,7 +163,7 @@ static __always_inline void load_tuple(struct bpf_sock_tuple *tuple, struct __sk
 	}
 }
 
-/* How long the header of a TCP segment is that begins at transport. */
+/* The length of the TCP header that begins at transport. */
 static __always_inline __u32 tcp_header_length(const void *transport)
 {
 	__u8 words = 0;
@@ -177,7 +177,7 @@ static __always_inline bool is_syn(const struct tcp_header *tcp)
 	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* Whether a segment can neither open a connection nor carry data, like a reset that meets one. */
+/* Whether a segment neither opens a connection nor carries data, such as a reset. */
 static __always_inline bool is_empty(const struct tcp_header *tcp, __u32 length)
 {
 	return !(tcp->flags & TCP_SYN) && (tcp->flags & TCP_RST || length <= (tcp->length >> 4) * 4);
@@ -188,7 +188,7 @@ static __always_inline bool is_ack(const struct tcp_header *tcp)
 	return (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
-/* Both addresses of an IP packet, IPv4 as ::ffff:a.b.c.d; false if there are none to be read. */
+/* Both addresses of an IP packet, IPv4 as ::ffff:a.b.c.d; false if they cannot be read. */
 static __always_inline bool read_addresses(__u8 source[16], __u8 destination[16], struct sk_buff *skb)
 {
 	__u16 type = bpf_ntohs(BPF_CORE_READ(skb, protocol));

@@ -6,14 +6,14 @@
 #define IFF_BRIDGE_PORT 0x200  /* priv_flags */
 #define IFF_TEAM_PORT 0x2000   /* priv_flags */
 
-#define PACKET_LOOPBACK 5 /* the sender's own copy of a broadcast: it was on no wire */
+#define PACKET_LOOPBACK 5 /* the sender's own copy of a broadcast, which was never on a wire */
 
 enum direction {
 	TRANSMIT,
 	RECEIVE,
 };
 
-/* One skb can be many frames: devices count the one or the other. */
+/* One skb can become many frames; some devices count skbs and others frames. */
 struct count {
 	__u64 packets;
 	__u64 bytes;
@@ -21,7 +21,7 @@ struct count {
 	__u64 frame_bytes;
 };
 
-/* Types for what is read without a call, from Linux 6.2 on. */
+/* Casts to kernel types whose fields can be read without a helper call, since Linux 6.2. */
 extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
 extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
 
@@ -35,7 +35,7 @@ static __always_inline bool is_loopback(int ifindex)
 	return ifindex == 1; /* LOOPBACK_IFINDEX, in each namespace */
 }
 
-/* Whether a device has others above it, which send and receive through it. */
+/* Whether other devices send and receive through this one. */
 static __always_inline bool has_upper(struct net_device *dev)
 {
 	struct list_head *upper = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.upper);

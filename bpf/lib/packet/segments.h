@@ -3,13 +3,13 @@
 #include "headers.h"
 #include "packet.h"
 
-/* Segmentation offload: one skb, and many frames on a real wire. */
+/* Segmentation offload: one skb becomes many frames on a real wire. */
 
 #define SKB_GSO_TCP 0x11 /* SKB_GSO_TCPV4 | SKB_GSO_TCPV6 */
 
 #define UDP_HEADER 8
 
-/* Into how large pieces an skb is to be cut; 0 is not at all. */
+/* The size of the pieces into which an skb is to be cut; 0 if it is not to be cut. */
 static __always_inline __u16 gso_size_of(const struct sk_buff *skb)
 {
 	const struct skb_shared_info *shared = (struct skb_shared_info *)(skb->head + skb->end), *typed;
@@ -21,9 +21,9 @@ static __always_inline __u16 gso_size_of(const struct sk_buff *skb)
 }
 
 /*
- * Sizes an skb of len bytes, which c has as one frame. Its headers start at from, counted
- * from skb->head, and it becomes a frame a piece of a size on a real wire, each with its
- * own headers.
+ * Counts the frames of an skb of len bytes, which c has as one frame. Its headers begin at from,
+ * counted from skb->head. On a real wire it becomes one frame for each piece of a size, each with
+ * its own headers.
  */
 static __noinline void measure_pieces(struct count *c, const struct sk_buff *skb, __u32 from, __u32 len, __u16 size)
 {
@@ -33,7 +33,7 @@ static __noinline void measure_pieces(struct count *c, const struct sk_buff *skb
 
 	if (!c || !size)
 		return;
-	if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) /* what is cut is the packet in it */
+	if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) /* the inner packet is cut */
 		transport = skb->inner_transport_header;
 	headers = transport - from;
 	if (BPF_CORE_READ(shared, gso_type) & SKB_GSO_TCP)

@@ -6,18 +6,18 @@
 #define EXECUTABLE_SIZE 64
 
 /*
- * A process, told apart from a later one that got the same pid, and from
- * itself before an exec or a change of its user. Go: process.ID.
+ * The identity of a process. It differs from that of a later process with the same pid, and changes
+ * with an exec or a change of the user. Go: process.ID.
  */
 struct process {
 	__u64 start_ns; /* CLOCK_BOOTTIME, of the thread group leader */
 	__u32 pid;      /* thread group id in the root pid namespace; 0: no process */
-	__u32 exec_id;  /* low half of self_exec_id: another after each exec */
+	__u32 exec_id;  /* low half of self_exec_id, which changes with each exec */
 	__u32 uid;      /* effective */
 	__u32 real_uid;
 };
 
-/* A process whatever it executes and whoever it runs as. */
+/* The identity of a process that an exec or a change of the user does not change. */
 struct instance {
 	__u64 start_ns;
 	__u32 pid;
@@ -36,7 +36,7 @@ static __always_inline bool is_same_instance(const struct instance *a, const str
 	return a->start_ns == b->start_ns && a->pid == b->pid;
 }
 
-/* What only the kernel can say of a process that may be gone soon. Go: process.Seen. */
+/* What only the kernel can tell of a process that may end soon. Go: process.Seen. */
 struct process_seen {
 	__u64 first_ns; /* CLOCK_BOOTTIME, when it was first met */
 	__u64 cgroup_id;
@@ -58,7 +58,7 @@ static __always_inline struct process process_of(struct task_struct *task)
 	return p;
 }
 
-/* The same for the running task: its fields are read without a helper call each. */
+/* The same for the running task, whose fields are read without helper calls. */
 static __always_inline struct process current_process(void)
 {
 	struct task_struct *task = current_task();

@@ -8,13 +8,16 @@ const volatile __u64 max_per_second = 0; /* records; 0: no limit */
 
 static __u64 window_second, window_taken;
 
-/* Whether this second has had all its records. */
+/* Whether all records of this second have been used up. */
 static __always_inline bool is_spent(void)
 {
 	return max_per_second && READ_ONCE(window_taken) >= max_per_second && bpf_ktime_get_ns() / NANOS == READ_ONCE(window_second);
 }
 
-/* Two CPUs that open a second at the very same moment may let one more through. */
+/*
+ * Whether one more record may be made in this second. Two CPUs that begin a second at the very same
+ * moment may let one more through.
+ */
 static __always_inline bool is_within_limit(void)
 {
 	__u64 second = bpf_ktime_get_ns() / NANOS;

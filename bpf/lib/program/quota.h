@@ -3,12 +3,12 @@
 #include "../kernel/types.h"
 
 /*
- * How many entries of a map a network namespace has. One that anybody may make, with as
- * many devices as he likes, may have a part of a map, and all but the host's together may
- * have a larger part, so that there is always room for the host's own. Nothing is looked
- * up but where an entry would be new. User space writes what it has found in a map at each
- * collection, so that what was counted between its reading and its writing is made good by
- * the next one. Go: kernel.Quota.
+ * How many entries of a map each network namespace has. Anyone may create a namespace with any
+ * number of devices, so each may have only a part of a map. All namespaces but the host's together
+ * may have a larger part, so there is always room for the host. The shares are looked up only when
+ * an entry would be new. At each collection user space writes what it found in a map, so a count
+ * that changed between its reading and its writing is corrected by the next collection. Go:
+ * kernel.Quota.
  */
 enum share_of {
 	SHARE_OF_INTERFACES,
@@ -18,15 +18,15 @@ enum share_of {
 };
 
 struct share_key {
-	__u64 netns; /* netns_id(); 0: all but the host's */
+	__u64 netns; /* 0: all namespaces but the host's */
 	enum share_of of;
-	__u32 refused; /* 1: the entry counts how often there was no place, and netns is 0 */
+	__u32 refused; /* 1: the entry counts how often there was no room; netns is 0 then */
 };
 
 struct share {
 	__u64 entries;
-	__u32 limit; /* of all; UNLIMITED: of the host's */
-	__u32 each;  /* of all: the limit of one */
+	__u32 limit; /* for all together; UNLIMITED: for the host's */
+	__u32 each;  /* in the entry for all: the limit for one */
 };
 
 #define UNLIMITED 0xffffffff
@@ -41,7 +41,7 @@ struct share_map {
 
 const struct share no_share = {};
 
-/* Whether a namespace may have one more entry; one that is not known (0) may. */
+/* Whether a namespace may have one more entry. A namespace that is not known (0) may. */
 static __always_inline bool has_place(void *shares, __u64 netns, enum share_of of)
 {
 	struct share_key key = { .netns = netns, .of = of };
@@ -65,7 +65,7 @@ static __always_inline bool has_place(void *shares, __u64 netns, enum share_of o
 	return false;
 }
 
-/* A namespace has one more entry. */
+/* Counts that a namespace has one more entry. */
 static __always_inline void take_place(void *shares, __u64 netns, enum share_of of)
 {
 	struct share_key key = { .of = of };

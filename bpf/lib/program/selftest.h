@@ -3,10 +3,10 @@
 #include "../kernel/types.h"
 
 /*
- * A program that is attached may still never run. So at first each program only
- * notes that it does, in a variable of its own, fired_NAME; once user space has
- * seen to it that all of them ran, it enables them. Where it could not make one run,
- * they go on to note it: whatever runs it later proves it. Go: kernel.Object.
+ * A program that is attached may still never run. So each program first only records that it runs,
+ * in a variable of its own named fired_NAME. Once user space has made all of them run it enables
+ * them. If it could not make one run, they record this even when enabled: whatever runs it later
+ * proves the hook. Go: kernel.Object.
  */
 enum enabled {
 	DISABLED,

@@ -3,18 +3,18 @@
 #include "../kernel/types.h"
 
 /*
- * What became of the events an instrument saw. Go: kernel.ReadCounts.
- * Seen = what was reported or aggregated + STAT_SAMPLED_OUT + all STAT_LOST_*.
+ * What became of the events that an instrument saw. Go: kernel.ReadCounts. Seen = what was reported
+ * or aggregated + STAT_SAMPLED_OUT + all STAT_LOST_*.
  */
 enum stat {
 	STAT_SEEN,
 	STAT_SAMPLED_OUT,
 	STAT_LOST_MAP_FULL,
-	STAT_LOST_NAMESPACE_FULL, /* its network namespace has its part of a map: quota.h */
+	STAT_LOST_NAMESPACE_FULL, /* its network namespace has used up its share of a map: quota.h */
 	STAT_LOST_RING_FULL,
 	STAT_LOST_UNREADABLE,
 	STAT_LOST_UNFINISHED, /* calls: the end of one was not seen */
-	STAT_COPY, /* traffic: deliveries of a packet beyond its first, not seen as events */
+	STAT_COPY, /* traffic: deliveries of a packet after its first, which are not counted as seen */
 	STAT_KINDS,
 };
 
@@ -30,7 +30,7 @@ static __always_inline void count_stats(enum stat kind, __u64 n)
 	__u64 *count = bpf_map_lookup_elem(&stats, &kind);
 
 	if (count)
-		__sync_fetch_and_add(count, n); /* a softirq may come in between */
+		__sync_fetch_and_add(count, n); /* atomic because a softirq may interrupt */
 }
 
 static __always_inline void count_stat(enum stat kind)

@@ -6,7 +6,6 @@
 
 #define ENOSYS 38
 
-/* With what the running thread entered the kernel. */
 #define with_task_registers has_helper(BPF_FUNC_task_pt_regs) /* since 5.15 */
 
 /* The registers with which the running thread entered the kernel. */
@@ -19,7 +18,7 @@ static __always_inline struct pt_regs *user_registers(void)
 
 #define REGISTER(regs, field) (with_task_registers ? (regs)->field : BPF_CORE_READ(regs, field))
 
-/* The system call with which it entered; negative outside of system calls. */
+/* The number of the system call with which it entered; negative outside of system calls. */
 static __always_inline long syscall_of(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -31,11 +30,11 @@ static __always_inline long syscall_of(struct pt_regs *regs)
 #endif
 }
 
-/* Whether that call has returned, and the thread does what was put off until then. */
+/* Whether that call has returned, and the thread now does work that was deferred until then. */
 static __always_inline bool is_behind_call(struct pt_regs *regs)
 {
 #if defined(__TARGET_ARCH_x86)
-	return (long)REGISTER(regs, ax) != -ENOSYS; /* until there is a result */
+	return (long)REGISTER(regs, ax) != -ENOSYS; /* the value until there is a result */
 #elif defined(__TARGET_ARCH_arm64)
 	return false; /* by then the number of the call is forgotten */
 #endif

@@ -4,7 +4,7 @@
 #include "../kernel/files.h"
 #include "../kernel/verifier.h"
 
-/* What a system call does with a socket, and how to tell that it is one. */
+/* What a system call does with a socket, and how to tell that it uses one. */
 enum operation {
 	OPERATION_NONE,
 	OPERATION_OTHER,
@@ -15,8 +15,8 @@ enum operation {
 	OPERATION_KIND = 0xf, /* mask of the above */
 	ON_SOCKET = 0x10,     /* its first argument is the fd of a socket */
 	ON_FILE = 0x20,       /* its first argument is an fd, maybe of a socket */
-	ON_THIRD = 0x40,      /* or the third one is */
-	ON_ANY = 0x80,        /* what it has to do with sockets shows inside */
+	ON_THIRD = 0x40,      /* or its third argument is one */
+	ON_ANY = 0x80,        /* whether it uses sockets shows only inside the call */
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -84,12 +84,12 @@ static __always_inline __u8 operation_of(__s64 number)
 }
 
 /*
- * Where system calls are watched: the tracepoints of sending and receiving are there,
- * which say whether a file was a socket. To find out beforehand takes longer.
+ * Set if system calls are hooked and the kernel has the tracepoints of sending and receiving, which
+ * tell whether a file was a socket. To find that out at the start of a call takes longer.
  */
 const volatile bool with_lengths;
 
-/* Whether what a system call is about shows only inside of it. */
+/* Whether it shows only inside a system call if it is about a socket. */
 static __always_inline bool shows_inside(long number, __u8 how)
 {
 	return how & ON_ANY || (with_lengths && how & ON_FILE && !(how & ON_THIRD) && number != SYS_CLOSE);

@@ -8,17 +8,17 @@
 #include "../packet/segments.h"
 #include "tun.h"
 
-/* What the instrument tells apart. */
+/* What the user wants told apart. */
 const volatile bool with_transport;
 const volatile bool with_type;
 
 /*
- * What has arrived on this CPU and no one has claimed. A packet is announced by
- * netif_receive_skb with its length and reaches its socket by cgroup_skb/ingress,
- * on the same CPU, but not one by one: packets come in lists.
+ * The packets that have arrived on this CPU and that no account has claimed yet. netif_receive_skb
+ * announces a packet with its length, and cgroup_skb/ingress runs when it reaches its socket, on
+ * the same CPU. But these do not alternate, as packets come in lists.
  */
 
-/* The same as struct count, of one skb. */
+/* The same as struct count for one skb, in less space. */
 struct part {
 	__u32 bytes;
 	__u32 frame_bytes;
@@ -27,38 +27,41 @@ struct part {
 };
 
 /*
- * A device the packet came in on. A bridge is one above its port, and the device of a
- * tunnel one above that on which the outer packet came.
+ * A device on which the packet arrived. A bridge is one device above its port, and the device of a
+ * tunnel is one above that on which the outer packet arrived.
  */
 struct leg {
 	__u64 netns;
 	__u32 ifindex;
 	__u32 device; /* the low half of its address */
-	__u16 link;   /* bytes of all headers before the network's in each packet's count */
-	__u8 outer;   /* the packet came in another one: only a process claims that one */
+	__u16 link;   /* bytes of all headers before the network header that the device counts for each packet */
+	__u8 outer;   /* the packet arrived inside another one, which only a process may claim */
 	struct part left;
 };
 
-#define LEGS 3 /* the port of a bridge, it, and a tunnel through it; a CPU's value may have 32 kB */
+/*
+ * the port of a bridge, the bridge, and a tunnel through it; the value of a CPU is limited to 32 kB
+ */
+#define LEGS 3
 
 struct arrival {
-	__u64 head; /* skb->head: a clone shares it, and an skb's own address is soon another's */
+	__u64 head; /* skb->head, because a clone shares it, and an skb's own address is soon used again */
 	__u64 number; /* how many arrived before it */
-	__u32 end;  /* of the last leg: where the packet ended, counted from head */
-	__u16 from; /* and where its network header was */
+	__u32 end;  /* of the last leg: where the packet ends, counted from head */
+	__u16 from; /* and where its network header is */
 	__u16 legs; /* how many there are */
 	struct leg by[LEGS];
 };
 
-#define ARRIVAL_AGE 128   /* twice what a driver hands up at once: what is older is claimed by nobody */
-#define ARRIVAL_SLOTS 256 /* most are free, so that one is near where a packet's place is */
+#define ARRIVAL_AGE 128   /* twice what a driver passes on at once; nobody claims what is older */
+#define ARRIVAL_SLOTS 256 /* most are free, so a free one is near the place of a packet */
 #define ARRIVAL_PROBES 4
 
 struct arrivals {
 	struct arrival slots[ARRIVAL_SLOTS];
 	__u64 number;
 	__u64 seen; /* packets received */
-	__u64 head; /* of the packet at hand */
+	__u64 head; /* of the packet that is being handled */
 	__u32 last;
 	__u32 pad;
 };
@@ -72,10 +75,10 @@ struct {
 
 /* One delivery to a socket. */
 struct delivery {
-	enum account below; /* whose the packet is on devices below the one that delivers */
-	__u32 ifindex;      /* of the device that delivers */
+	enum account below; /* the account of the packet on devices below the one that delivers it */
+	__u32 ifindex;      /* of the device that delivers it */
 	__u64 netns;
-	struct count count; /* as that device counts it */
+	struct count count; /* as that device counts the packet */
 };
 
 static __always_inline struct arrivals *arrivals_here(void)
@@ -107,15 +110,15 @@ static __always_inline bool is_claimed(struct arrival *slot)
 	return !slot->by[0].left.packets;
 }
 
-/* Whether nobody will claim what the slot has: it is claimed, or too old. */
+/* Whether nobody will claim what the slot has, because it is claimed already or too old. */
 static __always_inline bool is_free(struct arrivals *a, struct arrival *slot)
 {
 	return is_claimed(slot) || a->number - slot->number >= ARRIVAL_AGE;
 }
 
 /*
- * Where a packet's arrival is noted: where it was noted before, on a device below,
- * else in a free place; the last resort is another's.
+ * The slot for the arrival of a packet: the slot that it has from a device below, or else a free
+ * one. If there is neither, the slot of another packet is taken.
  */
 static __always_inline __u32 place_for(struct arrivals *a, __u64 head)
 {
@@ -135,7 +138,7 @@ static __always_inline __u32 place_for(struct arrivals *a, __u64 head)
 	return place & (ARRIVAL_SLOTS - 1);
 }
 
-/* Where it was noted, if anywhere. */
+/* The slot of a packet's arrival, or NULL. */
 static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
 {
 	__u32 at = hash_of(head);
@@ -150,8 +153,9 @@ static __always_inline struct arrival *find(struct arrivals *a, __u64 head)
 }
 
 /*
- * Devices that hand up what another one sent, in a buffer that may have been anyone's;
- * and WireGuard, which hands it up so late that the packet around it was given up.
+ * Whether a device passes on what another device sent, in a buffer that may have belonged to any
+ * packet before, or is one of WireGuard, which passes a packet on so late that the packet around it
+ * has been freed.
  */
 static __always_inline bool is_end_of_pair(struct net_device *dev)
 {
@@ -167,7 +171,10 @@ static __always_inline void put_inside(struct leg *leg, __u32 inner)
 	leg->link += inner;
 }
 
-/* What was around a packet in the same buffer, before it and behind it, is counted with it below. */
+/*
+ * Adds what was around a packet in the same buffer, before it and after it, to what the devices
+ * below count.
+ */
 static __noinline int unwrap(struct arrival *slot, __u32 length)
 {
 	__u32 around, was;
@@ -187,10 +194,9 @@ static __noinline int unwrap(struct arrival *slot, __u32 length)
 }
 
 /*
- * How many legs of the slot, which has an arrival in the same buffer that nobody has
- * claimed, are below this arrival; none when it is another packet. A bridge hands up
- * to itself what came in on its port, and MACsec what was in the packet. A tunnel does so,
- * too, and forgets where it came in.
+ * The number of legs of the slot, which has an unclaimed arrival in the same buffer, that are below
+ * this arrival; 0 if it is another packet. A bridge passes to itself what arrived on its port, and
+ * MACsec the packet that was inside. A tunnel does the same, but clears where the packet arrived.
  */
 static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __u32 from, __u32 end)
 {
@@ -217,7 +223,10 @@ static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __
 	return legs;
 }
 
-/* Notes a packet whose network header is at from, counted from skb->head, and the part of it that may be claimed. */
+/*
+ * Records the arrival of a packet, whose network header is at from, counted from skb->head. part is
+ * what may be claimed of it.
+ */
 static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, struct net_device *dev, __u64 netns,
 				   __u32 ifindex, __u32 from, __u32 link, const struct part *part)
 {
@@ -247,12 +256,12 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, stru
 	a->last = at;
 }
 
-#define MAX_PADDING 15 /* of what is encrypted, to a whole block */
+#define MAX_PADDING 15 /* of encrypted data, to whole blocks */
 
 /*
- * What was decrypted is joined with what came before, in whose buffer it is then. Each has
- * arrived in a packet of its own, and all but the last are as long as the first. How much
- * padding that one had is not known: what may be too much is left unclaimed.
+ * Decrypted packets were merged with earlier ones, in the buffer of the first. Each of them arrived
+ * in a packet of its own, and all but the last are as long as the first. It is not known how much
+ * padding that one had, so what may be too much is left unclaimed.
  */
 static __noinline int join(struct arrival *slot, struct sk_buff *skb, __u32 from)
 {
@@ -275,8 +284,8 @@ static __noinline int join(struct arrival *slot, struct sk_buff *skb, __u32 from
 }
 
 /*
- * A packet that was in another one, and arrives on the same device: a policy of xfrm has
- * decrypted it. The device has counted it, with all that was around it.
+ * A packet that was inside another one and arrives on the same device, because a policy of xfrm has
+ * decrypted it. The device has already counted it together with all that was around it.
  */
 static __always_inline void arrive_again(struct arrivals *a, struct sk_buff *skb, __u32 from)
 {
@@ -306,7 +315,10 @@ static __always_inline struct count whole(const struct part *part)
 	};
 }
 
-/* Counts what was forwarded from a device: it is a process's where that has the device's file. */
+/*
+ * Counts what was forwarded from a device. If a process has the device's file open, it is that
+ * process's.
+ */
 static __always_inline void count_forwarded(struct sk_buff *skb, const struct leg *leg, const struct count *c)
 {
 	struct traffic_key key = { .netns = leg->netns, .ifindex = leg->ifindex, .direction = RECEIVE };
@@ -324,8 +336,8 @@ static __always_inline void count_forwarded(struct sk_buff *skb, const struct le
 }
 
 /*
- * Counts the whole arrival of skb on an account. The packet around it, if it came in
- * one, stays unclaimed: it was the tunnel's.
+ * Counts the whole arrival of skb on an account. If it arrived inside another packet, that one
+ * stays unclaimed because it belongs to the tunnel.
  */
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
@@ -351,7 +363,7 @@ static __always_inline void claim_whole(struct sk_buff *skb, enum account accoun
 	}
 }
 
-/* Of what is left it takes at most what is wanted. */
+/* Takes from what is left, and at most what is wanted. */
 #define TAKE(left, want)                                        \
 	({                                                      \
 		__u64 taken = (want) < (left) ? (want) : (left); \
@@ -359,7 +371,7 @@ static __always_inline void claim_whole(struct sk_buff *skb, enum account accoun
 		taken;                                          \
 	})
 
-/* Turns what a delivery wants of a leg into what it gets. */
+/* Reduces what a delivery wants from a leg to what it gets. */
 __noinline int take_rest(struct leg *leg, struct count *c)
 {
 	if (!leg || !c)
@@ -372,9 +384,8 @@ __noinline int take_rest(struct leg *leg, struct count *c)
 }
 
 /*
- * The packets that were reassembled into one of l3 bytes, if it was: all but
- * the last are as long as the longest, whose length the kernel keeps. Link
- * headers are left to the caller.
+ * Computes the fragments that were reassembled into a packet, if it was. All but the last are as
+ * long as the longest, whose length the kernel keeps. The caller adds the link headers.
  */
 __noinline int measure_fragments(struct __sk_buff *ctx, struct count *c)
 {
@@ -417,8 +428,8 @@ enum match {
 };
 
 /*
- * A packet is never longer than it arrived, but for one that was reassembled: a
- * longer one is another packet that is now at the same address.
+ * A packet is never longer than when it arrived, unless it was reassembled. So a longer one is
+ * another packet that is now at the same address.
  */
 static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival *slot, struct count *parts)
 {
@@ -427,7 +438,7 @@ static __always_inline enum match match_of(struct __sk_buff *ctx, struct arrival
 	return measure_fragments(ctx, parts) ? PARTS : OTHER;
 }
 
-/* What is delivered, of a device that counts so much before the network header. */
+/* Computes what is delivered, as a device counts it that adds link bytes to each packet. */
 static __always_inline void measure_delivery(struct __sk_buff *ctx, __u32 link, enum match match,
 					     const struct count *parts, struct count *c)
 {
@@ -443,7 +454,7 @@ static __always_inline void measure_delivery(struct __sk_buff *ctx, __u32 link, 
 	c->bytes = c->frame_bytes = ctx->len + link;
 }
 
-/* What one delivery takes of a leg. */
+/* Takes from a leg what one delivery gets. */
 static __always_inline void claim_leg(struct __sk_buff *ctx, struct leg *leg, enum match match,
 				      const struct count *parts, struct count *c)
 {
@@ -464,7 +475,7 @@ static __always_inline __u64 netns_of_device(struct __sk_buff *ctx)
 	return BPF_CORE_READ((struct sk_buff *)ctx, dev, nd_net.net, net_cookie);
 }
 
-/* A device that delivers what arrived on another one below it. */
+/* Counts a packet on the device that delivers it, though it arrived on another one below. */
 static __always_inline void arrive_at_delivery(struct arrivals *a, struct __sk_buff *ctx, struct delivery *d)
 {
 	d->netns = netns_of_device(ctx);
@@ -473,7 +484,10 @@ static __always_inline void arrive_at_delivery(struct arrivals *a, struct __sk_b
 	__sync_fetch_and_add(&a->seen, d->count.packets);
 }
 
-/* Whether a packet is delivered by the device of a leg: those of different namespaces can have the same index. */
+/*
+ * Whether the device of a leg delivers a packet. The index alone does not tell, because devices of
+ * different namespaces can have the same one.
+ */
 static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
 {
 	struct sk_buff *skb;
@@ -492,8 +506,9 @@ static __always_inline bool is_frame(const struct part *part)
 }
 
 /*
- * Whether a packet goes on from a verdict: that is done for the program that gives it, and
- * in no soft interrupt and no thread of the kernel. So is what is written to a tun or tap.
+ * Whether a packet continues after a verdict. It then continues in the system call of the program
+ * that gave the verdict, and not in a soft interrupt or a kernel thread. The same is true of what
+ * is written to a tun or tap device, which is excluded here.
  */
 static __always_inline bool is_verdict(struct sk_buff *skb)
 {
@@ -506,9 +521,9 @@ static __always_inline bool is_verdict(struct sk_buff *skb)
 }
 
 /*
- * A packet that the kernel held back, as for a program that reads a queue of netfilter,
- * and that now goes on from the verdict, on whatever CPU that is given. It has been in
- * ACCOUNT_ARRIVED since it came, if its device is the one that it came in on.
+ * Counts a packet that the kernel held back, for example for a program that reads a queue of
+ * netfilter, and that continues after the verdict, on whatever CPU that was given. It has been in
+ * ACCOUNT_ARRIVED since it arrived if its device is the one on which it arrived.
  */
 static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, enum match match,
 				    const struct count *parts, struct delivery *d)
@@ -529,7 +544,10 @@ static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, e
 	d->ifindex = ctx->ifindex;
 }
 
-/* Finds a whole packet of one frame that is on the one device which delivers it; NULL when it is not that. */
+/*
+ * Finds a whole packet of one frame that arrived on no other device than the one that delivers it;
+ * NULL if it is anything else.
+ */
 static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
 {
 	struct arrivals *a = arrivals_here();
@@ -549,8 +567,8 @@ static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
 }
 
 /*
- * Fills d with what the socket gets, and counts the rest; false when nothing is left: a
- * copy. What is below the device that delivers is no process's there.
+ * Fills d with what the socket gets, and counts the packet on the devices below; false if nothing
+ * is left to claim, which means that it is a copy.
  */
 __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 {
@@ -567,11 +585,11 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 		take_up(a, ctx, match, &parts, d);
 		return true;
 	}
-	if (match == PARTS && slot) { /* its first fragment is in what it claims */
+	if (match == PARTS && slot) { /* what it claims includes its first fragment */
 		for (int i = 0; i < LEGS; i++)
 			slot->by[i].left = (struct part){};
 	}
-	if (match != WHOLE) /* the last fragment to arrive is what completes a packet */
+	if (match != WHOLE) /* the fragment that arrived last completes a packet */
 		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
 	if (!slot || !slot->by[0].left.bytes)
 		return false;

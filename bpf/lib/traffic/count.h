@@ -56,7 +56,7 @@ struct {
 	__type(value, struct count);
 } accounts SEC(".maps");
 
-/* How many of both each network namespace has. */
+/* The shares of network namespaces in both maps. */
 struct share_map shares SEC(".maps");
 
 /*
@@ -97,7 +97,7 @@ static __always_inline struct count *entry_of(void *map, const void *key)
 	return bpf_map_lookup_elem(map, key);
 }
 
-/* The same of a key that its map lacks, where its namespace may have one more. */
+/* The same for a key that its map lacks, if its namespace may have one more. */
 static __always_inline struct count *new_entry_of(void *map, const void *key, __u64 netns, enum share_of of)
 {
 	if (!bpf_map_update_elem(map, key, &nothing, BPF_NOEXIST))
@@ -127,7 +127,8 @@ struct cell {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, CELLS); /* user space multiplies it and adds one entry, which is never used */
+	/* user space multiplies this by the CPUs and adds an entry that is never used */
+	__uint(max_entries, CELLS);
 	__type(key, __u32);
 	__type(value, struct cell);
 } cells SEC(".maps");
@@ -194,7 +195,10 @@ static __always_inline void add_count(struct count *to, const struct count *c)
 	__sync_fetch_and_add(&to->frame_bytes, c->frame_bytes);
 }
 
-/* An account has no place. Whoever claims a packet, it is in ACCOUNT_ARRIVED already. */
+/*
+ * Counts what is lost because an account has no entry. What a process or another account claims on
+ * receive is in ACCOUNT_ARRIVED already, so it is not lost.
+ */
 static __always_inline void lose(const struct account_key *key, enum stat cause, const struct count *c)
 {
 	if (key->direction == TRANSMIT || key->account == ACCOUNT_ARRIVED)

@@ -5,30 +5,32 @@
 #include "wireguard.h"
 #include "../packet/headers.h"
 
-/* The packet a device was last given on this CPU, for the device may refuse it. */
+/*
+ * The packet that a device was last given on this CPU. It is kept because the device may refuse it.
+ */
 struct handed {
 	__u64 skb;
 	struct traffic_key key;
 	struct count count;
-	enum account account; /* where it was counted */
+	enum account account; /* the account on which it was counted */
 	__u32 pad;
 };
 
 /*
- * What this CPU hands to devices. While the first device has a packet, it may hand it on
- * to one below it, and so on: a VLAN to a bond, and that to a card.
+ * What this CPU passes to devices. While the first device has a packet, it may pass it on to a
+ * device below, and so on: a VLAN to a bond, and the bond to a network card.
  */
 struct handing {
-	__u64 seen;   /* packets handed to devices, less those that were refused */
-	__u64 device; /* that has its packet now; 0: none */
-	__u64 sk;     /* of this packet; 0: none */
-	__u32 below;  /* how many were handed on meanwhile */
+	__u64 seen;   /* packets passed to devices, minus those that were refused */
+	__u64 device; /* the first device while it has a packet; 0: none */
+	__u64 sk;     /* the socket of this packet; 0: none */
+	__u32 below;  /* how many packets were passed on meanwhile */
 	__u32 pad;
 	struct handed first;
 	struct handed by[8]; /* those below it, by their ifindex */
 };
 
-#define MAX_BELOW 4096 /* beyond that the end of the first was missed: this is another packet */
+#define MAX_BELOW 4096 /* beyond this the end of the first was missed, and this is another packet */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -44,7 +46,7 @@ static __always_inline struct handing *handing_here(void)
 	return bpf_map_lookup_elem(&handing, &zero);
 }
 
-/* Whether dev is given something while another device above it has its packet. */
+/* Whether dev is given a packet while another device, above it, has one. */
 static __always_inline bool is_handed_on(struct handing *now, struct net_device *dev)
 {
 	return now->device && now->device != (__u64)dev && ++now->below < MAX_BELOW;
@@ -55,7 +57,10 @@ static __always_inline struct handed *handed_to(struct handing *now, struct net_
 	return &now->by[dev->ifindex & 7];
 }
 
-/* Whether skb is what the first device was given, or was made from it: MACsec's copy has no socket. */
+/*
+ * Whether skb is the packet that the first device was given, or was made from it. The copy that
+ * MACsec makes has no socket.
+ */
 static __always_inline bool is_of_first(struct handing *now, struct sk_buff *skb)
 {
 	return now->first.skb == (__u64)skb || (skb->sk ? now->sk == (__u64)skb->sk : skb->protocol == bpf_htons(ETH_P_MACSEC));
@@ -76,7 +81,7 @@ static __always_inline bool has_tag(struct sk_buff *skb)
 	return BPF_CORE_READ_BITFIELD((struct sk_buff___before_6_2 *)skb, vlan_present);
 }
 
-/* There is an interface of xfrm. */
+/* Set if there is an xfrm interface. */
 bool with_xfrm;
 
 static __always_inline __u8 outer_transport_of(struct sk_buff *skb)
@@ -84,7 +89,10 @@ static __always_inline __u8 outer_transport_of(struct sk_buff *skb)
 	return transport_of(skb->head + skb->network_header, bpf_ntohs(skb->protocol));
 }
 
-/* Whether a socket's packet is in one that was made by a device which says nothing of it: all ESP is, where one may have. */
+/*
+ * Whether a socket's packet is inside one that was made by a device which leaves no trace of it. If
+ * there is an xfrm interface, all ESP packets are taken for such.
+ */
 static __noinline bool is_inside(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
 {
 	if (with_xfrm && outer_transport_of(skb) == IPPROTO_ESP)
@@ -93,11 +101,11 @@ static __noinline bool is_inside(struct sk_buff *skb, struct sock *sk, struct ne
 }
 
 /*
- * Whether a socket's packet has been on a device above dev before, though that does not
- * have it any more: it had to wait in the queue of dev, for its turn or its time. A
- * socket sends through no part of a bond or a bridge and puts on no tag, its packets are
- * first on a device of its own namespace, and are in no other packet there unless a
- * route or a policy of xfrm says so.
+ * Whether a socket's packet has been on a device above dev before, even though that device no
+ * longer has it: it waited in the queue of dev. This is known because a socket does not send
+ * through a port of a bond or a bridge, adds no VLAN tag, and sends its packets first on a device
+ * of its own namespace. There they are in no other packet, unless a route or a policy of xfrm says
+ * so.
  */
 static __always_inline bool has_been_above(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
 {

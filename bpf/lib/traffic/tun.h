@@ -3,14 +3,14 @@
 #include "count.h"
 
 /*
- * What a tun or tap device receives was written by the process that has its file open: a
- * virtual machine's or a VPN's. Of what is forwarded from and to the device, it is that
- * process's there.
+ * What a tun or tap device receives was written by the process that has its file open, for a
+ * virtual machine or a VPN. What is forwarded from and to the device is counted for that process on
+ * the device.
  */
 
-bool with_tun; /* there is such a device */
+bool with_tun; /* set if there is such a device */
 
-/* There are devices for which each packet that arrives is looked at closely. */
+/* Set if there are devices for which each packet that arrives needs a closer look. */
 bool with_special;
 
 struct tun_key {
@@ -27,7 +27,7 @@ struct {
 	__type(value, __u64);
 } tun_writers SEC(".maps");
 
-/* NOBODY where it is no such device, or has not been written to. */
+/* The number of that process; NOBODY if it is no such device, or has not been written to. */
 static __always_inline __u64 tun_writer(__u64 netns, __u32 ifindex)
 {
 	struct tun_key key = { .netns = netns, .ifindex = ifindex };

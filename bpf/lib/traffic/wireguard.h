@@ -4,12 +4,12 @@
 #include "../packet/packet.h"
 
 /*
- * WireGuard encrypts and decrypts on other CPUs, so that no packet of its own is near the
- * one in it. What it sends keeps the socket of the sender and has another transport
- * header; the port in that is where it receives.
+ * WireGuard encrypts and decrypts on other CPUs, so its packet and the one inside are not handled
+ * one after the other. A packet that it sends keeps the sender's socket and has another transport
+ * header, whose source port is the one on which WireGuard receives.
  */
 
-/* There is such a device: set by user space, and when one is met. */
+/* Set if there is such a device, by user space or when one is met. */
 bool with_wireguard;
 
 struct wireguard_port {
@@ -26,8 +26,8 @@ struct {
 } wireguard_ports SEC(".maps");
 
 /*
- * Whether a socket's packet, as dev is given it, is in one of WireGuard's. A raw socket
- * may send what it likes.
+ * Whether a socket's packet, as it is passed to dev, is inside a packet of WireGuard. For a raw
+ * socket, which may send such packets itself, the answer is no.
  */
 static __noinline bool is_in_wireguard(struct sk_buff *skb, struct sock *sk, struct net_device *dev)
 {
