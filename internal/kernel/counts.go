@@ -26,8 +26,8 @@ func ReadCounts(m *ebpf.Map) ([]uint64, error) {
 	return sums, nil
 }
 
-// MissedRuns returns how often the kernel did not run one of the programs because
-// it would have interrupted that same program. Kernels before 5.12 do not say: 0.
+// MissedRuns returns how often the kernel did not run one of the programs because it would have
+// interrupted that same program. Kernels before 5.12 do not report this: the result is 0.
 func MissedRuns(programs ...*ebpf.Program) (uint64, error) {
 	var missed uint64
 	for _, program := range programs {

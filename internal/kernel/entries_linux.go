@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchBytes is about how much of a map is read with one system call.
+// batchBytes is roughly how many bytes of a map are read with one system call.
 const batchBytes = 256 << 10
 
-// ReadAll returns all entries of a hash map. Those that come or go meanwhile may be
-// among them or not.
+// ReadAll returns all entries of a hash map. An entry that is added or deleted meanwhile may be
+// included or not.
 func ReadAll[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 	all := make(map[K]V)
 	err := Each(m, func(key K, value V) { all[key] = value })
 	return all, err
 }
 
-// Each calls visit with each entry of a hash map. Those that come or go meanwhile may
-// be among them or not.
+// Each calls visit with each entry of a hash map. An entry that is added or deleted meanwhile may
+// be included or not.
 func Each[K comparable, V any](m *ebpf.Map, visit func(K, V)) error {
 	err := eachBatch(m, batchSize[V](m, 1), 1, func(key K, values []V) { visit(key, values[0]) })
 	if !errors.Is(err, ebpf.ErrNotSupported) {
@@ -37,8 +37,8 @@ func Each[K comparable, V any](m *ebpf.Map, visit func(K, V)) error {
 	return entries.Err()
 }
 
-// EachPerCPU is [Each] of a map that has a value for each CPU. They are visit's until
-// it returns.
+// EachPerCPU is [Each] for a map that has a value for each CPU. visit may use the values only
+// until it returns.
 func EachPerCPU[K comparable, V any](m *ebpf.Map, visit func(K, []V)) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -57,15 +57,15 @@ func EachPerCPU[K comparable, V any](m *ebpf.Map, visit func(K, []V)) error {
 	return entries.Err()
 }
 
-// batchSize is how many entries, of so many values each, are read at a time.
+// batchSize is how many entries, each with so many values, are read at a time.
 func batchSize[V any](m *ebpf.Map, perEntry int) int {
 	var value V
 	return max(16, min(int(m.MaxEntries()), batchBytes/(perEntry*max(1, int(unsafe.Sizeof(value))))))
 }
 
-// eachBatch reads size entries, of so many values each, with one system call. Where the
-// kernel (before 5.6) or this kind of map has no such call, the error matches
-// [ebpf.ErrNotSupported], and nothing was visited.
+// eachBatch reads size entries, each with perEntry values, with one system call. If the kernel
+// (before 5.6) or the kind of map does not have this call, the error matches
+// [ebpf.ErrNotSupported], and no entry was visited.
 func eachBatch[K comparable, V any](m *ebpf.Map, size, perEntry int, visit func(K, []V)) error {
 	var cursor ebpf.MapBatchCursor
 	keys, values := make([]K, size), make([]V, size*perEntry)
@@ -88,8 +88,8 @@ func eachBatch[K comparable, V any](m *ebpf.Map, size, perEntry int, visit func(
 	}
 }
 
-// TakePerCPU reads an entry, a value for each CPU, and deletes it: at once where the
-// kernel can (5.14).
+// TakePerCPU reads an entry, which has a value for each CPU, and deletes it. From Linux 5.14 on
+// this is one operation.
 func TakePerCPU[V, K any](m *ebpf.Map, key K) ([]V, error) {
 	var perCPU []V
 	err := m.LookupAndDelete(key, &perCPU)

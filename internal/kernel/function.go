@@ -14,27 +14,28 @@ type Function struct {
 	Name    string
 	Address uint64
 
-	// Type is of its BTF_KIND_FUNC. It is 0 where BTF has none of that name or
-	// several, and where no kernel attaches fentry to such a function: with variable
-	// arguments, a struct as its result or one of more than 16 bytes as an argument.
+	// Type is the id of its BTF_KIND_FUNC. It is 0 if BTF has no function or several functions
+	// of that name, and if no kernel attaches fentry to such a function: one with variable
+	// arguments, with a struct as its result, or with an argument of more than 16 bytes.
 	Type btf.TypeID
-	// Twin is where Type is 0 because of the name: one of several that are alike, with
-	// the same Arguments, Result and Structs, or the only one, that cilium/ebpf cannot
-	// load a program by: of ____sys_sendmsg it takes the end for a flavor. The kernel
-	// finds the address by the name, so Twin will do wherever an id can be given.
+	// Twin is set if Type is 0 only because of the name. Either several functions have the
+	// name, with the same Arguments, Result and Structs, and Twin is one of them. Or there is
+	// only one, but cilium/ebpf cannot load a program by its name: it takes the end of
+	// ____sys_sendmsg for a flavor. The kernel finds the address by the name, so Twin works
+	// wherever an id can be given.
 	Twin btf.TypeID
 
-	Arguments int    // words of 8 bytes, behind which fexit finds the result; 0 where unknown too
-	Structs   bool   // an argument is a struct: fentry takes those from 6.1 on
-	Result    Result // how its result tells of failure
+	Arguments int    // words of 8 bytes, after which fexit finds the result; also 0 if unknown
+	Structs   bool   // an argument is a struct, which fentry accepts from 6.1 on
+	Result    Result // how its result shows a failure
 }
 
-// Result says how the result of a function tells of failure.
+// Result is how the result of a function shows a failure.
 type Result uint8
 
 // The kinds of results.
 const (
-	ResultNone    Result = iota // it does not: void, unsigned, bool, enum, struct, or unknown
+	ResultNone    Result = iota // not at all: void, unsigned, bool, enum, struct, or unknown
 	ResultInt                   // a negative errno, in the low 32 bits
 	ResultLong                  // a negative errno, in 64 bits
 	ResultPointer               // ERR_PTR
@@ -43,8 +44,8 @@ const (
 // maxArguments is MAX_BPF_FUNC_ARGS.
 const maxArguments = 12
 
-// FunctionType returns what spec knows of a function, which is all but its address.
-// That is no more than the name where spec has no such function.
+// FunctionType returns what spec tells about a function, which is everything except its address.
+// If spec has no such function that is only the name.
 func FunctionType(spec *btf.Spec, name string) (Function, error) {
 	types, err := spec.AnyTypesByName(name)
 	if err != nil && !errors.Is(err, btf.ErrNotFound) {
@@ -77,7 +78,7 @@ func FunctionType(spec *btf.Spec, name string) (Function, error) {
 	return all, nil
 }
 
-// common returns what the types of one name agree on, with a Twin if that is all.
+// common returns what the types of one name have in common, and sets Twin if they are alike.
 func common(found []Function) Function {
 	all := found[0]
 	all.Type, all.Twin = 0, all.Type

@@ -75,13 +75,15 @@ func TestFunctionType(t *testing.T) {
 				t.Fatal(err)
 			}
 			want.Name = name
-			// Where Type is set a program is loaded by the name, and where Twin is it cannot be.
+			// If Type is set the program is loaded by the name, which is not possible
+			// if Twin is set.
 			var loaders *btf.Func
 			err = spec.TypeByName(name, &loaders)
 			if got.Type != 0 && err != nil || got.Twin != 0 && err == nil {
 				t.Errorf("Type is %d and Twin %d, but cilium/ebpf finds it with: %v", got.Type, got.Twin, err)
 			}
-			// Of an id only whether it is there, and is of that function.
+			// The ids differ between builds, so only compare whether one is there and
+			// belongs to that function.
 			for _, id := range []*btf.TypeID{&got.Type, &got.Twin} {
 				if *id == 0 {
 					continue
@@ -91,7 +93,7 @@ func TestFunctionType(t *testing.T) {
 				}
 				*id = 1
 			}
-			// Which of them cilium/ebpf finds depends on their order.
+			// Their order decides which of them cilium/ebpf finds.
 			if strings.HasPrefix(name, "____") {
 				got.Twin |= got.Type
 				got.Type = 0

@@ -19,8 +19,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
 )
 
-// mark is what a program gets to know of the function that it runs for: its index
-// in the lists of the object's hooks, and how its result tells of failure.
+// mark is what a program learns about the function that it runs for: its index in the lists of the
+// object's hooks, and how its result shows a failure.
 func (f Function) mark(index int) uint64 { return uint64(index) | uint64(f.Result)<<16 }
 
 // copies says whether the hook's programs are copied for each of its functions.
@@ -29,7 +29,7 @@ func (h Hook) copies() bool {
 	return err == nil && len(h.Functions) > 0 && (kind.program == ebpf.Tracing && !kind.many || h.Copies)
 }
 
-// copyPrograms puts in place of each program of the hook a copy for each function.
+// copyPrograms replaces each program of the hook by a copy for each function.
 func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	for _, name := range hook.Programs {
 		for i, f := range hook.Functions {
@@ -40,7 +40,7 @@ func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	}
 }
 
-// fitPrograms makes the hook's programs such as can be attached to many functions.
+// fitPrograms changes the hook's programs so that they can be attached to many functions.
 func fitPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	kind, _, err := kindOf(hook.Name)
 	if err != nil {
@@ -50,15 +50,15 @@ func fitPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 		program := spec.Programs[name]
 		program.AttachType = kind.attach
 		if kind.program == ebpf.Tracing {
-			program.AttachTo = "" // the link says it
+			program.AttachTo = "" // the link has the target
 		}
 	}
 }
 
 func copyName(program string, index int) string { return fmt.Sprintf("%s.%d", program, index) }
 
-// attachFunctions attaches a program to all functions of its hook but those that
-// cannot be traced, which it adds to o.untraceable.
+// attachFunctions attaches a program to all functions of its hook. Those that cannot be traced are
+// added to o.untraceable.
 func (o *Object) attachFunctions(hook Hook, name string) error {
 	kind, _, err := kindOf(hook.Name)
 	if err != nil {
@@ -78,8 +78,8 @@ func (o *Object) attachFunctions(hook Hook, name string) error {
 	return nil
 }
 
-// linkFunctions returns the links of a program to those functions of a hook that
-// take it, and the last error of the others.
+// linkFunctions returns the links of a program to those functions of a hook that accept it, and
+// the last error of the others.
 func (o *Object) linkFunctions(hook Hook, kind kind, name string, indexes []int) (*parallel, error) {
 	links := new(parallel)
 	if kind.many {
@@ -103,8 +103,8 @@ func (o *Object) linkFunctions(hook Hook, kind kind, name string, indexes []int)
 	return links, last
 }
 
-// linkMany attaches a program to many functions by one link. One that cannot be
-// traced fails the link, so then each half gets a link of its own.
+// linkMany attaches a program to many functions by one link. The link fails if one of them cannot
+// be traced; each half then gets a link of its own.
 func (o *Object) linkMany(links *parallel, hook Hook, kind kind, program *ebpf.Program, indexes []int) error {
 	var functions []Function
 	var marks []uint64
@@ -126,12 +126,12 @@ func (o *Object) linkMany(links *parallel, hook Hook, kind kind, program *ebpf.P
 	half := len(indexes) / 2
 	first := o.linkMany(links, hook, kind, program, indexes[:half])
 	if len(*links) == 0 && o.allUntraceable(functions[:half]) && half >= giveUp {
-		return first // it is not about single functions
+		return first // the cause is not a single function
 	}
 	return errors.Join(first, o.linkMany(links, hook, kind, program, indexes[half:]))
 }
 
-// giveUp is how many functions in a row are refused before no other one is tried.
+// giveUp is after how many refused functions in a row the others are not tried any more.
 const giveUp = 8
 
 func (o *Object) allUntraceable(functions []Function) bool {
@@ -143,7 +143,7 @@ func (o *Object) allUntraceable(functions []Function) bool {
 	return true
 }
 
-// linkFunction attaches a program to one function; a copy has its mark already.
+// linkFunction attaches a program to one function. A copy already contains its mark.
 func (k kind) linkFunction(program *ebpf.Program, f Function, mark uint64) (io.Closer, error) {
 	switch {
 	case k.program == ebpf.Tracing:
@@ -170,7 +170,7 @@ func (k kind) linkAll(program *ebpf.Program, functions []Function, marks []uint6
 	return link.KprobeMulti(program, options)
 }
 
-// fileDescriptor is a link that cilium/ebpf does not know.
+// fileDescriptor is a link of a kind that cilium/ebpf does not know.
 type fileDescriptor int
 
 // Close implements [io.Closer].
@@ -201,8 +201,8 @@ func linkTracingMulti(program *ebpf.Program, attach ebpf.AttachType, functions [
 	return fileDescriptor(fd), nil
 }
 
-// parallel closes many things at once, since the kernel takes a while for each
-// link of a function.
+// parallel closes many things at the same time, since the kernel takes a while for each link of a
+// function.
 type parallel []io.Closer
 
 // Close implements [io.Closer].
@@ -222,7 +222,7 @@ func (p *parallel) Close() error {
 	return errors.Join(errs...)
 }
 
-// noteUntraceable adds to what the hooks do not see.
+// noteUntraceable adds the functions that cannot be traced to what the hooks do not see.
 func (o *Object) noteUntraceable() {
 	for i := range o.hooks {
 		hook := &o.hooks[i]

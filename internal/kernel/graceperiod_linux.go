@@ -9,11 +9,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// GracePeriod waits for the kernel's RCU grace periods: until each CPU has left whatever it
-// was in the middle of, be it a BPF program or the handling of a received packet.
+// GracePeriod waits for an RCU grace period of the kernel: until each CPU has left whatever it was
+// doing, such as running a BPF program or handling a received packet.
 //
-// No system call promises that alone. A map that is put into another one does: the kernel
-// returns only when no program can use the map that was there before.
+// No system call offers only this. But replacing a map inside another map does it: the call
+// returns only when no program can use the old map any more.
 //
 // Source: maybe_wait_bpf_programs in kernel/bpf/syscall.c, since 4.19.
 type GracePeriod struct{ outer, inner *ebpf.Map }

@@ -13,19 +13,19 @@ import (
 
 // Hook is a place in the kernel where programs are attached for one job.
 type Hook struct {
-	Job      string         // what it is for, in a word: "owner", "transmit"
+	Job      string         // its purpose, as one word: "owner", "transmit"
 	Name     string         // as a section name: "tp_btf/net_dev_start_xmit"
 	Programs []string       // in the order to attach them
-	Cause    selftest.Cause // what makes each of them run
-	NotSeen  string         // what it does not see that a better hook would; "" is nothing
+	Cause    selftest.Cause // the event that makes each of them run
+	NotSeen  string         // what it does not see and a better hook would; "" for nothing
 
-	Functions []Function // that each program is attached to, where it is not only the one of its name
-	First     int        // the index of the first of them, where other hooks of the object have functions too
+	Functions []Function // the functions that each program is attached to, if not only the one in Name
+	First     int        // the index of the first of them, if other hooks of the object have functions too
 	Later     bool       // it is attached when it is needed, by [Object.AttachLater]
-	Copies    bool       // a copy of its programs for each function, where links have no cookies
+	Copies    bool       // each function gets a copy of the programs, because links have no cookies
 
-	Refused  []string // the better hooks, each with why it was not taken; set by [Choose]
-	Unproven string   // why it is not known whether it fires here; set by [Object.SelfTest]
+	Refused  []string // the better hooks, each with the reason why it cannot be used; set by [Choose]
+	Unproven string   // why it is not known whether the hook fires here; set by [Object.SelfTest]
 }
 
 // DoesNotSee adds to what the hook does not see.
@@ -36,8 +36,8 @@ func (h *Hook) DoesNotSee(what string) {
 	h.NotSeen += what
 }
 
-// Choose returns the first hook that probe does not refuse with [ErrUnsupported].
-// All of them do the same job, the best one comes first.
+// Choose returns the first hook that probe does not refuse with [ErrUnsupported]. All of them do
+// the same job, and the best one comes first.
 func Choose(probe func(hook string) error, ladder ...Hook) (Hook, error) {
 	var refused []string
 	var errs error
@@ -56,8 +56,8 @@ func Choose(probe func(hook string) error, ladder ...Hook) (Hook, error) {
 	return Hook{}, fmt.Errorf("no hook for job %q works here: %w", ladder[0].Job, errs)
 }
 
-// Avoiding returns probe, but with a refusal of the hooks that are named, as
-// "fentry/inet_csk_accept", and of the kinds that are, as "fentry".
+// Avoiding returns a probe that refuses the named hooks, such as "fentry/inet_csk_accept", and all
+// hooks of the named kinds, such as "fentry". It passes the others to probe.
 func Avoiding(names []string, probe func(hook string) error) func(hook string) error {
 	return func(hook string) error {
 		kind, _, _ := strings.Cut(hook, "/")
@@ -68,8 +68,8 @@ func Avoiding(names []string, probe func(hook string) error) func(hook string) e
 	}
 }
 
-// CheckHookName returns an error unless name is that of a hook or of a kind of
-// hooks, as [Avoiding] takes them.
+// CheckHookName returns an error unless name is that of a hook or of a kind of hooks, in the form
+// that [Avoiding] takes.
 func CheckHookName(name string) error {
 	_, ofKind := kinds[name]
 	if _, target, err := kindOf(name); !ofKind && (err != nil || target == "") {

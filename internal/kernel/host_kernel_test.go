@@ -20,8 +20,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// With these set the test's own binary prints what the function says, so that
-// it can be asked in other circumstances.
+// If one of these is set, the test binary only calls a function and prints its result. So a test
+// can call it under other circumstances.
 const (
 	requireHostVariable = "NETTAP_TEST_REQUIRE_HOST" // its argument
 	probeVariable       = "NETTAP_TEST_PROBE"        // its argument
@@ -108,7 +108,8 @@ func TestKernelCapabilities(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Before Linux 5.11 all need it too, for RLIMIT_MEMLOCK. Some containers cannot give it.
+			// Before Linux 5.11 every case needs this capability too, for
+			// RLIMIT_MEMLOCK. Some containers cannot give it.
 			if held, _ := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); held == 1 {
 				test.held = append(test.held, unix.CAP_SYS_RESOURCE)
 			}
@@ -181,8 +182,8 @@ func TestKernelExplain(t *testing.T) {
 	}
 }
 
-// It runs where a kernel was booted with lockdown=confidentiality, which no
-// machine leaves again.
+// TestLockedKernelIsRefused runs on a kernel that was booted with lockdown=confidentiality, which
+// cannot be left again.
 func TestLockedKernelIsRefused(t *testing.T) {
 	if lockdown, err := os.ReadFile("/sys/kernel/security/lockdown"); err != nil || !strings.Contains(string(lockdown), "[confidentiality]") {
 		t.Skip("the kernel is not locked down")

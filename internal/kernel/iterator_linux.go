@@ -12,13 +12,13 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// RunIterator runs an iterator program once over everything it iterates, and
-// returns when it is through. What the program prints is thrown away.
+// RunIterator runs an iterator program once over everything that it iterates, and returns when it
+// has finished. The output of the program is discarded.
 func RunIterator(program *ebpf.Program) error {
 	return runIterator(link.IterOptions{Program: program})
 }
 
-// RunOverTasks is RunIterator for a program that may also walk along all tasks by itself.
+// RunOverTasks is RunIterator for a program that may also walk through all tasks by itself.
 func RunOverTasks(program *ebpf.Program) error {
 	if program.Type() == ebpf.Tracing {
 		return RunIterator(program)
@@ -29,7 +29,7 @@ func RunOverTasks(program *ebpf.Program) error {
 	return nil
 }
 
-// WalksTasks says whether a program can walk along all tasks by itself: from Linux 6.7 on.
+// WalksTasks reports whether a program can walk through all tasks by itself: from Linux 6.7 on.
 //
 // Kernel side: bpf/lib/kernel/tasks.h.
 func WalksTasks(types *btf.Spec) bool {

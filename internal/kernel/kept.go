@@ -12,17 +12,17 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
-// kept is what is known of the running kernel while somebody keeps it.
+// kept is what is known of the running kernel while someone keeps it.
 var kept struct {
 	sync.Mutex
 	keepers int
 	types   *btf.Cache
-	symbols *symbols.Table // nil: nobody has asked yet
+	symbols *symbols.Table // nil: not read yet
 }
 
-// Keep keeps the kernel's types and symbols until release is called. To parse either
-// takes a tenth of a second and some ten megabytes. Who starts instruments needs the
-// types for each program that is tried or loaded; who runs them does not.
+// Keep keeps the kernel's types and symbols in memory until release is called. Parsing either
+// takes a tenth of a second and about ten megabytes. They are needed to start instruments, whose
+// programs are tried and loaded with the types, but not while instruments run.
 func Keep() (release func()) {
 	kept.Lock()
 	defer kept.Unlock()
@@ -44,7 +44,7 @@ func Keep() (release func()) {
 // changed.
 func Types() (*btf.Spec, error) { return typeCache().Kernel() }
 
-// typeCache is what is kept, or new.
+// typeCache returns the cache that is kept, or a new one.
 func typeCache() *btf.Cache {
 	kept.Lock()
 	defer kept.Unlock()
@@ -54,8 +54,8 @@ func typeCache() *btf.Cache {
 	return kept.types
 }
 
-// RunningSymbols returns the symbols of the running kernel, as [symbols.Read] reads them
-// from /proc/kallsyms; while they are kept, those of the first call.
+// RunningSymbols returns the symbols of the running kernel, read by [symbols.Read] from
+// /proc/kallsyms. While they are kept, all calls return those of the first one.
 func RunningSymbols() (*symbols.Table, error) {
 	kept.Lock()
 	defer kept.Unlock()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel loads BPF programs, attaches them, and reads their maps and rings. It
-// also finds out which hooks the running kernel has, and says why one cannot be used.
+// Package kernel loads BPF programs, attaches them, and reads their maps and rings. It also finds
+// out which hooks the running kernel has, and tells why one cannot be used.
 package kernel
 
 import (
@@ -13,11 +13,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// ErrUnsupported is matched by errors that a newer or differently configured
-// kernel would not give.
+// ErrUnsupported is matched by an error that a newer or differently configured kernel would not
+// give.
 var ErrUnsupported = host.ErrUnsupported
 
-// Closers closes what was opened, last first.
+// Closers closes what was opened, in the reverse order.
 type Closers []io.Closer
 
 // Close closes all of them and joins their errors. It may be called again.
@@ -30,7 +30,7 @@ func (c *Closers) Close() error {
 	return errs
 }
 
-// Shutdown is the [io.Closer] of what is shut down.
+// Shutdown makes an [io.Closer] of a function that shuts something down.
 type Shutdown func(context.Context) error
 
 // Close implements [io.Closer].

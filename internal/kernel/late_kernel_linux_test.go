@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A hook that could not be made to fire at the start counts as active once it fires, and
-// programs are told to note it until all have.
+// A hook that could not be made to fire at the start counts as active once it fires. Programs have
+// to record that they run until all hooks have fired.
 func TestKernelAHookThatFiresLaterIsActive(t *testing.T) {
 	o := &Object{hooks: []Hook{
 		{Name: "early", Programs: []string{"first"}},
@@ -52,7 +52,8 @@ func TestKernelAHookThatFiresLaterIsActive(t *testing.T) {
 	}
 }
 
-// withFlags returns what programs with variables of one byte each would have loaded.
+// withFlags returns a collection with the given variables of one byte each, as a loaded object has
+// them.
 func withFlags(t *testing.T, names ...string) *ebpf.Collection {
 	t.Helper()
 	const section = ".bss"

@@ -22,18 +22,18 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
-// runSection is where programs are that user space runs.
+// runSection is the section of programs that user space runs.
 const runSection = "raw_tp/run"
 
-// Object is what was loaded of one object file: its maps, its iterators and other
-// programs that user space runs, and those that a list of hooks takes. The latter do
-// nothing but say that they run until [Object.Enable]: program NAME sets the variable fired_NAME while the
-// variable enabled is false.
+// Object is what was loaded from one object file: its maps, the iterators and other programs that
+// user space runs, and the programs of a list of hooks. Until [Object.Enable] the latter only
+// record that they run: program NAME sets the variable fired_NAME while the variable enabled is
+// false.
 //
 // Kernel side: bpf/lib/program/selftest.h.
 type Object struct {
 	*ebpf.Collection
-	mu       sync.Mutex // for the hooks, which several instruments may look at
+	mu       sync.Mutex // guards the hooks, which several instruments may read
 	hooks    []Hook
 	sections map[string]string // of the programs
 	open     Closers
@@ -41,8 +41,8 @@ type Object struct {
 	untraceable map[string]bool // functions that no program can be attached to
 }
 
-// Load loads what the hooks take of spec. shared maps take the place of those of
-// their names. An error says what the kernel or this process lacks.
+// Load loads the programs that the hooks need from spec. Maps in shared replace those of the same
+// names. An error tells what the kernel or this process lacks.
 func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) (*Object, error) {
 	o := &Object{hooks: slices.Clone(hooks), sections: map[string]string{}, untraceable: map[string]bool{}}
 	used := map[string]bool{}
@@ -83,14 +83,13 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	return o, nil
 }
 
-// isRunByUs says whether the programs of a section are run by user space.
+// isRunByUs reports whether the programs of a section are run by user space.
 func isRunByUs(section string) bool {
 	return section == runSection || strings.HasPrefix(section, "iter/")
 }
 
-// Hooks returns the hooks but those that may be attached later, and after
-// [Object.SelfTest] what is known of them now: one that could not be made to fire is proven
-// as soon as it has fired.
+// Hooks returns the hooks, except those that may be attached later. After [Object.SelfTest] they
+// have the current state: a hook that could not be made to fire is proven as soon as it has fired.
 func (o *Object) Hooks() []Hook {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -98,9 +97,9 @@ func (o *Object) Hooks() []Hook {
 	return slices.DeleteFunc(slices.Clone(o.hooks), func(h Hook) bool { return h.Later })
 }
 
-// Attach attaches all programs in the order of their hooks, those of cgroups to the
-// root of the host whose / is at rootPath. Links go with the process: a killed
-// collector leaves nothing attached. After an error the caller closes them.
+// Attach attaches all programs in the order of their hooks, and those of cgroups to the root of
+// the host whose / is at rootPath. The links belong to the process, so that a killed collector
+// leaves nothing attached. After an error the caller closes the links.
 func (o *Object) Attach(rootPath string) error {
 	for _, hook := range o.hooks {
 		if hook.Later {
@@ -114,7 +113,7 @@ func (o *Object) Attach(rootPath string) error {
 	return nil
 }
 
-// Start attaches all programs, as [Object.Attach] does, and sees that each runs, as
+// Start attaches all programs, as [Object.Attach] does, and checks that each runs, as
 // [Object.SelfTest] does. After an error the caller closes the object.
 func (o *Object) Start(ctx context.Context, rootPath string) error {
 	if err := o.Attach(rootPath); err != nil {
@@ -166,9 +165,9 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 	return nil
 }
 
-// SelfTest makes each hook fire, and returns an error matching [ErrUnsupported] that
-// names the programs which are attached and did not run. A hook that cannot be
-// made to fire here is left unproven.
+// SelfTest makes each hook fire. It returns an error matching [ErrUnsupported] that names the
+// programs which are attached but did not run. A hook that cannot be made to fire here remains
+// unproven.
 func (o *Object) SelfTest(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause *= 2 {
 		silent, err := o.silent()
@@ -181,7 +180,7 @@ func (o *Object) SelfTest(ctx context.Context) error {
 		if !o.cause(silent) {
 			return nil
 		}
-		select { // what a softirq on top of another process runs is not seen at once everywhere
+		select { // a program that ran in a softirq of another process may not be visible at once
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(pause):
@@ -189,7 +188,7 @@ func (o *Object) SelfTest(ctx context.Context) error {
 	}
 }
 
-// patience is the longest of the pauses of SelfTest, each of which is twice the one before.
+// patience is the longest pause of SelfTest; each pause is twice as long as the previous one.
 const patience = time.Second
 
 // The values of the variable enabled.
@@ -200,7 +199,7 @@ const (
 	enabledUnproven = uint8(2)
 )
 
-// Enable lets the programs begin their work.
+// Enable lets the programs count and report.
 func (o *Object) Enable() error {
 	how := enabled
 	if o.isUnproven() {
@@ -216,15 +215,15 @@ func (o *Object) isUnproven() bool {
 	return slices.ContainsFunc(o.hooks, func(h Hook) bool { return h.Unproven != "" })
 }
 
-// proveLate notes which of the unproven hooks have fired by now. When all have, the
-// programs need not note it any more.
+// proveLate records which of the unproven hooks have fired by now. When all have, the programs
+// need not record it any more.
 func (o *Object) proveLate() {
 	if !o.isUnproven() {
 		return
 	}
 	silent, err := o.silent()
 	if err != nil {
-		return // it is closed
+		return // the object is closed
 	}
 	for i := range o.hooks {
 		if len(silent[i]) == 0 {
@@ -233,19 +232,19 @@ func (o *Object) proveLate() {
 	}
 	var how uint8
 	if err := o.Variables["enabled"].Get(&how); err == nil && how == enabledUnproven && !o.isUnproven() {
-		_ = o.Variables["enabled"].Set(enabled) // or they note it once more
+		_ = o.Variables["enabled"].Set(enabled) // after an error they record it once more
 	}
 }
 
-// Close detaches the programs and frees them. It may be called again.
+// Close detaches the programs and frees them. It may be called more than once.
 func (o *Object) Close() error { return o.open.Close() }
 
-// MissedRuns is [MissedRuns] of all programs.
+// MissedRuns is the function [MissedRuns] for all programs.
 func (o *Object) MissedRuns() (uint64, error) {
 	return MissedRuns(slices.Collect(maps.Values(o.Programs))...)
 }
 
-// silent returns the programs of each hook, by its index, that have not run.
+// silent returns the programs that have not run, by the index of their hook.
 func (o *Object) silent() (map[int][]string, error) {
 	silent := map[int][]string{}
 	for i, hook := range o.hooks {
@@ -265,8 +264,8 @@ func (o *Object) silent() (map[int][]string, error) {
 	return silent, nil
 }
 
-// cause does once each of what makes the hooks fire, and notes what it could not do.
-// It says whether any of it was done, or may be another time.
+// cause makes each event happen once that makes hooks fire, and records which of them it could
+// not. hope tells whether any event happened, or may happen another time.
 func (o *Object) cause(silent map[int][]string) (hope bool) {
 	done := map[selftest.Cause]error{}
 	for i := range silent {
@@ -285,7 +284,7 @@ func (o *Object) cause(silent map[int][]string) (hope bool) {
 	return hope
 }
 
-// accuse returns an error about the programs that had cause to run and did not.
+// accuse returns an error about the programs that should have run and did not.
 func (o *Object) accuse(silent map[int][]string) error {
 	var errs error
 	for _, i := range slices.Sorted(maps.Keys(silent)) {

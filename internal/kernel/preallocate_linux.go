@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Preallocate lets a map have the memory of all its entries from the start where the
-// kernel cannot well take that of each when it is added:
+// Preallocate lets a map allocate the memory of all its entries at the start, on kernels where
+// allocating it when an entry is added is not safe:
 //
-//   - Before Linux 6.1, whose BPF maps have no allocator of their own, a probe may have
-//     interrupted the one they use. The verifier warns of a probe with such a map, and a
-//     machine with panic_on_warn falls over.
-//   - With PREEMPT_RT that allocator has four entries in stock, and is given more by a
-//     thread that soft interrupts do not wait for: a fifth is refused, as if the map were full.
+//   - Before Linux 6.1 BPF maps have no allocator of their own, and a probe may have
+//     interrupted the one that they use. The verifier warns about a probe with such a map,
+//     which stops a machine with panic_on_warn.
+//   - With PREEMPT_RT that allocator has four entries in stock, which are refilled by a
+//     thread that soft interrupts do not wait for. A fifth is refused, as if the map were full.
 //
-// [Load] does it for the maps of its own programs that need it; a map that is shared with
-// another object's probes needs it when it is made.
+// [Load] does this for the maps of its own programs that need it. A map that is shared with the
+// probes of another object has to be created with it.
 //
 // Source: check_map_prog_compatibility in kernel/bpf/verifier.c, kernel/bpf/memalloc.c.
 func Preallocate(types *btf.Spec, specs ...*ebpf.MapSpec) {
@@ -30,7 +30,8 @@ func Preallocate(types *btf.Spec, specs ...*ebpf.MapSpec) {
 	}
 	for _, m := range specs {
 		switch m.Type {
-		case ebpf.Hash, ebpf.PerCPUHash, ebpf.HashOfMaps: // others take no memory later, or must
+		// the other kinds allocate nothing later, or have to
+		case ebpf.Hash, ebpf.PerCPUHash, ebpf.HashOfMaps:
 			m.Flags &^= unix.BPF_F_NO_PREALLOC
 		}
 		if m.InnerMap != nil {
@@ -39,21 +40,21 @@ func Preallocate(types *btf.Spec, specs ...*ebpf.MapSpec) {
 	}
 }
 
-// allocatesAnywhere says whether BPF maps have an allocator of their own, which may be
-// used wherever a program runs.
+// allocatesAnywhere reports whether BPF maps have an allocator of their own, which may be used
+// wherever a program runs.
 func allocatesAnywhere(types *btf.Spec) bool {
 	var allocator *btf.Struct
 	return types.TypeByName("bpf_mem_alloc", &allocator) == nil
 }
 
-// IsRealTime says whether the kernel is built with PREEMPT_RT.
+// IsRealTime reports whether the kernel is built with PREEMPT_RT.
 //
 // Source: struct task_struct in include/linux/sched.h.
 func IsRealTime(types *btf.Spec) bool {
 	return hasMember(types, "task_struct", "softirq_disable_cnt")
 }
 
-// preallocated returns those of a spec's maps that [Preallocate] is for.
+// preallocated returns the maps of a spec that [Preallocate] is needed for.
 func preallocated(types *btf.Spec, spec *ebpf.CollectionSpec) []*ebpf.MapSpec {
 	if IsRealTime(types) {
 		return slices.Collect(maps.Values(spec.Maps))
@@ -61,8 +62,8 @@ func preallocated(types *btf.Spec, spec *ebpf.CollectionSpec) []*ebpf.MapSpec {
 	return probedMaps(spec)
 }
 
-// takeFlags makes of spec's maps what those that take their places are: another object
-// may have preallocated them.
+// takeFlags gives the maps of spec the flags of those that replace them, which another object may
+// have preallocated.
 func takeFlags(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) {
 	for name, m := range shared {
 		if own := spec.Maps[name]; own != nil {
@@ -71,7 +72,7 @@ func takeFlags(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) {
 	}
 }
 
-// probedMaps returns those of a spec's maps that its probes use.
+// probedMaps returns the maps of a spec that its probes use.
 func probedMaps(spec *ebpf.CollectionSpec) []*ebpf.MapSpec {
 	var maps []*ebpf.MapSpec
 	for _, program := range spec.Programs {

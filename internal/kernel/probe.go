@@ -19,9 +19,9 @@ type kind struct {
 	attach  ebpf.AttachType
 	reads   bool              // its programs read kernel memory
 	needs   []host.Capability // to load and attach it
-	option  string            // of the kernel's build, without which there are none
+	option  string            // the option of the kernel's build without which there are no such hooks
 	many    bool              // one link attaches a program to many functions
-	exit    bool              // its programs run where a function returns
+	exit    bool              // its programs run when a function returns
 }
 
 var (
@@ -29,7 +29,7 @@ var (
 	network = []host.Capability{host.CapBPF, host.CapPerfmon, host.CapNetAdmin}
 )
 
-// inCgroup says whether programs of the kind are attached to a cgroup.
+// inCgroup reports whether programs of the kind are attached to a cgroup.
 func (k kind) inCgroup() bool { return k.program == ebpf.CGroupSKB || k.program == ebpf.CGroupSock }
 
 // Attach types of Linux 7.x that cilium/ebpf does not know yet.
@@ -66,8 +66,8 @@ var kinds = map[string]kind{
 	"cgroup/sock_release": {program: ebpf.CGroupSock, attach: ebpf.AttachCgroupInetSockRelease, needs: network, option: cgroups},
 }
 
-// kindOf splits a section name: "fexit/inet_csk_accept" is of kind fexit and its
-// target is inet_csk_accept, "cgroup_skb/ingress" is a kind without target.
+// kindOf splits a section name: "fexit/inet_csk_accept" is of kind fexit and has the target
+// inet_csk_accept; "cgroup_skb/ingress" is a kind without a target.
 func kindOf(hook string) (k kind, target string, err error) {
 	if k, ok := kinds[hook]; ok {
 		return k, "", nil
@@ -80,8 +80,8 @@ func kindOf(hook string) (k kind, target string, err error) {
 	return k, target, nil
 }
 
-// explain says why err came of an empty program on the hook. lockdown is the
-// content of /sys/kernel/security/lockdown, as "none [integrity] confidentiality".
+// explain tells why an empty program on the hook gave err. lockdown is the content of
+// /sys/kernel/security/lockdown, such as "none [integrity] confidentiality".
 func (k kind) explain(err error, lockdown string) error {
 	switch {
 	case k.reads && strings.Contains(lockdown, "[confidentiality]"):

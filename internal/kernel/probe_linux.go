@@ -19,12 +19,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// Probe loads an empty program for a hook, given by its section name such as
-// "fexit/inet_csk_accept" or "cgroup_skb/ingress", and attaches it for a moment
-// where that can be done without a cgroup. It returns nil when that works.
+// Probe loads an empty program for a hook, and attaches it for a moment if that is possible
+// without a cgroup. The hook is given by its section name, such as "fexit/inet_csk_accept" or
+// "cgroup_skb/ingress". It returns nil if this works.
 //
-// The error says what is missing. It matches [os.ErrPermission] when it is a
-// capability, else [ErrUnsupported].
+// The error tells what is missing. It matches [os.ErrPermission] if that is a capability, and
+// otherwise [ErrUnsupported].
 func Probe(hook string) error {
 	kind, target, err := kindOf(hook)
 	if err != nil {
@@ -34,15 +34,16 @@ func Probe(hook string) error {
 		return fmt.Errorf("%s: %w", hook, err)
 	}
 	if err := kind.try(target); err != nil {
-		lockdown, _ := os.ReadFile("/sys/kernel/security/lockdown") // there is none without the security module
+		// the file is missing without the security module
+		lockdown, _ := os.ReadFile("/sys/kernel/security/lockdown")
 		return fmt.Errorf("an empty program on %s: %w: %w", hook, kind.explain(err, string(lockdown)), ErrUnsupported)
 	}
 	return nil
 }
 
-// Explain returns err, which came of loading spec. Where an empty program does not
-// work either, on the hook of one of its programs, it says why that is, and so
-// matches what [Probe] does.
+// Explain returns err, which is the result of loading spec, with its reason if an empty program on
+// the hook of one of its programs does not work either. The error then matches what that of
+// [Probe] does.
 func Explain(err error, spec *ebpf.CollectionSpec) error {
 	if err == nil {
 		return nil
@@ -62,8 +63,8 @@ func Explain(err error, spec *ebpf.CollectionSpec) error {
 	return err
 }
 
-// ProbeFunction returns an error if an empty program cannot be attached by fentry to a
-// function of that name: one that takes a struct, before Linux 6.1.
+// ProbeFunction returns an error if an empty program cannot be attached by fentry to the function
+// of that name. Before Linux 6.1 this is so for a function that takes a struct.
 func ProbeFunction(name string) error {
 	kind, _, err := kindOf("fentry")
 	if err != nil {
@@ -93,7 +94,7 @@ func (k kind) try(target string) error {
 	}
 	defer program.Close()
 	if k.inCgroup() || k.attach == ebpf.AttachTraceIter {
-		return nil // it would take a cgroup to attach it to, or a map
+		return nil // attaching it needs a cgroup or a map
 	}
 	attached, err := k.link(target, program)
 	if err != nil {
@@ -109,7 +110,7 @@ func loadProgram(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 		ebpf.CollectionOptions{Cache: typeCache()},
 	)
 	if inner := errors.Unwrap(err); inner != nil {
-		return nil, inner // without the name of the one program
+		return nil, inner // without the name of the only program
 	}
 	if err != nil {
 		return nil, err
@@ -118,11 +119,11 @@ func loadProgram(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	return loaded.DetachProgram(spec.Name), nil
 }
 
-// anyFunction is what a kind of hook without a target is tried on.
+// anyFunction is the target to try a kind of hook with if none is given.
 const anyFunction = "sock_alloc_file"
 
-// emptyProgram does nothing, or where programs of its kind read kernel memory it
-// reads a little, which lockdown forbids.
+// emptyProgram returns a program that does nothing. If programs of its kind read kernel memory it
+// reads a little, because lockdown forbids that.
 func (k kind) emptyProgram() asm.Instructions {
 	var read asm.Instructions
 	if k.reads {
@@ -137,7 +138,7 @@ func (k kind) emptyProgram() asm.Instructions {
 	return append(read, asm.Mov.Imm(asm.R0, 0), asm.Return())
 }
 
-// link attaches a program that is neither of a cgroup nor an iterator.
+// link attaches a program that belongs neither to a cgroup nor to an iterator.
 func (k kind) link(target string, program *ebpf.Program) (io.Closer, error) {
 	f := Function{Name: target}
 	if !k.many {
@@ -155,7 +156,7 @@ func (k kind) link(target string, program *ebpf.Program) (io.Closer, error) {
 	return k.linkAll(program, []Function{f}, []uint64{0})
 }
 
-// linkCgroup attaches a cgroup's program to the root of the host whose / is at rootPath.
+// linkCgroup attaches a program of a cgroup to the root of the host whose / is at rootPath.
 func (k kind) linkCgroup(rootPath string, program *ebpf.Program) (link.Link, error) {
 	root, err := host.CgroupRoot(rootPath)
 	if err != nil {
@@ -164,9 +165,8 @@ func (k kind) linkCgroup(rootPath string, program *ebpf.Program) (link.Link, err
 	return link.AttachCgroup(link.CgroupOptions{Path: root, Program: program, Attach: k.attach})
 }
 
-// ProbeSocketStorage returns nil where tracing programs can keep what they know of
-// a socket with it, and can exchange values atomically. An error matches
-// [ErrUnsupported].
+// ProbeSocketStorage returns nil if tracing programs can store what they know of a socket with the
+// socket, and can exchange values atomically. Otherwise the error matches [ErrUnsupported].
 func ProbeSocketStorage() error {
 	if err := host.RequireHeld(tracing...); err != nil {
 		return err

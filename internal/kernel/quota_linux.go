@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Quota is what the network namespaces other than the host's may use of a map, so that
-// nobody who can make some uses all of it: see bpf/lib/program/quota.h.
+// Quota is how much of a map the network namespaces other than the host's may use, so that someone
+// who can make namespaces cannot use up all of it: see bpf/lib/program/quota.h.
 type Quota struct {
 	shares *ebpf.Map
 	of     uint32 // the map's number: enum share_of
 	limit  uint32 // of the map
 }
 
-// shareKey and share are the kernel side's.
+// shareKey and share have the layout of the kernel side.
 type shareKey struct {
 	Netns       uint64
 	Of, Refused uint32
@@ -32,17 +32,17 @@ type share struct {
 // unlimited is the limit of the host's namespace.
 const unlimited = ^uint32(0)
 
-// A namespace may have a quarter of a map, and all but the host's together three quarters.
+// One namespace may have a quarter of a map, and all except the host's together three quarters.
 func partOf(limit uint32) uint32     { return max(limit/4, 1) }
 func togetherOf(limit uint32) uint32 { return max(limit/4*3, 1) }
 
-// NewQuota returns the quota of a map of so many entries, which shares know by a number.
+// NewQuota returns the quota of a map of limit entries, whose number in the map shares is of.
 func NewQuota[Number ~uint32](shares *ebpf.Map, of Number, limit uint32) *Quota {
 	return &Quota{shares: shares, of: uint32(of), limit: limit}
 }
 
-// Apply lets the quota hold. entries are how many the map has of each namespace, by their
-// cookies, of which one is the host's.
+// Apply puts the quota into effect. entries are how many entries of the map each namespace has, by
+// its cookie. host is the cookie of the host's namespace.
 func (q *Quota) Apply(host uint64, entries map[uint64]uint64) error {
 	var all uint64
 	for netns, n := range entries {
@@ -61,8 +61,9 @@ func (q *Quota) Apply(host uint64, entries map[uint64]uint64) error {
 	return nil
 }
 
-// putEach notes how many entries each namespace but the host's has. Where there are so many
-// namespaces that not all find a place, only all together are limited, of those that do not.
+// putEach writes how many entries each namespace except the host's has. If there are so many
+// namespaces that some find no place in shares, those are limited only by what all may have
+// together.
 func (q *Quota) putEach(host uint64, entries map[uint64]uint64) error {
 	for netns, n := range entries {
 		if netns == host || netns == 0 {
@@ -81,7 +82,7 @@ func (q *Quota) put(netns uint64, s share) error {
 	return q.shares.Put(shareKey{Netns: netns, Of: q.of}, s)
 }
 
-// forgetOthers forgets namespaces that have no entry any more.
+// forgetOthers deletes namespaces that have no entries any more.
 func (q *Quota) forgetOthers(host uint64, entries map[uint64]uint64) error {
 	var gone []shareKey
 	err := Each(q.shares, func(key shareKey, _ share) {
@@ -97,19 +98,19 @@ func (q *Quota) forgetOthers(host uint64, entries map[uint64]uint64) error {
 	return err
 }
 
-// countRefused lets the kernel side count how often there was no place.
+// countRefused adds the entry in which the kernel side counts how often an entry was refused.
 func (q *Quota) countRefused() error {
 	err := q.shares.Update(shareKey{Of: q.of, Refused: 1}, share{}, ebpf.UpdateNoExist)
 	if errors.Is(err, ebpf.ErrKeyExist) {
-		return nil // it does
+		return nil // it is there already
 	}
 	return err
 }
 
-// Each returns how many entries a namespace may have.
+// Each returns how many entries one namespace may have.
 func (q *Quota) Each() int { return int(partOf(q.limit)) }
 
-// Refused returns how often a namespace that had its part was refused an entry.
+// Refused returns how often a namespace that had used up its share was refused an entry.
 func (q *Quota) Refused() (uint64, error) {
 	var s share
 	err := q.shares.Lookup(shareKey{Of: q.of, Refused: 1}, &s)

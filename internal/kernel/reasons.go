@@ -21,10 +21,10 @@ var dropReasonEnums = []string{
 // subsystemMask is SKB_DROP_REASON_SUBSYS_MASK, itself a member of the enum.
 const subsystemMask = 0xffff0000
 
-// DropReasons returns the name of every drop reason this kernel knows, by its
-// number, in lower case without the SKB_DROP_REASON_ prefix: on Linux 6.18
-// number 3 is "no_socket". Reasons of subsystems keep their prefix, as
-// "rx_drop_u_mic_fail" of mac80211 and "ovs_drop_last_action" of openvswitch.
+// DropReasons returns the name of every drop reason that this kernel knows, by its number, in
+// lower case without the SKB_DROP_REASON_ prefix: on Linux 6.18 number 3 is "no_socket". Reasons
+// of subsystems keep their prefix, as in "rx_drop_u_mic_fail" of mac80211 and
+// "ovs_drop_last_action" of openvswitch.
 //
 // The numbers differ between releases, so they come from spec, the running
 // kernel's BTF, and from the BTF of those modules that have reasons of their
@@ -85,7 +85,7 @@ func addDropReasons(names map[uint32]string, spec *btf.Spec) error {
 	return nil
 }
 
-// isDropReason is false for members that delimit the enum.
+// isDropReason returns false for members that only delimit the enum.
 func isDropReason(name string, number uint32) bool {
 	return number != subsystemMask && !strings.HasSuffix(name, "_MAX") && !strings.HasPrefix(name, "__")
 }
@@ -99,8 +99,8 @@ func dropReasonName(name string) string {
 	return strings.ToLower(name)
 }
 
-// DropReasonModules returns the BTF of the loaded kernel modules that have drop
-// reasons of their own. Reasons of a module without BTF stay without a name.
+// DropReasonModules returns the BTF of the loaded kernel modules that have drop reasons of their
+// own. The reasons of a module without BTF have no names.
 func DropReasonModules() []*btf.Spec {
 	var specs []*btf.Spec
 	types := typeCache()

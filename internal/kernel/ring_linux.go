@@ -11,8 +11,8 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-// Drain calls visit with each record now in the ring, oldest first, and returns
-// when the ring is empty. The record is only valid until visit returns.
+// Drain calls visit with each record in the ring, oldest first, and returns when the ring is
+// empty. A record is only valid until visit returns.
 func Drain(ring *ringbuf.Reader, visit func(record []byte) error) error {
 	ring.SetDeadline(time.Now())
 	var record ringbuf.Record
@@ -30,12 +30,12 @@ func Drain(ring *ringbuf.Reader, visit func(record []byte) error) error {
 	}
 }
 
-// errEnough ends a drain that the kernel side fills as fast as it is read.
+// errEnough ends the reading of a ring that the kernel side fills as fast as it is read.
 var errEnough = errors.New("enough records")
 
-// DrainOnce calls visit with each record now in the ring, oldest first, but with
-// no more than the ring can hold. What visit complains of is skipped; the last
-// complaint is returned.
+// DrainOnce calls visit with each record in the ring, oldest first, but with no more records than
+// the ring can hold. A record that visit returns an error for is skipped, and the last such error
+// is returned.
 func DrainOnce(ring *ringbuf.Reader, visit func(record []byte) error) error {
 	var complaint error
 	rest := ring.BufferSize()

@@ -16,13 +16,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// loaded are the objects of this process, whose programs are timed.
+// loaded has the objects of this process whose programs are timed.
 var loaded = struct {
 	sync.Mutex
 	objects map[*Object]bool
 }{objects: map[*Object]bool{}}
 
-// note lets the object's programs be timed until it is closed.
+// note adds the object to those whose programs are timed, until it is closed.
 func (o *Object) note() {
 	loaded.Lock()
 	defer loaded.Unlock()
@@ -34,14 +34,14 @@ func (o *Object) note() {
 	}))
 }
 
-// RunTime lets the kernel time BPF programs while wait runs, and returns for how long
-// those ran that [Load] loaded in this process and attached to hooks, on all processors
-// together, and during which time. What user space runs is not among them: it is part of
-// its own time.
+// RunTime lets the kernel time BPF programs while wait runs. ran is how long those programs ran
+// that [Load] loaded in this process and that are attached to hooks, on all processors together;
+// during is how long they were observed. Programs that user space runs are not included, as they
+// are part of its own time.
 //
-// The kernel times programs only so long: it costs each run two readings of the clock. It
-// needs CAP_SYS_ADMIN, or that the operator has set kernel.bpf_stats_enabled; else there
-// is an error matching [os.ErrPermission].
+// The kernel times programs only during this call, because it then reads the clock twice for each
+// run. This needs CAP_SYS_ADMIN, unless the operator has set kernel.bpf_stats_enabled. Otherwise
+// the error matches [os.ErrPermission].
 //
 // Source: bpf_enable_stats in kernel/bpf/syscall.c, since Linux 5.8.
 func RunTime(wait func()) (ran, during time.Duration, err error) {
@@ -58,7 +58,8 @@ func RunTime(wait func()) (ran, during time.Duration, err error) {
 		return 0, 0, err
 	}
 	wait()
-	during = time.Since(begun) // for each program, to read them takes as long before as after
+	// the same for each program, as reading them takes equally long before and after
+	during = time.Since(begun)
 	after, err := runTimes()
 	for program, at := range after {
 		if was, ok := before[program]; ok {
@@ -68,7 +69,7 @@ func RunTime(wait func()) (ran, during time.Duration, err error) {
 	return ran, during, err
 }
 
-// timesAnyway says whether the operator has the kernel time programs all the time.
+// timesAnyway reports whether the operator lets the kernel time programs all the time.
 func timesAnyway() bool {
 	enabled, err := os.ReadFile("/proc/sys/kernel/bpf_stats_enabled")
 	return err == nil && strings.TrimSpace(string(enabled)) == "1"
@@ -93,7 +94,7 @@ func runTimes() (map[*ebpf.Program]time.Duration, error) {
 	return times, nil
 }
 
-// ThreadTime is the CPU time that the running thread has taken, in user mode and in the
+// ThreadTime returns the CPU time that the running thread has used, in user mode and in the
 // kernel.
 func ThreadTime() time.Duration {
 	var taken unix.Timespec

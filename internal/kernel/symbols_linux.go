@@ -10,8 +10,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
-// RequireSymbols returns nil when this process may read where the kernel's
-// functions are. An error matches [os.ErrPermission] and says what hides them.
+// RequireSymbols returns nil if this process may read the addresses of the kernel's functions. An
+// error matches [os.ErrPermission] and tells what hides them.
 func RequireSymbols() error {
 	file, err := os.Open("/proc/kallsyms")
 	if err != nil {

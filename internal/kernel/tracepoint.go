@@ -9,10 +9,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// TracepointArgs returns how many arguments the tracepoint passes to a tp_btf
-// or raw_tp program: 3 for kfree_skb on Linux 6.1 and 4 from 6.11 on. A
-// tracepoint that this kernel does not have gives an error matching
-// [ErrUnsupported].
+// TracepointArgs returns how many arguments the tracepoint passes to a tp_btf or raw_tp program:
+// for kfree_skb 3 on Linux 6.1 and 4 from 6.11 on. For a tracepoint that this kernel does not
+// have, the error matches [ErrUnsupported].
 //
 // Source: typedef btf_trace_NAME, from DEFINE_EVENT in include/trace/bpf_probe.h.
 func TracepointArgs(spec *btf.Spec, name string) (int, error) {

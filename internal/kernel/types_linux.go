@@ -8,7 +8,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// HasHelper says whether this kernel has a BPF helper, as "get_func_ret".
+// HasHelper reports whether this kernel has a BPF helper, such as "get_func_ret".
 //
 // Source: enum bpf_func_id in include/uapi/linux/bpf.h.
 func HasHelper(types *btf.Spec, name string) bool {
@@ -24,7 +24,7 @@ func HasHelper(types *btf.Spec, name string) bool {
 	return false
 }
 
-// hasMember says whether a struct has a member, members without a name included.
+// hasMember reports whether a struct has a member. Members without a name are searched too.
 func hasMember(types *btf.Spec, name, member string) bool {
 	var s *btf.Struct
 	return types.TypeByName(name, &s) == nil && isAmong(s.Members, member)
@@ -45,8 +45,8 @@ func isAmong(members []btf.Member, name string) bool {
 	})
 }
 
-// ExitsFromPool says whether probes of many functions note what they wait for the
-// return of in a pool of fixed size, which calls that block empty: before Linux 6.14.
+// ExitsFromPool reports whether probes of many functions keep a note of each expected return in a
+// pool of fixed size, which calls that block use up: before Linux 6.14.
 //
 // Source: struct fprobe in include/linux/fprobe.h.
 func ExitsFromPool(types *btf.Spec) bool {

@@ -14,7 +14,7 @@ import (
 // Source: include/uapi/linux/capability.h.
 type Capability uint
 
-// The capabilities that anything here takes.
+// The capabilities that nettap may need.
 const (
 	CapNetAdmin    Capability = 12
 	CapSysPtrace   Capability = 19
@@ -37,7 +37,7 @@ func (c Capability) String() string {
 	}[c]
 }
 
-// capabilities is a set of them, bit by bit.
+// capabilities is a set of capabilities, one bit each.
 type capabilities uint64
 
 func (s capabilities) has(c Capability) bool {
@@ -46,8 +46,8 @@ func (s capabilities) has(c Capability) bool {
 	return held(c) || impliedBySysAdmin && held(CapSysAdmin)
 }
 
-// require returns an error matching [os.ErrPermission] that names those of needed
-// which are not in the set.
+// require returns an error matching [os.ErrPermission] that names the needed capabilities which
+// are not in the set.
 func (s capabilities) require(needed ...Capability) error {
 	missing := slices.DeleteFunc(slices.Clone(needed), s.has)
 	if len(missing) == 0 {

@@ -12,9 +12,9 @@ import (
 // rootInode is the inode number of the root of the machine's cgroup v2 hierarchy.
 const rootInode = 1
 
-// chooseCgroupRoot returns that of the cgroup2 mount points below rootPath which
-// is the root of the machine's hierarchy, not of a container's. inode returns the
-// inode number of the cgroup mounted at path.
+// chooseCgroupRoot returns the cgroup2 mount point below rootPath which is the root of the
+// machine's hierarchy, and not that of a container. inode returns the inode number of the cgroup
+// mounted at path.
 func chooseCgroupRoot(rootPath string, mountPoints []string, inode func(path string) (uint64, error)) (string, error) {
 	below := strings.TrimSuffix(filepath.Join("/", rootPath), "/") + "/"
 	var errs error

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CgroupRoot returns the path of the cgroup2 mount that is the root of the
-// machine's hierarchy: programs attached there see every process. It is looked
-// for below rootPath; empty means /. Without one, the error says what to mount.
+// CgroupRoot returns the path of the cgroup2 mount that is the root of the machine's hierarchy.
+// Programs attached there see every process. The mount is searched for below rootPath; empty means
+// /. If there is none, the error tells what to mount.
 func CgroupRoot(rootPath string) (string, error) {
 	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
 	if err != nil {
@@ -30,8 +30,8 @@ func CgroupRoot(rootPath string) (string, error) {
 	return chooseCgroupRoot(rootPath, mountPoints, cgroupInode)
 }
 
-// cgroupInode returns the inode number of a mounted cgroup. Another file system
-// may be mounted on top of it, and tmpfs has a root of number 1 too.
+// cgroupInode returns the inode number of a mounted cgroup. It checks the type of the file system,
+// since another one may be mounted on top of it, and the root of a tmpfs has number 1 too.
 func cgroupInode(path string) (uint64, error) {
 	var mounted unix.Statfs_t
 	if err := unix.Statfs(path, &mounted); err != nil {

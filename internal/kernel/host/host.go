@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package host says whether this process can observe the whole machine: its kernel, its
+// Package host checks whether this process can observe the whole machine: its kernel, its
 // capabilities, its namespaces and where cgroups are mounted.
 package host
 
@@ -10,8 +10,8 @@ import (
 	"os"
 )
 
-// ErrUnsupported is matched by errors that a newer or differently configured
-// kernel would not give.
+// ErrUnsupported is matched by an error that a newer or differently configured kernel would not
+// give.
 var ErrUnsupported = errors.New("not supported by this kernel")
 
 // oldest is the oldest Linux that has all the hooks nettap cannot do without.
@@ -46,7 +46,7 @@ func requireBTF(file string) error {
 	return err
 }
 
-// Namespaces of the machine itself, not of a container, have fixed inode numbers.
+// The namespaces of the machine itself, unlike those of a container, have fixed inode numbers.
 //
 // Source: include/linux/proc_ns.h.
 const (
@@ -60,7 +60,7 @@ var initialNamespaces = []struct {
 	name       string
 	inode      uint64
 	complaint  string
-	unlessRoot bool // root_path makes up for it
+	unlessRoot bool // not required if root_path is set
 }{
 	{
 		name: "cgroup", inode: initialCgroupNamespace, unlessRoot: true,
@@ -78,8 +78,8 @@ var initialNamespaces = []struct {
 	},
 }
 
-// requireNamespaces checks that this process is where it sees the whole machine.
-// inode returns the inode number of a file.
+// requireNamespaces checks that this process is in the namespaces from which it sees the whole
+// machine. inode returns the inode number of a file.
 func requireNamespaces(rootPath string, inode func(path string) (uint64, error)) error {
 	var errs error
 	for _, namespace := range initialNamespaces {

@@ -10,15 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Require returns nil when this process can observe the whole machine, whose
-// / is mounted at rootPath (empty means /). Otherwise the error names everything
-// that is missing and what to do. It matches [ErrUnsupported] where that is the
-// kernel's doing, and [os.ErrPermission] where rights are missing.
+// Require returns nil if this process can observe the whole machine, whose / is mounted at
+// rootPath (empty means /). Otherwise the error names everything that is missing, and what to do
+// about it. The error matches [ErrUnsupported] if the kernel is the reason, and [os.ErrPermission]
+// if privileges are missing.
 //
-// What only one hook needs is left to kernel.Probe. Neither tracefs nor bpffs is
-// asked for: tp_btf programs are attached by file descriptor, and nothing is
-// pinned. Before Linux 5.11 it lifts RLIMIT_MEMLOCK, to which BPF maps count
-// there.
+// What only one hook needs is checked by kernel.Probe. Neither tracefs nor bpffs is needed: tp_btf
+// programs are attached by file descriptor, and nothing is pinned. Before Linux 5.11 Require lifts
+// RLIMIT_MEMLOCK, to which the memory of BPF maps is charged there.
 func Require(rootPath string) error {
 	release, err := releaseOf()
 	if err != nil {
@@ -51,8 +50,8 @@ func releaseOf() (string, error) {
 	return unix.ByteSliceToString(name.Release[:]), nil
 }
 
-// RequireHeld returns an error matching [os.ErrPermission] that names those of needed which
-// this process does not have.
+// RequireHeld returns an error matching [os.ErrPermission] that names the needed capabilities
+// which this process does not have.
 func RequireHeld(needed ...Capability) error {
 	self, err := procfs.Self()
 	if err != nil {
@@ -65,8 +64,8 @@ func RequireHeld(needed ...Capability) error {
 	return capabilities(status.CapEff).require(needed...)
 }
 
-// liftMemoryLimit lets BPF maps take the memory they need. From Linux 5.11 on
-// they count to the memory cgroup instead.
+// liftMemoryLimit lets BPF maps take the memory that they need. From Linux 5.11 on their memory is
+// charged to the memory cgroup instead.
 func liftMemoryLimit(release string) error {
 	if major, minor, err := parseRelease(release); err != nil || major > 5 || major == 5 && minor >= 11 {
 		return err

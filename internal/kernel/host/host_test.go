@@ -46,7 +46,7 @@ func TestRequireNamespaces(t *testing.T) {
 
 	for name, test := range map[string]struct {
 		rootPath string
-		own      string // the namespace that is a container's
+		own      string // the namespace that belongs to a container
 		absent   string // the namespace that this kernel does not have
 		want     string
 	}{
@@ -114,7 +114,7 @@ func TestCapabilitiesRequire(t *testing.T) {
 func TestChooseCgroupRoot(t *testing.T) {
 	for name, test := range map[string]struct {
 		rootPath  string
-		inodes    map[string]uint64 // by mount point; 0 cannot be looked at
+		inodes    map[string]uint64 // by mount point; 0 if it cannot be read
 		want      string
 		wantError string
 	}{

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Processors is how many processors of the machine are online, whichever of them this
-// process may use.
+// Processors returns how many processors of the machine are online, including those that this
+// process may not use.
 //
 // Source: Documentation/admin-guide/cputopology.rst.
 func Processors() (int, error) {
@@ -26,7 +26,7 @@ func Processors() (int, error) {
 	return count, nil
 }
 
-// countListed is how many numbers are in a list as "0-3,8".
+// countListed returns how many numbers are in a list such as "0-3,8".
 func countListed(list string) (int, error) {
 	count := 0
 	for part := range strings.SplitSeq(list, ",") {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rewrite changes the instructions of programs before they are loaded, where one
-// program is to run on kernels that differ in what cannot be asked for from within it. Each
-// change is a function here, which says what the compiler wrote, what becomes of it, and for
-// which kernels. What a kernel has is otherwise chosen by CO-RE in the program itself.
+// Package rewrite changes the instructions of programs before they are loaded. This lets one
+// program run on kernels that differ in something that the program cannot find out by itself. Each
+// change is a function here, which tells what the compiler wrote, what it becomes, and for which
+// kernels. Other differences are handled by CO-RE in the program itself.
 package rewrite
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// What marks an instruction that is rewritten: constants that no program has otherwise.
+// These constants mark the instructions that are rewritten. No program contains them otherwise.
 //
 // Kernel side: bpf/calls.bpf.c.
 const (
@@ -25,14 +25,14 @@ const (
 	markResult   = 888    // the offset in the context that is read from
 )
 
-// WithoutTaskStorage is for kernels before 5.11, which have neither storage of tasks nor a
-// helper whose result the verifier knows for the running task.
+// WithoutTaskStorage adapts programs to kernels before 5.11, which have neither storage of tasks
+// nor a helper that returns the running task as a pointer that the verifier knows.
 //
-//   - A map of type TASK_STORAGE cannot be made there. It becomes a hash with one entry,
-//     which the programs do not use: they ask by CO-RE for the helper, and the verifier
-//     leaves out what that says is not there, but each map they name has to exist.
+//   - A map of type TASK_STORAGE cannot be made there. It becomes a hash with one entry, which
+//     the programs do not use: they find out by CO-RE that the helper is missing, and the
+//     verifier leaves out the code that depends on it. But each map that they name has to exist.
 //   - A call of bpf_get_current_task_btf becomes one of bpf_get_current_task, which returns the
-//     same address as a number. The programs read the task by bpf_probe_read_kernel then.
+//     same address as a number. The programs then read the task by bpf_probe_read_kernel.
 func WithoutTaskStorage(spec *ebpf.CollectionSpec) {
 	for _, m := range spec.Maps {
 		if m.Type == ebpf.TaskStorage {
@@ -46,12 +46,12 @@ func WithoutTaskStorage(spec *ebpf.CollectionSpec) {
 	})
 }
 
-// SessionIsReturn makes the programs call the kfunc bpf_session_is_return, by which a
-// program of a kprobe.session knows whether a function is entered or returns. The kfunc takes
-// no argument up to Linux 6.18 and the context from 7.x on, and a declaration of one type
-// is refused by the kernels of the other. So the program calls a function with a number that
-// there is none of, with the context as its argument, and the call becomes one of the kfunc by the id
-// that its type has in the running kernel: one that takes no argument does not look at it.
+// SessionIsReturn makes the programs call the kfunc bpf_session_is_return, by which a program of a
+// kprobe.session knows whether a function is entered or returns. The kfunc takes no argument up to
+// Linux 6.18 and the context from 7.x on, and kernels of the one kind refuse a declaration of the
+// other. So the program calls a function by a number that no function has, with the context as its
+// argument. Here this becomes a call of the kfunc by the id that it has in the running kernel. A
+// kfunc without an argument ignores the context.
 //
 // A kernel without the kfunc gives an error matching [host.ErrUnsupported].
 func SessionIsReturn(spec *ebpf.CollectionSpec, types *btf.Spec) error {
@@ -71,17 +71,17 @@ func SessionIsReturn(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 	return nil
 }
 
-// ForFunction returns a copy of a program for one kernel function. A fentry or fexit program
-// is loaded for one function anyway; of probes there are copies where their links have no
-// cookie that would tell the program which function it runs for: before Linux 5.15.
+// ForFunction returns a copy of a program for one kernel function. A fentry or fexit program is
+// always loaded for one function. Probes need copies if their links have no cookie that tells the
+// program for which function it runs: before Linux 5.15.
 //
-//   - The constant markFunction that the program loads becomes mark, which a cookie would
-//     have had.
-//   - fexit has the function's result behind its arguments, of which each function has
-//     another number. Linux 5.17 has the helper get_func_ret for that; before, the program
-//     reads the context at offset markResult, which becomes 8 times arguments. Where
-//     withoutResult is true it takes 0 instead: there is no result, or it is a pointer, which
-//     the verifier would know for one and not let be used as a number.
+//   - The constant markFunction that the program loads becomes mark, which would otherwise be
+//     the cookie.
+//   - fexit finds the function's result after its arguments, whose number differs between
+//     functions. Linux 5.17 has the helper get_func_ret for this. On older kernels the program
+//     reads the context at offset markResult, which becomes 8 times arguments. If withoutResult
+//     is true the program takes 0 instead: there is no result, or it is a pointer, which the
+//     verifier would recognize and not let be used as a number.
 func ForFunction(program *ebpf.ProgramSpec, function string, mark uint64, arguments int, withoutResult bool) *ebpf.ProgramSpec {
 	one := program.Copy()
 	one.AttachTo = function

@@ -1,47 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package selftest makes happen what makes hooks fire, so that a program which is attached
-// and never runs is found out.
+// Package selftest causes the events that make hooks fire, so that a program which is attached but
+// never runs is detected.
 package selftest
 
 import "errors"
 
-// Cause is something that happens in the kernel and makes hooks fire.
+// Cause is an event in the kernel that makes hooks fire.
 type Cause int
 
-// None of the causes is an accepted TCP connection, so that an instrument that
-// tests itself is not reported by another one of the same receiver.
+// No cause accepts a TCP connection, so that the self-test of one instrument is not reported by
+// another one of the same receiver.
 const (
-	// Packets is that TCP and UDP sockets are made, send and receive over
-	// lo, and are closed; and that a packet over lo is dropped.
+	// Packets means that TCP and UDP sockets are made, send and receive over lo, and are
+	// closed, and that a packet over lo is dropped.
 	Packets Cause = iota
 
-	// Accepts is that a process accepts a connection, though not of TCP, and
-	// looks for one in the empty queue of a TCP listener.
+	// Accepts means that a process accepts a connection, but not of TCP, and looks for one in
+	// the empty queue of a TCP listener.
 	Accepts
 
-	// Uring is that a request of an io_uring waits, is woken and completes.
+	// Uring means that a request of an io_uring waits, is woken and completes.
 	Uring
 
-	// Thread is that a thread begins and ends.
+	// Thread means that a thread begins and ends.
 	Thread
 
-	// Exec is that a process runs another program. It is the only one that is
-	// waited for and not brought about: a receiver that runs programs looks like one that
-	// was broken into.
+	// Exec means that a process runs another program. It is the only cause that is awaited and
+	// not brought about: a receiver that runs programs looks like one that was broken into.
 	Exec
 
-	// Cgroup is that a cgroup is made and removed.
+	// Cgroup means that a cgroup is made and removed.
 	Cgroup
 
-	// Reset is that a TCP connection over lo is reset.
+	// Reset means that a TCP connection over lo is reset.
 	Reset
 )
 
-// IsAwaited says that it is not brought about to prove a hook: whoever does it does.
+// IsAwaited reports whether a hook is proven only when some process causes the event, because
+// nettap does not.
 func (c Cause) IsAwaited() bool { return c == Exec }
 
-// ErrNotCaused is matched by errors of causes that are waited for.
+// ErrNotCaused is matched by the error of a cause that is awaited.
 var ErrNotCaused = errors.New("it has not happened since the start")
 
 // String returns what happened.

@@ -17,10 +17,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// causeTimeout bounds each step of a cause: lo is down, or a firewall closes it.
+// causeTimeout bounds each step of a cause, which may fail because lo is down or a firewall blocks
+// it.
 const causeTimeout = time.Second
 
-// Happen does it once. It returns an error where this machine does not let it.
+// Happen causes the event once. It returns an error if this machine does not allow it.
 func (c Cause) Happen() error {
 	if c.IsAwaited() {
 		return fmt.Errorf("%w that %v", ErrNotCaused, c)
@@ -44,8 +45,7 @@ func (c Cause) Happen() error {
 
 var loopback = net.IPv4(127, 0, 0, 1)
 
-// connectOverLoopback makes a TCP connection that nobody accepts. Both ends are the caller's
-// to close.
+// connectOverLoopback makes a TCP connection that nobody accepts. The caller closes both ends.
 func connectOverLoopback() (*net.TCPListener, *net.TCPConn, error) {
 	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback})
 	if err != nil {
@@ -58,8 +58,8 @@ func connectOverLoopback() (*net.TCPListener, *net.TCPConn, error) {
 	return listener, client.(*net.TCPConn), nil
 }
 
-// exchangeSegments makes a TCP connection that nobody accepts, looks for what its
-// other end has sent, which is nothing, and ends it.
+// exchangeSegments makes a TCP connection that nobody accepts, tries to receive on it, though
+// nothing was sent, and closes it.
 func exchangeSegments() error {
 	listener, client, err := connectOverLoopback()
 	if err != nil {
@@ -76,7 +76,7 @@ func exchangeSegments() error {
 	}
 	return raw.Read(func(fd uintptr) bool {
 		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_DONTWAIT)
-		return err != nil // it is EAGAIN
+		return err != nil // true for EAGAIN
 	})
 }
 
@@ -89,8 +89,8 @@ func resetConnection() error {
 	return errors.Join(listener.Close(), client.Close())
 }
 
-// exchangeDatagrams sends datagrams that are received, in each of the ways that there
-// are to send and receive, and one that nobody is there for.
+// exchangeDatagrams sends datagrams that are received, by each of the ways to send and receive,
+// and one to a port without a socket.
 func exchangeDatagrams() error {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback})
 	if err != nil {
@@ -149,7 +149,7 @@ func acceptUnix() error {
 	return server.Close()
 }
 
-// acceptNothing looks into the empty queue of a TCP listener.
+// acceptNothing tries to accept from the empty queue of a TCP listener.
 func acceptNothing() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -184,9 +184,9 @@ func makeCgroup() error {
 	return nil
 }
 
-// endThread begins a thread and ends it. Go has threads in stock, so goroutines that lock
-// theirs are started until one runs on a thread that was not there before. They end
-// together, and take their threads with them.
+// endThread begins a thread and ends it. Go keeps idle threads, so goroutines that lock their
+// threads are started until one runs on a thread that did not exist before. They all end together,
+// and their threads with them.
 func endThread() error {
 	stock, err := threads()
 	if err != nil {
@@ -209,7 +209,7 @@ func endThread() error {
 	return fmt.Errorf("begin a thread: %d goroutines run on threads that were there", maxThreads)
 }
 
-// maxThreads is more than any process has idle.
+// maxThreads is more than any process has idle threads.
 const maxThreads = 10_000
 
 // threads returns the ids of this process's threads.

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// As much of io_uring as one request needs, since golang.org/x/sys has none of it.
+// These are the parts of io_uring that one request needs. golang.org/x/sys has none of it.
 //
 // Source: include/uapi/linux/io_uring.h.
 const (
@@ -41,7 +41,7 @@ type uringRequest struct {
 	_      [32]uint8
 }
 
-// completeRequest lets a request wait until an eventfd is readable, and makes it so.
+// completeRequest lets a request wait until an eventfd is readable, and then makes it readable.
 func completeRequest() error {
 	var params uringParams
 	number, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
@@ -64,18 +64,18 @@ func completeRequest() error {
 	return enter(ring, 0, 1)
 }
 
-// submit hands the first request of a ring to the kernel.
+// submit passes the first request of a ring to the kernel.
 func submit(ring int, params uringParams, request uringRequest) error {
 	queue, err := unix.Mmap(ring, 0, int(params.sq.array)+4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("map an io_uring: %w", err)
 	}
-	defer unix.Munmap(queue) //nolint:errcheck // of what was mapped
+	defer unix.Munmap(queue) //nolint:errcheck // only mapped memory
 	requests, err := unix.Mmap(ring, uringSubmissions, uringSubmissionSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("map an io_uring: %w", err)
 	}
-	defer unix.Munmap(requests) //nolint:errcheck // of what was mapped
+	defer unix.Munmap(requests) //nolint:errcheck // only mapped memory
 	*(*uringRequest)(unsafe.Pointer(&requests[0])) = request
 	*(*uint32)(unsafe.Pointer(&queue[params.sq.array])) = 0 // the first slot has the first request
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&queue[params.sq.tail])), 1)

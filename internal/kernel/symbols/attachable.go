@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// Attachable returns the functions that programs can be attached to by their
-// names, in the order of the names, as far as the table tells. These are not:
+// Attachable returns the functions that programs can be attached to by name, in the order of the
+// names, as far as the table tells. It leaves out:
 //
-//   - functions of modules: their BTF is apart from the kernel's;
-//   - a name of several functions, of modules as well: the kernel refuses it, or takes the first;
-//   - the compiler's copies and parts of a function (foo.isra.0, foo.cold), which
-//     take other arguments, and what is no function (__pfx_foo, __cfi_foo, __SCT__foo);
-//   - what is only there at boot (behind _etext), and the sections that run before
-//     the kernel is ready to be observed (.entry.text, .noinstr.text, .kprobes.text);
-//   - what runs within every program, or never returns, and is refused by name.
+//   - functions of modules, whose BTF is separate from the kernel's;
+//   - a name that several functions have, including those of modules: the kernel refuses it, or
+//     takes the first;
+//   - copies and parts of a function that the compiler made (foo.isra.0, foo.cold), which take
+//     other arguments, and symbols that are no functions (__pfx_foo, __cfi_foo, __SCT__foo);
+//   - functions that exist only at boot (after _etext), and the sections that run before the
+//     kernel is ready to be observed (.entry.text, .noinstr.text, .kprobes.text);
+//   - functions that run within every program, or never return, and are refused by name.
 //
-// The kernel has more that it refuses, as functions marked notrace, without
-// saying so in this table.
+// The kernel refuses more, such as functions marked notrace, which this table does not show.
 func (s *Table) Attachable() []Symbol {
 	var named []Symbol
 	sections := s.sections()
@@ -47,7 +47,7 @@ func (s *Table) Attachable() []Symbol {
 	return attachable
 }
 
-// isFragment says whether a symbol is no function of the source.
+// isFragment reports whether a symbol is not a function of the source.
 func isFragment(name string) bool {
 	if strings.Contains(name, ".") {
 		return true
@@ -96,8 +96,8 @@ func (s sections) attachable(address uint64) bool {
 	return true
 }
 
-// refused are the functions that the kernel refuses to trace with BPF since it
-// knows better: those that run before each program, and those that never return.
+// refused are the functions that recent kernels refuse to trace with BPF: those that run before
+// each program, and those that never return.
 //
 // Source: btf_id_deny (5.14) and noreturn_deny (6.16) in kernel/bpf/verifier.c.
 var refused = map[string]bool{
@@ -125,8 +125,9 @@ var refused = map[string]bool{
 	"make_task_dead":                true,
 }
 
-// TellsDroppers says whether the kernel's reports of drops name the function that drops. They
-// do not where a compiler has put them into a part of kfree_skb, whose caller is kfree_skb.
+// TellsDroppers reports whether the kernel's reports of drops name the function that drops. They
+// do not if the compiler has put them into a part of kfree_skb that it split off, since the caller
+// is then kfree_skb.
 func (s *Table) TellsDroppers() bool {
 	for symbol := range s.All() {
 		if strings.HasPrefix(symbol.Name, "kfree_skb.part.") {

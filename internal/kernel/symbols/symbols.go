@@ -20,11 +20,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// Table is the kernel's table of functions at one moment: those of modules
-// loaded later are not in it.
+// Table is the kernel's table of functions at one moment. It does not contain functions of modules
+// that were loaded later.
 type Table struct {
-	functions []function // by address, those of one address as the table has them
-	names     string     // all names, one behind the other
+	functions []function // by address; those of one address in the order of the table
+	names     string     // all names, one after the other
 }
 
 // Symbol is a name of a function. A function can have several of them, and
@@ -32,22 +32,22 @@ type Table struct {
 type Symbol struct {
 	Name    string
 	Address uint64
-	Module  bool // it is of a module, or of a BPF program, and not of the kernel itself
+	Module  bool // it belongs to a module or to a BPF program, and not to the kernel itself
 }
 
 // function is 16 bytes, because there are 200,000 of them.
 type function struct {
 	address uint64
-	start   uint32 // of its name in names
-	length  uint16 // of its name; a line that is longer is no line for bufio.Scanner
+	start   uint32 // offset of its name in names
+	length  uint16 // of its name; bufio.Scanner accepts no longer line
 	module  bool
 }
 
-// Read reads the functions (types t, T, w, W) from text in the form of
-// /proc/kallsyms, modules included, in any order.
+// Read reads the functions (types t, T, w, W) from text in the form of /proc/kallsyms, including
+// those of modules, in any order.
 //
-// The kernel writes every address as 0 for readers that may not know them: then
-// the error matches [os.ErrPermission] and says what is missing.
+// The kernel writes every address as 0 for readers that may not see them. Then the error matches
+// [os.ErrPermission] and tells what is missing.
 func Read(r io.Reader) (*Table, error) {
 	var names strings.Builder
 	var functions []function
@@ -97,8 +97,8 @@ func RequireAddresses(r io.Reader) error {
 	return errors.Join(lines.Err(), errHidden)
 }
 
-// parseSymbol takes a line apart: "ffffffff81e0a1c0 t tcp_v4_rcv\t[module]". It
-// is not ok when the line is no function.
+// parseSymbol splits a line: "ffffffff81e0a1c0 t tcp_v4_rcv\t[module]". ok is false if the line is
+// not about a function.
 func parseSymbol(line []byte) (address uint64, name []byte, module, ok bool) {
 	digits, rest, _ := bytes.Cut(line, []byte(" "))
 	kind, rest, _ := bytes.Cut(rest, []byte(" "))
@@ -110,12 +110,12 @@ func parseSymbol(line []byte) (address uint64, name []byte, module, ok bool) {
 	return address, name, module, err == nil
 }
 
-// Function returns the name of the function that addr is in, as the kernel has
-// it: "tcp_v4_rcv", or "foo.isra.0" for the compiler's copy of foo. Of several
-// names of one address it is the first, which the kernel's own %pS prints.
+// Function returns the name of the function that contains addr, as the kernel has it:
+// "tcp_v4_rcv", or "foo.isra.0" for a copy of foo made by the compiler. If one address has several
+// names it is the first, which the kernel's own %pS prints too.
 //
-// The table has no sizes, so an address behind the last function of a module is
-// taken for a part of it. An address below all functions is none.
+// The table has no sizes, so an address after the last function of a module is taken to be in that
+// function. An address before all functions is in none.
 func (s *Table) Function(addr uint64) (string, bool) {
 	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
 	if next == 0 {
@@ -125,11 +125,11 @@ func (s *Table) Function(addr uint64) (string, bool) {
 	for first > 0 && s.functions[first-1].address == s.functions[first].address {
 		first--
 	}
-	return strings.Clone(s.name(s.functions[first])), true // which does not keep the table
+	return strings.Clone(s.name(s.functions[first])), true // a clone, which does not keep the table in memory
 }
 
-// OwnFunction is Function for the functions of the kernel itself, which are where they
-// are as long as it runs. It is not ok for others, nor where it cannot tell.
+// OwnFunction is Function for the functions of the kernel itself, which keep their addresses as
+// long as it runs. ok is false for other functions, and if this cannot be told.
 func (s *Table) OwnFunction(addr uint64) (string, bool) {
 	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
 	if next == 0 || next == len(s.functions) || s.functions[next-1].module || s.functions[next].module {
@@ -140,8 +140,8 @@ func (s *Table) OwnFunction(addr uint64) (string, bool) {
 
 func (s *Table) name(f function) string { return s.names[f.start:][:f.length] }
 
-// All yields every name of every function, by address; of one address in the
-// order of the table.
+// All yields every name of every function, ordered by address; those of one address in the order
+// of the table.
 func (s *Table) All() iter.Seq[Symbol] {
 	return func(yield func(Symbol) bool) {
 		for _, f := range s.functions {
@@ -152,7 +152,8 @@ func (s *Table) All() iter.Seq[Symbol] {
 	}
 }
 
-// Extent returns where the kernel's own function of a name begins, and where the next one does.
+// Extent returns the addresses where the kernel's own function of a name begins, and where the
+// next function does.
 func (s *Table) Extent(name string) (begin, end uint64, ok bool) {
 	for i, f := range s.functions {
 		if f.module || s.name(f) != name {

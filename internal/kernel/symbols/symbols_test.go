@@ -30,7 +30,7 @@ ffffffff81000500 w weak
 	for name, test := range map[string]struct {
 		address uint64
 		want    string
-		own     bool // it is surely of the kernel itself
+		own     bool // it certainly belongs to the kernel itself
 	}{
 		"the first byte of a function":           {0xffffffff81000100, "first", true},
 		"inside, with data behind it":            {0xffffffff810002ff, "first", true},
