@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// reader is a Reader with what it has read.
+// reader is a Reader with the calls that tests need.
 type reader struct{ *Reader }
 
 func read(t *testing.T, i *Interfaces) reader {
@@ -28,13 +28,13 @@ func read(t *testing.T, i *Interfaces) reader {
 	return r
 }
 
-// device is what a survey says of an interface.
+// device is what a survey finds out about an interface.
 type device struct {
 	Kind    string
 	Stacked bool
 }
 
-// look surveys the machine and returns what is known of it.
+// look surveys the machine and returns the survey and all interfaces.
 func (r reader) look(t *testing.T) (Survey, map[Key]Entry) {
 	t.Helper()
 	survey, err := r.Survey()
@@ -48,7 +48,7 @@ func (r reader) look(t *testing.T) (Survey, map[Key]Entry) {
 	return survey, all
 }
 
-// found surveys the machine and returns what it found in a network namespace, by name.
+// found surveys the machine and returns the devices of a network namespace, by name.
 func (r reader) found(t *testing.T, namespace string) map[string]device {
 	t.Helper()
 	survey, all := r.look(t)
@@ -126,7 +126,7 @@ func TestKernelSeesThatAnInterfaceIsGone(t *testing.T) {
 	}
 }
 
-// Nobody looks into a namespace without a process, but whether it is there is known.
+// A namespace without a process is not surveyed, but it is known whether it exists.
 func TestKernelSeesThatANamespaceIsGone(t *testing.T) {
 	r := read(t, New())
 	home, _ := kerneltest.Namespaces(t)
@@ -139,7 +139,7 @@ func TestKernelSeesThatANamespaceIsGone(t *testing.T) {
 		t.Errorf("of a namespace without a process %+v is known", survey.All[key.Netns])
 	}
 	remove()
-	for range 600 { // the kernel takes its time
+	for range 600 { // the kernel removes it some time later
 		if survey, all = r.look(t); survey.Gone(key, all[key]) {
 			return
 		}
@@ -161,7 +161,7 @@ func lonelyNamespace(t *testing.T, home string) (name string, remove func()) {
 			}
 		}
 	}
-	kerneltest.InNamespace(t, home, func() { // which is left by it
+	kerneltest.InNamespace(t, home, func() { // which this leaves again
 		handle, err := netns.NewNamed(name)
 		if err != nil {
 			t.Fatalf("make network namespace: %v", err)
@@ -178,7 +178,7 @@ func TestKernelForgetsWhatAllReadersHave(t *testing.T) {
 	home, _ := kerneltest.Namespaces(t)
 	leave := kerneltest.Inhabit(t, home.Name)
 	key := one.key(t, home.Name, home.Device)
-	leave() // so that it is not found again
+	leave() // so that the survey does not find a process in it
 	knows := func() [2]bool {
 		var both [2]bool
 		for i, r := range []reader{one, other} {

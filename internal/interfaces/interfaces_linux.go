@@ -19,29 +19,29 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type share_of bpf ../../bpf/interfaces.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-// Interfaces is the knowledge of one receiver. It is there as long as a [Reader] of
-// it is started. Its zero value is not usable: see [New].
+// Interfaces is what one receiver knows of interfaces. It is loaded while one of its [Reader]
+// values is started. Its zero value is not usable: see [New].
 type Interfaces struct {
-	mu      sync.Mutex // for surveys and readings: they are of several instruments
+	mu      sync.Mutex // for surveys and reads, which several instruments do
 	object  *kernel.Object
 	open    kernel.Closers
-	survey  string // the program
+	survey  string // the name of the program
 	epoch   uint64
 	readers map[*Reader]bool // that are started
 	usage   map[string]stats.Map
 	quota   *kernel.Quota
 	host    uint64 // the host's namespace, as last found
-	limit   uint32 // of what the quota is a part; 0: of the map
+	limit   uint32 // the number of entries that the quota is a part of; 0: that of the map
 }
 
-// New returns Interfaces that nobody reads yet.
+// New returns Interfaces without a reader.
 func New() *Interfaces { return &Interfaces{readers: map[*Reader]bool{}} }
 
 // NewReader returns a Reader that is not started, for one instrument.
 func (i *Interfaces) NewReader() *Reader { return &Reader{of: i} }
 
-// Maps returns the maps that instruments share, by name, to replace their own with.
-// They live until the last reader is shut down.
+// Maps returns the maps that instruments share, by the names of the maps that they replace. They
+// exist until the last reader is shut down.
 func (i *Interfaces) Maps() map[string]*ebpf.Map {
 	shared := map[string]*ebpf.Map{}
 	for _, name := range []string{bpfMapInterfaces, bpfMapInterfaceShares, bpfMapSurveys} {
@@ -69,15 +69,15 @@ func (i *Interfaces) load() error {
 	return i.share()
 }
 
-// share gives each network namespace its part of the map. The first survey finds out which
-// one is the host's.
+// share gives each network namespace its share of the map. The first survey finds out which
+// namespace is the host's.
 func (i *Interfaces) share() error {
 	i.host = 0
 	i.quota = kernel.NewQuota(i.object.Maps[bpfMapInterfaceShares], bpfShareOfSHARE_OF_INTERFACES, cmp.Or(i.limit, i.object.Maps[bpfMapInterfaces].MaxEntries()))
 	return i.quota.Apply(0, nil)
 }
 
-// count tells the kernel side how many interfaces there are in each namespace.
+// count tells the kernel side how many interfaces each namespace has.
 func (i *Interfaces) count(all map[Key]Entry) error {
 	entries := map[uint64]uint64{}
 	for key := range all {
@@ -89,8 +89,7 @@ func (i *Interfaces) count(all map[Key]Entry) error {
 	return errors.Join(err, readErr)
 }
 
-// hostAmong returns the namespace that is the host's, which the survey's threads of the
-// kernel are in.
+// hostAmong returns the host's namespace, which is the one that the kernel's threads are in.
 func (i *Interfaces) hostAmong(all map[uint64]Namespace) (host uint64, err error) {
 	var inode uint32
 	if err := i.object.Variables[bpfVarHostNetnsInode].Get(&inode); err != nil {
@@ -104,7 +103,7 @@ func (i *Interfaces) hostAmong(all map[uint64]Namespace) (host uint64, err error
 	return 0, nil
 }
 
-// surveyFor returns the program that can survey this kernel.
+// surveyFor returns the name of the survey's program for this kernel.
 func surveyFor(types *btf.Spec) string {
 	switch {
 	case !kernel.HasHelper(types, "loop"):
@@ -115,7 +114,7 @@ func surveyFor(types *btf.Spec) string {
 	return bpfProgSurveyInterfaces
 }
 
-// advance makes all that is met from now on newer than what was met before.
+// advance begins an epoch: what is found from now on is newer than what was found before.
 func (i *Interfaces) advance() error {
 	i.epoch++
 	if err := i.object.Maps[bpfMapSurveys].Put(uint32(0), i.epoch); err != nil {
@@ -124,7 +123,7 @@ func (i *Interfaces) advance() error {
 	return nil
 }
 
-// find surveys the machine. Namespaces that are gone are forgotten.
+// find surveys the machine. Namespaces that no longer exist are forgotten.
 func (i *Interfaces) find() (Survey, error) {
 	if err := i.advance(); err != nil {
 		return Survey{}, err
@@ -158,7 +157,7 @@ func (i *Interfaces) note(name string, entries int, refused uint64) {
 	i.usage[name] = stats.Map{Entries: entries, Limit: int(i.object.Maps[name].MaxEntries()), Refused: refused}
 }
 
-// start begins what a reader needs, if no other one has.
+// start loads what a reader needs, unless another reader has done so.
 func (i *Interfaces) start(context.Context) error {
 	if len(i.readers) > 0 {
 		return nil

@@ -2,14 +2,13 @@
 
 package interfaces
 
-// stacked are the kinds of devices that hand their packets to another one, or get
-// them from it, which counts them as well. The kind is rtnl_link_ops' in the kernel,
-// as in `ip link add type KIND`. It is fixed for the life of a device, whatever
-// devices it has below it by and by.
+// stacked are the kinds of devices that pass their packets to another device, or get them from
+// one, which counts them as well. The kind is that of rtnl_link_ops in the kernel, as in `ip link
+// add type KIND`. It does not change while a device exists, whatever devices are put below it.
 //
-// Not among them are hardware and lo, which have no kind; veth and vxcan, whose two
-// ends are two places; tun (tun and tap), dummy, ifb, nlmon, vsockmon, vcan, ipoib,
-// wwan and netdevsim, which have nothing below.
+// Not listed are hardware and lo, which have no kind; veth and vxcan, whose two ends are separate
+// interfaces; and tun (tun and tap), dummy, ifb, nlmon, vsockmon, vcan, ipoib, wwan and netdevsim,
+// which have no device below.
 //
 // Source: struct rtnl_link_ops in drivers/net and net of Linux.
 var stacked = map[string]bool{
@@ -54,6 +53,5 @@ var stacked = map[string]bool{
 	"xfrm":        true,
 }
 
-// IsStacked says whether the packets of a device of this kind are also those of
-// another device.
+// IsStacked reports whether the packets of a device of this kind are also those of another device.
 func IsStacked(kind string) bool { return stacked[kind] }

@@ -67,7 +67,7 @@ func TestKernelKnowsKinds(t *testing.T) {
 	})
 }
 
-// add makes a link of the current namespace, which ends with the test.
+// add makes a link in the current namespace, which is deleted at the end of the test.
 func add(t *testing.T, link netlink.Link) {
 	t.Helper()
 	err := netlink.LinkAdd(link)

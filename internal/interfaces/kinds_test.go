@@ -26,7 +26,7 @@ func TestIsStacked(t *testing.T) {
 	}
 }
 
-// The kernel's names have at most 15 bytes here.
+// The kernel side has room for 15 bytes of a kind.
 func TestKindsFitTheRecord(t *testing.T) {
 	for kind := range stacked {
 		if len(kind) >= len(Entry{}.Kind) {

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelANamespaceHasItsPartOfTheInterfaces has one network namespace make more
-// devices than it may have places: its neighbour and the host find theirs all the same.
+// TestKernelANamespaceHasItsPartOfTheInterfaces makes more devices in one network namespace than
+// it may have entries. Its neighbour and the host still get theirs.
 func TestKernelANamespaceHasItsPartOfTheInterfaces(t *testing.T) {
 	const part, excess = 60, 20
 	shared := New()
@@ -25,7 +25,7 @@ func TestKernelANamespaceHasItsPartOfTheInterfaces(t *testing.T) {
 	kerneltest.InNamespace(t, crowded.Name, func() {
 		for i := range part + excess {
 			link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("crowd%d", i)}}
-			if err := netlink.LinkAdd(link); err != nil { // it goes with its namespace
+			if err := netlink.LinkAdd(link); err != nil { // it is deleted with its namespace
 				t.Fatal(err)
 			}
 			links = append(links, link)
@@ -34,7 +34,7 @@ func TestKernelANamespaceHasItsPartOfTheInterfaces(t *testing.T) {
 	kerneltest.Inhabit(t, crowded.Name)
 	kerneltest.Inhabit(t, neighbour.Name)
 
-	for range 2 { // what one survey left out, the next one does, too
+	for range 2 { // what one survey left out, the next one leaves out too
 		if got := len(r.found(t, crowded.Name)); got != part {
 			t.Errorf("%d interfaces of the namespace with too many are known, want %d", got, part)
 		}
@@ -43,7 +43,7 @@ func TestKernelANamespaceHasItsPartOfTheInterfaces(t *testing.T) {
 		}
 	}
 	refused := r.Usage()[bpfMapInterfaces].Refused
-	if least := uint64(2 * (excess + 2)); refused < least { // lo and a veth are there, too
+	if least := uint64(2 * (excess + 2)); refused < least { // there are lo and a veth as well
 		t.Errorf("%d entries were refused, want %d at least", refused, least)
 	}
 	requireHostsInterfaces(t, r)
@@ -63,13 +63,13 @@ func TestKernelANamespaceHasItsPartOfTheInterfaces(t *testing.T) {
 			}
 		}
 	}
-	r.look(t) // which tells the kernel side how much room there is
+	r.look(t) // which tells the kernel side how many entries there are
 	if got := len(r.found(t, crowded.Name)); got != excess+2 {
 		t.Errorf("%d interfaces are known after the others were deleted, want %d", got, excess+2)
 	}
 }
 
-// requireHostsInterfaces requires that all of the host's interfaces are known.
+// requireHostsInterfaces requires that all interfaces of the host are known.
 func requireHostsInterfaces(t *testing.T, r reader) {
 	t.Helper()
 	host, err := r.Host()
@@ -81,7 +81,7 @@ func requireHostsInterfaces(t *testing.T, r reader) {
 		t.Fatal(err)
 	}
 	if uint32(own.Ino) != host {
-		return // the test is elsewhere, and does not know how many there are
+		return // the test is not in the host's namespace, and does not know its devices
 	}
 	want, err := net.Interfaces()
 	if err != nil {

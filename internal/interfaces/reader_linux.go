@@ -14,13 +14,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// Reader is one instrument's view. What it forgets, others still see.
+// Reader is what one instrument sees. Interfaces that it forgets are still seen by other readers.
 type Reader struct {
 	of        *Interfaces
-	forgotten map[Key]uint64 // the epoch in which it was
+	forgotten map[Key]uint64 // the epoch in which it was forgotten
 }
 
-// Start loads the survey, if no other reader has.
+// Start loads the survey, unless another reader has done so.
 func (r *Reader) Start(ctx context.Context) error {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
@@ -32,10 +32,10 @@ func (r *Reader) Start(ctx context.Context) error {
 	return nil
 }
 
-// Enable does nothing: interfaces are there for whom asks.
+// Enable does nothing, since there are no programs to enable.
 func (r *Reader) Enable() error { return nil }
 
-// Shutdown frees the survey when nobody reads any more. It may be called more than once.
+// Shutdown unloads the survey if this was the last reader. It may be called more than once.
 func (r *Reader) Shutdown(context.Context) error {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
@@ -49,16 +49,15 @@ func (r *Reader) Shutdown(context.Context) error {
 // Maps is [Interfaces.Maps].
 func (r *Reader) Maps() map[string]*ebpf.Map { return r.of.Maps() }
 
-// Survey finds the interfaces that there are. What it found is good even when err is
-// not nil.
+// Survey finds the interfaces that exist. The result is valid even if err is not nil.
 func (r *Reader) Survey() (Survey, error) {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
 	return r.of.find()
 }
 
-// Interfaces returns all that a survey has found or an instrument has met, and that
-// the reader has not forgotten since.
+// Interfaces returns all interfaces that a survey has found or an instrument has met, and that the
+// reader has not forgotten since.
 func (r *Reader) Interfaces() (map[Key]Entry, error) {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
@@ -88,8 +87,8 @@ func (r *Reader) Host() (uint32, error) {
 	return host, nil
 }
 
-// Forget makes room for other interfaces, when all readers have forgotten these.
-// One that is met again is known again.
+// Forget removes interfaces from what this reader sees. When all readers have forgotten one its
+// entry is deleted. An interface that is met again is seen again.
 func (r *Reader) Forget(keys ...Key) error {
 	if len(keys) == 0 {
 		return nil
@@ -110,11 +109,11 @@ func (r *Reader) Forget(keys ...Key) error {
 	return errs
 }
 
-// isForgotten says that all readers have forgotten an interface since it was last met.
+// isForgotten reports whether all readers have forgotten an interface since it was last met.
 func (i *Interfaces) isForgotten(key Key) bool {
 	var entry Entry
 	if err := i.object.Maps[bpfMapInterfaces].Lookup(key, &entry); err != nil {
-		return false // it is not there
+		return false // there is no entry
 	}
 	for reader := range i.readers {
 		if epoch, forgotten := reader.forgotten[key]; !forgotten || epoch < entry.Epoch {
@@ -124,7 +123,7 @@ func (i *Interfaces) isForgotten(key Key) bool {
 	return true
 }
 
-// Usage says how full the maps were when they were last read.
+// Usage returns how full the maps were when they were last read.
 func (r *Reader) Usage() map[string]stats.Map {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
