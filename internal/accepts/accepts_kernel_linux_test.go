@@ -71,7 +71,7 @@ func TestKernelReportsEachAcceptOnce(t *testing.T) {
 		if t.Failed() {
 			return
 		}
-		// serveNet does not know on which of its threads Go's runtime accepted.
+		// serveNet does not know which of its threads accepted in Go's runtime.
 		o.collect(t)
 		for i, c := range connections {
 			if c.server.Port() == ports[0] {
@@ -118,7 +118,7 @@ func TestKernelReportsAccepts(t *testing.T) {
 		listen string // default: IPv4
 		dial   netip.Addr
 		uid    int
-		early  bool // it waits in its accept when the instrument starts
+		early  bool // it waits inside accept when the instrument starts
 	}
 	servers := map[string]server{
 		"of IPv6":                                   {kind: "blocking", listen: "[::1]:0"},
@@ -144,7 +144,8 @@ func TestKernelReportsAccepts(t *testing.T) {
 				continue
 			}
 			listener, address := listen(t, cmp.Or(server.listen, "127.0.0.1:0"))
-			for ports[address.Port()] { // of another address: it is by the port that they are told apart
+			// accepted on another address, so that only the port tells them apart
+			for ports[address.Port()] {
 				listener, address = listen(t, cmp.Or(server.listen, "127.0.0.1:0"))
 			}
 			ports[address.Port()] = true
@@ -155,7 +156,7 @@ func TestKernelReportsAccepts(t *testing.T) {
 			if server.early {
 				pid := startServer(t, server.kind, listener, server.uid)
 				connect(t, address)
-				awaitAccept(t, pid) // its second one
+				awaitAccept(t, pid) // waits in its second accept
 				continue
 			}
 			late = append(late, func() { startServer(t, server.kind, listener, server.uid) })
@@ -233,7 +234,7 @@ func TestKernelReportsHowLongAConnectionWaited(t *testing.T) {
 			connections = append(connections, connection)
 		}
 		o := observe(t)  // the connections are older than the instrument
-		time.Sleep(wait) // which they are to wait in the queue
+		time.Sleep(wait) // the time that they are to wait in the queue
 		accepting := time.Now()
 		for range connections {
 			acceptOne(t, listener)
@@ -273,12 +274,12 @@ func TestKernelReportsAConnectionThatWasResetInTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	client.Close()
-	time.Sleep(100 * time.Millisecond) // which it is to wait in the queue
+	time.Sleep(100 * time.Millisecond) // the time that it is to wait in the queue
 	acceptOne(t, listener)
 
 	got := o.on(t, address.Port())
 	if len(got) == 1 {
-		want.by.TID = int(got[0].TID) // whatever thread this goroutine is on
+		want.by.TID = int(got[0].TID) // the thread that this goroutine was on
 		if got[0].queued < 0.1 {
 			t.Errorf("waited %v s, want 0.1 or more", got[0].queued)
 		}
@@ -300,7 +301,7 @@ func TestKernelReportsTheNetworkNamespace(t *testing.T) {
 		}
 		inode = status.Ino
 	})
-	startServer(t, "blocking", listener, 0) // the server is in another one than its socket
+	startServer(t, "blocking", listener, 0) // the server is in another namespace than its socket
 	var made connection
 	kerneltest.InNamespace(t, a.Name, func() { made = connect(t, address) })
 
@@ -423,8 +424,8 @@ func TestKernelCountsWhatTheConfigurationLeavesOut(t *testing.T) {
 	}
 }
 
-// balanced returns the counts in a moment when they must add up: other processes
-// of this machine may accept between a reading of the ring and one of the counts.
+// balanced returns the counts at a moment when they must add up: other processes of this machine
+// may accept between a read of the ring and one of the counts.
 func (o *fixture) balanced(t *testing.T) stats.Totals {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -452,7 +453,7 @@ func TestKernelAcceptsCanBeRestarted(t *testing.T) {
 	if err := o.accepts.Shutdown(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	connect(t, address) // nobody looks
+	connect(t, address) // without a collection
 
 	o.records = nil
 	if err := errors.Join(o.accepts.Start(t.Context()), o.accepts.Enable()); err != nil {
@@ -462,8 +463,8 @@ func TestKernelAcceptsCanBeRestarted(t *testing.T) {
 	o.balanced(t)
 }
 
-// An attached program that does not run is a failure of the start, for then
-// nothing would be reported and nobody would know.
+// The start fails if an attached program does not run. Otherwise nothing would be reported, and
+// nobody would notice.
 func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
 	kerneltest.Require(t)
 	if lack := lackOfUring(t); lack != "" {
@@ -481,7 +482,7 @@ func TestKernelRefusesAHookThatDoesNotFire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hooks[0].Cause = selftest.Packets // which is no reason for it to fire
+	hooks[0].Cause = selftest.Packets // which does not make it fire
 	object, err := kernel.Load(spec, hooks, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -32,14 +32,14 @@ var _ instrument.Instrument[plog.Logs] = (*Accepts)(nil)
 
 // Options are what the configuration says of the instrument.
 type Options struct {
-	MaxPerSecond int           // records a second; 0 is no limit
+	MaxPerSecond int           // records per second; 0 is no limit
 	LateBind     time.Duration // how long a record waits for the connection's first trace context
 	AvoidHooks   []string      // as in [kernel.Avoiding]
-	Expect       []policy.Rule // which accepts are expected; with none there are no verdicts
-	Learn        string        // the file that rules of what is seen are written to; empty is none
+	Expect       []policy.Rule // which accepts are expected; if it is empty there are no verdicts
+	Learn        string        // the file that rules for what was seen are written to; empty means none
 	Refused      bool          // report attempts that were refused
 	Closed       bool          // report how connections end
-	Listeners    bool          // report who begins to listen, and ends
+	Listeners    bool          // report when a process begins and stops listening
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -51,28 +51,28 @@ type Accepts struct {
 	contexts  *tracecontext.Contexts
 	options   Options
 	policy    *policy.Policy
-	ringBytes int // size of the ring; 0 leaves what the kernel side says
+	ringBytes int // size of the ring; 0 keeps the size that the kernel side has
 
 	object   *kernel.Object
 	ring     *ringbuf.Reader
 	open     kernel.Closers
-	held     []accept // that wait for a trace context
+	held     []accept // accepts that wait for a trace context
 	last     bool     // nothing waits any more
-	corrupt  uint64   // records that made no sense, since Start
+	corrupt  uint64   // malformed records, since Start
 	filtered uint64   // records that the configuration of events left out, since Start
-	refused  uint64   // entries of refused attempts that were read, since Start
+	refused  uint64   // entries for refused attempts that were read, since Start
 	learner  *policy.Learner
-	refusals *refusals.Refusals // nil: refused attempts are not seen
-	unseen   string             // why they are not, if they should be
+	refusals *refusals.Refusals // nil: refused attempts are not observed
+	unseen   string             // the reason, if they should be
 	closings *closings.Closings // nil: ends of connections are not reported
 	ends     ends
-	nobodys  uint64 // connections that ended and nobody accepted since Start
+	nobodys  uint64 // connections that ended since Start and that no process had accepted
 
 	listeners *listeners.Listeners // nil: they are not reported
 }
 
-// New returns an Accepts that records into builder. contexts are started before it
-// and may be nil.
+// New returns an Accepts that records into builder. contexts must be started before it, and may be
+// nil.
 func New(builder *metadata.LogsBuilder, contexts *tracecontext.Contexts, processes *process.Directory,
 	c *clock.Clock, b *stats.Recorder, options Options,
 ) *Accepts {
@@ -108,7 +108,7 @@ func (a *Accepts) start(ctx context.Context) error {
 	return a.startClosings(ctx)
 }
 
-// startListeners lets it be seen who listens, if that is to be reported.
+// startListeners begins to observe listeners, if they are to be reported.
 func (a *Accepts) startListeners(ctx context.Context) error {
 	if !a.options.Listeners {
 		return nil
@@ -117,7 +117,7 @@ func (a *Accepts) startListeners(ctx context.Context) error {
 	return a.listeners.Start(ctx)
 }
 
-// startClosings lets the ends of connections be seen, if they are to be reported.
+// startClosings begins to observe the ends of connections, if they are to be reported.
 func (a *Accepts) startClosings(ctx context.Context) error {
 	a.ends, a.nobodys = ends{accepted: map[closings.ID]acceptor{}}, 0
 	if !a.options.Closed {
@@ -127,8 +127,8 @@ func (a *Accepts) startClosings(ctx context.Context) error {
 	return a.closings.Start(ctx)
 }
 
-// startRefusals lets refused attempts be seen. They are not where the kernel does not say
-// why it drops a packet, nor where its functions are: accepts are seen there all the same.
+// startRefusals begins to observe refused attempts. If the kernel tells neither why it drops a
+// packet nor where its functions are this is not possible. Accepts are still reported then.
 func (a *Accepts) startRefusals(ctx context.Context) {
 	a.unseen = ""
 	if !a.options.Refused {
@@ -142,7 +142,7 @@ func (a *Accepts) startRefusals(ctx context.Context) {
 	a.refusals = counting
 }
 
-// hooks returns those of all that runs.
+// hooks returns the hooks of everything that runs.
 func (a *Accepts) hooks() []kernel.Hook {
 	hooks := a.object.Hooks()
 	if a.closings != nil {
@@ -160,7 +160,7 @@ func (a *Accepts) hooks() []kernel.Hook {
 	return hooks
 }
 
-// openLearner reads what was learned before.
+// openLearner reads what was learned by an earlier run.
 func (a *Accepts) openLearner() error {
 	if a.options.Learn == "" {
 		return nil
@@ -211,7 +211,8 @@ func (a *Accepts) load() error {
 
 // Collect implements [instrument.Instrument].
 func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
-	ended, endedErr := a.closings.Read() // first: the accepts of what has ended are in the other ring by now
+	// first, so that the accepts of connections that have ended are in the other ring by now
+	ended, endedErr := a.closings.Read()
 	accepts, err := a.drain()
 	if a.options.Closed {
 		a.ends.note(accepts)
@@ -232,7 +233,7 @@ func (a *Accepts) Collect(context.Context) (plog.Logs, error) {
 	return logs, errors.Join(err, endedErr, refusedErr, listeningErr, a.learner.Write(), a.Audit())
 }
 
-// judge says of the accepts of a process whether they are expected, and learns of them.
+// judge sets whether the accepts of a process are expected, and learns rules from them.
 func (a *Accepts) judge(who process.Process, accepts []accept) {
 	rules := a.policy.Of(who)
 	for i := range accepts {
@@ -248,10 +249,10 @@ func (a *Accepts) judge(who process.Process, accepts []accept) {
 	}
 }
 
-// Finish says that the next Collect is the last: nothing waits for it.
+// Finish announces that the next Collect is the last one, so that no accept waits any longer.
 func (a *Accepts) Finish() { a.last = true }
 
-// waits returns what says whether an accept may still get a context at now.
+// waits returns a function that reports whether an accept may still get a context at now.
 func (a *Accepts) waits(now uint64) func(accept) bool {
 	return func(accepted accept) bool {
 		return !a.last && a.contexts.BindsLate() && accepted.nanos+uint64(a.options.LateBind) > now
@@ -265,7 +266,7 @@ func (a *Accepts) Shutdown(context.Context) error {
 	return errors.Join(err, a.open.Close())
 }
 
-// drain returns the accepts in the ring, as many as it can hold.
+// drain returns the accepts in the ring, but no more than it can hold.
 func (a *Accepts) drain() ([]accept, error) {
 	var accepts []accept
 	err := kernel.DrainOnce(a.ring, func(record []byte) error {
@@ -280,8 +281,8 @@ func (a *Accepts) drain() ([]accept, error) {
 	return accepts, err
 }
 
-// Audit brings the counts up to date without reading the ring: what is in it has
-// been seen and is not reported yet.
+// Audit updates the counts without reading the ring. What is in the ring counts as seen but not as
+// reported.
 func (a *Accepts) Audit() error {
 	counts, err := kernel.ReadCounts(a.object.Maps[bpfMapStats])
 	if err != nil {
@@ -321,9 +322,9 @@ func (a *Accepts) Audit() error {
 	return nil
 }
 
-// missed returns for how many accepts the kernel did not run our program, because
-// another run of it was preempted on the same CPU. Where a program runs for other
-// calls too, nobody knows how many of those were accepts: see stats.Totals.MissedRuns.
+// missed returns for how many accepts the kernel did not run our program because another run of it
+// was preempted on the same CPU. A program that also runs for other calls is not included, since
+// it is not known how many of those were accepted: see stats.Totals.MissedRuns.
 func (a *Accepts) missed() (uint64, error) {
 	for _, name := range []string{"see_graft", "probe_graft"} {
 		if program, ok := a.object.Programs[name]; ok {

@@ -38,7 +38,7 @@ func TestKernelSaysWhatIsUnexpectedAndLearnsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What was learned expects all of it, and nobody else.
+	// The rules that were learned expect all of these accepts, and no others.
 	content, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// ended is a record of a connection's end in the words of a test.
+// ended has what a test compares of the record of a connection's end.
 type ended struct {
 	Role, ClosedBy, Error string
 	Sent, Received        int64
@@ -24,7 +24,7 @@ type ended struct {
 	HasRoundTrip          bool
 }
 
-// observeEnds is observe, with the ends of connections.
+// observeEnds is observe with the ends of connections.
 func observeEnds(t *testing.T) *fixture {
 	return observe(t, func(a *Accepts) {
 		config := metadata.DefaultLogsBuilderConfig()
@@ -34,7 +34,7 @@ func observeEnds(t *testing.T) *fixture {
 	})
 }
 
-// endsOn awaits so many ends of connections to a port, the client's before the server's.
+// endsOn awaits n ends of connections to a port. The client's end comes before the server's.
 func (o *fixture) endsOn(t *testing.T, port uint16, n int) (found []ended, ids []string) {
 	t.Helper()
 	type one struct {
@@ -67,11 +67,11 @@ func (o *fixture) endsOn(t *testing.T, port uint16, n int) (found []ended, ids [
 
 // abort closes a connection by a reset.
 func abort(c *net.TCPConn) {
-	_ = c.SetLinger(0) // if it fails there is no reset, which the test sees
+	_ = c.SetLinger(0) // if this fails there is no reset, and the test fails
 	c.Close()
 }
 
-// pass sends n bytes, and awaits them.
+// pass sends n bytes, and waits until they have arrived.
 func pass(t *testing.T, from, to net.Conn, n int) {
 	t.Helper()
 	if _, err := from.Write(make([]byte, n)); err != nil {
@@ -153,7 +153,7 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 	}
 }
 
-// A connection that nobody accepted ends without a record, and is counted.
+// A connection that no process accepted ends without a record, and is counted.
 func TestKernelReportsNoEndOfWhatNobodyAccepted(t *testing.T) {
 	o := observeEnds(t)
 	listener, address := listen(t, "127.0.0.1:0")
@@ -171,7 +171,7 @@ func TestKernelReportsNoEndOfWhatNobodyAccepted(t *testing.T) {
 	o.balancedWithEnds(t)
 }
 
-// balancedWithEnds is balanced but for what waits for its accept.
+// balancedWithEnds requires that the counts add up, apart from ends that wait for their accept.
 func (o *fixture) balancedWithEnds(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -193,7 +193,7 @@ func (o *fixture) balancedWithEnds(t *testing.T) {
 // A flood of short connections loses no accept and no end.
 func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 	made := 4_000
-	if testing.Short() { // an emulated machine makes a hundred a second
+	if testing.Short() { // an emulated machine makes only a hundred per second
 		made = 400
 	}
 	o := observeEnds(t)
@@ -236,7 +236,7 @@ func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 	o.collect(t)
 	ends, _ := o.endsOn(t, address.Port(), 2*made-int(o.recorder.Read().MissedRuns))
 	totals := o.recorder.Read()
-	lacking := 2*made - len(ends) // no more than the kernel says that it did not tell us of
+	lacking := 2*made - len(ends) // at most as many as the kernel counted as lost
 	if accepts := len(o.on(t, address.Port())); lacking < 0 || lacking > int(totals.MissedRuns) || accepts != made {
 		t.Errorf("%d ends and %d accepts of %d connections, and the statistics have %+v", len(ends), accepts, made, totals)
 	}

@@ -17,22 +17,24 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// maxAccepted is of how many open connections it is known who accepted them: some 15 MB.
+// maxAccepted is for how many open connections it is remembered who accepted them: some 15 MB.
 const maxAccepted = 65_536
 
-// acceptor is who accepted a connection.
+// acceptor is the process that accepted a connection.
 type acceptor struct {
 	process process.ID
 	seen    process.Seen
 }
 
-// ends joins the ends of connections with who accepted them.
+// ends matches the ends of connections with the processes that accepted them.
 type ends struct {
 	accepted map[closings.ID]acceptor
-	waiting  []closings.Closing // for the record of their accept: one that was reset may end before
+	// ends that wait for the record of their accept, as a connection that was reset may end
+	// before
+	waiting []closings.Closing
 }
 
-// note remembers who accepted connections.
+// note remembers the processes that accepted connections.
 func (e *ends) note(accepts []accept) {
 	for _, a := range accepts {
 		if len(e.accepted) >= maxAccepted {
@@ -42,7 +44,7 @@ func (e *ends) note(accepts []accept) {
 	}
 }
 
-// forgetOne makes room. What is there so long is likely to have ended unseen.
+// forgetOne makes room. A connection that was remembered long ago has probably ended unseen.
 func (e *ends) forgetOne() {
 	for id := range e.accepted {
 		delete(e.accepted, id)
@@ -50,8 +52,8 @@ func (e *ends) forgetOne() {
 	}
 }
 
-// join returns the connections of which it is known whose they were, and how many nobody
-// accepted while we looked. Those that came in and have just ended wait once.
+// join returns the connections whose process is known, and how many ended that no process accepted
+// while nettap ran. Incoming connections that have just ended wait for one more collection.
 func (e *ends) join(ended []closings.Closing) (known []closings.Closing, nobodys int) {
 	late := len(e.waiting)
 	var waiting []closings.Closing
@@ -130,7 +132,7 @@ func errorName(number uint32) string {
 	return fmt.Sprintf("errno_%d", number)
 }
 
-// closedLine says it in one line for people:
+// closedLine describes the end of a connection in one line for people:
 //
 //	sshd[3165] uid 0: 10.64.0.5:22 with 10.64.0.227:51514 ended after 1.5s, 4096 bytes sent, 2048 received
 func closedLine(c closings.Closing) string {

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// A container may be gone, with its cgroup, before its accepts are read.
+// A container and its cgroup may be gone before its accepts are read.
 func TestKernelKnowsTheContainerOfAnAcceptThatIsGone(t *testing.T) {
 	watch := cgroups.New(nil, new(stats.Recorder))
 	kerneltest.Start(t, watch)

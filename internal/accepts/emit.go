@@ -14,12 +14,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// emit returns a log record for each accept, on the resource of its process, and with the
-// verdict of judge, which may change the accepts of one process as it is given them. wall
-// turns CLOCK_BOOTTIME into wall time; now is when the accepts were read.
+// emit returns a log record for each accept, on the resource of its process. judge is called with
+// the accepts of one process at a time, and may set their verdicts. wall converts CLOCK_BOOTTIME
+// to wall time; now is when the accepts were read.
 //
-// There are fewer records than accepts when the configuration switches the event
-// off, or leaves some resources out.
+// There are fewer records than accepts if the configuration disables the event or excludes some
+// resources.
 func emit(builder *metadata.LogsBuilder, describe func(process.ID, process.Seen) process.Process,
 	judge func(process.Process, []accept), wall func(bootNanos uint64) time.Time, now time.Time, accepts []accept,
 ) plog.Logs {
@@ -70,9 +70,9 @@ func record(builder *metadata.LogsBuilder, accepted time.Time, a accept) {
 		int64(a.threadID), int64(a.netnsInode), options...)
 }
 
-// complete sets what the generated builder cannot: when the records were read, and with set,
-// by their index, what is theirs. The builder gives those of a resource in the order they
-// were recorded, or none.
+// complete sets what the generated builder cannot: the time when the records were read, and by
+// calling set, for each record with its index, the rest. The builder returns the records of a
+// resource in the order in which they were recorded, or none.
 func complete(batch plog.Logs, now time.Time, set func(i int, record plog.LogRecord)) {
 	next := 0
 	for _, resource := range batch.ResourceLogs().All() {

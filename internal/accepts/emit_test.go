@@ -34,7 +34,7 @@ func describe(id process.ID, seen process.Seen) process.Process {
 	}
 }
 
-// noJudge is without a policy.
+// noJudge judges as if there were no policy.
 func noJudge(process.Process, []accept) {}
 
 func settings() receiver.Settings { return receivertest.NewNopSettings(metadata.Type) }

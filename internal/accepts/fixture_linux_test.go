@@ -23,10 +23,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// withEachHook runs a test with each rung of the ladder that this kernel has.
+// withEachHook runs a test for each rung of the ladder that this kernel has.
 func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture)) {
 	kerneltest.Require(t)
-	var better []string // than the hook of the subtest
+	var better []string // the hooks that are better than that of the subtest
 	for _, hook := range ladder {
 		kind := path.Base(hook.Name)
 		if kind != "sys_exit" {
@@ -51,8 +51,8 @@ func withEachHook(t *testing.T, test func(t *testing.T, observe func(*testing.T,
 	}
 }
 
-// requireOnly requires that no other rung of the ladder is loaded: a tracepoint at
-// the end of every system call would slow the whole machine for nothing.
+// requireOnly requires that no other rung of the ladder is loaded: a tracepoint at the end of
+// every system call would slow the whole machine for no benefit.
 func (o *fixture) requireOnly(t *testing.T, hook kernel.Hook) {
 	t.Helper()
 	for _, other := range ladder {
@@ -64,7 +64,7 @@ func (o *fixture) requireOnly(t *testing.T, hook kernel.Hook) {
 	}
 }
 
-// fixture is a running instrument and what came out of it.
+// fixture is a running instrument and its output.
 type fixture struct {
 	accepts  *Accepts
 	recorder *stats.Recorder
@@ -85,7 +85,7 @@ func observe(t *testing.T, options ...func(*Accepts)) *fixture {
 	return o
 }
 
-// sighting is a log record in the words of a test.
+// sighting has what a test compares of a log record.
 type sighting struct {
 	Comm                   string
 	PID, TID, UID, RealUID int64
@@ -129,7 +129,7 @@ func (o *fixture) on(t *testing.T, port uint16) []sighting {
 	return found
 }
 
-// expect compares what was seen on a port with the connections that were made to it.
+// expect compares the accepts that were seen on ports with the connections that were made to them.
 func (o *fixture) expect(t *testing.T, connections []connection, ports ...uint16) {
 	t.Helper()
 	var want, got []sighting
@@ -154,7 +154,7 @@ func (o *fixture) expect(t *testing.T, connections []connection, ports ...uint16
 	}
 }
 
-// sighting is what a record of the connection has to say.
+// sighting is what the record of the connection should contain.
 func (c connection) sighting() sighting {
 	s := sighting{
 		Comm: c.by.Comm, PID: int64(c.by.PID), TID: int64(c.by.TID), UID: int64(c.by.UID), RealUID: int64(c.by.RealUID),

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
-// ladder is how accepts are seen, the best way first. Where functions can be
-// traced or probed, other system calls cost nothing.
+// ladder has the ways to see accepts, the best one first. If functions can be traced or probed,
+// other system calls cost nothing.
 var ladder = []kernel.Hook{
 	{Job: "accept", Name: "fentry/security_sock_graft", Programs: []string{bpfProgSeeGraft}, Cause: selftest.Accepts},
 	{Job: "accept", Name: "kprobe/security_sock_graft", Programs: []string{bpfProgProbeGraft}, Cause: selftest.Accepts},
@@ -24,8 +24,8 @@ var ladder = []kernel.Hook{
 	},
 }
 
-// chooseHooks returns the best way to see accepts that probe does not refuse, and
-// fits spec to it.
+// chooseHooks returns the best hooks for accepts that probe does not refuse, and adapts spec to
+// them.
 func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, error) {
 	accept, err := kernel.Choose(probe, ladder...)
 	if err != nil {
@@ -53,8 +53,8 @@ func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.Coll
 
 const notSeenOfQueue = "the accept queue of a thread that waited in accept before the start"
 
-// tracedListener is what sees the listener, and with it the accept queue. It is
-// attached last, so that no listener is remembered that no accept takes.
+// tracedListener returns the hooks that see the listener, and so its accept queue. They are
+// attached last, so that no listener is remembered for an accept that is not seen.
 func tracedListener(types *btf.Spec) []kernel.Hook {
 	const function = "inet_csk_accept"
 	program := map[int]string{
@@ -70,8 +70,8 @@ func tracedListener(types *btf.Spec) []kernel.Hook {
 	}}
 }
 
-// uringHooks is what sees accepts through io_uring, from Linux 6.0 on, where its
-// tracepoints tell which request they are about.
+// uringHooks returns the hooks for accepts through io_uring, from Linux 6.0 on, if its tracepoints
+// tell which request they are about.
 func uringHooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, error) {
 	submit := "io_uring_submit_req"
 	if !hasTracepoint(types, submit, 1) {
@@ -99,8 +99,8 @@ func hasTracepoint(types *btf.Spec, name string, arguments int) bool {
 	return err == nil && found == arguments
 }
 
-// argumentsOf returns how many arguments a function of the kernel takes, or 0
-// when its BTF does not say.
+// argumentsOf returns how many arguments a function of the kernel takes, or 0 if its BTF does not
+// tell.
 func argumentsOf(types *btf.Spec, function string) int {
 	var f *btf.Func
 	if err := types.TypeByName(function, &f); err != nil {

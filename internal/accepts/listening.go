@@ -16,14 +16,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// emitListeners adds a log record for each listener that came and for each that went, on the
+// emitListeners adds a log record for each listener that began and for each that stopped, on the
 // resource of its process.
 func emitListeners(logs plog.Logs, builder *metadata.LogsBuilder, describe func(process.ID, process.Seen) process.Process,
 	wall func(bootNanos uint64) time.Time, now time.Time, changes listeners.Changes,
 ) {
 	at := func(bootNanos uint64) pcommon.Timestamp {
 		if bootNanos == 0 {
-			return 0 // nobody saw it
+			return 0 // the time is not known
 		}
 		return pcommon.NewTimestampFromTime(wall(bootNanos))
 	}
@@ -67,12 +67,12 @@ func recordStopped(builder *metadata.LogsBuilder, closed pcommon.Timestamp, l li
 		int64(l.NetnsInode), int64(l.Inode), options...)
 }
 
-// timeOf is how long a listener was there, if both ends of that were seen.
+// timeOf returns how long a listener existed, if both its beginning and its end were seen.
 func timeOf(l listeners.Listener) (listened time.Duration, ok bool) {
 	return time.Duration(l.Closed - l.Opened), l.Opened != 0 && l.Closed != 0
 }
 
-// openedLine says it in one line for people:
+// openedLine describes the beginning of a listener in one line for people:
 //
 //	sshd[3165] uid 0 listens on 0.0.0.0:22, up to 128 connections wait
 //	nginx[71] uid 0 listens on [::]:443, up to 511 connections wait, since before nettap's start
@@ -84,7 +84,7 @@ func openedLine(l listeners.Listener) string {
 	return line
 }
 
-// stoppedLine says it in one line for people:
+// stoppedLine describes the end of a listener in one line for people:
 //
 //	sshd[3165] uid 0 listens no more on 0.0.0.0:22, after 1.5s
 func stoppedLine(l listeners.Listener) string {

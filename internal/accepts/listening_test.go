@@ -26,7 +26,7 @@ var (
 	}
 )
 
-// gone is a listener when it has ended.
+// gone is a listener that has ended.
 func gone(l listeners.Listener, at uint64) listeners.Listener {
 	l.Closed = at
 	return l
@@ -37,7 +37,8 @@ func TestEmitListeners(t *testing.T) {
 	logs := plog.NewLogs()
 	emitListeners(logs, builder, describe, wall, now, listeners.Changes{
 		Opened: []listeners.Listener{former, brief},
-		Closed: []listeners.Listener{brief, gone(former, 5_500_000_000), gone(brief, 5_750_000_000)}, // nobody saw when the first ended
+		// the end of the first was not seen
+		Closed: []listeners.Listener{brief, gone(former, 5_500_000_000), gone(brief, 5_750_000_000)},
 	})
 	compact, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
 	if err != nil {

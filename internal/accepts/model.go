@@ -23,13 +23,13 @@ type accept struct {
 	threadID    uint32
 	local, peer netip.AddrPort
 	netnsInode  uint32
-	queued      time.Duration // from the handshake's end to the accept; negative is unknown
-	queueLength int           // connections that waited after this one; negative is unknown
-	queueLimit  int           // negative is unknown
-	sequence    uint32        // the first that we sent; 0 where the ends of connections are not reported
+	queued      time.Duration // from the end of the handshake to the accept; negative if unknown
+	queueLength int           // connections that waited after this one; negative if unknown
+	queueLimit  int           // negative if unknown
+	sequence    uint32        // the first that we sent; 0 if the ends of connections are not reported
 
 	context tracecontext.Context // the first on the connection
-	verdict string               // of the policy; empty is none
+	verdict string               // of the policy; empty if there is none
 }
 
 // The verdicts of a policy.
@@ -41,8 +41,8 @@ const (
 // maxHeld is how many accepts wait for a trace context at a time: about 4 MB.
 const maxHeld = 10_000
 
-// bind gives accepts the first context on their connection. held are those that
-// have none yet and wait; of more than maxHeld the oldest wait no longer.
+// bind gives each accept the first context on its connection. held are the accepts that have none
+// yet and wait. If more than maxHeld would wait, the oldest no longer do.
 func bind(accepts []accept, first func(tracecontext.Connection, uint64) (tracecontext.Context, bool),
 	waits func(accept) bool,
 ) (ready, held []accept) {
@@ -58,8 +58,7 @@ func bind(accepts []accept, first func(tracecontext.Connection, uint64) (traceco
 	return ready, held
 }
 
-// decode reads a record of the kernel's ring. A record of another size than
-// ours gives an error.
+// decode decodes a record of the kernel's ring. A record of another size is an error.
 //
 // Kernel side: struct accept in bpf/lib/accepts/accept.h.
 func decode(record []byte) (accept, error) {
@@ -98,20 +97,20 @@ func addrPort(address [16]uint8, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(address).Unmap(), port)
 }
 
-// byProcess groups accepts by the process that made them, each group in the
-// given order, the groups in the order of their first.
+// byProcess groups accepts by their process. A group keeps the given order, and the groups are in
+// the order of their first accepts.
 func byProcess(accepts []accept) [][]accept {
 	return process.Group(accepts, func(a accept) process.ID { return a.process })
 }
 
-// line says an accept in one line for people:
+// line describes an accept in one line for people:
 //
 //	sshd[3165] uid 0 accepted 10.64.0.227:51514 on 10.64.0.5:22
 //	nginx[71] uid 33 accepted [2001:db8::7]:40022 on [2001:db8::1]:443
 //	nc[4711] uid 0 accepted 192.0.2.99:40022 on 10.64.0.5:22, unexpected
 //
-// The user is the real one. A process may call itself anything, so what would
-// not print is shown as U+FFFD.
+// The user is the real one. A process may choose any name, so characters that cannot be printed
+// are shown as U+FFFD.
 func (a accept) line() string {
 	line := fmt.Sprintf("%s[%d] uid %d accepted %s on %s", plain.Text(a.seen.Comm), a.process.PID, a.process.RealUserID, a.peer, a.local)
 	if a.verdict == unexpected {
@@ -120,12 +119,12 @@ func (a accept) line() string {
 	return line
 }
 
-// id is the one that the record of the connection's end has, too.
+// id is the identity that the record of the connection's end has as well.
 func (a accept) id() closings.ID {
 	return closings.ID{Local: a.local, Peer: a.peer, NetnsInode: a.netnsInode, FirstSequence: a.sequence}
 }
 
-// networkType is the attribute network.type.
+// networkType returns the value of the attribute network.type.
 func networkType(address netip.Addr) string {
 	if address.Is4() {
 		return "ipv4"

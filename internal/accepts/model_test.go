@@ -19,7 +19,7 @@ var (
 	nginx = process.ID{StartNanos: 900, PID: 71, ExecID: 5, UserID: 33, RealUserID: 33}
 )
 
-// compare lets whole accepts be compared.
+// compare makes whole accepts comparable.
 var compare = cmp.Options{
 	cmp.AllowUnexported(accept{}),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),

@@ -15,9 +15,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/refusals"
 )
 
-// emitRefused adds a log record for each of the refused attempts, on the resource of the
-// host: no process knows of them. wall turns CLOCK_BOOTTIME into wall time; now is when they
-// were read.
+// emitRefused adds a log record for each kind of refused attempts, on the resource of the host,
+// since they reached no process. wall converts CLOCK_BOOTTIME to wall time; now is when they were
+// read.
 func emitRefused(logs plog.Logs, builder *metadata.LogsBuilder, host pcommon.Resource,
 	wall func(bootNanos uint64) time.Time, now time.Time, refused []refusals.Refusal,
 ) {
@@ -50,7 +50,7 @@ func recordRefused(builder *metadata.LogsBuilder, first time.Time, r refusals.Re
 	builder.RecordNettapConnectionRefusedEvent(context.Background(), pcommon.NewTimestampFromTime(first), r.Cause, int64(r.Count), options...)
 }
 
-// refusedLine says it in one line for people:
+// refusedLine describes refused attempts in one line for people:
 //
 //	192.0.2.99 was refused on 10.64.0.5:23, closed_port, 3 times
 //	192.0.2.99 was refused on many ports, closed_port, 65519 times

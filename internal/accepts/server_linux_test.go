@@ -22,12 +22,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server is this test binary, started again, which accepts on the listener at
-// fd 3 in the way that serverVariable names. Each connection is told who
-// accepted it and closed, so a client knows what a record of it has to say.
+// serverVariable makes this test binary a server that accepts on the listener at fd 3 in the way
+// that the variable names. The server tells each connection which process and thread accepted it,
+// and closes it. So a client knows what a record of it has to contain.
 const serverVariable = "NETTAP_TEST_SERVER"
 
-// usersVariable holds the real and the effective user that a server becomes.
+// usersVariable has the real and the effective user that a server changes to.
 const usersVariable = "NETTAP_TEST_USERS"
 
 const listenerFD = 3
@@ -62,7 +62,7 @@ func become(users string) {
 	}
 }
 
-// greeting is what a server says of the thread that accepted.
+// greeting is what a server tells about the thread that accepted.
 type greeting struct {
 	PID, TID, UID, RealUID int
 	Comm                   string
@@ -144,7 +144,7 @@ func listenWith(t *testing.T, config net.ListenConfig, address string) (*os.File
 	return file, listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// startServer starts a server as user uid on listener, which ends with the test.
+// startServer starts a server as user uid on listener. It ends with the test.
 func startServer(t *testing.T, kind string, listener *os.File, uid int) (pid int) {
 	t.Helper()
 	return startServerAs(t, kind, listener, uid, uid)
@@ -206,7 +206,7 @@ func start(t *testing.T, server *exec.Cmd) {
 	})
 }
 
-// connection is one that a server accepted, as its client knows it.
+// connection is a connection that a server accepted, as its client knows it.
 type connection struct {
 	client, server netip.AddrPort
 	by             greeting
@@ -253,5 +253,5 @@ func unmapped(address net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// patience bounds every wait; a virtual machine without help from the hardware is slow.
+// patience bounds every wait. An emulated machine is slow.
 const patience = time.Minute

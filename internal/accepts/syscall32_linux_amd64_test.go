@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Programs that make 32-bit system calls, whose numbers mean other calls in 64
-// bits: accept4 is 364, socketcall 102, keyctl 288 (where accept4 is in 64 bits).
+// Programs that make 32-bit system calls are loaded here. The numbers of these calls mean other
+// calls in 64 bits: accept4 is 364, socketcall 102, and keyctl 288, which is accept4 in 64 bits.
 const loadAddress = 0x08048000
 
 var (
@@ -32,7 +32,7 @@ func call32(number, first, second, third, fourth uint32) []byte {
 	return slices.Concat(code, callKernel, exitWithIt)
 }
 
-// program returns an executable whose code stands at the address behind its headers.
+// program returns an executable whose code is at the address after its headers.
 func program(bits int, code []byte) []byte {
 	le := binary.LittleEndian
 	class, machine, header, segment := byte(1), uint16(3), 52, 32
@@ -90,7 +90,7 @@ func runProgram(t *testing.T, image []byte, change func(*exec.Cmd)) *exec.Cmd {
 	return command
 }
 
-// require32Bit skips the test where the kernel has no 32-bit system calls.
+// require32Bit skips the test if the kernel has no 32-bit system calls.
 func require32Bit(t *testing.T) {
 	t.Helper()
 	const exit = 1
@@ -108,7 +108,7 @@ func TestKernelReportsAcceptsOf32BitCalls(t *testing.T) {
 	listening := binary.LittleEndian.AppendUint32(nil, listenerFD)
 	listening = append(listening, make([]byte, 12)...)
 	withArguments := func(code []byte) []byte {
-		jump := []byte{0xeb, byte(len(listening))} // over the arguments
+		jump := []byte{0xeb, byte(len(listening))} // past the arguments
 		return slices.Concat(jump, listening, code)
 	}
 	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
@@ -144,7 +144,7 @@ func TestKernelReportsAcceptsOf32BitCalls(t *testing.T) {
 
 func TestKernelDoesNotTakeOther32BitCallsForAccept(t *testing.T) {
 	require32Bit(t)
-	const keyctl, capabilities = 288, 31 // returns 2, the number of bytes it could say
+	const keyctl, capabilities = 288, 31 // returns 2, the number of bytes of its answer
 	withEachHook(t, func(t *testing.T, observe func(*testing.T, ...func(*Accepts)) *fixture) {
 		_, address := listen(t, "127.0.0.1:0")
 		client, err := net.DialTimeout("tcp", address.String(), patience)

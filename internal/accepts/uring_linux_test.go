@@ -27,8 +27,8 @@ const (
 	fixedSlots      = 4
 )
 
-// lackOfUring says why the tests of io_uring cannot run, or "": where it is off,
-// or too old for its tracepoints to name a request and for multishot accepts.
+// lackOfUring returns why the tests of io_uring cannot run, or "" if they can. It may be disabled,
+// or too old: its tracepoints then do not name a request, and there are no multishot accepts.
 func lackOfUring(t *testing.T) string {
 	t.Helper()
 	types, err := kernel.Types()
@@ -90,7 +90,7 @@ func registerSlots(ring *kerneltest.Ring) {
 	}
 }
 
-// greetFixed is greet for a socket that has a slot and no fd.
+// greetFixed is greet for a socket that has a slot in the ring's file table and no fd.
 func greetFixed(ring *kerneltest.Ring, slot uint32) {
 	greet(&fixedSocket{ring, slot})
 }
