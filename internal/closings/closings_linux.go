@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package closings reports how TCP connections ended: how long they were, what they moved,
-// and who closed them. Kernel side: bpf/closings.bpf.c.
+// Package closings reports how TCP connections ended: how long they lasted, what they transferred,
+// and which side closed them. Kernel side: bpf/closings.bpf.c.
 package closings
 
 import (
@@ -16,8 +16,8 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/closings.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-// Closings sees the ends of connections. Its zero value is not usable: see [New]. What can
-// be called of a nil one says so.
+// Closings observes the ends of connections. Its zero value is not usable: see [New]. Methods that
+// may be called on nil say so.
 type Closings struct {
 	object  *kernel.Object
 	ring    *ringbuf.Reader
@@ -28,7 +28,7 @@ type Closings struct {
 // New returns Closings that are not started.
 func New() *Closings { return &Closings{} }
 
-// Start loads the program, attaches it and sees that it runs.
+// Start loads the program, attaches it and checks that it runs.
 func (c *Closings) Start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return errors.Join(fmt.Errorf("load closings programs: %w", err), c.Shutdown())
@@ -57,7 +57,7 @@ func (c *Closings) load() error {
 	return nil
 }
 
-// Enable lets the program note connections. It may be called of nil.
+// Enable lets the program record connections. It may be called on nil.
 func (c *Closings) Enable() error {
 	if c == nil {
 		return nil
@@ -65,7 +65,7 @@ func (c *Closings) Enable() error {
 	return c.object.Enable()
 }
 
-// Shutdown detaches the program and frees it. It may be called of nil, and more than once.
+// Shutdown detaches the program and frees it. It may be called on nil, and more than once.
 func (c *Closings) Shutdown() error {
 	if c == nil {
 		return nil
@@ -76,7 +76,8 @@ func (c *Closings) Shutdown() error {
 // Hooks returns the hook in use.
 func (c *Closings) Hooks() []kernel.Hook { return c.object.Hooks() }
 
-// Read returns the connections that ended, the first one first. It may be called of nil.
+// Read returns the connections that have ended, in the order in which they did. It may be called
+// on nil.
 func (c *Closings) Read() ([]Closing, error) {
 	if c == nil {
 		return nil, nil

@@ -14,11 +14,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// ID tells a connection from each other one: what its socket says of it as long as it lives.
+// ID identifies a connection by what its socket tells about it as long as it exists.
 type ID struct {
 	Local, Peer   netip.AddrPort
 	NetnsInode    uint32
-	FirstSequence uint32 // that we sent
+	FirstSequence uint32 // our first sequence number
 }
 
 // String returns 16 hexadecimal digits.
@@ -39,21 +39,22 @@ func (id ID) String() string {
 // Closing is a connection that ended.
 type Closing struct {
 	ID
-	Incoming    bool       // from the peer
-	Process     process.ID // who connected; no process where it is incoming
+	Incoming    bool       // the peer connected to us
+	Process     process.ID // the process that connected; none if the connection is incoming
 	Seen        process.Seen
 	Established uint64 // CLOCK_BOOTTIME
-	Closed      uint64 // the same
+	Closed      uint64 // CLOCK_BOOTTIME
 
-	ClosedBy                          string // first: "local", "peer"; empty: neither
-	Error                             uint32 // errno of the socket; 0 is none
-	BytesSent, BytesReceived          uint64 // payload, each byte once
+	// which side closed it first: "local" or "peer"; empty if neither did
+	ClosedBy                          string
+	Error                             uint32 // errno of the socket; 0 if there is none
+	BytesSent, BytesReceived          uint64 // payload; each byte is counted once
 	SegmentsSent, SegmentsReceived    uint32
 	Retransmits                       uint32
-	SmoothedRoundTrip, LeastRoundTrip time.Duration // 0 is unknown
+	SmoothedRoundTrip, LeastRoundTrip time.Duration // 0 if unknown
 }
 
-// Who closed a connection first.
+// The sides that may close a connection first.
 const (
 	Local = "local"
 	Peer  = "peer"
@@ -92,7 +93,7 @@ func decode(record []byte) (Closing, error) {
 	}, nil
 }
 
-// leastRoundTrip is 0 where none was measured.
+// leastRoundTrip returns 0 if none was measured.
 func leastRoundTrip(micros uint32) time.Duration {
 	if micros == ^uint32(0) {
 		return 0
@@ -100,15 +101,16 @@ func leastRoundTrip(micros uint32) time.Duration {
 	return time.Duration(micros) * time.Microsecond
 }
 
-// Errors of a socket that a segment of the peer sets: a reset.
+// Errors of a socket that a reset of the peer, or an administrator, sets.
 const (
 	brokenPipe = 32
 	reset      = 104
-	aborted    = 103 // by ss --kill and the like
+	aborted    = 103 // by ss --kill and similar tools
 )
 
-// closedBy says which side closed first. A reset without a FIN before is the peer's if the
-// socket has its error, and ours if it has none; else the kernel gave up.
+// closedBy returns which side closed first. A reset without a FIN before it is the peer's if the
+// socket has its error, and ours if the socket has no error. With any other error the kernel gave
+// up.
 func closedBy(raw *bpfClosing) string {
 	switch {
 	case raw.Connection.ClosedHere != 0:

@@ -27,7 +27,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// holderVariable makes of this test binary a process that listens until it is killed.
+// holderVariable makes this test binary a process that listens until it is killed.
 const holderVariable = "NETTAP_TEST_HOLDER"
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// onEach runs a test on each way to see listeners that this kernel has.
+// onEach runs a test for each way to see listeners that this kernel has.
 func onEach(t *testing.T, test func(t *testing.T, l func() *Listeners)) {
 	kerneltest.Require(t)
 	var better []string
@@ -83,8 +83,8 @@ func observe(t *testing.T, avoid ...string) *Listeners {
 	return l
 }
 
-// expect holds what has changed of a process's listeners against what is wanted: but for
-// times, and who the process is.
+// expect compares the changes of a process's listeners with what is wanted, without times and the
+// identity of the process.
 func (l *Listeners) expect(t *testing.T, pid int, want Changes) {
 	t.Helper()
 	all, err := l.Read()
@@ -166,7 +166,7 @@ func (s socket) inode() uint64 {
 	return status.Ino
 }
 
-// listener is what is to be said of it.
+// listener returns the Listener that should be reported for the socket.
 func (s socket) listener(backlog uint32) Listener {
 	return Listener{Local: s.local(), NetnsInode: s.netnsInode, Inode: s.inode(), QueueLimit: backlog, Opened: 1}
 }
@@ -268,7 +268,7 @@ func TestKernelSeesAListenerOfMPTCPOnce(t *testing.T) {
 	l.expect(t, os.Getpid(), Changes{Closed: want})
 }
 
-// A process that is killed, the last one of its network namespace, ends its listener.
+// A process that is killed ends its listener, even if it is the last one in its network namespace.
 func TestKernelSeesAListenerKilledWithItsNamespace(t *testing.T) {
 	l := observe(t)
 	executable, err := os.Executable()
@@ -305,7 +305,7 @@ func TestKernelSeesWhatWaitsForAnAccept(t *testing.T) {
 	s.bind(0)
 	s.listen(10)
 	l.expect(t, os.Getpid(), Changes{Opened: []Listener{s.listener(10)}})
-	s.listen(20) // it may be called again
+	s.listen(20) // listen may be called again
 	l.expect(t, os.Getpid(), Changes{})
 	for range 3 {
 		c, err := net.Dial("tcp", s.local().String())
@@ -368,7 +368,8 @@ func TestKernelReportsQueuesOfListeners(t *testing.T) {
 	}
 }
 
-// More ends than the ring holds are told of, those of listeners that were known, or counted.
+// If more listeners end than the ring can hold, those that were known are still reported, and the
+// others are counted.
 func TestKernelSeesNoListenerGoUncounted(t *testing.T) {
 	const many = 3_000
 	l := observe(t)

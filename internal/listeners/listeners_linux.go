@@ -17,8 +17,8 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/listeners.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-// Listeners knows which sockets listen. Its zero value is not usable: see [New]. What can be
-// called of a nil one says so.
+// Listeners knows which sockets listen. Its zero value is not usable: see [New]. Methods that may
+// be called on nil say so.
 type Listeners struct {
 	withEnds bool
 	avoid    []string
@@ -26,27 +26,27 @@ type Listeners struct {
 	ring     *ringbuf.Reader
 	open     kernel.Closers
 	known    known
-	surveyed uint64 // the kernel side's news at the last survey
-	settled  bool   // and it told of all there were
+	surveyed uint64 // the kernel side's count of changes at the last survey
+	settled  bool   // the last survey returned all listeners that there were
 	told     uint64 // beginnings and ends that were read, since Start
-	corrupt  uint64 // records that made no sense, since Start
+	corrupt  uint64 // malformed records, since Start
 }
 
-// New returns Listeners that are not started, and do not use hooks that are to be avoided, as
-// in [kernel.Avoiding]. Who does not want to know how listeners end says so: then
-// [Listeners.Read] is not to be called, but [Listeners.Now].
+// New returns Listeners that are not started. They do not use the hooks in avoid, which are those
+// of [kernel.Avoiding]. Without withEnds the ends of listeners are not recorded: then only
+// [Listeners.Now] may be called, and not [Listeners.Read].
 func New(withEnds bool, avoid []string) *Listeners {
 	return &Listeners{withEnds: withEnds, avoid: avoid}
 }
 
-// ladder are the ways to see that a socket begins to listen, and ends, the best one first:
-// the functions are not called for connections.
+// ladder has the ways to see that a socket begins and stops listening, the best one first: the
+// functions are not called for connections.
 var ladder = []kernel.Hook{
 	{Job: "listener", Name: "fentry/inet_csk_listen_stop", Programs: []string{bpfProgSeeBegin, bpfProgSeeEnd}},
 	{Job: "listener", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeListener}},
 }
 
-// Start loads the programs, attaches them and sees that they run.
+// Start loads the programs, attaches them and checks that they run.
 func (l *Listeners) Start(ctx context.Context) error {
 	if err := l.load(); err != nil {
 		return errors.Join(fmt.Errorf("load listeners programs: %w", err), l.Shutdown())
@@ -81,8 +81,8 @@ func (l *Listeners) load() error {
 	return nil
 }
 
-// Enable lets the program note listeners, and finds those that are there. It may be called
-// of nil.
+// Enable lets the program record listeners, and finds those that exist already. It may be called
+// on nil.
 func (l *Listeners) Enable() error {
 	if l == nil {
 		return nil
@@ -96,7 +96,7 @@ func (l *Listeners) Enable() error {
 	return nil
 }
 
-// Shutdown detaches the programs and frees them. It may be called of nil, and more than once.
+// Shutdown detaches the programs and frees them. It may be called on nil, and more than once.
 func (l *Listeners) Shutdown() error {
 	if l == nil {
 		return nil
@@ -107,20 +107,21 @@ func (l *Listeners) Shutdown() error {
 // Hooks returns the hook in use.
 func (l *Listeners) Hooks() []kernel.Hook { return l.object.Hooks() }
 
-// Read returns the listeners that have come and gone since the Read before. It may be called
-// of nil.
+// Read returns the listeners that have come and gone since the previous Read. It may be called on
+// nil.
 func (l *Listeners) Read() (Changes, error) {
 	if l == nil {
 		return Changes{}, nil
 	}
 	there, err := l.survey()
-	ended, endedErr := l.drain() // after: an end is told of before the listener is no longer there
+	// after the survey, since an end is reported before the listener is gone from the map
+	ended, endedErr := l.drain()
 	changes := l.known.change(there, ended)
 	l.told += uint64(len(changes.Opened) + len(changes.Closed))
 	return changes, errors.Join(err, endedErr)
 }
 
-// survey returns the listeners there are; nil if there are no others than at the last one.
+// survey returns the listeners that exist, or nil if they are the same as at the last survey.
 func (l *Listeners) survey() (map[key]Listener, error) {
 	var news uint64
 	if err := l.object.Variables[bpfVarNews].Get(&news); err != nil {
@@ -137,14 +138,14 @@ func (l *Listeners) survey() (map[key]Listener, error) {
 	return there, nil
 }
 
-// Now returns the listeners there are, in the order in which they began. Those that are about
-// to begin are not among them.
+// Now returns the listeners that exist, in the order in which they began. Those that are about to
+// begin are not included.
 func (l *Listeners) Now() ([]Listener, error) {
 	there, _, err := l.read()
 	return slices.SortedFunc(maps.Values(there), inOrder), err
 }
 
-// read returns the listeners there are, and whether none is about to begin or to be forgotten.
+// read returns the listeners that exist, and whether none is about to begin or to be forgotten.
 func (l *Listeners) read() (there map[key]Listener, settled bool, err error) {
 	m := l.object.Maps[bpfMapListening]
 	if err := kernel.RunMapIterator(l.object.Programs[bpfProgSurveyListeners], m); err != nil {
@@ -167,8 +168,8 @@ func (l *Listeners) read() (there map[key]Listener, settled bool, err error) {
 	return there, settled, l.forget(stale)
 }
 
-// patience is for how many surveys a socket may be said to listen, and not do so: it has
-// ended unseen.
+// patience is for how many surveys an entry is kept whose socket does not listen: it has ended
+// unseen.
 const patience = 3
 
 func (l *Listeners) forget(sockets []uint64) error {

@@ -17,29 +17,30 @@ import (
 
 // Listener is a TCP socket that listens, or did.
 type Listener struct {
-	Process     process.ID // who called listen, or had it at the start
+	Process     process.ID // called listen, or had the socket open when nettap started
 	Seen        process.Seen
 	Local       netip.AddrPort
 	NetnsInode  uint32
 	Inode       uint64 // of the socket, as in /proc/PID/fd
-	Opened      uint64 // CLOCK_BOOTTIME; 0: it was there at the start
-	Closed      uint64 // the same; 0: it is not, or nobody saw when
+	Opened      uint64 // CLOCK_BOOTTIME; 0 if it was there when nettap started
+	Closed      uint64 // CLOCK_BOOTTIME; 0 if it still exists, or if its end was not seen
 	QueueLength uint32 // connections that wait for an accept
 	QueueLimit  uint32
 }
 
-// Changes are the listeners that have come and gone, in the order in which they did. One
-// that did both is in either.
+// Changes are the listeners that have begun and ended, each in this order. A listener that did
+// both is in both lists.
 type Changes struct{ Opened, Closed []Listener }
 
-// key tells a listener from another one that had the socket's address in memory.
+// key identifies a listener, also from a later one whose socket has the same address in memory.
 type key struct{ socket, opened uint64 }
 
-// known are the listeners that were told of, and are not gone.
+// known are the listeners that were reported as begun and have not ended.
 type known map[key]Listener
 
-// change brings known up to date with the listeners there are, nil if they are the same as
-// before, and with those that have ended since. What is gone without a record has ended, too.
+// change updates known with the listeners that exist, which is nil if they are the same as before,
+// and with those that have ended since. A listener that is gone without a record has ended as
+// well.
 func (k known) change(there map[key]Listener, ended map[key]Listener) Changes {
 	var changes Changes
 	for of, l := range there {
@@ -65,7 +66,7 @@ func (k known) change(there map[key]Listener, ended map[key]Listener) Changes {
 	return changes
 }
 
-// vanished forgets the listeners that are not there any more.
+// vanished removes the listeners that no longer exist, and returns them.
 func (k known) vanished(there map[key]Listener) []Listener {
 	var gone []Listener
 	for of, l := range k {
@@ -82,7 +83,7 @@ func inOrder(a, b Listener) int {
 		cmp.Compare(a.Process.PID, b.Process.PID), cmp.Compare(a.Inode, b.Inode))
 }
 
-// decode reads a record of the kernel's ring.
+// decode decodes a record of the kernel's ring.
 //
 // Kernel side: struct ending in bpf/listeners.bpf.c.
 func decode(record []byte) (key, Listener, error) {
@@ -96,6 +97,8 @@ func decode(record []byte) (key, Listener, error) {
 	return key{raw.Socket, raw.Listening.OpenedNs}, l, nil
 }
 
+// listenerFrom converts an entry of the kernel side.
+//
 // Kernel side: struct listening in bpf/lib/accepts/listening.h.
 func listenerFrom(raw *bpfListening) Listener {
 	return Listener{

@@ -40,7 +40,8 @@ func TestDecode(t *testing.T) {
 
 func TestChange(t *testing.T) {
 	first, second := Listener{Opened: 1, Inode: 1}, Listener{Opened: 2, Inode: 2}
-	of := func(l Listener) key { return key{socket: 7, opened: l.Opened} } // they have the same address, one after another
+	// all have the same address, one after another
+	of := func(l Listener) key { return key{socket: 7, opened: l.Opened} }
 	gone := func(l Listener, at uint64) Listener {
 		l.Closed = at
 		return l

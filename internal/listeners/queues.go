@@ -15,19 +15,19 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// queue is what is said of a listener. Its process stays as it was described when the
-// listener was met.
+// queue is what is reported of a listener. The description of its process is that of the time when
+// the listener was first met.
 type queue struct {
 	Listener
 	who   process.Process
-	ended bool // the listener is gone; said until a consumer has taken it
+	ended bool // the listener is gone, which is reported until a consumer has taken it
 }
 
-// queues are those that have series.
+// queues are the listeners that have series.
 type queues map[key]*queue
 
-// update brings them up to date with the listeners there are, and returns the new ones.
-// describe says who a process is.
+// update adds and ends queues according to the listeners that exist, and returns how many are new.
+// describe describes a process.
 func (qs queues) update(there map[key]Listener, describe func(process.ID, process.Seen) process.Process) (met int) {
 	for of, q := range qs {
 		if _, ok := there[of]; !ok {
@@ -45,7 +45,7 @@ func (qs queues) update(there map[key]Listener, describe func(process.ID, proces
 	return met
 }
 
-// delivered forgets what has ended, and calls release with the process of each.
+// delivered removes the queues that have ended, and calls release with the process of each.
 func (qs queues) delivered(release func(process.ID)) {
 	maps.DeleteFunc(qs, func(_ key, q *queue) bool {
 		if q.ended {
@@ -55,7 +55,7 @@ func (qs queues) delivered(release func(process.ID)) {
 	})
 }
 
-// sorted puts those of a process together.
+// sorted returns the queues so that those of one process are together.
 func (qs queues) sorted() []*queue {
 	return slices.SortedFunc(maps.Values(qs), func(a, b *queue) int {
 		return cmp.Or(cmp.Compare(a.Process.PID, b.Process.PID), cmp.Compare(a.Process.StartNanos, b.Process.StartNanos),
@@ -63,7 +63,7 @@ func (qs queues) sorted() []*queue {
 	})
 }
 
-// emit makes two points of each queue, on the resource of its process.
+// emit makes two points for each queue, on the resource of its process.
 func emit(builder *metadata.MetricsBuilder, now time.Time, sorted []*queue) pmetric.Metrics {
 	all := pmetric.NewMetrics()
 	for _, group := range process.Group(sorted, func(q *queue) process.ID { return q.Process }) {
@@ -87,8 +87,8 @@ func (q *queue) record(builder *metadata.MetricsBuilder, now pcommon.Timestamp) 
 	builder.RecordNettapListenerQueueLimitDataPoint(now, int64(q.QueueLimit), address, port, netns, inode, networkType)
 }
 
-// endPoints sets what the generated builder cannot. It gives the points of a metric in the
-// order they were recorded, or none.
+// endPoints sets what the generated builder cannot. The builder returns the points of a metric in
+// the order in which they were recorded, or none.
 func endPoints(metrics pmetric.Metrics, group []*queue) {
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {

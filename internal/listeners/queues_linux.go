@@ -20,8 +20,8 @@ var (
 	_ instrument.Deliverer                   = (*Queues)(nil)
 )
 
-// Queues is the instrument that reports how many connections wait for those who listen. Its
-// zero value is not usable: see [NewQueues].
+// Queues is the instrument that reports how many connections wait in accept queues. Its zero value
+// is not usable: see [NewQueues].
 type Queues struct {
 	builder   *metadata.MetricsBuilder
 	processes *process.Directory
@@ -30,12 +30,12 @@ type Queues struct {
 	avoid     []string
 	listeners *Listeners
 	queues    queues
-	offered   bool   // what was last collected has all that has ended
+	offered   bool   // the last collection contains everything that has ended
 	met       uint64 // listeners, since Start
 }
 
-// NewQueues returns Queues that record into builder, are not started, and do not use hooks
-// that are to be avoided, as in [kernel.Avoiding].
+// NewQueues returns Queues that record into builder and are not started. They do not use the hooks
+// in avoid, which are those of [kernel.Avoiding].
 func NewQueues(builder *metadata.MetricsBuilder, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder, avoid []string) *Queues {
 	return &Queues{builder: builder, processes: processes, clock: c, recorder: recorder, avoid: avoid}
 }
@@ -67,7 +67,7 @@ func (q *Queues) Collect(context.Context) (pmetric.Metrics, error) {
 	return emit(q.builder, now, q.queues.sorted()), errors.Join(cgroupsErr, q.audit(len(there)))
 }
 
-// audit brings the counts up to date: a listener is aggregated when it has series.
+// audit updates the counts: a listener counts as aggregated once it has series.
 func (q *Queues) audit(there int) error {
 	s, err := q.listeners.Stats()
 	if err != nil {

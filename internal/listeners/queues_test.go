@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// point is a data point in the words of a test.
+// point has what a test compares of a data point.
 type point struct {
 	metric, address string
 	pid, inode      int64

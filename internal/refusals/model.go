@@ -8,22 +8,24 @@ import (
 	"slices"
 )
 
-// Refusal is a number of attempts that were refused alike. An address that is not valid
-// and a port or namespace that is 0 are not told apart: there were many of them.
+// Refusal is a number of attempts that were refused in the same way. If there were too many to
+// tell apart, an address is not valid, and a port or namespace is 0.
 type Refusal struct {
 	Local, Peer netip.Addr
 	NetnsInode  uint32
-	Port        uint16 // local
+	Port        uint16 // the local port
 	Cause       string // "closed_port", "queue_full"
 	Count       uint64
 	FirstNanos  uint64 // CLOCK_BOOTTIME
 }
 
-// causes are why an attempt is refused.
+// causes are the reasons for which an attempt is refused.
 //
 // Kernel side: enum refusal in bpf/lib/accepts/refused.h.
 var causes = map[uint8]string{1: "closed_port", 2: "queue_full"}
 
+// refusalFrom converts an entry of the kernel side.
+//
 // Kernel side: struct refused_key and struct refused in bpf/lib/accepts/refused.h.
 func refusalFrom(key bpfRefusedKey, value bpfRefused) Refusal {
 	return Refusal{
@@ -32,7 +34,8 @@ func refusalFrom(key bpfRefusedKey, value bpfRefused) Refusal {
 	}
 }
 
-// address is not valid where there is none: nobody connects to or from ::.
+// address returns an address that is not valid if the bytes are zero: no one connects to or from
+// ::.
 func address(bytes [16]uint8) netip.Addr {
 	if bytes == [16]uint8{} {
 		return netip.Addr{}
@@ -40,7 +43,7 @@ func address(bytes [16]uint8) netip.Addr {
 	return netip.AddrFrom16(bytes).Unmap()
 }
 
-// sorted puts the refusals in the order of their first attempts.
+// sorted returns the refusals in the order of their first attempts.
 func sorted(refused []Refusal) []Refusal {
 	slices.SortFunc(refused, func(a, b Refusal) int {
 		return cmp.Or(cmp.Compare(a.FirstNanos, b.FirstNanos), a.Peer.Compare(b.Peer), cmp.Compare(a.Port, b.Port))

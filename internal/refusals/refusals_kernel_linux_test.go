@@ -37,7 +37,7 @@ func observe(t *testing.T) *Refusals {
 	return r
 }
 
-// within returns all that was refused in a network namespace, without its times.
+// within returns everything that was refused in a network namespace, without times.
 func (r *Refusals) within(t *testing.T, inode uint64) []Refusal {
 	t.Helper()
 	all, err := r.Read(true)
@@ -137,8 +137,8 @@ func TestKernelCountsAScanByItsPeer(t *testing.T) {
 	}
 }
 
-// TestKernelCountsAFloodFromManyPeers sends SYNs as fast as it can from addresses that
-// nobody has.
+// TestKernelCountsAFloodFromManyPeers sends SYNs as fast as it can from addresses that no
+// interface has.
 func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
 	kerneltest.NeedDroppers(t)
 	const syns = 20_000
@@ -157,7 +157,7 @@ func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
 	}
 }
 
-// TestKernelCountsWhatFindsNoPlace sends SYNs each from another address and to another port.
+// TestKernelCountsWhatFindsNoPlace sends SYNs, each from another address and to another port.
 func TestKernelCountsWhatFindsNoPlace(t *testing.T) {
 	kerneltest.NeedDroppers(t)
 	const syns = 5000
@@ -190,7 +190,7 @@ func TestKernelCountsWhatFindsNoPlace(t *testing.T) {
 	}
 }
 
-// flood sends SYNs, each from another address, to one port after the other and again.
+// flood sends n SYNs, each from another address, to the ports in turn.
 func flood(t *testing.T, to netip.Addr, n int, ports ...uint16) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
@@ -226,7 +226,7 @@ func syn(from, to netip.Addr, port uint16) []byte {
 	return p
 }
 
-// A full accept queue is seen where functions can be traced or probed.
+// A full accept queue is only seen if functions can be traced or probed.
 func TestKernelCountsWhatAFullQueueRefuses(t *testing.T) {
 	r := observe(t)
 	if len(r.Hooks()) < 2 {
@@ -247,7 +247,7 @@ func TestKernelCountsWhatAFullQueueRefuses(t *testing.T) {
 		}
 	})
 	kerneltest.InNamespace(t, a.Name, func() {
-		for range 2 { // so many wait where one may
+		for range 2 { // two connections wait if the limit is one
 			c, err := net.DialTimeout("tcp", fmt.Sprintf("%v:22", b.IPv4), 5*time.Second)
 			if err != nil {
 				t.Fatal(err)

@@ -19,19 +19,19 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/refusals.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-// Refusals counts them. Its zero value is not usable: see [New].
+// Refusals counts refused attempts. Its zero value is not usable: see [New].
 type Refusals struct {
 	avoid  []string
 	object *kernel.Object
 	open   kernel.Closers
-	maps   [2]*ebpf.Map // by whether the round is odd
+	maps   [2]*ebpf.Map // indexed by whether the round is odd
 	round  uint32
 }
 
-// New returns Refusals that are not started. avoidHooks are as in [kernel.Avoiding].
+// New returns Refusals that are not started. avoidHooks are those of [kernel.Avoiding].
 func New(avoidHooks []string) *Refusals { return &Refusals{avoid: avoidHooks} }
 
-// Start loads the programs, attaches them and sees that they run.
+// Start loads the programs, attaches them and checks that they run.
 func (r *Refusals) Start(ctx context.Context) error {
 	if err := r.load(); err != nil {
 		return errors.Join(fmt.Errorf("load refusals programs: %w", err), r.Shutdown())
@@ -42,7 +42,7 @@ func (r *Refusals) Start(ctx context.Context) error {
 	return nil
 }
 
-// Enable lets the programs count. It may be called of nil, like all that follows.
+// Enable lets the programs count. Like the methods below it may be called on nil.
 func (r *Refusals) Enable() error {
 	if r == nil {
 		return nil
@@ -83,7 +83,7 @@ func (r *Refusals) load() error {
 	return errors.Join(prepare(r.maps[0]), prepare(r.maps[1]))
 }
 
-// hooks returns how refusals are seen here.
+// hooks returns the hooks for refusals on this kernel.
 func (r *Refusals) hooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.Hook, error) {
 	closed, err := closedPort(types, spec)
 	if err != nil {
@@ -97,14 +97,14 @@ func (r *Refusals) hooks(types *btf.Spec, spec *ebpf.CollectionSpec) ([]kernel.H
 	return []kernel.Hook{closed, queue}, err
 }
 
-// fullQueue is how an attempt on a full accept queue is seen, the best way first.
+// fullQueue has the ways to see an attempt on a full accept queue, the best one first.
 var fullQueue = []kernel.Hook{
 	{Job: "refused_queue", Name: "fentry/tcp_conn_request", Programs: []string{bpfProgSeeFullQueue}},
 	{Job: "refused_queue", Name: "kprobe/tcp_conn_request", Programs: []string{bpfProgProbeFullQueue}},
 }
 
-// closedPort is what sees a SYN that meets no socket: by the reason of its drop, or before
-// Linux 5.17 by the function that drops it.
+// closedPort returns the hook that sees a SYN without a socket: by the reason of its drop, or
+// before Linux 5.17 by the function that drops it.
 func closedPort(types *btf.Spec, spec *ebpf.CollectionSpec) (kernel.Hook, error) {
 	hook := kernel.Hook{Job: "refused_port", Name: "tp_btf/kfree_skb", Programs: []string{bpfProgSeeClosedPort}}
 	reasons, err := kernel.DropReasons(types)
@@ -129,7 +129,7 @@ func closedPort(types *btf.Spec, spec *ebpf.CollectionSpec) (kernel.Hook, error)
 	return hook, errors.Join(spec.Variables[bpfVarReceiveBegins].Set(begins), spec.Variables[bpfVarReceiveEnds].Set(ends))
 }
 
-// receivers returns where the functions begin and end that look for the socket of a segment.
+// receivers returns where the functions begin and end that look up the socket of a segment.
 func receivers(table *symbols.Table) (begins, ends [2]uint64) {
 	for i, name := range []string{"tcp_v4_rcv", "tcp_v6_rcv"} {
 		begins[i], ends[i], _ = table.Extent(name)
@@ -137,9 +137,9 @@ func receivers(table *symbols.Table) (begins, ends [2]uint64) {
 	return begins, ends
 }
 
-// Read returns what was refused until the Read before, and lets all that comes from now on
-// be counted elsewhere: what is counted while this runs is returned by the next. With the
-// last Read nothing is left for another.
+// Read returns what was refused until the previous Read, and begins a new round: what is counted
+// during this call is returned by the next one. With last it returns everything, and nothing is
+// left for another call.
 func (r *Refusals) Read(last bool) ([]Refusal, error) {
 	if r == nil {
 		return nil, nil
@@ -157,10 +157,10 @@ func (r *Refusals) Read(last bool) ([]Refusal, error) {
 	return append(refused, rest...), errors.Join(err, lastErr)
 }
 
-// settling is how long a program may take to count what it has begun with, at the end.
+// settling is how long the last Read waits for programs that are still counting.
 const settling = 10 * time.Millisecond
 
-// take empties a map that nobody counts into.
+// take returns and deletes the entries of a map that no program counts into.
 func (r *Refusals) take(which uint32) ([]Refusal, error) {
 	var refused []Refusal
 	var keys []bpfRefusedKey
@@ -181,7 +181,7 @@ func (r *Refusals) take(which uint32) ([]Refusal, error) {
 	return sorted(refused), prepare(m)
 }
 
-// prepare puts the entries into a map that are for what finds no place.
+// prepare adds the entries to a map that count what finds no place of its own.
 func prepare(m *ebpf.Map) error {
 	for cause := range causes {
 		if err := m.Put(bpfRefusedKey{Refusal: cause}, bpfRefused{}); err != nil {
