@@ -11,18 +11,18 @@ import (
 	"strings"
 )
 
-// suite is a suite of Debian for one architecture. Its apt state is its own, in
-// dir, so that the machine's is left alone; who signed it is checked all the same.
+// suite is a suite of Debian for one architecture. It has an apt state of its own, in directory
+// dir, so that the machine's is not touched. Signatures are still verified.
 type suite struct {
 	name, arch string
 	dir        string // absolute
-	updated    bool   // in this run
+	updated    bool   // its indexes were updated in this run
 }
 
 // signedBy are the keys of Debian's archive, old and new.
 const signedBy = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// update reads the indexes of the suite anew, once.
+// update reads the indexes of the suite anew, once per run.
 func (s *suite) update(ctx context.Context) error {
 	if s.updated {
 		return nil
@@ -46,15 +46,15 @@ func (s *suite) update(ctx context.Context) error {
 			return err
 		}
 	}
-	// A suite out of support keeps its last, expired signature; APT::Update::Error-Mode
-	// makes an index that cannot be read an error.
+	// A suite that is no longer supported keeps its last, expired signature.
+	// APT::Update::Error-Mode turns an index that cannot be read into an error.
 	_, err = s.apt(ctx, "", "apt-get", "update", "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Update::Error-Mode=any")
 	s.updated = err == nil
 	return err
 }
 
-// mirrorOf returns where the machine takes the suite's archive from, of targets:
-// lines of label and site.
+// mirrorOf returns the address from which the machine takes the suite's archive. targets has lines
+// of label and site.
 func mirrorOf(suite, targets string) (string, error) {
 	label := "Debian"
 	if strings.HasSuffix(suite, "-security") {
@@ -68,8 +68,7 @@ func mirrorOf(suite, targets string) (string, error) {
 	return "", fmt.Errorf("no apt source of this machine is labelled %s, or apt-get update has not been run yet", label)
 }
 
-// find returns the packages whose names match pattern, as in [filepath.Match], in
-// all their versions.
+// find returns all versions of the packages whose names match pattern, as in [filepath.Match].
 func (s *suite) find(ctx context.Context, pattern string) ([]debianPackage, error) {
 	prefix, _, _ := strings.Cut(pattern, "*")
 	names, err := s.apt(ctx, "", "apt-cache", "pkgnames", prefix)
@@ -91,7 +90,7 @@ func (s *suite) find(ctx context.Context, pattern string) ([]debianPackage, erro
 	return parsePackages(string(stanzas)), err
 }
 
-// download puts the files of packages into directory, given as NAME or NAME=VERSION.
+// download downloads packages, given as NAME or NAME=VERSION, into a directory.
 func (s *suite) download(ctx context.Context, directory string, packages ...string) error {
 	_, err := s.apt(ctx, directory, "apt-get", append([]string{"download"}, packages...)...)
 	return err
@@ -110,7 +109,7 @@ func (s *suite) apt(ctx context.Context, directory, tool string, arguments ...st
 		"-o", "Dir::Etc::preferencesparts=-",
 		"-o", "APT::Architecture=" + s.arch,
 		"-o", "APT::Architectures=" + s.arch,
-		"-o", "APT::Sandbox::User=", // which could not write below a home
+		"-o", "APT::Sandbox::User=", // that user could not write below a home directory
 		"-o", "Acquire::Languages=none",
 		"-o", "Acquire::Retries=2",
 	}, arguments...)...)

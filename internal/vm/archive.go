@@ -7,8 +7,7 @@ import (
 	"io"
 )
 
-// Archive writes an initramfs: a cpio archive in the "newc" form. Its errors are
-// kept until close.
+// Archive writes an initramfs: a cpio archive in the "newc" form. close returns its first error.
 //
 // Source: Documentation/driver-api/early-userspace/buffer-format.rst.
 type Archive struct {
@@ -17,19 +16,19 @@ type Archive struct {
 	err   error
 }
 
-// Types of file, for the mode of an archive's file.
+// The types of files in the mode of an entry.
 const (
 	directoryType = 0o040000
 	regularType   = 0o100000
 )
 
-// Directory adds an empty directory. The one that it is in must be there.
+// Directory adds an empty directory. Its parent must exist.
 func (a *Archive) Directory(name string) { a.add(name, directoryType|0o755, nil) }
 
-// File adds a file, which anyone may execute. The directory that it is in must be there.
+// File adds a file that anyone may execute. Its parent must exist.
 func (a *Archive) File(name string, content []byte) { a.add(name, regularType|0o755, content) }
 
-// close writes the end, and returns the first error there was.
+// close writes the end of the archive, and returns the first error.
 func (a *Archive) close() error {
 	a.add("TRAILER!!!", 0, nil)
 	return a.err
@@ -40,7 +39,8 @@ func (a *Archive) add(name string, mode int, content []byte) {
 	const links = 1
 	a.printf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
 		a.files, mode, 0, 0, links, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
-	// Name and content each end on a multiple of four, the name counted with the 110 bytes before it.
+	// Name and content are each padded to a multiple of four, the name together with the 110
+	// bytes before it.
 	a.printf("%s\x00%s", name, padding(110+len(name)+1))
 	a.printf("%s%s", content, padding(len(content)))
 }

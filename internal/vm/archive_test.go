@@ -16,7 +16,8 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// As cpio --format=newc writes it, but for the times and the number of links.
+	// The archive as cpio --format=newc writes it, except for the times and the number of
+	// links.
 	const zeros = "00000000"
 	want := "070701" + "00000001" + "000041ED" + zeros + zeros + "00000001" + zeros + zeros + zeros + zeros + zeros + zeros + "00000004" + zeros + "bin\x00\x00\x00" +
 		"070701" + "00000002" + "000081ED" + zeros + zeros + "00000001" + zeros + "00000005" + zeros + zeros + zeros + zeros + "00000007" + zeros + "bin/sh\x00\x00\x00\x00" +

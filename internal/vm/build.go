@@ -13,14 +13,15 @@ import (
 	"strings"
 )
 
-// GoCommand is the go command for static programs that run on Linux.
+// GoCommand returns a go command that builds static programs for Linux.
 func GoCommand(ctx context.Context, arch string, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, "go", arguments...)
 	command.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
 	return command
 }
 
-// Output runs a command and returns what it prints; what it complains about is in the error.
+// Output runs a command and returns its output. An error contains what the command wrote to
+// stderr.
 func Output(command *exec.Cmd) ([]byte, error) {
 	var complaints bytes.Buffer
 	command.Stderr = &complaints

@@ -13,8 +13,8 @@ import (
 	"slices"
 )
 
-// fetch returns a directory with the newest package of the suite whose name
-// matches pattern, unpacked.
+// fetch returns a directory with the unpacked content of the suite's newest package whose name
+// matches pattern.
 func (s *suite) fetch(ctx context.Context, pattern string) (string, error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return "", err
@@ -40,9 +40,9 @@ func (s *suite) fetch(ctx context.Context, pattern string) (string, error) {
 	return s.directory(chosen), nil
 }
 
-// firstFetched returns the first package that fetch has an answer to, and those
-// after it. Debian removes old packages from its archive, and now and then an index
-// names what is not there any more: then an older one must do, and the log says so.
+// firstFetched returns the first package that fetch succeeds for, and those after it. Debian
+// removes old packages from its archive, and now and then an index names one that is gone. An
+// older one is used then, and the log tells so.
 func firstFetched(candidates []debianPackage, fetch func(debianPackage) error) (debianPackage, []debianPackage, error) {
 	for i, candidate := range candidates {
 		err := fetch(candidate)
@@ -54,10 +54,10 @@ func firstFetched(candidates []debianPackage, fetch func(debianPackage) error) (
 	return debianPackage{}, nil, errors.New("no such package can be had")
 }
 
-// directory returns where a package is, unpacked.
+// directory returns the directory with the unpacked content of a package.
 func (s *suite) directory(p debianPackage) string { return filepath.Join(s.dir, p.file()) }
 
-// candidates returns what the archive has and what was fetched before, newest first.
+// candidates returns the packages in the archive and those that were fetched before, newest first.
 func (s *suite) candidates(ctx context.Context, pattern string) ([]debianPackage, error) {
 	var candidates []debianPackage
 	err := s.update(ctx)
@@ -77,8 +77,8 @@ func (s *suite) candidates(ctx context.Context, pattern string) ([]debianPackage
 	return newestFirst(candidates, later), nil
 }
 
-// unpack downloads a package and unpacks it into its directory, which appears
-// whole or not at all.
+// unpack downloads a package and unpacks it into its directory, which appears only when it is
+// complete.
 func (s *suite) unpack(ctx context.Context, p debianPackage) error {
 	log.Printf("vm: fetching %s %s", p.name, p.version)
 	temporary, err := os.MkdirTemp(s.dir, "fetch-")

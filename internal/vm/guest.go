@@ -18,7 +18,7 @@ import (
 	"strings"
 )
 
-// Store is what was fetched of Debian's archive, kept for the next time.
+// Store keeps what was fetched from Debian's archive.
 type Store struct {
 	directory string            // absolute
 	suites    map[string]*suite // by name and architecture
@@ -29,7 +29,7 @@ func NewStore(directory string) *Store {
 	return &Store{directory: directory, suites: map[string]*suite{}}
 }
 
-// DefaultStore returns where the store is if nothing else is said: $NETTAP_CACHE, or
+// DefaultStore returns the directory of the store unless another one is given: $NETTAP_CACHE, or
 // nettap in the user's cache.
 func DefaultStore() string {
 	if cache := os.Getenv("NETTAP_CACHE"); cache != "" {
@@ -42,7 +42,7 @@ func DefaultStore() string {
 	return filepath.Join(cache, "nettap")
 }
 
-// Guest is a virtual machine: a kernel, and what its file system is packed from.
+// Guest is a virtual machine: a kernel, and the content of its file system.
 type Guest struct {
 	Release string // as uname -r prints it
 
@@ -56,7 +56,7 @@ type Guest struct {
 //go:embed init.sh
 var initScript []byte
 
-// Guest fetches what a guest with a kernel of the plan needs.
+// Guest fetches what is needed for a guest with a kernel of the plan.
 func (s *Store) Guest(ctx context.Context, p Plan, k Kernel) (Guest, error) {
 	directory, err := s.suite(k.Suite, k.Arch).fetch(ctx, k.Pattern)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *Store) Guest(ctx context.Context, p Plan, k Kernel) (Guest, error) {
 	return g, err
 }
 
-// suite returns the suite with the same name and architecture, always the same.
+// suite returns the suite of a name and architecture. All calls return the same one.
 func (s *Store) suite(name, arch string) *suite {
 	key := name + "-" + arch
 	if s.suites[key] == nil {
@@ -86,15 +86,14 @@ func (s *Store) suite(name, arch string) *suite {
 	return s.suites[key]
 }
 
-// String names the guest by its kernel and the parameters of that.
+// String names the guest by its kernel and the kernel's parameters.
 func (g Guest) String() string {
 	return strings.Join(append([]string{g.Release}, g.parameters...), " ")
 }
 
-// Boot boots the guest with those options of qemu. In its file system is what fill
-// adds, and its process 1 runs the shell script job, and switches it off. Each line of the console is
-// handed to line, until the guest has switched itself off or ctx ends. directory is for
-// what is there meanwhile.
+// Boot boots the guest with the given options of qemu. fill adds files to its file system. Its
+// process 1 runs the shell script job and then switches the guest off. line is called with each
+// line of the console until that has happened or ctx ends. directory is for temporary files.
 func (g Guest) Boot(ctx context.Context, directory string, options []string, job []byte, fill func(*Archive) error, line func(string)) error {
 	file, err := os.CreateTemp(directory, "initramfs-*")
 	if err != nil {
@@ -108,7 +107,7 @@ func (g Guest) Boot(ctx context.Context, directory string, options []string, job
 	return g.machine.boot(ctx, g.kernel, file.Name(), options, g.parameters, line)
 }
 
-// write packs the guest as an initramfs into file.
+// write writes the guest's file system as an initramfs into file.
 func (g Guest) write(ctx context.Context, file *os.File, job []byte, fill func(*Archive) error) error {
 	buffered := bufio.NewWriterSize(file, 1<<20)
 	a := &Archive{to: buffered}
@@ -145,7 +144,7 @@ func (a *Archive) Copy(name, file string) error {
 	return err
 }
 
-// Tree adds what is below root/below, if there is anything, to a directory.
+// Tree adds everything below root/below, if there is anything, to a directory.
 func (a *Archive) Tree(directory, root, below string) error {
 	err := fs.WalkDir(os.DirFS(root), below, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {

@@ -48,8 +48,8 @@ func one(directory string, patterns ...string) (string, error) {
 	return "", fmt.Errorf("%s has no %s", directory, strings.Join(patterns, " and no "))
 }
 
-// modules returns the files of the named modules and of those they need, in the
-// order to load them in. Modules that are part of the kernel have none.
+// modules returns the files of the named modules and of those that they need, in the order in
+// which to load them. Modules that are part of the kernel have no files.
 func (i image) modules(ctx context.Context, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -64,7 +64,7 @@ func (i image) modules(ctx context.Context, names []string) ([]string, error) {
 	return modulesOf(string(commands)), err
 }
 
-// modulesOf returns the files that modprobe --show-depends says to insert, each once.
+// modulesOf returns the files that modprobe --show-depends would insert, each once.
 func modulesOf(commands string) []string {
 	var files []string
 	seen := map[string]bool{}

@@ -11,46 +11,48 @@ import (
 	"strings"
 )
 
-// machine is a kind of virtual machine, emulated in software: no /dev/kvm is needed.
+// machine is a kind of virtual machine. It is emulated in software, so no /dev/kvm is needed.
 type machine struct {
 	qemu    string
 	options []string
 	console string
 }
 
-// machines are what there is, by architecture as Debian and Go name it.
+// machines are the kinds of machines, by architecture as Debian and Go name it.
 var machines = map[string]machine{
 	"amd64": {
 		qemu: "qemu-system-x86_64", console: "ttyS0",
-		options: []string{"-machine", "q35", "-cpu", "Nehalem,+rdrand"}, // Go would use AVX, which is slow to emulate
+		// otherwise Go would use AVX, which is slow to emulate
+		options: []string{"-machine", "q35", "-cpu", "Nehalem,+rdrand"},
 	},
 	"arm64": {
 		qemu: "qemu-system-aarch64", console: "ttyAMA0",
-		// Pointer authentication as the architecture has it takes most of the time there is.
+		// Pointer authentication as the architecture defines it would take most of the
+		// time.
 		options: []string{"-machine", "virt", "-cpu", "max,pauth-impdef=on"},
 	},
 }
 
-// Counting are the options of qemu for a guest whose clock counts instructions: each
-// takes a nanosecond, and nothing else takes any time. It has one processor.
+// Counting are the options of qemu for a guest whose clock counts instructions: each takes a
+// nanosecond, and nothing else takes any time. The guest has one processor.
 var Counting = []string{"-icount", "shift=0,sleep=off", "-smp", "1"}
 
 // Testing are the options of qemu for a guest that runs tests: two processors.
 var Testing = []string{"-smp", "2"}
 
-// kernelParameters make a guest quick to start, quiet, and dead at the first bug. The
-// time stamp counter is the host's, and to read another clock takes a seventh of all time.
-// What the kernel warns of reaches the console.
-// The modules of tunnels would put a device of each kind into every network namespace.
+// kernelParameters make a guest start fast, print little, and stop at the first bug. The time
+// stamp counter is the host's, since reading another clock would take a seventh of the time.
+// Warnings of the kernel reach the console. Without fb_tunnels=none the modules of tunnels put a
+// device of each kind into every network namespace.
 const kernelParameters = "quiet loglevel=5 mitigations=off nokaslr no_timer_check clocksource=tsc tsc=reliable " +
 	"random.trust_cpu=on cryptomgr.notests rcupdate.rcu_expedited=1 fb_tunnels=none oops=panic panic=-1"
 
-// boot boots a kernel with an initramfs and hands each line of the console to
-// line, until the guest has switched itself off or ctx ends.
+// boot boots a kernel with an initramfs, and calls line with each line of the console until the
+// guest has switched itself off or ctx ends.
 func (m machine) boot(ctx context.Context, kernel, initramfs string, options, parameters []string, line func(string)) error {
 	command := exec.CommandContext(ctx, m.qemu, append(append([]string{
-		// One thread emulates the processors in turn: with a thread each qemu has
-		// panicked guests that patch code.
+		// One thread emulates the processors in turn. With a thread for each, guests that
+		// patch code have panicked.
 		"-accel", "tcg,thread=single,tb-size=256", "-m", "2G",
 		"-kernel", kernel, "-initrd", initramfs, "-append", strings.Join(append([]string{"console=" + m.console, kernelParameters}, parameters...), " "),
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",

@@ -12,9 +12,9 @@ import (
 // debianPackage is one version of a Debian package.
 type debianPackage struct {
 	name, version string
-	// needs are the packages that hold its files. From Linux 6.19 on linux-image-* is
-	// empty: the kernel is in linux-binary-*, its modules in linux-modules-*, and which
-	// are built in is in linux-base-*.
+	// needs are the packages that contain its files. From Linux 6.19 on linux-image-* is
+	// empty: the kernel is in linux-binary-*, its modules are in linux-modules-*, and the list
+	// of those built in is in linux-base-*.
 	needs []string
 }
 
@@ -43,7 +43,7 @@ func parsePackages(stanzas string) []debianPackage {
 	return packages
 }
 
-// file returns the name of the directory that holds the package unpacked.
+// file returns the name of the directory for the unpacked content of the package.
 func (p debianPackage) file() string { return p.name + "_" + p.version }
 
 // parseFile is the inverse of file.
@@ -52,8 +52,8 @@ func parseFile(file string) debianPackage {
 	return debianPackage{name: name, version: version}
 }
 
-// newestFirst sorts packages and drops those that are there twice; later says
-// whether a version is later than another.
+// newestFirst sorts packages and removes duplicates. later reports whether a version is later than
+// another one.
 func newestFirst(packages []debianPackage, later func(a, b string) bool) []debianPackage {
 	slices.SortStableFunc(packages, func(a, b debianPackage) int {
 		switch {

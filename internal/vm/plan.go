@@ -11,42 +11,42 @@ import (
 	"strings"
 )
 
-// Plan is what testdata/kernels.txt says.
+// Plan is the content of testdata/kernels.txt.
 type Plan struct {
 	Busybox string   // the suite that the guests' busybox-static is from
 	Modules []string // for every guest
-	Skips   []Skip   // on every kernel
+	Skips   []Skip   // those that hold on every kernel
 
 	Features []Feature // the rows of the table of kernels
 	Kernels  []Kernel
 }
 
-// Kernel is one to boot: the newest package of a suite whose name matches Pattern.
+// Kernel is a kernel to boot: the newest package of a suite whose name matches Pattern.
 type Kernel struct {
 	Suite, Arch, Pattern string
 	Skips                []Skip
-	Parameters           []string // for its command line, beside ours
-	Only                 string   // the test that alone runs there; "" is all
-	Distribution         bool     // what is built is run there, too
-	Lacks                []string // modules of the plan that Debian does not build of it
+	Parameters           []string // for its command line, in addition to ours
+	Only                 string   // the only test that runs there; "" means all
+	Distribution         bool     // the built distribution is run there, too
+	Lacks                []string // modules of the plan that Debian does not build for it
 }
 
-// Skip is a test that may skip itself there, or must, and why it does.
+// Skip is a test that may or must skip itself on a kernel, and the reason.
 type Skip struct {
 	Pattern string // of the test's name, as in [path.Match]
 	Must    bool
 	Reason  string
 }
 
-// Feature is something that the table of kernels says of each: whether the tests
-// that match one of the patterns pass there.
+// Feature is a row of the table of kernels: it holds for a kernel if the tests that match one of
+// the patterns pass there.
 type Feature struct {
 	Name     string
 	Patterns []string // as in [path.Match]
 }
 
-// ReadPlan reads a file such as testdata/kernels.txt, whose form its head explains,
-// with those kernels alone whose names the regular expression only matches.
+// ReadPlan reads a file such as testdata/kernels.txt, whose form is explained at its head. It
+// returns only those kernels whose names match the regular expression only.
 func ReadPlan(file, only string) (Plan, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -131,7 +131,7 @@ func (p *Plan) add(keyword string, words []string) error {
 	return nil
 }
 
-// modulesOf returns what to load of a kernel.
+// modulesOf returns the modules to load on a kernel.
 func (p Plan) modulesOf(k Kernel) []string {
 	return slices.DeleteFunc(slices.Clone(p.Modules), func(module string) bool { return slices.Contains(k.Lacks, module) })
 }
@@ -139,7 +139,7 @@ func (p Plan) modulesOf(k Kernel) []string {
 // SkipOf returns what the plan says about skipping a test, if it says anything.
 func (k Kernel) SkipOf(test string) (Skip, bool) {
 	for _, skip := range k.Skips {
-		if matches, _ := path.Match(skip.Pattern, test); matches { // parsePlan has tried it
+		if matches, _ := path.Match(skip.Pattern, test); matches { // parsePlan has checked the pattern
 			return skip, true
 		}
 	}
@@ -153,8 +153,7 @@ func (k Kernel) String() string {
 
 var releaseOfPattern = regexp.MustCompile(`linux-image-([0-9]+)(\.[0-9]+)?`)
 
-// Title names the kernel by what the plan asks for: "6.1 x86-64", "7.x x86-64",
-// "6.12 RT x86-64".
+// Title names the kernel by what the plan asks for: "6.1 x86-64", "7.x x86-64", "6.12 RT x86-64".
 func (k Kernel) Title() string {
 	architecture := map[string]string{"amd64": "x86-64"}[k.Arch]
 	if architecture == "" {
