@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// maxCgroups bounds the cgroups looked at in one walk, and those remembered
-	// that may still be there.
+	// maxCgroups bounds how many cgroups are read in one walk, and how many are remembered
+	// that may still exist.
 	maxCgroups = 65536
 
-	// maxRemoved bounds the removed cgroups that are remembered. More than the
-	// kernel's ring holds, so that a collection finds all since the one before.
+	// maxRemoved bounds how many removed cgroups are remembered. It is more than the kernel's
+	// ring holds, so that a collection finds all that were removed since the previous one.
 	maxRemoved = 16384
 
-	// walkShare is the part of the time that may go into walks: 1/20.
+	// walkShare bounds the time of walks to one part in so many.
 	walkShare = 20
 )
 
@@ -34,26 +34,26 @@ type CgroupChange struct {
 	Path string // in the cgroup v2 hierarchy; "" if it was removed
 }
 
-// CgroupWatch tells of cgroups as they come and go.
+// CgroupWatch reports cgroups that are made and removed.
 type CgroupWatch interface {
-	// Changes calls visit with each change since the last call, the oldest first.
-	// Whole says whether those are all, from this call or an earlier one on: if not,
-	// there may be cgroups that only a walk finds.
+	// Changes calls visit with each change since the previous call, oldest first. whole tells
+	// whether these are all changes since this call or an earlier one. If not, there may be
+	// cgroups that only a walk finds.
 	Changes(visit func(CgroupChange)) (whole bool, err error)
 }
 
-// cgroupTree finds the path of a cgroup by its id, for processes that are gone.
+// cgroupTree finds the path of a cgroup by its id, also for processes that have ended.
 type cgroupTree struct {
 	root func() (string, error) // path of the cgroup2 mount
 
 	mu      sync.Mutex
-	watch   CgroupWatch              // nil: there is none
-	paths   map[uint64]string        // of those that are there, as far as is known
-	removed map[uint64]*list.Element // of the others: ids are not used again
-	order   *list.List               // of removedCgroups, the one that was wanted longest ago first
-	walked  bool                     // since when all changes are known
-	version uint64                   // another one whenever paths has changed
-	next    time.Time                // no walk before
+	watch   CgroupWatch              // nil if there is none
+	paths   map[uint64]string        // of the cgroups that exist, as far as is known
+	removed map[uint64]*list.Element // the cgroups that were removed; their ids are not used again
+	order   *list.List               // of removedCgroups, the one used longest ago first
+	walked  bool                     // since the last walk all changes are known
+	version uint64                   // changes whenever paths does
+	next    time.Time                // the earliest time of the next walk
 }
 
 type removedCgroup struct {
@@ -70,8 +70,8 @@ func newCgroupTree(rootPath string) *cgroupTree {
 	}
 }
 
-// path returns the path of the cgroup in the cgroup v2 hierarchy, or "" when it
-// is unknown. id is the inode number of its directory.
+// path returns the path of the cgroup in the cgroup v2 hierarchy, or "" if it is not known. id is
+// the inode number of its directory.
 func (t *cgroupTree) path(id uint64) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -81,7 +81,7 @@ func (t *cgroupTree) path(id uint64) string {
 	if path, ok := t.find(id); ok {
 		return path
 	}
-	whole, _ := t.follow() // whoever follows at each collection says why it failed
+	whole, _ := t.follow() // the error is reported by FollowCgroups, at each collection
 	if path, ok := t.find(id); ok || whole && t.walked {
 		return path
 	}
@@ -102,7 +102,7 @@ func (t *cgroupTree) find(id uint64) (path string, ok bool) {
 	return place.Value.(removedCgroup).path, true
 }
 
-// follow enters what has changed, and returns whether that is all.
+// follow applies the changes, and returns whether they are all that there were.
 func (t *cgroupTree) follow() (whole bool, err error) {
 	if t.watch == nil {
 		return false, nil
@@ -120,7 +120,7 @@ func (t *cgroupTree) follow() (whole bool, err error) {
 	return whole && err == nil, err
 }
 
-// remove moves a cgroup to those that are gone.
+// remove moves a cgroup to those that were removed.
 func (t *cgroupTree) remove(id uint64) {
 	path, ok := t.paths[id]
 	if !ok {
@@ -134,19 +134,19 @@ func (t *cgroupTree) remove(id uint64) {
 	}
 }
 
-// container returns the container and the pod that a cgroup is in, as far as its names
-// can be believed.
+// container returns the container and the pod of a cgroup, as far as the names of cgroups can be
+// trusted.
 func (t *cgroupTree) container(cgroup string) (containerID, podUID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.believed(cgroup)
 }
 
-// believed is for those who hold the lock.
+// believed is container for callers that hold the lock.
 func (t *cgroupTree) believed(cgroup string) (containerID, podUID string) {
 	root, err := t.root()
 	if err != nil {
-		return container(cgroup) // there is no tree to hold it against
+		return container(cgroup) // there is no tree to check the names against
 	}
 	isRoots := func(c claim) bool {
 		if strings.Contains(c.cgroup+"/", "/../") {
@@ -158,8 +158,8 @@ func (t *cgroupTree) believed(cgroup string) (containerID, podUID string) {
 	return believed(cgroup, isRoots, t.isOnly)
 }
 
-// isOnly says that no other cgroup claims the same. Where it is not known what cgroups
-// there are, it says no.
+// isOnly reports whether no other cgroup claims the same. It is false if it is not known which
+// cgroups exist.
 func (t *cgroupTree) isOnly(c claim) bool {
 	whole, _ := t.follow()
 	if !(whole && t.walked) && !t.walk(whole) {
@@ -181,13 +181,14 @@ func (t *cgroupTree) isOnly(c claim) bool {
 		each(place.Value.(removedCgroup).path)
 	}
 	if strings.Contains(c.cgroup+"/", "/../") {
-		others-- // it is itself one of them, by another path
+		others-- // one of them is c itself, by another path
 	}
 	return others <= 0
 }
 
-// walk finds the present cgroups, unless the last walk was just now, and says whether it
-// has. Those that it does not find are gone. With whole changes no further walk is needed.
+// walk reads the existing cgroups, unless the last walk was very recent, and returns whether it
+// did. Cgroups that it does not find were removed. If all changes are known no further walk is
+// needed.
 func (t *cgroupTree) walk(whole bool) bool {
 	started := time.Now()
 	if started.Before(t.next) {
@@ -204,7 +205,7 @@ func (t *cgroupTree) walk(whole bool) bool {
 	return true
 }
 
-// enter takes in what a walk has found. What it has not found is gone.
+// enter applies the result of a walk. Cgroups that are not in it were removed.
 func (t *cgroupTree) enter(present map[uint64]string) {
 	for id := range t.paths {
 		if _, ok := present[id]; !ok {
@@ -215,8 +216,8 @@ func (t *cgroupTree) enter(present map[uint64]string) {
 	t.version++
 }
 
-// under returns the ids of the cgroups that are wanted, and the version of the tree; none
-// if it is the same. Where changes are known it walks once.
+// under returns the ids of the wanted cgroups and the version of the tree, but no ids if the
+// version is still since. If changes are reported it walks only once.
 func (t *cgroupTree) under(since uint64, wanted func(path, containerID string) bool) (ids []uint64, version uint64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -243,8 +244,8 @@ func (t *cgroupTree) under(since uint64, wanted func(path, containerID string) b
 	return ids, t.version, nil
 }
 
-// FollowCgroups enters what cgroups were made and removed. At each collection, or
-// the kernel's ring overflows.
+// FollowCgroups applies the cgroups that were made and removed. It is called at each collection,
+// as otherwise the kernel's ring would overflow.
 func (d *Directory) FollowCgroups() error {
 	d.cgroups.mu.Lock()
 	defer d.cgroups.mu.Unlock()
@@ -254,7 +255,8 @@ func (d *Directory) FollowCgroups() error {
 	return nil
 }
 
-// WatchCgroups lets the directory know of cgroups that are gone before it looks.
+// WatchCgroups makes the directory use a watch, which also knows cgroups that are removed before
+// it can read them.
 func (d *Directory) WatchCgroups(watch CgroupWatch) { d.cgroups.watch = watch }
 
 // readCgroups returns the path of each directory below root, by inode number.
@@ -262,7 +264,7 @@ func readCgroups(root string) map[uint64]string {
 	paths := map[uint64]string{}
 	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // removed meanwhile
+			return nil // it was removed meanwhile
 		}
 		if !entry.IsDir() {
 			return nil
@@ -278,9 +280,9 @@ func readCgroups(root string) map[uint64]string {
 	return paths
 }
 
-// Cgroups returns the ids of the cgroups that are wanted, by their path below the root
-// of the host's hierarchy and the container they are in, if any. Version is another one
-// when any has come or gone; where it is still since there are no ids.
+// Cgroups returns the ids of the wanted cgroups, which are selected by their path below the root
+// of the host's hierarchy and by the container that they belong to, if any. version changes
+// whenever a cgroup was made or removed; if it is still since, no ids are returned.
 func (d *Directory) Cgroups(since uint64, wanted func(path, containerID string) bool) (ids []uint64, version uint64, err error) {
 	return d.cgroups.under(since, wanted)
 }

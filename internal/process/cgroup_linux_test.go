@@ -95,10 +95,10 @@ func TestCgroupTreeIsBounded(t *testing.T) {
 	}
 }
 
-// fakeWatch tells what a test says.
+// fakeWatch reports what a test gives it.
 type fakeWatch struct {
 	changes []CgroupChange
-	lost    bool // something, since the last call
+	lost    bool // a change was lost since the previous call
 }
 
 func (w *fakeWatch) Changes(visit func(CgroupChange)) (whole bool, err error) {
@@ -176,7 +176,7 @@ func inodeOf(t *testing.T, path string) uint64 {
 	return inode(info)
 }
 
-// What is made while nobody tells of it is found only by walking.
+// Without a watch a new cgroup is found only by walking.
 func TestCgroupTreeFiltersWithoutWalkingAgain(t *testing.T) {
 	root := t.TempDir()
 	tree, watch := newTree(root), new(fakeWatch)

@@ -12,13 +12,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// Directory describes processes, and remembers what it said of each: of those that
-// are held until they are released, of others while they live or were described
-// lately. It may be used from several goroutines.
+// Directory describes processes, and remembers each description. Processes that are held are
+// remembered until they are released, and others while they live or were described recently. It
+// may be used by several goroutines.
 type Directory struct {
-	// ReadCommandLines lets command lines be read. They may hold secrets, so it is
-	// off unless set before the first use. A process that does not hand out its own
-	// has none.
+	// ReadCommandLines enables reading command lines. They may contain secrets, so it is off
+	// unless it is set before the first use. A process that does not let others read its
+	// command line has none.
 	ReadCommandLines bool
 
 	clock   *clock.Clock
@@ -30,11 +30,11 @@ type Directory struct {
 	mu    sync.Mutex
 	known map[ID]*entry
 	lives map[birth]*life
-	idle  *list.List // entries that nobody holds, the one used longest ago first
+	idle  *list.List // entries that are not held, the one used longest ago first
 }
 
-// NewDirectory returns a directory of the machine whose / is mounted at
-// rootPath; empty means /. It reads nothing yet.
+// NewDirectory returns a directory for the machine whose / is mounted at rootPath; empty means /.
+// It reads nothing yet.
 func NewDirectory(rootPath string, c *clock.Clock) *Directory {
 	return &Directory{
 		clock:   c,
@@ -48,12 +48,12 @@ func NewDirectory(rootPath string, c *clock.Clock) *Directory {
 	}
 }
 
-// HostID returns the machine's id, or why host.id is absent.
+// HostID returns the machine's id, or an error that tells why host.id is absent.
 func (d *Directory) HostID() (string, error) { return d.hostID() }
 
-// Describe says who id is: from /proc if it still lives, else from what the
-// kernel side has seen of it. While it is remembered the answer is the same, so
-// that a resource does not change. For no process (PID 0) only the host is known.
+// Describe describes a process: from /proc if it still lives, and otherwise from what the kernel
+// side saw of it. While a process is remembered the answer is the same, so that a resource does
+// not change. For no process (PID 0) only the host is known.
 func (d *Directory) Describe(id ID, seen Seen) Process {
 	if p, ok := d.lookUp(id, false); ok {
 		return p
@@ -61,8 +61,8 @@ func (d *Directory) Describe(id ID, seen Seen) Process {
 	return d.remember(d.look(id, seen), false)
 }
 
-// Hold is [Directory.Describe] of a process that is to be remembered until
-// [Directory.Release] is called as often as Hold.
+// Hold is [Directory.Describe] for a process that is to be remembered until [Directory.Release]
+// was called as often as Hold.
 func (d *Directory) Hold(id ID, seen Seen) Process {
 	if p, ok := d.lookUp(id, true); ok {
 		return p
@@ -70,9 +70,9 @@ func (d *Directory) Hold(id ID, seen Seen) Process {
 	return d.remember(d.look(id, seen), true)
 }
 
-// look finds out who id is now.
+// look describes a process from its current state.
 func (d *Directory) look(id ID, seen Seen) Process {
-	hostID, _ := d.HostID() // who wants to know why it is unknown asks
+	hostID, _ := d.HostID() // the error is reported by those who call HostID themselves
 	if id.PID == 0 {
 		return Process{HostID: hostID}
 	}
@@ -95,7 +95,7 @@ func (d *Directory) look(id ID, seen Seen) Process {
 	return p
 }
 
-// placement returns the cgroup v2 path of a process and what it says about its container.
+// placement returns the cgroup v2 path of a process, and the container and pod according to it.
 func (d *Directory) placement(seen Seen, now living) (cgroup, containerID, podUID string) {
 	cgroup = now.cgroup
 	if cgroup == "" {
@@ -109,16 +109,16 @@ func (d *Directory) placement(seen Seen, now living) (cgroup, containerID, podUI
 	return cgroup, containerID, podUID
 }
 
-// Alive reports whether the process runs, after an exec also. A zombie does not:
-// it has nothing but a parent that takes no notice. While other threads run on,
-// a leader that has ended looks like one.
+// Alive reports whether the process runs, even if it has executed another program since. A zombie
+// does not run: it only waits for its parent. A leader that has ended while other threads run on
+// cannot be told from a zombie.
 func (d *Directory) Alive(id ID) bool {
 	_, stat, ok := d.proc.find(id)
 	zombie := stat.State == "Z" && stat.NumThreads == 1
 	return ok && !zombie
 }
 
-// created is when a process was, as it is shown.
+// created returns the start time of a process as it is reported.
 func (d *Directory) created(id ID) time.Time {
 	return d.clock.Wall(id.StartNanos).Round(time.Millisecond)
 }

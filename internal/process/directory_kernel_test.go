@@ -114,7 +114,7 @@ func startIn(t *testing.T, cgroup, name string, arguments ...string) *exec.Cmd {
 		_ = command.Process.Kill() // it may be gone
 		_ = command.Wait()
 	})
-	// Start may return in the midst of the exec.
+	// Start may return while the exec is still under way.
 	want := strings.Join(command.Args, "\x00") + "\x00"
 	for range 500 {
 		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", command.Process.Pid)); err != nil || string(line) == want {
@@ -125,7 +125,8 @@ func startIn(t *testing.T, cgroup, name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-// startOf returns when a process was started, to the tick, in nanoseconds since boot.
+// startOf returns the start time of a process, with the precision of a tick, in nanoseconds since
+// boot.
 func startOf(t *testing.T, pid int) uint64 {
 	t.Helper()
 	process, err := procfs.NewProc(pid)

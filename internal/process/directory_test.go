@@ -40,10 +40,10 @@ func TestDescribe(t *testing.T) {
 	asAlive.Cgroup, asAlive.ContainerID, asAlive.PodUID = podPath, containerID, podUID
 
 	for name, test := range map[string]struct {
-		alive   func(p *fakeProcess) // what is different in /proc; nil if it is gone
+		alive   func(p *fakeProcess) // what differs in /proc; nil if the process is gone
 		seen    func(s *Seen)
 		cgroups map[uint64]string
-		want    func(p *Process) // what is different from asAlive, or from asSeen if it is gone
+		want    func(p *Process) // what differs from asAlive, or from asSeen if the process is gone
 	}{
 		"a process that lives": {alive: func(*fakeProcess) {}},
 		"a process that is gone is as the kernel side has seen it": {},
@@ -176,14 +176,14 @@ func TestDescribeGivesTheSameAnswerWhileItIsHeld(t *testing.T) {
 		}
 	}
 	d.Release(id)
-	d.Release(id) // once too often
+	d.Release(id) // one call too many
 	d.describeOthers(2 * maxIdle)
 	if got := d.Describe(id, Seen{Comm: "fourth"}); got.Comm != "fourth" || got.ExecutablePath != "" {
 		t.Errorf("when nobody holds it Describe() = %+v, want what is seen now", got)
 	}
 }
 
-// What lives is not described anew when others are gone, however many there are.
+// A living process is not described anew when others end, however many they are.
 func TestDescribeGivesTheSameAnswerWhileItLives(t *testing.T) {
 	d := newDirectory(t, fakeProcess{pid: 7, executable: "/bin/a"})
 	id := ID{PID: 7}
@@ -196,7 +196,7 @@ func TestDescribeGivesTheSameAnswerWhileItLives(t *testing.T) {
 	}
 }
 
-// describeOthers describes so many processes that are gone.
+// describeOthers describes n processes that are gone.
 func (d *Directory) describeOthers(n int) {
 	for i := range n {
 		d.Describe(ID{PID: 1 << 20, StartNanos: uint64(i)}, Seen{})
@@ -265,7 +265,7 @@ func TestDirectoryForgetsTheDead(t *testing.T) {
 	}
 }
 
-// A process that lives may execute programs without end.
+// A living process may execute any number of programs.
 func TestDirectoryForgetsWhatAProcessWas(t *testing.T) {
 	d := newDirectory(t, fakeProcess{pid: 7, executable: "/bin/a"})
 	for exec := range uint32(3 * maxIdle) {

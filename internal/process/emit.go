@@ -9,10 +9,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/plain"
 )
 
-// creationTime is RFC 3339 with milliseconds, always.
+// creationTime is RFC 3339, always with milliseconds.
 const creationTime = "2006-01-02T15:04:05.000Z07:00"
 
-// Resource returns the process as a resource. What is unknown is absent. For no
+// Resource returns the process as a resource. Attributes that are not known are absent. For no
 // process (PID 0) it is the resource of the host.
 func (p Process) Resource(rb *metadata.ResourceBuilder) pcommon.Resource {
 	setText(rb.SetHostID, p.HostID)
@@ -36,13 +36,13 @@ func (p Process) Resource(rb *metadata.ResourceBuilder) pcommon.Resource {
 	return rb.Emit()
 }
 
-// Host returns the resource of what belongs to no process.
+// Host returns the resource for what belongs to no process.
 func (d *Directory) Host(rb *metadata.ResourceBuilder) pcommon.Resource {
 	return d.Describe(ID{}, Seen{}).Resource(rb)
 }
 
-// setText sets an attribute unless it is unknown. Names of files and commands are
-// any bytes.
+// setText sets an attribute unless its value is unknown. Names of files and commands can contain
+// any bytes, which are made valid text.
 func setText(set func(string), value string) {
 	if value != "" {
 		set(plain.Text(value))

@@ -77,7 +77,7 @@ func allAttributes() metadata.ResourceAttributesConfig {
 	return config
 }
 
-// A process may call itself anything, and whatever it is called is text.
+// A process may choose any name, and the attribute is always valid text.
 func TestResourceOfHostileNames(t *testing.T) {
 	const evil = "\x1b[31m\u202e\n\xff"
 	p := Process{

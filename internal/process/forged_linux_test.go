@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A user to whom a cgroup is delegated may make others below it, and call them anything.
+// A user to whom a cgroup is delegated may make cgroups below it, with any name.
 func TestDelegatedCgroupsForgeNoContainer(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may give cgroups away")

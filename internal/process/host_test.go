@@ -58,7 +58,7 @@ func TestUsersSeesANewUser(t *testing.T) {
 		t.Errorf("before it exists user 33 is %q", got)
 	}
 	writeFile(t, root, "etc/passwd", "root:x:0:0\nwww:x:33:33\n")
-	later := time.Now().Add(time.Second) // the file system's clock may be a coarse one
+	later := time.Now().Add(time.Second) // the clock of the file system may be coarse
 	if err := os.Chtimes(filepath.Join(root, "etc/passwd"), later, later); err != nil {
 		t.Fatal(err)
 	}

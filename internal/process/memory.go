@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// maxIdle is how many processes that nobody holds are remembered without
-	// a look at whether they live.
+	// maxIdle is how many processes that are not held are remembered without checking whether
+	// they live.
 	maxIdle = 2048
 
-	// looksPerNew is at how many of the others is looked for each new one. More
-	// than one, so that the dead become fewer.
+	// looksPerNew is how many of the other processes are checked for each new one. It is more
+	// than one, so that the number of dead ones decreases.
 	looksPerNew = 2
 )
 
-// entry is a process that is remembered.
+// entry is a remembered process.
 type entry struct {
 	process Process
 	holds   int
-	place   *list.Element // among the idle; nil while it is held
+	place   *list.Element // in the list of idle entries; nil while it is held
 }
 
-// birth is what the identities of one process, before and after an exec, share.
+// birth is what the identities of one process before and after an exec have in common.
 type birth struct {
 	startNanos uint64
 	pid        uint32
@@ -35,11 +35,11 @@ func birthOf(id ID) birth { return birth{startNanos: id.StartNanos, pid: id.PID}
 // life is what is known of one process in all its identities.
 type life struct {
 	created    time.Time
-	current    ID // the identity that was wanted last
+	current    ID // the identity that was used last
 	identities int
 }
 
-// lookUp returns what is remembered of id, and holds it.
+// lookUp returns what is remembered of id, and holds it if hold is set.
 func (d *Directory) lookUp(id ID, hold bool) (Process, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -51,15 +51,15 @@ func (d *Directory) lookUp(id ID, hold bool) (Process, bool) {
 	return known.process, true
 }
 
-// remember returns p as it is to be known from now on: with the time of creation
-// that was already given to it before an exec.
+// remember stores p and returns it as it is to be reported: with the start time that was reported
+// for it before an exec.
 func (d *Directory) remember(p Process, hold bool) Process {
 	if p.PID == 0 {
 		return p
 	}
 	p = d.add(p, hold)
 	for _, id := range d.longUnused() {
-		d.review(id, d.Alive(id)) // which reads /proc, and others need not wait for it
+		d.review(id, d.Alive(id)) // outside the lock, since Alive reads /proc
 	}
 	return p
 }
@@ -68,7 +68,7 @@ func (d *Directory) add(p Process, hold bool) Process {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known, ok := d.known[p.ID]
-	if !ok { // or another goroutine has described it meanwhile
+	if !ok { // unless another goroutine has described it meanwhile
 		known = &entry{process: p}
 		known.process.Created = d.enterLife(p.ID)
 		known.place = d.idle.PushBack(known)
@@ -78,7 +78,7 @@ func (d *Directory) add(p Process, hold bool) Process {
 	return known.process
 }
 
-// enterLife adds an identity to its life, and returns when that began.
+// enterLife adds an identity to its life, and returns when the life began.
 func (d *Directory) enterLife(id ID) time.Time {
 	l, ok := d.lives[birthOf(id)]
 	if !ok {
@@ -89,7 +89,7 @@ func (d *Directory) enterLife(id ID) time.Time {
 	return l.created
 }
 
-// use notes that an entry is wanted now.
+// use records that an entry is used now.
 func (d *Directory) use(e *entry, hold bool) {
 	d.lives[birthOf(e.process.ID)].current = e.process.ID
 	switch {
@@ -104,7 +104,7 @@ func (d *Directory) use(e *entry, hold bool) {
 	}
 }
 
-// Release says that whoever called [Directory.Hold] no longer needs id.
+// Release ends one [Directory.Hold] of id.
 func (d *Directory) Release(id ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,7 +117,7 @@ func (d *Directory) Release(id ID) {
 	}
 }
 
-// longUnused returns those that were used longest ago, if there are too many.
+// longUnused returns the identities that were used longest ago, if there are too many.
 func (d *Directory) longUnused() []ID {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -128,14 +128,14 @@ func (d *Directory) longUnused() []ID {
 	return ids
 }
 
-// review forgets a process that nobody holds if it is dead, or has become another
-// one. One that lives is looked at again after all others.
+// review forgets a process that is not held if it is dead, or has another identity now. One that
+// lives is reviewed again after all others.
 func (d *Directory) review(id ID, alive bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, ok := d.known[id]
 	if !ok || e.place == nil {
-		return // somebody was faster
+		return // another goroutine has removed it
 	}
 	l := d.lives[birthOf(id)]
 	if alive && l.current == id {

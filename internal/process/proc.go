@@ -17,36 +17,37 @@ const (
 	maxExecutable  = 63   // bytes of Seen.Executable
 	maxCommandLine = 4096 // bytes
 
-	patience   = 100 * time.Millisecond // with who does not hand out its command line
-	maxReading = 8                      // that are waited for at a time
+	// patience is how long to wait for a process that does not supply its command line.
+	patience   = 100 * time.Millisecond
+	maxReading = 8 // how many of these are waited for at a time
 
-	deleted = " (deleted)" // behind the path of a file or cgroup that is gone
+	deleted = " (deleted)" // suffix of the path of a file or cgroup that was removed
 )
 
-// proc reads /proc. It is the machine's own even in a container, which sees all
-// processes there as soon as it shares the host's pid namespace.
+// proc reads /proc. A container that shares the host's pid namespace sees all processes of the
+// machine in its own /proc.
 type proc struct {
 	path     string
-	reading  chan struct{} // as many as command lines are being read
-	relative func() bool   // paths of cgroups there are relative to a container's
+	reading  chan struct{} // has one element for each command line that is being read
+	relative func() bool   // paths of cgroups there are relative to a container's cgroup
 
 	open  sync.Once
 	files procfs.FS
-	err   error // there is none
+	err   error // why /proc cannot be read
 }
 
-// living is what /proc says of a process while it lives, and empty afterwards.
+// living is what /proc tells about a process while it lives, and empty afterwards.
 type living struct {
-	executable  string // path; empty unless it is the one the kernel side has seen
+	executable  string // path; empty unless it is the executable that the kernel side has seen
 	commandLine string
 	parentPID   int
 	vpid        int
-	cgroup      string   // v2 path, empty when it is unknown
+	cgroup      string   // v2 path, empty if it is not known
 	cgroups     []string // paths in other hierarchies, and relative ones
 }
 
-// find returns the process while it lives. A process that later got its pid is
-// another one: it does not have the same start time.
+// find returns the process if it still lives. A later process with the same pid has another start
+// time.
 func (p *proc) find(id ID) (process procfs.Proc, stat procfs.ProcStat, ok bool) {
 	p.open.Do(func() { p.files, p.err = procfs.NewFS(p.path) })
 	if p.err != nil || id.PID == 0 {
@@ -60,7 +61,7 @@ func (p *proc) find(id ID) (process procfs.Proc, stat procfs.ProcStat, ok bool) 
 	return process, stat, err == nil && stat.Starttime == id.StartNanos/nanosPerTick
 }
 
-// read returns what /proc says of id, and nothing when that may be about another process.
+// read returns what /proc tells about id, and nothing if that may be about another process.
 func (p *proc) read(id ID, seen Seen, withCommandLine bool) living {
 	process, stat, ok := p.find(id)
 	if !ok {
@@ -90,14 +91,14 @@ func (l *living) readCgroups(process procfs.Proc, relative bool) {
 			continue
 		}
 		if strings.HasPrefix(strings.Join(cgroup.Controllers, ","), "name=") {
-			continue // systemd hands out parts of this hierarchy to users
+			continue // systemd delegates parts of this hierarchy to users
 		}
 		l.cgroups = append(l.cgroups, path)
 	}
 }
 
-// readExecutable reads what an exec changes. If there has been one since the
-// kernel side met the process, it belongs to the identity that came after.
+// readExecutable reads what an exec changes. If there was one since the kernel side met the
+// process, this belongs to the next identity and is left out.
 func (p *proc) readExecutable(l *living, process procfs.Proc, seen Seen, withCommandLine bool) {
 	link, err := process.Executable()
 	executable := strings.TrimSuffix(link, deleted)
@@ -115,9 +116,9 @@ func (p *proc) readExecutable(l *living, process procfs.Proc, seen Seen, withCom
 	l.commandLine = cut(strings.Join(arguments, " "), maxCommandLine)
 }
 
-// commandLine returns the arguments of a process, none where they are unknown. They are in
-// its memory, and reading that lasts as long as the process wants if it serves the page
-// itself: it is waited for a little, and not at all where many are being waited for.
+// commandLine returns the arguments of a process, or none if they are not known. They are in the
+// process's memory, and if the process serves that page itself, reading takes as long as it
+// wishes. So this waits for a short time only, and not at all if it already waits for many.
 func (p *proc) commandLine(process procfs.Proc) []string {
 	select {
 	case p.reading <- struct{}{}:
@@ -140,7 +141,7 @@ func (p *proc) commandLine(process procfs.Proc) []string {
 	}
 }
 
-// isExecutable reports whether name may be what the kernel side has seen cut.
+// isExecutable reports whether the kernel side may have seen name, which it cuts, as seen.
 func isExecutable(seen, name string) bool {
 	return name == seen || seen == "" || len(seen) == maxExecutable && strings.HasPrefix(name, seen)
 }

@@ -16,8 +16,8 @@ func Text(chars []int8) string {
 	return b.String()
 }
 
-// Group groups events by the process that they are of, each group in the given
-// order, the groups in the order of their first.
+// Group groups events by their process. A group keeps the given order, and the groups are in the
+// order of their first events.
 func Group[T any](events []T, of func(T) ID) [][]T {
 	var groups [][]T
 	index := make(map[ID]int)

@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKernelACommandLineThatCannotBeReadIsNotWaitedFor describes a process that serves its
-// own memory, and does not, and one beside it.
+// TestKernelACommandLineThatCannotBeReadIsNotWaitedFor describes a process that is to serve its
+// own memory and never does, and another one beside it.
 func TestKernelACommandLineThatCannotBeReadIsNotWaitedFor(t *testing.T) {
 	kerneltest.Require(t)
 	pid := kerneltest.StartStuck(t)
@@ -34,7 +34,7 @@ func TestKernelACommandLineThatCannotBeReadIsNotWaitedFor(t *testing.T) {
 	if p.CommandLine != "" || p.Executable != filepath.Base(os.Args[0]) {
 		t.Errorf("a process with a stuck page is %+v, want all but its command line", p)
 	}
-	for self := idOf(t, os.Getpid()); ; { // a machine that is busy may take longer than is waited
+	for self := idOf(t, os.Getpid()); ; { // on a busy machine this may take longer than commandLine waits
 		other := NewDirectory("", clock.New())
 		other.proc, other.ReadCommandLines = d.proc, true
 		if other.Describe(self, Seen{}).CommandLine != "" {
@@ -46,7 +46,7 @@ func TestKernelACommandLineThatCannotBeReadIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// idOf is as much of a process's identity as /proc has.
+// idOf returns as much of the identity of a process as /proc has.
 func idOf(t *testing.T, pid int) ID {
 	t.Helper()
 	found, err := procfs.NewProc(pid)

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// users knows the names of the host's users from its passwd file. Package
-// os/user would look at the container's.
+// users knows the names of the host's users from its passwd file. Package os/user would read that
+// of the container.
 type users struct {
 	file string
 
@@ -25,7 +25,7 @@ func newUsers(rootPath string) *users {
 	return &users{file: filepath.Join("/", rootPath, "/etc/passwd")}
 }
 
-// name returns the name of a user, or "" when it is unknown.
+// name returns the name of a user, or "" if it is not known.
 func (u *users) name(id uint32) string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -43,7 +43,7 @@ func (u *users) name(id uint32) string {
 	return u.names[id]
 }
 
-// parsePasswd returns the names of users by id, of several names the first.
+// parsePasswd returns the names of users by id. If an id has several names it is the first.
 //
 // Source: passwd(5).
 func parsePasswd(content string) map[uint32]string {
