@@ -7,27 +7,27 @@ import (
 	"strconv"
 )
 
-// console understands what a guest prints: the marks of init.sh, between them what
-// go test -v does, and anywhere what the kernel says.
+// console interprets what a guest prints: the marks of init.sh, between them the output of go test
+// -v, and anywhere messages of the kernel.
 type console struct {
 	done    bool                // the guest has reached its end
-	current string              // the package whose tests run now
+	current string              // the package whose tests are running
 	reports map[string]*report  // of the packages whose tests have ended
-	open    *report             // of current
-	test    string              // whose output it is
-	said    map[string][]string // what each test of current has logged so far
+	open    *report             // of the current package
+	test    string              // the test whose output is being read
+	said    map[string][]string // what each test of the current package has logged so far
 	ended   string              // the package whose tests ended last
 	warnings
 }
 
-// report is what became of the tests of a package.
+// report is the result of the tests of a package.
 type report struct {
 	status   int // the exit status of the test binary
 	outcomes []outcome
-	warned   []warning // until its tests had ended, and from when those before had
+	warned   []warning // from the end of the previous package's tests to the end of its own
 }
 
-// outcome is what became of a test, or of a part of one, named TEST/PART.
+// outcome is the result of a test, or of a part of one, named TEST/PART.
 type outcome struct {
 	test    string
 	verdict verdict
@@ -50,7 +50,7 @@ var (
 	testLogsOn = regexp.MustCompile(`^\s{8,}(.*)$`)
 )
 
-// read takes one line of what the guest prints.
+// read interprets one line of what the guest prints.
 func (c *console) read(line string) {
 	line, whole := c.warnings.read(line, c.test)
 	if !whole {
@@ -80,7 +80,7 @@ func (c *console) readMark(kind, name, status string) {
 		c.current, c.test, c.open, c.said = name, "", &report{}, map[string][]string{}
 	case "end":
 		if c.open != nil && name == c.current {
-			c.open.status, _ = strconv.Atoi(status) // the mark's form says it is a number
+			c.open.status, _ = strconv.Atoi(status) // the expression of the mark accepts only numbers
 			c.open.warned = c.take()
 			c.reports[name], c.ended = c.open, name
 		}

@@ -11,7 +11,7 @@ import (
 
 var wholly = cmp.AllowUnexported(console{}, report{}, outcome{}, warnings{}, warning{})
 
-// hear returns what a console understands of what a guest prints.
+// hear returns a console that has read what a guest prints.
 func hear(printed string) *console {
 	c := &console{reports: map[string]*report{}}
 	for line := range strings.Lines(printed) {

@@ -12,12 +12,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// guest is a virtual machine with what is tested in it.
+// guest is a virtual machine with the tests that it runs.
 type guest struct {
 	vm.Guest
 	packages     []tested // to test, in this order
 	arguments    []string // of each test binary
-	distribution string   // an executable that tests drive; "" is none
+	distribution string   // an executable that tests run; "" if there is none
 }
 
 //go:embed job.sh
@@ -47,7 +47,7 @@ func (g guest) addTests(a *vm.Archive) error {
 	return nil
 }
 
-// addDistribution adds what is built where the tests that drive it look for it.
+// addDistribution adds the distribution in the place where the tests that run it expect it.
 func (g guest) addDistribution(a *vm.Archive) error {
 	if g.distribution == "" {
 		return nil

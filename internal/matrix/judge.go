@@ -12,7 +12,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// tally counts the tests of a package by what became of them.
+// tally counts the tests of a package by their results.
 type tally struct{ passed, failed, skipped int }
 
 func (t *tally) add(other tally) {
@@ -21,7 +21,7 @@ func (t *tally) add(other tally) {
 	t.skipped += other.skipped
 }
 
-// String returns the tally as a cell of the table shows it.
+// String returns the tally as a cell of the table.
 func (t tally) String() string {
 	var words []string
 	for _, count := range []struct {
@@ -38,10 +38,10 @@ func (t tally) String() string {
 	return strings.Join(words, ", ")
 }
 
-// judge compares what became of a package's tests with what the kernel should do
-// with them. A complaint names the test, or the part of one, and what it logged.
+// judge compares the results of a package's tests with what is expected on the kernel. A complaint
+// names the test, or the part of one, and what it logged.
 func judge(k vm.Kernel, r report) (t tally, complaints []string) {
-	good := map[string]verdict{} // of whole tests
+	good := map[string]verdict{} // by whole tests
 	bad := map[string]bool{}
 	for _, outcome := range r.outcomes {
 		whole, _, part := strings.Cut(outcome.test, "/")
@@ -56,7 +56,7 @@ func judge(k vm.Kernel, r report) (t tally, complaints []string) {
 	for _, warning := range r.warned {
 		whole, _, _ := strings.Cut(warning.test, "/")
 		if good[whole] == "" {
-			good[whole] = failed // it has not ended, or there was none
+			good[whole] = failed // it has not ended, or never began
 		}
 		bad[whole] = true
 		complaints = append(complaints, warning.String())
@@ -86,8 +86,8 @@ func (w warning) String() string {
 	return cmp.Or(w.test, "between the tests") + ": the guest warns: " + strings.Join(w.said, ": ")
 }
 
-// complain returns what is wrong with an outcome. A test that fails and has logged
-// nothing leaves that to its parts.
+// complain returns what is wrong with an outcome. A test that fails without having logged anything
+// leaves the complaint to its parts.
 func complain(k vm.Kernel, o outcome) string {
 	said := strings.Join(o.said, " ")
 	skip, expected := k.SkipOf(o.test)

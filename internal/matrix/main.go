@@ -5,11 +5,10 @@
 //
 //	go run ./internal/matrix [flags] [package ...]
 //
-// It fetches the kernels from Debian's archive, compiles the tests, and boots each
-// kernel under qemu with nothing but a busybox and the tests. A guest that dies is
-// not a failed test: it gets a second chance, and what is lost then is called so.
-// A run of all tests on all kernels also sees that the table of kernels in README.md
-// is what came out.
+// It fetches the kernels from Debian's archive, compiles the tests, and boots each kernel under
+// qemu with only a busybox and the tests. If a guest dies the tests have not failed: it gets a
+// second chance, and tests that are then still missing are reported as lost. A run of all tests on
+// all kernels also checks that the table of kernels in README.md shows its result.
 //
 // It needs no root, but apt, dpkg, kmod, xz and zstd, and qemu.
 package main
@@ -78,8 +77,8 @@ func main() {
 type matrix struct {
 	vm.Plan
 	store        *vm.Store
-	build        string // a directory
-	run          string // a regular expression of tests
+	build        string // a directory for what is compiled
+	run          string // a regular expression that selects tests
 	parallel     int
 	patterns     []string // of Go packages
 	everyPackage bool

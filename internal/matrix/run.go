@@ -17,29 +17,28 @@ import (
 )
 
 const (
-	// tries is how often a package is tested whose guest dies.
+	// tries is how often the tests of a package are started if the guest dies.
 	tries = 2
-	// bootTimeout ends a guest that hangs. The tests of one package end before.
+	// bootTimeout ends a guest that hangs. The tests of one package have a shorter timeout.
 	bootTimeout = 45 * time.Minute
 	testTimeout = "20m"
 
-	// What is built is run by the kernel tests of a package that drives it.
+	// distribution is the built distribution, which the kernel tests of one package run.
 	distribution = "build/otelcol-nettap"
 	drivers      = "testdata/e2e"
 )
 
-// result is what became of the tests on one kernel.
+// result is the result of the tests on one kernel.
 type result struct {
 	kernel   vm.Kernel
 	name     string // of the kernel, exactly
 	packages []tested
-	reports  map[string]*report // by package; those whose guest died are missing
-	err      error              // why there was no guest at all
+	reports  map[string]*report // by package; a package whose guest died is missing
+	err      error              // the reason if there was no guest at all
 	took     time.Duration
 }
 
-// test runs the tests on all kernels, passes on what they print, and returns what
-// became of them.
+// test runs the tests on all kernels, copies what they print, and returns the results.
 func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	packages, driving := map[string][]tested{}, map[string][]tested{}
 	for _, arch := range m.archs() {
@@ -87,8 +86,8 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	return results, ctx.Err()
 }
 
-// order returns the indexes of the kernels as they are booted, those first that take
-// longest: they also run the distribution, or are last in the plan.
+// order returns the indexes of the kernels in the order in which to boot them. Those that take
+// longest are first: they also run the distribution, or are last in the plan.
 func (m *matrix) order() []int {
 	var order []int
 	for _, distribution := range []bool{true, false} {
@@ -111,9 +110,9 @@ func (m *matrix) archs() []string {
 	return slices.Compact(archs)
 }
 
-// runAll runs the tests of packages in guests that boot starts, until each
-// package has a report. A guest that dies is started again for the packages that
-// are left; the one whose tests ran is blamed, and dropped the second time.
+// runAll runs the tests of packages in guests that boot starts, until each package has a report.
+// If a guest dies, another one is started for the remaining packages. The package whose tests were
+// running is blamed, and left out the second time.
 func runAll(ctx context.Context, packages []tested, boot func(ctx context.Context, packages []tested) *console) map[string]*report {
 	reports := map[string]*report{}
 	blamed := map[string]int{}
@@ -136,8 +135,8 @@ func runAll(ctx context.Context, packages []tested, boot func(ctx context.Contex
 	}
 }
 
-// boot runs those tests of packages in one guest that the regular expression run matches, prints what it prints, and returns
-// what that means.
+// boot runs the tests of packages that match the regular expression run in one guest. It copies
+// what the guest prints, and returns it interpreted.
 func (m *matrix) boot(ctx context.Context, g guest, packages []tested, run string, to io.Writer) *console {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()

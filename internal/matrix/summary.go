@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// summarize prints a table of what became of each package's tests on each
-// kernel, and then everything that is not as it should be. It reports whether
-// all is.
+// summarize prints a table of the results of each package's tests on each kernel, and then
+// everything that is not as expected. It reports whether all is as expected.
 func summarize(to io.Writer, results []result) bool {
 	columns := packagesOf(results)
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
@@ -38,8 +37,8 @@ func summarize(to io.Writer, results []result) bool {
 	return len(complaints) == 0
 }
 
-// judge returns what became of the tests on one kernel: a cell for each package,
-// their sum, and what is not as it should be.
+// judge returns the result of the tests on one kernel: a cell for each package, their sum, and the
+// complaints.
 func (r result) judge(packages []string) (cells []string, sum tally, complaints []string) {
 	if r.err != nil {
 		return slices.Repeat([]string{"-"}, len(packages)), sum, []string{fmt.Sprintf("no guest: %s: %v", r.name, r.err)}
@@ -47,7 +46,7 @@ func (r result) judge(packages []string) (cells []string, sum tally, complaints 
 	for _, name := range packages {
 		report := r.reports[name]
 		if !slices.ContainsFunc(r.packages, func(p tested) bool { return p.name == name }) {
-			cells = append(cells, "-") // it is not tested there
+			cells = append(cells, "-") // it was not tested there
 			continue
 		}
 		if report == nil {
@@ -65,7 +64,7 @@ func (r result) judge(packages []string) (cells []string, sum tally, complaints 
 	return cells, sum, complaints
 }
 
-// packagesOf returns the packages whose tests ran anywhere.
+// packagesOf returns the packages whose tests ran on any kernel.
 func packagesOf(results []result) []string {
 	var names []string
 	for _, r := range results {

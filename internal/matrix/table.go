@@ -15,9 +15,8 @@ import (
 // tableOfKernels is where the table is in a document.
 var tableOfKernels = section.Section{Command: "make test-matrix", Again: "make test-matrix MATRIXFLAGS=-write"}
 
-// table returns features by kernels as Markdown, with notes of why something is
-// not there. It says nothing of kernels' point releases, so that it does not
-// change when they do.
+// table returns features by kernels as Markdown, with notes on why something is missing. It does
+// not mention point releases of kernels, so that it does not change with them.
 func table(features []vm.Feature, results []result) string {
 	results = slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.kernel.Only != "" })
 	var b strings.Builder
@@ -50,9 +49,9 @@ func table(features []vm.Feature, results []result) string {
 	return b.String()
 }
 
-// has says whether the tests of a feature pass on the kernel, "yes", "no", "partly"
-// or "-" where there are none, and if not all do the plan's reason. A test that
-// may skip itself counts as one that passes at times, whatever it did this time.
+// has tells whether the tests of a feature pass on the kernel: "yes", "no", "partly", or "-" if
+// there are none. If not all pass, reason is that of the plan. A test that may skip itself counts
+// as one that passes at times, whatever it did in this run.
 func (r result) has(f vm.Feature) (answer, reason string) {
 	var passes, skips int
 	for _, p := range r.packages {
@@ -89,8 +88,8 @@ func (r result) has(f vm.Feature) (answer, reason string) {
 	return "yes", ""
 }
 
-// skippedParts says whether a test has parts and all of them were skipped, which
-// leaves a test that has passed and tried nothing. It returns one of them.
+// skippedParts reports whether a test has parts and all of them were skipped. Such a test has
+// passed without testing anything. part is one of them.
 func (r report) skippedParts(test string) (part outcome, all bool) {
 	for _, outcome := range r.outcomes {
 		if !strings.HasPrefix(outcome.test, test+"/") {
@@ -106,7 +105,7 @@ func (r report) skippedParts(test string) (part outcome, all bool) {
 
 func covers(f vm.Feature, test string) bool {
 	return slices.ContainsFunc(f.Patterns, func(pattern string) bool {
-		matches, _ := path.Match(pattern, test) // parsePlan has tried it
+		matches, _ := path.Match(pattern, test) // parsePlan has checked the pattern
 		return matches
 	})
 }

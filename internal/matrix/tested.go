@@ -21,8 +21,7 @@ type tested struct {
 	binary    string // its tests, compiled
 }
 
-// buildTests compiles the tests of those packages that have kernel tests, into a
-// directory.
+// buildTests compiles the tests of those packages that have kernel tests, into a directory.
 func buildTests(ctx context.Context, arch, directory string, patterns []string) ([]tested, error) {
 	const format = `{{.Module.Path}} {{.ImportPath}} {{.Dir}}{{range .TestGoFiles}} {{.}}{{end}}{{range .XTestGoFiles}} {{.}}{{end}}`
 	listed, err := vm.Output(vm.GoCommand(ctx, arch, append([]string{"list", "-f", format}, patterns...)...))

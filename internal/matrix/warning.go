@@ -4,24 +4,23 @@ package main
 
 import "regexp"
 
-// warnings are what a guest prints that is wrong with the guest itself: its kernel
-// finds a fault in itself, or a module is not loaded. What says that something is slow,
-// as a stalled RCU or a soft lockup does, is none: guests are emulated, and wait for
-// each other.
+// warnings collects messages about faults of the guest itself: its kernel detects an error in
+// itself, or a module is not loaded. Messages that something is slow, such as a stalled RCU or a
+// soft lockup, are ignored: guests are emulated, and wait for each other.
 type warnings struct {
 	warned []warning
-	open   bool   // the last one's head is still to come
-	half   string // the begin of a line, into which the kernel has spoken
+	open   bool   // the head of the last warning is still to come
+	half   string // the beginning of a line that a message of the kernel has interrupted
 }
 
-// warning is what the kernel says of a fault, and during which test; "" is none.
+// warning is a message of the kernel about a fault, and the test that was running; "" if none was.
 type warning struct {
 	test string
 	said []string
 }
 
-// A fault has a head, as "WARNING: CPU: 1 PID: 7 at net/core/dev.c:10 f+0x1/0x2". What
-// the place itself says of it comes before, behind a line to cut at.
+// A fault has a head, such as "WARNING: CPU: 1 PID: 7 at net/core/dev.c:10 f+0x1/0x2". The message
+// of the code that found it comes before, after a line that says "cut here".
 var (
 	kernelSays = regexp.MustCompile(`\[ *\d+\.\d{6}\] `)
 	cutHere    = regexp.MustCompile(`^-+\[ cut here \]-+$`)
@@ -30,11 +29,11 @@ var (
 	notLoaded  = regexp.MustCompile(`^insmod: `)
 )
 
-// mostSaid is how many lines the head of a fault is waited for.
+// mostSaid is for how many lines the head of a fault is awaited.
 const mostSaid = 4
 
-// read takes a line that is printed while a test runs. It returns the next one of the
-// programs' own, if it is whole: what the kernel says may be in the middle of one.
+// read takes a line that is printed while a test runs. It returns the next line that a program
+// wrote, if it is complete: a message of the kernel may be in the middle of one.
 func (w *warnings) read(line, test string) (own string, whole bool) {
 	if at := kernelSays.FindStringIndex(line); at != nil {
 		w.half += line[:at[0]]
@@ -63,7 +62,7 @@ func (w *warnings) hear(text, test string) {
 	}
 }
 
-// take returns what was warned of since the last take.
+// take returns the warnings since the previous call.
 func (w *warnings) take() []warning {
 	taken := w.warned
 	w.warned, w.open = nil, false
