@@ -20,9 +20,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// BenchmarkMessage sends a message over a TCP connection, and receives it. It
-// reports by the kernel's statistics what a run of each program takes above one of an
-// empty program that had its hook before, in the same run.
+// BenchmarkMessage sends a message over a TCP connection and receives it. By the kernel's
+// statistics it reports how much longer a run of each program takes than a run of an empty program
+// that was attached to the same hook before.
 func BenchmarkMessage(b *testing.B) {
 	plain := strings.Repeat("x", 400)
 	head := "GET / HTTP/1.1\r\nHost: example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n"
@@ -32,7 +32,7 @@ func BenchmarkMessage(b *testing.B) {
 		name    string
 		message string
 		sources []Source
-		publish func(b *testing.B, c *Contexts) // at which span this thread works
+		publish func(b *testing.B, c *Contexts) // publishes a span for this thread
 	}{
 		{name: "no sources", message: plain},
 		{name: "no head", message: plain, sources: []Source{HTTP}},
@@ -88,7 +88,7 @@ func BenchmarkMessage(b *testing.B) {
 	}
 }
 
-// startMessages starts the programs on the tracepoints of messages.
+// startMessages starts the programs at the tracepoints of messages.
 func startMessages(b *testing.B, sources []Source) *Contexts {
 	b.Helper()
 	c := NewContexts(Options{
@@ -110,7 +110,7 @@ func startMessages(b *testing.B, sources []Source) *Contexts {
 
 const benchTrace, benchSpan = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
-// label gives the goroutine labels, and waits until it is known where they are.
+// label gives the goroutine labels, and waits until the inspector has found them.
 func label(b *testing.B, c *Contexts) {
 	pprof.SetGoroutineLabels(pprof.WithLabels(b.Context(), pprof.Labels("span_id", benchSpan, "trace_id", benchTrace)))
 	b.Cleanup(func() { pprof.SetGoroutineLabels(b.Context()) })
@@ -121,8 +121,8 @@ func label(b *testing.B, c *Contexts) {
 	}
 }
 
-// threadRecord is one of OTEP 4947, and recordPointer what would be a thread-local pointer
-// to it.
+// threadRecord is a record of OTEP 4947, and recordPointer takes the place of the thread-local
+// pointer to it.
 var (
 	threadRecord  = append(benchContext(), 1, 1, 0, 0)
 	recordPointer = &threadRecord[0]
@@ -136,11 +136,11 @@ func benchContext() []byte {
 	return context
 }
 
-// record tells the kernel side where this thread, which has no thread-local variables,
-// has its pointer.
+// record tells the kernel side where this thread's pointer is, since the thread has no
+// thread-local variables.
 func record(b *testing.B, c *Contexts) {
 	at := threadPointer(b)
-	if err := c.inspector.Close(); err != nil { // who would find no such variable
+	if err := c.inspector.Close(); err != nil { // the inspector would find no such variable
 		b.Fatal(err)
 	}
 	pid := uint32(os.Getpid())
@@ -155,7 +155,7 @@ func record(b *testing.B, c *Contexts) {
 	}
 }
 
-// tellOBI puts a map with this thread in the place of OBI's.
+// tellOBI puts a map with this thread in the place of OBI's map.
 func tellOBI(b *testing.B, c *Contexts) {
 	m, err := ebpf.NewMap(&kerneltest.OBIMap)
 	if err != nil {

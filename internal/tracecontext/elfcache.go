@@ -15,16 +15,15 @@ import (
 // maxFiles is how many files an elfCache remembers, at some 100 bytes each.
 const maxFiles = 4096
 
-// elfCache remembers which files have the thread's variable, so that libc is read
-// once and not for every process. Its zero value is empty. It may be used from
-// several goroutines.
+// elfCache remembers which files have the thread's variable, so that libc is read once and not for
+// every process. Its zero value is empty. It may be used by several goroutines.
 type elfCache struct {
 	mu        sync.Mutex
-	variables map[fileID]*threadVariable // nil for a file without
+	variables map[fileID]*threadVariable // nil for a file without the variable
 }
 
-// fileID is a file as it is now. A file that is replaced gets another inode, and
-// one that is changed another time.
+// fileID identifies a file in its present state. A file that replaces it has another inode, and a
+// change gives it another time.
 type fileID struct {
 	device, inode uint64
 	size          int64
@@ -36,8 +35,8 @@ func identify(info fs.FileInfo) fileID {
 	return fileID{device, inode, info.Size(), info.ModTime().UnixNano()}
 }
 
-// read returns the variable of the file that a process has mapped, and nil when
-// the file does not have it.
+// read returns the variable of the file that a process has mapped, or nil if the file does not
+// have it.
 func (c *elfCache) read(process string, m mapping) (*threadVariable, error) {
 	path, info, err := findMapped(process, m)
 	if err != nil {
@@ -46,7 +45,7 @@ func (c *elfCache) read(process string, m mapping) (*threadVariable, error) {
 	if variable, ok := c.get(identify(info)); ok {
 		return variable, nil
 	}
-	// Not to wait for a file that has become a pipe since it was looked at.
+	// O_NONBLOCK, because the file may have been replaced by a pipe since it was examined.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -84,18 +83,18 @@ func (c *elfCache) put(id fileID, variable *threadVariable) {
 		if len(c.variables) < maxFiles {
 			break
 		}
-		delete(c.variables, old) // any: it is read again when it is needed
+		delete(c.variables, old) // any one, as it is read again when it is needed
 	}
 	c.variables[id] = variable
 }
 
 var errReplaced = errors.New("the file has been deleted or replaced since the process mapped it")
 
-// findMapped returns the path of the file that a process has mapped, as we can
-// open it. That is its entry in map_files, which takes CAP_CHECKPOINT_RESTORE, and
-// is there for a file that was deleted or replaced too. Otherwise it is the path
-// as the process sees it, or the program, if the file has the inode that the
-// process mapped: the devices differ for one file on btrfs and overlayfs.
+// findMapped returns a path by which we can open the file that a process has mapped. That is its
+// entry in map_files, which needs CAP_CHECKPOINT_RESTORE, and also leads to a file that was
+// deleted or replaced. Otherwise it is the path as the process sees it, or that of the program, if
+// the file has the inode that the process has mapped. The devices are not compared, since on btrfs
+// and overlayfs they differ for the same file.
 func findMapped(process string, m mapping) (string, fs.FileInfo, error) {
 	path := filepath.Join(process, "map_files", fmt.Sprintf("%x-%x", m.start, m.end))
 	info, err := os.Stat(path)

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// TestFindMapped looks for a file without map_files.
+// TestFindMapped finds a file without map_files.
 func TestFindMapped(t *testing.T) {
 	process := t.TempDir()
 	path := filepath.Join(process, "root/lib/libthread.so")
@@ -51,7 +51,7 @@ func TestFindMapped(t *testing.T) {
 		t.Errorf("findMapped() of a deleted library = %q, %v, want %v", got, err, errReplaced)
 	}
 
-	// A link leads to the file as it was mapped.
+	// The link leads to the file as it was when it was mapped.
 	entry := filepath.Join(process, "map_files/0-0")
 	if err := errors.Join(os.Mkdir(filepath.Dir(entry), 0o700), os.Symlink(path, entry)); err != nil {
 		t.Fatal(err)
@@ -77,8 +77,8 @@ func TestFindMappedPipe(t *testing.T) {
 	}
 }
 
-// TestFindThreadSlotOfReplacedLibrary replaces the library of a running program by
-// one without the variable.
+// TestFindThreadSlotOfReplacedLibrary replaces the library of a running program by one without the
+// variable.
 func TestFindThreadSlotOfReplacedLibrary(t *testing.T) {
 	host := build(t, "host", "gcc", mainSource, "-pthread")
 	shared := build(t, "libthread.so", "gcc", "-shared", "-fPIC", threadSource)

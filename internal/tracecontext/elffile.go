@@ -12,16 +12,16 @@ import (
 	"unsafe"
 )
 
-// maxSection is the size of the largest section of a program that is read, in
-// bytes. The table of functions of a Kubernetes component has 30 MB.
+// maxSection is the size of the largest section of a program that is read, in bytes. For example,
+// the table of functions in a component of Kubernetes has 30 MB.
 const maxSection = 128 << 20
 
 // openELF reads the headers of a program or library: 64 bits, little-endian, for
 // x86-64 or arm64.
 //
-// The file is whatever somebody runs. Package debug/elf unpacks compressed
-// sections, so a small file could make it fill all memory: they are refused here
-// for the names of sections, and in sectionData.
+// Anyone may run such a file, so it is not trusted. Package debug/elf unpacks compressed sections,
+// by which a small file could fill all memory. Such sections are refused here for the names of
+// sections, and in sectionData for others.
 func openELF(r io.ReaderAt) (*elf.File, error) {
 	var header elf.Header64
 	if err := readStruct(r, 0, &header); err != nil {
@@ -55,7 +55,7 @@ func readStruct(r io.ReaderAt, at int64, value any) error {
 	return binary.Read(bytes.NewReader(content), binary.LittleEndian, value)
 }
 
-// sectionData returns the content of a section that has one in the file.
+// sectionData returns the content of a section, which must be in the file.
 func sectionData(s *elf.Section) ([]byte, error) {
 	if err := checkSection(s); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func checkSection(s *elf.Section) error {
 	return nil
 }
 
-// readMemory reads what is at an address, as linked, when the program starts.
+// readMemory reads the content of an address, as linked, at the start of the program.
 func readMemory(f *elf.File, address uint64, content []byte) error {
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && p.Vaddr <= address && address-p.Vaddr < p.Filesz {
@@ -83,11 +83,11 @@ func readMemory(f *elf.File, address uint64, content []byte) error {
 	return fmt.Errorf("no content at %#x", address)
 }
 
-// relocations calls each with every relocation of the program that the loader
-// performs, until each returns false.
+// relocations calls each with every relocation that the loader performs for the program, until
+// each returns false.
 func relocations(f *elf.File, each func(elf.Rela64) bool) error {
 	for _, s := range f.Sections {
-		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 { //nolint:misspell // ELF calls it so
+		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 { //nolint:misspell // the name in the ELF specification
 			continue
 		}
 		content, err := sectionData(s)
@@ -107,9 +107,9 @@ func relocations(f *elf.File, each func(elf.Rela64) bool) error {
 	return nil
 }
 
-// readPointer returns the address, as linked, that the pointer at an address
-// has when the program starts. In a program that can be loaded anywhere it is in
-// a relocation, and the pointer itself is 0.
+// readPointer returns the address, as linked, that the pointer at an address has when the program
+// starts. In a program that can be loaded at any address it is in a relocation, and the pointer
+// itself is 0.
 func readPointer(f *elf.File, address uint64) (uint64, error) {
 	relative := uint32(elf.R_X86_64_RELATIVE)
 	if f.Machine == elf.EM_AARCH64 {

@@ -12,29 +12,29 @@ import (
 	"sync"
 )
 
-// procDirectory is the machine's own in a container too, which sees all processes there:
+// procDirectory is that of the whole machine in a container too, which sees all processes there:
 // see package process.
 const procDirectory = "/proc"
 
-// examiner reads the files and the memory of processes. That lasts as long as a process
-// wants which serves them itself, so several examinations may go on at a time.
+// examiner reads the files and the memory of processes. If a process serves these itself, reading
+// takes as long as it wishes, so several examinations may run at the same time.
 type examiner struct {
 	options Options
 	proc    string
-	refuse  func(cause string) // counts what was not found out
+	refuse  func(cause string) // counts what could not be found out, by cause
 	files   *elfCache
 
 	mu      sync.Mutex
 	layouts map[fileID]layout
 }
 
-// layout is what is known of an executable.
+// layout is the result of examining an executable.
 type layout struct {
 	goLayout
 	err error
 }
 
-// maxLayouts bounds what is kept of executables.
+// maxLayouts bounds how many executables are remembered.
 const maxLayouts = 1024
 
 func newExaminer(options Options, refuse func(cause string)) *examiner {
@@ -45,21 +45,21 @@ func newExaminer(options Options, refuse func(cause string)) *examiner {
 type question struct {
 	pid   uint32
 	entry bpfObserved
-	first bool // it was not before
+	first bool // it was not known before
 }
 
-// findings are what was found out of a process.
+// findings is the result of examining a process.
 type findings struct {
 	pid uint32
 	bpfObserved
-	service *Service // nil: not known
+	service *Service // nil if it is not known
 }
 
-// examine finds out where a process keeps its contexts, and what it publishes of itself.
+// examine finds out where a process keeps its contexts, and what it publishes about itself.
 func (e *examiner) examine(q question) findings {
 	found := findings{pid: q.pid, bpfObserved: bpfObserved{StartNs: q.entry.StartNs, ExecId: q.entry.ExecId, Publishes: q.entry.Publishes}}
 	if q.first {
-		found.Ask = 1 // it may have just begun
+		found.Ask = 1 // it may have begun just now, and not have set up everything
 	}
 	if !e.wants(q.pid) {
 		return found
@@ -80,8 +80,8 @@ func pathOf(proc string, pid uint32, name string) string {
 	return proc + "/" + strconv.FormatUint(uint64(pid), 10) + "/" + name
 }
 
-// wants says whether the configuration lets the memory of a process be read. The
-// Collector's own program is among the largest there are, and is not looked at.
+// wants reports whether the configuration allows reading the memory of a process. The Collector
+// itself is excluded, since its program is among the largest.
 func (e *examiner) wants(pid uint32) bool {
 	if pid == e.options.IgnoredPID {
 		return false
@@ -96,7 +96,7 @@ func (e *examiner) wants(pid uint32) bool {
 	return err == nil && slices.Contains(e.options.Commands, strings.TrimSuffix(string(command), "\n"))
 }
 
-// findGo looks where a Go program has the labels of its goroutines.
+// findGo finds where a Go program keeps the labels of its goroutines.
 func (e *examiner) findGo(pid uint32, found *bpfObserved, first bool) {
 	if !e.options.has(GoLabels) {
 		return
@@ -129,7 +129,7 @@ func (e *examiner) findGo(pid uint32, found *bpfObserved, first bool) {
 	}
 }
 
-// layoutOf reads an executable once.
+// layoutOf returns the layout of an executable, which it reads once.
 func (e *examiner) layoutOf(pid uint32) layout {
 	file, err := os.Open(pathOf(e.proc, pid, "exe"))
 	if err != nil {
@@ -147,7 +147,8 @@ func (e *examiner) layoutOf(pid uint32) layout {
 	}
 	var known layout
 	known.goLayout, known.err = readGoLayout(file)
-	if e.keep(id, known) && errors.Is(known.err, errUnknownRelease) { // said once, however often the program is started
+	// reported once, however often the program is started
+	if e.keep(id, known) && errors.Is(known.err, errUnknownRelease) {
 		e.options.Warn(fmt.Sprintf("source go_labels is off for process %d, and for others of its program: %v", pid, known.err))
 	}
 	return known
@@ -160,7 +161,7 @@ func (e *examiner) layout(id fileID) (known layout, ok bool) {
 	return known, ok
 }
 
-// keep remembers the layout of a file, and says whether it was not known yet.
+// keep remembers the layout of a file, and reports whether it was not known before.
 func (e *examiner) keep(id fileID, l layout) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -172,7 +173,7 @@ func (e *examiner) keep(id fileID, l layout) bool {
 	return !known
 }
 
-// findThreadSlot looks where the threads of a process publish their contexts.
+// findThreadSlot finds where the threads of a process publish their contexts.
 func (e *examiner) findThreadSlot(process string, mappings []mapping, found *bpfObserved) {
 	if !e.options.has(OTelThread) {
 		return
@@ -194,7 +195,7 @@ func (e *examiner) findThreadSlot(process string, mappings []mapping, found *bpf
 	}
 }
 
-// findService returns what a process publishes of itself; nil where that is not known.
+// findService returns what a process publishes about itself, or nil if that is not known.
 func (e *examiner) findService(process string, mappings []mapping) *Service {
 	published, err := readPublishedContext(process, mappings)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// buildGo builds a program of testdata with the go command, and with settings of
-// its environment and flags, and returns its path.
+// buildGo builds a program of testdata with the go command, with the given settings of its
+// environment and flags, and returns its path.
 func buildGo(t *testing.T, program string, environment []string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), program)

@@ -10,16 +10,16 @@ import (
 	"iter"
 )
 
-// goFunctions is the table of functions that a Go program needs to run, and so
-// has even when it is stripped. Package debug/gosym reads it too, but it copies
-// every name, and a crafted table makes it fill all memory.
+// goFunctions is the table of functions that a Go program needs at run time, and so contains even
+// when it is stripped. Package debug/gosym reads it as well, but copies every name, and a crafted
+// table could make it fill all memory.
 //
 // Source: type pcHeader and type _func in src/runtime, the same from Go 1.20.
 type goFunctions struct {
 	entries []byte // for each function {entry, offset of its record in records}, 32 bits each
-	records []byte // which start with {entry, offset of the name in names}, 32 bits each
-	names   []byte // each ended by a zero
-	text    uint64 // address as linked that entries count from
+	records []byte // each starts with {entry, offset of the name in names}, 32 bits each
+	names   []byte // each ends with a zero byte
+	text    uint64 // the address, as linked, that entries are relative to
 }
 
 const (
@@ -42,7 +42,7 @@ func readGoFunctions(f *elf.File) (*goFunctions, error) {
 	return newGoFunctions(content, text)
 }
 
-// newGoFunctions takes a table apart, which begins content.
+// newGoFunctions interprets a table at the beginning of content.
 func newGoFunctions(content []byte, text uint64) (*goFunctions, error) {
 	word := func(i int) uint64 { return binary.LittleEndian.Uint64(content[8+8*i:]) }
 	if len(content) < goFunctionsSize {
@@ -61,9 +61,9 @@ func newGoFunctions(content []byte, text uint64) (*goFunctions, error) {
 	}, nil
 }
 
-// findGoFunctions returns the table, what follows it included, and its address.
-// It has a section of its own, except that until Go 1.25 the system's linker put
-// it in the middle of .data.rel.ro of a position-independent program.
+// findGoFunctions returns the table, together with what follows it, and its address. The table has
+// a section of its own, except that up to Go 1.25 the system's linker put it in the middle of
+// .data.rel.ro of a position-independent program.
 func findGoFunctions(f *elf.File) (content []byte, address uint64, err error) {
 	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab", ".data.rel.ro"} {
 		s := f.Section(name)
@@ -81,9 +81,9 @@ func findGoFunctions(f *elf.File) (content []byte, address uint64, err error) {
 	return nil, 0, errors.New("there is none")
 }
 
-// findGoText returns what the entries of functions count from. It is not where
-// section .text begins if the program has C code too. From Go 1.26 the table does
-// not have it, and the description of the module has its own section.
+// findGoText returns the address that the entries of functions are relative to. If the program
+// contains C code this is not the beginning of section .text. From Go 1.26 the table does not
+// contain it, but the description of the module has a section of its own.
 func findGoText(f *elf.File, table uint64) (uint64, error) {
 	pointer := table + 8 + 2*8
 	if module := f.Section(".go.module"); module != nil {
@@ -96,8 +96,8 @@ func findGoText(f *elf.File, table uint64) (uint64, error) {
 	return text, err
 }
 
-// all yields where each function starts, as linked, and its name: whatever follows
-// the zero that ends it is there too.
+// all yields the address of each function, as linked, and its name. The slice with the name also
+// contains everything after the zero byte that ends it.
 func (g *goFunctions) all() iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {
 		for entry := g.entries; len(entry) >= 8; entry = entry[8:] {

@@ -20,7 +20,7 @@ import (
 
 const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
-// TestReadGoLayout follows the layout of a running program to its label.
+// TestReadGoLayout follows the layout in a running program to its label.
 func TestReadGoLayout(t *testing.T) {
 	cgo := []string{"CGO_ENABLED=1"}
 	for name, test := range map[string]struct {
@@ -57,11 +57,11 @@ func TestReadGoLayout(t *testing.T) {
 	}
 }
 
-// wantLabel runs golabels, and goes from its thread to the label.
+// wantLabel runs golabels, and follows the layout from its thread to the label.
 func wantLabel(t *testing.T, path string, layout goLayout) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {
-		return // the way starts in a register
+		return // the first step is in a register
 	}
 	command := exec.CommandContext(t.Context(), path)
 	command.Env = []string{"TRACE_ID=" + traceID}
@@ -89,7 +89,7 @@ func wantLabel(t *testing.T, path string, layout goLayout) {
 	}
 }
 
-// processMemory reads what a test knows to be there.
+// processMemory reads memory that a test knows to be mapped.
 type processMemory struct {
 	t    *testing.T
 	file *os.File
@@ -124,8 +124,8 @@ func (p processMemory) text(address uint64) string {
 	return string(text)
 }
 
-// TestReadGoLayoutPooled looks at all goroutines of a program with connections
-// that wait for the next request.
+// TestReadGoLayoutPooled examines all goroutines of a program with connections that wait for the
+// next request.
 func TestReadGoLayoutPooled(t *testing.T) { wantPooled(t, buildGo(t, "gopool", nil)) }
 
 func wantPooled(t *testing.T, path string) {
@@ -163,8 +163,8 @@ func wantPooled(t *testing.T, path string) {
 	}
 }
 
-// symbols returns the names of a program's functions by address, and where its
-// slice of all goroutines is.
+// symbols returns the names of a program's functions by address, and the address of its slice of
+// all goroutines.
 func symbols(t *testing.T, path string) (functions map[uint64]string, allgs uint64) {
 	t.Helper()
 	file, err := elf.Open(path)

@@ -14,24 +14,24 @@ import (
 	"sync"
 )
 
-// goOffsetsTable has the offsets that DWARF gives for programs built with the
-// first minor release of each release and with a late one; TestGoOffsets compares
-// them. A new release of Go gets two lines.
+// goOffsetsTable has the offsets that DWARF contains for programs built with the first minor
+// release of each release and with a late one. TestGoOffsets compares them. A new release of Go
+// needs two lines.
 //
 //go:embed go_offsets.csv
 var goOffsetsTable string
 
 var readGoOffsets = sync.OnceValues(func() (map[goBuild]goLayout, error) { return parseGoOffsets(goOffsetsTable) })
 
-// goBuild is what offsets depend on. They are those of every minor release.
+// goBuild is what the offsets depend on. They are the same in every minor release.
 type goBuild struct{ release, arch string }
 
-// minorRelease is a release of Go: no candidate, development version or
-// distribution's own, and without GOEXPERIMENT, which can add fields.
+// minorRelease matches a release of Go. It excludes release candidates, development versions,
+// distributions' own versions, and GOEXPERIMENT, which can add fields.
 var minorRelease = regexp.MustCompile(`^(go1\.\d+)\.\d+$`)
 
-// goOffsets returns the layout's release and offsets, for a version as
-// [runtime.Version] has it.
+// goOffsets returns a layout with its release and offsets, for a version in the form of
+// [runtime.Version].
 func goOffsets(version string, machine elf.Machine) (goLayout, error) {
 	offsets, err := readGoOffsets()
 	if err != nil {

@@ -17,12 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// goReleases are minor releases of those in the table, apart from the one that
-// runs this test.
+// goReleases are minor releases of those in the table, except for the one that runs this test.
 var goReleases = []string{"go1.21.13", "go1.22.12", "go1.23.12", "go1.24.11", "go1.25.5", "go1.26.0"}
 
-// TestGoOffsets builds a program with each release and compares the table with
-// the program's DWARF, and with where its label really is.
+// TestGoOffsets builds a program with each release, and compares the table with the program's
+// DWARF and with the actual address of its label.
 func TestGoOffsets(t *testing.T) {
 	for _, release := range append([]string{runtime.Version()}, goReleases...) {
 		t.Run(release, func(t *testing.T) {
@@ -39,8 +38,8 @@ func TestGoOffsets(t *testing.T) {
 	}
 }
 
-// TestGoPooledNames sees that go_pooled.txt has the names of goroutines as the
-// releases before and since the change in Go 1.22 make them.
+// TestGoPooledNames checks that go_pooled.txt has the names of goroutines as releases before and
+// after the change in Go 1.22 form them.
 func TestGoPooledNames(t *testing.T) {
 	for _, release := range []string{"go1.21.13", "go1.22.12"} {
 		t.Run(release, func(t *testing.T) {
@@ -49,8 +48,8 @@ func TestGoPooledNames(t *testing.T) {
 	}
 }
 
-// TestReadGoLayoutBefore126 reads programs whose table of functions is in the
-// middle of another section, and which have no section for the module.
+// TestReadGoLayoutBefore126 reads programs whose table of functions is in the middle of another
+// section, and which have no section for the module.
 func TestReadGoLayoutBefore126(t *testing.T) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skipf("this test links with C: %v", err)
@@ -67,8 +66,8 @@ func TestReadGoLayoutBefore126(t *testing.T) {
 	}
 }
 
-// requireGo returns what GOTOOLCHAIN is to be for a release. It skips the test if
-// the go command neither has the release nor can download it soon.
+// requireGo returns the value of GOTOOLCHAIN for a release. It skips the test if the go command
+// neither has the release nor can download it soon.
 func requireGo(t *testing.T, release string) string {
 	t.Helper()
 	if release == runtime.Version() {
@@ -88,7 +87,7 @@ func requireGo(t *testing.T, release string) string {
 	return release
 }
 
-// wantOffsets compares the layout of a program with what its DWARF says.
+// wantOffsets compares the layout of a program with its DWARF.
 func wantOffsets(t *testing.T, path, release string) {
 	t.Helper()
 	file, err := elf.Open(path)

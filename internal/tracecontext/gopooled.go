@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// maxPooled is how many entry points of pooled goroutines a program can have: the
-// kernel side compares a goroutine's with each of them.
+// maxPooled is how many entry points of pooled goroutines a program can have. The kernel side
+// compares that of a goroutine with each of them.
 const maxPooled = 16
 
 //go:embed go_pooled.txt
 var pooledNames string
 
-// pooled returns the entry points, as linked, of the functions in go_pooled.txt
-// that a program built with a release has.
+// pooled returns the entry points, as linked, of those functions of go_pooled.txt that a program
+// built with a release contains.
 func (g *goFunctions) pooled(version string) []uint64 {
 	names := pooledPrefixes(pooledNames, version)
 	found := make([][]uint64, len(names))
@@ -32,8 +32,8 @@ func (g *goFunctions) pooled(version string) []uint64 {
 	return entries[:min(len(entries), maxPooled)]
 }
 
-// pooledPrefixes returns how the names of functions begin, from text in the form
-// of go_pooled.txt.
+// pooledPrefixes returns the beginnings of the names of functions, from text in the form of
+// go_pooled.txt.
 func pooledPrefixes(text, version string) [][]byte {
 	var prefixes [][]byte
 	for line := range strings.Lines(text) {

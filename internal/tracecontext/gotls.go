@@ -10,12 +10,12 @@ import (
 	"fmt"
 )
 
-// tlsOffset returns where a thread keeps the pointer to its g on x86-64, from the
-// thread pointer: -8 unless the program is linked statically with C code. It is
-// what the first instructions of runtime.stackcheck say, in a stripped program too.
+// tlsOffset returns where a thread keeps the pointer to its g on x86-64, relative to the thread
+// pointer: -8 unless the program is linked statically with C code. The first instructions of
+// runtime.stackcheck contain it, also in a stripped program.
 //
-// A program with other instructions, such as one whose offset only the loader
-// knows, gets an error: there is no guess that reads the wrong memory.
+// The result is an error if the instructions are others, for example because only the loader knows
+// the offset. It is never guessed, since a wrong offset would read the wrong memory.
 //
 // Source: runtime·stackcheck in src/runtime/asm_amd64.s; get_tls in go_tls.h.
 func (g *goFunctions) tlsOffset(f *elf.File) (int32, error) {
@@ -39,7 +39,7 @@ func (g *goFunctions) tlsOffset(f *elf.File) (int32, error) {
 //	48 c7 c1 OFFSET         mov $OFFSET,%rcx         position-independent
 //	64 48 8b 01             mov %fs:(%rcx),%rax
 //
-// and behind both of them cmp %rsp,0x8(%rax), which shows that it is a g.
+// After either form comes cmp %rsp,0x8(%rax), which shows that rax is a g.
 func decodeStackcheck(code [15]byte) (int32, error) {
 	compare := []byte{0x48, 0x39, 0x60, 0x08}
 	var offset []byte

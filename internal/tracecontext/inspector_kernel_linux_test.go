@@ -15,8 +15,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelProcessesAreAskedAboutWithTheirFirstMessage runs programs that read from a
-// socket when they are told to.
+// TestKernelProcessesAreAskedAboutWithTheirFirstMessage runs programs that read from a socket when
+// they are told to.
 func TestKernelProcessesAreAskedAboutWithTheirFirstMessage(t *testing.T) {
 	c := NewContexts(Options{Sources: []Source{HTTP, OTelThread, GoLabels, OBI, Socket}, HeadBytes: 1024})
 	kerneltest.Start(t, c)
@@ -31,7 +31,7 @@ func TestKernelProcessesAreAskedAboutWithTheirFirstMessage(t *testing.T) {
 	}
 	theirs.Close()
 	pid := uint32(command.Process.Pid)
-	// Start returns a moment before the kernel says that the program runs; until then it is this one.
+	// Start returns shortly before the kernel's record of the process is that of the program.
 	await(t, "the program to be unknown, as it has done nothing", func() bool {
 		_, err := c.observed(pid)
 		return errors.Is(err, ebpf.ErrKeyNotExist)
@@ -53,11 +53,11 @@ func TestKernelProcessesAreAskedAboutWithTheirFirstMessage(t *testing.T) {
 	})
 }
 
-// TestKernelPlacesOfTheDeadAreFreed has a process in the table that nobody has asked
-// about, as a child that has its place from its parent and has ended.
+// TestKernelPlacesOfTheDeadAreFreed puts a process in the table that was never asked about, such
+// as a child that got its entry from its parent and has ended.
 func TestKernelPlacesOfTheDeadAreFreed(t *testing.T) {
 	c := NewContexts(Options{Sources: []Source{HTTP}, HeadBytes: 1024})
-	kerneltest.Run(t, c) // without its observer below
+	kerneltest.Run(t, c) // without its inspector below
 	defer c.Shutdown(t.Context())
 	if err := c.inspector.Close(); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func await(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// connection returns both ends of one, the second as a child can have it.
+// connection returns both ends of a connection, the second in a form that a child can inherit.
 func connection(t *testing.T) (ours net.Conn, theirs *os.File) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

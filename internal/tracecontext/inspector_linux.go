@@ -19,44 +19,44 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// inspector looks at processes when the kernel asks about them, and again later: a
-// program loads libraries and publishes what it is when it has run for a while. Its
-// goroutine is no instrument's, since the kernel wants an answer before the next
-// collection.
+// inspector examines processes when the kernel side asks about them, and again later, since a
+// program may load libraries and publish its context after it has run for a while. It has a
+// goroutine of its own, because the kernel side needs the answer before the next collection.
 type inspector struct {
 	options   Options
 	proc      string
 	processes *ebpf.Map
-	news      func() error // tells the kernel side that a process has something after all
+	news      func() error // tells the kernel side that a process has something to read now
 	questions *ringbuf.Reader
-	obi       *obi          // nil: it is no source
-	stopped   chan struct{} // nil: it was not started
+	obi       *obi          // nil if it is not a source
+	stopped   chan struct{} // nil if it was not started
 	closing   atomic.Bool
 	examiner  *examiner
-	answers   chan findings // room for all that are under way
-	underWay  int           // examinations without an answer yet
-	due       timetable     // all that are known
-	refreshed time.Time     // when OBI's map was looked for
-	swept     time.Time     // when the table was looked through
+	answers   chan findings // has room for all examinations that are under way
+	underWay  int           // number of examinations without an answer yet
+	due       timetable     // all known processes
+	refreshed time.Time     // when OBI's map was last searched for
+	swept     time.Time     // when the table was last swept
 
-	mu     sync.Mutex // for those who ask what was found out
+	mu     sync.Mutex // guards what other goroutines ask about
 	known  map[uint32]*acquaintance
 	causes map[string]uint64
 }
 
-// acquaintance is a process that was looked at.
+// acquaintance is a process that was examined.
 type acquaintance struct {
 	pid        uint32
 	startNanos uint64
 	execID     uint32
 	service    Service
 	looks      int
-	examined   bool // it is just being
+	examined   bool // an examination is under way
 	next       time.Time
-	place      int // in the timetable
+	place      int // index in the timetable
 }
 
-// timetable has who is to be looked at again, the next one first: see [heap.Interface].
+// timetable has the processes that are to be examined again, the next one first: see
+// [heap.Interface].
 type timetable []*acquaintance
 
 func (t timetable) Len() int           { return len(t) }
@@ -80,18 +80,18 @@ func (t *timetable) Pop() any {
 	return a
 }
 
-// pauses are how long after a look the next ones come; then the last one again.
+// pauses are the times between examinations of one process; the last one is repeated.
 var pauses = []time.Duration{time.Second, 10 * time.Second, time.Minute, 5 * time.Minute}
 
-// rest is how long questions wait that come after others: where a hundred processes
-// begin in a second, being woken for each would cost more than the answers.
+// rest is how long questions wait before they are read. If a hundred processes begin in a second,
+// being woken for each would cost more than the answers.
 const rest = 10 * time.Millisecond
 
-// patience is how long an examination is waited for. One that takes longer goes on by
-// itself: a process can serve a page of its memory or a file of its own, and never do.
+// patience is how long an examination is waited for. One that takes longer continues on its own: a
+// process can serve a page of its memory or a file itself, and may never do so.
 const patience = 100 * time.Millisecond
 
-// maxUnderWay is how many examinations may go on at a time, each with a thread.
+// maxUnderWay is how many examinations may run at the same time, each with a thread.
 const maxUnderWay = 64
 
 func newInspector(options Options, object *kernel.Object) (*inspector, error) {
@@ -118,7 +118,7 @@ func (o *inspector) start() {
 	go o.run()
 }
 
-// Close ends the goroutine, if there is one. It does not wait for examinations.
+// Close stops the goroutine, if there is one. It does not wait for examinations.
 func (o *inspector) Close() error {
 	o.closing.Store(true)
 	err := o.questions.Close()
@@ -137,13 +137,13 @@ func (o *inspector) run() {
 			return
 		}
 		if err != nil {
-			continue // the deadline
+			continue // the deadline has passed
 		}
 		o.options.Work(func() {
 			_ = o.answer(record.RawSample)
-			_ = kernel.DrainOnce(o.questions, o.answer) // it fails only when the ring is closed
+			_ = kernel.DrainOnce(o.questions, o.answer) // an error means that the ring is closed
 		})
-		time.Sleep(rest) // what is asked meanwhile wakes nobody
+		time.Sleep(rest) // what is asked meanwhile wakes no one
 	}
 }
 
@@ -155,13 +155,13 @@ func (o *inspector) answer(question []byte) error {
 	return err
 }
 
-// lookAgain looks at those whose time has come, and returns when there is more to do.
+// lookAgain examines the processes whose time has come, and returns when the next one is due.
 func (o *inspector) lookAgain(now time.Time) time.Time {
 	o.takeAnswers()
 	if now.Sub(o.refreshed) >= pauses[0] {
 		o.refreshed = now
 		if o.obi != nil && o.obi.refresh() {
-			_ = o.news() // it fails only when the maps are gone
+			_ = o.news() // an error means that the maps are closed
 		}
 	}
 	if now.Sub(o.swept) >= pauses[2] {
@@ -178,24 +178,24 @@ func (o *inspector) lookAgain(now time.Time) time.Time {
 	return next
 }
 
-// sweep frees the places of processes that are gone and that nobody has asked about:
-// children that had theirs from their parents.
+// sweep deletes the entries of processes that have ended and were never asked about: children that
+// got their entries from their parents.
 func (o *inspector) sweep() {
 	var unknown []uint32
-	_ = kernel.Each(o.processes, func(pid uint32, _ bpfObserved) { // it fails only when the map is gone
+	_ = kernel.Each(o.processes, func(pid uint32, _ bpfObserved) { // an error means that the map is closed
 		if o.known[pid] == nil {
 			unknown = append(unknown, pid)
 		}
 	})
 	for _, pid := range unknown {
 		if !o.isThere(pid) {
-			_ = o.processes.Delete(pid) // or the kernel side has
+			_ = o.processes.Delete(pid) // an error means that the kernel side has deleted it
 		}
 	}
 }
 
-// look finds out where a process keeps its contexts, and tells the kernel. One that
-// nobody asks about is left alone if it has done nothing since the last look.
+// look finds out where a process keeps its contexts, and tells the kernel side. If it was not
+// asked for, a process that has done nothing since the last look is left alone.
 func (o *inspector) look(pid uint32, now time.Time, asked bool) {
 	if o.closing.Load() {
 		return
@@ -207,7 +207,7 @@ func (o *inspector) look(pid uint32, now time.Time, asked bool) {
 	}
 	if !o.isThere(pid) {
 		o.forget(pid)
-		_ = o.processes.Delete(pid) // it has gone, and its pid with it
+		_ = o.processes.Delete(pid) // the process has ended
 		return
 	}
 	a := o.meet(pid, entry)
@@ -220,7 +220,7 @@ func (o *inspector) look(pid uint32, now time.Time, asked bool) {
 	o.examine(a, question{pid: pid, entry: entry, first: a.looks == 1})
 }
 
-// examine has a process examined, and waits a little for the answer.
+// examine starts an examination of a process, and waits for the answer for a short time.
 func (o *inspector) examine(a *acquaintance, q question) {
 	if a.examined {
 		return
@@ -249,7 +249,7 @@ func (o *inspector) examine(a *acquaintance, q question) {
 	}
 }
 
-// takeAnswers takes what was found since the last time by examinations that took long.
+// takeAnswers takes the results of examinations that took longer.
 func (o *inspector) takeAnswers() {
 	for {
 		select {
@@ -261,12 +261,12 @@ func (o *inspector) takeAnswers() {
 	}
 }
 
-// take tells the kernel what was found out of a process.
+// take tells the kernel side what was found out about a process.
 func (o *inspector) take(found findings) {
 	o.underWay--
 	a := o.known[found.pid]
 	if a == nil || a.startNanos != found.StartNs || a.execID != found.ExecId {
-		return // it is another one by now
+		return // the entry is about another process by now
 	}
 	a.examined = false
 	if found.service != nil {
@@ -277,9 +277,10 @@ func (o *inspector) take(found findings) {
 		return
 	}
 	found.Publishes = entry.Publishes
-	// If it runs another program by now, this is not believed: exec_id tells.
+	// If the process runs another program by now, exec_id differs and the kernel side ignores
+	// this.
 	if err := o.processes.Put(found.pid, found.bpfObserved); err == nil && found.Flags != entry.Flags {
-		_ = o.news() // it fails only when the maps are gone
+		_ = o.news() // an error means that the maps are closed
 	}
 }
 
@@ -289,7 +290,7 @@ func (o *inspector) setService(a *acquaintance, service Service) {
 	a.service = service
 }
 
-// increment adds one to a variable that nobody else writes.
+// increment adds one to a variable that nothing else writes.
 func increment(variable *ebpf.Variable) error {
 	var n uint32
 	if err := variable.Get(&n); err != nil {
@@ -298,7 +299,7 @@ func increment(variable *ebpf.Variable) error {
 	return variable.Set(n + 1)
 }
 
-// meet returns the process that the kernel's entry is about, as it is known.
+// meet returns the acquaintance for the process that the entry of the kernel side is about.
 func (o *inspector) meet(pid uint32, entry bpfObserved) *acquaintance {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -318,7 +319,7 @@ func (o *inspector) forget(pid uint32) {
 	o.drop(pid)
 }
 
-// drop is for those who hold the lock.
+// drop forgets a process. The caller holds the lock.
 func (o *inspector) drop(pid uint32) {
 	if a := o.known[pid]; a != nil {
 		heap.Remove(&o.due, a.place)
@@ -341,7 +342,7 @@ func (o *inspector) service(id process.ID) Service {
 	return a.service
 }
 
-// refuse counts what was not found out of a process.
+// refuse counts something that could not be found out about a process, by cause.
 func (o *inspector) refuse(cause string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -49,8 +49,8 @@ func TestInspectorWantsWhatTheConfigurationSays(t *testing.T) {
 	}
 }
 
-// A process is the same as long as its start and its program are, and what it published is
-// no other's that has its pid.
+// A process is identified by its start and its program, and what it has published is not
+// attributed to another process with its pid.
 func TestInspectorKnowsAProcessByMoreThanItsPID(t *testing.T) {
 	o := &inspector{known: map[uint32]*acquaintance{}}
 	first := o.meet(7, bpfObserved{StartNs: 100, ExecId: 1})

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-const deleted = " (deleted)" // behind the path of a file that is gone
+const deleted = " (deleted)" // suffix of the path of a file that was removed
 
 // mapping is a range of a process's memory, and what is mapped there.
 type mapping struct {
@@ -22,11 +22,13 @@ type mapping struct {
 	executable bool
 	device     string // of the file: "fe:00"
 	inode      uint64 // of the file; 0 without one
-	path       string // empty, or "[stack]", where there is no file; it ends in deleted if the file is gone
+	// if there is no file it is empty, or a name such as "[stack]"; it ends in deleted if the
+	// file was removed
+	path string
 }
 
-// readMaps returns the mappings of a process, by address. Package procfs has this
-// too, but not where it compiles for Windows, and it changes paths with spaces.
+// readMaps returns the mappings of a process, by address. Package procfs can do this too, but does
+// not compile it for Windows, and changes paths with spaces.
 func readMaps(process string) ([]mapping, error) {
 	file, err := os.Open(filepath.Join(process, "maps"))
 	if err != nil {
@@ -52,9 +54,8 @@ func parseMaps(r io.Reader) ([]mapping, error) {
 	return mappings, lines.Err()
 }
 
-// parseMapping takes a line apart:
-// "7f1dbe6f4000-7f1dbe84a000 r-xp 00026000 fe:00 2623 /usr/lib/libc.so.6", with
-// more spaces before the path.
+// parseMapping splits a line: "7f1dbe6f4000-7f1dbe84a000 r-xp 00026000 fe:00 2623
+// /usr/lib/libc.so.6", with more spaces before the path.
 func parseMapping(line string) (m mapping, err error) {
 	addresses, rest, _ := strings.Cut(line, " ")
 	permissions, rest, _ := strings.Cut(rest, " ")

@@ -12,12 +12,12 @@ import (
 	"strconv"
 )
 
-// processDirectory is where proc, which is /proc, describes a process.
+// processDirectory returns the directory of a process in proc, which is /proc.
 func processDirectory(proc string, pid int) string { return filepath.Join(proc, strconv.Itoa(pid)) }
 
-// openMemory opens a process's memory: an offset in it is an address. Reading it
-// takes what ptrace takes, and can last as long as the process wants if it
-// serves the page itself (userfaultfd, FUSE).
+// openMemory opens the memory of a process, in which an offset is an address. Reading it needs the
+// same privileges as ptrace, and takes as long as the process wishes if it serves the page itself
+// (userfaultfd, FUSE).
 func openMemory(process string) (*os.File, error) { return os.Open(filepath.Join(process, "mem")) }
 
 func readWord(memory io.ReaderAt, address uint64) (uint64, error) {
@@ -44,11 +44,12 @@ func readEntry(process string) (uint64, error) {
 	return 0, errors.New("auxv has no entry point")
 }
 
-// loadBias returns how far from where it was linked a process's program was
-// loaded, 0 at a fixed address. Entry is the program's entry point as linked.
+// loadBias returns the difference between the address at which the program of a process was loaded
+// and the one for which it was linked, which is 0 if the address is fixed. entry is the program's
+// entry point as linked.
 //
-// There is an error when the process runs another program than entry is from, as
-// far as that can be seen: the difference is not a number of pages.
+// There is an error if the process runs another program than entry belongs to, as far as this can
+// be seen: the difference is not a multiple of the page size.
 func loadBias(proc string, pid int, entry uint64) (uint64, error) {
 	const page = 4096 // or a multiple of it
 	loaded, err := readEntry(processDirectory(proc, pid))

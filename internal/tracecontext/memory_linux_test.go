@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestLoadBias finds the first instructions of a program where they were loaded.
+// TestLoadBias finds the first instructions of a program at the address where they were loaded.
 func TestLoadBias(t *testing.T) {
 	for name, flag := range map[string]string{"at a fixed address": "-no-pie", "position-independent": "-pie"} {
 		t.Run(name, func(t *testing.T) {

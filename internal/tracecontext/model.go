@@ -12,25 +12,26 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
-// Source is what a context was learned from.
+// Source is where a context was found.
 type Source uint8
 
-// The sources, the one that is trusted most first.
+// The sources, the most trusted one first.
 //
 // Kernel side: enum context_source in bpf/lib/context/context.h.
 const (
 	None       Source = iota
 	HTTP              // the traceparent in the head of the message itself
-	OTelThread        // what the thread publishes by OTEP 4947
+	OTelThread        // what the thread publishes as OTEP 4947 says
 	GoLabels          // the pprof labels of the goroutine
-	OBI               // what OBI knows of the thread
+	OBI               // what OBI has for the thread
 	Socket            // the last one of the same exchange on the socket
 	sources
 )
 
 var sourceNames = [sources]string{"", "http", "otel_thread", "go_labels", "obi", "socket"}
 
-// String returns the name that the configuration and nettap.trace_context.source have for it.
+// String returns the name that the configuration and the attribute nettap.trace_context.source
+// use.
 func (s Source) String() string {
 	if s < sources {
 		return sourceNames[s]
@@ -38,7 +39,7 @@ func (s Source) String() string {
 	return fmt.Sprintf("source_%d", uint8(s))
 }
 
-// SourceOf returns the source of a name, or an error that names those there are.
+// SourceOf returns the source with a name, or an error that lists the names.
 func SourceOf(name string) (Source, error) {
 	for s := HTTP; s < sources; s++ {
 		if sourceNames[s] == name {
@@ -48,17 +49,16 @@ func SourceOf(name string) (Source, error) {
 	return None, fmt.Errorf("%q is no source of trace contexts: there are %q", name, sourceNames[HTTP:])
 }
 
-// Context is a span of an application. Its zero value is none.
+// Context is a span of an application. Its zero value is no span.
 type Context struct {
 	TraceID pcommon.TraceID
 	SpanID  pcommon.SpanID
 	Source  Source
-	Link    bool // it is related, and not known to be the cause
+	Link    bool // it is related, but not known to be the cause
 	Sampled bool // its spans are recorded
 }
 
-// New returns the context in a record of the kernel's. One that makes no sense
-// gives an error.
+// New returns the context in a record of the kernel side. A malformed one is an error.
 //
 // Kernel side: struct context in bpf/lib/context/context.h.
 func New(traceID [16]uint8, spanID [8]uint8, source, link, sampled uint8) (Context, error) {
@@ -72,14 +72,14 @@ func New(traceID [16]uint8, spanID [8]uint8, source, link, sampled uint8) (Conte
 	return c, nil
 }
 
-// Connection is a TCP connection in its network namespace. An IPv4 address is never
-// written as an IPv6 one.
+// Connection is a TCP connection in its network namespace. An IPv4 address is never in the form of
+// an IPv6 one.
 type Connection struct {
 	Local, Peer netip.AddrPort
 	NetnsInode  uint32
 }
 
-// Service is what a process publishes of itself by OTEP 4719; what it does not
+// Service is what a process publishes about itself as OTEP 4719 says. A field that it does not
 // publish is empty.
 type Service struct {
 	Name       string // service.name
@@ -87,8 +87,8 @@ type Service struct {
 	Namespace  string // service.namespace
 }
 
-// Counts are how many contexts were found on messages, by source, and how many were
-// not, by cause.
+// Counts are the numbers of contexts that were found on messages, by source, and of those that
+// were not, by cause.
 type Counts struct {
 	Found   map[string]uint64
 	Refused map[string]uint64

@@ -12,26 +12,26 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// obi puts the map that OBI pins where our programs look for it, and takes it away
-// again: OBI can be started, updated and stopped at any time.
+// obi gives our programs the map that OBI pins, and takes it away again, since OBI can be started,
+// updated and stopped at any time.
 type obi struct {
 	path   string
 	want   *ebpf.MapSpec
 	warn   func(string)
 	inform func(string)
 
-	slot      *ebpf.Map      // of one map
-	found     *ebpf.Map      // another one, of the map that is pinned
-	isThere   *ebpf.Variable // what the programs know of there
-	leftovers *ebpf.Map      // what is not believed
+	slot      *ebpf.Map      // for one map: the one that is used
+	found     *ebpf.Map      // for one map: the one that is pinned
+	isThere   *ebpf.Variable // tells the programs whether there is a map in slot
+	leftovers *ebpf.Map      // what is not to be used
 
 	counter *ebpf.Program // counts the holders of the map that was found
 	holders *ebpf.Variable
 
-	there     bool   // there is a map in the slot
-	pinned    fileID // what is at path; zero: nothing was
-	abandoned fileID // what was there when OBI had gone
-	complaint string // the last one that was said
+	there     bool   // there is a map in slot
+	pinned    fileID // the file at path; zero if there was none
+	abandoned fileID // the file at path when OBI had ended
+	complaint string // the last one that was logged
 }
 
 func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *obi {
@@ -42,12 +42,12 @@ func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *
 	}
 }
 
-// errAbandoned says that OBI has ended and has left its map: what that says of threads
-// would never change again.
+// errAbandoned means that OBI has ended and left its map: the content of that would never change
+// again.
 var errAbandoned = errors.New("OBI has ended and has left its map behind")
 
-// refresh looks whether OBI has pinned another map, or has none any more, and says
-// whether that is so.
+// refresh checks whether OBI has pinned another map or no longer has one, and reports whether this
+// is so.
 func (o *obi) refresh() (changed bool) {
 	var found fileID
 	info, err := os.Stat(o.path)
@@ -68,7 +68,7 @@ func (o *obi) refresh() (changed bool) {
 	return changed
 }
 
-// say tells a person how it is, if that has changed.
+// say logs the state if it has changed.
 func (o *obi) say(err error, changed bool) {
 	complaint := ""
 	switch {
@@ -85,7 +85,8 @@ func (o *obi) say(err error, changed bool) {
 	o.complaint = complaint
 }
 
-// fill says whether there is a map in the slot, and empties it if there is not to be one.
+// fill sets whether there is a map in the slot, and empties the slot if not. It reports whether
+// this has changed.
 func (o *obi) fill(there bool) (changed bool) {
 	if there == o.there {
 		return false
@@ -95,7 +96,7 @@ func (o *obi) fill(there bool) (changed bool) {
 	if !there {
 		err = errors.Join(o.slot.Delete(uint32(0)), o.found.Delete(uint32(0)))
 	}
-	_ = errors.Join(err, o.isThere.Set(there)) // it fails only when the maps are gone
+	_ = errors.Join(err, o.isThere.Set(there)) // an error means that the maps are closed
 	return true
 }
 
@@ -115,7 +116,7 @@ func (o *obi) take(found fileID) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = o.found.Delete(uint32(0)) // not to keep it
+			_ = o.found.Delete(uint32(0)) // so that it does not keep the map
 		}
 	}()
 	if err := o.hold(); err != nil {
@@ -130,8 +131,8 @@ func (o *obi) take(found fileID) (err error) {
 	return nil
 }
 
-// hold returns errAbandoned if nobody has the map that was found but its pin, our slot of
-// it, and our other slot or whoever asks.
+// hold returns errAbandoned if the map that was found has no other holders than its pin, our slot
+// of it, and our other slot or the program that counts.
 func (o *obi) hold() error {
 	var holders int64
 	_, err := o.counter.Run(nil)
@@ -144,11 +145,11 @@ func (o *obi) hold() error {
 	return nil
 }
 
-// disbelieve notes what a map has from before OBI had gone.
+// disbelieve records what a map contains that OBI has left.
 func (o *obi) disbelieve(m *ebpf.Map) {
 	var thread uint64
 	var ids [24]byte
 	for entries := m.Iterate(); entries.Next(&thread, &ids); {
-		_ = o.leftovers.Put(thread, ids) // it fails only when the maps are gone
+		_ = o.leftovers.Put(thread, ids) // an error means that the maps are closed
 	}
 }

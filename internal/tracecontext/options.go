@@ -7,36 +7,37 @@ import (
 	"time"
 )
 
-// Options are what the configuration says of trace contexts.
+// Options is the configuration of trace contexts.
 type Options struct {
 	Sources       []Source
-	HeadBytes     int           // of an HTTP message that are looked at
-	TraceIDLabel  string        // key of the pprof label, at most [MaxLabel] bytes
-	SpanIDLabel   string        // likewise
+	HeadBytes     int           // how much of an HTTP message is searched
+	TraceIDLabel  string        // key of the pprof label with the trace id, at most [MaxLabel] bytes
+	SpanIDLabel   string        // the same for the span id
 	OBIMap        string        // where OBI's map is pinned
-	SocketTTL     time.Duration // how long a context is remembered with its socket
-	InboundParent bool          // what a received head says is believed to be the cause
-	OutboundLink  bool          // what a process says of itself, and sends, is not believed to be the cause
-	LateBind      time.Duration // how long an accepted connection waits for its first context; 0 is not at all
-	IgnoredPID    uint32        // whose messages are not looked at: the Collector's
-	PIDs          []uint32      // whose memory may be read; none is all
-	Commands      []string      // likewise
-	AvoidHooks    []string      // as in kernel.Avoiding
+	SocketTTL     time.Duration // how long a context is remembered for its socket
+	InboundParent bool          // the context in a received head is taken for the cause
+	OutboundLink  bool          // a context that a process publishes or sends is not taken for the cause
+	// LateBind is how long an accepted connection waits for its first context; 0 means not at all.
+	LateBind   time.Duration
+	IgnoredPID uint32   // the process whose messages are ignored: the Collector's
+	PIDs       []uint32 // the processes whose memory may be read; empty means all
+	Commands   []string // the same by command
+	AvoidHooks []string // as in kernel.Avoiding
 
-	// Warn says what a person should know of a process, once; Inform what has come or
-	// gone as it should.
+	// Warn reports, once, what the user should know about a process. Inform reports what has
+	// come or gone as expected.
 	Warn, Inform func(message string)
 
-	// Work does what is done beside the instruments: it is called with that, and calls it;
-	// nil does the same.
+	// Work is called with each piece of work that is done outside of the instruments, and has
+	// to call it. nil calls it directly.
 	Work func(work func())
 }
 
-// What the kernel side has room for.
+// The limits of the kernel side.
 const (
 	MaxHeadBytes = 4096
 	MaxLabel     = 16
 )
 
-// has says whether a source is wanted.
+// has reports whether a source is wanted.
 func (o Options) has(s Source) bool { return slices.Contains(o.Sources, s) }

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// start runs a program until the test ends. It returns its pid and the lines that
-// it printed before "ready". The program ends at the end of its input.
+// start runs a program until the test ends. It returns its pid and the lines that it printed
+// before "ready". The program ends when its input ends.
 func start(t *testing.T, command *exec.Cmd) (pid int, lines []string) {
 	t.Helper()
 	input, err := command.StdinPipe()
@@ -46,8 +46,7 @@ func start(t *testing.T, command *exec.Cmd) (pid int, lines []string) {
 	return 0, nil
 }
 
-// build runs a compiler, and skips the test where there is none. It returns the path
-// of what was built.
+// build runs a compiler, and skips the test if there is none. It returns the path of its output.
 func build(t *testing.T, name, compiler string, arguments ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(compiler); err != nil {
@@ -61,7 +60,7 @@ func build(t *testing.T, name, compiler string, arguments ...string) string {
 	return path
 }
 
-// slotOf finds the slot of a process that runs here.
+// slotOf finds the slot of a running process.
 func slotOf(pid int, cache *elfCache) (threadSlot, error) {
 	process := processDirectory("/proc", pid)
 	mappings, err := readMaps(process)
@@ -71,7 +70,7 @@ func slotOf(pid int, cache *elfCache) (threadSlot, error) {
 	return findThreadSlot(process, mappings, cache)
 }
 
-// contextOf reads what a process publishes that runs here.
+// contextOf reads what a running process publishes.
 func contextOf(pid int) (publishedContext, error) {
 	process := processDirectory("/proc", pid)
 	mappings, err := readMaps(process)

@@ -13,9 +13,9 @@ import (
 
 var errNotPublished = errors.New("process publishes no context")
 
-// publishedContext is what a process says of itself by OTEP 4719.
+// publishedContext is what a process publishes about itself as OTEP 4719 says.
 type publishedContext struct {
-	publishedNanos uint64            // CLOCK_BOOTTIME; it changes with each publication
+	publishedNanos uint64            // CLOCK_BOOTTIME; changes with each publication
 	resource       map[string]string // attributes of the resource that are strings
 }
 
@@ -25,20 +25,20 @@ const (
 	publishedHeader     = 32      // bytes
 	maxPublishedPayload = 1 << 16 // bytes
 
-	maxPublished   = 4 // mappings of the name that are looked at
+	maxPublished   = 4 // how many mappings with the name are tried
 	publishedTries = 5
 	publishedPause = time.Millisecond
 )
 
 var errBeingWritten = errors.New("the context is being written")
 
-// readPublishedContext reads the context that a process publishes in a mapping
-// with the name that the OTEP asks for. Of several ones it is the first that has a
-// context. Process is its directory in /proc.
+// readPublishedContext reads the context that a process publishes in a mapping with the name that
+// the OTEP prescribes. If there are several, it is the first one with a context. process is its
+// directory in /proc.
 //
-// Without such a mapping the error matches errNotPublished. Other errors are about
-// memory that is not what the OTEP describes, or a writer that did not come to an
-// end within some milliseconds.
+// If there is no such mapping the error matches errNotPublished. Other errors are about memory
+// that differs from the OTEP's description, or a writer that did not finish within some
+// milliseconds.
 //
 // Source: OTEP 4719, oteps/profiles/4719-process-ctx.md in
 // open-telemetry/opentelemetry-specification.
@@ -62,9 +62,8 @@ func readPublishedContext(process string, mappings []mapping) (publishedContext,
 	return publishedContext{}, errors.Join(errs...)
 }
 
-// findPublished returns the addresses of what may be the context, by the name of
-// the mapping. Which one it has depends on whether the kernel names anonymous
-// memory (CONFIG_ANON_VMA_NAME).
+// findPublished returns the addresses of possible contexts, by the names of mappings. The name
+// depends on whether the kernel can name anonymous memory (CONFIG_ANON_VMA_NAME).
 func findPublished(mappings []mapping) []uint64 {
 	var addresses []uint64
 	for _, m := range mappings {
@@ -77,7 +76,7 @@ func findPublished(mappings []mapping) []uint64 {
 	return addresses
 }
 
-// retryPublished reads a context, and waits a little if that is necessary.
+// retryPublished reads a context, and tries again for a short time if it is being written.
 func retryPublished(memory io.ReaderAt, address uint64) (publishedContext, error) {
 	context, err := readPublished(memory, address)
 	for range publishedTries - 1 {
@@ -90,8 +89,8 @@ func retryPublished(memory io.ReaderAt, address uint64) (publishedContext, error
 	return context, err
 }
 
-// readPublished reads a context once. The time of publication, which is 0 while
-// the rest is being written, has to be the same before and afterwards.
+// readPublished reads a context once. The time of publication is 0 while the rest is being
+// written, and has to be the same before and after the read.
 func readPublished(memory io.ReaderAt, address uint64) (publishedContext, error) {
 	nanos, err := readWord(memory, address+16)
 	if err != nil {

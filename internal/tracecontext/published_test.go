@@ -22,7 +22,7 @@ import (
 type published struct {
 	memory []byte
 	reads  int
-	again  int // the read before which the context is published again
+	again  int // the number of the read before which the context is published again
 }
 
 func newPublished(change func(header []byte)) *published {

@@ -15,8 +15,8 @@ import (
 // open-telemetry/opentelemetry-proto.
 const contextResource protowire.Number = 1
 
-// decodeResource returns the attributes of a ProcessContext's resource whose
-// values are strings. If there are two of a name, it is the last one.
+// decodeResource returns the attributes of a ProcessContext's resource whose values are strings.
+// If there are two with the same name, the last one counts.
 //
 // ProcessContext itself is in go.opentelemetry.io/proto/otlp/processcontext/v1development,
 // of which no version is stable. It is looked through by hand for the one field of it that

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelTheStartRunsNoProgram has the hook of programs proven by one that is run
-// later, and by nobody before.
+// TestKernelTheStartRunsNoProgram requires that the hook of programs is proven by a program that
+// something else runs, and not by one that the start runs.
 func TestKernelTheStartRunsNoProgram(t *testing.T) {
 	kerneltest.Require(t)
 	before := childrenFaults(t)
@@ -33,8 +33,8 @@ func TestKernelTheStartRunsNoProgram(t *testing.T) {
 	}
 }
 
-// childrenFaults is how many pages children of this process have taken, and so another
-// number after each child.
+// childrenFaults returns how many page faults children of this process had, a number that changes
+// with each child.
 func childrenFaults(t *testing.T) int64 {
 	t.Helper()
 	var usage unix.Rusage

@@ -16,8 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKernelAProcessThatServesItsOwnMemoryHoldsUpNobody has a process whose memory is read
-// for ever, and another one that is asked about later.
+// TestKernelAProcessThatServesItsOwnMemoryHoldsUpNobody has one process whose memory can never be
+// read, and asks about another one later.
 func TestKernelAProcessThatServesItsOwnMemoryHoldsUpNobody(t *testing.T) {
 	kerneltest.Require(t)
 	stuck := kerneltest.StartStuck(t)
@@ -29,7 +29,7 @@ func TestKernelAProcessThatServesItsOwnMemoryHoldsUpNobody(t *testing.T) {
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer other.Wait() //nolint:errcheck // it ends with its input
+	defer other.Wait() //nolint:errcheck // it ends when its input ends
 	defer input.Close()
 	c := NewContexts(Options{Sources: []Source{OTelThread}})
 	kerneltest.Run(t, c)

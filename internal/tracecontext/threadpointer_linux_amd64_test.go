@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threadPointer returns that of the running thread.
+// threadPointer returns the thread pointer of the running thread.
 func threadPointer(b *testing.B) (pointer uint64) {
 	b.Helper()
 	const getFS = 0x1003 // ARCH_GET_FS

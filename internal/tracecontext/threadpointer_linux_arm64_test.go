@@ -4,7 +4,7 @@ package tracecontext
 
 import "testing"
 
-// threadPointer skips the benchmark: this architecture has no system call that tells.
+// threadPointer skips the benchmark, as this architecture has no system call that returns it.
 func threadPointer(b *testing.B) uint64 {
 	b.Helper()
 	b.Skip("no system call tells the thread pointer")

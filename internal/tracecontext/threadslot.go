@@ -16,32 +16,30 @@ import (
 
 var errNoThreadContext = errors.New("no " + threadVariableName + " in the program or its libraries")
 
-// threadSlot is where each thread of a process keeps its pointer to the context
-// of OTEP 4947; the pointer is NULL while there is none.
+// threadSlot is where each thread of a process keeps its pointer to the context of OTEP 4947. The
+// pointer is NULL while there is none.
 //
-// Without module it is at thread pointer + offset. Otherwise it is in the
-// thread's block of a library, block(module) + offset, and a thread has that
-// block since its first use of it. The dynamic thread vector has the address of
-// the block, or -1 until then, in its entry number module. The vector's address is
-// at thread pointer + 8 on x86-64; on arm64 at the thread pointer, and with musl
-// at thread pointer - 8. Entry number -1 of glibc's vector is how many entries
-// there are: module may be above it while the library is new to the thread.
+// If module is 0 the slot is at thread pointer + offset. Otherwise it is in the thread's block of
+// a library, at block(module) + offset, and a thread gets that block when it first uses it. Entry
+// number module of the dynamic thread vector has the address of the block, or -1 before. The
+// address of the vector is at thread pointer + 8 on x86-64; on arm64 it is at the thread pointer,
+// and with musl at thread pointer - 8. Entry number -1 of glibc's vector is the number of entries.
+// It may be below module while the library is new to the thread.
 //
 // Source: dtv_t in glibc's sysdeps/generic/dl-dtv.h; struct pthread in musl's
 // src/internal/pthread_impl.h.
 type threadSlot struct {
 	offset      int64
 	module      uint64 // 0 at a fixed offset from the thread pointer
-	muslEntries bool   // the vector's entries have 8 bytes, and not the 16 of glibc
+	muslEntries bool   // the vector's entries have 8 bytes, while glibc's have 16
 }
 
-// findThreadSlot finds the slot of a process, or returns an error that matches
-// errNoThreadContext when neither the program nor a library that is loaded has
-// the variable. Process is its directory in /proc, mappings is what it has mapped, and
-// cache remembers files between processes.
+// findThreadSlot finds the slot of a process. The error matches errNoThreadContext if neither the
+// program nor a loaded library has the variable. process is its directory in /proc, mappings are
+// its mappings, and cache remembers files between processes.
 //
-// Other errors are about a process that is gone, or about a library that the
-// loader has not linked yet: the same call can give a slot later.
+// Other errors are about a process that has ended, or about a library that the loader has not
+// linked yet, for which a later call may succeed.
 //
 // Source: oteps/profiles/4947-thread-ctx.md in
 // open-telemetry/opentelemetry-specification; TLS descriptors in glibc's
@@ -71,8 +69,8 @@ func findThreadSlot(process string, mappings []mapping, cache *elfCache) (thread
 	return slot, nil
 }
 
-// findMappedVariable returns the variable of the first file that has it, and where
-// the code of the file is mapped. The kernel maps a program below its libraries.
+// findMappedVariable returns the variable of the first file that has it, and where the code of the
+// file is mapped. The kernel maps a program at a lower address than its libraries.
 func findMappedVariable(process string, mappings []mapping, cache *elfCache) (*threadVariable, mapping, error) {
 	type file struct {
 		device string
@@ -100,14 +98,14 @@ func findMappedVariable(process string, mappings []mapping, cache *elfCache) (*t
 	return nil, mapping{}, errNoThreadContext
 }
 
-// bias returns how far from where it was linked a library was loaded; code is
-// where its executable segment is mapped.
+// bias returns the difference between the address at which a library was loaded and the one for
+// which it was linked. code is the mapping of its executable segment.
 func (v *threadVariable) bias(code mapping) uint64 {
 	return code.start - code.offset - (v.codeAddress - v.codeOffset)
 }
 
-// slot reads from the memory of a process what its loader has decided for the
-// variable of a library that was loaded bias away from where it was linked.
+// slot reads from the memory of a process where its loader has put the variable of a library. bias
+// is that of the library.
 func (v *threadVariable) slot(memory io.ReaderAt, bias uint64) (threadSlot, error) {
 	err := errors.New("nothing in the library refers to it")
 	for _, r := range v.references {
@@ -135,8 +133,8 @@ func (v *threadVariable) readOffset(memory io.ReaderAt, address uint64) (threadS
 	return threadSlot{offset: int64(offset)}, err
 }
 
-// readDescriptor reads the argument of a TLS descriptor's function: an offset from
-// the thread pointer, or the address of {module, offset}.
+// readDescriptor reads the argument of a TLS descriptor's function, which is an offset from the
+// thread pointer or the address of {module, offset}.
 func (v *threadVariable) readDescriptor(memory io.ReaderAt, address uint64) (threadSlot, error) {
 	argument, err := readWord(memory, address+8)
 	if err != nil {
@@ -149,7 +147,7 @@ func (v *threadVariable) readDescriptor(memory io.ReaderAt, address uint64) (thr
 	if err != nil {
 		return threadSlot{}, err
 	}
-	// A loader that links on first use has something else there before.
+	// A loader that links on first use has another value there before.
 	offset, err := readWord(memory, argument+8)
 	if err == nil && offset != v.value {
 		err = errNotLinked
@@ -169,7 +167,9 @@ var errNotLinked = errors.New("the library is not linked yet")
 
 const (
 	maxModule = 1 << 16 // libraries with thread-local variables in one process
-	maxStatic = 1 << 22 // bytes of thread-local variables around the thread pointer; no program is mapped below
+	// bytes of thread-local variables around the thread pointer; no program is mapped at a
+	// lower address
+	maxStatic = 1 << 22
 )
 
 // isStatic reports whether a word is an offset from the thread pointer: it is
@@ -182,8 +182,8 @@ func (v *threadVariable) isStatic(word uint64) bool {
 	return -maxStatic < offset && offset < 0
 }
 
-// usesMusl says whether a process was started by musl's loader. What is mapped may have
-// another name: on Alpine it is the loader's, on Debian libc.so.
+// usesMusl reports whether musl's loader started a process. The mapped file may have another name:
+// it is that of the loader on Alpine, and libc.so on Debian.
 func usesMusl(process string, mappings []mapping) bool {
 	return slices.ContainsFunc(mappings, func(m mapping) bool { return isMuslLoader(m.path) }) ||
 		isMuslLoader(interpreterOf(process))
@@ -191,7 +191,7 @@ func usesMusl(process string, mappings []mapping) bool {
 
 func isMuslLoader(file string) bool { return strings.HasPrefix(path.Base(file), "ld-musl-") }
 
-// interpreterOf returns what a process's program names as its loader; "" if nothing.
+// interpreterOf returns the loader that a process's program names, or "" if it names none.
 func interpreterOf(process string) string {
 	const maxPath = 4096
 	file, err := os.Open(filepath.Join(process, "exe"))

@@ -90,9 +90,9 @@ func descriptors(flags ...string) []string {
 	return append(flags, "-mtls-dialect=gnu2")
 }
 
-// startThreads builds and runs the program of testdata/thread with the variable in
-// it. Without flags for that the variable is in a library; host is a program
-// without, which has the library from its start or loads it.
+// startThreads builds and runs the program of testdata/thread. With flags for the program the
+// variable is in it. Without them it is in a library, and host is a program without the variable
+// that has the library from its start or loads it.
 func startThreads(t *testing.T, host string, program, library []string, load bool) (pid int, lines []string) {
 	t.Helper()
 	if program != nil {

@@ -14,21 +14,20 @@ import (
 // thread's context.
 const threadVariableName = "otel_thread_ctx_v1"
 
-// threadVariable is what the file of a program or library that has the variable
-// says about it.
+// threadVariable is what the file of a program or library tells about its variable.
 type threadVariable struct {
 	machine elf.Machine
 	value   uint64 // its offset in the file's block of thread-local variables
 	fixed   int64  // its offset from the thread pointer if the file is the program
 
-	codeOffset  uint64 // where in the file the executable segment starts
+	codeOffset  uint64 // offset of the executable segment in the file
 	codeAddress uint64 // its address as linked
 
 	references []reference
 }
 
-// reference is a place through which the code of a library finds the variable.
-// The loader writes there what it has decided.
+// reference is a place that the code of a library uses to find the variable. The loader writes its
+// decision there.
 type reference struct {
 	kind    referenceKind
 	address uint64 // as linked
@@ -59,12 +58,12 @@ var referenceKinds = map[elf.Machine]map[uint32]referenceKind{
 	},
 }
 
-// readThreadVariable looks for the variable in a file. It returns nil when the
-// file does not have it, or is no ELF file.
+// readThreadVariable searches a file for the variable. It returns nil if the file does not have
+// it, or is no ELF file.
 func readThreadVariable(r io.ReaderAt) (*threadVariable, error) {
 	f, err := openELF(r)
 	if err != nil {
-		return nil, nil //nolint:nilerr // most of what is mapped and is not ELF is data
+		return nil, nil //nolint:nilerr // most mapped files that are not ELF are data
 	}
 	index, value, err := findThreadVariable(f)
 	if index == 0 || err != nil {
@@ -76,7 +75,7 @@ func readThreadVariable(r io.ReaderAt) (*threadVariable, error) {
 		case p.Type == elf.PT_TLS:
 			v.fixed = fixedOffset(f.Machine, p.ProgHeader, value)
 		case p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0:
-			v.codeOffset, v.codeAddress = p.Off, p.Vaddr // the first of them stays
+			v.codeOffset, v.codeAddress = p.Off, p.Vaddr // only the first one counts
 		}
 	}
 	err = relocations(f, func(r elf.Rela64) bool {
@@ -89,8 +88,8 @@ func readThreadVariable(r io.ReaderAt) (*threadVariable, error) {
 	return v, err
 }
 
-// findThreadVariable returns the variable's index in the table of dynamic symbols
-// and its value; index 0 when it is not there.
+// findThreadVariable returns the variable's index in the table of dynamic symbols and its value;
+// index 0 if it is not there.
 func findThreadVariable(f *elf.File) (index uint32, value uint64, err error) {
 	table := f.SectionByType(elf.SHT_DYNSYM)
 	hasVariables := false
@@ -109,15 +108,15 @@ func findThreadVariable(f *elf.File) (index uint32, value uint64, err error) {
 	}
 	for i, s := range symbols {
 		if s.Name == threadVariableName && elf.ST_TYPE(s.Info) == elf.STT_TLS && s.Section != elf.SHN_UNDEF {
-			return uint32(i + 1), s.Value, nil // the first symbol, which is none, is not among them
+			// DynamicSymbols leaves out the first symbol, which is empty
+			return uint32(i + 1), s.Value, nil
 		}
 	}
 	return 0, 0, nil
 }
 
-// refersTo reports whether a relocation is about the variable. A library that
-// binds its own symbols at once refers to the library (symbol 0), and to the
-// variable by its value.
+// refersTo reports whether a relocation is about the variable. A library that binds its own
+// symbols at once refers to the library (symbol 0), and to the variable by its value.
 func refersTo(kind referenceKind, r elf.Rela64, index uint32, value uint64) bool {
 	switch elf.R_SYM64(r.Info) {
 	case index:
@@ -128,9 +127,9 @@ func refersTo(kind referenceKind, r elf.Rela64, index uint32, value uint64) bool
 	return false
 }
 
-// fixedOffset returns the offset from the thread pointer of a variable of the
-// program itself. Its block lies below the thread pointer on x86-64, and behind
-// the two words that the thread pointer points to on arm64.
+// fixedOffset returns the offset from the thread pointer of a variable of the program itself. Its
+// block is below the thread pointer on x86-64, and after the two words that the thread pointer
+// points to on arm64.
 //
 // Source: getTlsTpOffset in lld/ELF/InputSection.cpp.
 func fixedOffset(machine elf.Machine, block elf.ProgHeader, value uint64) int64 {

@@ -87,7 +87,7 @@ func TestRefersTo(t *testing.T) {
 	}
 }
 
-// words is a process's memory of words, by address.
+// words is the memory of a process that consists of words, by address.
 type words map[int64]uint64
 
 func (w words) ReadAt(content []byte, at int64) (int, error) {

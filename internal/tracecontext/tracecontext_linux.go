@@ -20,9 +20,9 @@ import (
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type context_count -type observed_flag bpf ../../bpf/tracecontext.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
-// Contexts is the knowledge of one receiver. It is used by several instruments: the
-// first that starts it does, and the last that shuts it down. A nil one has no
-// sources. Its zero value is not usable: see [NewContexts].
+// Contexts is what one receiver knows of trace contexts. Several instruments use it: it is started
+// with the first and shut down with the last. A nil Contexts has no sources. The zero value is not
+// usable: see [NewContexts].
 type Contexts struct {
 	options    Options
 	mu         sync.Mutex
@@ -31,8 +31,8 @@ type Contexts struct {
 	object     *kernel.Object
 	open       kernel.Closers
 	inspector  *inspector
-	notSeen    []kernel.Hook // jobs that nothing does here
-	off        error         // why there are none, though they were started
+	notSeen    []kernel.Hook // jobs that no hook can do on this kernel
+	off        error         // the reason if there are no contexts although they were started
 }
 
 // NewContexts returns Contexts that are not started.
@@ -48,9 +48,9 @@ func NewContexts(options Options) *Contexts {
 	return &Contexts{options: options}
 }
 
-// Start loads the programs, attaches them and sees that they run. They find nothing
-// until Enable. Where they cannot, there are no contexts, [Contexts.Hooks] and a warning
-// say why, and it is no error: what the instruments report is whole without.
+// Start loads the programs, attaches them and checks that they run. They find nothing until
+// Enable. If they cannot run there are no contexts, and [Contexts.Hooks] and a warning tell why.
+// This is not an error, since the instruments' own reports are complete without contexts.
 func (c *Contexts) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,7 +76,7 @@ func (c *Contexts) turnOff(err error) {
 	c.options.Warn("there are no trace contexts: " + c.off.Error())
 }
 
-// isOff says that there are no contexts: none are wanted, or they could not start.
+// isOff reports whether there are no contexts, because none are wanted or they could not start.
 func (c *Contexts) isOff() bool {
 	if c == nil {
 		return true
@@ -86,7 +86,7 @@ func (c *Contexts) isOff() bool {
 	return c.off != nil
 }
 
-// Enable lets the programs find contexts, and looks at the processes there are.
+// Enable lets the programs find contexts, and asks about the existing processes.
 func (c *Contexts) Enable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +104,7 @@ func (c *Contexts) Enable() error {
 	return nil
 }
 
-// Shutdown detaches the programs and frees them when nobody uses them any more.
+// Shutdown detaches the programs and frees them when no instrument uses them any more.
 func (c *Contexts) Shutdown(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,13 +118,13 @@ func (c *Contexts) Shutdown(context.Context) error {
 	return c.close()
 }
 
-// close leaves nothing in the kernel.
+// close removes everything from the kernel.
 func (c *Contexts) close() error {
 	c.enabled, c.object, c.inspector = false, nil, nil
 	return c.open.Close()
 }
 
-// Hooks returns the hooks in use; ok is false where they were not started.
+// Hooks returns the hooks in use; ok is false if they were not started.
 func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 	if c == nil {
 		return nil, false
@@ -142,11 +142,11 @@ func (c *Contexts) Hooks() (hooks []kernel.Hook, ok bool) {
 
 const notSeenWithoutContexts = "the trace contexts of calls, accepted connections and drops"
 
-// shared are the maps that other programs have too.
+// shared are the maps that other objects have as well.
 var shared = []string{bpfMapContextCounts, bpfMapObserved, bpfMapQuestions, bpfMapMessages, bpfMapObiMap, bpfMapObiLeftovers, bpfMapExchanges}
 
-// Maps returns those of a spec's maps that are shared, by name, to replace them
-// with. They live until Shutdown.
+// Maps returns the shared maps by the names of those maps of spec that they replace. They exist
+// until Shutdown.
 func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	if c.isOff() {
 		return nil
@@ -160,8 +160,8 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	return maps
 }
 
-// Fit makes of a spec that has parts of bpf/lib/context what the sources want.
-// Without sources their maps are as small as can be.
+// Fit adapts a spec that contains parts of bpf/lib/context to the wanted sources. Without sources
+// its maps get the smallest size.
 func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
 	if c.isOff() {
 		for _, name := range []string{bpfMapObserved, bpfMapExchanges} {
@@ -199,7 +199,7 @@ func (c *Contexts) fit(spec *ebpf.CollectionSpec) error {
 	})
 }
 
-// setThose sets the variables that spec has.
+// setThose sets those of the variables that spec has.
 func setThose(spec *ebpf.CollectionSpec, values map[string]any) error {
 	var errs error
 	for name, value := range values {
@@ -234,7 +234,7 @@ func (c *Contexts) load() error {
 	if err != nil {
 		return err
 	}
-	kernel.Preallocate(types, spec.Maps[bpfMapObserved]) // the probes of other objects use it, too
+	kernel.Preallocate(types, spec.Maps[bpfMapObserved]) // the probes of other objects use it as well
 	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (c *Contexts) load() error {
 	return nil
 }
 
-// ladder is how the messages of processes are seen, the best way first.
+// ladder has the ways to see the messages of processes, the best one first.
 var ladder = []kernel.Hook{
 	{Job: "message", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgSeeSend, bpfProgSeeReceive}},
 	{Job: "message", Name: "fexit/tcp_sendmsg", Programs: []string{bpfProgSeeSendmsg, bpfProgSeeRecvmsg}, NotSeen: "messages on Unix sockets"},
@@ -259,8 +259,8 @@ var ladder = []kernel.Hook{
 
 const notSeenWithoutMessages = "the contexts of sources http and socket, and the first context of an accepted connection"
 
-// chooseHooks returns what this kernel has. Where messages are not seen, the other
-// sources still say what a thread works at.
+// chooseHooks returns the hooks that this kernel has. If messages cannot be seen, the other
+// sources can still tell the context of a thread.
 func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 	messagesHere := kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) })
 	hooks := []kernel.Hook{
@@ -284,7 +284,7 @@ func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 	return append(hooks, messages), err
 }
 
-// probe is [kernel.Probe], and of the helpers that the programs use.
+// probe is [kernel.Probe], with a check of the helpers that the programs use.
 func probe(hook string, types *btf.Spec) error {
 	for _, helper := range []string{"loop", "task_storage_get", "task_pt_regs", "get_func_ret"} {
 		if !kernel.HasHelper(types, helper) {
@@ -309,7 +309,7 @@ func (c *Contexts) First(connection Connection, sinceNanos uint64) (Context, boo
 	return found, err == nil && found.Source != None
 }
 
-// BindsLate says whether an accepted connection's first context may come later.
+// BindsLate reports whether the first context of an accepted connection may come later.
 func (c *Contexts) BindsLate() bool {
 	return !c.isOff() && c.options.LateBind > 0 && len(c.notSeen) == 0
 }
@@ -324,7 +324,7 @@ func keyOf(connection Connection) bpfConnection {
 	}
 }
 
-// Service returns what a process publishes of itself.
+// Service returns what a process publishes about itself.
 func (c *Contexts) Service(id process.ID) Service {
 	if c.isOff() {
 		return Service{}
@@ -363,7 +363,7 @@ var refusals = map[bpfContextCount]string{
 	bpfContextCountREFUSED_TABLE_FULL: "table_full",
 }
 
-// pidOf decodes a question of the kernel's.
+// pidOf decodes a question of the kernel side.
 func pidOf(record []byte) (uint32, error) {
 	if len(record) < 4 {
 		return 0, fmt.Errorf("decode question: the record has %d bytes", len(record))

@@ -6,7 +6,7 @@ package tracecontext
 
 import "github.com/seed-7756021b/nettap/internal/kernel"
 
-// Contexts is never started here.
+// Contexts is never started on this system.
 type Contexts struct{}
 
 // Hooks returns none.

@@ -2,5 +2,5 @@
 
 package main
 
-// threadPointer is unknown: the kernel does not tell, and g is in a register.
+// threadPointer returns 0: the kernel does not tell the thread pointer, and g is in a register.
 func threadPointer() uintptr { return 0 }

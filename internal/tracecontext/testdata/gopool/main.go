@@ -20,7 +20,7 @@ func main() {
 	encrypted.EnableHTTP2 = true
 	encrypted.StartTLS()
 	request(encrypted)
-	time.Sleep(100 * time.Millisecond) // until what served the requests waits
+	time.Sleep(100 * time.Millisecond) // until the goroutines that served the requests wait
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
 }
