@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// guestTimeout ends a guest that hangs; on a busy machine one may take half of it.
+// guestTimeout ends a guest that hangs. On a busy machine a guest may take half of it.
 const guestTimeout = time.Hour
 
 //go:embed job.sh
@@ -28,11 +28,11 @@ var job []byte
 type measured struct {
 	Title    string            `json:"title"`            // as the table of kernels names it
 	Kernel   string            `json:"kernel"`           // as uname -r prints it
-	Commit   string            `json:"commit,omitempty"` // that was measured
+	Commit   string            `json:"commit,omitempty"` // the commit that was measured
 	Measures []measure.Measure `json:"measures"`
 }
 
-// buildCost builds the program that measures, of the sources in a directory.
+// buildCost builds the program that measures, from the sources in a directory.
 func (b *bench) buildCost(ctx context.Context, source string) (string, error) {
 	program, err := filepath.Abs(filepath.Join(b.build, "cost"))
 	if err != nil {
@@ -44,8 +44,8 @@ func (b *bench) buildCost(ctx context.Context, source string) (string, error) {
 	return program, err
 }
 
-// count returns how many instructions operations take on each kernel of the plan, with
-// the instruments of the sources in a directory.
+// count returns how many instructions operations take on each kernel of the plan, with the
+// instruments of the sources in a directory.
 func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
 	program, err := b.buildCost(ctx, source)
 	if err != nil {

@@ -4,10 +4,10 @@
 //
 //	go run ./internal/bench [flags]
 //
-// In guests whose clocks count instructions, by kernel and by each way to attach an
-// instrument, it finds how many more instructions an operation takes; on this machine,
-// as root, how many nanoseconds. Beside each is what empty programs at the same hooks
-// take. What was found may be recorded in the repository, and held against that.
+// In guests whose clocks count instructions it measures, by kernel and by each way to attach an
+// instrument, how many more instructions an operation takes. On this machine, as root, it measures
+// how many nanoseconds. Each figure comes with that of empty programs at the same hooks. The
+// result can be recorded in the repository, and compared with what is recorded.
 package main
 
 import (
@@ -43,10 +43,10 @@ var tableOfCosts = section.Section{Command: "make bench", Again: "make bench-rec
 type bench struct {
 	store             *vm.Store
 	plan              vm.Plan
-	build             string // a directory
-	only              string // a regular expression of cases
+	build             string // the directory for what is built
+	only              string // a regular expression that selects cases
 	everyRung, floors bool
-	parallel          int // guests at once: each takes one core, and does not wait
+	parallel          int // number of guests at a time, each of which takes one core and does not wait
 	verbose           bool
 	hereTime          time.Duration
 
@@ -128,7 +128,7 @@ func (b *bench) run(ctx context.Context) error {
 	return errors.Join(kept.write(recordFile), tableOfCosts.Check(tableFile, kept.markdown(), true))
 }
 
-// measure measures what the flags say, of the sources that are checked out.
+// measure measures what the flags select, with the sources that are checked out.
 func (b *bench) measure(ctx context.Context) (record, error) {
 	var found record
 	var commit string

@@ -11,10 +11,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/bench/measure"
 )
 
-// shown is the kernel whose figures are shown in full.
+// shown is the kernel whose figures are shown completely.
 const shown = "6.18 x86-64"
 
-// headings are what the operations are called in a document.
+// headings are the names of the operations in a document.
 var headings = map[string]string{
 	measure.UDP:        "datagram",
 	measure.TCP:        "TCP message",
@@ -23,11 +23,11 @@ var headings = map[string]string{
 	measure.Getppid:    "`getppid`",
 }
 
-// caseNames are what the cases are called in a document, where it is not their name.
+// caseNames are the names of cases in a document that differ from their own names.
 var caseNames = map[string]string{measure.All: "the defaults", measure.Bpftrace: "a one-liner of bpftrace, which blames whatever runs"}
 
-// nameOf says what a measure is of, and the hook that was chosen of a ladder. Of the
-// defaults that is the one that calls has.
+// nameOf returns what was measured, and the hook that was chosen from a ladder. For the default
+// configuration it is that of calls.
 func nameOf(of measure.Measure) string {
 	name, ok := caseNames[of.Case]
 	if !ok {
@@ -42,8 +42,8 @@ func nameOf(of measure.Measure) string {
 	return name + " by `" + of.Rung + "`"
 }
 
-// markdown returns the record as the tables of a document. It says nothing of kernels'
-// point releases, as the table of kernels does not.
+// markdown returns the record as tables of a document. It does not mention point releases of
+// kernels; neither does the table of kernels.
 func (r record) markdown() string {
 	var b strings.Builder
 	if m, ok := r.of(shown); ok {
@@ -58,13 +58,13 @@ func (r record) markdown() string {
 	return b.String()
 }
 
-// release is a kernel's version without what its builder and a point release added.
+// release returns a kernel's version without the point release and what its builder added.
 func release(kernel string) string {
 	numbers := strings.SplitN(kernel, ".", 3)
 	return strings.Join(numbers[:min(2, len(numbers))], ".")
 }
 
-// byOperation is a table of what each case takes as it is attached by default.
+// byOperation returns a table of what each case takes with the hooks that are chosen by default.
 func (m measured) byOperation(heading string) string {
 	var b strings.Builder
 	line := func(speed, first string, cells ...string) {
@@ -93,8 +93,8 @@ func (m measured) byOperation(heading string) string {
 	return b.String()
 }
 
-// byKernel is a table of what a datagram takes by each way to attach an instrument, with
-// the oldest kernel first.
+// byKernel returns a table of what a datagram takes by each way to attach an instrument. The
+// oldest kernel comes first.
 func (r record) byKernel() string {
 	kernels := slices.SortedStableFunc(slices.Values(r.Kernels), func(a, b measured) int { return cmp.Compare(a.version(), b.version()) })
 	var rows [][2]string // case and rung
@@ -123,17 +123,17 @@ func (r record) byKernel() string {
 	return b.String()
 }
 
-// version is a number that is higher for a later kernel.
+// version returns a number that is higher for a later kernel.
 func (m measured) version() (number int) {
 	var major, minor int
-	fmt.Sscanf(m.Kernel, "%d.%d", &major, &minor) //nolint:errcheck // what has no number comes first
+	fmt.Sscanf(m.Kernel, "%d.%d", &major, &minor) //nolint:errcheck // a version without a number comes first
 	return 1000*major + minor
 }
 
-// caseOrder is that of the rows.
+// caseOrder is the order of the rows.
 var caseOrder = []string{"traffic", "drops", "accepts", "calls", measure.All}
 
-// cellOf is what a datagram takes there, in bold as it is attached by default.
+// cellOf returns what a datagram takes there, in bold if this is the default.
 func (m measured) cellOf(name, rung string) string {
 	of, ok := m.find(name, rung, false)
 	if !ok {

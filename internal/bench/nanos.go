@@ -20,9 +20,9 @@ import (
 // thisMachine is the title of what is measured here and not in a guest.
 const thisMachine = "this machine"
 
-// nanos returns what operations take on this machine, in nanoseconds. In each turn every
-// case is measured once, so that all see the same machine, and what counts is the least:
-// what else runs here is not there all the time.
+// nanos returns what operations take on this machine, in nanoseconds. In each turn every case is
+// measured once, so that all are measured under the same conditions. The minimum counts, since
+// other work on the machine does not disturb every turn.
 func (b *bench) nanos(ctx context.Context) (measured, error) {
 	program, err := b.buildCost(ctx, ".")
 	if err != nil {
@@ -72,7 +72,7 @@ func readMeasures(printed string) ([]measure.Measure, error) {
 	return found, nil
 }
 
-// leastOf returns each measure with what it took least of two times.
+// leastOf returns each measure with the smaller of its two times.
 func leastOf(before, now []measure.Measure) []measure.Measure {
 	if before == nil {
 		return now

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// palette are the colours of a picture. A document shows the one that goes with the
-// reader's background, which is left as it is.
+// palette is the set of colours of a picture. A document shows the picture that fits the reader's
+// background, which is left transparent.
 type palette struct {
-	name                       string // of the picture, too
+	name                       string // also part of the picture's name
 	text, faint, first, second string
 }
 
@@ -32,14 +32,14 @@ const (
 	markRadius            = 3.5
 )
 
-// curve is a figure of points.
+// curve is one curve of a plot.
 type curve struct {
 	name   string
 	of     func(point) float64
 	colour func(palette) string
 }
 
-// rows are what a picture shows, one below the other.
+// rows are the figures that a picture shows, one below the other.
 var rows = []struct {
 	title  string
 	format string
@@ -54,7 +54,7 @@ var rows = []struct {
 	}},
 }
 
-// columns are the dimensions, beside each other, and what is said below each.
+// columns are the dimensions, next to each other, and the text below each.
 var columns = []struct{ of, title string }{
 	{ofProcesses, "processes"},
 	{ofSockets, "sockets of one process"},
@@ -110,12 +110,12 @@ func (s scale) picture(colours palette) string {
 	return b.String()
 }
 
-// axis is the vertical one of a row of plots.
+// axis is the vertical axis of a row of plots.
 type axis struct{ top, most, step float64 }
 
 func (a axis) y(value float64) float64 { return a.top + plotHeight*(1-value/a.most) }
 
-// draw draws the lines that go through the steps, and their values at the first plot.
+// draw draws the lines of the steps, with their values next to the first plot.
 func (a axis) draw(b *strings.Builder, colours palette, left float64, valued bool) {
 	for value := 0.0; value <= a.most*1.001; value += a.step {
 		fmt.Fprintf(b, `<path d="M%.1f %.1fh%.0f" stroke="%s"/>`+"\n", left, a.y(value), plotWidth, colours.faint)
@@ -125,7 +125,7 @@ func (a axis) draw(b *strings.Builder, colours palette, left float64, valued boo
 	}
 }
 
-// niceStep returns a step of 1, 2 or 5 times a power of ten that makes five at most.
+// niceStep returns a step of 1, 2 or 5 times a power of ten that makes at most five steps.
 func niceStep(most float64) float64 {
 	if most <= 0 {
 		return 1
@@ -139,8 +139,8 @@ func niceStep(most float64) float64 {
 	return 10 * unit
 }
 
-// plot draws the curves of a dimension: numbers that are ten times as many are as far
-// apart everywhere. What a Collector takes beside no load at all is a dotted line.
+// plot draws the curves of a dimension on a logarithmic scale. A dotted line shows what a
+// Collector takes without a load.
 func (s scale) plot(b *strings.Builder, colours palette, of string, left float64, a axis, curves []curve, format string) {
 	const inset = 22.0
 	var points []point

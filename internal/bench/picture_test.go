@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What docs/cost.md shows is what is recorded.
+// The pictures of docs/cost.md show what is recorded.
 func TestPicturesShowTheRecord(t *testing.T) {
 	root := filepath.Join("..", "..")
 	s, err := readScale(filepath.Join(root, scaleFile))

@@ -19,8 +19,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// record is what is kept of a run: in the repository, to hold later ones against, and in
-// the directory of what is built, to show what is new.
+// record is the result of a run. It is kept in the repository, to compare later runs with it, and
+// in the build directory, to show what has changed.
 type record struct {
 	Kernels []measured `json:"kernels"`         // in guests, in instructions
 	Nanos   *measured  `json:"nanos,omitempty"` // on one machine
@@ -49,7 +49,7 @@ func (r record) write(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// with returns the record with what was found later in place of what it has of the same
+// with returns the record with the kernels of later in place of its own measures of the same
 // kernels.
 func (r record) with(later record) record {
 	all := record{Kernels: slices.Clone(r.Kernels), Nanos: r.Nanos}
@@ -67,7 +67,7 @@ func (r record) with(later record) record {
 	return all
 }
 
-// of returns what the record has of a kernel, in whichever of its versions.
+// of returns the measures of a kernel, whatever its version.
 func (r record) of(title string) (measured, bool) {
 	i := slices.IndexFunc(r.Kernels, func(m measured) bool { return m.Title == title })
 	if i < 0 {
@@ -76,7 +76,7 @@ func (r record) of(title string) (measured, bool) {
 	return r.Kernels[i], true
 }
 
-// chosen returns the measures of a case on the rung that the kernel is given: the first.
+// chosen returns the measures of a case on the rung that is chosen by default, which is the first.
 func (m measured) chosen(name string) (measure.Measure, bool) {
 	i := slices.IndexFunc(m.Measures, func(other measure.Measure) bool { return other.Case == name && !other.Empty })
 	if i < 0 {
@@ -85,12 +85,12 @@ func (m measured) chosen(name string) (measure.Measure, bool) {
 	return m.Measures[i], true
 }
 
-// tolerance is by which part figures may grow.
+// tolerance is the part by which figures may grow.
 const tolerance = 0.05
 
-// accuracyOf returns how exact the figures of an operation are, as a part of what it takes
-// with nothing attached. A connection makes and frees sockets, and how much the allocator
-// does for that differs from one process to the next.
+// accuracyOf returns how accurate the figures of an operation are, as a part of what it takes with
+// nothing attached. A connection makes and frees sockets, and the work of the allocator for that
+// differs between processes.
 func accuracyOf(operation string) float64 {
 	if operation == measure.Connection {
 		return 0.012
@@ -98,8 +98,8 @@ func accuracyOf(operation string) float64 {
 	return 0.003
 }
 
-// compare returns an error that names each figure that is worse than in the record.
-// What each case costs counts, whichever hooks are chosen.
+// compare returns an error that names each figure that is worse than in the record. The cost of
+// each case counts, whichever hooks are chosen.
 func (m measured) compare(recorded measured) error {
 	var errs error
 	off := m.off()
@@ -124,8 +124,8 @@ func (m measured) compare(recorded measured) error {
 	return errs
 }
 
-// compare holds what was counted against the record. Of a kernel that the record has in
-// another version, the recorded commit is measured on this one.
+// compare compares what was counted with the record. If the record is about another version of a
+// kernel, the recorded commit is measured on this version.
 func (b *bench) compare(ctx context.Context, counted []measured, kept record) error {
 	var errs error
 	for i, m := range counted {
@@ -166,7 +166,7 @@ func (b *bench) countCommit(ctx context.Context, commit string, k vm.Kernel) (me
 		_, err := vm.Output(exec.Command("git", "worktree", "remove", "--force", tree))
 		return err
 	}
-	if _, err := os.Stat(tree); err == nil { // of a run that was killed
+	if _, err := os.Stat(tree); err == nil { // left over from a run that was killed
 		if err := remove(); err != nil {
 			return measured{}, err
 		}
@@ -184,8 +184,8 @@ func (b *bench) countCommit(ctx context.Context, commit string, k vm.Kernel) (me
 	return counted[0], nil
 }
 
-// cleanCommit returns the commit that is checked out, and an error if files differ from it
-// other than those that a record is written to.
+// cleanCommit returns the commit that is checked out. It returns an error if files differ from it,
+// apart from those that a record is written to.
 func cleanCommit(ctx context.Context) (string, error) {
 	changed, err := vm.Output(exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ".",
 		":!"+recordFile, ":!"+tableFile, ":!"+scaleFile, ":!"+pictureDirectory+"/*.svg"))

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/bench/measure"
 )
 
-// of are the figures of the operations, in their order.
+// of returns the figures of the operations, in their order.
 func of(figures ...float64) map[string]float64 {
 	m := map[string]float64{}
 	for i, operation := range measure.Operations {
@@ -21,7 +21,7 @@ func of(figures ...float64) map[string]float64 {
 	return m
 }
 
-// example is what was measured on a kernel, with what traffic takes of a datagram.
+// example returns the measures of a kernel, with what traffic takes for a datagram.
 func example(kernel string, traffic float64) measured {
 	return measured{Title: "6.18 x86-64", Kernel: kernel, Commit: "abc", Measures: []measure.Measure{
 		{Case: measure.Off, Of: of(10000, 20000, 80000, 7000, 300)},
@@ -132,7 +132,7 @@ func TestLeastOf(t *testing.T) {
 	}
 }
 
-// What README.md shows is what is recorded.
+// README.md shows what is recorded.
 func TestReadmeShowsTheRecord(t *testing.T) {
 	root := filepath.Join("..", "..")
 	kept, err := readRecord(filepath.Join(root, recordFile))

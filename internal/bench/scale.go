@@ -24,7 +24,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
-// scale is what a Collector takes by how much there is to watch.
+// scale is what a Collector takes depending on how much there is to observe.
 type scale struct {
 	Kernel string  `json:"kernel"` // as uname -r prints it
 	Cores  int     `json:"cores"`
@@ -32,12 +32,12 @@ type scale struct {
 	Points []point `json:"points"`
 }
 
-// point is what a Collector takes beside one load.
+// point is what a Collector takes with one load.
 type point struct {
-	Of     string   `json:"of"` // what there are many of: one of the dimensions, or nothing
+	Of     string   `json:"of"` // one of the dimensions, or nothing
 	Number int      `json:"number"`
-	CPU    float64  `json:"cpu_percent"` // of a core, in user space and for it in the kernel
-	Memory float64  `json:"resident_mb"` // of the process
+	CPU    float64  `json:"cpu_percent"` // of one core, in user space and in the kernel on its behalf
+	Memory float64  `json:"resident_mb"` // resident memory of the process
 	Maps   float64  `json:"bpf_maps_mb"` // in the kernel
 	words  []string // the load's arguments
 }
@@ -51,10 +51,10 @@ const (
 	ofCores      = "cores"
 )
 
-// pauseMs is what a process, a socket or an interface waits between two datagrams.
+// pauseMs is how long a process, a socket or an interface waits between two datagrams.
 const pauseMs = "1000"
 
-// points are what is measured. Of the cores only as many are used as there are.
+// points are what is measured. No more cores are used than there are.
 func points(cores int) []point {
 	all := []point{{Of: ofNothing}}
 	many := func(of, load string, numbers ...int) {
@@ -71,8 +71,8 @@ func points(cores int) []point {
 	return all
 }
 
-// Intervals of the measure: what was there before is known after the first collections,
-// and then the least of some turns counts, since the machine may have other work.
+// The intervals of the measurement. What existed before is known after the first collections. Then
+// the minimum of some turns counts, since the machine may have other work.
 const (
 	collectionInterval = 5 * time.Second
 	firstExports       = 3
@@ -81,8 +81,8 @@ const (
 	startTimeout       = 2 * time.Minute
 )
 
-// configuration is the Collector's: the defaults without a limit, at an interval and with
-// room for all processes, every signal exported.
+// configuration is the Collector's configuration: the defaults without a limit, at a given
+// interval and with room for all processes, with every signal exported.
 const configuration = `
 receivers:
   nettap:
@@ -99,7 +99,7 @@ service:
     traces: {receivers: [nettap], exporters: [otlp_http]}
 `
 
-// measureScale runs a Collector beside each load in turn, and returns what it takes.
+// measureScale runs a Collector with each load in turn, and returns what it takes.
 func (b *bench) measureScale(ctx context.Context) (scale, error) {
 	commit, err := cleanCommit(ctx)
 	if err != nil && b.record {
@@ -127,11 +127,11 @@ func (b *bench) measureScale(ctx context.Context) (scale, error) {
 	return s, nil
 }
 
-// measurePoint starts the load and then the Collector, and fills in what that takes.
+// measurePoint starts the load and then the Collector, and fills in what the latter takes.
 func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err error) {
 	var exports atomic.Int64
 	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) //nolint:errcheck // the Collector says what went wrong
+		io.Copy(io.Discard, r.Body) //nolint:errcheck // the Collector logs what went wrong
 		w.Header().Set("Content-Type", "application/x-protobuf")
 		if r.URL.Path == "/v1/metrics" {
 			exports.Add(1)
@@ -167,7 +167,7 @@ func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err er
 		exit = collector.Wait()
 	}()
 	defer func() {
-		collector.Process.Signal(os.Interrupt) //nolint:errcheck // it has ended
+		collector.Process.Signal(os.Interrupt) //nolint:errcheck // an error means that it has ended
 		<-ended
 		if err == nil {
 			err = exit
@@ -209,7 +209,7 @@ func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err er
 
 func round(x float64, parts float64) float64 { return float64(int64(x*parts+0.5)) / parts }
 
-// startLoad returns when the load is at work, with what ends it.
+// startLoad returns when the load is running, with a function that ends it.
 func startLoad(command *exec.Cmd) (end func(), err error) {
 	input, err := command.StdinPipe()
 	if err != nil {
@@ -225,7 +225,7 @@ func startLoad(command *exec.Cmd) (end func(), err error) {
 	}
 	end = func() {
 		input.Close()
-		command.Wait() //nolint:errcheck // it may have been killed with its processes
+		command.Wait() //nolint:errcheck // it may have been killed together with its processes
 	}
 	if _, err := output.Read(make([]byte, 1)); err != nil {
 		end()
@@ -234,7 +234,7 @@ func startLoad(command *exec.Cmd) (end func(), err error) {
 	return end, nil
 }
 
-// processorTime returns what a process has taken, itself and the kernel for it.
+// processorTime returns the CPU time that a process has used, in user space and in the kernel.
 func processorTime(pid int) (time.Duration, error) {
 	const tick = time.Second / 100 // USER_HZ
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -251,7 +251,7 @@ func processorTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * tick, errors.Join(err, systemErr)
 }
 
-// readMemory fills in what a process has resident, and what its BPF maps take.
+// readMemory fills in the resident memory of a process, and the memory of its BPF maps.
 func (p *point) readMemory(pid int) error {
 	const megabyte = 1e6
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -263,7 +263,7 @@ func (p *point) readMemory(pid int) error {
 	if err != nil {
 		return err
 	}
-	maps := map[float64]float64{} // bytes by id: a map may have several descriptors
+	maps := map[float64]float64{} // bytes by id, since a map may have several descriptors
 	for _, file := range infos {
 		info, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -284,7 +284,7 @@ func (p *point) readMemory(pid int) error {
 	return nil
 }
 
-// numberBehind returns the number behind a word that a line of text begins with, or 0.
+// numberBehind returns the number after a word at the beginning of a line, or 0.
 func numberBehind(text, word string) float64 {
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, word); ok {
@@ -309,7 +309,7 @@ func readScale(file string) (scale, error) {
 	return s, nil
 }
 
-// runScale measures and, if it is to be recorded, writes the record and the pictures.
+// runScale measures and, if this is to be recorded, writes the record and the pictures.
 func (b *bench) runScale(ctx context.Context) error {
 	s, err := b.measureScale(ctx)
 	if err != nil {

@@ -19,7 +19,7 @@ func (m measured) off() map[string]float64 {
 	return off.Of
 }
 
-// more returns what the operations take more than with nothing attached.
+// more returns how much more the operations take than with nothing attached.
 func (m measured) more(of measure.Measure) map[string]float64 {
 	more := map[string]float64{}
 	off := m.off()
@@ -29,7 +29,7 @@ func (m measured) more(of measure.Measure) map[string]float64 {
 	return more
 }
 
-// find returns the measure of a case on a rung, or of empty programs at its hooks.
+// find returns the measure of a case on a rung, or that of empty programs at its hooks.
 func (m measured) find(name, rung string, empty bool) (measure.Measure, bool) {
 	i := slices.IndexFunc(m.Measures, func(other measure.Measure) bool {
 		return other.Case == name && other.Rung == rung && other.Empty == empty
@@ -40,7 +40,7 @@ func (m measured) find(name, rung string, empty bool) (measure.Measure, bool) {
 	return m.Measures[i], true
 }
 
-// cells returns what each operation takes more, and behind it what empty programs take.
+// cells returns how much more each operation takes, each followed by what empty programs take.
 func (m measured) cells(of measure.Measure) []string {
 	more := m.more(of)
 	empty, known := m.find(of.Case, of.Rung, true)
@@ -56,8 +56,8 @@ func (m measured) cells(of measure.Measure) []string {
 	return cells
 }
 
-// speedLeft returns which part of the datagrams that a loop sends and receives with
-// nothing attached are left, and behind it what empty programs leave.
+// speedLeft returns the speed of a loop that sends and receives datagrams as a part of its speed
+// with nothing attached, followed by that with empty programs.
 func (m measured) speedLeft(of measure.Measure) string {
 	left := func(of measure.Measure) string { return fmt.Sprintf("%.2f", m.off()[measure.UDP]/of.Of[measure.UDP]) }
 	if empty, known := m.find(of.Case, of.Rung, true); known {
@@ -80,7 +80,7 @@ func (m measured) instruments() []measure.Measure {
 	return slices.DeleteFunc(slices.Clone(m.Measures), func(of measure.Measure) bool { return of.Case == measure.Off || of.Empty })
 }
 
-// thousands is a whole number as "1,234".
+// thousands formats an integer as "1,234".
 func thousands(x float64) string {
 	digits := strconv.FormatFloat(math.Abs(x), 'f', 0, 64)
 	for i := len(digits) - 3; i > 0; i -= 3 {
@@ -92,10 +92,10 @@ func thousands(x float64) string {
 	return digits
 }
 
-// isTime says whether the figures are times, and not instructions.
+// isTime reports whether the figures are times, and not instructions.
 func (m measured) isTime() bool { return m.Title == thisMachine }
 
-// text returns what was found as tables for a terminal, and what differs from the last run.
+// text returns the result as tables for a terminal, with the differences from the previous run.
 func (r record) text(last record) string {
 	var b strings.Builder
 	for _, m := range r.Kernels {
@@ -132,10 +132,10 @@ func (m measured) text(unit string) string {
 	return b.String()
 }
 
-// noted is the part by which a figure has to differ from the last run to be noted.
+// noted is the part by which a figure must differ from the previous run to be mentioned.
 const noted = 0.01
 
-// changes returns which figures differ from those of another run, a line for each.
+// changes returns the figures that differ from those of another run, one line for each.
 func (m measured) changes(before measured) string {
 	var b strings.Builder
 	for _, of := range m.instruments() {

@@ -14,7 +14,7 @@ import (
 // listener is a process that accepted connections on a port.
 type listener struct {
 	Listener
-	moved   [2]uint64 // connections, of these unexpected, since the last tick
+	moved   [2]uint64 // connections, and how many of them were unexpected, since the last tick
 	active  int64
 	updated int64
 	history history
@@ -125,7 +125,7 @@ func (ls *listeners) sorted() []*listener {
 
 func (l *listener) show(s scale, now int64) Listener {
 	shown := l.Listener
-	shown.Connections -= l.moved[0] // at the last tick
+	shown.Connections -= l.moved[0] // subtracted, to show the state at the last tick
 	shown.Unexpected -= l.moved[1]
 	if series := l.history.read(s, now, 0, 1, nil); series != nil {
 		shown.Series = &ListenerSeries{Connections: series}

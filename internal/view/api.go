@@ -2,9 +2,9 @@
 
 package view
 
-// What the server answers as JSON: docs/view.md says what each field means.
+// The JSON that the server returns. docs/view.md explains each field.
 
-// State is the last 15 minutes.
+// State is what happened in the last 15 minutes.
 type State struct {
 	Version      int    `json:"version"`
 	Instance     string `json:"instance"`
@@ -30,13 +30,13 @@ type State struct {
 	Health           Health      `json:"health"`
 }
 
-// Host is the machine.
+// Host describes the machine.
 type Host struct {
 	Name string `json:"name,omitempty"`
 	ID   string `json:"id,omitempty"`
 }
 
-// Slots are those of all series in a state. The last one is the one that is now.
+// Slots describes the slots of all series in a state. The last slot contains the present moment.
 type Slots struct {
 	FirstMS int64   `json:"first_ms"`
 	StepS   int     `json:"step_s"`
@@ -44,8 +44,8 @@ type Slots struct {
 	LastS   float64 `json:"last_s"`
 }
 
-// Process is one that has sent or received, accepted, lost packets, or made a call that was
-// kept.
+// Process is a process that has sent, received, accepted or lost something, or made a call that
+// was kept.
 type Process struct {
 	ID          string `json:"id"`
 	PID         int64  `json:"pid,omitempty"`
@@ -63,7 +63,7 @@ type Process struct {
 	Interfaces []ProcessInterface `json:"interfaces,omitempty"`
 }
 
-// ProcessInterface is what a process moves over one interface.
+// ProcessInterface is what a process moved over one interface.
 type ProcessInterface struct {
 	Interface string         `json:"interface,omitempty"`
 	TxBytes   uint64         `json:"tx_bytes"`
@@ -73,7 +73,7 @@ type ProcessInterface struct {
 	Series    *ProcessSeries `json:"series,omitempty"`
 }
 
-// ProcessSeries is the same by slot.
+// ProcessSeries is the same for each slot.
 type ProcessSeries struct {
 	TxBytes   []number `json:"tx_bytes,omitempty"`
 	RxBytes   []number `json:"rx_bytes,omitempty"`
@@ -81,7 +81,7 @@ type ProcessSeries struct {
 	RxPackets []number `json:"rx_packets,omitempty"`
 }
 
-// Interface is one interface with what is on its accounts.
+// Interface is an interface with its accounts.
 type Interface struct {
 	ID      string `json:"id"`
 	Name    string `json:"name,omitempty"`
@@ -92,7 +92,7 @@ type Interface struct {
 	Rx      *Sides `json:"rx,omitempty"`
 }
 
-// Sides are what an interface moved one way, in both units.
+// Sides are what an interface moved in one direction, in both units.
 type Sides struct {
 	Bytes   AccountTotals `json:"bytes"`
 	Packets AccountTotals `json:"packets"`
@@ -106,7 +106,7 @@ type AccountTotals struct {
 	Series     map[string][]number `json:"series,omitempty"`
 }
 
-// Drop is one place and reason, or what a process has lost for one.
+// Drop is one place and reason of drops, or what a process has lost for one reason.
 type Drop struct {
 	ID        string      `json:"id"`
 	Symbol    string      `json:"symbol,omitempty"`
@@ -124,7 +124,7 @@ type Drop struct {
 	Series    *DropSeries `json:"series,omitempty"`
 }
 
-// DropSeries is the same by slot.
+// DropSeries is the same for each slot.
 type DropSeries struct {
 	Packets []number `json:"packets"`
 }
@@ -140,7 +140,7 @@ type Listener struct {
 	Series      *ListenerSeries `json:"series,omitempty"`
 }
 
-// ListenerSeries is the same by slot.
+// ListenerSeries is the same for each slot.
 type ListenerSeries struct {
 	Connections []number `json:"connections"`
 }
@@ -220,13 +220,13 @@ type Node struct {
 	Events     []NodeEvent `json:"events,omitempty"`
 }
 
-// NodeEvent is a tracepoint in a node.
+// NodeEvent is a tracepoint that fired in a node.
 type NodeEvent struct {
 	Name string  `json:"name"`
 	AtUS float64 `json:"at_us"`
 }
 
-// Increment is what happened since the one before.
+// Increment is what happened since the previous increment.
 type Increment struct {
 	Seq        int64       `json:"seq"`
 	AtMS       int64       `json:"at_ms"`
@@ -251,7 +251,7 @@ type Increment struct {
 	Health         Health   `json:"health"`
 }
 
-// Gone are the ids of what the view has forgotten.
+// Gone are the ids of objects that the view has forgotten.
 type Gone struct {
 	Processes  []string `json:"processes,omitempty"`
 	Interfaces []string `json:"interfaces,omitempty"`
@@ -260,7 +260,7 @@ type Gone struct {
 	Listeners  []string `json:"listeners,omitempty"`
 }
 
-// Health is how nettap itself does.
+// Health is the state of nettap itself.
 type Health struct {
 	Instruments []Instrument `json:"instruments"`
 	Watchers    int          `json:"watchers"`
@@ -270,30 +270,30 @@ type Health struct {
 	NotSeen     []string     `json:"not_seen"`
 }
 
-// Cost is what the whole Collector takes.
+// Cost is what the whole Collector uses.
 type Cost struct {
 	CPUPercent  float64 `json:"cpu_percent"`
 	MemoryBytes int64   `json:"memory_bytes"`
 }
 
-// Limit is what nettap's own programs and loops take of the machine, and may take.
+// Limit is what nettap's own programs and loops use of the machine, and may use.
 type Limit struct {
 	MaxPercent      float64 `json:"max_percent"`
 	ProgramsPercent float64 `json:"programs_percent"`
 	LoopsPercent    float64 `json:"loops_percent"`
 	Step            string  `json:"step"`
-	Exceeded        bool    `json:"exceeded,omitempty"` // though all is left out that can be
-	Why             string  `json:"why,omitempty"`      // nothing is measured
+	Exceeded        bool    `json:"exceeded,omitempty"` // although everything that can be left out is
+	Why             string  `json:"why,omitempty"`      // the reason if nothing is measured
 }
 
-// Own is what the view itself holds and has left out.
+// Own is what the view itself stores, and what it has left out.
 type Own struct {
 	MemoryBytes int64          `json:"memory_bytes"`
 	ReadMS      float64        `json:"read_ms"`
 	Dropped     map[string]int `json:"dropped"`
 }
 
-// Instrument is one of the receiver's.
+// Instrument is an instrument of the receiver.
 type Instrument struct {
 	Name        string            `json:"name"`
 	Signal      string            `json:"signal,omitempty"`
@@ -327,7 +327,7 @@ type Hook struct {
 	Refused  []string `json:"refused,omitempty"`
 }
 
-// MapUsage says how full a map of the kernel is.
+// MapUsage is how full a map of the kernel is.
 type MapUsage struct {
 	Entries int `json:"entries"`
 	Limit   int `json:"limit"`

@@ -13,8 +13,8 @@ import (
 
 const crowd = 5000
 
-// cpu is what the process has used: on a machine that others use too the time that
-// something takes says little.
+// cpu returns the CPU time that the process has used. On a machine with other work the elapsed
+// time of something says little.
 func cpu() time.Duration {
 	var used unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
@@ -42,8 +42,8 @@ func (f *feed) everyoneMoves() {
 	}
 }
 
-// BenchmarkUnwatched is what the view takes from the pipelines' batch of 5,000 processes:
-// one of these every collection_interval.
+// BenchmarkUnwatched measures what the view takes to process a pipeline's batch of 5,000
+// processes, of which there is one every collection_interval.
 func BenchmarkUnwatched(b *testing.B) {
 	f := crowded()
 	var used time.Duration
@@ -60,8 +60,8 @@ func BenchmarkUnwatched(b *testing.B) {
 	reportCPU(b, used, 10*time.Second)
 }
 
-// BenchmarkWatched is a second in which 5,000 processes have moved something and 1,000
-// connections were accepted, and one reader is told of all.
+// BenchmarkWatched measures a second in which 5,000 processes have moved something and 1,000
+// connections were accepted, while one reader is sent everything.
 func BenchmarkWatched(b *testing.B) {
 	f := crowded()
 	defer f.watch()()
@@ -86,7 +86,7 @@ func BenchmarkWatched(b *testing.B) {
 	reportCPU(b, used, time.Second)
 }
 
-// BenchmarkMemory is what the view holds of 5,000 processes after 15 minutes.
+// BenchmarkMemory measures how much memory the view takes for 5,000 processes after 15 minutes.
 func BenchmarkMemory(b *testing.B) {
 	for b.Loop() {
 		f := crowded()
@@ -118,7 +118,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// accepted is a batch of so many connections, of a process each.
+// accepted returns a batch of n connections, each of another process.
 func (f *feed) accepted(n int) plog.Logs {
 	logs := plog.NewLogs()
 	for i := range n {

@@ -55,7 +55,7 @@ func (s *served) end() {
 	defer s.mu.Unlock()
 	s.stop()
 	s.world.View.Close()
-	// What is under way ends, and with the view each answer that goes on.
+	// Requests that are under way end, and with the view all answers that would continue.
 	short, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = s.server.Shutdown(short)
@@ -63,7 +63,7 @@ func (s *served) end() {
 	s.ended.Wait()
 }
 
-// crowdOf is a world of 5,000 processes that move something each second, while 1,000
+// crowdOf returns a world of 5,000 processes that move something each second, while 1,000
 // connections come in.
 func crowdOf(instance string) *world {
 	w := newWorld(instance, "crowd")
@@ -78,8 +78,8 @@ func crowdOf(instance string) *world {
 	return w
 }
 
-// TestBrowser looks at the page in Chromium: testdata for it are the worlds above, and
-// what is looked at is in page/test/page.mjs.
+// TestBrowser examines the page in Chromium. Its data are the worlds above, and its checks are in
+// page/test/page.mjs.
 func TestBrowser(t *testing.T) {
 	for _, need := range []string{"node", "chromium"} {
 		if _, err := exec.LookPath(need); err != nil {
@@ -166,7 +166,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// lack skips a test that this machine cannot run, which in CI is a failure.
+// lack skips a test that this machine cannot run. In CI it fails the test instead.
 func lack(t *testing.T, format string, arguments ...any) {
 	t.Helper()
 	if os.Getenv("NETTAP_KERNEL_TESTS") == "require" {

@@ -15,7 +15,7 @@ type keptCall struct {
 	nodes []Node
 }
 
-// calls are those that are kept, the oldest first.
+// calls are the calls that are kept, oldest first.
 type calls struct {
 	all   []*keptCall
 	nodes int
@@ -24,8 +24,8 @@ type calls struct {
 // rootAttribute is on the root span of each call, and on no other.
 const rootAttribute = "nettap.call.kept"
 
-// Calls takes what the instrument calls has delivered: the spans of a call stand one
-// after the other, its root first.
+// Calls takes what the instrument calls has delivered. The spans of a call follow one another,
+// with the root first.
 func (v *View) Calls(traces ptrace.Traces) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -80,7 +80,7 @@ func (cs *calls) prune(old int64) {
 	}
 }
 
-// callOf returns what the root span of a call says.
+// callOf returns the call that a root span describes.
 func callOf(root ptrace.Span, p *process) Call {
 	a := root.Attributes()
 	c := Call{
@@ -115,7 +115,7 @@ func endIfAny(attributes pcommon.Map, name string) *End {
 	return nil
 }
 
-// ms is the time from since to a moment.
+// ms returns the time from since to moment in milliseconds.
 func ms(moment, since pcommon.Timestamp) float64 {
 	return float64(int64(moment-since)/1000) / 1000
 }
@@ -138,7 +138,8 @@ func nodesOf(tree []ptrace.Span) []Node {
 		a := span.Attributes()
 		missed, known := a.Get("nettap.call.exit_missed")
 		nodes[i] = Node{
-			Parent: parent, Name: clean(cmp.Or(text(a, "code.function.name"), span.Name())), // a root is named for what the call does
+			// the name of a root span is that of the operation
+			Parent: parent, Name: clean(cmp.Or(text(a, "code.function.name"), span.Name())),
 			StartUS: micros(span.StartTimestamp(), began), DurationUS: micros(span.EndTimestamp(), span.StartTimestamp()),
 			Error: text(a, "error.type"), Errno: text(a, "nettap.call.errno"), BlockedOn: text(a, "nettap.call.blocked.on"),
 			ExitMissed: known && missed.Bool(),

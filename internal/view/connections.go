@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// connections is the table of tcp_connections.stp: a line for each accepted connection.
+// connections is the table of tcp_connections.stp, with a line for each accepted connection.
 type connections struct {
 	view   *View
 	params params
-	last   string // the id of the last one that was told
+	last   string // the id of the last connection that was written
 }
 
 func newConnections(v *View, p params) writer { return &connections{view: v, params: p} }
@@ -33,8 +33,8 @@ func (c *connections) head() string {
 func (c *connections) tail() string          { return "" }
 func (c *connections) next(time.Time) string { return c.lines(0) }
 
-// past is those that are kept. Who follows is told of what comes from now on, as the
-// script does, and of the last n if he asks for them.
+// past returns the connections that are kept. A reader that follows gets what comes from now on,
+// as with the script, and the last n connections if it asks for them.
 func (c *connections) past() string {
 	if c.params.follow && c.params.n == 0 {
 		c.skip()
@@ -49,7 +49,7 @@ func (c *connections) skip() {
 	}
 }
 
-// lines returns a line for each of the newest n since the last time.
+// lines returns a line for each of the newest n connections since the previous call.
 func (c *connections) lines(n int) string {
 	selected := c.view.selected(c.params.filter)
 	var fresh []Accept
@@ -104,7 +104,7 @@ func (c *connections) line(a *Accept) string {
 	return line + "\n"
 }
 
-// expanded writes an IPv6 address as the script does: with all its digits.
+// expanded writes an IPv6 address with all its digits, as the script does.
 func expanded(address string) string {
 	parsed, err := netip.ParseAddr(address)
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// place is what tells drops apart.
+// place is what distinguishes drops.
 type place struct {
 	symbol, reason, class, iface, transport, networkType string
 
-	process           *process // nil: all packets, whose ever they were
+	process           *process // nil: all packets, whichever process they belong to
 	direction, victim string
 }
 
-// drop is one of them.
+// drop is what was dropped at one place.
 type drop struct {
 	Drop
 	process  *process
@@ -32,12 +32,12 @@ type drop struct {
 	history  history
 }
 
-// drops are those of all packets, or those that are of a process.
+// drops are all drops, or those of processes.
 type drops struct {
 	view    *View
 	clock   clock
-	name    string    // for what finds no room
-	gone    *[]string // where the ids of the forgotten go
+	name    string    // for the report of what found no room
+	gone    *[]string // receives the ids of those that are forgotten
 	byPlace map[place]*drop
 }
 
@@ -45,7 +45,7 @@ func (ds *drops) init(v *View, name string, gone *[]string) {
 	ds.view, ds.name, ds.gone, ds.byPlace = v, name, gone, map[place]*drop{}
 }
 
-// enter takes in a point that a reading has, of a process unless that is nil.
+// enter adds a point of a reading. process is nil if the point is about all packets.
 func (ds *drops) enter(p *process, point pmetric.NumberDataPoint) {
 	if point.Flags().NoRecordedValue() {
 		return
@@ -134,14 +134,14 @@ func (ds *drops) prune(old int64) {
 	}
 }
 
-// sorted returns all, those with most packets first.
+// sorted returns all drops, those with most packets first.
 func (ds *drops) sorted() []*drop {
 	return slices.SortedFunc(maps.Values(ds.byPlace), func(a, b *drop) int {
 		return cmp.Or(cmp.Compare(b.Packets, a.Packets), compareTexts(a.Symbol, b.Symbol, a.Reason, b.Reason, a.ID, b.ID))
 	})
 }
 
-// show returns those that are selected.
+// show returns the selected drops.
 func (ds *drops) show(q question, selected *selection, now int64) []Drop {
 	shown := []Drop{}
 	for _, d := range ds.sorted() {
@@ -154,14 +154,14 @@ func (ds *drops) show(q question, selected *selection, now int64) []Drop {
 
 func (d *drop) show(s scale, now int64, looked *looks) Drop {
 	shown := d.Drop
-	shown.Packets -= d.moved // at the last tick
+	shown.Packets -= d.moved // subtracted, to show the state at the last tick
 	if series := d.history.read(s, now, 0, 1, looked); series != nil {
 		shown.Series = &DropSeries{Packets: series}
 	}
 	return shown
 }
 
-// compareTexts compares the first of each pair that differ.
+// compareTexts compares the first pair whose texts differ.
 func compareTexts(pairs ...string) int {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if c := cmp.Compare(pairs[i], pairs[i+1]); c != 0 {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// dropwatch is the table of dropwatch.stp: how many packets were dropped where.
+// dropwatch is the table of dropwatch.stp: how many packets were dropped in which function.
 type dropwatch struct {
 	view   *View
 	params params
@@ -36,11 +36,11 @@ func (d *dropwatch) head() string { return "Monitoring for dropped packets\n" }
 func (d *dropwatch) past() string { return "" }
 func (d *dropwatch) tail() string { return "Stopping dropped packet monitor\n" }
 
-// dropKey is what a line is about: a place, and the reason where it is wide; or who lost
-// something.
+// dropKey is what a line is about: a place, and in a wide table the reason; or the process that
+// lost something.
 type dropKey struct{ symbol, detail string }
 
-// dropLine is a line.
+// dropLine is a line of the table.
 type dropLine struct {
 	dropKey
 	packets uint64
@@ -74,7 +74,7 @@ func loserOf(one *drop) dropKey {
 		orDash(one.Class), orDash(one.Interface), orDash(one.Direction), orDash(one.Victim))}
 }
 
-// lines sums up what was dropped since the last table.
+// lines sums up what was dropped since the previous table.
 func (d *dropwatch) lines(drops *drops, keyOf func(*drop) dropKey) []dropLine {
 	selected, sums := d.view.selected(d.params.filter), map[dropKey]uint64{}
 	for _, one := range drops.byPlace {
@@ -98,7 +98,8 @@ func (d *dropwatch) lines(drops *drops, keyOf func(*drop) dropKey) []dropLine {
 	return lines
 }
 
-// symbolOf is where a packet was dropped; where no function of the kernel did, why.
+// symbolOf returns the function that dropped a packet, or the reason if no function of the kernel
+// did.
 func symbolOf(d *drop) string {
 	return orDash(cmp.Or(d.Symbol, d.Reason))
 }

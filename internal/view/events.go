@@ -9,8 +9,8 @@ import (
 	"net/http"
 )
 
-// serveEvents sends a snapshot, then an increment each second. A reader that was too slow
-// for one gets a snapshot again.
+// serveEvents sends a snapshot, and then an increment each second. A reader that was too slow for
+// an increment gets another snapshot.
 func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	p, leave, ok := v.enter(w, r, stateParams, nil)
 	if !ok {
@@ -26,7 +26,7 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if s.send([]byte("retry: 1000\n\n")) != nil {
 		return
 	}
-	first := v.sequence() // the snapshot is of the tick after
+	first := v.sequence() // the snapshot is that of the next tick
 	for seq := first; ; {
 		s.resting()
 		if !v.await(r.Context(), seq+1) {
@@ -41,7 +41,8 @@ func (v *View) serveEvents(w http.ResponseWriter, r *http.Request) {
 	_ = s.send([]byte("event: bye\ndata: {}\n\n"))
 }
 
-// nextEvent returns what follows after seq, and up to where it goes.
+// nextEvent returns the event that follows after seq, and the number of the tick up to which it
+// goes.
 func (v *View) nextEvent(seq int64, first bool, q question) (event []byte, until int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -57,7 +58,7 @@ func (v *View) nextEvent(seq int64, first bool, q question) (event []byte, until
 	return eventOf("snapshot", v.state(q)), v.seq
 }
 
-// sharedEvent is the increment for all who ask for everything.
+// sharedEvent is the increment for all readers that ask for everything.
 type sharedEvent struct {
 	seq   int64
 	event []byte
@@ -66,7 +67,7 @@ type sharedEvent struct {
 func eventOf(name string, value any) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "event: %s\ndata: ", name)
-	if err := json.NewEncoder(&b).Encode(value); err != nil { // a line
+	if err := json.NewEncoder(&b).Encode(value); err != nil { // Encode ends it with a newline
 		return []byte(": " + clean(err.Error()) + "\n\n")
 	}
 	b.WriteByte('\n')

@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// feed is a view of a machine that a test makes up, with its own time.
+// feed is a view of an invented machine, with a clock of its own.
 type feed struct {
 	*View
 	now       time.Time
@@ -45,8 +45,8 @@ type accountPoint struct {
 type loss struct {
 	symbol, reason, class string
 	packets               int64
-	iface                 string // "" is lo
-	by                    *fed   // who lost them, too
+	iface                 string // "" means lo
+	by                    *fed   // the process that lost them, if it is known
 }
 
 // putLoss adds what a process has lost.
@@ -72,7 +72,7 @@ func newFeed() *feed {
 	return f
 }
 
-// second is one in which the instruments are read.
+// second advances the clock by a second in which the instruments are read.
 func (f *feed) second() {
 	f.now = f.now.Add(time.Second)
 	f.read()
@@ -186,7 +186,8 @@ func (f *feed) connection(logs plog.Logs, p fed, local, peer string) {
 	}
 }
 
-// span is one of a tree: its parent by index, -1 for the root, and its times in microseconds.
+// span is a span of a tree. Its parent is an index, -1 for the root, and its times are in
+// microseconds.
 type span struct {
 	parent     int
 	name       string
@@ -209,7 +210,8 @@ func (f *feed) call(p fed, kept, failure string, spans ...span) {
 		if s.parent >= 0 {
 			one.SetParentSpanID([8]byte{byte(s.parent + 1)})
 		} else {
-			one.SetName(strings.TrimPrefix(s.name, "__x64_sys_")) // for people; its function stays
+			// the name for people; the function keeps its name
+			one.SetName(strings.TrimPrefix(s.name, "__x64_sys_"))
 			one.Attributes().PutStr(rootAttribute, kept)
 			one.Attributes().PutInt("nettap.thread.id", p.pid)
 			if failure != "" {
@@ -222,7 +224,7 @@ func (f *feed) call(p fed, kept, failure string, spans ...span) {
 	f.Calls(traces)
 }
 
-// get asks the view's server, with its seconds going by.
+// get sends a request to the view's server while its clock runs.
 func (f *feed) get(t *testing.T, url string, more ...string) (status int, body string) {
 	t.Helper()
 	request := httptest.NewRequest(http.MethodGet, url, nil)
@@ -241,12 +243,12 @@ func (f *feed) get(t *testing.T, url string, more ...string) (status int, body s
 	return recorder.Code, recorder.Body.String()
 }
 
-// recorder is one that streams can be sent to.
+// recorder is a recorder that streams can be sent to.
 type recorder struct{ *httptest.ResponseRecorder }
 
 func (*recorder) SetWriteDeadline(time.Time) error { return nil }
 
-// during answers a request while these things happen, a second after the other.
+// during answers a request while the given events happen, one each second.
 func (f *feed) during(t *testing.T, url string, seconds ...func()) string {
 	t.Helper()
 	type answer struct {

@@ -11,26 +11,26 @@ import (
 	"strings"
 )
 
-// filter says what is shown: all of its terms must hold. The zero value shows all.
+// filter selects what is shown: all of its terms must hold. The zero value selects everything.
 type filter struct {
 	text  string
 	terms []term
 }
 
-// term is one condition, on one thing or (where kind is "") on any text.
+// term is one condition, on one property or, if kind is "", on any text.
 type term struct {
 	kind    string
 	not     bool
 	value   string         // in lower case
-	pattern *regexp.Regexp // instead, where the value stands between slashes
-	prefix  netip.Prefix   // of a peer, where the value is one
+	pattern *regexp.Regexp // in place of value if it is enclosed in slashes
+	prefix  netip.Prefix   // of a peer, if value is an address or a prefix
 	port    int
 }
 
-// longestFilter is in bytes.
+// longestFilter is the longest filter, in bytes.
 const longestFilter = 1000
 
-// parseFilter takes terms apart by spaces:
+// parseFilter splits a text into terms at spaces:
 //
 //	process:nginx port:443 peer:10.0.0.0/8 iface:eth0 container:3f2a /regular expression/ -process:curl
 func parseFilter(text string) (filter, error) {
@@ -52,11 +52,10 @@ func parseFilter(text string) (filter, error) {
 	return f, nil
 }
 
-// splitWords parts a text at spaces that are not between quotes or slashes. Quotes are
-// taken away.
+// splitWords splits a text at spaces that are not inside quotes or slashes. Quotes are removed.
 func splitWords(text string) (words []string, err error) {
 	var word strings.Builder
-	var within rune // quote or slash
+	var within rune // the quote or slash that encloses the character
 	begun, escaped := false, false
 	for _, r := range text {
 		switch {
@@ -96,7 +95,7 @@ func splitWords(text string) (words []string, err error) {
 	return words, nil
 }
 
-// startsPattern says that a slash after so much of a word begins a regular expression.
+// startsPattern reports whether a slash after this part of a word begins a regular expression.
 func startsPattern(before string) bool {
 	before = strings.TrimPrefix(before, "-")
 	return before == "" || strings.HasSuffix(before, ":") && kinds[strings.TrimSuffix(before, ":")]
@@ -139,7 +138,7 @@ func parseTerm(word string) (term, error) {
 	return t, nil
 }
 
-// isOf says whether one of the texts is the value, or matches.
+// isOf reports whether one of the texts equals the value or matches the pattern.
 func (t *term) isOf(texts ...string) bool {
 	for _, text := range texts {
 		if t.pattern != nil && t.pattern.MatchString(text) || t.pattern == nil && strings.ToLower(text) == t.value {
@@ -149,7 +148,7 @@ func (t *term) isOf(texts ...string) bool {
 	return false
 }
 
-// isIn says whether one of the texts contains the value, or matches.
+// isIn reports whether one of the texts contains the value or matches the pattern.
 func (t *term) isIn(texts ...string) bool {
 	for _, text := range texts {
 		if t.pattern != nil && t.pattern.MatchString(text) || t.pattern == nil && strings.Contains(strings.ToLower(text), t.value) {
@@ -176,7 +175,7 @@ func (t *term) isPeer(peer End) bool {
 	return err == nil && t.prefix.Contains(address)
 }
 
-// ofProcess says whether a term on the process itself holds.
+// ofProcess reports whether a term about the process itself holds.
 func (t *term) ofProcess(p *process) bool {
 	switch t.kind {
 	case "process":
@@ -188,7 +187,7 @@ func (t *term) ofProcess(p *process) bool {
 	}
 }
 
-// all says whether every term holds.
+// all reports whether every term holds.
 func (f *filter) all(holds func(t *term) bool) bool {
 	for i := range f.terms {
 		if holds(&f.terms[i]) == f.terms[i].not {
@@ -198,7 +197,7 @@ func (f *filter) all(holds func(t *term) bool) bool {
 	return true
 }
 
-// has says whether there are terms of a kind.
+// has reports whether there are terms of one of the kinds.
 func (f *filter) has(kinds ...string) bool {
 	for i := range f.terms {
 		for _, kind := range kinds {

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// maxFollowers is how many connections may follow something at one time.
+// maxFollowers is how many requests may follow something at the same time.
 const maxFollowers = 64
 
-// await waits until a tick has this number, and says whether that came before ctx ended.
+// await waits for the tick with a number, and reports whether it came before ctx ended.
 func (v *View) await(ctx context.Context, seq int64) bool {
 	for {
 		v.mu.Lock()
@@ -33,14 +33,15 @@ func (v *View) await(ctx context.Context, seq int64) bool {
 	}
 }
 
-// sequence is the number of the last tick.
+// sequence returns the number of the last tick.
 func (v *View) sequence() int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.seq
 }
 
-// enter lets somebody follow who asks for it as is allowed, unless there are too many.
+// enter admits a request that follows something, if its parameters are valid and there are not too
+// many.
 func (v *View) enter(w http.ResponseWriter, r *http.Request, allowed, sorts []string) (p params, leave func(), ok bool) {
 	if p, ok = paramsOf(w, r, allowed, sorts); !ok {
 		return p, nil, false
@@ -64,10 +65,10 @@ func (v *View) enter(w http.ResponseWriter, r *http.Request, allowed, sorts []st
 	}, true
 }
 
-// patience is how long a follower may take to read what it is sent.
+// patience is how long a reader may take to receive what it is sent.
 const patience = 10 * time.Second
 
-// stream is an answer that goes on for as long as somebody reads it.
+// stream is an answer that continues for as long as it is read.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -77,7 +78,7 @@ func newStream(w http.ResponseWriter) stream {
 	return stream{w: w, control: http.NewResponseController(w)}
 }
 
-// send writes all of it now. The server's own limit is for answers that end.
+// send writes the whole body now. The server's own time limit is for answers that end.
 func (s stream) send(body []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -88,10 +89,10 @@ func (s stream) send(body []byte) error {
 	return s.control.Flush()
 }
 
-// resting takes the limit away until the next send.
+// resting removes the time limit until the next send.
 func (s stream) resting() { _ = s.control.SetWriteDeadline(time.Time{}) }
 
-// Close ends all that follows something.
+// Close ends all requests that follow something.
 func (v *View) Close() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -2,7 +2,7 @@
 
 package view
 
-// fresh is what has come since a tick.
+// fresh is what has happened since a tick.
 type fresh struct {
 	since    int64 // ms since 1970
 	until    int64
@@ -39,7 +39,7 @@ type acceptedOn struct {
 	connections [2]uint64
 }
 
-// takeFresh returns what has come since the last time, which is then forgotten.
+// takeFresh returns what has happened since the previous call.
 func (v *View) takeFresh() fresh {
 	f := v.fresh
 	f.until = v.now()

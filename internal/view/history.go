@@ -4,16 +4,16 @@ package view
 
 import "math"
 
-// The view keeps the last 15 minutes in slots of 10 s, and the last one in slots of 1 s.
+// The view keeps the last 15 minutes in slots of 10 s, and the last minute also in slots of 1 s.
 const (
 	fineStep, fineSlots     = 1000, 60 // ms
 	coarseStep, coarseSlots = 10_000, 90
 )
 
-// period is the time that amounts are of, in ms since 1970.
+// period is the time in which amounts were moved, in ms since 1970.
 type period struct{ from, to int64 }
 
-// longestFine is the longest period, in ms, whose amounts are worth slots of 1 s.
+// longestFine is the longest period, in ms, whose amounts are entered into slots of 1 s.
 const longestFine = 2500
 
 func (p period) fine() bool { return p.to-p.from <= longestFine }
@@ -29,27 +29,27 @@ var (
 	coarse = scale{coarseStep, coarseSlots}
 )
 
-// last returns the slot that ends now, or that now is in, as a number.
+// last returns the number of the slot that contains now, or ends with it.
 func (s scale) last(now int64) int64 { return (now - 1) / s.step }
 
-// first returns the first of those slots that are shown.
+// first returns the number of the first slot that is shown.
 func (s scale) first(now int64) int64 { return s.last(now) - int64(s.slots) + 1 }
 
-// share returns the part of a period that lies in a slot.
+// share returns which part of a period is in a slot.
 func (s scale) share(p period, slot int64) float64 {
 	from, to := max(p.from, slot*s.step), min(p.to, (slot+1)*s.step)
 	return float64(to-from) / float64(p.to-p.from)
 }
 
-// history is what moved lately, by slot: some amounts for each. Its zero value has nothing.
+// history has what was moved lately, by slot, with some amounts for each. Its zero value is empty.
 type history struct {
 	fine, coarse ring
 }
 
-// ring has the slots of one scale, until the last one that was written.
+// ring has the slots of one scale, up to the last one that was written.
 type ring struct {
 	last    int64
-	amounts []float32 // some for each slot, at its number modulo how many there are
+	amounts []float32 // width amounts for each slot, at the slot's number modulo the number of slots
 }
 
 func (h *history) add(p period, amounts ...float64) {
@@ -80,7 +80,7 @@ func (r *ring) add(s scale, p period, amounts []float64) {
 	}
 }
 
-// advance empties the slots after the last until this one.
+// advance empties the slots after the last one up to slot.
 func (r *ring) advance(s scale, slot int64, width int) {
 	for empty := max(r.last+1, slot-int64(s.slots)+1); empty <= slot; empty++ {
 		at := int(empty%int64(s.slots)) * width
@@ -89,8 +89,8 @@ func (r *ring) advance(s scale, slot int64, width int) {
 	r.last = max(r.last, slot)
 }
 
-// read returns one of the amounts in each slot until now, nil where there is
-// nothing but 0. What lies in a slot that nobody looked at is null.
+// read returns one of the amounts in each slot up to now, or nil if all are 0. The amount of a
+// slot in which no one looked is null.
 func (h *history) read(s scale, now int64, which, width int, looked *looks) []number {
 	r := &h.coarse
 	if s == fine {
@@ -119,7 +119,7 @@ func (h *history) read(s scale, now int64, which, width int, looked *looks) []nu
 	return numbers
 }
 
-// looks says in which slots somebody looked.
+// looks has the slots in which someone looked.
 type looks struct{ fine, coarse [coarseSlots]int64 } // the slot's number + 1, at its number modulo coarseSlots
 
 func (l *looks) add(p period) {

@@ -9,11 +9,10 @@ import (
 	"strings"
 )
 
-// hosts says which Host headers are ours. A page elsewhere can have its name lead to our
-// address (DNS rebinding), and would be of our origin then; but it cannot be called by an
-// address, or localhost.
+// hosts decides which Host headers are valid. A foreign page can make its name lead to our address
+// (DNS rebinding), and would then have our origin. But its name cannot be an address or localhost.
 type hosts struct {
-	loopback bool            // only this machine can reach us
+	loopback bool            // only this machine can reach the server
 	allowed  map[string]bool // further names, in lower case
 }
 
@@ -25,13 +24,13 @@ func newHosts(address net.Addr, allowed []string) hosts {
 	return h
 }
 
-// IsLoopback says whether only this machine can reach an address that is listened on.
+// IsLoopback reports whether only this machine can reach an address on which a server listens.
 func IsLoopback(address net.Addr) bool {
 	tcp, ok := address.(*net.TCPAddr)
-	return !ok || tcp.IP.IsLoopback() // else a socket in the file system
+	return !ok || tcp.IP.IsLoopback() // other addresses are sockets in the file system
 }
 
-// isOurs says whether a Host header is. Any port is: it may be forwarded.
+// isOurs reports whether a Host header is valid. Its port is ignored, since it may be forwarded.
 func (h hosts) isOurs(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil { // there is no port
@@ -45,7 +44,7 @@ func (h hosts) isOurs(host string) bool {
 	return err == nil && (!h.loopback || address.Unmap().IsLoopback())
 }
 
-// guard refuses what is no reading, and whoever comes by a foreign name.
+// guard refuses requests that do more than read, and requests with a foreign Host header.
 func (h hosts) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -61,7 +60,8 @@ func (h hosts) guard(next http.Handler) http.Handler {
 	})
 }
 
-// setHeaders lets a browser load nothing from elsewhere, and nothing into other pages.
+// setHeaders lets a browser load nothing from other sites, and show nothing of ours inside other
+// pages.
 func setHeaders(header http.Header) {
 	for name, value := range map[string]string{
 		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +

@@ -2,11 +2,10 @@
 
 package view
 
-// incrementEvents is how many accepts and calls an increment has at most.
+// incrementEvents is the maximum number of accepts and of calls in an increment.
 const incrementEvents = 50
 
-// increment returns what came between the last tick and the one before. The view must be
-// locked.
+// increment returns what happened between the last two ticks. The view must be locked.
 func (v *View) increment(f filter) *Increment {
 	selected, last := v.selected(f), &v.last
 	i := &Increment{Seq: v.seq, AtMS: last.until, SpanS: float64(last.until-last.since) / 1000, Health: v.health()}
@@ -52,7 +51,7 @@ func (v *View) increment(f filter) *Increment {
 	return i
 }
 
-// news are those things that the last tick but one did not know so.
+// news adds what has changed since the last tick but one.
 func (v *View) news(i *Increment, selected *selection) {
 	since := v.seq - 1
 	for _, p := range v.processes.byID {
@@ -75,7 +74,7 @@ func (v *View) news(i *Increment, selected *selection) {
 	}
 }
 
-// news are those drops that are newer than since, without their packets.
+// news returns the drops that are newer than since, without their packets.
 func (ds *drops) news(since int64, selected *selection) (all []Drop) {
 	for _, d := range ds.byPlace {
 		if d.updated >= since && selected.drop(d) {
@@ -96,7 +95,7 @@ func (s *selection) dropped(packets []droppedPackets) (all [][]any) {
 	return all
 }
 
-// introduce adds the processes that an increment speaks of: one may match a filter only
+// introduce adds the processes that an increment refers to. A process may match a filter only
 // since it has a connection.
 func (v *View) introduce(i *Increment) {
 	known := map[string]bool{}

@@ -11,10 +11,10 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// unobservedAccount stands beside the accounts of docs/accounts.md.
+// unobservedAccount is listed next to the accounts of docs/accounts.md.
 const unobservedAccount = "unobserved"
 
-// device is an interface, as its series say it.
+// device is an interface with the identity that its series have.
 type device struct {
 	netns   int64
 	name    string
@@ -30,7 +30,7 @@ type networkInterface struct {
 	updated  int64
 }
 
-// account is what is on one account of an interface, one way.
+// account is what is on one account of an interface, in one direction.
 type account struct {
 	name     string
 	receive  bool
@@ -39,21 +39,21 @@ type account struct {
 	now, was [2]int64 // bytes, packets
 	total    [2]int64 // since the view began
 	moved    [2]int64 // since the last tick
-	known    bool     // it had a value in the last reading
+	known    bool     // the last reading contained it
 	history  history
 }
 
 type interfaces struct {
 	view     *View
 	byDevice map[device]*networkInterface
-	seq      int64 // of the reading
+	seq      int64 // number of the reading
 }
 
 func (is *interfaces) init(v *View) {
 	is.view, is.byDevice, is.seq = v, map[device]*networkInterface{}, 1
 }
 
-// enter takes in a point that a reading has of an interface.
+// enter adds a point of a reading that is about an interface.
 func (is *interfaces) enter(metric string, point pmetric.NumberDataPoint) {
 	which, name := 0, ""
 	switch metric {
@@ -148,8 +148,9 @@ func (is *interfaces) settle(at period) {
 	is.seq++
 }
 
-// settle returns what has moved in the reading. An account only grows, but what
-// nobody has claimed yet may be claimed: until it is more than it was, it rests.
+// settle returns what has moved in the reading. An account only grows, with one exception: packets
+// that are unclaimed may be claimed later. What is unclaimed counts as moved only when it exceeds
+// the earlier value.
 func (a *account) settle() (moved [2]int64) {
 	for i := range moved {
 		moved[i] = a.now[i] - a.was[i]
@@ -178,7 +179,7 @@ func (is *interfaces) sorted() []*networkInterface {
 	return slices.SortedFunc(maps.Values(is.byDevice), func(a, b *networkInterface) int { return compareTexts(a.Name, b.Name, a.ID, b.ID) })
 }
 
-// show returns the interface as the API has it, with its series.
+// show returns the interface in the form of the API, with its series.
 func (n *networkInterface) show(s scale, now int64, looked *looks) Interface {
 	shown := n.Interface
 	shown.Tx, shown.Rx = n.sides(false, s, now, looked), n.sides(true, s, now, looked)

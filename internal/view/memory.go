@@ -2,7 +2,8 @@
 
 package view
 
-// What things take, about, in bytes: they are counted, not measured.
+// The approximate sizes of objects in bytes. The memory of the view is computed from them and not
+// measured.
 const (
 	processBytes  = 700
 	ringBytes     = 4 // an amount in a slot
@@ -17,7 +18,7 @@ func (h *history) memory() int64 {
 	return ringBytes * int64(cap(h.fine.amounts)+cap(h.coarse.amounts))
 }
 
-// memory is about what the view holds.
+// memory returns roughly how many bytes the view holds.
 func (v *View) memory() int64 {
 	total := int64(len(v.processes.byID))*processBytes + int64(len(v.accepts))*acceptBytes +
 		int64(len(v.calls.all))*callBytes + int64(v.calls.nodes)*nodeBytes

@@ -17,7 +17,7 @@ type nettop struct {
 	before map[*row]amounts
 }
 
-// nettopRow is a line. The script's key is PID, DEV, COMMAND and UID.
+// nettopRow is a line of the table. The script's key is PID, DEV, COMMAND and UID.
 type nettopRow struct {
 	nettopKey
 	process *process
@@ -35,7 +35,7 @@ func newNettop(v *View, p params) writer {
 	return n
 }
 
-// note takes down what has moved until now.
+// note records what has moved until now.
 func (n *nettop) note() {
 	n.before = map[*row]amounts{}
 	for _, p := range n.view.processes.byID {
@@ -67,7 +67,7 @@ func (n *nettop) next(time.Time) string {
 	n.note()
 	b.WriteByte('\n')
 	if n.params.follow {
-		b.WriteString(n.columns()) // of the next table
+		b.WriteString(n.columns()) // for the next table
 	}
 	return b.String()
 }
@@ -81,7 +81,7 @@ func (n *nettop) line(r nettopRow) string {
 	return line + "\n"
 }
 
-// rows returns what moved since the last time, in order.
+// rows returns what has moved since the previous call, in order.
 func (n *nettop) rows() []nettopRow {
 	selected, index := n.view.selected(n.params.filter), map[nettopKey]int{}
 	var rows []nettopRow

@@ -4,10 +4,10 @@ package view
 
 import "strconv"
 
-// number is one of a series: whole, or null where it is not known.
+// number is an element of a series: an integer, or null if it is not known.
 type number float64
 
-// unknown is beyond what any interface moves in a slot.
+// unknown is more than any interface moves in a slot.
 const unknown number = 1 << 62
 
 // MarshalJSON implements [json.Marshaler].

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// All of the page is embedded, and none of it is in a place that the policy forbids.
+// The whole page is embedded, and no part of it is something that the policy forbids.
 func TestPageIsSelfContained(t *testing.T) {
 	f := newFeed()
 	var names []string
@@ -22,7 +22,7 @@ func TestPageIsSelfContained(t *testing.T) {
 		names = append(names, name)
 		want := 200
 		if name == "index.html" {
-			want = 301 // it is at /
+			want = 301 // it redirects to /
 		}
 		if status, _ := f.get(t, "/page/"+name); status != want {
 			t.Errorf("/page/%s is answered %d, want %d", name, status, want)
@@ -67,12 +67,12 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
-// What has happened a moment ago is in the last slot, which says how much of it is over.
+// What happened a moment ago is in the last slot, which tells how much of it has passed.
 func TestLastSlotIsTheOneThatNowIs(t *testing.T) {
 	f := newFeed()
 	f.now = time.UnixMilli(begun.UnixMilli() / coarseStep * coarseStep)
 	f.losses = []loss{{symbol: "f", reason: "no_socket", class: "loss", packets: 3}}
-	f.second() // what is there at the first reading
+	f.second() // the first reading
 	f.second()
 	f.losses[0].packets += 4
 	s := f.state(t, "")

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// params are what a request says in its query.
+// params are the parameters of a request.
 type params struct {
 	follow, wide bool
 	interval     int // seconds
 	sort         string
-	n            int // 0: as many as usual
+	n            int // 0: the usual number
 	filter       filter
 	scale        scale
 }
 
-// The interval of the scripts, and its bounds, in seconds.
+// The interval of the scripts and its bounds, in seconds.
 const (
 	usualInterval   = 5
 	longestInterval = 3600
@@ -29,7 +29,7 @@ const (
 
 const mostLines = 100_000
 
-// badParam is what is wrong with a parameter.
+// badParam is an invalid parameter.
 type badParam struct {
 	name string
 	what string
@@ -37,8 +37,8 @@ type badParam struct {
 
 func (e *badParam) Error() string { return fmt.Sprintf("parameter %s: %s", e.name, e.what) }
 
-// parseParams reads a query, in which only some parameters may be. sorts are the values of
-// the parameter sort.
+// parseParams parses a query, in which only the allowed parameters may be. sorts are the valid
+// values of the parameter sort.
 func parseParams(query string, allowed []string, sorts []string) (params, error) {
 	p := params{interval: usualInterval, scale: coarse}
 	if len(sorts) > 0 {
@@ -120,7 +120,7 @@ func setFlag(name, value string, flag *bool) error {
 	return nil
 }
 
-// quoted returns what somebody sent as it may be shown, cut where it is long.
+// quoted returns a value that someone sent so that it can be shown; a long one is cut.
 func quoted(value string) string {
 	if len(value) > 60 {
 		value = value[:60] + "..."

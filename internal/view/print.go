@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// printedLines is how long a printed table is at most.
+// printedLines is the maximum length of a printed table.
 const printedLines = 10
 
-// Print says what runs, where to look and what is not seen, and then prints a short table
-// every so often, until ctx ends. address is where the server is; "" is nowhere.
+// Print prints what runs, where to look and what is not seen, and then a short table at each
+// interval, until ctx ends. address is that of the server, or "" if there is none.
 func (v *View) Print(ctx context.Context, to io.Writer, every time.Duration, address string) {
 	defer v.watch()()
 	seq := v.sequence() + 1
@@ -42,7 +42,7 @@ func (v *View) Print(ctx context.Context, to io.Writer, every time.Duration, add
 	}
 }
 
-// greeting is three lines.
+// greeting returns three lines.
 func (v *View) greeting(address string) string {
 	var runs []string
 	for _, i := range v.told.Instruments {
@@ -61,7 +61,7 @@ func (v *View) greeting(address string) string {
 	return fmt.Sprintf("nettap runs: %s.\n%s\n%s\n", strings.Join(runs, ", "), look, clean(unseen))
 }
 
-// summary is a line on what was lost, and one on what came in and took long.
+// summary returns a line about what was lost, and one about what came in and took long.
 func (v *View) summary(lost *dropwatch, since int64) string {
 	classes, places := map[string]uint64{}, 0
 	for _, one := range v.drops.byPlace {

@@ -15,7 +15,7 @@ import (
 // amounts are what a process moves over an interface.
 type amounts [4]uint64
 
-// In the order of the API.
+// The indexes of amounts, in the order of the API.
 const (
 	txBytes = iota
 	rxBytes
@@ -32,22 +32,22 @@ func (a *amounts) add(b amounts) {
 func (a amounts) packets() uint64 { return a[txPackets] + a[rxPackets] }
 func (a amounts) bytes() uint64   { return a[txBytes] + a[rxBytes] }
 
-// kin are processes that look the same but for the time they were made.
+// kin are processes that differ only in the time at which they were made.
 type kin struct {
 	pid, uid, euid   int64
 	executable, comm string
 }
 
-// process is one that the view knows.
+// process is a process that the view knows.
 type process struct {
 	Process
 	kin
-	made    string // its creation time, as it was said
+	made    string // its creation time in the form in which it was delivered
 	rows    []*row
 	series  []series
-	seen    int64 // the reading that had it last; 0 is none
-	active  int64 // ms since 1970, when it last did anything
-	updated int64 // the tick after which something but amounts changed
+	seen    int64 // number of the last reading that contained it; 0 for none
+	active  int64 // ms since 1970, when it last did something
+	updated int64 // number of the tick after which something other than amounts changed
 }
 
 // row is what a process moves over one interface.
@@ -59,8 +59,8 @@ type row struct {
 	history history
 }
 
-// series is one that an instrument delivers. Several are of one row, when a process
-// changes itself or series begin anew.
+// series is one series that an instrument delivers. Several may belong to one row, if a process
+// changes its identity or the series begin anew.
 type series struct {
 	row      *row
 	start    pcommon.Timestamp
@@ -69,14 +69,14 @@ type series struct {
 	ended    bool
 }
 
-// processes are all that the view knows, by what they look like.
+// processes are all processes that the view knows, by kin.
 type processes struct {
 	view  *View
 	clock clock
 	byPID map[int64][]*process
 	byID  map[string]*process
 	rows  int
-	full  bool // one found no room in the reading before
+	full  bool // a process found no room in the previous reading
 	none  *process
 }
 
@@ -85,11 +85,12 @@ func (ps *processes) init(v *View) {
 	ps.none = &process{Process: Process{ID: "0"}}
 }
 
-// sameProcess is how far the times at which a process was made may lie apart, in ms: they
-// come from two clocks, read at different moments.
+// sameProcess is by how many ms the creation times of one process may differ: they are computed
+// from two clocks that are read at different moments.
 const sameProcess = 50
 
-// find returns the process of a resource, which may be new. There may be no room for it.
+// find returns the process of a resource, which may be new. It returns nil if there is no room for
+// it.
 func (ps *processes) find(resource pcommon.Resource) *process {
 	var p Process
 	k, made := kin{uid: -1, euid: -1}, ""
@@ -121,7 +122,7 @@ func (ps *processes) find(resource pcommon.Resource) *process {
 		return ps.none
 	}
 	for _, known := range ps.byPID[k.pid] {
-		if known.made == made && known.kin == k { // as at most times
+		if known.made == made && known.kin == k { // the usual case
 			ps.learn(known, p)
 			return known
 		}
@@ -138,12 +139,13 @@ func (ps *processes) find(resource pcommon.Resource) *process {
 	return ps.meet(k, made, p)
 }
 
-// learn takes over what is said of a process now and was not before.
+// learn adds what is known of a process now and was not known before.
 func (ps *processes) learn(known *process, now Process) {
 	if now.CommandLine != "" && known.CommandLine == "" && ps.view.options.CommandLines {
 		known.CommandLine, known.updated = withoutSecrets(clean(now.CommandLine)), ps.view.seq
 	}
-	if now.Service != "" && known.Service == "" && !strings.HasPrefix(now.Service, "unknown_service") { // else nobody has told it
+	// otherwise the process has not published its name
+	if now.Service != "" && known.Service == "" && !strings.HasPrefix(now.Service, "unknown_service") {
 		known.Service, known.updated = clean(now.Service), ps.view.seq
 	}
 	if now.Container != "" && known.Container == "" {
@@ -172,7 +174,7 @@ func (ps *processes) meet(k kin, made string, p Process) *process {
 	return fresh
 }
 
-// enter takes in what a reading says of one process.
+// enter adds what a reading contains about one process.
 func (ps *processes) enter(resource pmetric.ResourceMetrics) {
 	p := ps.find(resource.Resource())
 	if p == nil {
@@ -237,7 +239,7 @@ func (ps *processes) seriesOf(p *process, name string, start pcommon.Timestamp) 
 	return s
 }
 
-// unsettled stands for amounts that are not known.
+// unsettled means that the amounts are not known.
 var unsettled = amounts{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
 
 func (p *process) row(name string) *row {
@@ -249,11 +251,12 @@ func (p *process) row(name string) *row {
 	return nil
 }
 
-// missing is how many readings may lack a series that goes on: one may be incomplete.
+// missing is in how many readings a series may be missing and still continue, since a reading may
+// be incomplete.
 const missing = 30
 
-// settle ends a reading: what grew has moved in its period, and what it does not speak of
-// any more has ended.
+// settle ends a reading. What has grown was moved in its period, and series that it does not
+// contain any more have ended.
 func (ps *processes) settle(at period) {
 	seq := ps.clock.seq
 	for _, p := range ps.byID {
@@ -307,7 +310,7 @@ func (r *row) add(at period, moved amounts) {
 	r.history.add(at, float64(moved[0]), float64(moved[1]), float64(moved[2]), float64(moved[3]))
 }
 
-// prune forgets processes that did nothing for long and are not spoken of any more.
+// prune forgets processes that have done nothing for long and are not delivered any more.
 func (ps *processes) prune(old int64) {
 	for _, p := range ps.byID {
 		if p.active < old && (len(p.series) == 0 || p.EndedMS != 0) {
@@ -316,7 +319,7 @@ func (ps *processes) prune(old int64) {
 	}
 }
 
-// makeRoom forgets some of those that have ended, the longest ago first.
+// makeRoom forgets some processes that have ended, those that ended longest ago first.
 func (ps *processes) makeRoom() bool {
 	var ended []*process
 	for _, p := range ps.byID {

@@ -7,9 +7,9 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// clock says which period the next reading is of.
+// clock determines the period of the next reading.
 type clock struct {
-	last  int64 // ms since 1970, of the last reading
+	last  int64 // ms since 1970, time of the last reading
 	seq   int64 // of this reading
 	looks looks
 }
@@ -43,7 +43,7 @@ func pointsOf(resource pmetric.ResourceMetrics, visit func(metric string, point 
 	}
 }
 
-// Traffic takes what the instrument traffic has delivered: all its series as they are now.
+// Traffic takes what the instrument traffic has delivered: the present values of all its series.
 func (v *View) Traffic(metrics pmetric.Metrics) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -101,7 +101,7 @@ func (v *View) learnHost(resource pcommon.Resource) {
 	}
 }
 
-// text returns an attribute as text that may be shown.
+// text returns an attribute as text that can be shown.
 func text(attributes pcommon.Map, key string) string {
 	value, ok := attributes.Get(key)
 	if !ok {
@@ -126,7 +126,7 @@ func wholeIfAny(attributes pcommon.Map, key string) *int64 {
 	return &n
 }
 
-// seconds returns an attribute of seconds in ms.
+// seconds returns an attribute with the unit s in ms.
 func seconds(attributes pcommon.Map, key string) (ms float64, ok bool) {
 	value, ok := attributes.Get(key)
 	if !ok || value.Type() != pcommon.ValueTypeDouble {

@@ -11,7 +11,7 @@ import (
 	"unicode"
 )
 
-// A process may call itself anything.
+// A process may choose any name.
 func TestHostileNamesAreText(t *testing.T) {
 	f := newFeed()
 	evil := fed{
@@ -25,7 +25,7 @@ func TestHostileNamesAreText(t *testing.T) {
 			f.processes = []fed{evil}
 			f.losses = append(f.losses, loss{symbol: "\x1b[31mf", reason: "\x1b", class: "loss", packets: 1, iface: "\x1b[0m", by: &evil})
 		}}
-		if !strings.Contains(path, "interval") { // it waits for nothing
+		if !strings.Contains(path, "interval") { // a request without it does not wait
 			seconds[0]()
 			seconds = nil
 		}

@@ -4,10 +4,10 @@ package view
 
 import "regexp"
 
-// names are parts of the names of what is secret.
+// secretNames matches parts of the names of secrets.
 const secretNames = `pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|auth(?:orization)?|credentials?`
 
-// value is one word, or what stands between quotes.
+// secretValue matches one word, or what is between quotes.
 const secretValue = `("[^"]*"?|'[^']*'?|\S+)`
 
 var secrets = []struct {
@@ -24,7 +24,7 @@ var secrets = []struct {
 	{regexp.MustCompile(`(://[^/\s:@]*:)[^/\s@]*@`), "${1}***@"},
 }
 
-// withoutSecrets returns a command line with what follows the name of a secret hidden.
+// withoutSecrets returns a command line in which the values of secrets are replaced.
 func withoutSecrets(commandLine string) string {
 	for _, secret := range secrets {
 		commandLine = secret.pattern.ReplaceAllString(commandLine, secret.with)

@@ -2,14 +2,14 @@
 
 package view
 
-// selection is a filter on what a view has now.
+// selection is a filter applied to the present state of a view.
 type selection struct {
 	filter
 	view *View
-	ends map[string][]connection // by process, where the filter asks for ports or peers
+	ends map[string][]connection // by process, if the filter asks for ports or peers
 }
 
-// connection is what is known of one that a process had.
+// connection is what is known of a connection that a process had.
 type connection struct{ local, peer End }
 
 // selected returns the selection of a filter. The view must not change while it is used.
@@ -41,7 +41,7 @@ func connectionOf(c *Call) (of connection) {
 	return of
 }
 
-// process says whether a process is shown at all.
+// process reports whether a process is shown at all.
 func (s *selection) process(p *process) bool {
 	return s.all(func(t *term) bool {
 		switch t.kind {
@@ -60,7 +60,7 @@ func (s *selection) process(p *process) bool {
 	})
 }
 
-// row says whether what a process moves on an interface is shown.
+// row reports whether what a process moved on an interface is shown.
 func (s *selection) row(p *process, name string) bool {
 	return s.all(func(t *term) bool {
 		switch t.kind {
@@ -76,7 +76,7 @@ func (s *selection) row(p *process, name string) bool {
 	})
 }
 
-// connected says whether a process had a connection, as far as it is known.
+// connected reports whether a process had a matching connection, as far as this is known.
 func (s *selection) connected(p *process, t *term) bool {
 	for _, c := range s.ends[p.ID] {
 		if t.kind == "port" && t.isPort(c.local, c.peer) || t.kind == "peer" && t.isPeer(c.peer) {
@@ -86,7 +86,7 @@ func (s *selection) connected(p *process, t *term) bool {
 	return false
 }
 
-// drop says whether a drop is shown. Those of all packets are no process's.
+// drop reports whether a drop is shown. Drops of all packets belong to no process.
 func (s *selection) drop(d *drop) bool {
 	return s.all(func(t *term) bool {
 		switch t.kind {
@@ -110,7 +110,7 @@ func (s *selection) accept(a *Accept) bool { return s.event(a.Process, connectio
 
 func (s *selection) call(c *Call) bool { return s.event(c.Process, connectionOf(c), c.Name, c.Error) }
 
-// event says whether what happened to a process on a connection is shown. It is on no
+// event reports whether an event of a process on a connection is shown. Events belong to no
 // interface.
 func (s *selection) event(id string, c connection, texts ...string) bool {
 	if len(s.terms) == 0 {
@@ -133,7 +133,7 @@ func (s *selection) event(id string, c connection, texts ...string) bool {
 	})
 }
 
-// get returns a process that may be forgotten.
+// get returns a process, or nil if it was forgotten.
 func (ps *processes) get(id string) *process {
 	if p, ok := ps.byID[id]; ok {
 		return p

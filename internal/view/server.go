@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// What a browser gets: make generate writes it from internal/view/page.
+// page has the files for browsers, which make generate writes from internal/view/page.
 //
 //go:embed page/dist
 var page embed.FS
 
-// index is what curl is told of /.
+// index is the answer to curl for /.
 const index = `nettap: what moves, is lost, comes in and takes long on this machine.
 
   /nettop            packets and bytes by process and interface
@@ -38,8 +38,8 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
   curl '127.0.0.1:8777/nettop?follow&n=10'
 `
 
-// Handler answers for a server that listens on address. allowed are names by which it may
-// be called besides those that lead nowhere else.
+// Handler returns the handler for a server that listens on address. allowed are further names by
+// which it may be called.
 func (v *View) Handler(address net.Addr, allowed []string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", serveRoot)
@@ -80,7 +80,7 @@ func serveFiles() http.Handler {
 	})
 }
 
-// fail answers with one sentence: as JSON below /api, else as text.
+// fail answers with one sentence, below /api as JSON and elsewhere as text.
 func fail(w http.ResponseWriter, r *http.Request, status int, sentence string) {
 	if strings.HasPrefix(r.URL.Path, "/api/") {
 		answer(w, status, map[string]string{"error": sentence})
@@ -111,7 +111,7 @@ func paramsOf(w http.ResponseWriter, r *http.Request, allowed, sorts []string) (
 	return p, true
 }
 
-// stateParams are those of the state and of the events.
+// stateParams are the parameters of the state and of the events.
 var stateParams = []string{"range", "filter", "n"}
 
 func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +120,7 @@ func (v *View) serveState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer v.watch()()
-	if !v.await(r.Context(), v.sequence()+1) { // so that it is of now
+	if !v.await(r.Context(), v.sequence()+1) { // so that the state is the present one
 		return
 	}
 	v.mu.Lock()

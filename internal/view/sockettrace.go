@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// socketTrace is what socket-trace.stp prints: a line where a function is entered and
-// one where it returns, with the microseconds since the thread entered the first. Calls
-// do not mix here: each is whole.
+// socketTrace is the output of socket-trace.stp: a line when a function is entered and one when it
+// returns, with the microseconds since the thread entered the first one. Unlike there, calls do
+// not mix: each is written as a whole.
 type socketTrace struct {
 	view   *View
 	params params
-	last   string // the id of the last one that was told
+	last   string // the id of the last call that was written
 }
 
 func newSocketTrace(v *View, p params) writer { return &socketTrace{view: v, params: p} }
@@ -40,7 +40,7 @@ func (s *socketTrace) skip() {
 	}
 }
 
-// trees returns the newest n calls since the last time.
+// trees returns the newest n calls since the previous call of this function.
 func (s *socketTrace) trees(n int) string {
 	selected := s.view.selected(s.params.filter)
 	var fresh []*keptCall
@@ -79,7 +79,7 @@ func (s *socketTrace) compare(a, b *keptCall) int {
 	}
 }
 
-// about says in a line before a tree what the script does not know.
+// about returns a line that is written before a tree, with what the script does not know.
 func (s *socketTrace) about(c *keptCall) string {
 	p, at := s.view.of(c.Process), connectionOf(&c.Call)
 	line := fmt.Sprintf("# %s %s pid %d uid %d %s", time.UnixMilli(int64(c.AtMS)).UTC().Format("2006-01-02T15:04:05.000Z"),
@@ -102,11 +102,11 @@ func endText(e End) string {
 	return fmt.Sprintf("%s:%d", orDash(e.Address), e.Port)
 }
 
-// nameOf is what the script prints of a thread: its name.
+// nameOf returns what the script prints for a thread, which is its name.
 func nameOf(c *keptCall, p *process) string { return cmp.Or(c.ThreadName, p.Comm) }
 
-// writeTree writes a call as the script does. A function that another one called stands a
-// space further in. Time off the CPU is no function.
+// writeTree writes a call as the script does. A function is indented by one space more than its
+// caller. Time off the CPU is no function, and is left out.
 func writeTree(b *strings.Builder, c *keptCall, p *process) {
 	who := fmt.Sprintf("%s(%d):", nameOf(c, p), c.Thread)
 	depths := make([]int, len(c.nodes))

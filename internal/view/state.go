@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// question is what somebody asks for.
+// question is what a reader asks for.
 type question struct {
 	scale  scale
 	filter filter
-	n      int // at most so many processes, accepts and calls; 0 is as many as usual
+	n      int // the maximum number of processes, accepts and calls; 0 for the usual number
 }
 
-// usualEvents is how many accepts and calls an answer has.
+// usualEvents is how many accepts and calls an answer has unless another number is given.
 const usualEvents = 500
 
 // state answers a question. The view must be locked.
@@ -89,7 +89,7 @@ func (p *process) total() (total amounts) {
 	return total
 }
 
-// ticked is what had moved at the last tick: what came since is in the next increment.
+// ticked returns what had been moved at the last tick. What came since is in the next increment.
 func (r *row) ticked() (total amounts) {
 	for i := range total {
 		total[i] = r.total[i] - r.moved[i]

@@ -61,7 +61,7 @@ func TestAccountsBalance(t *testing.T) {
 	}
 }
 
-// Who adds the increments to a snapshot has what a later snapshot says.
+// A snapshot with the increments added to it equals a later snapshot.
 func TestIncrementsAddUp(t *testing.T) {
 	f := newFeed()
 	p := fed{pid: 5, comm: "p", dev: "lo"}
@@ -74,7 +74,8 @@ func TestIncrementsAddUp(t *testing.T) {
 		f.call(p, "failed", "ECONNREFUSED", span{-1, "connect", 0, 10})
 	}
 	step()
-	body := f.during(t, "/api/v1/events?range=1m", step, step, func() { // unwatched pipelines deliver in between
+	// unwatched pipelines deliver in between
+	body := f.during(t, "/api/v1/events?range=1m", step, step, func() {
 		step()
 		f.read()
 		step()
@@ -165,7 +166,7 @@ func TestProcessIsOne(t *testing.T) {
 	}
 }
 
-// What moved in ten seconds nobody watched is spread over them.
+// What was moved in ten seconds in which no one looked is spread over them.
 func TestHistorySpreads(t *testing.T) {
 	var h history
 	at := begun.UnixMilli() / coarseStep * coarseStep

@@ -9,26 +9,26 @@ import (
 	"time"
 )
 
-// table is one of the scripts', as text.
+// table is the table of one of the scripts, as text.
 type table struct {
 	path  string
-	sorts []string // how it can be sorted; the first is how the script does
+	sorts []string // how it can be sorted; the first one is the order of the script
 	begin func(*View, params) writer
 }
 
-// writer writes one table after the other. Its view is locked.
+// writer writes one table after another. Its view is locked.
 type writer interface {
-	// head is what comes first, once.
+	// head returns what is written first, once.
 	head() string
 
-	// past is what there is to say at once, before anybody has waited: of events those
-	// that are kept. Where amounts are asked for there is nothing, and the time begins.
+	// past returns what can be written at once, without waiting. Of events these are those
+	// that are kept. For amounts there is nothing, and the interval begins.
 	past() string
 
-	// next is what came since the last time, at now.
+	// next returns what has come since the previous call, at now.
 	next(now time.Time) string
 
-	// tail is what comes last.
+	// tail returns what is written last.
 	tail() string
 }
 
@@ -41,8 +41,8 @@ var tables = []table{
 
 var tableParams = []string{"follow", "interval", "wide", "sort", "n", "filter"}
 
-// serveTable answers with a table. What counts amounts says those of an interval, for
-// which it waits; what tells of events says those that are kept, and goes on if it is to follow.
+// serveTable answers with a table. A table of amounts has those of an interval, for which this
+// waits. A table of events has those that are kept, and continues if the request asks to follow.
 func (v *View) serveTable(w http.ResponseWriter, r *http.Request, t table) {
 	p, leave, ok := v.enter(w, r, tableParams, t.sorts)
 	if !ok {
@@ -90,13 +90,13 @@ func (v *View) locked(say func() string) string {
 	return say()
 }
 
-// isOfEvents says that a table tells of what happened, not of amounts.
+// isOfEvents reports whether a table contains events, and not amounts.
 func isOfEvents(w writer) bool {
 	_, ok := w.(interface{ ofEvents() })
 	return ok
 }
 
-// limited returns the first n, if n is not 0.
+// limited returns the first n elements, or all if n is 0.
 func limited[T any](all []T, n int) []T {
 	if n > 0 && len(all) > n {
 		return all[:n]
@@ -104,7 +104,7 @@ func limited[T any](all []T, n int) []T {
 	return all
 }
 
-// newest returns the last n, if n is not 0.
+// newest returns the last n elements, or all if n is 0.
 func newest[T any](all []T, n int) []T {
 	if n > 0 && len(all) > n {
 		return all[len(all)-n:]
@@ -112,18 +112,18 @@ func newest[T any](all []T, n int) []T {
 	return all
 }
 
-// orDash stands for what is not known in a column.
+// orDash returns a dash for a column whose text is not known.
 func orDash(text string) string {
 	if text == "" {
 		return "-"
 	}
-	return strings.ReplaceAll(text, " ", "_") // a column is a word
+	return strings.ReplaceAll(text, " ", "_") // a column must be a single word
 }
 
-// short cuts an id of 64 digits as people do.
+// short shortens an id of 64 digits in the usual way.
 func short(id string) string { return fmt.Sprintf("%.12s", id) }
 
-// of returns the process of an id, which may be forgotten.
+// of returns the process with an id, or nil if it was forgotten.
 func (v *View) of(id string) *process { return v.processes.get(id) }
 
 func uidOf(p *process) int64 {

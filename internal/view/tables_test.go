@@ -9,12 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The lines are those that the scripts printed under known traffic on Linux 6.1, with
-// SystemTap 4.8, where what they say is right.
+// The lines are those that the scripts printed for known traffic on Linux 6.1 with SystemTap 4.8,
+// where these are correct.
 
 func TestNettopIsTheScripts(t *testing.T) {
 	f := newFeed()
-	f.processes = []fed{ // what was before is not in the table
+	f.processes = []fed{ // earlier amounts are not in the table
 		{pid: 131, comm: "python3", dev: "v1", amounts: amounts{1000, 1000, 3, 3}},
 	}
 	got := f.during(t, "/nettop?interval=2s", func() {
@@ -89,7 +89,7 @@ func TestDropwatchIsTheScripts(t *testing.T) {
 	}
 }
 
-// The script prints IPv4 addresses on IPv6 sockets as IPv6; there they are IPv4.
+// The script prints the IPv4 addresses of IPv6 sockets as IPv6. Here they are printed as IPv4.
 func TestConnectionsAreTheScripts(t *testing.T) {
 	f := newFeed()
 	server := fed{pid: 132, comm: "python3"}
@@ -197,7 +197,7 @@ func TestTablesSortAndLimit(t *testing.T) {
 	}
 }
 
-// What is wide comes after the script's own columns, which stay where they are.
+// Further columns come after the script's own columns, whose places do not change.
 func TestWideTables(t *testing.T) {
 	f := newFeed()
 	p := fed{pid: 1, comm: "a b", dev: "lo", more: map[string]string{"container.id": "0123456789abcdef", "service.name": "shop"}}

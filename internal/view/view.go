@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package view shows what the receiver's instruments see while it happens: as tables, as
-// JSON and as a page, over HTTP. It gets the telemetry that they deliver, and knows neither
-// the kernel nor the Collector's pipelines.
+// Package view shows what the receiver's instruments observe while it happens, over HTTP: as
+// tables, as JSON and as a page. It gets the telemetry that the instruments deliver, and depends
+// neither on the kernel nor on the Collector's pipelines.
 package view
 
 import (
@@ -13,21 +13,22 @@ import (
 	"time"
 )
 
-// Options are what a view is told of where it is.
+// Options are what a view has to know about its surroundings.
 type Options struct {
-	Instance     string // changes when the receiver starts anew
+	Instance     string // changes when the receiver restarts
 	Host         string // the machine's name
-	TraceURL     string // of a trace, with {trace_id}; "" is none
+	TraceURL     string // address of a trace, with {trace_id}; "" if there is none
 	CommandLines bool   // show them
 
 	Now    func() time.Time
 	Health func() Health                              // the instruments, the limit, and what is not seen here
-	Cost   func() (cpu time.Duration, resident int64) // of the process, since its start
-	// Explain says what a drop means and what to do about it, both "" where that is not known.
+	Cost   func() (cpu time.Duration, resident int64) // of this process, since its start
+	// Explain returns what a drop means and what to do about it. Both are "" if that is not
+	// known.
 	Explain func(reason, symbol, class string) (why, advice string)
 }
 
-// View keeps the last 15 minutes. It may be used from several goroutines.
+// View keeps the last 15 minutes. It may be used by several goroutines.
 type View struct {
 	options Options
 
@@ -35,14 +36,14 @@ type View struct {
 	receiver   string // its id in the configuration
 	started    int64  // ms since 1970
 	seq        int64
-	ids        int64 // given out
+	ids        int64 // number of ids given out
 	eventIDs   int64
 	processes  processes
 	interfaces interfaces
 	drops      drops
-	losses     drops // those of processes
+	losses     drops // drops of processes
 	listeners  listeners
-	accepts    []Accept // the oldest first
+	accepts    []Accept // oldest first
 	calls      calls
 	dropped    map[string]int
 	pruned     int64
@@ -51,33 +52,33 @@ type View struct {
 	costAt     int64
 	costCPU    time.Duration
 	readMS     float64
-	told       Health // what the receiver said of the instruments at the last tick
+	told       Health // the state of the instruments at the last tick
 	fresh      fresh
-	last       fresh // what had come by the last tick
+	last       fresh // what had happened by the last tick
 
 	shared    sharedEvent
 	followers int
-	waiting   int           // for the next tick
-	closed    chan struct{} // when nobody is answered any more
+	waiting   int           // number of requests that wait for the next tick
+	closed    chan struct{} // closed when no requests are answered any more
 	watchers  int
-	watched   chan struct{} // closed while somebody watches
+	watched   chan struct{} // closed while someone watches
 	tick      chan struct{} // closed at the next tick
 }
 
-// The bounds of what is kept: some 25 MB with all of it.
+// The bounds of what is kept. At all of them the view takes some 25 MB.
 const (
 	maxProcesses  = 6000
-	maxRows       = 9000 // of processes, by interface
+	maxRows       = 9000 // of processes by interface
 	maxInterfaces = 256
 	maxDrops      = 2048 // and as many losses of processes
 	maxListeners  = 1024
 	maxAccepts    = 2000
 	maxCalls      = 1000
-	maxNodes      = 30_000 // of all calls
+	maxNodes      = 30_000 // of all calls together
 	keep          = 15 * 60 * 1000
 )
 
-// New returns a view that nobody watches.
+// New returns a view that no one watches.
 func New(options Options) *View {
 	v := &View{
 		options: options, started: options.Now().UnixMilli(), dropped: map[string]int{},
@@ -92,7 +93,8 @@ func New(options Options) *View {
 	return v
 }
 
-// Open lets the view be asked, until it is closed. receiver is its id in the configuration.
+// Open lets the view answer requests until it is closed. receiver is the receiver's id in the
+// configuration.
 func (v *View) Open(receiver string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -101,7 +103,7 @@ func (v *View) Open(receiver string) {
 
 func (v *View) now() int64 { return v.options.Now().UnixMilli() }
 
-// newID returns an id that no other thing has.
+// newID returns an id that no other object has.
 func (v *View) newID() string {
 	v.ids++
 	return strconv.FormatInt(v.ids, 10)
@@ -112,10 +114,10 @@ func (v *View) newEventID() string {
 	return strconv.FormatInt(v.eventIDs, 10)
 }
 
-// leaveOut notes that there was no room for something.
+// leaveOut records that there was no room for something.
 func (v *View) leaveOut(what string) { v.dropped[what]++ }
 
-// watch says that somebody watches, until release is called.
+// watch records that someone watches until release is called.
 func (v *View) watch() (release func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -135,14 +137,14 @@ func (v *View) watch() (release func()) {
 	})
 }
 
-// IsWatched says whether somebody watches.
+// IsWatched reports whether someone watches.
 func (v *View) IsWatched() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.watchers > 0
 }
 
-// AwaitWatcher returns when somebody watches, and says whether somebody did before ctx ended.
+// AwaitWatcher waits until someone watches, and reports whether this happened before ctx ended.
 func (v *View) AwaitWatcher(ctx context.Context) bool {
 	v.mu.Lock()
 	watched := v.watched
@@ -155,11 +157,11 @@ func (v *View) AwaitWatcher(ctx context.Context) bool {
 	}
 }
 
-// Tick ends a second, in which the instruments were read: who follows something is told.
-// reading is how long that took.
+// Tick ends a second in which the instruments were read, and wakes the requests that follow
+// something. reading is how long the read took.
 func (v *View) Tick(reading time.Duration) {
 	var told Health
-	if v.options.Health != nil { // not while we are locked: the receiver has locks of its own
+	if v.options.Health != nil { // without the lock, since the receiver has locks of its own
 		told = v.options.Health()
 	}
 	v.mu.Lock()
@@ -186,7 +188,7 @@ func (v *View) measureCost(now int64) {
 	v.cost.MemoryBytes, v.costAt, v.costCPU = resident, now, cpu
 }
 
-// health is what the view knows of itself and is told of the instruments.
+// health returns the state of the view and of the instruments.
 func (v *View) health() Health {
 	h := v.told
 	h.Watchers, h.Cost = v.followers, v.cost
@@ -194,7 +196,7 @@ func (v *View) health() Health {
 	return h
 }
 
-// prune forgets what is too old, now and then.
+// prune forgets what is too old, from time to time.
 func (v *View) prune(now int64) {
 	if now-v.pruned < coarseStep && now >= v.pruned {
 		return

@@ -15,17 +15,18 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// world is a made-up machine whose seconds are the real ones, with 15 minutes behind it.
+// world is an invented machine whose seconds are real ones, and which has already run for 15
+// minutes.
 type world struct {
 	*feed
-	past    atomic.Int64 // ms since 1970, while those 15 minutes go by; then 0
-	rates   []float64    // of each process, in bytes a second sent
+	past    atomic.Int64 // ms since 1970 while those 15 minutes pass; afterwards 0
+	rates   []float64    // of each process, in bytes sent per second
 	answers []float64    // and received
 	drops   []dropped
 	ports   []visited
 	calls   []called
 	seconds int
-	until   time.Time // it is known what happened
+	until   time.Time // what happened is known until then
 }
 
 type dropped struct {
@@ -33,13 +34,14 @@ type dropped struct {
 	every                                   int // seconds from one to the next
 	packets                                 int64
 	so                                      int64
-	by                                      int // index of the process that lost them, plus 1; 0 is not known
+	// index of the process that lost them, plus 1; 0 if it is not known
+	by int
 }
 
 type visited struct {
 	process     int
 	local, peer string
-	each        float64 // connections a second
+	each        float64 // connections per second
 	queueMS     float64
 	verdict     string
 }
@@ -55,7 +57,7 @@ type called struct {
 	nodes      []step
 }
 
-// step is a function of a call, from and until so many µs after its begin.
+// step is a function of a call, with its begin and end in µs after the begin of the call.
 type step struct {
 	parent      int
 	name        string
@@ -109,7 +111,7 @@ func (w *world) time() time.Time {
 	return time.Now()
 }
 
-// add makes a process, which moves so many bytes a second on an interface.
+// add adds a process that moves so many bytes per second on an interface.
 func (w *world) add(pid, uid int64, comm, dev string, sent, received float64, more ...string) int {
 	p := fed{pid: pid, uid: uid, comm: comm, dev: dev, more: map[string]string{"process.creation.time": "2026-11-29T01:02:03.000Z"}}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -120,8 +122,8 @@ func (w *world) add(pid, uid int64, comm, dev string, sent, received float64, mo
 	return len(w.processes) - 1
 }
 
-// pass lets seconds go by: processes move something, packets are dropped, connections
-// come in, and calls take long.
+// pass lets seconds pass, in which processes move something, packets are dropped, connections come
+// in, and calls take long.
 func (w *world) pass(seconds int) {
 	w.now = w.time()
 	for range seconds {
@@ -208,7 +210,7 @@ func (w *world) dropPoints() pmetric.Metrics {
 	return metrics
 }
 
-// visit has connections accepted in some seconds.
+// visit adds accepted connections in some seconds.
 func (w *world) visit(seconds int) {
 	w.now = w.time()
 	logs := plog.NewLogs()
@@ -241,7 +243,7 @@ func (w *world) newTrace() pcommon.TraceID {
 	return pcommon.TraceID{7, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n), 1}
 }
 
-// await has calls end in some seconds.
+// await adds calls that end in some seconds.
 func (w *world) await(seconds int) {
 	w.now = w.time()
 	all := ptrace.NewTraces()
@@ -293,7 +295,7 @@ func putEnd(attributes pcommon.Map, name, end string) {
 	}
 }
 
-// madeUp is a machine with something of everything.
+// madeUp returns a machine with something of everything.
 func madeUp(instance string) *world {
 	w := newWorld(instance, "web-1")
 	edge, orders, cart := "3f2ac19e0b7d5a6488fe1c02d4b7a91356e0f28c", "9b1d7e44c0aa52f1e6037b8d21c95af0e4d3b612", "c07e5512ab34fd9087e1669a2b43d8f5017c9e21"
@@ -372,10 +374,10 @@ func madeUp(instance string) *world {
 	return w
 }
 
-// hostileName is one that a process may choose.
+// hostileName is a name that a process may choose.
 const hostileName = `<img src=x onerror=document.title=1>`
 
-// live has the seconds before now go by, in steps.
+// live lets the seconds before now pass, in steps.
 func (w *world) live(seconds, step int) {
 	begin := time.Now().Add(-time.Duration(seconds) * time.Second)
 	w.started = begin.UnixMilli()
@@ -389,7 +391,7 @@ func (w *world) live(seconds, step int) {
 	w.until = time.Now()
 }
 
-// run is the receiver: while somebody watches, the instruments are read each second.
+// run does what the receiver does: while someone watches it reads the instruments each second.
 func (w *world) run(ctx context.Context) {
 	for w.AwaitWatcher(ctx) {
 		ticker := time.NewTicker(time.Second)

@@ -12,16 +12,16 @@ import (
 	"github.com/seed-7756021b/nettap/internal/bench/measure"
 )
 
-// nettop is what nettop.stp does, as a one-liner of bpftrace: bytes by process and
-// device. Its process is whatever task runs when a packet comes.
+// nettop does what nettop.stp does as a one-liner of bpftrace: it counts bytes by process and
+// device. The process is whatever task was running when a packet came.
 const nettop = `tracepoint:net:net_dev_start_xmit { @sent[pid, comm, str(args->name)] = sum(args->len); }
 tracepoint:net:netif_receive_skb { @received[pid, comm, str(args->name)] = sum(args->len); }`
 
-// bpftrace measures what the one-liner takes, where bpftrace is installed and runs.
+// bpftrace measures the cost of the one-liner, if bpftrace is installed and runs.
 func (m *meter) bpftrace(ctx context.Context) error {
 	path, err := exec.LookPath("bpftrace")
 	if err != nil {
-		return nil // it is not
+		return nil // it is not installed
 	}
 	command := exec.CommandContext(ctx, path, "-e", nettop)
 	command.Stderr = os.Stderr

@@ -22,14 +22,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// place is where a program is attached, however many are.
+// place is where a program is attached, or several.
 type place struct {
 	program ebpf.ProgramType
 	attach  ebpf.AttachType
-	target  string // a tracepoint or function; "" is the root cgroup, or many functions
-	exit    bool   // a kprobe's
+	target  string // a tracepoint or function; "" for the root cgroup, or for many functions
+	exit    bool   // for a kprobe: at the exit
 
-	functions string // the addresses of many, as text
+	functions string // the addresses of many functions, as text
 }
 
 // seen is what is attached on the whole machine.
@@ -52,9 +52,9 @@ func attached() (seen, error) {
 	return s, err
 }
 
-// added returns the places where programs were attached since, by a way to see functions.
+// added returns the places where programs were attached since, if the functions are seen by rung.
 func (s seen) added(rung string) ([]place, error) {
-	types, err := kernel.Types() // once: to parse them takes long
+	types, err := kernel.Types() // once, since parsing them takes long
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (s seen) added(rung string) ([]place, error) {
 	return unique(places), err
 }
 
-// unique returns each place once: what is shared by many is paid once.
+// unique returns each place once, as the cost of a place that programs share arises once.
 func unique(places []place) []place {
 	var different []place
 	for _, p := range places {
@@ -110,7 +110,7 @@ func eachLink(see func(*link.Info) error) error {
 	return links.Err()
 }
 
-// probes returns the lines of the kernel's list of kprobes; a kernel without them has none.
+// probes returns the lines of the kernel's list of kprobes, or none if the kernel has no kprobes.
 func probes() (map[string]bool, error) {
 	file, err := os.Open("/sys/kernel/debug/kprobes/list")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -130,8 +130,8 @@ func probes() (map[string]bool, error) {
 	return found, lines.Err()
 }
 
-// placeOf returns where a link has its program; nowhere if no packet and no call gets
-// there, or if it is a kprobe's.
+// placeOf returns where a link has its program. It returns no place if no packet and no call gets
+// there, or if the link is that of a kprobe.
 func placeOf(info *link.Info, rung string, types *btf.Spec) (place, error) {
 	switch info.Type {
 	case link.RawTracepointType:
@@ -173,8 +173,8 @@ func tracingPlace(info *link.TracingInfo, types *btf.Spec) (place, error) {
 	return place{program: ebpf.Tracing, attach: ebpf.AttachType(info.AttachType), target: function.Name}, nil
 }
 
-// attachEmpty attaches a program that does nothing to each place, and returns what
-// removes them. They are one collection, for which the kernel's types are parsed once.
+// attachEmpty attaches a program that does nothing to each place, and returns a function that
+// removes them. They are in one collection, for which the kernel's types are parsed once.
 func attachEmpty(places []place) (remove func(), err error) {
 	spec := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{}}
 	for i, p := range places {
@@ -198,7 +198,7 @@ func attachEmpty(places []place) (remove func(), err error) {
 func (p place) emptyProgram() *ebpf.ProgramSpec {
 	result := int32(0)
 	if p.program == ebpf.CGroupSKB || p.program == ebpf.CGroupSock {
-		result = 1 // go on
+		result = 1 // continue
 	}
 	spec := &ebpf.ProgramSpec{
 		Name: "nettap_empty", Type: p.program, AttachType: p.attach, License: "Dual BSD/GPL",

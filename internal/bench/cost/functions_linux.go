@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// onPath are the functions of net/socket.c that the load's operations can go through;
-// a star at the end stands for anything.
+// onPath are the functions of net/socket.c that the operations of the load can go through. A star
+// at the end stands for any text.
 var onPath = []string{
 	"____sys_recvmsg", "____sys_sendmsg", "__sock_create", "__sock_recv_*", "__sock_release", "__sock_sendmsg", "__sock_tx_timestamp",
 	"__sys_accept4*", "__sys_connect*", "__sys_setsockopt", "__sys_socket*",
@@ -29,15 +29,15 @@ var onPath = []string{
 	"sockfd_lookup*", "sockfs_dname", "update_socket_protocol",
 }
 
-// symbolTable is where the receiver learns which functions there are.
+// symbolTable is the file in which the receiver finds the functions of the kernel.
 const symbolTable = "/proc/kallsyms"
 
-// onlyInGuests is a variable of the environment that says that this machine is there for
-// the measure alone, and emulated.
+// onlyInGuests is an environment variable which tells that this machine exists only for the
+// measurement, and is emulated.
 const onlyInGuests = "NETTAP_BENCH_GUEST"
 
-// onEach says whether calls gets a program or a probe of its own for each function here,
-// when these hooks are avoided.
+// onEach reports whether calls gets a program or a probe for each function on this kernel, if
+// these hooks are avoided.
 func onEach(avoid []string) (bool, error) {
 	types, err := kernel.Types()
 	if err != nil {
@@ -47,10 +47,10 @@ func onEach(avoid []string) (bool, error) {
 	return !(many("fentry.multi") || !kernel.ExitsFromPool(types) && (many("kprobe.session") || many("kprobe.multi"))), nil
 }
 
-// hideFunctions takes those functions out of the table of symbols that the load never
-// reaches, and returns what puts them back. Where each function has programs of its own
-// an emulated machine takes minutes to load them, and what never runs takes nothing. So
-// the receiver has its defaults, on a kernel with fewer functions.
+// hideFunctions removes those functions from the table of symbols that the load never reaches, and
+// returns a function that puts them back. If each function has programs of its own, an emulated
+// machine takes minutes to load them, and programs that never run cost nothing. So the receiver
+// has its defaults, on a kernel with fewer functions.
 func hideFunctions() (show func() error, err error) {
 	table, err := os.ReadFile(symbolTable)
 	if err != nil {
@@ -68,12 +68,12 @@ func hideFunctions() (show func() error, err error) {
 	return func() error { return errors.Join(unix.Unmount(symbolTable, 0), os.Remove(few)) }, nil
 }
 
-// maxBetween is how many names net/socket.c can have for its functions. Where more lie
-// between those on the path, a linker has mixed the files' functions.
+// maxBetween is the maximum number of names for the functions of net/socket.c. If there are more
+// between those on the path, a linker has mixed the functions of several files.
 const maxBetween = 512
 
-// withFewFunctions returns a table of symbols without what lies between the functions on
-// the path, which a linker has put beside each other, and how many functions that were.
+// withFewFunctions returns a table of symbols without those between the functions on the path,
+// which a linker has placed next to each other, and how many functions were removed.
 func withFewFunctions(table []byte) (few []byte, hidden int) {
 	var first, last uint64
 	for line := range bytes.Lines(table) {
@@ -98,8 +98,8 @@ func withFewFunctions(table []byte) (few []byte, hidden int) {
 	return few, hidden
 }
 
-// functionOf returns the address and the name that a line of the table has of a function
-// of the kernel itself. Parts of functions (foo.cold) are elsewhere.
+// functionOf returns the address and the name of the kernel's own function that a line of the
+// table is about. Parts of functions (foo.cold) are placed elsewhere.
 func functionOf(line []byte) (address uint64, name string, ok bool) {
 	fields := strings.Fields(string(line))
 	if len(fields) != 3 || fields[1] != "t" && fields[1] != "T" || strings.Contains(fields[2], ".") {

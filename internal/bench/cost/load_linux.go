@@ -19,22 +19,22 @@ import (
 	"github.com/seed-7756021b/nettap/internal/bench/measure"
 )
 
-// connectionsPart is how many other operations there are for a connection. A round has few,
-// so that in some none meets another one of a time before.
+// connectionsPart is how many other operations there are for each connection. A round has few
+// connections, so that in some rounds none meets an earlier one in TIME_WAIT.
 const connectionsPart = 25
 
-// load is both ends of what it measures, in one thread.
+// load has both ends of the operations that it measures, in one thread.
 type load struct {
 	buffer             [64]byte
 	datagrams, streams [2]int // to write to, to read from
-	full               int    // datagrams written to it are dropped
+	full               int    // datagrams written to this socket are dropped
 	listener           int
 	listens            unix.Sockaddr
 }
 
-// runLoad does each operation in many rounds, and prints what one took in a round that
-// was not disturbed, nor luckier than others: only a tenth of them took less, or none if
-// the least is asked for. It is in nanoseconds, as JSON by operation.
+// runLoad does each operation in many rounds, and prints what it took in a round that was neither
+// disturbed nor especially fast: only a tenth of the rounds took less, or none if the minimum is
+// asked for. The unit is nanoseconds, and the form is JSON by operation.
 func runLoad(arguments []string) error {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	operations := flags.Int("operations", 50, "a round")
@@ -87,8 +87,8 @@ func runLoad(arguments []string) error {
 	return json.NewEncoder(os.Stdout).Encode(low)
 }
 
-// stayHere keeps the thread on the last of the processors that it may run on: the first
-// ones have more interrupts.
+// stayHere keeps the thread on the last of the processors that it may run on, since the first ones
+// have more interrupts.
 func stayHere() error {
 	var allowed, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -116,7 +116,7 @@ func newLoad() (*load, error) {
 		return nil, err
 	}
 	l.full = dropping[0]
-	for range 1000 { // the least buffer that can be asked for holds less
+	for range 1000 { // the smallest possible buffer holds fewer
 		if err := l.write(l.full); err != nil {
 			return nil, err
 		}
@@ -139,8 +139,8 @@ func newLoad() (*load, error) {
 	return l, unix.SetsockoptInt(l.streams[0], unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }
 
-// datagramPair returns a socket and another one that it is connected with, whose buffer
-// is as small as can be if bytes says so and not 0.
+// datagramPair returns two connected sockets. Unless bytes is 0, the buffer of the second one is
+// as small as possible.
 func datagramPair(bytes int) (pair [2]int, err error) {
 	for i := range pair {
 		if pair[i], err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); err != nil {
@@ -174,8 +174,8 @@ func (l *load) connection() (pair [2]int, err error) {
 	return pair, err
 }
 
-// accept takes the next connection, and its peer's address, as a server would.
-// [unix.Accept] does more: it asks the listener for its protocol.
+// accept takes the next connection and its peer's address, as a server would. [unix.Accept] does
+// more: it asks the listener for its protocol.
 func (l *load) accept() (int, error) {
 	var peer unix.RawSockaddrInet4
 	length := uint32(unsafe.Sizeof(peer))
@@ -194,7 +194,7 @@ func (l *load) connect() error {
 	return unix.Close(pair[1])
 }
 
-// The calls below are raw ones: Go's scheduler has no part in what is measured.
+// The calls below are raw ones, so that Go's scheduler has no part in what is measured.
 
 func (l *load) exchange(pair [2]int) error {
 	if err := l.write(pair[0]); err != nil {

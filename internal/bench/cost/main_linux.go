@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command cost measures what the instruments add to socket calls on the kernel that it
-// runs on, and beside each the floor: empty programs at the same hooks. It prints each
-// measure as a line of JSON behind "@@ ". Command bench runs it, here and in guests.
+// Command cost measures what the instruments add to socket calls on the kernel that it runs on,
+// and for each the minimum: the cost of empty programs at the same hooks. It prints each measure
+// as a line of JSON after "@@ ". Command bench runs it, on this machine and in guests.
 package main
 
 import (
@@ -23,27 +23,27 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// jobs are what is chosen from a ladder of hooks, by instrument.
+// jobs are the jobs whose hooks are chosen from a ladder, by instrument.
 var jobs = map[string]string{
 	"traffic": "owner",
 	"drops":   "drop",
 	"accepts": "accept",
 	"calls":   "call",
 
-	measure.All: "call", // what depends on it most
+	measure.All: "call", // the instrument that depends on it most
 }
 
-// cases are what is measured, in this order. "all" is the defaults.
+// cases are what is measured, in this order. "all" is the default configuration.
 var cases = []string{"traffic", "drops", "accepts", "calls", measure.All}
 
-// meter measures by a load in a process of its own: nothing is observed there that is
-// not observed of any other process.
+// meter measures by a load in a process of its own, in which nothing is observed that is not
+// observed in every other process.
 type meter struct {
 	only      *regexp.Regexp
 	everyRung bool
 	floors    bool
 	load      []string // the load's arguments
-	loads     int      // how many, each in a process of its own
+	loads     int      // how many loads, each in a process of its own
 }
 
 func main() {
@@ -91,8 +91,8 @@ func (m *meter) run(ctx context.Context) error {
 	return m.bpftrace(ctx)
 }
 
-// ladder measures a case on the rung that the kernel is given, and if they are wanted an
-// instrument on all below, each by avoiding those above.
+// ladder measures a case on the rung that is chosen on this kernel. If it is asked for, an
+// instrument is also measured on all lower rungs, each by avoiding those above it.
 func (m *meter) ladder(ctx context.Context, name string) error {
 	var avoid []string
 	for {
@@ -110,8 +110,8 @@ func (m *meter) ladder(ctx context.Context, name string) error {
 	}
 }
 
-// rung measures a case with what instruments there are, and what empty programs at
-// their hooks take. It returns the hook that was chosen of the ladder.
+// rung measures a case with its instruments, and then empty programs at their hooks. It returns
+// the hook that was chosen from the ladder.
 func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung string, err error) {
 	before, err := attached()
 	if err != nil {
@@ -145,8 +145,8 @@ func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung str
 	return rung, m.measure(ctx, measure.Measure{Case: name, Rung: rung, Empty: true})
 }
 
-// start starts what a case is of. Where that takes an emulated machine too long, it sees
-// fewer functions.
+// start starts the instruments of a case. If that would take an emulated machine too long, they
+// see fewer functions.
 func (m *meter) start(ctx context.Context, name string, avoid []string) (_ *running, err error) {
 	few := false
 	if os.Getenv(onlyInGuests) != "" && (name == "calls" || name == measure.All) {
@@ -164,12 +164,12 @@ func (m *meter) start(ctx context.Context, name string, avoid []string) (_ *runn
 	return start(ctx, name, avoid)
 }
 
-// settling is how long instruments are left alone first: they begin to collect after a second.
+// settling is how long instruments are left alone at first: they begin to collect after a second.
 const settling = 2500 * time.Millisecond
 
-// measure runs the load, and prints what it took. Each time it has sockets and buffers of
-// its own: where those lie in the kernel's memory decides how the allocator frees them,
-// which takes up to some 80 instructions more a call in some of them.
+// measure runs the load, and prints what it took. Each time the load has sockets and buffers of
+// its own. Where these are in the kernel's memory decides how the allocator frees them, which in
+// some cases takes up to about 80 instructions more for a call.
 func (m *meter) measure(ctx context.Context, what measure.Measure) error {
 	took := map[string][]float64{}
 	for range m.loads {

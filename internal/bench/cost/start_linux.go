@@ -24,16 +24,16 @@ import (
 // running is a receiver with some of its instruments.
 type running struct {
 	signals []component.Component
-	hooks   map[string]string // in use, by their job
+	hooks   map[string]string // the hooks in use, by their job
 }
 
-// start starts a receiver with the defaults, but for the limit, those instruments that
-// the case leaves out and the hooks to avoid: that is how each rung is forced.
+// start starts a receiver with the default configuration, except for the limit, the instruments
+// that are not part of the case, and the hooks to avoid, by which each rung is forced.
 func start(ctx context.Context, name string, avoid []string) (*running, error) {
 	factory := nettapreceiver.NewFactory()
 	config := factory.CreateDefaultConfig().(*nettapreceiver.Config)
 	config.AvoidHooks = avoid
-	config.MaxCPU = 0 // or it would be less that is measured
+	config.MaxCPU = 0 // a limit would reduce what is measured
 	for instrument, enabled := range map[string]*bool{
 		"traffic": &config.Traffic.Enabled, "drops": &config.Drops.Enabled, "accepts": &config.Accepts.Enabled, "calls": &config.Calls.Enabled,
 	} {
@@ -61,7 +61,7 @@ func start(ctx context.Context, name string, avoid []string) (*running, error) {
 			return nil, errors.Join(err, r.stop(ctx))
 		}
 	}
-	for _, entry := range logs.All() { // what the receiver says of itself to anyone
+	for _, entry := range logs.All() { // which the receiver logs for its users
 		hooks, _ := entry.ContextMap()["hooks"].([]any)
 		for _, hook := range hooks {
 			if job, name, ok := strings.Cut(fmt.Sprint(hook), " by "); ok {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package measure is how measures of what instruments cost are written down.
+// Package measure defines the records of what instruments cost.
 package measure
 
 // Measure is what operations took in one state of the kernel.
 type Measure struct {
 	Case  string             `json:"case"`            // an instrument, or [All] or [Off]
 	Rung  string             `json:"rung,omitempty"`  // the hook that was chosen of the instrument's ladder
-	Empty bool               `json:"empty,omitempty"` // empty programs are at the hooks of the case
-	Of    map[string]float64 `json:"of"`              // nanoseconds by operation: in a guest that counts, instructions
+	Empty bool               `json:"empty,omitempty"` // with empty programs at the hooks of the case
+	Of    map[string]float64 `json:"of"`              // nanoseconds by operation; instructions in a guest that counts
 }
 
-// The cases that are no instrument.
+// The cases that are no instruments.
 const (
 	Off = "off" // nothing is attached
 	All = "all" // the defaults
@@ -27,9 +27,9 @@ const (
 	UDP        = "udp"        // a datagram of 64 bytes is sent and received
 	TCP        = "tcp"        // a message of 64 bytes is sent and received
 	Connection = "connection" // a connection is made, accepted and closed
-	Drop       = "drop"       // a datagram is sent whose receiver's buffer is full
-	Getppid    = "getppid"    // a system call that is no socket's
+	Drop       = "drop"       // a datagram is sent to a receiver whose buffer is full
+	Getppid    = "getppid"    // a system call that has nothing to do with sockets
 )
 
-// Operations are all, in the order to show them in.
+// Operations are all operations, in the order in which they are shown.
 var Operations = []string{UDP, TCP, Connection, Drop, Getppid}
