@@ -31,29 +31,30 @@ type CallsConfig struct {
 	// IdleWaits lets the time that a thread waits for work count as duration.
 	IdleWaits bool `mapstructure:"idle_waits"`
 
-	// Errors says which failed calls are kept, whatever they took: "unexpected" (all but
-	// those whose failure is no news, as of a connect to a Unix socket that is not there),
-	// "always", "never", or those that failed with one of these errors ("ECONNREFUSED").
+	// Errors selects the failed calls that are kept, however short they are: "unexpected" (all
+	// except those that a program has to expect, as when it connects to a Unix socket that
+	// does not exist), "always", "never", or those that failed with one of these errors
+	// ("ECONNREFUSED").
 	Errors []string `mapstructure:"errors"`
 
 	// OffCPU reports each time that a thread was off the CPU during a call as a span.
 	OffCPU bool `mapstructure:"off_cpu"`
 
-	// Waits reports what programs that do not block wait for: a connect, an answer or room
-	// to send that began in one call and ended in another. It also reports how long received
-	// data waited for its program.
+	// Waits reports the waits of programs that use sockets in non-blocking mode: for a
+	// connection, an answer or room to send, each of which begins in one call and ends in
+	// another. It also reports how long received data waited for its program.
 	Waits bool `mapstructure:"waits"`
 
 	// Functions are the kernel functions that a tree consists of: "net/socket.c" stands for
 	// all functions of that file, others are given by name or pattern, such as "tcp_*".
 	Functions []string `mapstructure:"functions"`
 
-	// Filter says which calls are looked at.
+	// Filter selects the calls that are observed.
 	Filter CallsFilterConfig `mapstructure:"filter"`
 }
 
-// CallsFilterConfig is the block "calls.filter". An empty list lets all through;
-// a call has to be in each list, of which cgroups and containers are one.
+// CallsFilterConfig is the block "calls.filter". An empty list lets everything through. A call has
+// to match each list, where cgroups and containers count as one list.
 type CallsFilterConfig struct {
 	PIDs       []int    `mapstructure:"pids"`       // ids of processes
 	Commands   []string `mapstructure:"commands"`   // of the thread group leader, as in /proc/PID/comm
@@ -65,7 +66,7 @@ type CallsFilterConfig struct {
 	Ports      []int    `mapstructure:"ports"`      // of either end
 }
 
-// The words of calls.errors; other values are names of errors.
+// The keywords of calls.errors. Other values are names of errors.
 const (
 	errorsUnexpected = "unexpected"
 	errorsAlways     = "always"
@@ -89,7 +90,7 @@ func (c *CallsConfig) validate() error {
 	if c.MinDuration < 0 {
 		errs = errors.Join(errs, fmt.Errorf("calls.min_duration is %v, and must be 0s or more", c.MinDuration))
 	}
-	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) { // NaN is neither
+	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) { // false for NaN
 		errs = errors.Join(errs, fmt.Errorf("calls.sample_ratio is %v, and must be from 0 to 1", c.SampleRatio))
 	}
 	if c.MaxPerSecond < 0 {
@@ -144,7 +145,7 @@ func checkContainer(id string) error {
 	return nil
 }
 
-// each returns what check finds wrong with the values of a list.
+// each returns the errors that check returns for the values of a list.
 func each[T any](key string, values []T, check func(T) error) error {
 	var errs error
 	for i, value := range values {
@@ -164,7 +165,8 @@ func within(lowest, highest int64) func(int) error {
 	}
 }
 
-// parsePrefix takes "10.0.0.0/8", and an address for its whole length.
+// parsePrefix parses a prefix such as "10.0.0.0/8", or an address, which becomes a prefix of its
+// whole length.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 		return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96).Masked(), nil
@@ -179,7 +181,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(address, address.BitLen()), nil
 }
 
-// callsOptions returns what calls has to know of a configuration that is valid.
+// callsOptions returns the options of calls from a valid configuration.
 func (c *Config) callsOptions() calls.Options {
 	f := c.Calls.Filter
 	return calls.Options{
@@ -218,7 +220,7 @@ func (c *CallsConfig) errnos() calls.Errnos {
 	}
 	var errnos calls.Errnos
 	for _, name := range c.Errors {
-		if number, ok := calls.ErrnoNumber(name); ok { // "never" has none
+		if number, ok := calls.ErrnoNumber(name); ok { // "never" has no number
 			errnos.Numbers = append(errnos.Numbers, number)
 		}
 	}

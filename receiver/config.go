@@ -14,8 +14,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// Config is the nettap receiver's configuration: one block an instrument, and
-// what they share.
+// Config is the nettap receiver's configuration: one block for each instrument, and what they
+// share.
 type Config struct {
 	// Traffic counts packets and bytes per process and interface, as metrics.
 	Traffic TrafficConfig `mapstructure:"traffic"`
@@ -26,21 +26,21 @@ type Config struct {
 	// Accepts reports accepted TCP connections, as log records.
 	Accepts AcceptsConfig `mapstructure:"accepts"`
 
-	// Listeners reports how many connections wait for those who listen, as metrics.
+	// Listeners reports how many connections wait in accept queues, as metrics.
 	Listeners ListenersConfig `mapstructure:"listeners"`
 
 	// Calls reports the trees of functions that socket calls go through, as traces.
 	Calls CallsConfig `mapstructure:"calls"`
 
-	// TraceContext says how calls, accepts and drops learn which span of the
-	// application they belong to.
+	// TraceContext sets how calls, accepts and drops are related to the span of the
+	// application that they belong to.
 	TraceContext TraceContextConfig `mapstructure:"trace_context"`
 
-	// View shows what the instruments see over HTTP, to people.
+	// View shows to people, over HTTP, what the instruments observe.
 	View ViewConfig `mapstructure:"view"`
 
-	// OnUnsupported says what happens if an instrument cannot run: with "error" the
-	// Collector does not start, with "warn" the instrument is off and all others run.
+	// OnUnsupported sets what happens if an instrument cannot run: with "error" the Collector
+	// does not start, with "warn" the instrument is off and all others run.
 	OnUnsupported string `mapstructure:"on_unsupported"`
 
 	// AvoidHooks are hooks ("fentry/security_sock_graft") and kinds of hooks ("fentry")
@@ -61,19 +61,19 @@ type Config struct {
 	_ struct{}
 }
 
-// InstrumentConfig is what every instrument's block begins with.
+// InstrumentConfig has the settings that every instrument has.
 type InstrumentConfig struct {
 	// Enabled lets the instrument run if a pipeline of its signal uses the receiver or the
 	// view is on.
 	Enabled bool `mapstructure:"enabled"`
 
-	// CollectionInterval is the time between two readings of the kernel's maps or ring.
+	// CollectionInterval is the time between two reads of the kernel's maps or ring.
 	CollectionInterval time.Duration `mapstructure:"collection_interval"`
 
-	// InitialDelay is the time from the start to the first reading.
+	// InitialDelay is the time from the start to the first read.
 	InitialDelay time.Duration `mapstructure:"initial_delay"`
 
-	// ResourceAttributes turns single resource attributes on and off.
+	// ResourceAttributes turns individual resource attributes on and off.
 	ResourceAttributes metadata.ResourceAttributesConfig `mapstructure:"resource_attributes"`
 }
 
@@ -81,18 +81,18 @@ type InstrumentConfig struct {
 type TrafficConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// MaxProcesses is how many processes have series of their own at one time.
+	// MaxProcesses is how many processes have series of their own at the same time.
 	MaxProcesses int `mapstructure:"max_processes"`
 
 	// Namespaces limits nettap.interface.* to the host's network namespace
 	// ("host") or reports every one ("all"). Series of processes are not limited.
 	Namespaces string `mapstructure:"namespaces"`
 
-	// Metrics turns single metrics and their attributes on and off.
+	// Metrics turns individual metrics and their attributes on and off.
 	Metrics TrafficMetricsConfig `mapstructure:"metrics"`
 }
 
-// TrafficMetricsConfig is those of [metadata.MetricsConfig] that traffic reports.
+// TrafficMetricsConfig has the metrics of [metadata.MetricsConfig] that traffic reports.
 type TrafficMetricsConfig struct {
 	InterfaceIO                    metadata.NettapInterfaceIoMetricConfig                    `mapstructure:"nettap.interface.io"`
 	InterfacePacketCount           metadata.NettapInterfacePacketCountMetricConfig           `mapstructure:"nettap.interface.packet.count"`
@@ -106,25 +106,25 @@ type TrafficMetricsConfig struct {
 type DropsConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// Explanations adds the attribute nettap.drop.explanation to each point, which says in
+	// Explanations adds the attribute nettap.drop.explanation to each point, which tells in
 	// words what the reason means and what to do about it. It does not add series.
 	Explanations bool `mapstructure:"explanations"`
 
-	// Records reports single dropped packets, as log records, when a logs pipeline uses the
+	// Records reports single dropped packets as log records, if a logs pipeline uses the
 	// receiver.
 	Records bool `mapstructure:"records"`
 
-	// RecordInterval is the time in which one place, reason and flow has one record at most.
+	// RecordInterval is the time in which one place, reason and flow has at most one record.
 	RecordInterval time.Duration `mapstructure:"record_interval"`
 
-	// MaxRecordsPerSecond is how many log records of dropped packets a second are made.
+	// MaxRecordsPerSecond is the maximum number of log records of dropped packets in a second.
 	MaxRecordsPerSecond int `mapstructure:"max_records_per_second"`
 
-	// Metrics turns single metrics on and off.
+	// Metrics turns individual metrics on and off.
 	Metrics DropsMetricsConfig `mapstructure:"metrics"`
 }
 
-// DropsMetricsConfig is those of [metadata.MetricsConfig] that drops reports.
+// DropsMetricsConfig has the metrics of [metadata.MetricsConfig] that drops reports.
 type DropsMetricsConfig struct {
 	DropUnseen           metadata.NettapDropUnseenMetricConfig           `mapstructure:"nettap.drop.unseen"`
 	PacketDropped        metadata.NettapPacketDroppedMetricConfig        `mapstructure:"nettap.packet.dropped"`
@@ -139,10 +139,10 @@ type AcceptsConfig struct {
 	// MaxPerSecond is the maximum number of log records in a second; 0 is no limit.
 	MaxPerSecond int `mapstructure:"max_per_second"`
 
-	// Policy says which accepted connections are expected. It does not drop or delay any.
+	// Policy defines which accepted connections are expected. It does not drop or delay any.
 	Policy PolicyConfig `mapstructure:"policy"`
 
-	// Events turns single events on and off.
+	// Events turns individual events on and off.
 	Events metadata.EventsConfig `mapstructure:"events"`
 }
 
@@ -155,17 +155,17 @@ const (
 	namespacesAll  = "all"
 )
 
-// maxRecordsLimit keeps the records of a storm of drops below what their ring holds.
+// maxRecordsLimit keeps the records of a storm of drops below what their ring can hold.
 const maxRecordsLimit = 500
 
 // maxProcessesLimit keeps the kernel's maps below about 100 MB.
 const maxProcessesLimit = 1 << 18
 
-// defaultMaxCPU is argued for in docs/cost.md.
+// defaultMaxCPU is explained in docs/cost.md.
 const defaultMaxCPU percent = 5
 
-// shortestInterval keeps a number without its unit, which would be nanoseconds,
-// from becoming a busy loop.
+// shortestInterval prevents a busy loop if the unit of an interval was forgotten, which would mean
+// nanoseconds.
 const shortestInterval = 10 * time.Millisecond
 
 func createDefaultConfig() component.Config {

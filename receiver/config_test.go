@@ -176,7 +176,7 @@ calls:
 func TestConfigMistakes(t *testing.T) {
 	for name, test := range map[string]struct {
 		yaml string
-		want []string // each in the error
+		want []string // each is contained in the error
 	}{
 		"a key that does not exist": {
 			yaml: "{trafic: {}}",
@@ -353,8 +353,8 @@ root_path: host
 	}
 }
 
-// The defaults that the documentation shows are a configuration, and set what is set
-// without it: an operator reads there what happens if nothing is set.
+// The defaults in the documentation are a valid configuration, and set the same as an empty one.
+// So an operator can rely on them.
 func TestDocumentedDefaults(t *testing.T) {
 	documented, err := os.ReadFile(configurationDoc)
 	if err != nil {
@@ -380,8 +380,8 @@ func TestDocumentedDefaults(t *testing.T) {
 	}
 }
 
-// configOptions compare configurations but for what mdatagen keeps to itself.
-// No list and an empty one are the same.
+// configOptions compare configurations except for what mdatagen does not export. A nil list equals
+// an empty one.
 var configOptions = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmpopts.IgnoreUnexported(

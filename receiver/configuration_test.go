@@ -21,8 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// configurationDoc is written from the configuration's types, what their comments say,
-// and the defaults.
+// configurationDoc is generated from the configuration's types, their comments, and the defaults.
 const configurationDoc = "../docs/configuration.md"
 
 var writeConfiguration = flag.Bool("write-configuration", false, "write docs/configuration.md")
@@ -84,7 +83,7 @@ type documenter struct {
 	missing        []string
 }
 
-// elsewhere are blocks that docs/telemetry.md has.
+// elsewhere are blocks that docs/telemetry.md documents.
 var elsewhere = map[string]bool{"resource_attributes": true, "metrics": true, "events": true}
 
 func (d *documenter) block(path string, value reflect.Value, depth int) {
@@ -120,8 +119,8 @@ func (d *documenter) block(path string, value reflect.Value, depth int) {
 	}
 }
 
-// fields visits what a user can set. Of the Collector's own settings for servers that is
-// the endpoint; the others are its own to document.
+// fields visits the fields that a user can set. Of the Collector's own settings for servers it
+// visits only the endpoint, as the Collector documents the others.
 func (d *documenter) fields(value reflect.Value, visit func(typeName string, field reflect.StructField, key string, v reflect.Value)) {
 	if server, ok := value.Interface().(confighttp.ServerConfig); ok {
 		field := reflect.StructField{Name: "Endpoint"}
@@ -153,7 +152,7 @@ func fieldOf(value reflect.Value, key string) string {
 	return ""
 }
 
-// sentence is a comment without the field's name, which the key stands for.
+// sentence returns a comment without the field's name, which the key replaces.
 func sentence(name, comment string) string {
 	comment = regexp.MustCompile(`^(?:`+name+` |`+name+`, )(?:is |are )?`).ReplaceAllString(strings.Join(strings.Fields(comment), " "), "")
 	if comment == "" {
@@ -181,7 +180,7 @@ func yamlOf(v reflect.Value) string {
 	return strings.TrimSpace(string(text))
 }
 
-// fieldComments returns what the sources say of each field of a configuration.
+// fieldComments returns the comment of each field of a configuration.
 func fieldComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}

@@ -19,24 +19,24 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// signalConsumer takes the telemetry of one signal: it is the next consumer of a pipeline, with
-// what the receiver has to know of the signal.
+// signalConsumer delivers the telemetry of one signal: it has the next consumer of a pipeline, and
+// the functions for its signal that the receiver needs.
 type signalConsumer[T instrument.Telemetry] struct {
-	// events is true when an item is reported once; false when it is a point of
-	// a series, which the next one repeats.
+	// events is true if an item is reported once, and false if it is a point of a series,
+	// which the next one repeats.
 	events bool
 
 	size      func(T) size
 	consume   func(context.Context, T) error
 	clone     func(T) T
-	remainder func(whole T, err error) T // what a consumer that took some has not taken
+	remainder func(whole T, err error) T // what a consumer that took a part has not taken
 
 	// startOp and endOp enclose a delivery for the Collector's own metrics.
 	startOp func(context.Context) context.Context
 	endOp   func(ctx context.Context, items int, err error)
 }
 
-// size is how much a batch holds: items of its signal, and events that they report.
+// size is how much a batch contains: items of its signal, and events that they report.
 type size struct{ items, events int }
 
 func newMetricsConsumer(settings receiver.Settings, next consumer.Metrics) (signalConsumer[pmetric.Metrics], error) {
@@ -110,8 +110,8 @@ func newTracesConsumer(settings receiver.Settings, next consumer.Traces) (signal
 	}, nil
 }
 
-// roots returns how many calls are in a batch. Their roots may have a parent: a span
-// of the application.
+// roots returns the number of calls in a batch. The root of a call may have a parent, which is a
+// span of the application.
 func roots(batch ptrace.Traces) int {
 	count := 0
 	for _, resource := range batch.ResourceSpans().All() {

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
-// dependent is an instrument that runs only while something else does.
+// dependent is an instrument that runs only while its dependency does.
 type dependent[T instrument.Telemetry] struct {
 	dependency interface {
 		Start(ctx context.Context) error

@@ -11,12 +11,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
-// step notes in a common log what it is asked to do, and fails where it is told to.
+// step records in a common log what it is asked to do, and fails where a test wants it to.
 type step struct {
 	plain
 	name string
 	log  *[]string
-	errs map[string]error // by deed
+	errs map[string]error // by what it is asked to do
 }
 
 func (s step) note(deed string) error {
@@ -28,12 +28,12 @@ func (s step) Start(context.Context) error    { return s.note("start") }
 func (s step) Enable() error                  { return s.note("enable") }
 func (s step) Shutdown(context.Context) error { return s.note("shutdown") }
 
-// plain is an instrument that can do nothing beside what each has to.
+// plain is an instrument without optional methods.
 type plain struct{}
 
 func (plain) Collect(context.Context) (plog.Logs, error) { return plog.NewLogs(), nil }
 
-// able is one that can do everything.
+// able is an instrument with all optional methods.
 type able struct{ step }
 
 func (a able) Delivered()   { _ = a.note("delivered to") }
@@ -93,8 +93,8 @@ func TestDependentRunsWithinItsDependency(t *testing.T) {
 	}
 }
 
-// An instrument within another one is asked for what it can do, and one that cannot is
-// as good as one that has nothing to do.
+// The optional methods of the instrument inside are called. If it does not have one nothing
+// happens.
 func TestDependentHandsOnWhatItsInstrumentCanDo(t *testing.T) {
 	var log []string
 	dependency := step{name: "dependency", log: &log}

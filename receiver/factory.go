@@ -12,9 +12,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// NewFactory returns the factory of the nettap receiver. It creates receivers on
-// every operating system, so that a configuration can be checked on any; their
-// instruments start on Linux only.
+// NewFactory returns the factory of the nettap receiver. It creates receivers on every operating
+// system, so that a configuration can be checked anywhere. Their instruments start only on Linux.
 func NewFactory() receiver.Factory {
 	receivers := &sharedReceivers{}
 	return receiver.NewFactory(

@@ -16,14 +16,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
-// fake is an instrument that reports what a test puts in, and notes how it is used.
+// fake is an instrument that reports what a test gives it, and records how it is used.
 type fake[T instrument.Telemetry] struct {
 	mu        sync.Mutex
 	empty     func() T
 	batches   []T
 	startErr  error
 	enableErr error
-	errs      []error // of the next Collects
+	errs      []error // of the next calls of Collect
 	log       []string
 }
 
@@ -84,7 +84,7 @@ func fakeTraces(batches ...ptrace.Traces) *fake[ptrace.Traces] {
 	return &fake[ptrace.Traces]{empty: ptrace.NewTraces, batches: batches}
 }
 
-// trees returns a batch of traces with these names, each of two spans.
+// trees returns a batch of traces with these names, each with two spans.
 func trees(names ...string) ptrace.Traces {
 	traces := ptrace.NewTraces()
 	all := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()

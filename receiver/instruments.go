@@ -28,13 +28,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/traffic"
 )
 
-// requireHost says what this machine or container lacks for any instrument.
+// requireHost returns an error that tells what this machine or container lacks for any instrument.
 func requireHost(rootPath string) error { return kernel.RequireHost(rootPath) }
 
-// programTime is how long BPF programs ran while wait did.
+// programTime measures for how long BPF programs ran during wait.
 func programTime(wait func()) (ran, during time.Duration, err error) { return kernel.RunTime(wait) }
 
-// threadTime is the CPU time of the running thread.
+// threadTime returns the CPU time of the running thread.
 func threadTime() time.Duration { return kernel.ThreadTime() }
 
 // metricsInstruments returns the instruments whose signal is metrics.
@@ -79,10 +79,10 @@ func logsInstruments(shared *sharedReceiver, settings receiver.Settings) []confi
 	return all
 }
 
-// ringInterval is how often a ring is read that fills with what happens.
+// ringInterval is how often a ring of events is read.
 const ringInterval = time.Second
 
-// dropRecords reports single dropped packets.
+// dropRecords returns the instrument that reports single dropped packets.
 func dropRecords(shared *sharedReceiver, settings receiver.Settings) configuredInstrument[plog.Logs] {
 	c, recorder := shared.config.Drops, new(stats.Recorder)
 	options := drops.RecordOptions{Version: settings.BuildInfo.Version, Interval: c.RecordInterval, MaxPerSecond: c.MaxRecordsPerSecond}
@@ -102,8 +102,8 @@ func tracesInstruments(shared *sharedReceiver, settings receiver.Settings) []con
 	}
 }
 
-// newContexts returns what finds the trace contexts of all instruments, nil
-// where the configuration has no sources.
+// newContexts returns the trace contexts for all instruments, or nil if the configuration has no
+// sources.
 func newContexts(config *Config, logger *zap.Logger, limit *limit) *tracecontext.Contexts {
 	if len(config.TraceContext.Sources) == 0 {
 		return nil
@@ -115,7 +115,7 @@ func newContexts(config *Config, logger *zap.Logger, limit *limit) *tracecontext
 	return tracecontext.NewContexts(options)
 }
 
-// withContexts lets an instrument run while trace contexts are found, if any are.
+// withContexts makes an instrument depend on the trace contexts, if there are any.
 func withContexts[T instrument.Telemetry](shared *sharedReceiver, i instrument.Instrument[T]) instrument.Instrument[T] {
 	if shared.contexts == nil {
 		return i
@@ -123,13 +123,13 @@ func withContexts[T instrument.Telemetry](shared *sharedReceiver, i instrument.I
 	return dependent[T]{shared.contexts, i}
 }
 
-// withCgroups lets an instrument run while cgroups are watched: those of the processes
-// that it describes may be gone when it does.
+// withCgroups makes an instrument depend on the watch of cgroups. The cgroup of a process may be
+// gone when the instrument describes the process.
 func withCgroups[T instrument.Telemetry](shared *sharedReceiver, i instrument.Instrument[T]) instrument.Instrument[T] {
 	return dependent[T]{shared.cgroups, i}
 }
 
-// withLimit lets calls leave out some of what they do where nettap takes too much.
+// withLimit lets the limit reduce what calls does if nettap takes too much.
 func withLimit(shared *sharedReceiver, of *calls.Calls) instrument.Instrument[ptrace.Traces] {
 	if shared.limit == nil {
 		return of
@@ -146,8 +146,8 @@ func (c *Config) acceptsOptions() accepts.Options {
 	}
 }
 
-// options returns what traffic has to know of its configuration. It tells
-// transports and network types apart only if a metric shows them.
+// options returns the options of traffic. It distinguishes transports and network types only if a
+// metric shows them.
 func (c *TrafficConfig) options(rootPath string) traffic.Options {
 	shows := func(io metadata.ProcessNetworkIoMetricAttributeKey, count metadata.NettapProcessNetworkPacketCountMetricAttributeKey) bool {
 		return slices.Contains(c.Metrics.ProcessNetworkIO.EnabledAttributes, io) ||

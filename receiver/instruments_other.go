@@ -20,7 +20,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// requireHost fails, so that none of the instruments below is ever started.
+// requireHost returns an error, so that none of the instruments below is ever started.
 func requireHost(string) error {
 	return fmt.Errorf("nettap runs on Linux only, and this is %s: set on_unsupported: warn to run the rest without it", runtime.GOOS)
 }

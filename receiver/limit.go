@@ -15,49 +15,49 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// The programs are timed for timedFor of each timedEvery: to be timed costs them.
+// The programs are timed for timedFor in each timedEvery, since being timed slows them down.
 const (
 	timedEvery = 10 * time.Second
 	timedFor   = 50 * time.Millisecond
 )
 
-// longestInterval is what the last step makes of a collection interval at most.
+// longestInterval is the longest collection interval that the last step sets.
 const longestInterval = time.Minute
 
-// limit keeps what nettap takes of the machine below max_cpu. It holds the step that calls
-// and the loops are on. A nil one measures and limits nothing.
+// limit keeps what nettap takes of the machine below max_cpu. It has the present step of calls and
+// the loops. A nil limit measures and limits nothing.
 type limit struct {
 	logger   *zap.Logger
-	isChosen bool // by the user
+	isChosen bool // the user has set it
 	share    float64
 
 	every, timed time.Duration
 	rest         time.Duration // see [budget.Controller]
 	programs     func(wait func()) (ran, during time.Duration, err error)
 
-	loops    atomic.Int64 // CPU time that they took, in ns
-	reported assignment   // of the signal that reports on it
+	loops    atomic.Int64 // CPU time that they used, in ns
+	reported assignment   // the signal that reports on it
 
 	mu         sync.Mutex
 	control    budget.Controller
 	usage      usage
-	calls      reducible // nil: they do not run
-	counters   int       // instruments that run and read counters
-	references int       // signals that run
+	calls      reducible // nil if they do not run
+	counters   int       // number of running instruments that read counters
+	references int       // number of running signals
 	stop       context.CancelFunc
 	stopped    chan struct{}
 }
 
-// usage is what nettap last took, as shares of the machine's CPU time.
+// usage is what nettap took recently, as parts of the machine's CPU time.
 type usage struct {
 	programs, loops float64
 	step            budget.Step
-	exceeded        bool // though all is left out that can be
+	exceeded        bool // although everything that can be left out is
 	measured        bool
 	refused         error // why it cannot be measured
 }
 
-// reducible is an instrument that can leave out some of what it does.
+// reducible is an instrument that can leave out some of its work.
 type reducible interface {
 	Reduces(step budget.Step) bool
 	Reduce(step budget.Step) error
@@ -70,7 +70,7 @@ func newLimit(c *Config, logger *zap.Logger) *limit {
 	return &limit{logger: logger, isChosen: c.maxCPUIsSet, share: c.MaxCPU.share(), every: timedEvery, timed: timedFor, programs: programTime}
 }
 
-// open notes that a signal runs: from the first to the last it is measured what all take.
+// acquire records that a signal runs. While any signal runs, what nettap takes is measured.
 func (l *limit) acquire() {
 	if l == nil {
 		return
@@ -87,7 +87,7 @@ func (l *limit) acquire() {
 	go l.run(running, l.stopped)
 }
 
-// close notes that a signal ends.
+// release records that a signal has ended.
 func (l *limit) release() {
 	if l == nil {
 		return
@@ -102,7 +102,7 @@ func (l *limit) release() {
 	}
 }
 
-// join lets the limit reduce an instrument that has begun.
+// add lets the limit reduce an instrument that has started.
 func (l *limit) add(calls reducible) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,14 +113,14 @@ func (l *limit) add(calls reducible) error {
 	return calls.Reduce(l.usage.step)
 }
 
-// part is the end of join: the instrument is about to end.
+// remove ends this, as the instrument is about to stop.
 func (l *limit) remove() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls = nil
 }
 
-// count notes that so many instruments more read counters.
+// count changes the number of instruments that read counters.
 func (l *limit) count(more int) {
 	if l == nil {
 		return
@@ -130,7 +130,7 @@ func (l *limit) count(more int) {
 	l.counters += more
 }
 
-// interval is the time between two readings of counters.
+// interval returns the time between two reads of counters.
 func (l *limit) interval(configured time.Duration) time.Duration {
 	if l == nil || l.read().step < budget.LongIntervals {
 		return configured
@@ -138,7 +138,7 @@ func (l *limit) interval(configured time.Duration) time.Duration {
 	return max(configured, min(4*configured, longestInterval))
 }
 
-// take does work on behalf of nettap, and counts what CPU time it takes.
+// measureWork does work on behalf of nettap, and counts the CPU time that it takes.
 func (l *limit) measureWork(work func()) {
 	if l == nil {
 		work()
@@ -159,7 +159,7 @@ func (l *limit) read() usage {
 
 func (l *limit) run(ctx context.Context, stopped chan<- struct{}) {
 	defer close(stopped)
-	if _, _, err := l.programs(func() {}); err != nil { // better said at the start
+	if _, _, err := l.programs(func() {}); err != nil { // so that this is known from the start
 		l.refuse(err)
 		return
 	}
@@ -189,13 +189,13 @@ func (l *limit) run(ctx context.Context, stopped chan<- struct{}) {
 	}
 }
 
-// measure returns how many processors the programs kept busy for a short while.
+// measure returns how many processors the programs kept busy during a short time.
 func (l *limit) measure(ctx context.Context) (float64, error) {
 	ran, during, err := l.programs(func() { sleep(ctx, l.timed) })
 	return float64(ran) / float64(max(during, 1)), err
 }
 
-// refuse says why nothing is measured, and therefore nothing limited.
+// refuse records why nothing can be measured, and so nothing is limited.
 func (l *limit) refuse(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -207,7 +207,7 @@ func (l *limit) refuse(err error) {
 	log("max_cpu is off: what nettap takes cannot be measured", zap.Error(err))
 }
 
-// observe takes what was measured, and the step that follows from it.
+// observe applies what was measured, and the step that follows from it.
 func (l *limit) observe(now usage) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -239,7 +239,7 @@ func (l *limit) observe(now usage) {
 	}
 }
 
-// changes says whether a step leaves out anything of what runs. It is called by observe.
+// changes reports whether a step leaves out anything that runs. observe calls it.
 func (l *limit) changes(step budget.Step) bool {
 	if step == budget.LongIntervals {
 		return l.counters > 0

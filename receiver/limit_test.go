@@ -28,7 +28,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/view"
 )
 
-// reduced notes the steps that it takes.
+// reduced records the steps that it takes.
 type reduced struct {
 	mu    sync.Mutex
 	steps []budget.Step
@@ -43,7 +43,7 @@ func (r *reduced) Reduce(step budget.Step) error {
 	return nil
 }
 
-// taken returns the steps since it was last asked.
+// taken returns the steps since the previous call.
 func (r *reduced) taken() []budget.Step {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,7 +52,7 @@ func (r *reduced) taken() []budget.Step {
 	return steps
 }
 
-// burden is what programs keep busy: so much of the machine.
+// burden is the part of the machine that programs keep busy.
 type burden struct {
 	mu    sync.Mutex
 	share float64
@@ -151,7 +151,7 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 	})
 }
 
-// What loops take counts as what programs take.
+// The CPU time of loops counts like that of programs.
 func TestLimitCountsLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := limitTo(50, &burden{})
@@ -176,7 +176,7 @@ func TestLimitCountsLoops(t *testing.T) {
 	})
 }
 
-// A busy loop is timed by its thread, and time in which it waits is none.
+// Work is timed by its thread, and the time in which it waits does not count.
 func TestLimitTimesWork(t *testing.T) {
 	l, _ := limitTo(2, &burden{})
 	const busy = 30 * time.Millisecond
@@ -235,8 +235,8 @@ func TestLimitOfZeroIsNone(t *testing.T) {
 	l.release()
 }
 
-// Counters are read less often on the last step, and events as ever: their ring is of
-// limited size.
+// On the last step counters are read less often. Events are not, since their ring has a limited
+// size.
 func TestIntervalsOnTheLastStep(t *testing.T) {
 	for configured, want := range map[time.Duration]time.Duration{
 		time.Second: 4 * time.Second, 10 * time.Second: 40 * time.Second, 30 * time.Second: time.Minute, 2 * time.Minute: 2 * time.Minute,
@@ -271,7 +271,8 @@ func TestIntervalsOnTheLastStep(t *testing.T) {
 		l.usage.step = budget.Full
 		l.mu.Unlock()
 		time.Sleep(20 * time.Second)
-		if n := counters.count("collect"); n != 6+17 { // one reading on, it is as ever
+		// after one more reading at the long interval the configured one applies
+		if n := counters.count("collect"); n != 6+17 {
 			t.Errorf("in 20 s more counters were read %d times in all, want 23", n)
 		}
 		for _, l := range []loop{ofCounters, ofEvents} {

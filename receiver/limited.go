@@ -8,8 +8,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
-// limited is an instrument that leaves out some of what it does where nettap takes more
-// than max_cpu.
+// limited is an instrument that leaves out some of its work if nettap takes more than max_cpu.
 type limited[T instrument.Telemetry] struct {
 	instrument.Instrument[T]
 	reducible

@@ -8,23 +8,23 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// ListenersConfig is the block "listeners". It is about their queues; who listens is told by
-// accepts.
+// ListenersConfig is the block "listeners". It is about accept queues; accepts reports which
+// sockets listen.
 type ListenersConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// Metrics turns single metrics on and off.
+	// Metrics turns individual metrics on and off.
 	Metrics ListenersMetricsConfig `mapstructure:"metrics"`
 }
 
-// ListenersMetricsConfig is those of [metadata.MetricsConfig] that listeners reports.
+// ListenersMetricsConfig has the metrics of [metadata.MetricsConfig] that listeners reports.
 type ListenersMetricsConfig struct {
 	ListenerQueueLength metadata.NettapListenerQueueLengthMetricConfig `mapstructure:"nettap.listener.queue.length"`
 	ListenerQueueLimit  metadata.NettapListenerQueueLimitMetricConfig  `mapstructure:"nettap.listener.queue.limit"`
 }
 
-// defaultListenersConfig has the instrument off: it makes two series of each listener of
-// the machine.
+// defaultListenersConfig returns the defaults. The instrument is off, because it makes two series
+// for each listener of the machine.
 func defaultListenersConfig() ListenersConfig {
 	metrics := metadata.DefaultMetricsConfig()
 	c := ListenersConfig{

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// configuredInstrument is an instrument, by its name in the configuration, with what it is
-// configured to do and where it counts what it did.
+// configuredInstrument is an instrument with its name in the configuration, its configuration, and
+// the place where it counts its work.
 type configuredInstrument[T instrument.Telemetry] struct {
 	name       string
 	config     InstrumentConfig
@@ -23,8 +23,8 @@ type configuredInstrument[T instrument.Telemetry] struct {
 	instrument instrument.Instrument[T]
 }
 
-// signalLoop reads one instrument on its interval and delivers what it read. While a
-// batch is not delivered nothing more is read: the kernel's ring is the queue.
+// signalLoop reads one instrument at its interval and delivers what was read. While a batch is not
+// delivered nothing more is read; the kernel's ring is the queue.
 type signalLoop[T instrument.Telemetry] struct {
 	configuredInstrument[T]
 	consumer  signalConsumer[T]
@@ -33,20 +33,20 @@ type signalLoop[T instrument.Telemetry] struct {
 	stopped   chan struct{}
 	last      context.Context // of the last delivery; set before stop is called
 	lastError string          // the last error of Collect, which is logged when it changes
-	view      viewTap[T]      // for who looks on
-	limit     *limit          // of what the loop takes
-	status    *status         // is told how readings go
+	view      viewTap[T]      // for the view
+	limit     *limit          // of what the loop takes; nil if there is none
+	status    *status         // receives the results of reads
 }
 
-// lastDelivery bounds what a Shutdown spends on a consumer that does not take
-// the last batch.
+// lastDelivery bounds the time that a Shutdown spends on a consumer that does not take the last
+// batch.
 const lastDelivery = 5 * time.Second
 
 func newSignalLoop[T instrument.Telemetry](configured configuredInstrument[T], consumer signalConsumer[T], logger *zap.Logger) *signalLoop[T] {
 	return &signalLoop[T]{configuredInstrument: configured, consumer: consumer, logger: logger.With(zap.String("instrument", configured.name)), status: new(status)}
 }
 
-// Start starts the instrument. ctx is that of the start alone.
+// Start starts the instrument. ctx is only for the start.
 func (l *signalLoop[T]) Start(ctx context.Context) error { return l.instrument.Start(ctx) }
 
 // Enable lets the instrument report, and starts the loop.
@@ -63,7 +63,7 @@ func (l *signalLoop[T]) Enable() error {
 	return nil
 }
 
-// Shutdown delivers what was seen until now, and stops the instrument.
+// Shutdown delivers what was observed until now, and stops the instrument.
 func (l *signalLoop[T]) Shutdown(ctx context.Context) error {
 	if l.stop == nil {
 		return l.instrument.Shutdown(ctx)
@@ -80,13 +80,14 @@ func (l *signalLoop[T]) Shutdown(ctx context.Context) error {
 	return l.instrument.Shutdown(ctx)
 }
 
-// withLimit counts what the loop takes for a limit, and lets that have it read less often.
+// withLimit counts the CPU time of the loop for a limit, which may make it read less often.
 func (l *signalLoop[T]) withLimit(limit *limit) *signalLoop[T] {
 	l.limit = limit
 	return l
 }
 
-// interval is the time to the next reading. Events wait in a ring, which would lose them.
+// interval returns the time to the next read. Events are always read at their interval, since
+// their ring would overflow otherwise.
 func (l *signalLoop[T]) interval() time.Duration {
 	if l.consumer.events {
 		return l.config.CollectionInterval
@@ -119,7 +120,7 @@ func (l *signalLoop[T]) run(ctx context.Context) {
 	l.round(l.last)
 }
 
-// round is one reading and its delivery.
+// round reads the instrument once and delivers the result.
 func (l *signalLoop[T]) round(ctx context.Context) {
 	var batch T
 	var err error
@@ -152,9 +153,9 @@ func (l *signalLoop[T]) round(ctx context.Context) {
 	}
 }
 
-// offer hands the batch to the pipeline and returns how much of it was refused
-// for good. Events are offered until they are taken, or the receiver is shut
-// down and one last time did not help; points only once.
+// offer passes the batch to the pipeline, and returns how much of it was refused permanently.
+// Events are offered until they are taken, or until the receiver is shut down and a last attempt
+// has failed. Points are offered once.
 func (l *signalLoop[T]) offer(ctx context.Context, batch T) (size, error) {
 	if !l.consumer.events {
 		if err := l.consumer.consume(ctx, batch); err != nil {
@@ -165,7 +166,8 @@ func (l *signalLoop[T]) offer(ctx context.Context, batch T) (size, error) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
 	for last := false; ; {
-		// A pipeline may change what it is given, and a second offer must be of the original.
+		// A pipeline may change what it is given, and a second offer must have the
+		// original.
 		err := l.consumer.consume(ctx, l.consumer.clone(batch))
 		if err == nil {
 			return size{}, nil
@@ -185,11 +187,11 @@ func (l *signalLoop[T]) offer(ctx context.Context, batch T) (size, error) {
 	}
 }
 
-// auditor is an instrument that can bring its counts up to date without reading
-// events. While a batch waits, that shows what the ring loses meanwhile.
+// auditor is an instrument that can update its counts without reading events. While a batch waits,
+// the counts then show what the ring loses meanwhile.
 type auditor interface{ Audit() error }
 
-// finisher is an instrument that wants to know that the next Collect is the last.
+// finisher is an instrument that has to know that the next Collect is the last one.
 type finisher interface{ Finish() }
 
 func (l *signalLoop[T]) audit() {
@@ -198,10 +200,10 @@ func (l *signalLoop[T]) audit() {
 	}
 }
 
-// countErrors returns of how many errors one is joined. An instrument joins one for each
-// thing that it could not read.
+// countErrors returns how many errors were joined. An instrument joins one error for each thing
+// that it could not read.
 func countErrors(err error) (count uint64) {
-	switch e := err.(type) { //nolint:errorlint // what it wraps is looked through below
+	switch e := err.(type) { //nolint:errorlint // wrapped errors are examined below
 	case nil:
 		return 0
 	case interface{ Unwrap() []error }:
@@ -216,7 +218,7 @@ func countErrors(err error) (count uint64) {
 	}
 }
 
-// recordDelivery notes what became of delivered events.
+// recordDelivery counts delivered events by the result.
 func recordDelivery(totals *stats.Totals, exported, refused int) {
 	totals.Exported += uint64(exported)
 	if refused == 0 {
@@ -228,8 +230,8 @@ func recordDelivery(totals *stats.Totals, exported, refused int) {
 	totals.Lost["refused"] += uint64(refused)
 }
 
-// logReading counts an error of Collect, logs it once, until it is another one or gone, and
-// tells the status of it.
+// logReading counts an error of Collect and reports it to the status. It logs the error once, and
+// again only when it has changed or gone.
 func (l *signalLoop[T]) logReading(err error) {
 	var text string
 	if err != nil {
@@ -243,7 +245,7 @@ func (l *signalLoop[T]) logReading(err error) {
 	l.status.read(l.name, err)
 }
 
-// withStatus has the loop tell how readings go.
+// withStatus lets the loop report the results of reads.
 func (l *signalLoop[T]) withStatus(status *status) *signalLoop[T] {
 	l.status = status
 	return l
@@ -253,7 +255,7 @@ func (l *signalLoop[T]) namedStats() namedStats {
 	return namedStats{name: l.name, totals: l.recorder.Read()}
 }
 
-// sleep waits for d, and says whether it did; it ends early when ctx ends.
+// sleep waits for d, and reports whether it did. It ends early if ctx ends.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -27,11 +27,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// pipeline is a consumer that notes the bodies or values it takes. Each offer
-// takes the next answer; without one it is taken.
+// pipeline is a consumer that records the bodies or values that it takes. Each offer gets the next
+// answer; without one it is taken.
 type pipeline struct {
 	answers []error
-	spoil   bool // changes what it is offered, as a processor may
+	spoil   bool // changes what it is offered, as a processor may do
 
 	mu     sync.Mutex
 	offers int
@@ -135,7 +135,7 @@ func TestLoopCollectsAfterTheDelayAndOnTheInterval(t *testing.T) {
 		if err := errors.Join(l.Start(starting), l.Enable()); err != nil {
 			t.Fatal(err)
 		}
-		started() // the loop lives longer than Start's context
+		started() // the loop must outlive Start's context
 
 		for _, step := range []struct {
 			after time.Duration
@@ -289,7 +289,7 @@ func TestLoopLeavesTheRingAloneWhileABatchWaits(t *testing.T) {
 
 func TestLoopShutdownWithABusyPipeline(t *testing.T) {
 	for name, test := range map[string]struct {
-		busyFor      int // offers
+		busyFor      int // number of offers
 		want         []string
 		wantExported uint64
 		wantLost     map[string]uint64

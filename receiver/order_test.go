@@ -14,8 +14,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// How an instrument proves itself would be reported by those that report already, of other
-// signals and of other receivers too.
+// An instrument that already reports would report the self-test of another one, also one of
+// another signal or of another receiver.
 func TestAllInstrumentsProveThemselvesBeforeAnyReports(t *testing.T) {
 	receivers := &sharedReceivers{}
 	create := func(config *Config, instrument *fake[plog.Logs]) *signalReceiver {

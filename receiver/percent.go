@@ -10,15 +10,15 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
-// percent is a share of the whole as the configuration has it: "2%", or 0.
+// percent is a percentage in the form of the configuration: "2%", or 0.
 type percent float64
 
-// percentOf is a share from 0 to 1, to be read by people.
+// percentOf converts a part from 0 to 1 to a percentage.
 func percentOf(share float64) percent { return percent(100 * share) }
 
 func (p percent) share() float64 { return float64(p) / 100 }
 
-// String is as "2%", to three digits.
+// String formats it as "2%", with three digits.
 func (p percent) String() string { return strconv.FormatFloat(float64(p), 'g', 3, 64) + "%" }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -38,14 +38,14 @@ func (p *percent) UnmarshalText(text []byte) error {
 }
 
 func (p percent) validate(key string) error {
-	if !(p >= 0 && p <= 100) { // NaN is neither
+	if !(p >= 0 && p <= 100) { // false for NaN
 		return fmt.Errorf("%s is %v, and must be from 0%% (no limit) to 100%%", key, p)
 	}
 	return nil
 }
 
-// Unmarshal implements [confmap.Unmarshaler]. Whether 2 is 2% or twice the machine nobody
-// knows: a number without % is refused.
+// Unmarshal implements [confmap.Unmarshaler]. It refuses a number without %, because 2 could mean
+// 2% or twice the machine.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	const key = "max_cpu"
 	if err := conf.Unmarshal(c); err != nil {

@@ -15,21 +15,24 @@ import (
 
 // PolicyConfig is the block "accepts.policy".
 type PolicyConfig struct {
-	// Expect are rules (see docs/accepts.md): an accepted connection that none of them matches
-	// is a warning, with nettap.policy.verdict = unexpected. Without rules nothing has a verdict.
+	// Expect are rules (see docs/accepts.md). An accepted connection that matches none of them
+	// is reported as a warning, with nettap.policy.verdict = unexpected. Without rules nothing
+	// has a verdict.
 	Expect []ExpectConfig `mapstructure:"expect"`
 
-	// Learn is a file to which rules are written that expect what was accepted; empty writes none.
+	// Learn is a file to which rules are written that expect what was accepted; empty means
+	// none.
 	Learn string `mapstructure:"learn"`
 }
 
-// ExpectConfig is a rule. A connection has to be in each list; an empty one lets all through.
+// ExpectConfig is a rule. A connection has to match each list; an empty list lets everything
+// through.
 type ExpectConfig struct {
 	Ports       []int    `mapstructure:"ports"`       // local ones
 	Executables []string `mapstructure:"executables"` // paths, as in /proc/PID/exe
 	Commands    []string `mapstructure:"commands"`    // of the thread group leader, as in /proc/PID/comm
 	Users       []int    `mapstructure:"users"`       // real user ids
-	Containers  []string `mapstructure:"containers"`  // their ids; "" is a process in none
+	Containers  []string `mapstructure:"containers"`  // their ids; "" matches a process that is in none
 	Peers       []string `mapstructure:"peers"`       // addresses, as "10.0.0.0/8" or "::1"
 }
 
@@ -71,7 +74,7 @@ func (c *ExpectConfig) validate(key string) error {
 	)
 }
 
-// rules returns those of a configuration that is valid.
+// rules returns the rules of a valid configuration.
 func (c *PolicyConfig) rules() []policy.Rule {
 	var rules []policy.Rule
 	for _, rule := range c.Expect {
@@ -83,7 +86,7 @@ func (c *PolicyConfig) rules() []policy.Rule {
 	return rules
 }
 
-// prefixes are those of texts that are valid.
+// prefixes parses texts that are valid.
 func prefixes(texts []string) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, text := range texts {

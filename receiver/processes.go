@@ -10,14 +10,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// newDirectory returns the directory that the instruments of config share.
+// newDirectory returns the directory that the instruments of a configuration share.
 func newDirectory(config *Config, clock *clock.Clock) *process.Directory {
 	directory := process.NewDirectory(config.RootPath, clock)
 	directory.ReadCommandLines = config.shows(func(a metadata.ResourceAttributesConfig) bool { return a.ProcessCommandLine.Enabled })
 	return directory
 }
 
-// warnWithoutHostID says once why resources have no host.id, if they should.
+// warnWithoutHostID logs, once, why resources have no host.id, if they should have it.
 func (s *sharedReceiver) warnWithoutHostID(logger *zap.Logger) {
 	s.hostIDWarned.Do(func() {
 		wanted := s.config.shows(func(a metadata.ResourceAttributesConfig) bool { return a.HostID.Enabled })

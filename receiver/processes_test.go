@@ -49,7 +49,7 @@ func TestWarnWithoutHostID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := createDefaultConfig().(*Config)
-			config.RootPath = t.TempDir() // without etc/machine-id
+			config.RootPath = t.TempDir() // it has no etc/machine-id
 			for _, instrument := range []*InstrumentConfig{
 				&config.Traffic.InstrumentConfig, &config.Drops.InstrumentConfig, &config.Accepts.InstrumentConfig,
 				&config.Calls.InstrumentConfig,

@@ -18,32 +18,32 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// signalReceiver is a receiver in the pipelines of one signal: the instruments of that
-// signal, and what it shares with the receivers of the other signals of its configuration.
+// signalReceiver is the receiver in the pipelines of one signal: the instruments of that signal,
+// and what it shares with the receivers of the other signals of its configuration.
 type signalReceiver struct {
 	receivers *sharedReceivers
 	shared    *sharedReceiver
 	logger    *zap.Logger
 	settings  component.TelemetrySettings
 	id        component.ID
-	loops     []loop // the enabled ones
+	loops     []loop // of the enabled instruments
 	running   []loop
-	loaded    bool  // the loops are started, as far as they can be
-	loadError error // why the others are not
+	loaded    bool  // the loops were started, as far as possible
+	loadError error // why the other loops were not
 	telemetry *metadata.TelemetryBuilder
 	failed    map[string]error // instruments that could not start, by name
 	status    status
 	released  bool
-	limited   bool // it takes part in the shared limit
+	limited   bool // it counts for the shared limit
 
 	signal   string
 	build    component.BuildInfo
-	viewOnly bool // it runs for the view, and no pipeline has it
+	viewOnly bool // it runs for the view, and is in no pipeline
 
 	requireHost func(rootPath string) error
 }
 
-// loop is a [signalLoop] of whatever signal.
+// loop is a [signalLoop] of any signal.
 type loop interface {
 	Start(ctx context.Context) error
 	Enable() error
@@ -77,8 +77,8 @@ func newSignalReceiver[T instrument.Telemetry](
 	return r
 }
 
-// Start implements [component.Component]. Unless the configuration says warn, it
-// starts every instrument or none.
+// Start implements [component.Component]. Unless on_unsupported is warn, it starts either all
+// instruments or none.
 func (r *signalReceiver) Start(ctx context.Context, host component.Host) error {
 	if err := r.startInstruments(ctx, host); err != nil {
 		return err
@@ -117,8 +117,8 @@ func (r *signalReceiver) startInstruments(ctx context.Context, host component.Ho
 	return nil
 }
 
-// statsSources returns those whose statistics are published: the loops, and in one of the
-// signals the watch of cgroups.
+// statsSources returns the sources of statistics to publish: the loops, and in one of the signals
+// the watch of cgroups.
 func (r *signalReceiver) statsSources() []statsSource {
 	var all []statsSource
 	for _, loop := range r.running {
@@ -150,7 +150,8 @@ func (r *signalReceiver) limitToReport() *limit {
 	return nil
 }
 
-// releaseReports lets the next start give what r reports on to another signal.
+// releaseReports gives up what r reports for all signals, so that the next start may assign it to
+// another one.
 func (r *signalReceiver) releaseReports() {
 	r.shared.cgroupsReported.release(r)
 	r.shared.contextsReported.release(r)
@@ -161,9 +162,9 @@ func (r *signalReceiver) releaseReports() {
 
 func (r *signalReceiver) failsStart() bool { return r.shared.config.OnUnsupported != onUnsupportedWarn }
 
-// startLoops starts what it can, or all until the first that cannot, and
-// returns why the others did not start. None is enabled before all have tested
-// themselves, so that none reports how another one did.
+// startLoops starts all loops that it can, or those before the first that it cannot, and returns
+// why the others did not start. No loop is enabled before all instruments have tested themselves,
+// so that none reports the self-test of another one.
 func (r *signalReceiver) startLoops(ctx context.Context) error {
 	defer kernel.Keep()()
 	r.receivers.loadAll(ctx)
@@ -174,8 +175,8 @@ func (r *signalReceiver) startLoops(ctx context.Context) error {
 	return errors.Join(r.loadError, r.enableLoops(ctx))
 }
 
-// load has the instruments prove themselves before any of this process reports: what one
-// does for that is nothing that happens on the machine.
+// load lets the instruments test themselves before any instrument of this process reports: what a
+// self-test does must not be reported.
 func (r *signalReceiver) load(ctx context.Context) {
 	if !r.loaded {
 		r.loaded = true
@@ -245,8 +246,8 @@ func (r *signalReceiver) stopLoops(ctx context.Context) error {
 	return errs
 }
 
-// Shutdown implements [component.Component]. What the instruments saw until now
-// is still delivered.
+// Shutdown implements [component.Component]. What the instruments observed until now is still
+// delivered.
 func (r *signalReceiver) Shutdown(ctx context.Context) error {
 	err := errors.Join(r.shared.viewServer.close(ctx, r), r.stopLoops(ctx))
 	if r.telemetry != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// fakeHost is a Collector that notes the status its receiver reports.
+// fakeHost is a Collector that records the status that its receiver reports.
 type fakeHost struct {
 	component.Host
 	mu       sync.Mutex
@@ -41,8 +41,8 @@ func (h *fakeHost) statuses() []componentstatus.Status {
 	return slices.Clone(h.reported)
 }
 
-// twoInstruments returns a receiver of signal logs with these instruments,
-// which need nothing of the machine.
+// twoInstruments returns a receiver of the signal logs with these instruments, which need nothing
+// of the machine.
 func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) *signalReceiver {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
@@ -63,7 +63,8 @@ func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog
 	return r
 }
 
-// allSignals returns one receiver, as metrics, logs and traces.
+// allSignals returns one receiver for each of metrics, logs and traces, which share a
+// configuration.
 func allSignals(t *testing.T, config *Config) []component.Component {
 	t.Helper()
 	return signalsOf(t, config, receivertest.NewNopSettings(metadata.Type))
@@ -95,7 +96,7 @@ func TestReceiverStartsAndStopsEachInstrumentOnce(t *testing.T) {
 		if err := r.Start(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // and shut down twice
+		for range 2 { // and shut down more than once
 			if err := r.Shutdown(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -115,9 +116,9 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		onUnsupported string
 		hostErr       error
-		beginErr      error // instead of one of Start
+		beginErr      error // the error of Enable in place of one of Start
 		wantErr       string
-		wantFirst     []string // deeds until it is shut down
+		wantFirst     []string // what is called until it is shut down
 		wantSecond    []string
 		wantReported  []componentstatus.Status
 	}{
@@ -227,7 +228,7 @@ func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
 		}
 	}
 	shutDown(metrics, 2)
-	shutDown(metrics, 2) // again
+	shutDown(metrics, 2) // once more
 	shutDown(logs, 2)
 	shutDown(traces, 1)
 	if again, _, _ := create(config); again.shared == metrics.shared {

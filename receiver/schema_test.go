@@ -16,15 +16,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// metadataFile has the schema of the configuration, of which mdatagen makes
-// receiver/config.schema.json, for editors.
+// metadataFile contains the schema of the configuration, from which mdatagen makes
+// receiver/config.schema.json for editors.
 const metadataFile = "../metadata.yaml"
 
-// schemaBlock is the part of it that is written here.
+// schemaBlock matches the part of it that is generated here.
 var schemaBlock = regexp.MustCompile(`(?m)^config:\n(?:  .*\n)*exported_configs:\n(?:  .*\n)*`)
 
-// TestConfigurationHasASchema writes the schema from the configuration's types, what their
-// comments say, and the defaults, as [TestConfigurationIsDocumented] writes the documentation.
+// TestConfigurationHasASchema generates the schema from the configuration's types, their comments,
+// and the defaults, as [TestConfigurationIsDocumented] does the documentation.
 func TestConfigurationHasASchema(t *testing.T) {
 	is, err := os.ReadFile(metadataFile)
 	if err != nil {
@@ -49,7 +49,7 @@ func TestConfigurationHasASchema(t *testing.T) {
 	}
 }
 
-// schema makes schemas of values that have their defaults.
+// schema makes schemas of values that have their default.
 type schema struct {
 	documenter
 	described struct {
@@ -68,7 +68,7 @@ type object = map[string]any
 // attributesBlock is the same in each instrument, and only once in the schema.
 const attributesBlock = "resource_attributes"
 
-// encode has what is short on a line.
+// encode writes short values on one line.
 func encode(t *testing.T, value object) string {
 	t.Helper()
 	var root yaml.Node
@@ -95,7 +95,7 @@ func shorten(n *yaml.Node) (depth int) {
 	return depth
 }
 
-// of returns the schema of a value. block is the key of what it is in.
+// of returns the schema of a value. block is the key of the block that contains it.
 func (s *schema) of(block, description string, v reflect.Value) object {
 	made := object{}
 	if description != "" {
@@ -106,7 +106,8 @@ func (s *schema) of(block, description string, v reflect.Value) object {
 		made["type"], made["default"] = "duration", yamlOf(v)
 		return made
 	case percent:
-		// It is "5%" or 0, and mdatagen has no default for what has more than one type.
+		// The value is "5%" or 0, and mdatagen has no defaults for values with more than
+		// one type.
 		made["type"], made["description"] = "any", description+" The default is "+value.String()+"."
 		return made
 	}
@@ -141,7 +142,8 @@ func (s *schema) properties(block string, v reflect.Value) object {
 		switch {
 		case key == attributesBlock:
 			all[key] = object{"$ref": key}
-		case strings.HasPrefix(key, "events_") || strings.HasPrefix(key, "metrics_"): // filters of the Collector, which are experimental
+		// filters of the Collector, which are experimental
+		case strings.HasPrefix(key, "events_") || strings.HasPrefix(key, "metrics_"):
 		default:
 			all[key] = s.of(key, description, v)
 		}

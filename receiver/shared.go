@@ -16,28 +16,29 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// sharedReceiver is one configured receiver: what the receivers of its signals share.
+// sharedReceiver is one configured receiver: what the receivers of its signals have in common.
 type sharedReceiver struct {
 	config           *Config
 	clock            *clock.Clock
 	processes        *process.Directory
 	cgroups          *cgroups.Cgroups
 	cgroupsStats     *stats.Recorder
-	contexts         *tracecontext.Contexts // nil: none are wanted
-	viewServer       *viewServer            // nil: there is no view
-	limit            *limit                 // nil: there is none
+	contexts         *tracecontext.Contexts // nil if none are wanted
+	viewServer       *viewServer            // nil if there is no view
+	limit            *limit                 // nil if there is none
 	hostIDWarned     sync.Once
-	cgroupsReported  assignment // of the signal that reports on the cgroups
-	contextsReported assignment // of the signal that reports on the contexts
-	references       int        // acquired and not released; guarded by sharedReceivers.mu
+	cgroupsReported  assignment // the signal that reports on the cgroups
+	contextsReported assignment // the signal that reports on the contexts
+	references       int        // number of acquire calls without release; guarded by sharedReceivers.mu
 }
 
-// sharedReceivers holds one a configuration, so that a receiver in the pipelines
-// of several signals is one. The Collector's own sharedcomponent is internal.
+// sharedReceivers has one sharedReceiver for each configuration, so that a receiver in the
+// pipelines of several signals exists once. The Collector's own package sharedcomponent is
+// internal.
 type sharedReceivers struct {
 	mu       sync.Mutex
 	byConfig map[*Config]*sharedReceiver
-	all      []*signalReceiver // that were not shut down
+	all      []*signalReceiver // those that were not shut down
 }
 
 func (s *sharedReceivers) add(r *signalReceiver) {
@@ -52,8 +53,8 @@ func (s *sharedReceivers) remove(r *signalReceiver) {
 	s.all = slices.DeleteFunc(s.all, func(other *signalReceiver) bool { return other == r })
 }
 
-// loadAll loads the instruments of all receivers of this process that are about to start,
-// and those of their views. A nil one has none.
+// loadAll loads the instruments of all receivers of this process that are about to start, and
+// those of their views. On nil it does nothing.
 func (s *sharedReceivers) loadAll(ctx context.Context) {
 	if s == nil {
 		return
@@ -67,7 +68,8 @@ func (s *sharedReceivers) loadAll(ctx context.Context) {
 	}
 }
 
-// acquire returns the shared receiver of config, which stays until each that acquired it has released it.
+// acquire returns the shared receiver of a configuration, which exists until release was called as
+// often.
 func (s *sharedReceivers) acquire(config *Config, logger *zap.Logger) *sharedReceiver {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +108,7 @@ func (s *sharedReceivers) release(left *sharedReceiver) {
 	}
 }
 
-// forView returns what instruments share that run for the view alone.
+// forView returns what is shared by instruments that run only for the view.
 func (s *sharedReceiver) forView() *sharedReceiver {
 	return &sharedReceiver{
 		config: s.config.forView(), clock: s.clock, processes: s.processes,

@@ -12,32 +12,32 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 )
 
-// status is what the Collector is told of how a receiver does: a recoverable error while
-// some of its instruments are off or cannot be read as a whole, and that all is well when
-// they can be again. A status that is not open tells nobody.
+// status tells the Collector how a receiver works: it reports a recoverable error while some of
+// its instruments are off or cannot be read completely, and that all is well when they can be read
+// again. A status that is not open reports nothing.
 type status struct {
 	mu      sync.Mutex
 	host    component.Host   // nil: not open
-	off     bool             // an instrument is, for as long as the receiver runs
-	failing map[string]error // the last reading, by instrument
+	off     bool             // an instrument is off, until the receiver stops
+	failing map[string]error // the error of the last read, by instrument
 }
 
-// open begins to tell a host.
+// open begins to report to a host.
 func (s *status) open(host component.Host) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.host, s.off, s.failing = host, false, map[string]error{}
 }
 
-// close ends that. What fails in a shutdown is the error of the shutdown.
+// close stops this. An error of a shutdown is returned by the shutdown.
 func (s *status) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.host = nil
 }
 
-// leaveOff tells that instruments are off, for err. Where none runs the receiver is of no use,
-// and nothing that happens later changes that.
+// leaveOff reports that instruments are off because of err. If no instrument runs the receiver is
+// useless, which nothing that happens later can change.
 func (s *status) leaveOff(err error, someRun bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,8 +49,8 @@ func (s *status) leaveOff(err error, someRun bool) {
 	}
 }
 
-// read tells how the last reading of an instrument went, if that changes anything: as often
-// as the log does.
+// read reports the result of an instrument's last read if it has changed, as often as the log
+// does.
 func (s *status) read(instrument string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,18 +68,18 @@ func (s *status) read(instrument string, err error) {
 	}
 }
 
-// reportRest tells what is left when an instrument can be read again.
+// reportRest reports what remains when an instrument can be read again.
 func (s *status) reportRest() {
 	switch {
 	case len(s.failing) > 0:
 		s.report(componentstatus.NewRecoverableErrorEvent(errors.Join(slices.Collect(maps.Values(s.failing))...)))
 	case !s.off:
 		s.report(componentstatus.NewEvent(componentstatus.StatusOK))
-	default: // as it was told when that was left off
+	default: // what was reported when instruments were left off still holds
 	}
 }
 
-// report is for those who hold the lock.
+// report reports an event. The caller holds the lock.
 func (s *status) report(event *componentstatus.Event) {
 	if s.host != nil {
 		componentstatus.ReportStatus(s.host, event)

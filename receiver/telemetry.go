@@ -16,15 +16,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// namedStats is what an instrument has counted, with its name.
+// namedStats has what an instrument has counted, with its name.
 type namedStats struct {
 	name   string
 	totals stats.Totals
 }
 
-// log says once what runs, and by which hooks: one line. Why a hook is not the best there
-// is, and what it does not see, is for who asks: at debug, and in the view's health.
-// Where it is not known whether one fires there is a warning.
+// log logs once, in one line, what runs and by which hooks. At debug, and in the view's health, it
+// also tells why a hook is not the best one, and what it does not see. If it is not known whether
+// a hook fires there is a warning.
 func (l namedStats) log(logger *zap.Logger) {
 	var hooks []string
 	limits := map[string]int{}
@@ -37,7 +37,8 @@ func (l namedStats) log(logger *zap.Logger) {
 	logger.Info("instrument runs", zap.String("instrument", l.name), zap.Strings("hooks", hooks))
 	logger.Debug(l.name+": what its maps hold at most", zap.Any("map_limits", limits))
 	for _, hook := range l.totals.Hooks {
-		what := l.name + ": " + hook.Job + " by " + hook.Name // no two messages alike, or the logger samples them
+		// the messages differ, as the logger drops repeated ones
+		what := l.name + ": " + hook.Job + " by " + hook.Name
 		if len(hook.Refused) > 0 {
 			logger.Debug(what+", since better hooks are not to be had", zap.Strings("because", hook.Refused))
 		}
@@ -54,10 +55,10 @@ func (l namedStats) log(logger *zap.Logger) {
 	}
 }
 
-// statsSource is what has statistics to publish.
+// statsSource has statistics to publish.
 type statsSource interface{ namedStats() namedStats }
 
-// sharedStats are the statistics of what instruments share.
+// sharedStats are the statistics of something that instruments share.
 type sharedStats struct {
 	name     string
 	recorder *stats.Recorder
@@ -67,9 +68,9 @@ func (s sharedStats) namedStats() namedStats {
 	return namedStats{name: s.name, totals: s.recorder.Read()}
 }
 
-// registerTelemetry shows the statistics of all among the Collector's own metrics, each value
-// with the attributes receiver and instrument, what contexts found and what a limit
-// measured, if these are not nil.
+// registerTelemetry publishes the statistics of all sources among the Collector's own metrics,
+// each value with the attributes receiver and instrument. Unless they are nil, it also publishes
+// what contexts found and what a limit measured.
 func registerTelemetry(settings component.TelemetrySettings, id component.ID, sources []statsSource, contexts *tracecontext.Contexts, limit *limit,
 ) (*metadata.TelemetryBuilder, error) {
 	builder, err := metadata.NewTelemetryBuilder(settings)
@@ -114,7 +115,7 @@ func registerTelemetry(settings component.TelemetrySettings, id component.ID, so
 	return builder, nil
 }
 
-// observe gives an observer what is observed of the totals, with whose they are.
+// observe passes the totals to an observer, with the attributes of the source.
 func (l namedStats) observe(id component.ID, observer metric.Int64Observer, observe func(totals stats.Totals, value observeFunc)) {
 	common := []attribute.KeyValue{attribute.String("receiver", id.String()), attribute.String("instrument", l.name)}
 	observe(l.totals, func(value uint64, more ...attribute.KeyValue) {
@@ -122,8 +123,8 @@ func (l namedStats) observe(id component.ID, observer metric.Int64Observer, obse
 	})
 }
 
-// registerScrapes shows what readings of counters gave by the names and attributes that
-// scraperhelper has for it, so that what watches scrapers watches these instruments too.
+// registerScrapes publishes the results of reads of counters with the names and attributes of
+// scraperhelper, so that monitoring for scrapers also works for these instruments.
 func registerScrapes(builder *metadata.TelemetryBuilder, id component.ID, sources []statsSource) error {
 	each := func(of func(stats.Totals) uint64) metric.Int64Callback {
 		return func(_ context.Context, observer metric.Int64Observer) error {
@@ -182,7 +183,7 @@ func registerLimit(builder *metadata.TelemetryBuilder, id component.ID, limit *l
 	return errors.Join(builder.RegisterNettapLimitStepCallback(step), builder.RegisterNettapCPUUsageCallback(share))
 }
 
-// contextsStats has the hooks of contexts, which count no events.
+// contextsStats returns the hooks of contexts, which count no events.
 func contextsStats(contexts *tracecontext.Contexts) namedStats {
 	hooks, _ := contexts.Hooks()
 	return namedStats{name: "trace_context", totals: stats.Totals{Hooks: hooks}}
@@ -228,7 +229,7 @@ func observeMaps(of func(stats.Map) uint64) func(totals stats.Totals, value obse
 	}
 }
 
-// observeIfAny is for what most instruments do not have.
+// observeIfAny is for totals that most instruments do not have.
 func observeIfAny(of func(stats.Totals) uint64) func(totals stats.Totals, value observeFunc) {
 	return func(totals stats.Totals, value observeFunc) {
 		if n := of(totals); n > 0 {

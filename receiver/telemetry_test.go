@@ -22,7 +22,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// fakeSource only has statistics.
+// fakeSource has only statistics.
 type fakeSource struct {
 	name   string
 	totals stats.Totals
@@ -124,7 +124,7 @@ func TestLedgerLog(t *testing.T) {
 	}
 }
 
-// The watch of cgroups is of all signals, and its statistics are published once.
+// The watch of cgroups belongs to all signals, and its statistics are published once.
 func TestCgroupsAreReportedByOneSignal(t *testing.T) {
 	core, logged := observer.New(zap.DebugLevel)
 	shared := newSharedReceiver(createDefaultConfig().(*Config), zap.NewNop())
@@ -136,7 +136,7 @@ func TestCgroupsAreReportedByOneSignal(t *testing.T) {
 		return names
 	}
 
-	got := [][]string{names()} // nothing that needs it has started
+	got := [][]string{names()} // nothing that needs it has been started
 	shared.cgroupsStats.Update(func(totals *stats.Totals) {
 		totals.Hooks = []kernel.Hook{{Job: "cgroup_made", Name: "none", NotSeen: "some"}}
 	})

@@ -14,28 +14,29 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// TraceContextConfig is the block "trace_context": how calls, accepts and drops learn
-// which span of the application they belong to.
+// TraceContextConfig is the block "trace_context": how calls, accepts and drops are related to the
+// span of the application that they belong to.
 type TraceContextConfig struct {
-	// Sources are the sources of contexts that are used. Their order does not matter; which
-	// one decides is always the same. With an empty list nothing is read.
+	// Sources are the sources of contexts that are used. Their order does not matter: if
+	// several have a context it is always the same one that decides. With an empty list
+	// nothing is read.
 	Sources []string `mapstructure:"sources"`
 
-	// Inbound says how a call is related to the span of a request that it received: by a
+	// Inbound sets how a call is related to the span of a request that it received: by a
 	// "link", because anyone may have chosen the ids, or as its child, "parent".
 	Inbound string `mapstructure:"inbound"`
 
-	// Outbound says how the calls of a process are related to a span whose ids the process
-	// sends or publishes: as its children, "parent", or by a "link" on machines whose users
-	// do not trust each other, because anyone who knows the ids of a span can use them.
+	// Outbound sets how the calls of a process are related to a span whose ids the process
+	// sends or publishes: as its children, "parent", or by a "link" on machines whose users do
+	// not trust each other, because anyone who knows the ids of a span can use them.
 	Outbound string `mapstructure:"outbound"`
 
-	// Unsampled says whether calls are reported whose parent is a span that is not
-	// recorded: "drop" or "keep".
+	// Unsampled sets whether calls are reported whose parent is a span that is not recorded:
+	// "drop" or "keep".
 	Unsampled string `mapstructure:"unsampled"`
 
-	// LateBind is how long the record of an accepted connection waits for the
-	// first context on it; 0 is not at all.
+	// LateBind is how long the record of an accepted connection waits for the first context on
+	// it; 0 means not at all.
 	LateBind time.Duration `mapstructure:"late_bind"`
 
 	// HTTP is about the source "http": the traceparent of requests.
@@ -50,13 +51,13 @@ type TraceContextConfig struct {
 	// Socket is about the source "socket": what a connection was used for before.
 	Socket SocketContextConfig `mapstructure:"socket"`
 
-	// Filter says which processes' memory may be read.
+	// Filter selects the processes whose memory may be read.
 	Filter TraceContextFilterConfig `mapstructure:"filter"`
 }
 
 // HTTPContextConfig is the block "trace_context.http".
 type HTTPContextConfig struct {
-	// HeadBytes is how much of a message is looked at.
+	// HeadBytes is how much of a message is searched.
 	HeadBytes int `mapstructure:"head_bytes"`
 }
 
@@ -77,12 +78,12 @@ type OBIContextConfig struct {
 
 // SocketContextConfig is the block "trace_context.socket".
 type SocketContextConfig struct {
-	// TTL is how long a context is remembered with a socket.
+	// TTL is how long a context is remembered for a socket.
 	TTL time.Duration `mapstructure:"ttl"`
 }
 
-// TraceContextFilterConfig is the block "trace_context.filter". An empty list lets
-// all processes through.
+// TraceContextFilterConfig is the block "trace_context.filter". An empty list lets all processes
+// through.
 type TraceContextFilterConfig struct {
 	PIDs     []int    `mapstructure:"pids"`     // ids of processes
 	Commands []string `mapstructure:"commands"` // of the thread group leader, as in /proc/PID/comm
@@ -100,7 +101,7 @@ const (
 	unsampledKeep = "keep"
 )
 
-// longestBind keeps the record of an accept from being late.
+// longestBind bounds the delay of a record of an accept.
 const longestBind = time.Minute
 
 func defaultTraceContextConfig() TraceContextConfig {
@@ -164,7 +165,7 @@ func checkCommand(command string) error {
 	return nil
 }
 
-// traceContextOptions returns what a configuration that is valid says.
+// traceContextOptions returns the options of trace contexts from a valid configuration.
 func (c *Config) traceContextOptions() tracecontext.Options {
 	t := c.TraceContext
 	options := tracecontext.Options{

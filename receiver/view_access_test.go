@@ -24,8 +24,8 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 )
 
-// certificate writes one for 127.0.0.1, and returns the paths of it and its key, and who
-// trusts it.
+// certificate writes a certificate for 127.0.0.1. It returns the paths of the certificate and its
+// key, and a pool that trusts it.
 func certificate(t *testing.T) (certFile, keyFile string, trusted *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -56,7 +56,7 @@ func certificate(t *testing.T) (certFile, keyFile string, trusted *x509.CertPool
 	return certFile, keyFile, trusted
 }
 
-// password is an extension that lets in who knows it, as basicauth and others do.
+// password is an extension that admits those who know it, as basicauth and others do.
 type password struct {
 	component.StartFunc
 	component.ShutdownFunc
@@ -71,7 +71,7 @@ func (password) Authenticate(ctx context.Context, sources map[string][]string) (
 	return ctx, errors.New("no")
 }
 
-// withExtension is a Collector that has one.
+// withExtension is a Collector with an extension.
 type withExtension struct{ component.Host }
 
 func (withExtension) GetExtensions() map[component.ID]component.Component {
@@ -79,7 +79,7 @@ func (withExtension) GetExtensions() map[component.ID]component.Component {
 }
 
 // The view has what the Collector's HTTP servers have: a certificate, and extensions that
-// ask who comes. What they do not let in is told nothing, the page included.
+// authenticate. Whoever these do not admit gets nothing, not even the page.
 func TestViewIsBehindTLSAndAuth(t *testing.T) {
 	certFile, keyFile, trusted := certificate(t)
 	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
@@ -137,7 +137,7 @@ func TestViewIsBehindTLSAndAuth(t *testing.T) {
 	}
 }
 
-// An extension that is not there is an error at the start, and not an open door.
+// A missing extension is an error at the start, and does not leave the server open.
 func TestViewNeedsItsAuthenticator(t *testing.T) {
 	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
 	if err := load(t, "view: {auth: {authenticator: password}}", r.shared.config); err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// peeked is an instrument that can be looked at.
+// peeked is an instrument that can be peeked at.
 type peeked struct {
 	*fake[pmetric.Metrics]
 	sights []pmetric.Metrics
@@ -42,7 +42,7 @@ func (p *peeked) Peek(context.Context) (pmetric.Metrics, error) {
 	return sight, nil
 }
 
-// values are those of a batch of points.
+// values returns the values of a batch of points.
 func values(metrics pmetric.Metrics) (all []int64) {
 	for _, point := range metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().All() {
 		all = append(all, point.IntValue())
@@ -50,7 +50,7 @@ func values(metrics pmetric.Metrics) (all []int64) {
 	return all
 }
 
-// lookedAt returns a loop that collects each 10 s, which somebody looks on at.
+// lookedAt returns a loop that collects every 10 s and is being watched.
 func lookedAt(t *testing.T, p *peeked, taker *pipeline, show func(pmetric.Metrics)) *signalLoop[pmetric.Metrics] {
 	t.Helper()
 	consumer, err := newMetricsConsumer(receivertest.NewNopSettings(metadata.Type), taker)
@@ -62,8 +62,8 @@ func lookedAt(t *testing.T, p *peeked, taker *pipeline, show func(pmetric.Metric
 	return l
 }
 
-// What pipelines get, and what an instrument is told of it, is the same whether somebody
-// looks on or not; who does is shown all that they get, and more.
+// Pipelines and instruments get the same whether someone watches or not. The watcher is shown
+// everything that pipelines get, and more.
 func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 	live := func(t *testing.T, watched bool) (pipelines, deeds []string, shown []int64) {
 		synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 4 {
-				time.Sleep(6 * time.Second) // it never looks when something is collected
+				time.Sleep(6 * time.Second) // so that it never looks at the time of a collection
 				l.refreshView(t.Context())
 			}
 			if err := l.Shutdown(t.Context()); err != nil {
@@ -106,7 +106,7 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 	}
 }
 
-// Where the pipelines' points lack what tells series apart, the view looks for itself.
+// If the pipelines' points lack what distinguishes series, the view reads the instrument itself.
 func TestPartialBatchesAreNotShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &peeked{fakeMetrics(points(1)), []pmetric.Metrics{points(9)}}
@@ -143,7 +143,7 @@ func TestPanicOfTheViewIsNothingToPipelines(t *testing.T) {
 	})
 }
 
-// withView returns a receiver of metrics that has a view, and needs nothing of the machine.
+// withView returns a receiver of metrics with a view, which needs nothing of the machine.
 func withView(t *testing.T, endpoint, onUnsupported string, instrument *fake[pmetric.Metrics]) *signalReceiver {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
@@ -182,7 +182,8 @@ func TestViewAnswersWhileTheReceiverRuns(t *testing.T) {
 			health = append(health, strings.Join([]string{i.Name, i.State, i.For, i.Why}, " "))
 		}
 		want := []string{
-			"traffic running pipeline ", "drops off  no signal has it", // the test's receiver has none
+			// the test's receiver has none
+			"traffic running pipeline ", "drops off  no signal has it",
 			"accepts off  accepts.enabled is false", "calls off  calls.enabled is false",
 		}
 		if diff := cmp.Diff(want, health); diff != "" || !strings.HasPrefix(state.Receiver, "nettap") {

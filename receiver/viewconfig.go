@@ -15,28 +15,28 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// ViewConfig is the block "view": a server that shows what the instruments see. It is off
+// ViewConfig is the block "view": a server that shows what the instruments observe. It is off
 // unless it has an endpoint.
 type ViewConfig struct {
-	// ServerConfig are the Collector's settings for HTTP servers.
+	// ServerConfig has the Collector's settings for HTTP servers.
 	confighttp.ServerConfig `mapstructure:",squash"`
 
-	// AllowedHosts are names by which the server may be called besides localhost and
-	// addresses: a request with another Host header is refused.
+	// AllowedHosts are names by which the server may be called in addition to localhost and
+	// addresses. A request with another Host header is refused.
 	AllowedHosts []string `mapstructure:"allowed_hosts"`
 
 	// TraceURL is the address of a trace in a tracing backend, with {trace_id} in place of its id.
 	TraceURL string `mapstructure:"trace_url"`
 
-	// CommandLines shows the command lines of processes. What follows --password, token=
-	// and the like is hidden.
+	// CommandLines shows the command lines of processes. Values after --password, token= and
+	// similar words are hidden.
 	CommandLines bool `mapstructure:"command_lines"`
 
-	// Print is how often a short table is printed to the standard output; 0 is never.
+	// Print is how often a short table is printed to the standard output; 0 means never.
 	Print time.Duration `mapstructure:"print"`
 }
 
-// traceIDPlace is what stands for the id in view.trace_url.
+// traceIDPlace stands for the id in view.trace_url.
 const traceIDPlace = "{trace_id}"
 
 func defaultViewConfig() ViewConfig {
@@ -64,7 +64,7 @@ func (c *ViewConfig) validate() error {
 	}))
 }
 
-// forView returns the configuration of instruments that run for the view alone: with all
+// forView returns the configuration of instruments that run only for the view, with everything
 // that it shows.
 func (c *Config) forView() *Config {
 	all := *c
@@ -78,15 +78,15 @@ func (c *Config) forView() *Config {
 	return &all
 }
 
-// viewResourceAttributes are those that the view shows.
+// viewResourceAttributes are the resource attributes that the view shows.
 func (c *Config) viewResourceAttributes() metadata.ResourceAttributesConfig {
 	attributes := metadata.DefaultResourceAttributesConfig()
 	attributes.ProcessCommandLine.Enabled = c.View.CommandLines
 	return attributes
 }
 
-// isPartial says whether the pipelines' metrics of an instrument lack something that the
-// view tells series apart by, or shows.
+// isPartial reports whether the pipelines' metrics of an instrument lack something that the view
+// shows or distinguishes series by.
 func (c *Config) isPartial(instrument string) bool {
 	defaults := createDefaultConfig().(*Config)
 	switch instrument {
@@ -104,13 +104,13 @@ func (c *Config) isPartial(instrument string) bool {
 	}
 }
 
-// isIdentity says whether resources have all by which the view knows a process.
+// isIdentity reports whether resources have everything by which the view identifies a process.
 func isIdentity(r metadata.ResourceAttributesConfig) bool {
 	return r.ProcessPid.Enabled && r.ProcessCreationTime.Enabled && r.ProcessExecutableName.Enabled &&
 		r.NettapProcessComm.Enabled && r.ProcessUserID.Enabled && r.ProcessRealUserID.Enabled && r.ContainerID.Enabled
 }
 
-// lacks says whether one of the wanted is not there.
+// lacks reports whether one of the wanted elements is missing.
 func lacks[T comparable](have, wanted []T) bool {
 	return slices.ContainsFunc(wanted, func(one T) bool { return !slices.Contains(have, one) })
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/view"
 )
 
-// health says how the instruments do, and what is not seen here.
+// health returns the state of the instruments, and what is not seen here.
 func (v *viewServer) health() view.Health {
 	c := v.shared.config
 	known := []struct {
@@ -66,7 +66,7 @@ func (v *viewServer) health() view.Health {
 	return view.Health{Instruments: all, Limit: limit, NotSeen: notSeen}
 }
 
-// shown is what the view has of a limit, nil where there is none, and what is not seen
+// shown returns what the view shows of a limit, or nil if there is none, and what is not seen
 // because of it.
 func (l *limit) shown() (limit *view.Limit, notSeen string) {
 	if l == nil {
@@ -86,7 +86,7 @@ func (l *limit) shown() (limit *view.Limit, notSeen string) {
 	return limit, usage.step.NotSeen()
 }
 
-// fill says how an instrument does, if it is one of a signal's.
+// fill fills in the state of an instrument if it belongs to the signal of r.
 func fill(i *view.Instrument, r *signalReceiver, name string) {
 	if err := r.failed[name]; err != nil {
 		i.State, i.Why = "failed", err.Error()
@@ -117,7 +117,7 @@ func runningOf(name string, totals stats.Totals) view.Instrument {
 	return i
 }
 
-// enter takes over what an instrument has counted.
+// enter fills in what an instrument has counted.
 func enter(i *view.Instrument, totals stats.Totals) {
 	i.State, i.Why = "running", ""
 	for _, hook := range totals.Hooks {

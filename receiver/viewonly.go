@@ -31,7 +31,7 @@ func signalOf[T instrument.Telemetry]() string {
 	}
 }
 
-// newViewOnlyReceiver returns the instruments of a signal that no pipeline has.
+// newViewOnlyReceiver returns a receiver with the instruments of a signal that has no pipeline.
 func newViewOnlyReceiver[T instrument.Telemetry](shared *sharedReceiver, settings receiver.Settings, instruments func(*sharedReceiver, receiver.Settings) []configuredInstrument[T]) *signalReceiver {
 	r := &signalReceiver{
 		shared: shared, logger: settings.Logger, settings: settings.TelemetrySettings, id: settings.ID,
@@ -45,7 +45,7 @@ func newViewOnlyReceiver[T instrument.Telemetry](shared *sharedReceiver, setting
 	return r
 }
 
-// discard takes all, and hands it to nobody.
+// discard takes everything and passes it to no one.
 func discard[T instrument.Telemetry]() signalConsumer[T] {
 	var nothing T
 	return signalConsumer[T]{
@@ -59,7 +59,7 @@ func discard[T instrument.Telemetry]() signalConsumer[T] {
 	}
 }
 
-// sizeOf returns how much a batch holds.
+// sizeOf returns how much a batch contains.
 func sizeOf[T instrument.Telemetry](batch T) size {
 	switch b := any(batch).(type) {
 	case ptrace.Traces:

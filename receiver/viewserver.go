@@ -23,25 +23,25 @@ import (
 	"github.com/seed-7756021b/nettap/internal/view"
 )
 
-// viewServer is the view of one configured receiver: it is there while all its signals run.
-// A nil one does nothing.
+// viewServer is the view of one configured receiver. It exists while all signals of that run. A
+// nil viewServer does nothing.
 type viewServer struct {
 	shared    *sharedReceiver
-	directory *process.Directory // of its own: it must not describe a process for the pipelines
+	directory *process.Directory // separate, so that it does not describe processes for the pipelines
 
 	mu        sync.Mutex
 	view      *view.View
-	expected  []*signalReceiver // signals with a pipeline
+	expected  []*signalReceiver // the signals that have a pipeline
 	running   []*signalReceiver // those of them that run
-	viewOnly  []*signalReceiver // signals without one, whose instruments run for the view
-	watched   []*signalReceiver // all, while the view is open
+	viewOnly  []*signalReceiver // the signals without a pipeline, whose instruments run for the view
+	watched   []*signalReceiver // all signals, while the view is open
 	server    *http.Server
 	listening net.Addr
-	stop      context.CancelFunc // of what it does beside answering
+	stop      context.CancelFunc // stops its goroutines
 	stopped   sync.WaitGroup
 }
 
-// readingInterval is how often instruments are read while somebody watches.
+// readingInterval is how often instruments are read while someone watches.
 const readingInterval = time.Second
 
 func newViewServer(shared *sharedReceiver) *viewServer {
@@ -55,12 +55,12 @@ func newViewServer(shared *sharedReceiver) *viewServer {
 	return v
 }
 
-// consumers take what instruments deliver, by their name.
+// consumers returns what takes the deliveries of instruments, by the names of these.
 func (v *viewServer) consumers() map[string]any {
 	return map[string]any{"traffic": v.view.Traffic, "drops": v.view.Drops, "accepts": v.view.Accepts, "calls": v.view.Calls}
 }
 
-// expect notes that a signal has a pipeline.
+// expect records that a signal has a pipeline.
 func (v *viewServer) expect(r *signalReceiver) {
 	if v == nil {
 		return
@@ -70,8 +70,8 @@ func (v *viewServer) expect(r *signalReceiver) {
 	v.expected = append(v.expected, r)
 }
 
-// open notes that a signal runs. With the last one the view begins: then it is known which
-// instruments no pipeline has.
+// open records that a signal runs. The view begins with the last signal, as it is only then known
+// which instruments have no pipeline.
 func (v *viewServer) open(ctx context.Context, r *signalReceiver, host component.Host) error {
 	if v == nil {
 		return nil
@@ -106,7 +106,7 @@ func (v *viewServer) open(ctx context.Context, r *signalReceiver, host component
 	return nil
 }
 
-// listen returns nil where the view has no endpoint.
+// listen returns nil if the view has no endpoint.
 func (v *viewServer) listen(ctx context.Context, r *signalReceiver, host component.Host) (net.Listener, error) {
 	c := &v.shared.config.View
 	if c.NetAddr.Endpoint == "" {
@@ -135,8 +135,8 @@ func (v *viewServer) address(listener net.Listener) string {
 	return listener.Addr().String()
 }
 
-// startViewOnly starts the instruments of signals that have no pipeline. One that cannot run
-// is missing in the view, and in nothing else.
+// startViewOnly starts the instruments of signals that have no pipeline. If one cannot run, only
+// the view lacks it.
 func (v *viewServer) startViewOnly(ctx context.Context, like *signalReceiver) {
 	v.makeViewOnly(like)
 	for _, r := range v.viewOnly {
@@ -149,7 +149,7 @@ func (v *viewServer) startViewOnly(ctx context.Context, like *signalReceiver) {
 	}
 }
 
-// loadViewOnly loads what [viewServer.startViewOnly] starts.
+// loadViewOnly loads the instruments that [viewServer.startViewOnly] starts.
 func (v *viewServer) loadViewOnly(ctx context.Context, like *signalReceiver) {
 	if v == nil {
 		return
@@ -186,7 +186,7 @@ func (v *viewServer) makeViewOnly(like *signalReceiver) {
 	}
 }
 
-// refreshWhileWatched has the instruments looked at each second while somebody watches.
+// refreshWhileWatched reads the instruments each second while someone watches.
 func (v *viewServer) refreshWhileWatched(ctx context.Context) {
 	for v.view.AwaitWatcher(ctx) {
 		ticker := time.NewTicker(readingInterval)
@@ -215,14 +215,14 @@ func (v *viewServer) refresh(ctx context.Context) {
 	})
 }
 
-// all returns the signals that run, of pipelines and for the view.
+// all returns the running signals, both those of pipelines and those for the view.
 func (v *viewServer) all() []*signalReceiver {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.watched
 }
 
-// close notes that a signal ends, and the view with the first.
+// close records that a signal ends. The view ends with the first one.
 func (v *viewServer) close(ctx context.Context, r *signalReceiver) error {
 	if v == nil || r.viewOnly {
 		return nil
@@ -233,7 +233,7 @@ func (v *viewServer) close(ctx context.Context, r *signalReceiver) error {
 	v.stop, v.server, v.viewOnly, v.watched = nil, nil, nil, nil
 	v.mu.Unlock()
 	var errs error
-	if stop == nil { // it was not open; what it needs may be loaded
+	if stop == nil { // it was not open, but its instruments may be loaded
 		for _, guest := range slices.Backward(alone) {
 			errs = errors.Join(errs, guest.stopLoops(ctx))
 		}

@@ -17,26 +17,26 @@ import (
 	"github.com/seed-7756021b/nettap/internal/instrument"
 )
 
-// viewTap is how a view looks on at a loop: it is shown what the pipelines get, and may look
-// in between where an instrument can be peeked at.
+// viewTap is how a view observes a loop. It is shown what the pipelines get, and may read the
+// instrument in between if that can be peeked at.
 type viewTap[T instrument.Telemetry] struct {
-	mu   sync.Mutex // for the instrument: the loop and the view have it in turns
-	show func(T)    // nil: nobody looks on
+	mu   sync.Mutex // guards the instrument, which the loop and the view use in turn
+	show func(T)    // nil if no one watches
 
-	// partial says that the configuration leaves out of what the pipelines get what tells
-	// series apart: then it is not shown, and the view looks for itself.
+	// partial means that the pipelines get points without something that distinguishes series.
+	// These are not shown, and the view reads the instrument itself.
 	partial bool
 
 	last atomic.Pointer[reading]
 }
 
-// reading is when an instrument was last read, and what was wrong then.
+// reading is when an instrument was last read, and the error of that.
 type reading struct {
 	at  time.Time
 	err error
 }
 
-// withView lets a view look on.
+// withView lets a view observe the loop.
 func (l *signalLoop[T]) withView(v *viewServer) *signalLoop[T] {
 	if v == nil {
 		return l
@@ -68,7 +68,7 @@ func (l *signalLoop[T]) delivered(i instrument.Deliverer) {
 	i.Delivered()
 }
 
-// refreshView shows what there is to see now.
+// refreshView shows the present state.
 func (l *signalLoop[T]) refreshView(ctx context.Context) {
 	l.view.mu.Lock()
 	defer l.view.mu.Unlock()
@@ -92,8 +92,8 @@ func (l *signalLoop[T]) peek(ctx context.Context) {
 	}
 }
 
-// show shows a batch. What goes wrong in there is nothing to the pipelines: a view that
-// panics is shown no more.
+// show shows a batch. What goes wrong in the view does not affect the pipelines: a view that
+// panics is not shown anything any more.
 func (l *signalLoop[T]) show(batch T) {
 	defer func() {
 		if wrong := recover(); wrong != nil {

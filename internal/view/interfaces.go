@@ -148,9 +148,9 @@ func (is *interfaces) settle(at period) {
 	is.seq++
 }
 
-// settle returns what has moved in the reading. An account only grows, with one exception: packets
-// that are unclaimed may be claimed later. What is unclaimed counts as moved only when it exceeds
-// the earlier value.
+// settle returns what has moved in the reading. An account only grows, with two exceptions.
+// Packets that are unclaimed may be claimed later; what is unclaimed counts as moved only when it
+// exceeds the earlier value. What is unobserved may move in both directions.
 func (a *account) settle() (moved [2]int64) {
 	for i := range moved {
 		moved[i] = a.now[i] - a.was[i]
