@@ -167,8 +167,8 @@ var errNotLinked = errors.New("the library is not linked yet")
 
 const (
 	maxModule = 1 << 16 // libraries with thread-local variables in one process
-	// bytes of thread-local variables around the thread pointer; no program is mapped at a
-	// lower address
+	// maxStatic is how many bytes of thread-local variables there may be around the thread
+	// pointer. No program is mapped at a lower address.
 	maxStatic = 1 << 22
 )
 

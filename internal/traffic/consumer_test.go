@@ -20,7 +20,7 @@ type consumer struct {
 	wrong  []string
 }
 
-// series is what its points have said so far.
+// stream is a series as its points have described it so far.
 type stream struct {
 	metric      string
 	attributes  map[string]any // of its resource and its own

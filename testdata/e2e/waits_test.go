@@ -88,7 +88,7 @@ except OSError as e:
 client.close()`
 )
 
-// run starts a client, awaits its end and returns its pid.
+// runClient starts a client, awaits its end and returns its pid.
 func runClient(t *testing.T, name string, arguments ...string) int64 {
 	t.Helper()
 	command := exec.Command(name, arguments...)

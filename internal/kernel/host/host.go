@@ -14,7 +14,7 @@ import (
 // give.
 var ErrUnsupported = errors.New("not supported by this kernel")
 
-// oldest is the oldest Linux that has all the hooks nettap cannot do without.
+// oldestMajor and oldestMinor are the oldest Linux that has all the hooks nettap needs.
 const oldestMajor, oldestMinor = 5, 10
 
 // requireRelease checks the release of the kernel, as uname -r gives it.
