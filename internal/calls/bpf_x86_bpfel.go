@@ -66,8 +66,10 @@ type bpfCall struct {
 	Wait         bpfSocketWait
 	WaitFlags    bpfWaitFlag
 	Expected     uint8
-	Pad          [4]uint8
-	Node         [60]struct {
+	PathEnd      bpfPathEnd
+	PathBytes    uint8
+	Pad          [2]uint8
+	Node         [66]struct {
 		_          structs.HostLayout
 		StartNs    uint64
 		DurationNs uint64
@@ -155,6 +157,14 @@ type bpfObserved struct {
 	Pad         uint32
 	_           [4]byte
 }
+
+type bpfPathEnd uint8
+
+const (
+	bpfPathEndPATH_OF_NONE  bpfPathEnd = 0
+	bpfPathEndPATH_OF_LOCAL bpfPathEnd = 1
+	bpfPathEndPATH_OF_PEER  bpfPathEnd = 2
+)
 
 type bpfPoint uint32
 

@@ -29,6 +29,7 @@ type call struct {
 	syscall     int // number; negative is none
 	fd          int // negative is none
 	local, peer netip.AddrPort
+	path        socketPath
 	netnsInode  uint32 // 0 is unknown
 	family      uint16
 	protocol    uint16
@@ -46,6 +47,12 @@ type wait struct {
 	kind        bpfSocketWait // none: the record is of a call
 	flags       bpfWaitFlag
 	peer, local time.Duration // that it waited for the peer, and for the program itself, as flags say
+}
+
+// socketPath is the name of one end of a Unix socket. An abstract name begins with @, as in /proc/net/unix.
+type socketPath struct {
+	end  bpfPathEnd // none: it is not known, or there is none
+	name string
 }
 
 // kindNames is the attribute nettap.wait.kind.
@@ -126,7 +133,7 @@ func (c call) blockedOn() string {
 // networkType is the attribute network.type; "" is none.
 func (c call) networkType() string {
 	switch {
-	case c.local.Addr().Is4(), c.family == familyIPv4:
+	case c.local.Addr().Is4(), c.peer.Addr().Is4(), c.family == familyIPv4:
 		return "ipv4"
 	case c.family == familyIPv6:
 		return "ipv6"

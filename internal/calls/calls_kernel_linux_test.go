@@ -697,14 +697,17 @@ func byChance(t testing.TB, o *fixture) {
 func filtered(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	fds := pair(t, unix.SOCK_STREAM)
+	udp := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+	defer unix.Close(udp)
 	port := localOf(server).Port()
 	act := func() {
 		send(t, client, 1)
 		receive(server)
 		send(t, fds[0], 1)
 		receive(fds[1])
+		unix.Sendto(udp, make([]byte, 1<<16), 0, nowhere) // EMSGSIZE
 	}
-	everything := []string{"sendto", "recvfrom", "sendto", "recvfrom"}
+	everything := []string{"sendto", "recvfrom", "sendto", "recvfrom", "sendto"}
 	for name, test := range map[string]struct {
 		filter Filter
 		want   []string
@@ -716,9 +719,11 @@ func filtered(t testing.TB, o *fixture) {
 		"other users":           {Filter{Users: []uint32{12345}}, nil},
 		"system calls":          {Filter{Syscalls: []string{"recvfrom", "accept"}}, []string{"recvfrom", "recvfrom"}},
 		"ports":                 {Filter{Ports: []uint16{port}}, []string{"sendto", "recvfrom"}},
+		"ports of what failed":  {Filter{Ports: []uint16{uint16(nowhere.Port)}}, []string{"sendto"}},
 		"other ports":           {Filter{Ports: []uint16{1}}, nil},
 		"addresses":             {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, []string{"sendto", "recvfrom"}},
-		"other addresses":       {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, nil},
+		"those of what failed":  {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, []string{"sendto"}},
+		"other addresses":       {Filter{Prefixes: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}, nil},
 		"the root's cgroups":    {Filter{Cgroups: []string{"/"}}, everything},
 		"cgroups that are none": {Filter{Cgroups: []string{"/nettap-is-not-there"}}, nil},
 	} {
@@ -760,7 +765,7 @@ func truncated(t testing.TB, o *fixture) {
 		nodes += span.Events().Len()
 	}
 	lost, _ := trees[0].value("nettap.call.lost_functions").(int64)
-	if nodes != len(bpfCall{}.Node) || trees[0].value("nettap.call.truncated") != true || lost < 40 {
+	if nodes != maxNodes || trees[0].value("nettap.call.truncated") != true || lost < 40 {
 		t.Errorf("the tree has %d nodes, truncated: %v, lost: %d", nodes, trees[0].value("nettap.call.truncated"), lost)
 	}
 	if missed := trees[0].value("nettap.call.missed_exits"); missed != nil {

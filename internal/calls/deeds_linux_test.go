@@ -48,6 +48,13 @@ func comm(t testing.TB) string {
 
 // sendMany sends messages of a byte in one system call.
 func sendMany(t testing.TB, fd, messages int) {
+	if n, err := sendAll(fd, messages, nil); n != messages {
+		t.Errorf("sent %d of %d messages: %v", n, messages, err)
+	}
+}
+
+// sendAll is sendmmsg, which fails if the first message cannot be sent to where all are to go.
+func sendAll(fd, messages int, to *unix.RawSockaddrInet4) (int, error) {
 	content := []byte{1}
 	vector := unix.Iovec{Base: &content[0], Len: 1}
 	type message struct {
@@ -58,9 +65,13 @@ func sendMany(t testing.TB, fd, messages int) {
 	list := make([]message, messages)
 	for i := range list {
 		list[i].header.Iov, list[i].header.Iovlen = &vector, 1
+		if to != nil {
+			list[i].header.Name, list[i].header.Namelen = (*byte)(unsafe.Pointer(to)), unix.SizeofSockaddrInet4
+		}
 	}
 	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&list[0])), uintptr(messages), 0, 0, 0)
-	if int(n) != messages {
-		t.Errorf("sent %d of %d messages: %v", n, messages, errno)
+	if errno != 0 {
+		return 0, errno
 	}
+	return int(n), nil
 }

@@ -280,6 +280,12 @@ func putOperation(attributes pcommon.Map, c call, function string) {
 func putSocket(attributes pcommon.Map, c call) {
 	putEnd(attributes, "network.local", c.local)
 	putEnd(attributes, "network.peer", c.peer)
+	switch c.path.end {
+	case bpfPathEndPATH_OF_LOCAL:
+		putText(attributes, "network.local.address", c.path.name)
+	case bpfPathEndPATH_OF_PEER:
+		putText(attributes, "network.peer.address", c.path.name)
+	}
 	putText(attributes, "network.transport", c.networkTransport())
 	putText(attributes, "network.type", c.networkType())
 	if c.netnsInode != 0 {

@@ -49,10 +49,15 @@ func TestEmit(t *testing.T) {
 			{function: 1, parent: 0, start: 1_000, duration: 1_000, missed: true, result: 0},
 		},
 	}
+	absent := refused
+	absent.fd, absent.syscall, absent.result, absent.expected = 5, number("connect"), -2, true
+	absent.path, absent.reason = socketPath{bpfPathEndPATH_OF_PEER, "/run/\x1bnscd"}, bpfReasonREASON_SLOW
+	taken := refused
+	taken.fd, taken.syscall, taken.result, taken.path = 5, number("bind"), -98, socketPath{bpfPathEndPATH_OF_LOCAL, "@name"}
 	later := decodedCall()
 	later.startNanos, later.reason, later.nodes = 6_000_000_000, bpfReasonREASON_SAMPLED, later.nodes[:1]
 
-	compact, err := (&ptrace.JSONMarshaler{}).MarshalTraces(testEmitter().emit([]call{decodedCall(), refused, later}))
+	compact, err := (&ptrace.JSONMarshaler{}).MarshalTraces(testEmitter().emit([]call{decodedCall(), refused, absent, taken, later}))
 	if err != nil {
 		t.Fatal(err)
 	}

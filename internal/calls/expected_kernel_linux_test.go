@@ -3,12 +3,21 @@
 package calls
 
 import (
+	"encoding/binary"
 	"errors"
+	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	gocmp "github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
@@ -62,64 +71,136 @@ func setUp(t testing.TB, device string) {
 }
 
 var nowhere = &unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 1}}
+var forbidden = &unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 66}}
+var everywhere = &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 255, 255, 255}}
+var mapped = &unix.SockaddrInet6{Port: 9, Addr: [16]byte{10: 0xff, 11: 0xff, 12: 192, 13: 0, 14: 2, 15: 1}}
 var nowhere6 = &unix.SockaddrInet6{Port: 9, Addr: [16]byte{0x20, 1, 0xd, 0xb8, 15: 1}}
 
 // failing is a call that fails.
 type failing struct {
-	name, syscall, error string
-	call                 func(s socketsThatFail) error
-	few                  bool // it is seen where only few functions are
+	name, syscall, error, where string // BOUND stands for the name of that socket
+	call                        func(s socketsThatFail) error
+	few                         bool // it is seen where only few functions are
 }
 
 // noNews is what the table in docs/calls.md has, each by one call.
 var noNews = []failing{
-	{"a Unix socket that is not there", "connect", "ENOENT", func(s socketsThatFail) error { return unix.Connect(s.stream, &unix.SockaddrUnix{Name: s.path}) }, true},
-	{"a datagram for one", "sendto", "ENOENT", func(s socketsThatFail) error {
+	{"a Unix socket that is not there", "connect", "ENOENT", "PATH", func(s socketsThatFail) error { return unix.Connect(s.stream, &unix.SockaddrUnix{Name: s.path}) }, true},
+	{"a datagram for one", "sendto", "ENOENT", "PATH", func(s socketsThatFail) error {
 		return unix.Sendto(s.datagram, []byte{1}, 0, &unix.SockaddrUnix{Name: s.path})
 	}, true},
-	{"a message for one", "sendmsg", "ENOENT", func(s socketsThatFail) error {
+	{"a message for one", "sendmsg", "ENOENT", "PATH", func(s socketsThatFail) error {
 		return unix.Sendmsg(s.datagram, []byte{1}, nil, &unix.SockaddrUnix{Name: s.path}, 0)
 	}, true},
-	{"a way for IPv6", "connect", "ENETUNREACH", func(s socketsThatFail) error { return unix.Connect(s.udp6, nowhere6) }, true},
-	{"an event for nobody", "sendto", "ECONNREFUSED", func(s socketsThatFail) error {
+	{"a way for IPv6", "connect", "ENETUNREACH", "[2001:db8::1]:9", func(s socketsThatFail) error { return unix.Connect(s.udp6, nowhere6) }, true},
+	{"an event for nobody", "sendto", "ECONNREFUSED", "", func(s socketsThatFail) error {
 		return unix.Sendto(s.netlink, make([]byte, 16), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: 1 << 30})
 	}, true},
-	{"the peer of a socket that has none", "getpeername", "ENOTCONN", func(s socketsThatFail) error { return second(unix.Getpeername(s.tcp)) }, true},
-	{"whether it is a socket", "getpeername", "ENOTSOCK", func(s socketsThatFail) error { return second(unix.Getpeername(s.pipe)) }, true},
-	{"the end of what is no connection", "shutdown", "ENOTCONN", func(s socketsThatFail) error { return unix.Shutdown(s.tcp, unix.SHUT_RDWR) }, true},
-	{"to set an option that is not there", "setsockopt", "ENOPROTOOPT", func(s socketsThatFail) error {
+	{"the peer of a socket that has none", "getpeername", "ENOTCONN", "", func(s socketsThatFail) error { return second(unix.Getpeername(s.tcp)) }, true},
+	{"whether it is a socket", "getpeername", "ENOTSOCK", "", func(s socketsThatFail) error { return second(unix.Getpeername(s.pipe)) }, true},
+	{"the end of what is no connection", "shutdown", "ENOTCONN", "", func(s socketsThatFail) error { return unix.Shutdown(s.tcp, unix.SHUT_RDWR) }, true},
+	{"to set an option that is not there", "setsockopt", "ENOPROTOOPT", "", func(s socketsThatFail) error {
 		return unix.SetsockoptInt(s.tcp, unix.SOL_SOCKET, 9999, 1)
 	}, true},
-	{"to set one of another kind of sockets", "setsockopt", "EOPNOTSUPP", func(s socketsThatFail) error {
+	{"to set one of another kind of sockets", "setsockopt", "EOPNOTSUPP", "", func(s socketsThatFail) error {
 		return unix.SetsockoptInt(s.stream, unix.SOL_TCP, unix.TCP_NODELAY, 1)
 	}, true},
-	{"an option that is not there", "getsockopt", "ENOPROTOOPT", func(s socketsThatFail) error {
+	{"an option that is not there", "getsockopt", "ENOPROTOOPT", "", func(s socketsThatFail) error {
 		return second(unix.GetsockoptInt(s.tcp, unix.SOL_SOCKET, 9999))
 	}, false},
-	{"whether it is a terminal", "ioctl", "ENOTTY", func(s socketsThatFail) error { return second(unix.IoctlGetTermios(s.tcp, unix.TCGETS)) }, false},
-	{"a family that is not there", "socket", "EAFNOSUPPORT", func(socketsThatFail) error { return second(unix.Socket(63, unix.SOCK_STREAM, 0)) }, false},
-	{"a protocol that is not there", "socket", "EPROTONOSUPPORT", func(socketsThatFail) error {
+	{"whether it is a terminal", "ioctl", "ENOTTY", "", func(s socketsThatFail) error { return second(unix.IoctlGetTermios(s.tcp, unix.TCGETS)) }, false},
+	{"a family that is not there", "socket", "EAFNOSUPPORT", "", func(socketsThatFail) error { return second(unix.Socket(63, unix.SOCK_STREAM, 0)) }, false},
+	{"a protocol that is not there", "socket", "EPROTONOSUPPORT", "", func(socketsThatFail) error {
 		return second(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 200))
 	}, false},
 }
 
 // news fails, too.
 var news = []failing{
-	{"a Unix socket where nobody listens", "connect", "ECONNREFUSED", func(s socketsThatFail) error { return unix.Connect(s.stream, s.bound) }, true},
-	{"no way", "connect", "ENETUNREACH", func(s socketsThatFail) error { return unix.Connect(s.tcp, nowhere) }, true},
-	{"no way for IPv6", "connect", "ENETUNREACH", func(s socketsThatFail) error { return unix.Connect(s.tcp6, nowhere6) }, true},
-	{"no way for a datagram", "connect", "ENETUNREACH", func(s socketsThatFail) error { return unix.Connect(s.udp, nowhere) }, true},
-	{"a datagram that cannot leave", "sendto", "ENETUNREACH", func(s socketsThatFail) error { return unix.Sendto(s.udp, []byte{1}, 0, nowhere) }, true},
-	{"a value that an option cannot have", "setsockopt", "EINVAL", func(s socketsThatFail) error {
+	{"a Unix socket where nobody listens", "connect", "ECONNREFUSED", "BOUND", func(s socketsThatFail) error { return unix.Connect(s.stream, s.bound) }, true},
+	{"no way", "connect", "ENETUNREACH", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Connect(s.tcp, nowhere) }, true},
+	{"no way for IPv6", "connect", "ENETUNREACH", "[2001:db8::1]:9", func(s socketsThatFail) error { return unix.Connect(s.tcp6, nowhere6) }, true},
+	{"no way for a datagram", "connect", "ENETUNREACH", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Connect(s.udp, nowhere) }, true},
+	{"no way for IPv4 by IPv6", "connect", "ENETUNREACH", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Connect(s.tcp6, mapped) }, true},
+	{"a datagram that cannot leave", "sendto", "ENETUNREACH", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Sendto(s.udp, []byte{1}, 0, nowhere) }, true},
+	{"a message that cannot leave", "sendmsg", "ENETUNREACH", "[2001:db8::1]:9", func(s socketsThatFail) error {
+		return unix.Sendmsg(s.udp6, []byte{1}, nil, nowhere6, 0)
+	}, true},
+	{"messages that cannot leave", "sendmmsg", "ENETUNREACH", "192.0.2.1:9", func(s socketsThatFail) error {
+		_, err := sendAll(s.udp, 2, &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: 9 << 8, Addr: nowhere.Addr})
+		return err
+	}, false},
+	{"a datagram that is too long", "sendto", "EMSGSIZE", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Sendto(s.udp, make([]byte, 1<<16), 0, nowhere) }, true},
+	{"a datagram for everybody", "sendto", "EACCES", "127.255.255.255:9", func(s socketsThatFail) error { return unix.Sendto(s.udp, []byte{1}, 0, everywhere) }, true},
+	{"a datagram that is forbidden", "sendto", "EPERM", "192.0.2.66:9", func(s socketsThatFail) error { return unix.Sendto(s.udp, []byte{1}, 0, forbidden) }, true},
+	{"a datagram for an address of another kind", "sendto", "EAFNOSUPPORT", "[2001:db8::1]:9", func(s socketsThatFail) error {
+		return unix.Sendto(s.udp, []byte{1}, 0, nowhere6)
+	}, true},
+	{"an address that cannot be read", "sendto", "EFAULT", "", func(s socketsThatFail) error { return sendToAddressAt(s.udp, 1) }, true},
+	{"an address of another machine", "bind", "EADDRNOTAVAIL", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Bind(s.tcp, nowhere) }, false},
+	{"one of another machine by IPv6", "bind", "EADDRNOTAVAIL", "[2001:db8::1]:9", func(s socketsThatFail) error { return unix.Bind(s.tcp6, nowhere6) }, false},
+	{"a name that another socket has", "bind", "EADDRINUSE", "BOUND", func(s socketsThatFail) error { return unix.Bind(s.stream, s.bound) }, false},
+	{"a path in no directory", "bind", "ENOENT", "PATH/none", func(s socketsThatFail) error { return unix.Bind(s.stream, &unix.SockaddrUnix{Name: s.path + "/none"}) }, false},
+	{"a Unix connection that its peer has closed", "sendto", "EPIPE", "PATH.closed", func(s socketsThatFail) error { return sendToClosed(s.path + ".closed") }, true},
+	{"a value that an option cannot have", "setsockopt", "EINVAL", "", func(s socketsThatFail) error {
 		return unix.SetsockoptInt(s.tcp, unix.SOL_TCP, unix.TCP_KEEPIDLE, -1)
 	}, true},
-	{"to read from what is no connection", "recvfrom", "EINVAL", func(s socketsThatFail) error {
+	{"to read from what is no connection", "recvfrom", "EINVAL", "", func(s socketsThatFail) error {
 		_, _, err := unix.Recvfrom(s.stream, make([]byte, 1), 0)
 		return err
 	}, true},
 }
 
+// sendToAddressAt sends a byte to what is at an address of memory.
+func sendToAddressAt(fd int, address uintptr) error {
+	content := []byte{1}
+	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&content[0])), 1, 0, address, unix.SizeofSockaddrInet4)
+	return errno
+}
+
+// sendToClosed sends to a Unix socket that was listened at a path.
+func sendToClosed(path string) error {
+	listener, client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)), must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	defer unix.Close(client)
+	address := &unix.SockaddrUnix{Name: path}
+	err := errors.Join(unix.Bind(listener, address), unix.Listen(listener, 1), unix.Connect(client, address))
+	server, _, acceptErr := unix.Accept(listener)
+	if err := errors.Join(err, acceptErr, unix.Close(server), unix.Close(listener), os.Remove(path)); err != nil {
+		return err
+	}
+	return unix.Sendto(client, []byte{1}, unix.MSG_NOSIGNAL, nil)
+}
+
+// forbid has the kernel refuse to send to one address.
+func forbid(t testing.TB, to *unix.SockaddrInet4) {
+	t.Helper()
+	const userIP4 = 4 // in struct bpf_sock_addr
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupUDP4Sendmsg, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.LoadMem(asm.R1, asm.R1, userIP4, asm.Word),
+			asm.Mov.Imm(asm.R0, 0),
+			asm.JEq.Imm32(asm.R1, int32(binary.NativeEndian.Uint32(to.Addr[:])), "end"),
+			asm.Mov.Imm(asm.R0, 1),
+			asm.Return().WithSymbol("end"),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: directoryOf(t, "/"), Attach: ebpf.AttachCGroupUDP4Sendmsg, Program: program})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
 func second[T any](_ T, err error) error { return err }
+
+func (s socketsThatFail) where(words string) string {
+	return strings.NewReplacer("PATH", s.path, "BOUND", s.bound.(*unix.SockaddrUnix).Name).Replace(words)
+}
 
 // fail makes calls and returns those that the fixture can see, as they are to be reported.
 func (o *fixture) fail(t testing.TB, s socketsThatFail, calls []failing) (want []reported) {
@@ -132,7 +213,7 @@ func (o *fixture) fail(t testing.TB, s socketsThatFail, calls []failing) (want [
 		if o.functions() && o.few && !f.few || f.syscall == "ioctl" && !o.seesFail("sock_ioctl") {
 			continue
 		}
-		want = append(want, reported{Syscall: f.syscall, Kept: "failed", Error: f.error, Failed: true})
+		want = append(want, reported{Syscall: f.syscall, Kept: "failed", Error: f.error, Failed: true, Where: s.where(f.where)})
 	}
 	return want
 }
@@ -148,6 +229,16 @@ type reported struct {
 	Syscall, Kept string
 	Error, Errno  any
 	Failed        bool
+	Where         string // the call was to go to; of a bind, where it was to be
+}
+
+// whereOf is an end of a socket, as "192.0.2.1:9", "/run/socket" or "".
+func whereOf(tr tree, end string) string {
+	address, _ := tr.value("network." + end + ".address").(string)
+	if port, ok := tr.value("network." + end + ".port").(int64); ok {
+		return net.JoinHostPort(address, strconv.FormatInt(port, 10))
+	}
+	return address
 }
 
 func (o *fixture) reported(t testing.TB, thread int) (all []reported) {
@@ -155,16 +246,21 @@ func (o *fixture) reported(t testing.TB, thread int) (all []reported) {
 	for _, tr := range o.by(t, thread) {
 		syscall, _ := tr.value("nettap.call.syscall").(string)
 		kept, _ := tr.value(RootAttribute).(string)
+		end := "peer"
+		if syscall == "bind" {
+			end = "local"
+		}
 		all = append(all, reported{
 			Syscall: syscall, Kept: kept, Error: tr.value("error.type"), Errno: tr.value("nettap.call.errno"),
-			Failed: tr.root.Status().Code() == ptrace.StatusCodeError,
+			Failed: tr.root.Status().Code() == ptrace.StatusCodeError, Where: whereOf(tr, end),
 		})
 	}
 	return all
 }
 
-// expectedFailures are not reported unless all failures are.
+// expectedFailures are not reported unless all failures are. Each says where the call was to go.
 func expectedFailures(t testing.TB, o *fixture) {
+	forbid(t, forbidden)
 	for name, test := range map[string]struct {
 		errnos   Errnos
 		reported bool // the failures that are no news are, too
@@ -198,7 +294,7 @@ func expectedByChance(t testing.TB, o *fixture) {
 	})
 	want := []reported{
 		{Syscall: "shutdown", Kept: "sampled", Errno: "ENOTCONN"},
-		{Syscall: "connect", Kept: "failed", Error: "ENETUNREACH", Failed: true},
+		{Syscall: "connect", Kept: "failed", Error: "ENETUNREACH", Failed: true, Where: "192.0.2.1:9"},
 	}
 	if diff := gocmp.Diff(want, o.reported(t, thread)); diff != "" {
 		t.Errorf("calls differ (-want +got):\n%s", diff)

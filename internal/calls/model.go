@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -25,6 +26,8 @@ const (
 const (
 	headBytes = int(unsafe.Offsetof(bpfCall{}.Node))
 	nodeBytes = int(unsafe.Sizeof(bpfCall{}.Node[0]))
+	pathNodes = 6 // the room of a path
+	maxNodes  = len(bpfCall{}.Node) - pathNodes
 )
 
 // decode reads a record of the kernel's ring. functions is the length of the table of
@@ -32,18 +35,23 @@ const (
 // match its number of nodes, if the nodes are not a tree, or if a node is outside of the
 // time of its parent.
 //
-// Kernel side: struct call in bpf/lib/calls/tree.h, which is cut after its last node.
+// Kernel side: struct call in bpf/lib/calls/tree.h, which is cut after its last node, or the path behind it.
 func decode(record []byte, functions int) (call, error) {
 	var raw bpfCall
 	if len(record) < headBytes || len(record) > int(unsafe.Sizeof(raw)) {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes", len(record))
 	}
 	kernel.CopyRecord(&raw, record)
-	if size := headBytes + int(raw.Nodes)*nodeBytes; len(record) != size || (raw.Nodes == 0) != (raw.Wait != 0) {
+	behindNodes := headBytes + int(raw.Nodes)*nodeBytes
+	size := behindNodes + pathBytes(&raw)
+	if len(record) != size || (raw.Nodes == 0) != (raw.Wait != 0) {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes, not %d for its %d nodes", len(record), size, raw.Nodes)
 	}
 	c, err := inOurWords(&raw)
 	if err != nil {
+		return call{}, fmt.Errorf("decode call: %w", err)
+	}
+	if c.path, err = pathOf(&raw, record[behindNodes:]); err != nil {
 		return call{}, fmt.Errorf("decode call: %w", err)
 	}
 	for i := range int(raw.Nodes) {
@@ -54,6 +62,31 @@ func decode(record []byte, functions int) (call, error) {
 		c.nodes = append(c.nodes, n)
 	}
 	return c, nil
+}
+
+// pathBytes is the room that the path of a Unix socket takes in a record.
+func pathBytes(raw *bpfCall) int {
+	if raw.PathBytes == 0 {
+		return 0
+	}
+	return pathNodes * nodeBytes
+}
+
+// pathOf returns the path that is in room, if there is one: up to its first zero byte, except
+// that an abstract name begins with one and can have others.
+func pathOf(raw *bpfCall, room []byte) (socketPath, error) {
+	if raw.PathBytes == 0 && raw.PathEnd == bpfPathEndPATH_OF_NONE {
+		return socketPath{}, nil
+	}
+	if int(raw.PathBytes) > len(room) || raw.PathEnd != bpfPathEndPATH_OF_LOCAL && raw.PathEnd != bpfPathEndPATH_OF_PEER {
+		return socketPath{}, fmt.Errorf("a path of %d bytes is of end %d", raw.PathBytes, raw.PathEnd)
+	}
+	name := string(room[:raw.PathBytes])
+	if abstract, ok := strings.CutPrefix(name, "\x00"); ok {
+		return socketPath{raw.PathEnd, "@" + abstract}, nil
+	}
+	name, _, _ = strings.Cut(name, "\x00")
+	return socketPath{raw.PathEnd, name}, nil
 }
 
 // inOurWords translates the record of a call, without its nodes.

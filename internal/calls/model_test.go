@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -30,7 +31,7 @@ var functions = []function{
 
 // compare lets whole calls be compared.
 var compare = cmp.Options{
-	cmp.AllowUnexported(call{}, node{}, wait{}),
+	cmp.AllowUnexported(call{}, node{}, wait{}, socketPath{}),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }
 
@@ -98,6 +99,33 @@ func TestDecode(t *testing.T) {
 				}
 			},
 		},
+		"a path": {
+			change: func(raw *bpfCall) { withPath(raw, bpfPathEndPATH_OF_PEER, "/run/nscd/socket\x00 old") },
+			want:   func(want *call) { want.path = socketPath{bpfPathEndPATH_OF_PEER, "/run/nscd/socket"} },
+		},
+		"a path as long as any": {
+			change: func(raw *bpfCall) { withPath(raw, bpfPathEndPATH_OF_LOCAL, strings.Repeat("p", 108)) },
+			want:   func(want *call) { want.path = socketPath{bpfPathEndPATH_OF_LOCAL, strings.Repeat("p", 108)} },
+		},
+		"an abstract name": {
+			change: func(raw *bpfCall) { withPath(raw, bpfPathEndPATH_OF_PEER, "\x00a\x00b") },
+			want:   func(want *call) { want.path = socketPath{bpfPathEndPATH_OF_PEER, "@a\x00b"} },
+		},
+		"a path behind as many nodes as there can be": {
+			change: func(raw *bpfCall) {
+				for int(raw.Nodes) < maxNodes {
+					raw.Node[raw.Nodes] = raw.Node[4]
+					raw.Nodes++
+				}
+				withPath(raw, bpfPathEndPATH_OF_PEER, "/p")
+			},
+			want: func(want *call) {
+				for len(want.nodes) < maxNodes {
+					want.nodes = append(want.nodes, want.nodes[4])
+				}
+				want.path = socketPath{bpfPathEndPATH_OF_PEER, "/p"}
+			},
+		},
 		"a name may be bytes that are no text": {
 			change: func(raw *bpfCall) { copy(raw.ThreadName[:], chars("\xff\xfe\n\x00 old")) },
 			want:   func(want *call) { want.threadName = "\xff\xfe\n" },
@@ -125,28 +153,32 @@ func TestDecodeRefuses(t *testing.T) {
 		change func(raw *bpfCall)
 		want   string
 	}{
-		"no nodes":                         {func(raw *bpfCall) { raw.Nodes = 0 }, "for its 0 nodes"},
-		"a wait with nodes":                {func(raw *bpfCall) { raw.Wait = bpfSocketWaitSOCKET_WAIT_SEND }, "for its 5 nodes"},
-		"a kind of wait that nobody knows": {func(raw *bpfCall) { raw.Nodes, raw.Wait = 0, bpfSocketWaitSOCKET_WAITS }, "no wait 4"},
-		"a root in another node":           {func(raw *bpfCall) { raw.Node[0].Parent = 0 }, "node 0: it is no root"},
-		"a tracepoint as root":             {func(raw *bpfCall) { raw.Node[0].Flags = bpfNodeFlagNODE_POINT }, "node 0: it is no root"},
-		"time off the CPU as root":         {func(raw *bpfCall) { raw.Node[0].Function = functionOffCPU }, "node 0: it is no root"},
-		"a second root":                    {func(raw *bpfCall) { raw.Node[2].Parent = noNode }, "node 2: it is in 255"},
-		"a node in itself":                 {func(raw *bpfCall) { raw.Node[2].Parent = 2 }, "node 2: it is in 2"},
-		"a node in a later one":            {func(raw *bpfCall) { raw.Node[1].Parent = 2 }, "node 1: it is in 2"},
-		"a node in a tracepoint":           {func(raw *bpfCall) { raw.Node[4].Parent = 3 }, "node 4: it is in 3"},
-		"a node in time off the CPU":       {func(raw *bpfCall) { raw.Node[3].Parent = 2 }, "node 3: it is in 2"},
-		"a function that nobody knows":     {func(raw *bpfCall) { raw.Node[1].Function = 5 }, "node 1: function 5"},
-		"a wait that nobody knows":         {func(raw *bpfCall) { raw.Node[2].Flags = 6 << 4 }, "node 2: function 65535, flags 0x60"},
-		"a flag that nobody knows":         {func(raw *bpfCall) { raw.Node[1].Flags = 8 }, "node 1: function 1, flags 0x8"},
-		"a reason that nobody knows":       {func(raw *bpfCall) { raw.Reason = 4 }, "no reason 4"},
-		"no reason":                        {func(raw *bpfCall) { raw.Reason = 0 }, "no reason 0"},
-		"a node that begins too early":     {func(raw *bpfCall) { raw.Node[2].StartNs = 999 }, "node 2: it lasts"},
-		"a node that ends too late":        {func(raw *bpfCall) { raw.Node[1].DurationNs++ }, "node 1: it lasts"},
-		"a node that never ends":           {func(raw *bpfCall) { raw.Node[1].DurationNs = 1<<64 - 1 }, "node 1: it lasts"},
-		"a tracepoint before its parent":   {func(raw *bpfCall) { raw.Node[3].StartNs = 1 << 63 }, "node 3: it lasts"},
-		"more runnable than time is":       {func(raw *bpfCall) { raw.Node[2].Result = -1 }, "node 2: function 65535"},
-		"a call until after all time":      {func(raw *bpfCall) { raw.StartNs = 1<<63 - 1 }, "from 9223372036854775807 on"},
+		"no nodes":                           {func(raw *bpfCall) { raw.Nodes = 0 }, "for its 0 nodes"},
+		"a wait with nodes":                  {func(raw *bpfCall) { raw.Wait = bpfSocketWaitSOCKET_WAIT_SEND }, "for its 5 nodes"},
+		"a kind of wait that nobody knows":   {func(raw *bpfCall) { raw.Nodes, raw.Wait = 0, bpfSocketWaitSOCKET_WAITS }, "no wait 4"},
+		"a root in another node":             {func(raw *bpfCall) { raw.Node[0].Parent = 0 }, "node 0: it is no root"},
+		"a tracepoint as root":               {func(raw *bpfCall) { raw.Node[0].Flags = bpfNodeFlagNODE_POINT }, "node 0: it is no root"},
+		"time off the CPU as root":           {func(raw *bpfCall) { raw.Node[0].Function = functionOffCPU }, "node 0: it is no root"},
+		"a second root":                      {func(raw *bpfCall) { raw.Node[2].Parent = noNode }, "node 2: it is in 255"},
+		"a node in itself":                   {func(raw *bpfCall) { raw.Node[2].Parent = 2 }, "node 2: it is in 2"},
+		"a node in a later one":              {func(raw *bpfCall) { raw.Node[1].Parent = 2 }, "node 1: it is in 2"},
+		"a node in a tracepoint":             {func(raw *bpfCall) { raw.Node[4].Parent = 3 }, "node 4: it is in 3"},
+		"a node in time off the CPU":         {func(raw *bpfCall) { raw.Node[3].Parent = 2 }, "node 3: it is in 2"},
+		"a function that nobody knows":       {func(raw *bpfCall) { raw.Node[1].Function = 5 }, "node 1: function 5"},
+		"a wait that nobody knows":           {func(raw *bpfCall) { raw.Node[2].Flags = 6 << 4 }, "node 2: function 65535, flags 0x60"},
+		"a flag that nobody knows":           {func(raw *bpfCall) { raw.Node[1].Flags = 8 }, "node 1: function 1, flags 0x8"},
+		"a reason that nobody knows":         {func(raw *bpfCall) { raw.Reason = 4 }, "no reason 4"},
+		"no reason":                          {func(raw *bpfCall) { raw.Reason = 0 }, "no reason 0"},
+		"a node that begins too early":       {func(raw *bpfCall) { raw.Node[2].StartNs = 999 }, "node 2: it lasts"},
+		"a node that ends too late":          {func(raw *bpfCall) { raw.Node[1].DurationNs++ }, "node 1: it lasts"},
+		"a node that never ends":             {func(raw *bpfCall) { raw.Node[1].DurationNs = 1<<64 - 1 }, "node 1: it lasts"},
+		"a tracepoint before its parent":     {func(raw *bpfCall) { raw.Node[3].StartNs = 1 << 63 }, "node 3: it lasts"},
+		"more runnable than time is":         {func(raw *bpfCall) { raw.Node[2].Result = -1 }, "node 2: function 65535"},
+		"a path of no end":                   {func(raw *bpfCall) { withPath(raw, bpfPathEndPATH_OF_NONE, "/p") }, "a path of 2 bytes is of end 0"},
+		"a path of an end nobody knows":      {func(raw *bpfCall) { withPath(raw, 3, "/p") }, "a path of 2 bytes is of end 3"},
+		"a path that is too long":            {func(raw *bpfCall) { withPath(raw, 1, "/p"); raw.PathBytes = 145 }, "a path of 145 bytes"},
+		"an end of a path that is not there": {func(raw *bpfCall) { raw.PathEnd = 3 }, "a path of 0 bytes is of end 3"},
+		"a call until after all time":        {func(raw *bpfCall) { raw.StartNs = 1<<63 - 1 }, "from 9223372036854775807 on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			raw := rawCall()
@@ -258,14 +290,15 @@ func TestNetwork(t *testing.T) {
 		call            call
 		transport, kind string
 	}{
-		"TCP over IPv4":                  {call: decodedCall(), transport: "tcp", kind: "ipv4"},
-		"TCP over IPv6":                  {call: call{family: familyIPv6, protocol: 6, local: v6}, transport: "tcp", kind: "ipv6"},
-		"IPv4 on an IPv6 socket is IPv4": {call: call{family: familyIPv6, protocol: 17, local: decodedCall().local}, transport: "udp", kind: "ipv4"},
-		"MPTCP is TCP":                   {call: call{family: familyIPv4, protocol: protocolMPTCP}, transport: "tcp", kind: "ipv4"},
-		"a protocol without a name":      {call: call{family: familyIPv4, protocol: 300}, kind: "ipv4"},
-		"a unix socket":                  {call: call{family: familyUnix}, transport: "unix"},
-		"netlink":                        {call: call{family: 16, protocol: 6}},
-		"no socket":                      {},
+		"TCP over IPv4":                    {call: decodedCall(), transport: "tcp", kind: "ipv4"},
+		"TCP over IPv6":                    {call: call{family: familyIPv6, protocol: 6, local: v6}, transport: "tcp", kind: "ipv6"},
+		"IPv4 on an IPv6 socket is IPv4":   {call: call{family: familyIPv6, protocol: 17, local: decodedCall().local}, transport: "udp", kind: "ipv4"},
+		"IPv4 that was only tried is IPv4": {call: call{family: familyIPv6, protocol: 17, peer: decodedCall().peer}, transport: "udp", kind: "ipv4"},
+		"MPTCP is TCP":                     {call: call{family: familyIPv4, protocol: protocolMPTCP}, transport: "tcp", kind: "ipv4"},
+		"a protocol without a name":        {call: call{family: familyIPv4, protocol: 300}, kind: "ipv4"},
+		"a unix socket":                    {call: call{family: familyUnix}, transport: "unix"},
+		"netlink":                          {call: call{family: 16, protocol: 6}},
+		"no socket":                        {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := test.call.networkTransport(); got != test.transport {
@@ -344,14 +377,21 @@ func decodedCall() call {
 // number is that of a system call, which differs between architectures.
 func number(syscall string) int { return int(syscallNumbers([]string{syscall})[0]) }
 
-// encode cuts a record after its last node.
+// encode cuts a record after its last node, or the path behind it.
 func encode(t testing.TB, raw bpfCall) []byte {
 	t.Helper()
 	record, err := binary.Append(nil, binary.NativeEndian, raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return record[:headBytes+int(raw.Nodes)*nodeBytes]
+	return record[:headBytes+int(raw.Nodes)*nodeBytes+pathBytes(&raw)]
+}
+
+// withPath puts a path behind the nodes.
+func withPath(raw *bpfCall, end bpfPathEnd, path string) {
+	raw.PathEnd, raw.PathBytes = end, uint8(len(path))
+	room := unsafe.Slice((*byte)(unsafe.Pointer(&raw.Node[raw.Nodes])), pathBytes(raw))
+	copy(room, path)
 }
 
 func chars(text string) []int8 {

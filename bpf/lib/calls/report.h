@@ -4,6 +4,7 @@
 #include "../context/ask.h"
 #include "expected.h"
 #include "filter.h"
+#include "given.h"
 #include "shares.h"
 #include "thread.h"
 
@@ -83,6 +84,8 @@ static __always_inline void note_call(struct tree *t)
 	sk = (struct sock *)t->sock;
 	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
 		sk = sock_of_file(file_of_fd(call->result)); /* the new one */
+	call->path_end = PATH_OF_NONE;
+	call->path_bytes = 0;
 	if (t->connected && (!sk || !peer_port_of(sk)))
 		return; /* a failed connection no longer has its peer's address, which was recorded before */
 	__builtin_memset(call->local_address, 0, sizeof(call->local_address));
@@ -90,6 +93,8 @@ static __always_inline void note_call(struct tree *t)
 	call->local_port = call->peer_port = call->family = call->protocol = call->netns_inode = 0;
 	if (sk)
 		note_socket(call, sk);
+	if (call->result < 0 && !t->connected)
+		note_given(call, sk);
 }
 
 /*
@@ -207,6 +212,8 @@ __noinline int report_call(enum reason reason)
 	size = call->nodes;
 	if (size > MAX_NODES)
 		size = MAX_NODES;
+	if (call->path_bytes)
+		size += PATH_NODES;
 	size = CALL_HEAD + size * sizeof(struct call_node);
 	if (bpf_ringbuf_output(&calls, call, size, BPF_RB_NO_WAKEUP))
 		count_stat(STAT_LOST_RING_FULL);

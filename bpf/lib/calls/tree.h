@@ -55,6 +55,13 @@ enum __attribute__((packed)) wait_flag {
 	WAIT_GIVEN_UP = 4,  /* the program closed the socket before it was over */
 };
 
+/* Which end of a Unix socket the path in a record is of. */
+enum __attribute__((packed)) path_end {
+	PATH_OF_NONE,
+	PATH_OF_LOCAL,
+	PATH_OF_PEER,
+};
+
 struct call_node {
 	__u64 start_ns; /* from the start of the call */
 	__u64 duration_ns;
@@ -68,7 +75,10 @@ struct call_node {
 	enum node_flag flags; /* off the CPU the upper four bits are enum wait */
 };
 
-/* The record in the ring, cut after its last node. */
+#define PATH_BYTES 108 /* of a Unix socket: sockaddr_un.sun_path */
+#define PATH_NODES 6   /* the room for it, in nodes */
+
+/* The record in the ring, cut after its last node, or after the path that is behind that one. */
 struct call {
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u64 duration_ns;
@@ -100,8 +110,10 @@ struct call {
 	enum socket_wait wait;
 	enum wait_flag wait_flags;
 	__u8 expected; /* it failed as was to be expected: see expected.h */
-	__u8 pad[4];
-	struct call_node node[MAX_NODES];
+	enum path_end path_end;
+	__u8 path_bytes; /* length of the path; 0: there is none */
+	__u8 pad[2];
+	struct call_node node[MAX_NODES + PATH_NODES];
 };
 
 #define CALL_HEAD __builtin_offsetof(struct call, node)

@@ -7,6 +7,8 @@
 #if defined(__TARGET_ARCH_x86)
 
 struct pt_regs {
+	unsigned long r9;
+	unsigned long r8;
 	unsigned long bx;
 	unsigned long ax;
 	unsigned long cx;

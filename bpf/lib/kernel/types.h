@@ -319,7 +319,13 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
-struct unix_address;
+struct unix_address {
+	int len; /* of name, with the family */
+	struct {
+		__u16 sun_family;
+		char sun_path[108];
+	} name[0];
+};
 
 struct unix_sock {
 	struct unix_address *addr; /* an accepted socket has that of its listener */

@@ -66,3 +66,21 @@ static __always_inline __u64 third_of(struct pt_regs *regs)
 	return REGISTER(regs, regs[2]);
 #endif
 }
+
+static __always_inline __u64 fifth_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return REGISTER(regs, r8);
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, regs[4]);
+#endif
+}
+
+static __always_inline __u64 sixth_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return REGISTER(regs, r9);
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, regs[5]);
+#endif
+}
