@@ -13,8 +13,10 @@ packages := ./internal/... ./receiver/...
 # Modules of their own: what applications import must bring no Collector along, and
 # the programs of the demo bring what no user of the receiver needs.
 modules := receiver/pproflabels internal/demo
-tidy := . $(modules) testdata/e2e/testdata/labels internal/tools internal/tools/lint
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+# These are tested by targets of their own, with what they need.
+deployed := internal/release
+tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -153,6 +155,35 @@ jaeger: build/jaeger ## build Jaeger, for make demo and make test-jaeger (minute
 test-jaeger: build jaeger ## see that Jaeger shows the trees of calls as they are (as root)
 	go test $(TESTFLAGS) -count=1 -run '^TestJaeger' ./testdata/e2e/
 
+# What ocb has written is built anew for another architecture, which takes as long as the first.
+build/otelcol-nettap-arm64: $(collector)
+	cd build/distribution && GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../otelcol-nettap-arm64 .
+
+ARCHITECTURES ?= amd64 arm64
+version = $(shell sed -n 's/^  version: //p' builder-config.yaml)
+programs = $(foreach architecture,$(ARCHITECTURES),$(collector)$(filter -arm64,-$(architecture)))
+
+.PHONY: release
+release: $(programs) ## make what is handed to users: deb, rpm and image, lists of what is in them, checksums (ARCHITECTURES=amd64: that one only)
+	@test "$$(go env GOARCH)" = amd64 || { echo "make release takes build/otelcol-nettap for amd64, which this machine is not"; exit 1; }
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) go run -C internal/release . -repository $(CURDIR) -directory $(CURDIR)/build/release \
+		-version $(version) $(foreach architecture,$(ARCHITECTURES),$(architecture)=$(CURDIR)/$(collector)$(filter -arm64,-$(architecture)))
+
+.PHONY: package
+package: release ## the same: the packages are build/release/*.deb and *.rpm
+
+# A Debian with nothing that it does not need, for tests that install packages.
+build/debian.tar:
+	@.ci/setup release
+	debootstrap --variant=minbase bookworm build/debian
+	tar --create --numeric-owner --file $@ --directory build/debian .
+	rm -rf build/debian
+
+.PHONY: test-release
+test-release: release build/debian.tar ## install, upgrade and remove the packages and run the image, in roots of their own (as root)
+	@.ci/setup release
+	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/debian.tar go test -C internal/release $(TESTFLAGS) -count=1 ./...
+
 .PHONY: demo
 demo: build ## run applications that trace themselves, and see what the kernel adds (as root; Ctrl-C ends it)
 	@.ci/demo
@@ -169,7 +200,7 @@ setup:
 lint: ## run the linters over the Go code
 	@unformatted=$$(gofmt -l internal receiver testdata); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(lint) run --allow-serial-runners $(packages) ./testdata/e2e/
-	@for module in $(modules); do (cd $$module && $(lint) run --allow-serial-runners ./...) || exit 1; done
+	@for module in $(modules) $(deployed); do (cd $$module && $(lint) run --allow-serial-runners ./...) || exit 1; done
 
 unlicensed = grep -rLE '^// (SPDX-License-Identifier: |Code generated )' --include='*.go' --exclude-dir=node_modules internal receiver testdata
 
@@ -203,7 +234,7 @@ check: lint check-names ## lint, vet, cross-compile, and see that generated file
 	GOARCH=arm64 go vet $(packages) ./testdata/e2e/
 	GOOS=darwin go vet $(packages)
 	GOOS=windows go vet $(packages)
-	@for module in $(modules); do go -C $$module vet ./... || exit 1; done
+	@for module in $(modules) $(deployed); do go -C $$module vet ./... || exit 1; done
 	@for module in $(tidy); do go -C $$module mod tidy -diff || { echo "go.mod of $$module is not tidy: run go mod tidy there"; exit 1; }; done
 	@mkdir -p build && $(generated) >build/generated
 	$(MAKE) --no-print-directory generate

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// made is the directory with what make release has made of the distribution, for tests that
+// install it; root is a tar of a Debian without anything that it does not need.
+var made, root = os.Getenv("NETTAP_RELEASE"), os.Getenv("NETTAP_ROOT")
+
+// machine is a clean root in a directory, and what there is to know of it.
+type machine struct {
+	t    *testing.T
+	root string
+}
+
+func newMachine(t *testing.T) machine {
+	t.Helper()
+	if made == "" || root == "" {
+		t.Skip("make test-release says where the release and a clean root are")
+	}
+	m := machine{t: t, root: t.TempDir()}
+	m.run("tar", "--extract", "--numeric-owner", "--file", root, "--directory", m.root)
+	return m
+}
+
+// run runs a command outside of the root.
+func (m machine) run(command ...string) string {
+	m.t.Helper()
+	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, output)
+	}
+	return string(output)
+}
+
+// inside runs a command inside of the root.
+func (m machine) inside(command ...string) string {
+	m.t.Helper()
+	return m.run(append([]string{"chroot", m.root}, command...)...)
+}
+
+// files returns mode and owner of each file in the root but those in which the installer
+// and what adds users keep their own.
+func (m machine) files() map[string]string {
+	m.t.Helper()
+	own := regexp.MustCompile(`^(var/(lib/(dpkg|rpm|systemd)|log|cache)(/|$)|root/\.rpmdb|etc/(passwd|group|g?shadow|sub[ug]id|\.pwd\.lock)-?$|run(/|$))`)
+	files := map[string]string{}
+	listed := m.run("find", m.root, "-mindepth", "1", "-printf", `%P\t%M %u %g %l\n`)
+	for line := range strings.Lines(listed) {
+		path, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if !own.MatchString(path) {
+			files[path] = rest
+		}
+	}
+	return files
+}
+
+// added are the files that are there now and were not before, with mode and owner.
+func (m machine) added(before map[string]string) map[string]string {
+	m.t.Helper()
+	after := m.files()
+	maps.DeleteFunc(after, func(path, rest string) bool { return before[path] == rest })
+	for path := range before {
+		if _, err := os.Lstat(filepath.Join(m.root, path)); err != nil {
+			m.t.Errorf("%s is gone", path)
+		}
+	}
+	return after
+}
+
+const configuration = "etc/otelcol-nettap/config.yaml"
+
+// runs sees that the program runs, takes its configuration and has its user.
+func (m machine) runs() {
+	m.t.Helper()
+	if got, want := m.inside("otelcol-nettap", "--version"), "otelcol-nettap version "; !strings.HasPrefix(got, want) {
+		m.t.Errorf("otelcol-nettap --version prints %q, want %q and the version", got, want)
+	}
+	m.inside("otelcol-nettap", "validate", "--config", "/"+configuration)
+	if got := m.inside("getent", "passwd", "otelcol-nettap"); !regexp.MustCompile(
+		`^otelcol-nettap:x:\d+:\d+:OpenTelemetry Collector with nettap:/var/lib/otelcol-nettap:/usr/sbin/nologin\n$`).MatchString(got) {
+		m.t.Errorf("the user is %q", got)
+	}
+}
+
+// change is what whoever administers the machine does.
+func (m machine) change() string {
+	m.t.Helper()
+	path := filepath.Join(m.root, configuration)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	changed := "# Changed.\n" + string(content)
+	if err := os.WriteFile(path, []byte(changed), 0o644); err != nil {
+		m.t.Fatal(err)
+	}
+	unsent := filepath.Join(m.root, "var/lib/otelcol-nettap/queue")
+	if err := os.MkdirAll(unsent, 0o700); err != nil {
+		m.t.Fatal(err)
+	}
+	return changed
+}
+
+// unchanged sees that what was changed is still so.
+func (m machine) unchanged(path, want string) {
+	m.t.Helper()
+	got, err := os.ReadFile(filepath.Join(m.root, path))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		m.t.Errorf("%s has lost what was changed (-want +got):\n%s", path, diff)
+	}
+}
+
+// contents are the files that both packages have.
+var contents = map[string]string{
+	"etc/otelcol-nettap":                            "drwxr-xr-x root root ",
+	"etc/otelcol-nettap/config.yaml":                "-rw-r--r-- root root ",
+	"etc/otelcol-nettap/environment":                "-rw------- root root ",
+	"usr/bin/otelcol-nettap":                        "-rwxr-xr-x root root ",
+	"usr/lib/systemd/system/otelcol-nettap.service": "-rw-r--r-- root root ",
+	"usr/lib/sysusers.d":                            "drwxr-xr-x root root ",
+	"usr/lib/sysusers.d/otelcol-nettap.conf":        "-rw-r--r-- root root ",
+	"usr/share/doc/otelcol-nettap":                  "drwxr-xr-x root root ",
+	"usr/share/doc/otelcol-nettap/changelog.gz":     "-rw-r--r-- root root ",
+	"usr/share/doc/otelcol-nettap/copyright":        "-rw-r--r-- root root ",
+	"usr/share/doc/otelcol-nettap/licences.gz":      "-rw-r--r-- root root ",
+	"usr/share/man/man8/otelcol-nettap.8.gz":        "-rw-r--r-- root root ",
+}
+
+// older is the package of the version before, with a small program in it.
+func older(t *testing.T, name string) string {
+	t.Helper()
+	r := testRelease(t, "0.0.9")
+	if err := os.MkdirAll(r.directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.writePackages(r.programs[0]); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(r.directory, name)
+}
+
+// newest is the package of the distribution.
+func newest(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(made, pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s is %v in %s: %v", pattern, found, made, err)
+	}
+	return found[0]
+}
+
+func TestDebIsInstalledUpgradedRemovedAndPurged(t *testing.T) {
+	m := newMachine(t)
+	before := m.files()
+	dpkg := func(arguments ...string) string {
+		t.Helper()
+		return m.run(append([]string{"dpkg", "--root=" + m.root}, arguments...)...)
+	}
+	dpkg("--install", older(t, "otelcol-nettap_0.0.9_amd64.deb"))
+	changed := m.change()
+	dpkg("--install", newest(t, "*_amd64.deb"))
+	m.runs()
+	m.unchanged(configuration, changed)
+	added := m.added(before)
+	maps.DeleteFunc(added, func(path, _ string) bool { return strings.HasPrefix(path, "var/lib/otelcol-nettap") })
+	if diff := cmp.Diff(contents, added); diff != "" {
+		t.Errorf("the package has other files (-want +got):\n%s", diff)
+	}
+	if got, want := dpkg("--verify", "otelcol-nettap"), "??5?????? c /"+configuration+"\n"; got != want {
+		t.Errorf("dpkg --verify says %q, want %q", got, want)
+	}
+
+	dpkg("--remove", "otelcol-nettap")
+	left := slices.Sorted(maps.Keys(m.added(before)))
+	want := []string{"etc/otelcol-nettap", "etc/otelcol-nettap/config.yaml", "etc/otelcol-nettap/environment", "var/lib/otelcol-nettap", "var/lib/otelcol-nettap/queue"}
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Errorf("after the removal other files are left (-want +got):\n%s", diff)
+	}
+	dpkg("--purge", "otelcol-nettap")
+	if diff := cmp.Diff(map[string]string{}, m.added(before)); diff != "" {
+		t.Errorf("the purge leaves files (-want +got):\n%s", diff)
+	}
+}
+
+func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
+	m := newMachine(t)
+	before := m.files()
+	// Debian's rpm has no packages of its own to depend on.
+	rpm := func(arguments ...string) string {
+		t.Helper()
+		return m.run(append([]string{"rpm", "--root", m.root, "--nodeps", "--nosignature"}, arguments...)...)
+	}
+	rpm("--install", older(t, "otelcol-nettap-0.0.9-1.x86_64.rpm"))
+	changed := m.change()
+	rpm("--upgrade", newest(t, "*.x86_64.rpm"))
+	m.runs()
+	m.unchanged(configuration, changed)
+	added := m.added(before)
+	maps.DeleteFunc(added, func(path, _ string) bool { return strings.HasPrefix(path, "var/lib/otelcol-nettap") })
+	want := maps.Clone(contents)
+	want["usr/share/licenses/otelcol-nettap/LICENSE"] = "-rw-r--r-- root root "
+	want["usr/share/licenses/otelcol-nettap"], want["usr/share/licenses"] = "drwxr-xr-x root root ", "drwxr-xr-x root root "
+	if diff := cmp.Diff(want, added); diff != "" {
+		t.Errorf("the package has other files (-want +got):\n%s", diff)
+	}
+
+	rpm("--erase", "otelcol-nettap")
+	m.unchanged(configuration+".rpmsave", changed)
+	if _, err := os.Stat(filepath.Join(m.root, "usr/bin/otelcol-nettap")); !os.IsNotExist(err) {
+		t.Errorf("the program is still there: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(m.root, "var/lib/otelcol-nettap/queue")); err != nil {
+		t.Errorf("what could not be sent is gone: %v", err)
+	}
+}
+
+// Those who judge services by what they could do give this one less than 3 of 10.
+func TestUnitIsHardened(t *testing.T) {
+	if made == "" {
+		t.Skip("make test-release installs systemd")
+	}
+	output, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=29", "--no-pager", "../../deploy/otelcol-nettap.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// The program for arm64 is one for arm64.
+func TestPackagesAreForTheirArchitecture(t *testing.T) {
+	if made == "" {
+		t.Skip("make test-release says where the release is")
+	}
+	found, err := filepath.Glob(filepath.Join(made, "*.deb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range found {
+		directory := t.TempDir()
+		if output, err := exec.Command("dpkg-deb", "--extract", path, directory).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+		content, err := fs.ReadFile(os.DirFS(directory), "usr/bin/otelcol-nettap")
+		if err != nil {
+			t.Fatal(err)
+		}
+		machines := map[byte]string{0x3e: "amd64", 0xb7: "arm64"} // e_machine of ELF
+		if got := machines[content[18]]; !strings.HasSuffix(path, "_"+got+".deb") {
+			t.Errorf("%s has a program for %s", filepath.Base(path), got)
+		}
+	}
+}
