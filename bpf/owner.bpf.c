@@ -319,6 +319,7 @@ static __always_inline void listen(struct sock *sk, const struct process *proces
 	if (!owner)
 		return;
 	owner->listener = address;
+	owner->connects = false;
 	owner->subflow = is_mptcp(sk);
 	owner->number = to.number & ~USED;
 	forget_known();
@@ -377,8 +378,10 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 		listen(sk, &process, current_task());
 	} else if (new == STATE_SYN_SENT) { /* so does connect() */
 		owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-		if (owner)
+		if (owner) {
 			owner->listener = 0;
+			owner->connects = true;
+		}
 		learn(sk);
 	} else if ((old == STATE_SYN_RECV || old == STATE_LISTEN) && new == STATE_ESTABLISHED) {
 		/*

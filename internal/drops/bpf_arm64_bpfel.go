@@ -178,7 +178,9 @@ type bpfOwner struct {
 	Listener uint64
 	Maker    bpfProcess
 	Tried    uint32
-	Subflow  uint32
+	Subflow  uint8
+	Connects uint8
+	Pad      [2]uint8
 }
 
 type bpfPortKey struct {

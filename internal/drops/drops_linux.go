@@ -71,7 +71,7 @@ type Drops struct {
 	counting string // the program that counts what kfree_skb reports
 	words    words
 	ledger   *ledger
-	roster   *roster
+	roster   *owner.Roster
 	quota    *kernel.Quota
 	refused  error           // why it is not known which process lost a packet
 	knows    bool            // it is
@@ -171,8 +171,8 @@ func (d *Drops) ownerHooks() []kernel.Hook {
 // Enable implements [instrument.Instrument].
 func (d *Drops) Enable() error {
 	d.ledger, d.offered = newLedger(d.clock.Now()), false
-	d.roster, d.ended, d.remembered = newRoster(d.processes, d.builder), nil, map[uint64]owner.Process{}
-	d.open = append(d.open, kernel.CloseFunc(func() { d.roster.keepOnly(nil) }))
+	d.roster, d.ended, d.remembered = owner.NewRoster(d.processes, d.builder), nil, map[uint64]owner.Process{}
+	d.open = append(d.open, kernel.CloseFunc(func() { d.roster.KeepOnly(nil) }))
 	if d.knows {
 		if err := d.owners.Enable(); err != nil {
 			return err
@@ -245,7 +245,7 @@ func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	exemplars := d.ledger.examples(s)
 	err = errors.Join(err, d.makeRoom(s), d.forgetProcesses(s), d.updateStats(s))
 	posted := d.ledger.post(s, exemplars)
-	d.roster.keepOnly(posted)
+	d.roster.KeepOnly(victimsOf(posted))
 	d.offered = true
 	emitter := d.emitter(d.builder)
 	metrics := emitter.emit(s.now, posted)

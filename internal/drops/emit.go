@@ -50,7 +50,7 @@ func (e emitter) emit(now time.Time, drops []drop) pmetric.Metrics {
 func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.Metrics {
 	resource := e.host
 	if v != nil {
-		resource = v.resource(e.builder)
+		resource = v.Resource(e.builder)
 	}
 	for _, d := range drops {
 		if d.reset {

@@ -29,7 +29,7 @@ func TestEmit(t *testing.T) {
 	host := builder.NewResourceBuilder()
 	host.SetHostID("h1")
 
-	reader := &victim{process: process.Process{ID: process.ID{PID: 7, UserID: 33, RealUserID: 33}, HostID: "h1", Comm: "reader", Executable: "reader"}}
+	reader := &victim{Process: process.Process{ID: process.ID{PID: 7, UserID: 33, RealUserID: 33}, HostID: "h1", Comm: "reader", Executable: "reader"}}
 	metrics := emitter{builder: builder, host: host.Emit(), wall: wallSinceStart}.emit(started.Add(10*time.Second), []drop{
 		{
 			series: series{"", "nettap_listen_overflow", loss, "eth0", "tcp", "ipv6", false}, start: started, packets: 4,
@@ -50,7 +50,7 @@ func TestEmit(t *testing.T) {
 		},
 		{
 			series: series{reason: "no_socket", class: loss, interfaceName: "eth0"}, start: started, packets: 3,
-			loser: loser{&victim{process: process.Process{ID: process.ID{PID: 8}, Comm: "gone"}}, bpfVictimVICTIM_LAST_LISTENER, bpfDirectionRECEIVE},
+			loser: loser{&victim{Process: process.Process{ID: process.ID{PID: 8}, Comm: "gone"}}, bpfVictimVICTIM_LAST_LISTENER, bpfDirectionRECEIVE},
 		},
 	})
 	compact, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics)
@@ -102,7 +102,7 @@ func TestEmitResets(t *testing.T) {
 	config.Metrics.NettapTCPReset.Enabled = true
 	config.Metrics.NettapPacketDropped.Enabled = false
 	e := emitter{builder: testBuilder(config), host: pcommon.NewResource(), wall: wallSinceStart}
-	server := &victim{process: process.Process{ID: process.ID{PID: 7}, Comm: "server"}}
+	server := &victim{Process: process.Process{ID: process.ID{PID: 7}, Comm: "server"}}
 	metrics := e.emit(started.Add(10*time.Second), []drop{
 		{series: series{reason: "no_socket", class: loss}, start: started, packets: 1},
 		{series: series{reason: "no_socket", reset: true}, loser: loser{direction: bpfDirectionTRANSMIT}, start: started.Add(time.Second), packets: 2},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
@@ -54,6 +55,10 @@ func (b *book) collect(late uint64) []drop {
 		delete(b.next.detailed, key)
 	}
 	return b.post(b.next, examples)
+}
+
+func victimWith(pid uint32) *victim {
+	return &victim{Process: process.Process{ID: process.ID{PID: pid}}}
 }
 
 func requireDrops(t *testing.T, when string, got []drop, want ...drop) {
@@ -267,7 +272,7 @@ func ofProcess(v *victim, name string) (series, loser) {
 }
 
 func TestLedgerKeepsWhatAProcessLostInTwoSeries(t *testing.T) {
-	b, one, other := newBook(), &victim{pid: 7}, &victim{pid: 9}
+	b, one, other := newBook(), victimWith(7), victimWith(9)
 	b.named(2, "eth0")
 	b.next.victims[1], b.next.victims[2] = one, other
 	b.next.detailed[refused(0x100, 2)] = 1
@@ -287,7 +292,7 @@ func TestLedgerKeepsWhatAProcessLostInTwoSeries(t *testing.T) {
 }
 
 func TestLedgerEndsTheSeriesOfAProcessAlone(t *testing.T) {
-	b, one := newBook(), &victim{pid: 7}
+	b, one := newBook(), victimWith(7)
 	b.named(2, "eth0")
 	b.next.victims[1] = one
 	b.next.detailed[lostBy(1, refused(0x100, 2))] = 7

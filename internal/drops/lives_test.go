@@ -68,7 +68,7 @@ func (w *world) live() {
 		delete(w.living, index)
 	case 3:
 		w.processes++
-		w.next.victims[w.processes] = &victim{pid: uint32(w.processes)}
+		w.next.victims[w.processes] = victimWith(uint32(w.processes))
 		if before, known := w.next.victims[w.processes-1]; known && w.processes%2 == 0 {
 			w.next.victims[w.processes] = before // as after an exec that nothing shows
 		}

@@ -149,7 +149,7 @@ func (s series) compare(other series) int {
 
 // compare puts the host's lines first, and those of a process together.
 func (l line) compare(other line) int {
-	return cmp.Or(l.victim.compare(other.victim), l.series.compare(other.series),
+	return cmp.Or(l.victim.Compare(other.victim), l.series.compare(other.series),
 		cmp.Compare(l.how, other.how), cmp.Compare(l.direction, other.direction))
 }
 

@@ -73,7 +73,7 @@ func (d *Drops) meetProcesses(s *snapshot, processes func() (map[uint64]owner.Pr
 		if key.Number == 0 || s.victims[key.Number] != nil {
 			continue
 		}
-		if v, ok := d.roster.byNumber[key.Number]; ok {
+		if v := d.roster.Number(key.Number); v != nil {
 			s.victims[key.Number] = v
 			continue
 		}
@@ -86,7 +86,7 @@ func (d *Drops) meetProcesses(s *snapshot, processes func() (map[uint64]owner.Pr
 			p, ok = d.remembered[key.Number]
 		}
 		if ok {
-			s.victims[key.Number] = d.roster.meet(key.Number, p)
+			s.victims[key.Number] = d.roster.Meet(key.Number, p)
 		}
 	}
 	return nil

@@ -170,10 +170,8 @@ func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 			t.Errorf("it is still known: %+v", p)
 		}
 	}
-	for id := range drops.roster.held {
-		if int(id.PID) == reader.PID {
-			t.Errorf("it is still held: %+v", id)
-		}
+	if drops.roster.Holds(uint32(reader.PID)) {
+		t.Error("it is still held")
 	}
 	requireBalance(t, drops, b)
 }

@@ -2,10 +2,10 @@
 #pragma once
 #include "../device/device.h"
 #include "../packet/headers.h"
-#include "../owner/listener.h"
 #include "../packet/packet.h"
 #include "../owner/ports.h"
 #include "../owner/storage.h"
+#include "../owner/whose.h"
 
 /* Set by user space if it knows the owners of sockets, whose maps are then shared. */
 const volatile bool with_victims;
@@ -63,31 +63,6 @@ static __always_inline struct sock *met_by(struct sk_buff *skb)
 	if (!read_destination_port(&port, skb) || !port)
 		return NULL;
 	return port == BPF_CORE_READ((struct inet_sock *)sk, inet_sport) ? sk : NULL;
-}
-
-/* The number of the process that owns the listener at an address. */
-static __always_inline __u64 number_of_listener(__u64 address)
-{
-	struct listener *l = bpf_map_lookup_elem(&listeners, &address);
-
-	return l && !is_orphan(l) ? l->number : NOBODY;
-}
-
-/*
- * The number of the process that owns a socket. owner is the content of its storage, and may be
- * NULL.
- */
-static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner *owner)
-{
-	__u64 address = (__u64)sk;
-	struct user *user;
-
-	if (with_users) {
-		user = bpf_map_lookup_elem(&socket_users, &address);
-		if (user)
-			return user->number;
-	}
-	return heir_of(owner, 0, 0);
 }
 
 /*

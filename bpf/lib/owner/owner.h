@@ -14,7 +14,9 @@ struct owner {
 	__u64 listener;       /* address of the listener that this socket is, or from which it comes; 0: neither */
 	struct process maker; /* written before anyone else can see the socket */
 	__u32 tried;          /* low half of the round in which its user last found no room */
-	__u32 subflow;        /* of MPTCP: has the owner of the socket above it */
+	__u8 subflow;         /* of MPTCP: has the owner of the socket above it */
+	__u8 connects;        /* or has: the connection is one that a process made */
+	__u8 pad[2];
 };
 
 struct {

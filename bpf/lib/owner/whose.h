@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "listener.h"
+
+/* The number of the process that owns the listener at an address. */
+static __always_inline __u64 number_of_listener(__u64 address)
+{
+	struct listener *l = bpf_map_lookup_elem(&listeners, &address);
+
+	return l && !is_orphan(l) ? l->number : NOBODY;
+}
+
+/*
+ * The number of the process that owns a socket. owner is the content of its storage, and may be
+ * NULL.
+ */
+static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner *owner)
+{
+	__u64 address = (__u64)sk;
+	struct user *user;
+
+	if (with_users) {
+		user = bpf_map_lookup_elem(&socket_users, &address);
+		if (user)
+			return user->number;
+	}
+	return heir_of(owner, 0, 0);
+}
