@@ -29,6 +29,9 @@ type Config struct {
 	// Listeners reports how many connections wait in accept queues, as metrics.
 	Listeners ListenersConfig `mapstructure:"listeners"`
 
+	// Connections counts what becomes of the TCP connections of each process, as metrics.
+	Connections ConnectionsConfig `mapstructure:"connections"`
+
 	// Calls reports the trees of functions that socket calls go through, as traces.
 	Calls CallsConfig `mapstructure:"calls"`
 
@@ -200,6 +203,7 @@ func createDefaultConfig() component.Config {
 			Events:           metadata.DefaultEventsConfig(),
 		},
 		Listeners:     defaultListenersConfig(),
+		Connections:   defaultConnectionsConfig(),
 		Calls:         defaultCallsConfig(),
 		TraceContext:  defaultTraceContextConfig(),
 		View:          defaultViewConfig(),
@@ -228,6 +232,7 @@ func (c *Config) Validate() error {
 		c.Accepts.InstrumentConfig.validate("accepts"),
 		c.Accepts.Policy.validate(),
 		c.Listeners.validate("listeners"),
+		c.Connections.validate("connections"),
 		c.Calls.validate(),
 		c.TraceContext.validate(),
 		c.View.validate(),

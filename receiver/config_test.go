@@ -46,6 +46,7 @@ accepts:
       peers: [10.0.0.0/8]
     learn: /var/lib/nettap/learned.yaml
 listeners: {enabled: true, collection_interval: 7s, initial_delay: 5s}
+connections: {enabled: true, collection_interval: 8s, initial_delay: 6s, metrics: {nettap.process.tcp.rtt: {enabled: false}}}
 calls:
   enabled: false
   collection_interval: 200ms
@@ -92,6 +93,8 @@ root_path: /host
 				c.Traffic.MaxProcesses, c.Traffic.Namespaces = 7, namespacesAll
 				c.Drops.Enabled, c.Drops.CollectionInterval, c.Drops.InitialDelay = false, 6*time.Second, 0
 				c.Listeners.Enabled, c.Listeners.CollectionInterval, c.Listeners.InitialDelay = true, 7*time.Second, 5*time.Second
+				c.Connections.Enabled, c.Connections.CollectionInterval, c.Connections.InitialDelay = true, 8*time.Second, 6*time.Second
+				c.Connections.Metrics.ProcessTCPRtt.Enabled = false
 				c.Accepts.Enabled, c.Accepts.CollectionInterval, c.Accepts.InitialDelay = false, 100*time.Millisecond, 3*time.Second
 				c.Accepts.MaxPerSecond = 9
 				c.Accepts.Policy = PolicyConfig{
@@ -370,6 +373,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	got.Drops.Metrics, got.Drops.ResourceAttributes = want.Drops.Metrics, want.Drops.ResourceAttributes
 	got.Accepts.Events, got.Accepts.ResourceAttributes = want.Accepts.Events, want.Accepts.ResourceAttributes
 	got.Listeners.Metrics, got.Listeners.ResourceAttributes = want.Listeners.Metrics, want.Listeners.ResourceAttributes
+	got.Connections.Metrics, got.Connections.ResourceAttributes = want.Connections.Metrics, want.Connections.ResourceAttributes
 	got.Calls.ResourceAttributes = want.Calls.ResourceAttributes
 	got.View.ServerConfig = want.View.ServerConfig
 	if err := load(t, string(block[1]), got); err != nil {
@@ -392,6 +396,7 @@ var configOptions = cmp.Options{
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
 		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{}, metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{}, metadata.NettapDropUnseenMetricConfig{}, metadata.NettapTCPResetMetricConfig{},
 		metadata.ProcessNetworkIoMetricConfig{},
+		metadata.NettapProcessTCPConnectsMetricConfig{}, metadata.NettapProcessTCPRetransmitsMetricConfig{},
 	),
 }
 

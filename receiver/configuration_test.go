@@ -60,8 +60,8 @@ receivers:
 
 const configurationMiddle = "```" + `
 
-An instrument runs when it is enabled and a pipeline of its signal uses the receiver (traffic, drops and listeners: metrics; accepts: logs;
-calls: traces), or for the view, if there is one. In each instrument's block ` + "`resource_attributes`, `metrics` and `events`" + ` turn
+An instrument runs when it is enabled and a pipeline of its signal uses the receiver (traffic, drops, listeners and connections: metrics;
+accepts: logs; calls: traces), or for the view, if there is one. In each instrument's block ` + "`resource_attributes`, `metrics` and `events`" + ` turn
 single items on and off, as in other receivers; [telemetry.md](telemetry.md) lists them:
 
 ` + "```yaml" + `

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/accepts"
 	"github.com/seed-7756021b/nettap/internal/calls"
+	"github.com/seed-7756021b/nettap/internal/connections"
 	"github.com/seed-7756021b/nettap/internal/drops"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
@@ -40,7 +41,7 @@ func threadTime() time.Duration { return kernel.ThreadTime() }
 // metricsInstruments returns the instruments whose signal is metrics.
 func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[pmetric.Metrics] {
 	c := shared.config
-	trafficStats, dropsStats, listenersStats := new(stats.Recorder), new(stats.Recorder), new(stats.Recorder)
+	trafficStats, dropsStats, listenersStats, connectionsStats := new(stats.Recorder), new(stats.Recorder), new(stats.Recorder), new(stats.Recorder)
 	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
 	all := interfaces.New()
 	known, knownToDrops := all.NewReader(), all.NewReader()
@@ -61,6 +62,9 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 		{"drops", c.Drops.InstrumentConfig, dropsStats, withCgroups(shared, withContexts(shared, dependent[pmetric.Metrics]{knownToDrops, dropping}))},
 		{"listeners", c.Listeners.InstrumentConfig, listenersStats, withCgroups(shared,
 			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats, c.AvoidHooks))},
+		{"connections", c.Connections.InstrumentConfig, connectionsStats, withCgroups(shared,
+			connections.New(builder(c.Connections.metricsBuilderConfig()), owners.Another(), shared.processes, shared.clock, connectionsStats,
+				connections.Options{RootPath: c.RootPath, Version: settings.BuildInfo.Version, RoundTrips: c.Connections.Metrics.ProcessTCPRtt.Enabled}))},
 	}
 }
 

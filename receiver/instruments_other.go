@@ -36,6 +36,7 @@ func metricsInstruments(shared *sharedReceiver, _ receiver.Settings) []configure
 		{"traffic", shared.config.Traffic.InstrumentConfig, new(stats.Recorder), nil},
 		{"drops", shared.config.Drops.InstrumentConfig, new(stats.Recorder), nil},
 		{"listeners", shared.config.Listeners.InstrumentConfig, new(stats.Recorder), nil},
+		{"connections", shared.config.Connections.InstrumentConfig, new(stats.Recorder), nil},
 	}
 }
 

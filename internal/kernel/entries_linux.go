@@ -100,3 +100,15 @@ func TakePerCPU[V, K any](m *ebpf.Map, key K) ([]V, error) {
 	}
 	return perCPU, err
 }
+
+// Take reads an entry and deletes it: at once where the kernel can (5.14).
+func Take[V, K any](m *ebpf.Map, key K) (V, error) {
+	var value V
+	err := m.LookupAndDelete(key, &value)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		if err = m.Lookup(key, &value); err == nil {
+			err = m.Delete(key)
+		}
+	}
+	return value, err
+}

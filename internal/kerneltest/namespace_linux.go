@@ -202,3 +202,28 @@ func onThread(t *testing.T, f func()) {
 	}()
 	f()
 }
+
+// Lose loses all that a namespace sends to the other one of its pair, until restore is called.
+func Lose(t *testing.T, from, to Namespace) (restore func()) {
+	t.Helper()
+	nobody := net.HardwareAddr{2, 0, 0, 0, 0, 9}
+	var lost []*netlink.Neigh
+	for _, address := range []netip.Addr{to.IPv4, to.IPv6} {
+		lost = append(lost, &netlink.Neigh{LinkIndex: from.Index, IP: address.AsSlice(), HardwareAddr: nobody, State: netlink.NUD_PERMANENT})
+	}
+	inEach := func(do func(*netlink.Neigh) error) {
+		t.Helper()
+		InNamespace(t, from.Name, func() {
+			for _, neighbour := range lost {
+				if err := do(neighbour); err != nil {
+					t.Fatalf("change neighbour %v: %v", neighbour.IP, err)
+				}
+			}
+		})
+	}
+	inEach(netlink.NeighSet)
+	return func() {
+		t.Helper()
+		inEach(netlink.NeighDel)
+	}
+}

@@ -245,6 +245,46 @@ func (ms *NettapProcessPacketDroppedMetricConfig) Unmarshal(parser *confmap.Conf
 	return nil
 }
 
+// NettapProcessTCPConnectsMetricConfig provides config for the nettap.process.tcp.connects metric.
+type NettapProcessTCPConnectsMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapProcessTCPConnectsMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
+// NettapProcessTCPRetransmitsMetricConfig provides config for the nettap.process.tcp.retransmits metric.
+type NettapProcessTCPRetransmitsMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapProcessTCPRetransmitsMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // NettapTCPResetMetricConfig provides config for the nettap.tcp.reset metric.
 type NettapTCPResetMetricConfig struct {
 	Enabled          bool `mapstructure:"enabled"`
@@ -332,6 +372,8 @@ type MetricsConfig struct {
 	NettapPacketDropped                  NettapPacketDroppedMetricConfig                  `mapstructure:"nettap.packet.dropped"`
 	NettapProcessNetworkPacketCount      NettapProcessNetworkPacketCountMetricConfig      `mapstructure:"nettap.process.network.packet.count"`
 	NettapProcessPacketDropped           NettapProcessPacketDroppedMetricConfig           `mapstructure:"nettap.process.packet.dropped"`
+	NettapProcessTCPConnects             NettapProcessTCPConnectsMetricConfig             `mapstructure:"nettap.process.tcp.connects"`
+	NettapProcessTCPRetransmits          NettapProcessTCPRetransmitsMetricConfig          `mapstructure:"nettap.process.tcp.retransmits"`
 	NettapTCPReset                       NettapTCPResetMetricConfig                       `mapstructure:"nettap.tcp.reset"`
 	ProcessNetworkIo                     ProcessNetworkIoMetricConfig                     `mapstructure:"process.network.io"`
 }
@@ -368,6 +410,12 @@ func DefaultMetricsConfig() MetricsConfig {
 			EnabledAttributes:   []NettapProcessNetworkPacketCountMetricAttributeKey{NettapProcessNetworkPacketCountMetricAttributeKeyNetworkIoDirection, NettapProcessNetworkPacketCountMetricAttributeKeyNetworkInterfaceName},
 		},
 		NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
+			Enabled: true,
+		},
+		NettapProcessTCPConnects: NettapProcessTCPConnectsMetricConfig{
+			Enabled: true,
+		},
+		NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
 			Enabled: true,
 		},
 		NettapTCPReset: NettapTCPResetMetricConfig{

@@ -58,6 +58,12 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
 						Enabled: true,
 					},
+					NettapProcessTCPConnects: NettapProcessTCPConnectsMetricConfig{
+						Enabled: true,
+					},
+					NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
+						Enabled: true,
+					},
 					NettapTCPReset: NettapTCPResetMetricConfig{
 						Enabled: true,
 					},
@@ -125,6 +131,12 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapProcessPacketDropped: NettapProcessPacketDroppedMetricConfig{
 						Enabled: false,
 					},
+					NettapProcessTCPConnects: NettapProcessTCPConnectsMetricConfig{
+						Enabled: false,
+					},
+					NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
+						Enabled: false,
+					},
 					NettapTCPReset: NettapTCPResetMetricConfig{
 						Enabled: false,
 					},
@@ -160,7 +172,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := loadMetricsBuilderConfig(t, tt.name)
-			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
+			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapProcessTCPConnectsMetricConfig{}, NettapProcessTCPRetransmitsMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
 			require.Emptyf(t, diff, "Config mismatch (-expected +actual):\n%s", diff)
 		})
 	}

@@ -201,6 +201,13 @@ var MetricsInfo = metricsInfo{
 		Name:       "nettap.process.packet.dropped",
 		Attributes: []string{"nettap.drop.reason", "nettap.drop.class", "nettap.drop.victim", "network.io.direction", "network.interface.name"},
 	},
+	NettapProcessTCPConnects: metricInfo{
+		Name:       "nettap.process.tcp.connects",
+		Attributes: []string{"error.type.connect"},
+	},
+	NettapProcessTCPRetransmits: metricInfo{
+		Name: "nettap.process.tcp.retransmits",
+	},
 	NettapTCPReset: metricInfo{
 		Name:       "nettap.tcp.reset",
 		Attributes: []string{"network.io.direction", "nettap.tcp.reset.reason"},
@@ -222,6 +229,8 @@ type metricsInfo struct {
 	NettapPacketDropped                  metricInfo
 	NettapProcessNetworkPacketCount      metricInfo
 	NettapProcessPacketDropped           metricInfo
+	NettapProcessTCPConnects             metricInfo
+	NettapProcessTCPRetransmits          metricInfo
 	NettapTCPReset                       metricInfo
 	ProcessNetworkIo                     metricInfo
 }
@@ -244,6 +253,12 @@ func (maof metricAttributeOptionFunc) apply(dp pmetric.NumberDataPoint) {
 func WithCodeFunctionNameMetricAttribute(codeFunctionNameAttributeValue string) MetricAttributeOption {
 	return metricAttributeOptionFunc(func(dp pmetric.NumberDataPoint) {
 		dp.Attributes().PutStr("code.function.name", codeFunctionNameAttributeValue)
+	})
+}
+
+func WithErrorTypeConnectMetricAttribute(errorTypeConnectAttributeValue string) MetricAttributeOption {
+	return metricAttributeOptionFunc(func(dp pmetric.NumberDataPoint) {
+		dp.Attributes().PutStr("error.type", errorTypeConnectAttributeValue)
 	})
 }
 
@@ -900,6 +915,114 @@ func newMetricNettapProcessPacketDropped(cfg NettapProcessPacketDroppedMetricCon
 	return m
 }
 
+type metricNettapProcessTCPConnects struct {
+	data     pmetric.Metric                       // data buffer for generated metric.
+	config   NettapProcessTCPConnectsMetricConfig // metric config provided by user.
+	capacity int                                  // max observed number of data points added to the metric.
+}
+
+// init fills nettap.process.tcp.connects metric with initial data.
+func (m *metricNettapProcessTCPConnects) init() {
+	m.data.SetName("nettap.process.tcp.connects")
+	m.data.SetDescription("TCP connections that the process began, by the error with which they failed; those without were established.")
+	m.data.SetUnit("{connection}")
+	m.data.SetEmptySum()
+	m.data.Sum().SetIsMonotonic(true)
+	m.data.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	m.data.Sum().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapProcessTCPConnects) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64, options ...MetricAttributeOption) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Sum().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+	for _, op := range options {
+		op.apply(dp)
+	}
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapProcessTCPConnects) updateCapacity() {
+	if m.data.Sum().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Sum().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapProcessTCPConnects) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Sum().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapProcessTCPConnects(cfg NettapProcessTCPConnectsMetricConfig) metricNettapProcessTCPConnects {
+	m := metricNettapProcessTCPConnects{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
+type metricNettapProcessTCPRetransmits struct {
+	data     pmetric.Metric                          // data buffer for generated metric.
+	config   NettapProcessTCPRetransmitsMetricConfig // metric config provided by user.
+	capacity int                                     // max observed number of data points added to the metric.
+}
+
+// init fills nettap.process.tcp.retransmits metric with initial data.
+func (m *metricNettapProcessTCPRetransmits) init() {
+	m.data.SetName("nettap.process.tcp.retransmits")
+	m.data.SetDescription("TCP segments that were sent again on connections of the process.")
+	m.data.SetUnit("{segment}")
+	m.data.SetEmptySum()
+	m.data.Sum().SetIsMonotonic(true)
+	m.data.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+}
+
+func (m *metricNettapProcessTCPRetransmits) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val int64) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Sum().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetIntValue(val)
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapProcessTCPRetransmits) updateCapacity() {
+	if m.data.Sum().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Sum().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapProcessTCPRetransmits) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Sum().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapProcessTCPRetransmits(cfg NettapProcessTCPRetransmitsMetricConfig) metricNettapProcessTCPRetransmits {
+	m := metricNettapProcessTCPRetransmits{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
 type metricNettapTCPReset struct {
 	data     pmetric.Metric             // data buffer for generated metric.
 	config   NettapTCPResetMetricConfig // metric config provided by user.
@@ -1080,6 +1203,8 @@ type MetricsBuilder struct {
 	metricNettapPacketDropped                  metricNettapPacketDropped
 	metricNettapProcessNetworkPacketCount      metricNettapProcessNetworkPacketCount
 	metricNettapProcessPacketDropped           metricNettapProcessPacketDropped
+	metricNettapProcessTCPConnects             metricNettapProcessTCPConnects
+	metricNettapProcessTCPRetransmits          metricNettapProcessTCPRetransmits
 	metricNettapTCPReset                       metricNettapTCPReset
 	metricProcessNetworkIo                     metricProcessNetworkIo
 }
@@ -1117,6 +1242,8 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		metricNettapPacketDropped:                  newMetricNettapPacketDropped(mbc.Metrics.NettapPacketDropped),
 		metricNettapProcessNetworkPacketCount:      newMetricNettapProcessNetworkPacketCount(mbc.Metrics.NettapProcessNetworkPacketCount),
 		metricNettapProcessPacketDropped:           newMetricNettapProcessPacketDropped(mbc.Metrics.NettapProcessPacketDropped),
+		metricNettapProcessTCPConnects:             newMetricNettapProcessTCPConnects(mbc.Metrics.NettapProcessTCPConnects),
+		metricNettapProcessTCPRetransmits:          newMetricNettapProcessTCPRetransmits(mbc.Metrics.NettapProcessTCPRetransmits),
 		metricNettapTCPReset:                       newMetricNettapTCPReset(mbc.Metrics.NettapTCPReset),
 		metricProcessNetworkIo:                     newMetricProcessNetworkIo(mbc.Metrics.ProcessNetworkIo),
 		resourceAttributeIncludeFilter:             make(map[string]filter.Filter),
@@ -1310,6 +1437,8 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	mb.metricNettapPacketDropped.emit(ils.Metrics())
 	mb.metricNettapProcessNetworkPacketCount.emit(ils.Metrics())
 	mb.metricNettapProcessPacketDropped.emit(ils.Metrics())
+	mb.metricNettapProcessTCPConnects.emit(ils.Metrics())
+	mb.metricNettapProcessTCPRetransmits.emit(ils.Metrics())
 	mb.metricNettapTCPReset.emit(ils.Metrics())
 	mb.metricProcessNetworkIo.emit(ils.Metrics())
 
@@ -1391,6 +1520,16 @@ func (mb *MetricsBuilder) RecordNettapProcessNetworkPacketCountDataPoint(ts pcom
 // RecordNettapProcessPacketDroppedDataPoint adds a data point to nettap.process.packet.dropped metric.
 func (mb *MetricsBuilder) RecordNettapProcessPacketDroppedDataPoint(ts pcommon.Timestamp, val int64, nettapDropReasonAttributeValue string, nettapDropClassAttributeValue AttributeNettapDropClass, nettapDropVictimAttributeValue AttributeNettapDropVictim, networkIoDirectionAttributeValue AttributeNetworkIoDirection, options ...MetricAttributeOption) {
 	mb.metricNettapProcessPacketDropped.recordDataPoint(mb.startTime, ts, val, nettapDropReasonAttributeValue, nettapDropClassAttributeValue.String(), nettapDropVictimAttributeValue.String(), networkIoDirectionAttributeValue.String(), options...)
+}
+
+// RecordNettapProcessTCPConnectsDataPoint adds a data point to nettap.process.tcp.connects metric.
+func (mb *MetricsBuilder) RecordNettapProcessTCPConnectsDataPoint(ts pcommon.Timestamp, val int64, options ...MetricAttributeOption) {
+	mb.metricNettapProcessTCPConnects.recordDataPoint(mb.startTime, ts, val, options...)
+}
+
+// RecordNettapProcessTCPRetransmitsDataPoint adds a data point to nettap.process.tcp.retransmits metric.
+func (mb *MetricsBuilder) RecordNettapProcessTCPRetransmitsDataPoint(ts pcommon.Timestamp, val int64) {
+	mb.metricNettapProcessTCPRetransmits.recordDataPoint(mb.startTime, ts, val)
 }
 
 // RecordNettapTCPResetDataPoint adds a data point to nettap.tcp.reset metric.

@@ -110,6 +110,12 @@ func TestMetricsBuilder(t *testing.T) {
 			defaultMetricsCount++
 			allMetricsCount++
 			mb.RecordNettapProcessPacketDroppedDataPoint(ts, 1, "nettap.drop.reason-val", AttributeNettapDropClassLoss, AttributeNettapDropVictimSocket, AttributeNetworkIoDirectionTransmit, WithNetworkInterfaceNameMetricAttribute("network.interface.name-val"))
+			defaultMetricsCount++
+			allMetricsCount++
+			mb.RecordNettapProcessTCPConnectsDataPoint(ts, 1, WithErrorTypeConnectMetricAttribute("error.type.connect-val"))
+			defaultMetricsCount++
+			allMetricsCount++
+			mb.RecordNettapProcessTCPRetransmitsDataPoint(ts, 1)
 
 			allMetricsCount++
 			mb.RecordNettapTCPResetDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, WithNettapTCPResetReasonMetricAttribute("nettap.tcp.reset.reason-val"))
@@ -466,6 +472,37 @@ func TestMetricsBuilder(t *testing.T) {
 					networkInterfaceNameAttrVal, ok := dp.Attributes().Get("network.interface.name")
 					assert.True(t, ok)
 					assert.Equal(t, "network.interface.name-val", networkInterfaceNameAttrVal.Str())
+				case "nettap.process.tcp.connects":
+					assert.False(t, validatedMetrics["nettap.process.tcp.connects"], "Found a duplicate in the metrics slice: nettap.process.tcp.connects")
+					validatedMetrics["nettap.process.tcp.connects"] = true
+					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
+					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
+					assert.Equal(t, "TCP connections that the process began, by the error with which they failed; those without were established.", mi.Description())
+					assert.Equal(t, "{connection}", mi.Unit())
+					assert.True(t, mi.Sum().IsMonotonic())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
+					dp := mi.Sum().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
+					errorTypeConnectAttrVal, ok := dp.Attributes().Get("error.type")
+					assert.True(t, ok)
+					assert.Equal(t, "error.type.connect-val", errorTypeConnectAttrVal.Str())
+				case "nettap.process.tcp.retransmits":
+					assert.False(t, validatedMetrics["nettap.process.tcp.retransmits"], "Found a duplicate in the metrics slice: nettap.process.tcp.retransmits")
+					validatedMetrics["nettap.process.tcp.retransmits"] = true
+					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
+					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
+					assert.Equal(t, "TCP segments that were sent again on connections of the process.", mi.Description())
+					assert.Equal(t, "{segment}", mi.Unit())
+					assert.True(t, mi.Sum().IsMonotonic())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
+					dp := mi.Sum().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
+					assert.Equal(t, int64(1), dp.IntValue())
 				case "nettap.tcp.reset":
 					assert.False(t, validatedMetrics["nettap.tcp.reset"], "Found a duplicate in the metrics slice: nettap.tcp.reset")
 					validatedMetrics["nettap.tcp.reset"] = true

@@ -26,8 +26,8 @@ const (
 	// Thread means that a thread begins and ends.
 	Thread
 
-	// Exec means that a process runs another program. It is the only cause that is awaited and
-	// not brought about: a receiver that runs programs looks like one that was broken into.
+	// Exec means that a process runs another program. It is awaited and not brought about:
+	// a receiver that runs programs looks like one that was broken into.
 	Exec
 
 	// Cgroup means that a cgroup is made and removed.
@@ -35,11 +35,15 @@ const (
 
 	// Reset means that a TCP connection over lo is reset.
 	Reset
+
+	// Retransmit means that a TCP segment is sent again. It is awaited, too, because nothing is
+	// lost on lo.
+	Retransmit
 )
 
 // IsAwaited reports whether a hook is proven only when some process causes the event, because
 // nettap does not.
-func (c Cause) IsAwaited() bool { return c == Exec }
+func (c Cause) IsAwaited() bool { return c == Exec || c == Retransmit }
 
 // ErrNotCaused is matched by the error of a cause that is awaited.
 var ErrNotCaused = errors.New("it has not happened since the start")
@@ -47,12 +51,13 @@ var ErrNotCaused = errors.New("it has not happened since the start")
 // String returns what happened.
 func (c Cause) String() string {
 	return [...]string{
-		Packets: "sockets on lo were used",
-		Accepts: "a connection was accepted",
-		Uring:   "a request of an io_uring completed",
-		Thread:  "a thread began and ended",
-		Exec:    "a program was run",
-		Cgroup:  "a cgroup was made and removed",
-		Reset:   "a connection was reset",
+		Packets:    "sockets on lo were used",
+		Accepts:    "a connection was accepted",
+		Uring:      "a request of an io_uring completed",
+		Thread:     "a thread began and ended",
+		Exec:       "a program was run",
+		Cgroup:     "a cgroup was made and removed",
+		Reset:      "a connection was reset",
+		Retransmit: "a segment was sent again",
 	}[c]
 }

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * connections - what becomes of the TCP connections of each process: how many it made or
+ * could not make, what was sent again on them, and how long their round trips took.
+ *
+ * Hooks:   tp_btf inet_sock_set_state     a connect succeeds or fails; a connection ends
+ *          tp_btf tcp_retransmit_skb      a segment is sent again. Since Linux 6.17 it tells of
+ *                                         those, too, that could not be sent, so there are two
+ *                                         programs
+ *          tp_btf tcp_retransmit_synack   the answer to a SYN is sent again
+ * Output:  map tallies, one entry a process and what is counted; user space reads it and
+ *          deletes those of processes that have ended. Whose a socket is say the maps of
+ *          owner.bpf.c.
+ * Counts:  connects and ends once each, segments as the kernel's RetransSegs does.
+ * Loss:    STAT_LOST_MAP_FULL when there is no place for a process or an error.
+ * Needs:   BTF, Linux 5.12.
+ */
+#include "lib/program/selftest.h"
+#include "lib/program/stats.h"
+#include "lib/owner/whose.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+};
+
+struct tcp_sock___smoothed {
+	__u32 srtt_us; /* eight times it */
+};
+
+struct sock___connecting {
+	struct socket *sk_socket;
+	int sk_err;
+};
+
+enum socket_state {
+	SOCKET_FREE,
+	SOCKET_UNCONNECTED, /* as it is until the kernel's connect has sent a SYN */
+};
+
+struct socket___connecting {
+	enum socket_state state;
+};
+
+#pragma clang attribute pop
+
+/* What is counted. */
+enum __attribute__((packed)) deed {
+	DEED_RETRANSMIT,
+	DEED_CONNECT,
+	DEED_END,
+};
+
+/* Who began a connection. */
+enum __attribute__((packed)) role {
+	ROLE_UNKNOWN, /* it is older than us */
+	ROLE_CLIENT,
+	ROLE_SERVER,
+};
+
+/* Errors of a connect that are none of the kernel's. */
+enum failure {
+	FAILURE_NONE = 0,
+	FAILURE_GIVEN_UP = 10001, /* the program closed the socket before the answer */
+	FAILURE_UNKNOWN,          /* the kernel gave up before it sent anything, and only connect() says why */
+};
+
+struct tally_key {
+	__u64 number;  /* of the process: struct process_entry; NOBODY: unknown */
+	enum failure failure; /* of a connect: it may be an errno, too */
+	enum deed deed;
+	enum role role; /* of an end */
+	__u8 pad[2];
+};
+
+#define BOUNDS 15
+
+/* The upper ends of the ranges into which round trips are sorted. Set by user space. */
+const volatile __u32 bounds_us[BOUNDS];
+
+struct tally {
+	__u64 count;
+	__u64 sum_us; /* this and the next of an end */
+	__u64 ranges[BOUNDS + 1];
+};
+
+/* User space sets the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct tally_key);
+	__type(value, struct tally);
+} tallies SEC(".maps");
+
+const struct tally nothing = {};
+
+static __always_inline struct tally *tally_of(const struct tally_key *key, __u64 events)
+{
+	struct tally *t = bpf_map_lookup_elem(&tallies, key);
+
+	count_stats(STAT_SEEN, events);
+	if (t)
+		return t;
+	/* Another CPU may add it first, so the answer that counts is the second look. */
+	bpf_map_update_elem(&tallies, key, &nothing, BPF_NOEXIST);
+	t = bpf_map_lookup_elem(&tallies, key);
+	if (!t)
+		count_stats(STAT_LOST_MAP_FULL, events);
+	return t;
+}
+
+static __always_inline void count(const struct tally_key *key, __u64 events)
+{
+	struct tally *t = tally_of(key, events);
+
+	if (t)
+		__sync_fetch_and_add(&t->count, events);
+}
+
+static __always_inline __u64 number_of_socket(struct sock *sk, const struct owner *owner)
+{
+	__u64 number = number_of_owner(sk, owner);
+
+	return is_beyond(number) ? NOBODY : number;
+}
+
+static __always_inline struct owner *stored_owner(struct sock *sk)
+{
+	return bpf_sk_storage_get(&owners, sk, 0, 0);
+}
+
+static __always_inline void count_retransmits(struct sock *sk, __u64 segments)
+{
+	struct tally_key key = { .deed = DEED_RETRANSMIT };
+
+	key.number = number_of_socket(sk, stored_owner(sk));
+	count(&key, segments);
+}
+
+static __always_inline __u64 segments_of(struct sk_buff *skb)
+{
+	return BPF_CORE_READ((struct tcp_skb_cb *)skb->cb, tcp_gso_segs);
+}
+
+bool fired_see_retransmit;
+
+/* up to 6.16 */
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(see_retransmit, struct sock *sk, struct sk_buff *skb)
+{
+	if (is_enabled(&fired_see_retransmit))
+		count_retransmits(sk, segments_of(skb));
+	return 0;
+}
+
+bool fired_see_retransmit_result;
+
+/* from 6.17 */
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(see_retransmit_result, struct sock *sk, struct sk_buff *skb, int error)
+{
+	if (is_enabled(&fired_see_retransmit_result) && !error)
+		count_retransmits(sk, segments_of(skb));
+	return 0;
+}
+
+bool fired_see_answer_again;
+
+SEC("tp_btf/tcp_retransmit_synack")
+int BPF_PROG(see_answer_again, struct sock *listener)
+{
+	if (is_enabled(&fired_see_answer_again))
+		count_retransmits(listener, 1);
+	return 0;
+}
+
+/* Why a connect failed, at the change of the socket's state that says that it did. */
+static __always_inline enum failure failure_of(struct sock *sk)
+{
+	struct sock___connecting *connecting = (struct sock___connecting *)sk;
+	struct socket___connecting *socket;
+	int error;
+
+	error = BPF_CORE_READ(connecting, sk_err);
+	if (error)
+		return error;
+	if (BPF_CORE_READ(sk, sk_shutdown))
+		return FAILURE_GIVEN_UP;
+	socket = (struct socket___connecting *)BPF_CORE_READ(connecting, sk_socket);
+	return BPF_CORE_READ(socket, state) == SOCKET_UNCONNECTED ? FAILURE_UNKNOWN : FAILURE_GIVEN_UP;
+}
+
+static __always_inline void count_connect(struct sock *sk, enum failure failure)
+{
+	struct tally_key key = { .deed = DEED_CONNECT, .failure = failure };
+
+	key.number = number_of_socket(sk, stored_owner(sk));
+	count(&key, 1);
+}
+
+static __always_inline enum role role_of(struct sock *sk, const struct owner *owner)
+{
+	if (!owner)
+		return ROLE_UNKNOWN;
+	if (owner->connects)
+		return ROLE_CLIENT;
+	return owner->listener ? ROLE_SERVER : ROLE_UNKNOWN;
+}
+
+static __always_inline void count_end(struct sock *sk)
+{
+	__u32 round_trip_us = BPF_CORE_READ((struct tcp_sock___smoothed *)sk, srtt_us) >> 3, range = 0;
+	struct tally_key key = { .deed = DEED_END };
+	struct owner *owner;
+	struct tally *t;
+
+	if (!round_trip_us)
+		return; /* none was measured */
+	owner = stored_owner(sk);
+	key.role = role_of(sk, owner);
+	key.number = number_of_socket(sk, owner);
+	t = tally_of(&key, 1);
+	if (!t)
+		return;
+	for (int i = 0; i < BOUNDS; i++)
+		range += round_trip_us > bounds_us[i];
+	__sync_fetch_and_add(&t->count, 1);
+	__sync_fetch_and_add(&t->sum_us, round_trip_us);
+	if (range <= BOUNDS)
+		__sync_fetch_and_add(&t->ranges[range], 1);
+}
+
+/* Whether a connection that closes was established before. */
+static __always_inline bool is_end(int old, int new)
+{
+	return new == STATE_CLOSE && old != STATE_SYN_RECV && old != STATE_LISTEN && old != STATE_CLOSE;
+}
+
+bool fired_see_change;
+
+/* Two that connect to each other at once go from SYN_SENT to SYN_RECV. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(see_change, struct sock *sk, int old, int new)
+{
+	if (!is_enabled(&fired_see_change))
+		return 0;
+	if (old != STATE_SYN_SENT && !is_end(old, new))
+		return 0;
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	if (old != STATE_SYN_SENT)
+		count_end(sk);
+	else
+		count_connect(sk, new == STATE_CLOSE ? failure_of(sk) : FAILURE_NONE);
+	return 0;
+}

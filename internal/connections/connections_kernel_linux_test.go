@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connections
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
+)
+
+// clientVariable makes of this test binary a client of the address that it says.
+const clientVariable = "NETTAP_TEST_CLIENT"
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(clientVariable); address != "" {
+		beClient(address)
+	}
+	os.Exit(m.Run())
+}
+
+// beClient connects once, and at each line that it reads closes what it has and connects
+// again.
+func beClient(address string) {
+	lines := bufio.NewScanner(os.Stdin)
+	for {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("connected")
+		lines.Scan()
+		c.Close()
+	}
+}
+
+// told is what is said of one process.
+type told struct {
+	Connects    map[string]int64 // by error
+	Retransmits int64
+	RoundTrips  map[string]uint64 // ends by role
+	Ended       int               // series that have
+}
+
+// toldOf returns what metrics say of a process.
+func toldOf(metrics pmetric.Metrics, pid int) told {
+	all := told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}}
+	for _, resource := range metrics.ResourceMetrics().All() {
+		if of, ok := resource.Resource().Attributes().Get("process.pid"); !ok || of.Int() != int64(pid) {
+			continue
+		}
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				all.read(metric)
+			}
+		}
+	}
+	return all
+}
+
+func (all *told) read(metric pmetric.Metric) {
+	if metric.Name() == RoundTrip {
+		for _, point := range metric.Histogram().DataPoints().All() {
+			if point.Flags().NoRecordedValue() {
+				all.Ended++
+				continue
+			}
+			all.RoundTrips[textOf(point.Attributes(), "nettap.connection.role")] += point.Count()
+		}
+		return
+	}
+	for _, point := range metric.Sum().DataPoints().All() {
+		switch {
+		case point.Flags().NoRecordedValue():
+			all.Ended++
+		case metric.Name() == "nettap.process.tcp.connects":
+			all.Connects[textOf(point.Attributes(), "error.type")] += point.IntValue()
+		default:
+			all.Retransmits += point.IntValue()
+		}
+	}
+}
+
+// textOf returns an attribute, or "".
+func textOf(attributes pcommon.Map, key string) string {
+	value, ok := attributes.Get(key)
+	if !ok {
+		return ""
+	}
+	return value.Str()
+}
+
+// fixture is the instrument under test.
+type fixture struct {
+	*Connections
+	recorder *stats.Recorder
+}
+
+func observe(t *testing.T, change func(*Connections)) *fixture {
+	t.Helper()
+	kerneltest.Require(t)
+	now, recorder := clock.New(), new(stats.Recorder)
+	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
+	c := New(builder, owner.New(owner.Options{MaxProcesses: 4096}), process.NewDirectory("", now), now, recorder, Options{RoundTrips: true})
+	if change != nil {
+		change(c)
+	}
+	kerneltest.Start(t, c)
+	return &fixture{c, recorder}
+}
+
+func (f *fixture) collect(t *testing.T) pmetric.Metrics {
+	t.Helper()
+	metrics, err := f.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return metrics
+}
+
+// requireTold waits until that is said of a process, and no more.
+func (f *fixture) requireTold(t *testing.T, pid int, want told) {
+	t.Helper()
+	differ := func() string { return cmp.Diff(want, toldOf(f.collect(t), pid)) }
+	diff := differ()
+	for deadline := time.Now().Add(10 * time.Second); diff != "" && time.Now().Before(deadline); diff = differ() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if diff != "" {
+		t.Errorf("what is told of process %d differs (-want +got):\n%s", pid, diff)
+	}
+}
+
+// requireBalance waits until all that was seen is accounted for.
+func (f *fixture) requireBalance(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		f.collect(t)
+		totals := f.recorder.Read()
+		if totals.Seen == totals.Aggregated+totals.Lost["map_full"] {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("seen differs from aggregated + lost: %+v", totals)
+		}
+	}
+}
+
+// network is two namespaces, with a server in the far one.
+type network struct {
+	t         *testing.T
+	near, far kerneltest.Namespace
+	listener  net.Listener
+}
+
+func newNetwork(t *testing.T) *network {
+	n := &network{t: t}
+	n.near, n.far = kerneltest.Namespaces(t)
+	kerneltest.InNamespace(t, n.far.Name, func() {
+		var err error
+		if n.listener, err = net.Listen("tcp4", net.JoinHostPort(n.far.IPv4.String(), "0")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { n.listener.Close() })
+	return n
+}
+
+func (n *network) port() int { return n.listener.Addr().(*net.TCPAddr).Port }
+
+// connect makes a connection, and uses it.
+func (n *network) connect() (client *net.TCPConn, server net.Conn) {
+	n.t.Helper()
+	kerneltest.InNamespace(n.t, n.near.Name, func() {
+		c, err := net.Dial("tcp4", n.listener.Addr().String())
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		client = c.(*net.TCPConn)
+	})
+	server, err := n.listener.Accept()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.pass(client, server)
+	n.pass(server, client)
+	return client, server
+}
+
+func (n *network) pass(from, to net.Conn) {
+	n.t.Helper()
+	if _, err := from.Write([]byte("x")); err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(to, make([]byte, 1)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// end closes both ends of a connection.
+func (n *network) end(client, server net.Conn) {
+	client.Close()
+	io.Copy(io.Discard, server) //nolint:errcheck // until the client's end
+	server.Close()
+}
+
+// dial connects a socket that change has prepared to a port of the server's machine.
+func (n *network) dial(port int, change func(fd int) error) (fd int, failed error) {
+	n.t.Helper()
+	kerneltest.InNamespace(n.t, n.near.Name, func() {
+		var err error
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			n.t.Fatal(err)
+		}
+		if err := change(fd); err != nil {
+			n.t.Fatal(err)
+		}
+		failed = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: n.far.IPv4.As4()})
+	})
+	return fd, failed
+}
+
+// retransmits is how many segments either machine has sent again by its own count.
+func (n *network) retransmits() (sum int64) {
+	n.t.Helper()
+	for _, namespace := range []kerneltest.Namespace{n.near, n.far} {
+		kerneltest.InNamespace(n.t, namespace.Name, func() {
+			snmp, err := os.ReadFile("/proc/thread-self/net/snmp")
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			columns := regexp.MustCompile(`(?m)^Tcp: ((?:-?\d+ ){11})(\d+)`).FindSubmatch(snmp)
+			if columns == nil {
+				n.t.Fatalf("no RetransSegs in\n%s", snmp)
+			}
+			segments, err := strconv.ParseInt(string(columns[2]), 10, 64)
+			if err != nil {
+				n.t.Fatal(err)
+			}
+			sum += segments
+		})
+	}
+	return sum
+}
+
+// sentAgain waits until a connection has sent something again at least n times.
+func sentAgain(t *testing.T, c *net.TCPConn, n uint32) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var info *unix.TCPInfo
+		var infoErr error
+		if err := raw.Control(func(fd uintptr) { info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); err != nil || infoErr != nil {
+			t.Fatal(err, infoErr)
+		}
+		if info.Total_retrans >= n {
+			return
+		}
+	}
+	t.Fatalf("it does not send anything again %d times", n)
+}
+
+func TestKernelFollowsConnections(t *testing.T) {
+	f := observe(t, nil)
+	n := newNetwork(t)
+	want := told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}}
+	connected := func(connects int64) {
+		want.Connects[""] += connects
+		want.RoundTrips["client"] += uint64(connects)
+		want.RoundTrips["server"] += uint64(connects)
+	}
+
+	for range 5 {
+		n.end(n.connect())
+	}
+	connected(5)
+
+	closed := n.port() + 1 // nobody else is there
+	for range 3 {
+		fd, err := n.dial(closed, func(int) error { return nil })
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("connect to a closed port: %v", err)
+		}
+		unix.Close(fd)
+		want.Connects["ECONNREFUSED"]++
+	}
+
+	bound := func(fd int) error {
+		return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, &unix.SockaddrInet4{Port: 1013, Addr: n.near.IPv4.As4()}))
+	}
+	first, err := n.dial(n.port(), bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := n.listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := n.dial(n.port(), bound)
+	if !errors.Is(err, unix.EADDRNOTAVAIL) {
+		t.Errorf("connect from a port that is in use: %v", err)
+	}
+	server.Close()
+	unix.Close(first)
+	unix.Close(second)
+	connected(1)
+	want.Connects["_OTHER"]++
+
+	client, server := n.connect()
+	restore := kerneltest.Lose(t, n.near, n.far)
+	if _, err := client.Write([]byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	sentAgain(t, client, 2)
+	fd, err := n.dial(n.port(), func(fd int) error { return unix.SetNonblock(fd, true) })
+	if !errors.Is(err, unix.EINPROGRESS) {
+		t.Errorf("connect without an answer: %v", err)
+	}
+	unix.Close(fd)
+	want.Connects["given_up"]++
+	fd, err = n.dial(n.port(), func(fd int) error {
+		return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1))
+	})
+	if !errors.Is(err, unix.ETIMEDOUT) {
+		t.Errorf("connect without an answer: %v", err)
+	}
+	unix.Close(fd)
+	want.Connects["ETIMEDOUT"]++
+	restore()
+	n.end(client, server)
+	connected(1)
+
+	want.Retransmits = n.retransmits()
+	if want.Retransmits < 2 {
+		t.Errorf("the kernel says that %d segments were sent again", want.Retransmits)
+	}
+	f.requireTold(t, os.Getpid(), want)
+	f.requireBalance(t)
+}
+
+// What is older than the instrument is in no connect, and it is not known who began it. The
+// series of a process that has ended do, too.
+func TestKernelFollowsConnectionsUntilTheirProcessEnds(t *testing.T) {
+	kerneltest.Require(t)
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client := exec.Command(os.Args[0])
+	client.Env = append(os.Environ(), clientVariable+"="+listener.Addr().String())
+	stdin, err := client.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := client.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := func() {
+		client.Process.Kill() //nolint:errcheck // it may have ended
+		client.Wait()         //nolint:errcheck // it was killed
+	}
+	defer kill()
+	lines := bufio.NewScanner(stdout)
+	serve := func() {
+		t.Helper()
+		c, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !lines.Scan() || lines.Text() != "connected" {
+			t.Fatalf("the client says %q", lines.Text())
+		}
+		c.Close()
+	}
+	serve()
+	f := observe(t, nil)
+	for range 2 {
+		fmt.Fprintln(stdin)
+		serve()
+	}
+	pid, want := client.Process.Pid, told{Connects: map[string]int64{"": 2}, RoundTrips: map[string]uint64{"": 1, "client": 1}}
+	f.requireTold(t, pid, want) // one is not closed yet
+	kill()
+	want.RoundTrips["client"]++
+	for range 3 { // that it has ended is known, and that nothing comes any more; nobody takes it
+		f.requireTold(t, pid, want)
+	}
+	f.Delivered()
+	f.requireTold(t, pid, told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}, Ended: 3})
+	f.Delivered()
+	f.requireTold(t, pid, told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}})
+	f.requireTold(t, pid, told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}})
+	processes, err := f.owners.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		if int(p.ID.PID) == pid {
+			t.Errorf("it is still known: %+v", p)
+		}
+	}
+	if f.roster.Holds(uint32(pid)) {
+		t.Error("it is still held")
+	}
+	f.requireBalance(t)
+}
+
+func TestKernelFollowsConnectionsThatFindNoPlace(t *testing.T) {
+	f := observe(t, func(c *Connections) { c.maxTallies = 1 })
+	n := newNetwork(t)
+	n.end(n.connect())
+	deadline := time.Now().Add(10 * time.Second)
+	for f.recorder.Read().Seen < 3 && time.Now().Before(deadline) {
+		f.collect(t)
+	}
+	f.requireBalance(t)
+	if totals := f.recorder.Read(); totals.Seen < 3 || totals.Lost["map_full"] < 2 {
+		t.Errorf("of a connect and two ends, and one place: %+v", totals)
+	}
+}

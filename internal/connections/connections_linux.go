@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package connections counts what becomes of the TCP connections of each process. Kernel
+// side: bpf/connections.bpf.c.
+package connections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type deed -type role -type failure bpf ../../bpf/connections.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+var (
+	_ instrument.Instrument[pmetric.Metrics] = (*Connections)(nil)
+	_ instrument.Deliverer                   = (*Connections)(nil)
+)
+
+// talliesPerProcess is how many tallies a process is expected to have: of segments, of
+// connects, of ends of either role, and of some errors.
+const talliesPerProcess = 8
+
+// Connections is the instrument. Its zero value is not usable: see [New].
+type Connections struct {
+	builder   *metadata.MetricsBuilder
+	owners    *owner.Owners
+	processes *process.Directory
+	clock     *clock.Clock
+	recorder  *stats.Recorder
+	options   Options
+
+	maxTallies uint32 // 0 is as many as the processes need
+	object     *kernel.Object
+	open       kernel.Closers
+	ledger     *ledger
+	roster     *owner.Roster
+	ended      map[uint64]bool // processes that had ended at the last reading, by number
+	offered    bool            // what the ledger last posted was returned
+}
+
+// New returns Connections that report through builder and are not started. They start owners
+// themselves.
+func New(builder *metadata.MetricsBuilder, owners *owner.Owners, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder, options Options) *Connections {
+	return &Connections{builder: builder, owners: owners, processes: processes, clock: c, recorder: recorder, options: options}
+}
+
+// Start implements [instrument.Instrument].
+func (c *Connections) Start(ctx context.Context) error {
+	if err := c.start(ctx); err != nil {
+		return errors.Join(err, c.open.Close())
+	}
+	c.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: c.hooks()} })
+	return nil
+}
+
+func (c *Connections) start(ctx context.Context) error {
+	if err := c.owners.Start(ctx); err != nil {
+		return err
+	}
+	c.open = append(c.open, kernel.Shutdown(c.owners.Shutdown))
+	if err := c.load(); err != nil {
+		return fmt.Errorf("load connections programs: %w", err)
+	}
+	return c.object.Start(ctx, c.options.RootPath)
+}
+
+func (c *Connections) load() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	hooks, err := hooksHere()
+	if err != nil {
+		return err
+	}
+	shared := c.ownerMaps(spec)
+	spec.Maps[bpfMapTallies].MaxEntries = talliesPerProcess * spec.Maps[bpfMapProcesses].MaxEntries
+	if c.maxTallies != 0 {
+		spec.Maps[bpfMapTallies].MaxEntries = c.maxTallies
+	}
+	err = errors.Join(spec.Variables[bpfVarWithUsers].Set(c.owners.UsesKprobes()), spec.Variables[bpfVarBoundsUs].Set(boundsMicros()))
+	if err != nil {
+		return err
+	}
+	if c.object, err = kernel.Load(spec, hooks, shared); err != nil {
+		return err
+	}
+	c.open = append(c.open, c.object)
+	return nil
+}
+
+// ownerMaps returns the maps in which owners are known, and makes spec's own fit them.
+func (c *Connections) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	shared, theirs := map[string]*ebpf.Map{}, c.owners.Maps()
+	for _, name := range []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths} {
+		shared[name] = theirs[name]
+		spec.Maps[name].MaxEntries = theirs[name].MaxEntries()
+	}
+	return shared
+}
+
+// hooksHere are those that this kernel has.
+func hooksHere() ([]kernel.Hook, error) {
+	types, err := kernel.Types()
+	if err != nil {
+		return nil, err
+	}
+	arguments, err := kernel.TracepointArgs(types, "tcp_retransmit_skb")
+	if err != nil {
+		return nil, err
+	}
+	again := kernel.Hook{Job: "retransmit", Name: "tp_btf/tcp_retransmit_skb", Programs: []string{bpfProgSeeRetransmit}, Cause: selftest.Retransmit}
+	if arguments > argumentsWithoutError {
+		again.Programs = []string{bpfProgSeeRetransmitResult}
+	}
+	return []kernel.Hook{
+		{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeChange}},
+		again,
+		{Job: "answer_again", Name: "tp_btf/tcp_retransmit_synack", Programs: []string{bpfProgSeeAnswerAgain}, Cause: selftest.Retransmit},
+	}, nil
+}
+
+// argumentsWithoutError is how many arguments tcp_retransmit_skb has where it tells of no
+// error.
+const argumentsWithoutError = 2
+
+func (c *Connections) hooks() []kernel.Hook { return append(c.object.Hooks(), c.owners.Hooks()...) }
+
+// Enable implements [instrument.Instrument].
+func (c *Connections) Enable() error {
+	c.ledger, c.offered, c.ended = newLedger(c.clock.Now()), false, nil
+	c.roster = owner.NewRoster(c.processes, c.builder)
+	c.open = append(c.open, kernel.CloseFunc(func() { c.roster.KeepOnly(nil) }))
+	return errors.Join(c.owners.Enable(), c.object.Enable())
+}
+
+// Collect implements [instrument.Instrument]. Every series that has not ended is in what it
+// returns.
+func (c *Connections) Collect(context.Context) (pmetric.Metrics, error) {
+	c.offered = false
+	s, err := c.read()
+	if s == nil {
+		return pmetric.NewMetrics(), fmt.Errorf("read connections: %w", err)
+	}
+	c.ledger.enter(s)
+	err = errors.Join(err, c.makeRoom(s), c.forgetProcesses(s), c.updateStats(s))
+	posted := c.ledger.post(s.now)
+	c.roster.KeepOnly(membersOf(posted))
+	c.offered = true
+	emitter := emitter{builder: c.builder, host: c.processes.Host(c.builder.NewResourceBuilder()), version: c.options.Version, roundTrips: c.options.RoundTrips}
+	return emitter.emit(s.now, posted), err
+}
+
+// Delivered implements [instrument.Deliverer].
+func (c *Connections) Delivered() {
+	if c.offered {
+		c.ledger.delivered()
+	}
+}
+
+// Shutdown implements [instrument.Instrument].
+func (c *Connections) Shutdown(context.Context) error { return c.open.Close() }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connections
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+var started = time.Unix(1000, 0)
+
+func memberWith(pid uint32) *owner.Member {
+	return &owner.Member{Process: process.Process{ID: process.ID{PID: pid}}}
+}
+
+// book is a ledger in the hands of a test.
+type book struct {
+	*ledger
+	next *snapshot
+}
+
+func newBook() *book {
+	return &book{newLedger(started), &snapshot{
+		now: started, tallies: map[bpfTallyKey]bpfTally{}, members: map[uint64]*owner.Member{}, processes: map[uint64]owner.Process{},
+	}}
+}
+
+// meet makes a member known by a number.
+func (b *book) meet(number uint64, m *owner.Member) {
+	b.next.members[number], b.next.processes[number] = m, owner.Process{ID: m.Process.ID, Alive: true}
+}
+
+// end lets the process with a number end.
+func (b *book) end(number uint64) {
+	p := b.next.processes[number]
+	p.Alive = false
+	b.next.processes[number] = p
+}
+
+func (b *book) count(key bpfTallyKey, n uint64) {
+	t := b.next.tallies[key]
+	t.Count += n
+	b.next.tallies[key] = t
+}
+
+// collect is what Collect does, ten seconds after the last one. Late events come while
+// tallies are taken out.
+func (b *book) collect(late uint64) []point {
+	b.next.now = b.next.now.Add(10 * time.Second)
+	b.enter(b.next)
+	for _, key := range b.departing(b.next) {
+		last := b.next.tallies[key]
+		last.Count += late
+		b.remove(key, last)
+		delete(b.next.tallies, key)
+	}
+	return b.post(b.next.now)
+}
+
+func requirePoints(t *testing.T, when string, got []point, want ...point) {
+	t.Helper()
+	if len(got)+len(want) == 0 {
+		return
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(point{}, series{}, owner.Member{})); diff != "" {
+		t.Errorf("%s: points differ (-want +got):\n%s", when, diff)
+	}
+}
+
+func TestLedgerEndsWhatEnded(t *testing.T) {
+	b, one := newBook(), memberWith(7)
+	refused := bpfTallyKey{Number: 1, Deed: bpfDeedDEED_CONNECT, Failure: 111}
+	b.meet(1, one)
+	b.count(refused, 2)
+	said := point{series: series{member: one, deed: bpfDeedDEED_CONNECT, error: "ECONNREFUSED"}, start: started, tally: bpfTally{Count: 2}}
+	requirePoints(t, "two connects", b.collect(0), said)
+	b.delivered()
+
+	b.end(1)
+	b.count(refused, 1)
+	said.tally.Count = 3
+	requirePoints(t, "one at the end", b.collect(0), said)
+	b.delivered()
+	said.tally.Count = 4
+	requirePoints(t, "one while it is taken out", b.collect(1), said)
+	requirePoints(t, "nobody took that", b.collect(0), said)
+	b.delivered()
+	said.tally, said.ended = bpfTally{}, true
+	requirePoints(t, "that was taken", b.collect(0), said)
+	requirePoints(t, "nobody took its end", b.collect(0), said)
+
+	b.count(refused, 5)
+	again := point{series: said.series, start: b.posted, tally: bpfTally{Count: 5}}
+	requirePoints(t, "it had not ended yet", b.collect(0), again)
+	b.delivered()
+	requirePoints(t, "its last value", b.collect(0), again)
+	b.delivered()
+	again.tally, again.ended = bpfTally{}, true
+	requirePoints(t, "its end", b.collect(0), again)
+	b.delivered()
+	requirePoints(t, "nothing", b.collect(0))
+	if got := b.aggregated(); got != 9 {
+		t.Errorf("%d events are aggregated, want 9", got)
+	}
+}
+
+// A process that has changed itself has several numbers, and the connections of a number that
+// is not known belong to nobody.
+func TestLedgerAddsUpWhatIsShownAlike(t *testing.T) {
+	b, one := newBook(), memberWith(7)
+	b.meet(1, one)
+	b.meet(2, one)
+	for number := range uint64(4) { // 0 is nobody, 3 is not known
+		key := bpfTallyKey{Number: number, Deed: bpfDeedDEED_RETRANSMIT}
+		b.count(key, number+1)
+	}
+	nobodys := point{series: series{deed: bpfDeedDEED_RETRANSMIT}, start: started, tally: bpfTally{Count: 5}}
+	said := point{series: series{member: one, deed: bpfDeedDEED_RETRANSMIT}, start: started, tally: bpfTally{Count: 5}}
+	requirePoints(t, "four numbers", b.collect(0), nobodys, said)
+	b.end(1)
+	requirePoints(t, "one number has ended", b.collect(0), nobodys, said)
+	b.delivered()
+	requirePoints(t, "and is taken out", b.collect(0), nobodys, said)
+	if diff := cmp.Diff(map[uint64]bool{0: true, 2: true}, b.numbers()); diff != "" {
+		t.Errorf("numbers differ (-want +got):\n%s", diff)
+	}
+}
+
+// The kernel side adds to a tally in three steps, and may be read in between.
+func TestLedgerCountsAnEndWhenItIsInARange(t *testing.T) {
+	b := newBook()
+	key := bpfTallyKey{Deed: bpfDeedDEED_END, Role: bpfRoleROLE_SERVER}
+	b.next.tallies[key] = bpfTally{Count: 1, SumUs: 70}
+	requirePoints(t, "in no range", b.collect(0))
+	tally := bpfTally{Count: 2, SumUs: 70}
+	tally.Ranges[1] = 1
+	b.next.tallies[key] = tally
+	tally.Count = 1
+	requirePoints(t, "in a range", b.collect(0), point{series: series{deed: bpfDeedDEED_END, role: "server"}, start: started.Add(10 * time.Second), tally: tally})
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package connections
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/stats"
+)
+
+// read returns all that the kernel side has counted. Processes come last, so that those of
+// new tallies are among them.
+func (c *Connections) read() (*snapshot, error) {
+	errs := errors.Join(c.owners.Survey(), c.processes.FollowCgroups())
+	s := &snapshot{now: c.clock.Now(), tallies: map[bpfTallyKey]bpfTally{}, members: map[uint64]*owner.Member{}}
+	err := kernel.Each(c.object.Maps[bpfMapTallies], func(key bpfTallyKey, t bpfTally) { s.tallies[key] = t })
+	if err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read tallies: %w", err))
+	}
+	if s.processes, err = c.owners.Processes(); err != nil {
+		return nil, errors.Join(errs, err)
+	}
+	c.meetProcesses(s)
+	return s, errors.Join(errs, c.owners.Follow(s.processes, c.processes.Alive))
+}
+
+// meetProcesses finds out whose the tallies are.
+func (c *Connections) meetProcesses(s *snapshot) {
+	for key := range s.tallies {
+		if key.Number == 0 || s.members[key.Number] != nil {
+			continue
+		}
+		if m := c.roster.Number(key.Number); m != nil {
+			s.members[key.Number] = m
+		} else if p, ok := s.processes[key.Number]; ok {
+			s.members[key.Number] = c.roster.Meet(key.Number, p)
+		}
+	}
+}
+
+// makeRoom takes the tallies of processes that have ended out of the kernel's map.
+func (c *Connections) makeRoom(s *snapshot) error {
+	var errs error
+	for _, key := range c.ledger.departing(s) {
+		last, err := kernel.Take[bpfTally](c.object.Maps[bpfMapTallies], key)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("take a tally out: %w", err))
+			continue
+		}
+		c.ledger.remove(key, last)
+	}
+	return errs
+}
+
+// forgetProcesses makes room for others, once those that have ended are in no tally.
+func (c *Connections) forgetProcesses(s *snapshot) error {
+	used := c.ledger.numbers()
+	ended := map[uint64]bool{}
+	var errs error
+	for number, p := range s.processes {
+		if p.Alive {
+			continue
+		}
+		ended[number] = true
+		if c.ended[number] && !used[number] {
+			errs = errors.Join(errs, c.owners.Forget(number, p.ID))
+		}
+	}
+	c.ended = ended
+	return errs
+}
+
+// updateStats brings the statistics up to date. What happened while the map was read is
+// seen, and in a series with the next Collect.
+func (c *Connections) updateStats(s *snapshot) error {
+	kinds, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
+	if err != nil {
+		return err
+	}
+	missed, err := c.object.MissedRuns()
+	if err != nil {
+		return err
+	}
+	c.recorder.Update(func(totals *stats.Totals) {
+		totals.Seen = kinds[bpfStatSTAT_SEEN]
+		totals.Aggregated = c.ledger.aggregated()
+		totals.Lost = map[string]uint64{"map_full": kinds[bpfStatSTAT_LOST_MAP_FULL]}
+		totals.MissedRuns = missed
+		totals.Maps = map[string]stats.Map{bpfMapTallies: {Entries: len(s.tallies), Limit: int(c.object.Maps[bpfMapTallies].MaxEntries())}}
+		totals.Hooks = c.hooks()
+	})
+	return nil
+}
