@@ -4,7 +4,9 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // console interprets what a guest prints: the marks of init.sh, between them the output of go test
@@ -25,6 +27,11 @@ type report struct {
 	status   int // the exit status of the test binary
 	outcomes []outcome
 	warned   []warning // from the end of the previous package's tests to the end of its own
+}
+
+// hasEnded says whether a test, or a part of one, has an outcome.
+func (r *report) hasEnded(test string) bool {
+	return slices.ContainsFunc(r.outcomes, func(o outcome) bool { return o.test == test })
 }
 
 // outcome is the result of a test, or of a part of one, named TEST/PART.
@@ -48,6 +55,7 @@ var (
 	testEnds   = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
 	testLogs   = regexp.MustCompile(`^\s+(\w+\.go:\d+: .*)$`)
 	testLogsOn = regexp.MustCompile(`^\s{8,}(.*)$`)
+	testDies   = regexp.MustCompile(`^((?:panic|fatal error|SIG\w+): .*)$`)
 )
 
 // read interprets one line of what the guest prints.
@@ -67,6 +75,8 @@ func (c *console) read(line string) {
 		c.test = words[1]
 	} else if words := testEnds.FindStringSubmatch(line); words != nil {
 		c.open.outcomes = append(c.open.outcomes, outcome{test: words[2], verdict: verdict(words[1]), said: c.said[words[2]]})
+	} else if words := testDies.FindStringSubmatch(line); words != nil {
+		c.said[c.test] = append(c.said[c.test], words[1])
 	} else if words := testLogs.FindStringSubmatch(line); words != nil {
 		c.said[c.test] = append(c.said[c.test], words[1])
 	} else if words := testLogsOn.FindStringSubmatch(line); words != nil && len(c.said[c.test]) > 0 {
@@ -81,6 +91,9 @@ func (c *console) readMark(kind, name, status string) {
 	case "end":
 		if c.open != nil && name == c.current {
 			c.open.status, _ = strconv.Atoi(status) // the expression of the mark accepts only numbers
+			if whole, _, _ := strings.Cut(c.test, "/"); whole != "" && !c.open.hasEnded(whole) {
+				c.open.outcomes = append(c.open.outcomes, outcome{test: whole, verdict: failed, said: append([]string{"has not ended"}, c.said[c.test]...)})
+			}
 			c.open.warned = c.take()
 			c.reports[name], c.ended = c.open, name
 		}

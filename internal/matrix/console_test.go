@@ -57,6 +57,31 @@ PASS
 				"receiver": {outcomes: []outcome{{test: "TestKernelB", verdict: passed}}},
 			}},
 		},
+		"a test that never ends": {
+			printed: `@@ start receiver
+=== RUN   TestKernelA
+--- PASS: TestKernelA (0.00s)
+=== RUN   TestKernelB
+=== RUN   TestKernelB/part
+panic: test timed out after 10m0s
+	running tests:
+		TestKernelB (10m0s)
+		TestKernelB/part (9m0s)
+
+goroutine 1 [running]:
+
+@@ end receiver 2
+@@ done
+`,
+			want: &console{done: true, ended: "receiver", reports: map[string]*report{
+				"receiver": {status: 2, outcomes: []outcome{
+					{test: "TestKernelA", verdict: passed},
+					{test: "TestKernelB", verdict: failed, said: []string{
+						"has not ended", "panic: test timed out after 10m0s",
+					}},
+				}},
+			}},
+		},
 		"a guest that dies in the second package": {
 			printed: `@@ start internal/drops
 @@ end internal/drops 0

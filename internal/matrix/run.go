@@ -21,7 +21,7 @@ const (
 	tries = 2
 	// bootTimeout ends a guest that hangs. The tests of one package have a shorter timeout.
 	bootTimeout = 45 * time.Minute
-	testTimeout = "20m"
+	testTimeout = "15m"
 
 	// distribution is the built distribution, which the kernel tests of one package run.
 	distribution = "build/otelcol-nettap"

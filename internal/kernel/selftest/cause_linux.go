@@ -67,6 +67,9 @@ func exchangeSegments() error {
 	}
 	defer listener.Close()
 	defer client.Close()
+	if err := client.SetDeadline(time.Now().Add(causeTimeout)); err != nil {
+		return err
+	}
 	if _, err := client.Write([]byte("?")); err != nil {
 		return fmt.Errorf("send over lo: %w", err)
 	}

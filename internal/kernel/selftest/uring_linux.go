@@ -3,9 +3,12 @@
 package selftest
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +19,6 @@ import (
 // Source: include/uapi/linux/io_uring.h.
 const (
 	uringPollAdd        = 6          // IORING_OP_POLL_ADD
-	uringGetEvents      = 1          // IORING_ENTER_GETEVENTS
 	uringSubmissions    = 0x10000000 // IORING_OFF_SQES
 	uringSubmissionSize = 64
 )
@@ -41,8 +43,11 @@ type uringRequest struct {
 	_      [32]uint8
 }
 
-// completeRequest lets a request wait until an eventfd is readable, and then makes it readable.
+// completeRequest lets a request wait until an eventfd is readable, and then makes it readable. The
+// kernel completes the request on the thread that submitted it, so the thread must stay the same.
 func completeRequest() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var params uringParams
 	number, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
 	if errno != 0 {
@@ -61,7 +66,23 @@ func completeRequest() error {
 	if _, err := unix.Write(event, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
 		return fmt.Errorf("write to an eventfd: %w", err)
 	}
-	return enter(ring, 0, 1)
+	return awaitCompletion(ring)
+}
+
+// awaitCompletion waits until the ring has a completion, but no longer than causeTimeout:
+// io_uring_enter would wait forever for a request that is never carried out.
+func awaitCompletion(ring int) error {
+	for deadline := time.Now().Add(causeTimeout); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(ring), Events: unix.POLLIN}}, max(0, int(time.Until(deadline).Milliseconds())))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for an io_uring: %w", err)
+		case time.Now().After(deadline):
+			return fmt.Errorf("a request of an io_uring has not completed within %v", causeTimeout)
+		}
+	}
 }
 
 // submit passes the first request of a ring to the kernel.
@@ -79,19 +100,8 @@ func submit(ring int, params uringParams, request uringRequest) error {
 	*(*uringRequest)(unsafe.Pointer(&requests[0])) = request
 	*(*uint32)(unsafe.Pointer(&queue[params.sq.array])) = 0 // the first slot has the first request
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&queue[params.sq.tail])), 1)
-	return enter(ring, 1, 0)
-}
-
-// enter submits requests and waits for completions.
-func enter(ring, requests, completions int) error {
-	for {
-		_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(ring), uintptr(requests), uintptr(completions), uringGetEvents, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			return os.NewSyscallError("io_uring_enter", errno)
-		}
-		return nil
+	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(ring), 1, 0, 0, 0, 0); errno != 0 {
+		return os.NewSyscallError("io_uring_enter", errno)
 	}
+	return nil
 }
