@@ -58,6 +58,14 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		}
 		o.sections[name] = program.SectionName
 	}
+	cache := typeCache()
+	types, err := cache.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("read the types of the kernel: %w", err)
+	}
+	if err := relocate(spec, cache); err != nil {
+		return nil, err
+	}
 	for _, hook := range hooks {
 		if hook.copies() {
 			copyPrograms(spec, hook)
@@ -65,16 +73,12 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 			fitPrograms(spec, hook)
 		}
 	}
-	types, err := Types()
-	if err != nil {
-		return nil, err
-	}
 	if !HasHelper(types, "task_storage_get") {
 		rewrite.WithoutTaskStorage(spec)
 	}
 	Preallocate(types, preallocated(types, spec)...)
 	takeFlags(spec, shared)
-	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: typeCache()})
+	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: cache})
 	if err != nil {
 		return nil, Explain(err, spec)
 	}
