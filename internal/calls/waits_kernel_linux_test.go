@@ -31,6 +31,9 @@ func TestKernelReportsWaits(t *testing.T) {
 	var better []string
 	best := true
 	for _, hook := range ladder {
+		if !best && testing.Short() {
+			break // each way to see calls is the best one of some kernel
+		}
 		avoid := slices.Clone(better)
 		better = append(better, hook.Name)
 		waits, err := chooseWaitHooks(kernel.Avoiding(avoid, kernel.Probe))
@@ -44,7 +47,7 @@ func TestKernelReportsWaits(t *testing.T) {
 				t.Fatalf("waits are not seen: the hooks in use are %v", hooks)
 			}
 			for _, test := range waitTests {
-				if (best || test.onEach && !testing.Short()) && (seesResults || !test.ofResults) {
+				if (best || test.onEach) && (seesResults || !test.ofResults) {
 					t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
 				}
 			}
