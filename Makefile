@@ -14,9 +14,9 @@ packages := ./internal/... ./receiver/...
 # the programs of the demo bring what no user of the receiver needs.
 modules := receiver/pproflabels internal/demo
 # These are tested by targets of their own, with what they need.
-deployed := internal/release
+deployed := internal/release internal/chart
 tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -183,6 +183,10 @@ build/debian.tar:
 test-release: release build/debian.tar ## install, upgrade and remove the packages and run the image, in roots of their own (as root)
 	@.ci/setup release
 	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/debian.tar go test -C internal/release $(TESTFLAGS) -count=1 ./...
+
+.PHONY: test-chart
+test-chart: build ## see that the Helm chart is what Helm, Kubernetes and the distribution take
+	NETTAP_COLLECTOR=$(CURDIR)/$(collector) go test -C internal/chart $(TESTFLAGS) -count=1 ./...
 
 .PHONY: demo
 demo: build ## run applications that trace themselves, and see what the kernel adds (as root; Ctrl-C ends it)

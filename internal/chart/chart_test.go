@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	goyaml "sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "write deploy/daemonset.yaml")
+
+const (
+	directory = "../../deploy/helm/otelcol-nettap"
+	manifest  = "../../deploy/daemonset.yaml"
+)
+
+// cases are values that those who install the chart may give.
+var cases = map[string]map[string]any{
+	"the defaults": {},
+	"no permissions in the cluster": {
+		"kubernetesAttributes": false,
+	},
+	"all that can be set": {
+		"otlp":              map[string]any{"endpoint": "backend.example:443", "insecure": true, "tokenSecret": "backend"},
+		"nettap":            map[string]any{"max_cpu": "2%", "traffic": map[string]any{"namespaces": "all"}},
+		"config":            map[string]any{"exporters": map[string]any{"debug": map[string]any{"verbosity": "basic"}}},
+		"image":             map[string]any{"repository": "registry.example/nettap", "tag": "edge", "pullPolicy": "Always"},
+		"imagePullSecrets":  []any{map[string]any{"name": "registry"}},
+		"queue":             map[string]any{"hostPath": "/srv/queue", "bytes": 1 << 30},
+		"affinity":          map[string]any{"nodeAffinity": map[string]any{}},
+		"priorityClassName": "system-node-critical",
+		"podAnnotations":    map[string]any{"example.com/team": "network"},
+		"podLabels":         map[string]any{"team": "network"},
+	},
+}
+
+// render returns what Helm makes of the chart, by the names of the templates.
+func render(t *testing.T, values map[string]any) map[string]string {
+	t.Helper()
+	loaded, err := loader.Load(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := common.ReleaseOptions{Name: "otelcol-nettap", Namespace: "nettap", Revision: 1, IsInstall: true}
+	all, err := util.ToRenderValues(loaded, values, options, common.DefaultCapabilities)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rendered, err := engine.Engine{Strict: true}.RenderWithContext(t.Context(), loaded, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rendered
+}
+
+// objects are what the chart makes in a cluster, of each kind.
+type objects struct {
+	daemonSet appsv1.DaemonSet
+	configMap corev1.ConfigMap
+	kinds     []string
+}
+
+// decode reads the objects as the API server does that knows all fields and refuses others.
+func decode(t *testing.T, rendered map[string]string) objects {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	strict := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	var decoded objects
+	for _, name := range slices.Sorted(maps.Keys(rendered)) {
+		for _, document := range documents(t, rendered[name]) {
+			object, kind, err := strict.Decode(document, nil, nil)
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, document)
+			}
+			decoded.kinds = append(decoded.kinds, kind.Kind)
+			switch object := object.(type) {
+			case *appsv1.DaemonSet:
+				decoded.daemonSet = *object
+			case *corev1.ConfigMap:
+				decoded.configMap = *object
+			}
+		}
+	}
+	return decoded
+}
+
+func documents(t *testing.T, content string) [][]byte {
+	t.Helper()
+	var all [][]byte
+	for reader := yaml.NewDocumentDecoder(io.NopCloser(strings.NewReader(content))); ; {
+		document := make([]byte, len(content)+1)
+		length, err := reader.Read(document)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if document = bytes.TrimSpace(document[:length]); len(document) > 0 {
+			all = append(all, document)
+		}
+	}
+}
+
+func TestChartIsLinted(t *testing.T) {
+	for name, values := range cases {
+		t.Run(name, func(t *testing.T) {
+			for _, message := range lint.RunAll(directory, values, "nettap").Messages {
+				if message.Severity > support.InfoSev {
+					t.Error(message)
+				}
+			}
+		})
+	}
+}
+
+func TestChartIsWhatTheAPIKnows(t *testing.T) {
+	for name, values := range cases {
+		t.Run(name, func(t *testing.T) {
+			want := []string{"ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "ServiceAccount"}
+			if values["kubernetesAttributes"] == false {
+				want = want[2:]
+			}
+			if diff := cmp.Diff(want, decode(t, render(t, values)).kinds); diff != "" {
+				t.Errorf("there are other objects (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The pod may do what docs/privileges.md says, and nothing else.
+func TestPodHasWhatItNeeds(t *testing.T) {
+	pod := decode(t, render(t, nil)).daemonSet.Spec.Template.Spec
+	if !pod.HostPID || pod.HostNetwork || pod.HostIPC {
+		t.Errorf("hostPID is %v, hostNetwork %v, hostIPC %v, want the first only", pod.HostPID, pod.HostNetwork, pod.HostIPC)
+	}
+	container := pod.Containers[0]
+	no, yes, root := false, true, int64(0)
+	want := &corev1.SecurityContext{
+		AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes, RunAsUser: &root,
+		Capabilities: &corev1.Capabilities{
+			Drop: []corev1.Capability{"ALL"},
+			Add:  []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN", "SYS_PTRACE", "SYSLOG"},
+		},
+		AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},
+	}
+	if diff := cmp.Diff(want, container.SecurityContext); diff != "" {
+		t.Errorf("the container may do something else (-want +got):\n%s", diff)
+	}
+	var writable []string
+	for _, mount := range container.VolumeMounts {
+		if !mount.ReadOnly {
+			writable = append(writable, mount.MountPath)
+		}
+	}
+	if diff := cmp.Diff([]string{"/var/lib/otelcol-nettap"}, writable); diff != "" {
+		t.Errorf("the container may write to other directories (-want +got):\n%s", diff)
+	}
+	if container.Resources.Limits.Memory().IsZero() {
+		t.Error("there is no limit of memory that memory_limiter could keep below")
+	}
+	for name, probe := range map[string]*corev1.Probe{
+		"startup": container.StartupProbe, "readiness": container.ReadinessProbe, "liveness": container.LivenessProbe,
+	} {
+		if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Port.StrVal != "health" || probe.HTTPGet.Host != "" {
+			t.Errorf("the %s probe is %v, want port health of the pod", name, probe)
+		}
+	}
+}
+
+// configuration is the part of the Collector's configuration that fits to the pod.
+type configuration struct {
+	Receivers  map[string]map[string]any
+	Processors map[string]any
+	Exporters  map[string]any
+	Extensions map[string]map[string]any
+	Service    struct {
+		Extensions []string
+		Pipelines  map[string]pipeline
+	}
+}
+
+type pipeline struct{ Receivers, Processors, Exporters []string }
+
+func configurationOf(t *testing.T, values map[string]any) (parsed configuration, text string) {
+	t.Helper()
+	text = decode(t, render(t, values)).configMap.Data["config.yaml"]
+	if err := goyaml.Unmarshal([]byte(text), &parsed); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return parsed, text
+}
+
+func TestConfigurationFitsToThePod(t *testing.T) {
+	got, _ := configurationOf(t, cases["all that can be set"])
+	wantNettap := map[string]any{"root_path": "/host", "max_cpu": "2%", "traffic": map[string]any{"namespaces": "all"}}
+	if diff := cmp.Diff(wantNettap, got.Receivers["nettap"]); diff != "" {
+		t.Errorf("the receiver differs (-want +got):\n%s", diff)
+	}
+	// The kubelet asks the address of the pod, not localhost.
+	if diff := cmp.Diff(map[string]any{"endpoint": ":13133"}, got.Extensions["health_check"]); diff != "" {
+		t.Errorf("health_check differs (-want +got):\n%s", diff)
+	}
+	limiter := map[string]any{"check_interval": "1s", "limit_percentage": 80.0, "spike_limit_percentage": 15.0}
+	if diff := cmp.Diff(any(limiter), got.Processors["memory_limiter"]); diff != "" {
+		t.Errorf("memory_limiter differs (-want +got):\n%s", diff)
+	}
+	association := got.Processors["k8s_attributes"].(map[string]any)["pod_association"]
+	want := []any{}
+	for _, name := range []string{"k8s.pod.uid", "container.id"} {
+		want = append(want, map[string]any{"sources": []any{map[string]any{"from": "resource_attribute", "name": name}}})
+	}
+	if diff := cmp.Diff(any(want), association); diff != "" {
+		t.Errorf("pods are found by something else (-want +got):\n%s", diff)
+	}
+	for _, signal := range []string{"metrics", "logs", "traces"} {
+		want := pipeline{[]string{"nettap"}, []string{"memory_limiter", "k8s_attributes", "resource"}, []string{"otlp_grpc"}}
+		if diff := cmp.Diff(want, got.Service.Pipelines[signal]); diff != "" {
+			t.Errorf("the pipeline of %s differs (-want +got):\n%s", signal, diff)
+		}
+	}
+}
+
+// The distribution is asked, which make test-chart has built.
+func TestDistributionTakesTheConfiguration(t *testing.T) {
+	collector := os.Getenv("NETTAP_COLLECTOR")
+	if collector == "" {
+		t.Skip("make test-chart says where the distribution is")
+	}
+	for name, values := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, text := configurationOf(t, values)
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			command := exec.Command(collector, "validate", "--config", path)
+			command.Env = append(os.Environ(), "K8S_NODE_NAME=node", "OTLP_TOKEN=token", "KUBERNETES_SERVICE_HOST=127.0.0.1")
+			if output, err := command.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s\n%s", err, output, text)
+			}
+		})
+	}
+}
+
+// deploy/daemonset.yaml is for those who have no Helm.
+func TestManifestIsTheChartsDefault(t *testing.T) {
+	rendered := render(t, nil)
+	var written strings.Builder
+	written.WriteString(`# Runs the Collector on each node. See docs/deployment.md. This is what the chart in
+# deploy/helm makes with its defaults; go test -C internal/chart -update writes it.
+#
+#   kubectl create namespace nettap
+#   kubectl apply --filename daemonset.yaml
+`)
+	for _, name := range []string{"daemonset", "configmap", "serviceaccount", "clusterrole"} {
+		content := rendered["otelcol-nettap/templates/"+name+".yaml"]
+		written.WriteString("---\n" + strings.TrimSpace(content) + "\n")
+	}
+	want := strings.Replace(written.String(), "\n---\n", "\n", 1)
+	if *update {
+		if err := os.WriteFile(manifest, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("deploy/daemonset.yaml is not what the chart makes (-want +got):\n%s", diff)
+	}
+}
