@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/closings.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -95,26 +96,16 @@ func (c *Closings) Read() ([]Closing, error) {
 	return ended, err
 }
 
-// Stats are how many ends were seen, and how many of these were lost, by cause. MissedRuns
-// are how often the kernel did not run the program, as another run of it was interrupted on
-// the same CPU: nobody knows how many of these were ends.
-type Stats struct{ Seen, RingFull, MapFull, Unreadable, MissedRuns uint64 }
-
-// Stats returns those since Start. It may be called of nil.
-func (c *Closings) Stats() (Stats, error) {
+// Stats returns how many ends of connections were seen since Start, and lost. It may be called on
+// nil.
+func (c *Closings) Stats() (stats.Events, error) {
 	if c == nil {
-		return Stats{}, nil
+		return stats.Events{}, nil
 	}
-	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
-	if err != nil {
-		return Stats{}, err
-	}
-	missed, err := c.object.MissedRuns()
-	if err != nil {
-		return Stats{}, err
-	}
-	return Stats{
-		Seen: counts[bpfStatSTAT_SEEN], RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
-		MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt, MissedRuns: missed,
-	}, nil
+	return stats.ReadEvents(c.object, c.object.Maps[bpfMapStats], func(counts []uint64) stats.Events {
+		return stats.Events{
+			Seen: counts[bpfStatSTAT_SEEN], RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
+			MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt,
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
 //go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 bpf ../../bpf/listeners.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
@@ -195,26 +196,16 @@ func (l *Listeners) drain() (map[key]Listener, error) {
 	return ended, err
 }
 
-// Stats are how many beginnings and ends were seen, and how many of these were lost, by
-// cause. MissedRuns are how often the kernel did not run the program, as another run of it
-// was interrupted on the same CPU: nobody knows how many of these were of listeners.
-type Stats struct{ Seen, RingFull, MapFull, Unreadable, MissedRuns uint64 }
-
-// Stats returns those since Start. It may be called of nil.
-func (l *Listeners) Stats() (Stats, error) {
+// Stats returns how many beginnings and ends of listeners were seen since Start, and lost. It may
+// be called on nil.
+func (l *Listeners) Stats() (stats.Events, error) {
 	if l == nil {
-		return Stats{}, nil
+		return stats.Events{}, nil
 	}
-	counts, err := kernel.ReadCounts(l.object.Maps[bpfMapStats])
-	if err != nil {
-		return Stats{}, err
-	}
-	missed, err := l.object.MissedRuns()
-	if err != nil {
-		return Stats{}, err
-	}
-	return Stats{
-		Seen: counts[bpfStatSTAT_SEEN] + l.told + l.corrupt, RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
-		MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: l.corrupt, MissedRuns: missed,
-	}, nil
+	return stats.ReadEvents(l.object, l.object.Maps[bpfMapStats], func(counts []uint64) stats.Events {
+		return stats.Events{
+			Seen: counts[bpfStatSTAT_SEEN] + l.told + l.corrupt, RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
+			MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: l.corrupt,
+		}
+	})
 }
