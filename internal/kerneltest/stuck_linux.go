@@ -30,25 +30,15 @@ const stuckEnv = "NETTAP_TEST_STUCK_PAGE"
 func StartStuck(t *testing.T) (pid int) {
 	t.Helper()
 	directory := t.TempDir()
-	command := exec.CommandContext(t.Context(), os.Args[0])
+	command := exec.Command(os.Args[0])
 	command.Env = append(os.Environ(), stuckEnv+"="+directory)
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = unix.Unmount(directory, unix.MNT_FORCE) // it is busy; whoever waits for an answer gets an error
-		input.Close()
-		command.Wait() //nolint:errcheck // its context may have killed it
-		_ = unix.Unmount(directory, unix.MNT_DETACH)
-	})
+	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_DETACH) })
+	StartProgram(t, command)
+	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_FORCE) }) // it is busy; whoever waits for an answer gets an error
 	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
 		t.Fatalf("a process with a stuck page: %s%v", line, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"testing"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
@@ -107,29 +106,15 @@ func startUser(t *testing.T) (pid int, end func()) {
 	}
 	command := exec.Command(executable, "-test.run=^TestUsesASocket$")
 	command.Env = append(os.Environ(), userVariable+"=1")
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end = sync.OnceFunc(func() {
-		input.Close()
-		_, _ = io.Copy(io.Discard, output)
-		if err := command.Wait(); err != nil {
-			t.Errorf("the other process: %v", err)
-		}
-	})
-	t.Cleanup(end)
+	program := kerneltest.StartProgram(t, command)
 	if _, err := io.ReadFull(output, make([]byte, len("used"))); err != nil {
 		t.Fatal(err)
 	}
-	return command.Process.Pid, end
+	return command.Process.Pid, program.End
 }
 
 // user returns what uses a socket: it sends a datagram to itself and receives it.

@@ -82,7 +82,7 @@ func TestFindMappedPipe(t *testing.T) {
 func TestFindThreadSlotOfReplacedLibrary(t *testing.T) {
 	host := build(t, "host", "gcc", mainSource, "-pthread")
 	shared := build(t, "libthread.so", "gcc", "-shared", "-fPIC", threadSource)
-	pid, lines := start(t, exec.CommandContext(t.Context(), host, shared))
+	pid, lines := start(t, exec.Command(host, shared))
 	if err := errors.Join(os.Remove(shared), os.WriteFile(shared, []byte("new"), 0o600)); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func wantLabel(t *testing.T, path string, layout goLayout) {
 	if runtime.GOARCH != "amd64" {
 		return // the first step is in a register
 	}
-	command := exec.CommandContext(t.Context(), path)
+	command := exec.Command(path)
 	command.Env = []string{"TRACE_ID=" + traceID}
 	pid, lines := start(t, command)
 	var pointer uint64
@@ -131,7 +131,7 @@ func TestReadGoLayoutPooled(t *testing.T) { wantPooled(t, buildGo(t, "gopool", n
 func wantPooled(t *testing.T, path string) {
 	t.Helper()
 	layout := readLayoutOf(t, path)
-	pid, _ := start(t, exec.CommandContext(t.Context(), path))
+	pid, _ := start(t, exec.Command(path))
 	bias, err := loadBias("/proc", pid, layout.entry)
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ func TestLoadBias(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer file.Close()
-			pid, _ := start(t, exec.CommandContext(t.Context(), path))
+			pid, _ := start(t, exec.Command(path))
 			bias, err := loadBias("/proc", pid, file.Entry)
 			if err != nil {
 				t.Fatal(err)

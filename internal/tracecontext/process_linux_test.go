@@ -9,29 +9,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // start runs a program until the test ends. It returns its pid and the lines that it printed
 // before "ready". The program ends when its input ends.
 func start(t *testing.T, command *exec.Cmd) (pid int, lines []string) {
 	t.Helper()
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var complaints strings.Builder
 	command.Stderr = &complaints
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		command.Wait()
-	})
+	program := kerneltest.StartProgram(t, command)
 	printed := bufio.NewScanner(output)
 	for printed.Scan() {
 		if printed.Text() == "ready" {
@@ -40,8 +32,7 @@ func start(t *testing.T, command *exec.Cmd) (pid int, lines []string) {
 		}
 		lines = append(lines, printed.Text())
 	}
-	input.Close()
-	command.Wait()
+	program.End()
 	t.Fatalf("%v ended before it was ready: %q %s", command, lines, complaints.String())
 	return 0, nil
 }

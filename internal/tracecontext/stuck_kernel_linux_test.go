@@ -21,16 +21,7 @@ func TestMain(m *testing.M) {
 func TestKernelAProcessThatServesItsOwnMemoryHoldsUpNobody(t *testing.T) {
 	kerneltest.Require(t)
 	stuck := kerneltest.StartStuck(t)
-	other := exec.CommandContext(t.Context(), "cat")
-	input, err := other.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer other.Wait() //nolint:errcheck // it ends when its input ends
-	defer input.Close()
+	other := kerneltest.StartProgram(t, exec.Command("cat"))
 	c := NewContexts(Options{Sources: []Source{OTelThread}})
 	kerneltest.Run(t, c)
 

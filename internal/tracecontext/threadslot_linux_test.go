@@ -96,13 +96,13 @@ func descriptors(flags ...string) []string {
 func startThreads(t *testing.T, host string, program, library []string, load bool) (pid int, lines []string) {
 	t.Helper()
 	if program != nil {
-		return start(t, exec.CommandContext(t.Context(), build(t, "program", "gcc", append(program, mainSource, threadSource, "-pthread")...)))
+		return start(t, exec.Command(build(t, "program", "gcc", append(program, mainSource, threadSource, "-pthread")...)))
 	}
 	shared := build(t, "libthread.so", "gcc", append(library, "-shared", "-fPIC", threadSource)...)
 	if load {
-		return start(t, exec.CommandContext(t.Context(), host, shared))
+		return start(t, exec.Command(host, shared))
 	}
-	command := exec.CommandContext(t.Context(), host)
+	command := exec.Command(host)
 	command.Env = []string{"LD_PRELOAD=" + shared}
 	return start(t, command)
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/procfs"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // BenchmarkCollector runs all instruments with their defaults, exports every 5 seconds
@@ -87,7 +89,7 @@ func startLoad(b *testing.B, command *exec.Cmd) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	StartProgram(b, command)
+	kerneltest.StartProgram(b, command)
 	if _, err := bufio.NewReader(output).ReadString('\n'); err != nil {
 		b.Fatal(err)
 	}

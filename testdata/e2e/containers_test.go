@@ -32,7 +32,7 @@ func TestDistributionKnowsAContainerThatIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := StartProgram(t, command)
+	server := kerneltest.StartProgram(t, command)
 	pid := server.Process.Pid
 	container.Enter(t, pid)
 	fmt.Fprintln(server.Input)

@@ -342,19 +342,8 @@ func TestDistributionRunsOtherInstruments(t *testing.T) {
 // the connection until its input ends.
 func talker(t *testing.T, address *net.TCPAddr) (pid int) {
 	t.Helper()
-	command := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo hello >&3; read", address.Port))
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		command.Wait()
-	})
-	return command.Process.Pid
+	command := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo hello >&3; read; true", address.Port))
+	return kerneltest.StartProgram(t, command).Process.Pid
 }
 
 // listen accepts connections and reads what comes, until the test ends.

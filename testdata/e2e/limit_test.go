@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // busy sends datagrams to itself until its input ends, and says how many.
@@ -47,7 +49,7 @@ func TestDistributionLimitsItself(t *testing.T) {
 	var sent strings.Builder
 	command := exec.Command("python3", "-c", busy)
 	command.Stdout = &sent
-	load := StartProgram(t, command)
+	load := kerneltest.StartProgram(t, command)
 	pid := load.Process.Pid
 	c.Wait("its calls are reported", func() bool { return len(c.Spans(Attributes{"process.pid": pid})) > 0 })
 	step := func() int {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // TestDistributionShowsThePage has real traffic looked at in Chromium; what the page makes
@@ -29,7 +31,7 @@ func TestDistributionShowsThePage(t *testing.T) {
 	at, closed := listen(t), freePort(t)
 	talker := exec.Command("bash", "-c", fmt.Sprintf(
 		"exec 3<>/dev/tcp/127.0.0.1/%d; while read -rt 0.1; [ $? -gt 128 ]; do echo hello >&3; echo x 2>/dev/null >/dev/udp/127.0.0.1/%d; done; true", at.Port, closed))
-	StartProgram(t, talker)
+	kerneltest.StartProgram(t, talker)
 
 	told, err := json.Marshal(map[string]any{"address": "http://" + address, "pid": talker.Process.Pid, "port": at.Port})
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // callsOfPublisher reports every call on a port.
@@ -112,7 +114,7 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 
 	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
-	command := StartProgram(t, exec.Command(program, fmt.Sprint(port)))
+	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(port)))
 	warning := fmt.Sprintf("source go_labels is off for process %d, and for others of its program: unknown release of Go: %s for %s", command.Process.Pid, pretended, runtime.GOARCH)
 	c.Wait("the program was looked at", func() bool { return strings.Contains(c.Log(), warning) })
 	c.Wait("the refusal is counted", func() bool {
@@ -140,7 +142,7 @@ func followPublisher(t *testing.T, program, source, service string) {
 	t.Helper()
 	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
-	command := StartProgram(t, exec.Command(program, fmt.Sprint(port)))
+	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(port)))
 	relations := func() []string {
 		var all []string
 		for _, span := range c.Spans(Attributes{"process.pid": command.Process.Pid}) {

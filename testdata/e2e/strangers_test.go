@@ -89,7 +89,7 @@ func TestDistributionTellsAReusedPID(t *testing.T) {
 	run(t, "gcc", "-rdynamic", "-o", publisher, directory+"publisher.c", directory+"context.c")
 	port := listen(t).Port
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, "publisher, python3"), Traces: true})
-	first := StartProgram(t, exec.Command(publisher, fmt.Sprint(port)))
+	first := kerneltest.StartProgram(t, exec.Command(publisher, fmt.Sprint(port)))
 	pid := first.Process.Pid
 	c.Wait("the first process is known", func() bool {
 		return len(c.Spans(Attributes{"process.pid": pid, "nettap.trace_context.source": "otel_thread"})) > 0
@@ -99,7 +99,7 @@ func TestDistributionTellsAReusedPID(t *testing.T) {
 
 	for range tries {
 		kerneltest.NextID(t, pid)
-		second := StartProgram(t, exec.Command("/usr/bin/python3", "-c", sends, fmt.Sprint(port)))
+		second := kerneltest.StartProgram(t, exec.Command("/usr/bin/python3", "-c", sends, fmt.Sprint(port)))
 		if second.Process.Pid != pid { // somebody else was faster
 			second.Process.Kill() //nolint:errcheck // it may have ended
 			second.Wait()         //nolint:errcheck // it was killed

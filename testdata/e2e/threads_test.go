@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // TestDistributionForgetsEndedThreads runs C programs in which a thread ends in the
@@ -33,7 +35,7 @@ func TestDistributionForgetsEndedThreads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			program := StartProgram(t, command)
+			program := kerneltest.StartProgram(t, command)
 			c.Wait("the program was looked at", func() bool {
 				return len(c.Spans(Attributes{"process.pid": program.Process.Pid, "nettap.trace_context.source": "otel_thread"})) > 0
 			})

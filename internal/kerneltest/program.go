@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build linux
-
-package e2e
+package kerneltest
 
 import (
 	"io"
@@ -10,14 +8,15 @@ import (
 	"testing"
 )
 
-// Program is a process of a test that ends with its input.
+// Program is a process of a test that ends when its input ends.
 type Program struct {
 	*exec.Cmd
 	Input io.WriteCloser
 	t     testing.TB
 }
 
-// StartProgram starts a command. When the test ends it has ended too.
+// StartProgram starts a command with a pipe as its input, and ends it at the end of the test. Who
+// wants to read its output sets that, for example by [exec.Cmd.StdoutPipe], before.
 func StartProgram(t testing.TB, command *exec.Cmd) *Program {
 	t.Helper()
 	input, err := command.StdinPipe()
@@ -32,8 +31,8 @@ func StartProgram(t testing.TB, command *exec.Cmd) *Program {
 	return p
 }
 
-// End closes the input and waits until the program has ended, if it has not yet. One
-// that fails fails the test.
+// End closes the input and waits until the program has ended, unless it has already. If the
+// program fails, the test does.
 func (p *Program) End() {
 	p.t.Helper()
 	if p.ProcessState != nil {
