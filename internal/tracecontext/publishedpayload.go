@@ -18,9 +18,10 @@ const contextResource protowire.Number = 1
 // decodeResource returns the attributes of a ProcessContext's resource whose values are strings.
 // If there are two with the same name, the last one counts.
 //
-// ProcessContext itself is in go.opentelemetry.io/proto/otlp/processcontext/v1development,
-// of which no version is stable. It is looked through by hand for the one field of it that
-// is wanted; the rest is passed over.
+// The proto file of ProcessContext names go.opentelemetry.io/proto/otlp/processcontext/v1development
+// as its Go package. No published module contains that: go.opentelemetry.io/proto/otlp does not up
+// to v1.11.1, and there is no module of the package's own. So the message is parsed here for the
+// one field that is needed, whose type is in proto/otlp; other fields are skipped.
 func decodeResource(payload []byte) (map[string]string, error) {
 	var resource resourcepb.Resource
 	for len(payload) > 0 {
