@@ -20,7 +20,7 @@ func Example() {
 	tracer := provider.Tracer("example")
 
 	_, span := tracer.Start(context.Background(), "request")
-	// What this goroutine does now, and those that it starts, is known to be the request's.
+	// What this goroutine does now, and those that it starts, is attributed to the request.
 	span.End()
 }
 

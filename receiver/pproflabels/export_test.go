@@ -2,5 +2,5 @@
 
 package pproflabels
 
-// GoroutineLabels is for tests that have no time to read a profile.
+// GoroutineLabels is for tests that would take too long if they read a profile.
 var GoroutineLabels = goroutineLabels

@@ -8,21 +8,29 @@ import (
 	"unsafe"
 )
 
-// getLabels returns the labels of the current goroutine, nil if it has none.
+// getLabels returns the labels of the current goroutine, or nil if it has none.
 //
-// Package pprof exports no way to read them. It reads the labels of a context, and a
-// goroutine has labels that no context knows: those that it inherited, or that were set
-// with another context. Without them a span would take the labels away that the program
-// gave its goroutine. The runtime keeps this function, with this type, for packages that
-// need it: go.dev/issue/67401.
+// It needs go:linkname, because package pprof (as of Go 1.26) exports no way to read them:
+// [pprof.Label] and [pprof.ForLabels] read those of a context. No context can take their place:
+//
+//   - A processor gets the parent's context when a span starts. A goroutine may have labels that
+//     this does not contain: inherited ones, or some that were set with another context. A span
+//     would remove the labels that the program gave its goroutine.
+//   - It gets no context when a span ends. It has to know then whether the goroutine still has
+//     the labels of this span: it may have those of another span, or not be the goroutine that
+//     started the span, and then its labels must stay.
+//
+// A goroutine profile contains the labels, but stops the whole program. The proposal to export
+// them, go.dev/issue/68785, was closed. The runtime keeps this function, with this type, for
+// packages that use it by go:linkname: go.dev/issue/67401.
 //
 //go:linkname getLabels runtime/pprof.runtime_getProfLabel
 func getLabels() unsafe.Pointer
 
-// labelled is a context that has labels and nothing else.
+// labelled is a context that contains only labels.
 type labelled struct {
 	context.Context
-	labels any // as package pprof puts them into a context
+	labels any // in the form in which package pprof stores them in a context
 }
 
 func (l labelled) Value(key any) any {
@@ -32,14 +40,14 @@ func (l labelled) Value(key any) any {
 	return nil
 }
 
-// labelsKey is where in a context package pprof puts labels, and someLabels is
-// what it puts there: a pointer of a type that is its own.
+// labelsKey is the key under which package pprof stores labels in a context. someLabels is what it
+// stores, a pointer to a type of its own.
 var (
 	labelsKey  = keyOfLabels()
 	someLabels = pprof.WithLabels(context.Background(), pprof.Labels("a", "b")).Value(labelsKey)
 )
 
-// asked is a context that notes for which key it was asked.
+// asked is a context that records the key that it was asked for.
 type asked struct {
 	context.Context
 	key any
@@ -63,7 +71,7 @@ func goroutineLabels() context.Context {
 		return context.Background()
 	}
 	labels := someLabels
-	// An interface is the type and, for a pointer, the pointer.
+	// An interface consists of its type and, for a pointer, that pointer.
 	(*[2]unsafe.Pointer)(unsafe.Pointer(&labels))[1] = pointer
 	return labelled{context.Background(), labels}
 }

@@ -15,12 +15,12 @@ import (
 type openSpan struct {
 	id        trace.SpanID
 	before    context.Context // the labels of the goroutine that started it
-	enclosing trace.SpanID    // in them; not valid if there is none
+	enclosing trace.SpanID    // the id of the span in these labels; not valid if there is none
 	during    unsafe.Pointer  // to the labels that the span was given
 }
 
-// openSpans knows the spans that are open. It never grows: where many are open,
-// a new one is taken for an old one that never ends.
+// openSpans has the spans that are open. It never grows: if there are too many, a new one replaces
+// an old one, which is assumed never to end.
 type openSpans [1024][8]atomic.Pointer[openSpan]
 
 func (o *openSpans) add(span *openSpan) {
@@ -33,7 +33,7 @@ func (o *openSpans) add(span *openSpan) {
 	places[int(span.id[0])%len(places)].Store(span)
 }
 
-// remove returns the span with this id, nil if it is not known.
+// remove removes and returns the span with this id, or nil if it is not known.
 func (o *openSpans) remove(id trace.SpanID) *openSpan {
 	places := o.places(id)
 	for i := range places {
@@ -54,7 +54,7 @@ func (o *openSpans) has(id trace.SpanID) bool {
 	return false
 }
 
-// places are where a span may be. Ids are random, or count in their last bytes.
+// places returns the places where a span may be. Ids are random, or differ in their last bytes.
 func (o *openSpans) places(id trace.SpanID) *[8]atomic.Pointer[openSpan] {
 	return &o[binary.BigEndian.Uint64(id[:])%uint64(len(o))]
 }

@@ -1,46 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pproflabels publishes the span that a goroutine works on as the
-// goroutine's pprof labels, trace_id and span_id in lower-case hex, where readers
-// outside of the program find it: nettap, which puts socket calls below it, or a
-// profiler. A program needs to register one more span processor, and to change
-// nothing else:
+// Package pproflabels publishes the span that a goroutine works on as the goroutine's pprof
+// labels, trace_id and span_id in lower-case hexadecimal. Readers outside of the program find it
+// there: nettap, which reports socket calls as children of the span, or a profiler. A program only
+// has to register one more span processor:
 //
 //	provider := trace.NewTracerProvider(
 //		trace.WithBatcher(exporter),
 //		trace.WithSpanProcessor(pproflabels.New()),
 //	)
 //
-// The package is a module of its own, with nothing but OpenTelemetry's API and SDK, and
-// works from Go 1.21 on: nettap reads no labels of programs that were built with an
-// older one.
+// The package is a module of its own that depends only on OpenTelemetry's API and SDK, and works
+// from Go 1.21 on. nettap reads no labels of programs that were built with an older release.
 //
 // # What is published
 //
-// The labels are set when a span starts, on the goroutine that starts it, and
-// goroutines that it creates meanwhile inherit them. When the span ends they are
-// again what they were before, without the ids of a span that ended in between.
-// Other labels of the goroutine are kept throughout.
+// The labels are set when a span starts, on the goroutine that starts it, and goroutines that it
+// creates meanwhile inherit them. When the span ends the earlier labels are restored, without the
+// ids of any span that ended in between. Other labels of the goroutine are kept all the time.
 //
-// Only sampled spans are published, since no other is ever exported: a reader
-// would refer to a span that nobody can find. Another span leaves the labels as
-// they are.
+// Only sampled spans are published, since others are never exported, and a reader would refer to a
+// span that cannot be found. A span that is not sampled does not change the labels.
 //
 // # What it cannot do
 //
-//   - A span that ends on another goroutine stays in the labels of the one that
-//     started it, until that one starts another span. Labels of the
-//     goroutine where it ends are left alone if they are not this span's.
-//   - A goroutine that lives longer than the span in which it was created keeps
-//     the ids, as the two that [net/http] keeps for each pooled connection.
-//   - Work handed to a goroutine that exists already has the labels of that
-//     goroutine, until it starts a span. [Processor.WithLabels] gives it the right ones.
-//   - [pprof.Do] sets the labels of its context, which know nothing of the span,
-//     and leaves them behind. Give it [Processor.WithLabels] of the context.
+//   - A span that ends on another goroutine remains in the labels of the one that started it,
+//     until that one starts another span. The labels of the goroutine where it ends are not
+//     changed if they are not those of this span.
+//   - A goroutine that lives longer than the span in which it was created keeps the ids, such as
+//     the two that [net/http] keeps for each pooled connection.
+//   - Work that is passed to an existing goroutine has the labels of that goroutine, until it
+//     starts a span. [Processor.WithLabels] gives it the right ones.
+//   - [pprof.Do] sets the labels of its context, which do not contain the span, and leaves them
+//     behind. Pass it [Processor.WithLabels] of the context.
 //
-// Memory is bounded: 8,192 open spans are known, and where there are more, or where
-// some never end, old ones are forgotten. What follows a span is without ids if the
-// span around it was forgotten or has ended: no id comes back after its span's end.
+// Memory is bounded: 8,192 open spans are remembered, and old ones are forgotten if there are more
+// or if some never end. When a span ends and the span around it was forgotten or has ended, the
+// labels are left without ids. No id returns after the end of its span.
 //
 // # Cost
 //
@@ -63,11 +59,11 @@ type Processor struct {
 
 var _ sdktrace.SpanProcessor = (*Processor)(nil)
 
-// Option changes what [New] makes.
+// Option is an option of [New].
 type Option func(*Processor)
 
-// WithKeys names the labels. They are trace_id and span_id otherwise, which is
-// what nettap looks for if not told so.
+// WithKeys sets the keys of the labels. The defaults are trace_id and span_id, which nettap looks
+// for by default.
 func WithKeys(traceID, spanID string) Option {
 	return func(p *Processor) { p.traceKey, p.spanKey = traceID, spanID }
 }
@@ -81,17 +77,17 @@ func New(options ...Option) *Processor {
 	return p
 }
 
-// WithLabels returns ctx with the ids of the span in it among its labels, for use
+// WithLabels returns ctx with the ids of its span added to its labels, for use
 // with package pprof:
 //
 //	pprof.Do(processor.WithLabels(ctx), pprof.Labels("step", "parse"), parse)
 //
-// A goroutine that works for several spans in turn says so like this:
+// A goroutine that works for several spans in turn can set its labels like this:
 //
 //	pprof.SetGoroutineLabels(processor.WithLabels(ctx))
 //	defer pprof.SetGoroutineLabels(context.Background())
 //
-// A span that is not published, or has ended, changes nothing.
+// If the span is not published, or has ended, ctx is returned unchanged.
 func (p *Processor) WithLabels(ctx context.Context) context.Context {
 	span := trace.SpanFromContext(ctx)
 	if id := span.SpanContext(); span.IsRecording() && id.IsSampled() {
@@ -124,12 +120,12 @@ func (p *Processor) OnEnd(span sdktrace.ReadOnlySpan) {
 		pprof.SetGoroutineLabels(ended.before)
 	case p.spanIn(now) == id.SpanID():
 		pprof.SetGoroutineLabels(p.after(now, ended))
-	default: // another span covers this one, or this is another goroutine
+	default: // the labels are those of another span, or this is another goroutine
 	}
 }
 
-// after returns the labels now without the span that ended, which is nil if
-// nothing is known about it, but with the one around it.
+// after returns the labels now without those of the span that ended, and with those of the span
+// around it. ended is nil if nothing is known about the span that ended.
 func (p *Processor) after(now context.Context, ended *openSpan) context.Context {
 	labels := p.withoutIDs(now)
 	if ended == nil || !p.open.has(ended.enclosing) {
@@ -140,13 +136,13 @@ func (p *Processor) after(now context.Context, ended *openSpan) context.Context 
 }
 
 func (p *Processor) ids(id trace.SpanContext) pprof.LabelSet {
-	if p.spanKey < p.traceKey { // sorted is what pprof need not sort
+	if p.spanKey < p.traceKey { // in this order pprof need not sort them
 		return pprof.Labels(p.spanKey, id.SpanID().String(), p.traceKey, id.TraceID().String())
 	}
 	return pprof.Labels(p.traceKey, id.TraceID().String(), p.spanKey, id.SpanID().String())
 }
 
-// spanIn returns the id of the span in labels, which is not valid if there is none.
+// spanIn returns the id of the span in labels, which is not valid if they contain none.
 func (p *Processor) spanIn(labels context.Context) trace.SpanID {
 	text, _ := pprof.Label(labels, p.spanKey)
 	id, err := trace.SpanIDFromHex(text)
