@@ -225,6 +225,9 @@ check-names:
 	@! grep -rnE --include='*.go' --exclude='bpf_*_bpfel.go' --exclude-dir=kernel \
 		'(object|spec|Object|Spec)\.(Maps|Programs|Variables)\["|Programs: \[\]string\{"' internal receiver || \
 		{ echo "use the names that bpf2go has written, as bpfMapStats"; exit 1; }
+	@programs=$$(grep -ohE 'Prog[A-Z]\w+ += "[a-z0-9_]+"' internal/*/*_x86_bpfel.go | cut -d'"' -f2 | paste -sd'|'); \
+		! grep -rnE --include='*.go' --exclude='*_bpfel.go' --exclude='*_test.go' --exclude-dir=kernel "\"($$programs)\"" internal receiver || \
+		{ echo "use the names that bpf2go has written, as bpfProgCountTransmit"; exit 1; }
 	@! ls bpf/lib/*.h 2>/dev/null || { echo "move it to the folder of its subject in bpf/lib"; exit 1; }
 	@! grep -rnE --include='*.go' --include='*.[ch]' --include='*.ts' --include='*.tsx' --include='*.md' --exclude-dir=node_modules --exclude-dir=build \
 		'$(replaced)' . || { echo "docs/glossary.md has another word for it"; exit 1; }

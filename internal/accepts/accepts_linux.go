@@ -326,7 +326,7 @@ func (a *Accepts) Audit() error {
 // was preempted on the same CPU. A program that also runs for other calls is not included, since
 // it is not known how many of those were accepted: see stats.Totals.MissedRuns.
 func (a *Accepts) missed() (uint64, error) {
-	for _, name := range []string{"see_graft", "probe_graft"} {
+	for _, name := range []string{bpfProgSeeGraft, bpfProgProbeGraft} {
 		if program, ok := a.object.Programs[name]; ok {
 			return kernel.MissedRuns(program)
 		}

@@ -58,8 +58,8 @@ const notSeenOfQueue = "the accept queue of a thread that waited in accept befor
 func tracedListener(types *btf.Spec) []kernel.Hook {
 	const function = "inet_csk_accept"
 	program := map[int]string{
-		2: "note_accept_of",
-		4: "note_accept_of_old", // before Linux 6.10
+		2: bpfProgNoteAcceptOf,
+		4: bpfProgNoteAcceptOfOld, // before Linux 6.10
 	}[argumentsOf(types, function)]
 	if program == "" {
 		return nil

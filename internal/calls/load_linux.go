@@ -130,24 +130,24 @@ func fill(object *kernel.Object, filter Filter) error {
 		}
 	}
 	for _, pid := range filter.PIDs {
-		put("pids", pid)
+		put(bpfMapPids, pid)
 	}
 	for _, command := range filter.Commands {
 		var key [16]byte
 		copy(key[:], command)
-		put("commands", key)
+		put(bpfMapCommands, key)
 	}
 	for _, user := range filter.Users {
-		put("users", user)
+		put(bpfMapUsers, user)
 	}
 	for _, number := range syscallNumbers(filter.Syscalls) {
-		put("syscalls", number)
+		put(bpfMapSyscalls, number)
 	}
 	for _, port := range filter.Ports {
-		put("ports", port)
+		put(bpfMapPorts, port)
 	}
 	for _, prefix := range filter.Prefixes {
-		put("addresses", prefixKey(prefix))
+		put(bpfMapAddresses, prefixKey(prefix))
 	}
 	return errs
 }

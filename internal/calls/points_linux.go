@@ -18,13 +18,13 @@ var tracepoints = []struct {
 	name    string
 	program string
 }{
-	{bpfPointPOINT_SEND_LENGTH, "sock_send_length", "see_send_length"},
-	{bpfPointPOINT_RECEIVE_LENGTH, "sock_recv_length", "see_receive_length"},
-	{bpfPointPOINT_SENDMSG_LOCKED, "tcp_sendmsg_locked", "see_sendmsg_locked"},
-	{bpfPointPOINT_QUEUE, "net_dev_queue", "see_queue"},
-	{bpfPointPOINT_START_XMIT, "net_dev_start_xmit", "see_start_xmit"},
-	{bpfPointPOINT_RECEIVE_SKB, "netif_receive_skb", "see_receive_skb"},
-	{bpfPointPOINT_KFREE_SKB, "kfree_skb", "see_kfree_skb"},
+	{bpfPointPOINT_SEND_LENGTH, "sock_send_length", bpfProgSeeSendLength},
+	{bpfPointPOINT_RECEIVE_LENGTH, "sock_recv_length", bpfProgSeeReceiveLength},
+	{bpfPointPOINT_SENDMSG_LOCKED, "tcp_sendmsg_locked", bpfProgSeeSendmsgLocked},
+	{bpfPointPOINT_QUEUE, "net_dev_queue", bpfProgSeeQueue},
+	{bpfPointPOINT_START_XMIT, "net_dev_start_xmit", bpfProgSeeStartXmit},
+	{bpfPointPOINT_RECEIVE_SKB, "netif_receive_skb", bpfProgSeeReceiveSkb},
+	{bpfPointPOINT_KFREE_SKB, "kfree_skb", bpfProgSeeKfreeSkb},
 	{bpfPointPOINT_SET_STATE, "inet_sock_set_state", ""}, // it is always seen
 }
 

@@ -128,16 +128,16 @@ func (d *Drops) setConstants(spec *ebpf.CollectionSpec, reasons numbers, meeting
 	}
 	var errs error
 	for name, value := range map[string]any{
-		"reason_consumed":        reasons.consumed,
-		"reason_no_socket":       reasons.noSocket,
-		"reason_overflow":        reasons.overflow,
-		"reason_unspecified":     reasons.unspecified,
-		"reason_listen_overflow": uint32(reasonListenOverflow),
-		"reason_not_available":   uint32(reasonNotAvailable),
-		"named_transports":       named,
-		bpfVarWithVictims:        d.knows,
-		bpfVarWithMeetings:       meetings,
-		bpfVarWithUsers:          d.knows && d.owners.UsesKprobes(),
+		bpfVarReasonConsumed:       reasons.consumed,
+		bpfVarReasonNoSocket:       reasons.noSocket,
+		bpfVarReasonOverflow:       reasons.overflow,
+		bpfVarReasonUnspecified:    reasons.unspecified,
+		bpfVarReasonListenOverflow: uint32(reasonListenOverflow),
+		bpfVarReasonNotAvailable:   uint32(reasonNotAvailable),
+		bpfVarNamedTransports:      named,
+		bpfVarWithVictims:          d.knows,
+		bpfVarWithMeetings:         meetings,
+		bpfVarWithUsers:            d.knows && d.owners.UsesKprobes(),
 	} {
 		errs = errors.Join(errs, spec.Variables[name].Set(value))
 	}

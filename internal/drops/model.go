@@ -203,12 +203,12 @@ const argumentsWithSocket = 4
 func variantFor(arguments int, owners bool) string {
 	switch {
 	case arguments <= 2 && !owners:
-		return "count_drop_bare"
+		return bpfProgCountDropBare
 	case arguments <= 2:
-		return "count_drop_place"
+		return bpfProgCountDropPlace
 	case arguments < argumentsWithSocket:
-		return "count_drop_reason"
+		return bpfProgCountDropReason
 	default:
-		return "count_drop_socket"
+		return bpfProgCountDropSocket
 	}
 }

@@ -206,8 +206,8 @@ func (d *Drops) updateStats(s *snapshot) error {
 		totals.Lost = map[string]uint64{"map_full": kinds[bpfStatSTAT_LOST_MAP_FULL], "recursion": missed}
 		totals.Hooks = d.hooks()
 		totals.Maps = map[string]stats.Map{
-			"drops":                {Entries: len(s.detailed), Limit: d.limit("drops"), Refused: refused},
-			"drops_without_detail": {Entries: len(s.coarse), Limit: d.limit("drops_without_detail")},
+			bpfMapDrops:              {Entries: len(s.detailed), Limit: d.limit(bpfMapDrops), Refused: refused},
+			bpfMapDropsWithoutDetail: {Entries: len(s.coarse), Limit: d.limit(bpfMapDropsWithoutDetail)},
 		}
 		maps.Copy(totals.Maps, d.interfaces.Usage())
 	})

@@ -226,10 +226,10 @@ func (c *Contexts) load() error {
 		return err
 	}
 	err = errors.Join(c.fit(spec), setThose(spec, map[string]any{
-		bpfVarWithFilter:    len(c.options.PIDs)+len(c.options.Commands) > 0,
-		"inbound_is_parent": c.options.InboundParent,
-		bpfVarWithFirsts:    c.options.LateBind > 0,
-		bpfVarOwnPid:        c.options.IgnoredPID,
+		bpfVarWithFilter:      len(c.options.PIDs)+len(c.options.Commands) > 0,
+		bpfVarInboundIsParent: c.options.InboundParent,
+		bpfVarWithFirsts:      c.options.LateBind > 0,
+		bpfVarOwnPid:          c.options.IgnoredPID,
 	}))
 	if err != nil {
 		return err

@@ -83,10 +83,10 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 	if err := t.gracePeriod.Wait(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
-	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, "accounts", len(arrived)); err != nil {
+	if s.accounts, err = readCounts[bpfAccountKey](t.object.Maps, bpfMapAccounts, len(arrived)); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read accounts: %w", err))
 	}
-	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, "traffic", t.rows); err != nil {
+	if s.traffic, err = readCounts[bpfTrafficKey](t.object.Maps, bpfMapTraffic, t.rows); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read traffic: %w", err))
 	}
 	s.entries = entriesOf(s.accounts, s.traffic)
@@ -207,7 +207,7 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		return ok
 	}
 	taken, err := t.cells.take(isGone)
-	takeCount, takerErr := takerOf[bpfTrafficKey](t.object.Maps, "traffic")
+	takeCount, takerErr := takerOf[bpfTrafficKey](t.object.Maps, bpfMapTraffic)
 	errs := errors.Join(err, takerErr, t.forgetWriters(gone))
 	for key := range s.traffic {
 		if !isGone(key) {
@@ -270,7 +270,7 @@ func (t *Traffic) forgetInterfaces(s *snapshot) error {
 		account, ok := key.account()
 		return ok && t.ledger.hasEnded(account.iface())
 	})
-	takeCount, takerErr := takerOf[bpfAccountKey](t.object.Maps, "accounts")
+	takeCount, takerErr := takerOf[bpfAccountKey](t.object.Maps, bpfMapAccounts)
 	errs := errors.Join(t.interfaces.Forget(closed...), err, takerErr)
 	for key := range s.accounts {
 		if !t.ledger.hasEnded(key.iface()) {
@@ -321,9 +321,9 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 		totals.Copies = kinds[bpfStatSTAT_COPY]
 		totals.Hooks = t.hooks()
 		totals.Maps = map[string]stats.Map{
-			"processes": {Entries: len(s.processes), Limit: t.limit("processes")},
-			"traffic":   {Entries: len(s.traffic), Limit: t.limit("traffic"), Refused: refused[bpfMapTraffic]},
-			"accounts":  {Entries: len(s.accounts), Limit: t.limit("accounts"), Refused: refused[bpfMapAccounts]},
+			bpfMapProcesses: {Entries: len(s.processes), Limit: t.limit(bpfMapProcesses)},
+			bpfMapTraffic:   {Entries: len(s.traffic), Limit: t.limit(bpfMapTraffic), Refused: refused[bpfMapTraffic]},
+			bpfMapAccounts:  {Entries: len(s.accounts), Limit: t.limit(bpfMapAccounts), Refused: refused[bpfMapAccounts]},
 		}
 		maps.Copy(totals.Maps, t.interfaces.Usage())
 	})
@@ -334,7 +334,7 @@ func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEnt
 
 // readAccounts returns what is on each account.
 func (t *Traffic) readAccounts() (map[bpfAccountKey]bpfCount, error) {
-	accounts, err := readCounts[bpfAccountKey](t.object.Maps, "accounts", 0)
+	accounts, err := readCounts[bpfAccountKey](t.object.Maps, bpfMapAccounts, 0)
 	return accounts, errors.Join(err, t.cells.add(accounts, nil))
 }
 

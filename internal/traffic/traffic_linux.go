@@ -149,7 +149,7 @@ func (t *Traffic) load() error {
 	}
 	shared := t.owners.Maps()
 	maps.Copy(shared, t.interfaces.Maps())
-	if t.cells, err = openCells(shared["cells"]); err != nil {
+	if t.cells, err = openCells(shared[bpfMapCells]); err != nil {
 		return err
 	}
 	if t.object, err = kernel.Load(spec, hooks, shared); err != nil {
@@ -193,7 +193,7 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	var noSocket []kernel.Hook
 	for number, name := range reasons { // there are none before 5.17: such packets stay unclaimed
 		if name == "no_socket" {
-			constants["reason_no_socket"] = number
+			constants[bpfVarReasonNoSocket] = number
 			noSocket = []kernel.Hook{{Job: "no_socket", Name: "tp_btf/kfree_skb", Programs: []string{bpfProgCountNoSocket}}}
 		}
 	}
