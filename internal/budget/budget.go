@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package budget decides what nettap leaves out when it takes more of the machine
-// than it may. It is pure: shares and times come from outside.
+// Package budget decides what nettap leaves out when it takes more of the machine than it may. It
+// takes shares and times as arguments, and measures nothing itself.
 package budget
 
 import "time"
 
-// Step is how much is left out. Each leaves out what the one before does, too.
+// Step is how much is left out. Each step also leaves out what the previous one does.
 type Step int
 
-// The steps. None touches what is counted of traffic, drops and accepts.
+// The steps. None of them changes what is counted of traffic, drops and accepts.
 const (
-	Full             Step = iota // everything is seen
+	Full             Step = iota // everything is observed
 	NoSampledTrees               // calls are not sampled; failed and slow ones are reported
-	NoInnerFunctions             // a tree is its root
-	NoCalls                      // calls are not seen
+	NoInnerFunctions             // a tree is only its root
+	NoCalls                      // calls are not observed
 	LongIntervals                // the counts of traffic and drops are read less often
 )
 
-// steps is what is said of each step: its name, and what is not seen on it.
+// steps has the name of each step, and what is not seen on it.
 var steps = [...]struct{ name, notSeen string }{
 	Full:             {"full", ""},
 	NoSampledTrees:   {"no_sampled_trees", "calls that neither failed nor took long"},
@@ -27,40 +27,42 @@ var steps = [...]struct{ name, notSeen string }{
 	LongIntervals:    {"long_intervals", "all calls, and of traffic and drops what came between two readings, which are further apart"},
 }
 
-// String returns the step's name, as "no_calls".
+// String returns the step's name, such as "no_calls".
 func (s Step) String() string { return steps[s].name }
 
-// NotSeen says what is not seen on the step; empty is nothing.
+// NotSeen returns what is not seen on the step; empty if everything is.
 func (s Step) NotSeen() string { return steps[s].notSeen }
 
 const (
-	// patience is how many shares in a row are above the limit before the next step.
+	// patience is how many shares in a row must be above the limit before the next step.
 	patience = 3
 
-	// DefaultRest is how long all shares are below half of the limit before a step back.
+	// DefaultRest is how long all shares must be below half of the limit before a step back.
 	DefaultRest = 5 * time.Minute
 )
 
-// Controller holds the step. Its zero value has no limit.
+// Controller has the present step. Its zero value has no limit.
 type Controller struct {
-	Limit   float64         // share of the machine's CPU time, from 0 to 1; 0 is no limit
-	Rest    time.Duration   // how long it is quiet before a step back; 0 is [DefaultRest]
-	Changes func(Step) bool // whether a step leaves out anything here: others are passed over; nil is all
+	Limit float64       // share of the machine's CPU time, from 0 to 1; 0 means no limit
+	Rest  time.Duration // how long shares must be low before a step back; 0 means [DefaultRest]
+	// Changes reports whether a step leaves out anything here. Other steps are skipped; nil means
+	// that all do.
+	Changes func(Step) bool
 
 	step  Step
-	above int       // shares above the limit in a row
-	quiet time.Time // since when shares are below half; zero: the last one was not
+	above int       // number of shares in a row above the limit
+	quiet time.Time // since when shares are below half; zero if the last one was not
 }
 
-// Step returns the step that it is on.
+// Step returns the present step.
 func (c *Controller) Step() Step { return c.step }
 
-// Exceeded says whether the limit is not kept on the last step either: what remains
-// takes more, and is never left out.
+// Exceeded reports whether the limit is exceeded even on the last step: what remains takes more,
+// and is never left out.
 func (c *Controller) Exceeded() bool { return c.above >= patience && c.next(1) == c.step }
 
-// Observe takes the share of the machine that nettap took until now, and returns the
-// step to be on.
+// Observe takes the share of the machine that nettap has taken since the previous call, and
+// returns the step to apply.
 func (c *Controller) Observe(share float64, now time.Time) Step {
 	if c.Limit <= 0 {
 		return Full
@@ -86,8 +88,8 @@ func (c *Controller) Observe(share float64, now time.Time) Step {
 	return c.step
 }
 
-// next returns the nearest step that way which changes anything, and the present one if
-// there is none. Full always is one.
+// next returns the nearest step in a direction that changes anything, or the present one if there
+// is none. Full always counts as such a step.
 func (c *Controller) next(way Step) Step {
 	for s := c.step + way; s >= Full && s <= LongIntervals; s += way {
 		if s == Full || c.Changes == nil || c.Changes(s) {

@@ -44,7 +44,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// Steps that leave out nothing here are passed over, both ways.
+// Steps that leave out nothing here are skipped, in both directions.
 func TestObservePassesOver(t *testing.T) {
 	for name, test := range map[string]struct {
 		changes []Step
@@ -81,7 +81,7 @@ func TestObservePassesOver(t *testing.T) {
 	}
 }
 
-// Each step has a name of its own, and each but the first says what is not seen on it.
+// Each step has a name of its own, and each except the first tells what is not seen on it.
 func TestStepsAreNamed(t *testing.T) {
 	names := map[string]bool{}
 	for s := Full; s <= LongIntervals; s++ {
@@ -95,7 +95,7 @@ func TestStepsAreNamed(t *testing.T) {
 	}
 }
 
-// Whatever the shares are, it goes one step at a time, forward only above the limit and
+// Whatever the shares are, the step changes by one at a time, forward only above the limit and
 // back only below half of it.
 func TestObserveGoesOneStepAtATime(t *testing.T) {
 	const limit = 0.02

@@ -20,41 +20,41 @@ import (
 
 var _ process.CgroupWatch = (*Cgroups)(nil)
 
-// Cgroups is the watch of one receiver. It is used by several instruments: the first
-// that starts it does, and the last that shuts it down. Its zero value is not usable:
-// see [New].
+// Cgroups is the watch of one receiver. Several instruments use it: it is started with the first
+// and shut down with the last. Its zero value is not usable: see [New].
 type Cgroups struct {
 	avoidHooks []string
-	ringBytes  int // size of the ring; 0 leaves what the kernel side says
+	ringBytes  int // size of the ring; 0 keeps the size that the kernel side has
 
 	recorder *stats.Recorder
 
 	mu         sync.Mutex
 	references int
 	enabled    bool
-	object     *kernel.Object // nil: it is not started, or this kernel has no such hooks
+	object     *kernel.Object // nil if it is not started, or if this kernel has no such hooks
 	ring       *ringbuf.Reader
 	open       kernel.Closers
-	corrupt    uint64 // records that made no sense, since Start
-	lost       uint64 // changes that were lost until the last audit
+	corrupt    uint64 // malformed records, since Start
+	lost       uint64 // changes that were lost up to the last audit
 }
 
-// New returns Cgroups that are not started; avoidHooks is as in [kernel.Avoiding].
+// New returns Cgroups that are not started. avoidHooks are those of [kernel.Avoiding].
 func New(avoidHooks []string, b *stats.Recorder) *Cgroups {
 	return &Cgroups{avoidHooks: avoidHooks, recorder: b}
 }
 
-// hooks take what removes a cgroup first, so that none is taken for present that is gone.
+// hooks has the hook for removed cgroups first, so that no cgroup that is gone is taken for an
+// existing one.
 var hooks = []kernel.Hook{
 	{Job: "cgroup_removed", Name: "tp_btf/cgroup_rmdir", Programs: []string{bpfProgNoteRemoved}, Cause: selftest.Cgroup},
 	{Job: "cgroup_made", Name: "tp_btf/cgroup_mkdir", Programs: []string{bpfProgNoteNew}, Cause: selftest.Cgroup},
 }
 
-// notSeen is what is not seen without them.
+// notSeen is what is not seen without the hooks.
 const notSeen = "the cgroup, and so the container, of a process that is gone together with its cgroup before anybody looks"
 
-// Start loads the programs, attaches them and sees that they run. Where they cannot,
-// the hooks in use say so, and it is no error: who asks for a path walks.
+// Start loads the programs, attaches them and checks that they run. If they cannot run, the hooks
+// in use tell so, and it is not an error: the paths of cgroups are then found by walks.
 func (c *Cgroups) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +99,7 @@ func (c *Cgroups) start(ctx context.Context) ([]kernel.Hook, error) {
 	return c.object.Hooks(), nil
 }
 
-// Enable lets the programs tell of changes.
+// Enable lets the programs report changes.
 func (c *Cgroups) Enable() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *Cgroups) Enable() error {
 	return c.object.Enable()
 }
 
-// Shutdown detaches the programs and frees them when nobody uses them any more.
+// Shutdown detaches the programs and frees them when no instrument uses them any more.
 func (c *Cgroups) Shutdown(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,7 +123,7 @@ func (c *Cgroups) Shutdown(context.Context) error {
 	return c.close()
 }
 
-// close leaves nothing in the kernel.
+// close removes everything from the kernel.
 func (c *Cgroups) close() error {
 	c.enabled, c.object, c.ring = false, nil, nil
 	return c.open.Close()
@@ -149,8 +149,7 @@ func (c *Cgroups) Changes(visit func(process.CgroupChange)) (whole bool, err err
 	return whole, errors.Join(err, audited)
 }
 
-// audit brings the counts up to date, and returns whether nothing was lost since the
-// last time.
+// audit updates the counts, and returns whether nothing was lost since the previous audit.
 func (c *Cgroups) audit() (whole bool, err error) {
 	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
 	if err != nil {

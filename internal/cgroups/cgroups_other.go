@@ -9,10 +9,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// Cgroups is never started here.
+// Cgroups is never started on this system.
 type Cgroups struct{}
 
-// New returns one that tells nothing.
+// New returns Cgroups that report nothing.
 func New([]string, *stats.Recorder) *Cgroups { return &Cgroups{} }
 
 // Changes implements [process.CgroupWatch].

@@ -13,11 +13,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// idBytes are those of a record before the path.
+// idBytes is the size of a record before the path.
 const idBytes = 8
 
-// decode reads a record: struct cgroup_change, as long as its path is. The ring
-// fills it up to a multiple of 8 bytes.
+// decode decodes a record: struct cgroup_change, which ends after its path. The ring pads it to a
+// multiple of 8 bytes.
 func decode(record []byte) (process.CgroupChange, error) {
 	if len(record) < idBytes {
 		return process.CgroupChange{}, fmt.Errorf("decode the change of a cgroup: the record has %d bytes", len(record))

@@ -16,7 +16,7 @@ func readClocks() reading {
 
 func sinceBoot() int64 {
 	var now unix.Timespec
-	// It fails only for a clock the kernel does not know, and this one is as old as Linux 2.6.39.
+	// It fails only if the kernel does not know the clock, which Linux has had since 2.6.39.
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
 	return now.Nano()
 }

@@ -6,7 +6,7 @@ package clock
 
 import "time"
 
-// started stands in for boot where there are no BPF programs to agree with.
+// started takes the place of the boot, since there are no BPF programs to agree with.
 var started = time.Now()
 
 func readClocks() reading {

@@ -56,7 +56,7 @@ func TestNewAgreesWithItself(t *testing.T) {
 	clock := New()
 	now := time.Now()
 	back := clock.Wall(clock.BootNanos(now))
-	// The offset is read twice; a clock that is being slewed moves it a little.
+	// The offset is read twice, and changes a little while the clock is being slewed.
 	if apart := back.Sub(now).Abs(); apart > time.Millisecond {
 		t.Errorf("Wall(BootNanos(now)) is %v away from now", apart)
 	}

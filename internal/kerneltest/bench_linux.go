@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CountRuns lets the kernel count what runs of programs take, while the benchmark
-// lasts: see [PerRun].
+// CountRuns makes the kernel measure the runs of programs during the benchmark: see [PerRun].
 func CountRuns(b *testing.B) {
 	b.Helper()
 	statistics, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
@@ -22,7 +21,7 @@ func CountRuns(b *testing.B) {
 	b.Cleanup(func() { statistics.Close() })
 }
 
-// PerRun returns what a run of a program took, in nanoseconds, and how many there were.
+// PerRun returns how long a run of a program took, in nanoseconds, and how many runs there were.
 func PerRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
 	b.Helper()
 	stats, err := program.Stats()
@@ -32,8 +31,8 @@ func PerRun(b *testing.B, program *ebpf.Program) (nanos float64, runs uint64) {
 	return float64(stats.Runtime.Nanoseconds()) / float64(max(stats.RunCount, 1)), stats.RunCount
 }
 
-// attachEmpty attaches a program that does nothing to a tracepoint, and returns it and
-// what detaches it.
+// attachEmpty attaches a program that does nothing to a tracepoint. It returns the program and a
+// function that detaches it.
 func attachEmpty(b *testing.B, tracepoint string) (*ebpf.Program, func()) {
 	b.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -53,10 +52,10 @@ func attachEmpty(b *testing.B, tracepoint string) (*ebpf.Program, func()) {
 	}
 }
 
-// EmptyRuns returns what a run of a program that does nothing takes, in nanoseconds, on
-// each of some tracepoints, while exercise makes them fire as long as there is to be
-// more. The keys are the caller's. Afterwards the programs are gone, and another has the same place: the first program on
-// a tracepoint takes longer than those after it.
+// EmptyRuns returns how long a run of a program that does nothing takes on each of some
+// tracepoints, in nanoseconds. exercise makes the tracepoints fire while more returns true. The
+// keys are the caller's. The programs are detached afterwards, so that another program can take
+// their place: the first program on a tracepoint takes longer than those after it.
 func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func(more func() bool)) map[string]float64 {
 	b.Helper()
 	const times = 100_000
@@ -75,14 +74,14 @@ func EmptyRuns(b *testing.B, tracepoints map[string]string, exercise func(more f
 	return nanos
 }
 
-// Newest returns the program of that name that was loaded last, on the whole machine.
+// Newest returns the program with a name that was loaded last on the whole machine.
 func Newest(b *testing.B, name string) *ebpf.Program {
 	b.Helper()
 	var newest *ebpf.Program
 	for id, err := ebpf.ProgramGetNextID(0); err == nil; id, err = ebpf.ProgramGetNextID(id) {
 		program, err := ebpf.NewProgramFromID(id)
 		if err != nil {
-			continue // it has gone
+			continue // it was unloaded meanwhile
 		}
 		b.Cleanup(func() { program.Close() })
 		if info, err := program.Info(); err == nil && info.Name == name {

@@ -15,15 +15,15 @@ import (
 
 var containers atomic.Uint32
 
-// Cgroup is one that a test has made.
+// Cgroup is a cgroup that a test has made.
 type Cgroup struct {
 	Path        string // in the cgroup v2 hierarchy
-	ContainerID string // of the container that it is named like
+	ContainerID string // of the container whose name it has
 	directory   string
 }
 
-// Container makes a cgroup that is named like a container's. It is removed with the
-// test, if it has not been before.
+// Container makes a cgroup with the name of a container's. It is removed at the end of the test,
+// unless it was removed before.
 func Container(t *testing.T) Cgroup {
 	t.Helper()
 	Require(t)
@@ -49,7 +49,7 @@ func (c Cgroup) Enter(t *testing.T, pid int) {
 	}
 }
 
-// Remove removes the cgroup, whose processes have ended.
+// Remove removes the cgroup, after its processes have ended.
 func (c Cgroup) Remove(t *testing.T) {
 	t.Helper()
 	if err := os.Remove(c.directory); err != nil {

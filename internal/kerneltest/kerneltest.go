@@ -16,17 +16,16 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Instrument is what tests need of one.
+// Instrument has the methods of an instrument that tests need.
 type Instrument interface {
 	Start(ctx context.Context) error
 	Enable() error
 	Shutdown(ctx context.Context) error
 }
 
-// Start starts an instrument, enables it and shuts it down with the test.
-// Where BPF cannot run, or the kernel lacks a hook, the test is skipped, or fails
-// if NETTAP_KERNEL_TESTS=require. A program that the kernel refuses where it takes
-// an empty one is a failure.
+// Start starts an instrument, enables it, and shuts it down at the end of the test. If BPF cannot
+// run or the kernel lacks a hook, the test is skipped, or fails if NETTAP_KERNEL_TESTS=require. If
+// the kernel refuses a program but accepts an empty one in its place the test fails.
 func Start(t *testing.T, instrument Instrument) {
 	t.Helper()
 	Run(t, instrument)
@@ -37,7 +36,7 @@ func Start(t *testing.T, instrument Instrument) {
 	})
 }
 
-// Run is [Start] of an instrument that other tests use too: it ends with the process.
+// Run is [Start] for an instrument that other tests use too: it ends with the process.
 func Run(t *testing.T, instrument Instrument) {
 	t.Helper()
 	Require(t)
@@ -57,13 +56,13 @@ func Run(t *testing.T, instrument Instrument) {
 	}
 }
 
-// keep spares each test of a process to parse the kernel's types and symbols.
+// keep keeps the kernel's types and symbols, so that not every test has to parse them.
 var keep = sync.OnceFunc(func() { kernel.Keep() })
 
-// lastLines of a verifier's log say what it did not like.
+// lastLines is how many lines at the end of a verifier's log are shown, which tell the reason.
 const lastLines = 30
 
-// Require skips the test where nettap cannot observe the machine, or fails it if
+// Require skips the test if nettap cannot observe the machine, or fails it if
 // NETTAP_KERNEL_TESTS=require.
 func Require(t *testing.T) {
 	t.Helper()
@@ -73,7 +72,7 @@ func Require(t *testing.T) {
 	}
 }
 
-// NeedDroppers skips the test where the kernel does not tell which function drops a packet.
+// NeedDroppers skips the test if the kernel does not tell which function drops a packet.
 func NeedDroppers(t *testing.T) {
 	t.Helper()
 	Require(t)
@@ -86,7 +85,8 @@ func NeedDroppers(t *testing.T) {
 	}
 }
 
-// NeedOwnMachine skips the test where it would change what others on the machine rely on.
+// NeedOwnMachine skips the test on a machine that others use, as it would change what they rely
+// on.
 func NeedOwnMachine(t *testing.T) {
 	t.Helper()
 	if os.Getenv("NETTAP_OWN_MACHINE") == "" {

@@ -19,20 +19,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace with one interface beside lo.
+// Namespace is a network namespace with one interface in addition to lo.
 type Namespace struct {
 	Name   string // as in ip netns exec NAME
-	Device string // name of its end of the veth pair, on this machine no other's
+	Device string // name of its end of the veth pair, unique on this machine
 	Index  int    // of Device
 	IPv4   netip.Addr
 	IPv6   netip.Addr
 }
 
-// pairs counts the pairs made, so that their names and networks differ.
+// pairs is the number of pairs that were made, so that their names and networks differ.
 var pairs atomic.Uint32
 
-// Namespaces makes two network namespaces joined by a veth pair, with addresses
-// of both families that can be used at once, and deletes them with the test.
+// Namespaces makes two network namespaces that are joined by a veth pair, with addresses of both
+// families that can be used at once, and deletes them at the end of the test.
 func Namespaces(t *testing.T) (a, b Namespace) {
 	t.Helper()
 	pair := pairs.Add(1)
@@ -47,7 +47,7 @@ func Namespaces(t *testing.T) (a, b Namespace) {
 	return a, b
 }
 
-// newNamespace makes an empty namespace, the side-th of its pair.
+// newNamespace makes an empty namespace, which is number side of its pair.
 func newNamespace(t *testing.T, pair uint32, side byte) Namespace {
 	t.Helper()
 	n := Namespace{
@@ -108,8 +108,8 @@ func bringUp(t *testing.T, n Namespace) int {
 	return link.Attrs().Index
 }
 
-// AddAddress gives a device of the current namespace an address, and waits until
-// packets to it are taken.
+// AddAddress gives a device of the current namespace an address, and waits until packets to it are
+// accepted.
 func AddAddress(t *testing.T, device string, address netip.Prefix) {
 	t.Helper()
 	link, err := netlink.LinkByName(device)
@@ -117,8 +117,8 @@ func AddAddress(t *testing.T, device string, address netip.Prefix) {
 		t.Fatalf("find %s: %v", device, err)
 	}
 	ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
-	// Without the search for duplicates an IPv6 address can be used at once, or nearly:
-	// its local route comes from a work queue.
+	// Without duplicate address detection an IPv6 address can be used almost at once: only its
+	// local route is added later, by a work queue.
 	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: unix.IFA_F_NODAD}); err != nil {
 		t.Fatalf("add %v to %s: %v", address, device, err)
 	}
@@ -132,9 +132,8 @@ func AddAddress(t *testing.T, device string, address netip.Prefix) {
 	t.Fatalf("%v of %s is not local", address, device)
 }
 
-// AwaitUp waits until a device of the current namespace can send. The
-// kernel notices that a cable is plugged in up to a second later, and drops
-// until then.
+// AwaitUp waits until a device of the current namespace can send. The kernel may notice up to a
+// second later that the cable is plugged in, and drops packets until then.
 func AwaitUp(t *testing.T, device string) {
 	t.Helper()
 	for range 500 {
@@ -146,9 +145,8 @@ func AwaitUp(t *testing.T, device string) {
 	t.Fatalf("%s does not come up", device)
 }
 
-// InNamespace calls f on a thread that is in the named network namespace.
-// Sockets that f opens and processes that it starts are there; goroutines that
-// it starts are not.
+// InNamespace calls f on a thread that is in the named network namespace. Sockets that f opens and
+// processes that it starts are in that namespace, but goroutines that it starts are not.
 func InNamespace(t *testing.T, name string, f func()) {
 	t.Helper()
 	onThread(t, func() {
@@ -164,8 +162,8 @@ func InNamespace(t *testing.T, name string, f func()) {
 	})
 }
 
-// Inhabit starts a process in a network namespace. It ends with the test, if it has
-// not left before.
+// Inhabit starts a process in a network namespace. It ends with the test, unless leave was called
+// before.
 func Inhabit(t *testing.T, namespace string) (leave func()) {
 	t.Helper()
 	inhabitant := exec.Command("sleep", "3600")
@@ -182,8 +180,8 @@ func Inhabit(t *testing.T, namespace string) (leave func()) {
 	return leave
 }
 
-// onThread calls f on a thread of its own and puts the thread back into the
-// network namespace that it came from.
+// onThread calls f on a thread of its own, and then returns the thread to the network namespace
+// that it came from.
 func onThread(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread()

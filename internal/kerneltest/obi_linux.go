@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OBIMap is the form of the map that OBI pins: its keys are a process's id and a
-// thread's, its values a trace id and a span id. It has the types that OBI's has: up to
-// Linux 6.1 a map of structs and one without types cannot have the same slot.
+// OBIMap is the form of the map that OBI pins: its keys are the ids of a process and a thread, its
+// values a trace id and a span id. It has the same types as OBI's map: up to Linux 6.1 a map of
+// structs and a map without types cannot be in the same slot.
 var OBIMap = ebpf.MapSpec{
 	Type: ebpf.LRUHash, KeySize: 8, ValueSize: 24, MaxEntries: 1 << 14,
 	Key: &btf.Int{Name: "thread", Size: 8}, Value: structOf(24),
@@ -26,13 +26,13 @@ func structOf(bytes uint32) btf.Type {
 	return &btf.Struct{Name: "context", Size: bytes, Members: []btf.Member{{Name: "ids", Type: content}}}
 }
 
-// WithValueSize returns the form with values of another size.
+// WithValueSize returns the form with another size of values.
 func WithValueSize(form ebpf.MapSpec, size uint32) ebpf.MapSpec {
 	form.ValueSize, form.Value = size, structOf(size)
 	return form
 }
 
-// OBIPath returns where OBI may pin a map, in a bpffs of the test's own.
+// OBIPath returns a path at which a map can be pinned as OBI does, in a bpffs of the test's own.
 func OBIPath(t *testing.T) string {
 	t.Helper()
 	Require(t)
@@ -48,8 +48,7 @@ func OBIPath(t *testing.T) string {
 	return path
 }
 
-// PinOBIMap pins a map of a form as OBI does when it starts, in place of one that is
-// there.
+// PinOBIMap pins a map of a form as OBI does when it starts, in place of an earlier one.
 func PinOBIMap(t testing.TB, path string, form ebpf.MapSpec) *ebpf.Map {
 	t.Helper()
 	m, err := ebpf.NewMap(&form)

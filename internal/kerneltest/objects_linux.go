@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Objects are the ids of BPF objects by kind: "map", "prog" and "link".
+// Objects are the ids of BPF objects by their kind: "map", "prog" and "link".
 type Objects map[string][]uint32
 
 var objectID = regexp.MustCompile(`(?m)^(map|prog|link)_id:\s*(\d+)$`)
@@ -46,7 +46,7 @@ func ObjectsOf(t *testing.T, pid int) Objects {
 		kind := strings.TrimLeft(strings.TrimPrefix(target, "anon_inode:bpf"), "-_")
 		for _, found := range objectID.FindAllStringSubmatch(string(info), -1) {
 			if found[1] != kind {
-				continue // of a link: the program it links
+				continue // of a link: the program that it links
 			}
 			id, err := strconv.ParseUint(found[2], 10, 32)
 			if err != nil {
@@ -58,8 +58,8 @@ func ObjectsOf(t *testing.T, pid int) Objects {
 	return objects
 }
 
-// AwaitGone waits until the kernel has freed the objects, which it does a little
-// after their last user has gone; meanwhile is called between two looks.
+// AwaitGone waits until the kernel has freed the objects, which happens a little after their last
+// user has gone. meanwhile is called between two attempts.
 func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -77,7 +77,7 @@ func (o Objects) AwaitGone(t *testing.T, meanwhile func()) {
 	}
 }
 
-// Fill takes every free place of a hash map, with keys that mean nothing and zeros.
+// Fill takes every free entry of a hash map, with meaningless keys and values of zeros.
 func Fill(t *testing.T, m *ebpf.Map) {
 	t.Helper()
 	if m.Type() == ebpf.Array {
@@ -100,14 +100,14 @@ func Fill(t *testing.T, m *ebpf.Map) {
 		case errors.Is(err, unix.E2BIG):
 			return
 		case errors.Is(err, unix.ENOMEM) && time.Now().Before(deadline):
-			time.Sleep(time.Millisecond) // the kernel is fetching some
+			time.Sleep(time.Millisecond) // the kernel is allocating entries
 		default:
 			t.Fatalf("fill %v: %v", m, err)
 		}
 	}
 }
 
-// fillArray takes the cells of the CPUs that are free: their first word is 0.
+// fillArray takes the free cells of the CPUs, whose first word is 0.
 func fillArray(t *testing.T, m *ebpf.Map) {
 	t.Helper()
 	value := make([]byte, m.ValueSize())
@@ -123,7 +123,7 @@ func fillArray(t *testing.T, m *ebpf.Map) {
 	}
 }
 
-// Fill is [Fill] of the map of a name, of which the kernel keeps 15 characters.
+// Fill is the function [Fill] for the map with a name, of which the kernel keeps 15 characters.
 func (o Objects) Fill(t *testing.T, name string) {
 	t.Helper()
 	for _, id := range o["map"] {

@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuckEnv says to a test's program that it is to be the one with the stuck page.
+// stuckEnv tells a test's program to become the process with the stuck page.
 const stuckEnv = "NETTAP_TEST_STUCK_PAGE"
 
-// StartStuck starts a process with a page of memory that whoever reads waits for, as long
-// as the process is there: the page is of a file that the process serves itself by FUSE,
-// and does not. It is code, and has the command line of the process. The process is the
-// test's own program, whose TestMain calls [BeStuck].
+// StartStuck starts a process with a page of memory on which every reader waits while the process
+// exists. The page belongs to a file that the process serves itself by FUSE, but does not. It
+// contains code and the command line of the process. The process runs the test's own program,
+// whose TestMain calls [BeStuck].
 func StartStuck(t *testing.T) (pid int) {
 	t.Helper()
 	directory := t.TempDir()
@@ -38,14 +38,15 @@ func StartStuck(t *testing.T) (pid int) {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_DETACH) })
 	StartProgram(t, command)
-	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_FORCE) }) // it is busy; whoever waits for an answer gets an error
+	// it is busy; readers that wait for an answer get an error
+	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_FORCE) })
 	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
 		t.Fatalf("a process with a stuck page: %s%v", line, err)
 	}
 	return command.Process.Pid
 }
 
-// BeStuck makes the process the one of [StartStuck], if it is to be that.
+// BeStuck makes this process that of [StartStuck], if it was started as such.
 func BeStuck() {
 	directory := os.Getenv(stuckEnv)
 	if directory == "" {
@@ -55,8 +56,8 @@ func BeStuck() {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	// A test that is killed has a thread that waits for the page, and with it the other
-	// end of our input, so somebody has to end first.
+	// If the test is killed, one of its threads waits for the page and keeps the other end of
+	// our input open, so this process has to end first.
 	time.AfterFunc(30*time.Second, func() { os.Exit(0) })
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -81,7 +82,7 @@ func makeStuckPage(directory string) error {
 	if err != nil {
 		return fmt.Errorf("mmap: %w", err)
 	}
-	if err := unix.Close(file); err != nil { // which waits for an answer, too
+	if err := unix.Close(file); err != nil { // which waits for an answer as well
 		return fmt.Errorf("close the page: %w", err)
 	}
 	silent.Store(true)
@@ -91,7 +92,9 @@ func makeStuckPage(directory string) error {
 
 const pageBytes = 4096
 
-// The requests of FUSE that are answered. Source: include/uapi/linux/fuse.h.
+// The requests of FUSE that are answered.
+//
+// Source: include/uapi/linux/fuse.h.
 const (
 	fuseLookup  = 1
 	fuseGetattr = 3
@@ -99,7 +102,7 @@ const (
 	fuseInit    = 26
 )
 
-// serve answers all that is asked until it is to be silent.
+// serve answers all requests until it is to be silent.
 func serve(server int, silent *atomic.Bool) {
 	request := make([]byte, 1<<17)
 	for {
@@ -111,7 +114,7 @@ func serve(server int, silent *atomic.Bool) {
 			continue
 		}
 		kind, node := binary.NativeEndian.Uint32(request[4:]), binary.NativeEndian.Uint64(request[16:])
-		answer := make([]byte, 16, 256) // size, error, which request
+		answer := make([]byte, 16, 256) // size, error, id of the request
 		copy(answer[8:], request[8:16])
 		answer = append(answer, answerTo(kind, node)...)
 		binary.NativeEndian.PutUint32(answer, uint32(len(answer)))
@@ -119,7 +122,7 @@ func serve(server int, silent *atomic.Bool) {
 	}
 }
 
-// answerTo is the answer of a directory, whose number is 1, that has one file.
+// answerTo returns the answer of a directory with number 1, which has one file.
 func answerTo(kind uint32, node uint64) []byte {
 	var answer []byte
 	word := func(values ...uint64) {
@@ -168,15 +171,15 @@ type memoryMap struct {
 	_, executable                                                          uint32
 }
 
-// moveCommandLine lets the kernel believe that the arguments are somewhere else, which
-// takes no capability as long as all else stays where it is.
+// moveCommandLine tells the kernel that the arguments are at another address, which needs no
+// capability if everything else stays the same.
 func moveCommandLine(start, end uint64) error {
 	stat, err := os.ReadFile("/proc/self/stat")
 	if err != nil {
 		return err
 	}
 	words := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	field := func(number int) uint64 { // as proc_pid_stat(5) numbers them
+	field := func(number int) uint64 { // numbered as in proc_pid_stat(5)
 		n, _ := strconv.ParseUint(words[number-3], 10, 64)
 		return n
 	}

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ring is as much of an io_uring as tests need, since golang.org/x/sys has none of
-// it. What goes wrong is a panic, for servers of tests have nobody to tell.
+// Ring has as much of an io_uring as tests need, since golang.org/x/sys has none of it. Errors are
+// panics, because the servers of tests cannot report them.
 //
 // Source: include/uapi/linux/io_uring.h.
 type Ring struct {
@@ -23,7 +23,7 @@ type Ring struct {
 	submissions []byte
 }
 
-// What a submission asks for, and how.
+// What a submission requests, and how.
 const (
 	RingAccept  = 13
 	RingConnect = 16
@@ -70,14 +70,14 @@ type Submission struct {
 	_             [2]uint64
 }
 
-// Completion is what became of a request.
+// Completion is the result of a request.
 type Completion struct {
 	UserData uint64
 	Result   int32
 	Flags    uint32
 }
 
-// HasRing says why no ring can be made, or nil.
+// HasRing returns nil if a ring can be made, and otherwise the reason why not.
 func HasRing() error {
 	fd, err := setUpRing(new(ringParams))
 	if err != nil {

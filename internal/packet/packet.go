@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package packet names what is in a packet's headers.
+// Package packet has the names of protocols in a packet's headers.
 package packet
 
 import "fmt"
@@ -28,8 +28,8 @@ var transports = map[uint8]string{
 	136: "udplite",
 }
 
-// Transport names an IP protocol, as network.transport: "tcp" for 6. One
-// without a name here is its number, as "protocol_253".
+// Transport returns the name of an IP protocol for network.transport: "tcp" for 6. A protocol
+// without a name here is shown by its number, such as "protocol_253".
 func Transport(protocol uint8) string {
 	if name, ok := transports[protocol]; ok {
 		return name
@@ -37,7 +37,7 @@ func Transport(protocol uint8) string {
 	return fmt.Sprintf("protocol_%d", protocol)
 }
 
-// HasName says whether Transport has a name for an IP protocol.
+// HasName reports whether Transport has a name for an IP protocol.
 func HasName(protocol uint8) bool {
 	_, ok := transports[protocol]
 	return ok
@@ -55,8 +55,8 @@ var types = map[uint16]string{
 	0x88f7: "ptp",
 }
 
-// Type names an ethertype, in host byte order, as network.type: "ipv4" for
-// 0x0800. One without a name here is its number, as "ethertype_0x1234".
+// Type returns the name of an ethertype, in host byte order, for network.type: "ipv4" for 0x0800.
+// One without a name here is shown by its number, such as "ethertype_0x1234".
 func Type(ethertype uint16) string {
 	if name, ok := types[ethertype]; ok {
 		return name

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plain makes safe text of names and arguments that processes choose, so that any
-// terminal, page and log can show it.
+// Package plain makes names and arguments that processes choose safe to show in any terminal, page
+// and log.
 package plain
 
 import (
@@ -10,10 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns text without what a terminal, a page or a log would obey instead of
-// showing: "a\x1b[31m\xff" is "a\uFFFD[31m\uFFFD". Each byte that is not UTF-8, of which one
-// loses a whole batch of OTLP, and each character that does not print, as an escape or an
-// override of the direction of text, is U+FFFD; white space is a space.
+// Text returns text without anything that a terminal, a page or a log would execute rather than
+// show: "a\x1b[31m\xff" becomes "a\uFFFD[31m\uFFFD". Each byte that is not UTF-8, one of which
+// would make a whole batch of OTLP invalid, and each character that cannot be printed, such as an
+// escape or an override of the direction of text, becomes U+FFFD. White space becomes a space.
 func Text(text string) string {
 	if isPlain(text) {
 		return text
@@ -31,7 +31,7 @@ func plain(r rune) rune {
 	return r
 }
 
-// isPlain spares most texts to be looked at rune by rune.
+// isPlain tells without decoding, for most texts, that nothing has to be replaced.
 func isPlain(text string) bool {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {

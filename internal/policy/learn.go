@@ -18,13 +18,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// What is learned at most, so that neither the file nor its reader is flooded.
+// The bounds of what is learned, so that neither the file nor its reader is flooded.
 const (
 	maxLearned = 1024 // rules
 	maxValues  = 64   // peers of a rule, and rules of a process
 )
 
-// ErrFull is that more was seen than a file of rules is for.
+// ErrFull means that more was seen than fits into a file of rules.
 var ErrFull = fmt.Errorf("there are %d learned rules already, and more was accepted than they expect", maxLearned)
 
 const head = `# What was accepted, as rules: written by nettap, which keeps what is here and adds to it.
@@ -32,7 +32,7 @@ const head = `# What was accepted, as rules: written by nettap, which keeps what
 # without ports too: of more than 64 none is listed.
 `
 
-// Learner writes rules that expect what was seen.
+// Learner writes rules that expect the connections that were seen.
 type Learner struct {
 	file  string
 	rules []*Rule
@@ -40,13 +40,13 @@ type Learner struct {
 	full  bool // there was no room for something
 }
 
-// learned is the content of the file, and what the configuration has of a policy.
+// learned is the content of the file, in the form of the configuration of a policy.
 type learned struct {
 	Expect []*Rule `yaml:"expect"`
 }
 
-// Open returns a Learner that adds to what a file says. There may be none yet. A file that
-// holds something else gives an error, for it would be overwritten.
+// Open returns a Learner that adds to the rules of a file, which need not exist yet. If the file
+// contains anything else the result is an error, since it would be overwritten.
 func Open(file string) (*Learner, error) {
 	l := &Learner{file: file}
 	content, err := os.ReadFile(file)
@@ -66,7 +66,8 @@ func Open(file string) (*Learner, error) {
 	return l, nil
 }
 
-// See adds what it takes for rules to expect that a process accepts from peer on a port.
+// See adds the rules that are needed to expect that a process accepts a connection from peer on a
+// port.
 func (l *Learner) See(who process.Process, port uint16, peer netip.Addr) {
 	if l == nil {
 		return
@@ -85,9 +86,9 @@ func (l *Learner) See(who process.Process, port uint16, peer netip.Addr) {
 	l.fresh = true
 }
 
-// ruleFor returns the rule that speaks of nobody else than who, and of that port alone; one
-// without peers if there is none yet, or nil if there is no room for one. Of a process with
-// too many ports all are in a rule.
+// ruleFor returns the rule that matches only the process who and only that port. If there is none
+// yet it makes one without peers, or returns nil if there is no room. A process with too many
+// ports gets one rule for all of them.
 func (l *Learner) ruleFor(who process.Process, port uint16) *Rule {
 	of := 0
 	for _, rule := range l.rules {
@@ -113,13 +114,14 @@ func (l *Learner) ruleFor(who process.Process, port uint16) *Rule {
 	return rule
 }
 
-// namesOne says whether the rule has all that is known of one process, and of no other.
+// namesOne reports whether the rule has everything that is known of one process, and matches no
+// other.
 func (r *Rule) namesOne(who process.Process) bool {
 	return len(r.Users) == 1 && len(r.Containers) == 1 && len(r.Commands) == 1 &&
 		len(r.Executables) == min(1, len(who.ExecutablePath))
 }
 
-// listed is a list with a peer in its order, or the empty one if that is too much.
+// listed returns the list with a peer added in order, or an empty list if it would be too long.
 func listed(list []netip.Prefix, peer netip.Addr) []netip.Prefix {
 	if len(list) >= maxValues {
 		return nil
@@ -129,7 +131,7 @@ func listed(list []netip.Prefix, peer netip.Addr) []netip.Prefix {
 	return list
 }
 
-// Write writes what is new to the file, whole or not at all.
+// Write writes what is new to the file, either completely or not at all.
 func (l *Learner) Write() error {
 	if l == nil {
 		return nil
@@ -151,7 +153,7 @@ func (l *Learner) replace() error {
 	if err != nil {
 		return err
 	}
-	next, err := os.CreateTemp(filepath.Dir(l.file), filepath.Base(l.file)+".*") // for its owner alone
+	next, err := os.CreateTemp(filepath.Dir(l.file), filepath.Base(l.file)+".*") // readable only by its owner
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (l *Learner) replace() error {
 	return nil
 }
 
-// text is the content of the file: the same rules are the same text.
+// text returns the content of the file. The same rules give the same text.
 func (l *Learner) text() ([]byte, error) {
 	rules := slices.Clone(l.rules)
 	slices.SortStableFunc(rules, func(a, b *Rule) int {

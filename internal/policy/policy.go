@@ -11,11 +11,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// NoContainer stands among the containers of a rule for processes that are in none.
+// NoContainer in the list of containers matches processes that are in none.
 const NoContainer = ""
 
-// Rule says of which process, on which port and from where accepts are expected. An
-// accept has to be in each of its lists; an empty one lets all through.
+// Rule defines accepts that are expected, by the process, the port and the peer. An accept has to
+// match each of its lists; an empty list matches everything.
 type Rule struct {
 	Ports       []uint16       `yaml:"ports,flow,omitempty"`
 	Executables []string       `yaml:"executables,flow,omitempty"` // paths
@@ -25,18 +25,18 @@ type Rule struct {
 	Peers       []netip.Prefix `yaml:"peers,flow,omitempty"`
 }
 
-// Policy is what is expected. A nil one, or one without rules, has no opinion.
+// Policy is what is expected. A nil Policy, or one without rules, gives no verdicts.
 type Policy struct{ rules []Rule }
 
 // New returns the policy of rules.
 func New(rules []Rule) *Policy { return &Policy{rules: slices.Clone(rules)} }
 
-// IsSilent says whether there are no rules, so that nothing has a verdict.
+// IsSilent reports whether there are no rules, so that nothing has a verdict.
 func (p *Policy) IsSilent() bool { return p == nil || len(p.rules) == 0 }
 
-// Of returns the rules that speak of a process.
+// Of returns the rules that match a process.
 //
-// What is not known of it is in no list: a rule that names executables does not match a
+// A property that is not known matches no list: a rule that names executables does not match a
 // process whose path could not be read.
 func (p *Policy) Of(who process.Process) Rules {
 	var rules Rules
@@ -60,10 +60,10 @@ func lets[T comparable](list []T, value T) bool {
 	return len(list) == 0 || slices.Contains(list, value)
 }
 
-// Rules are those that speak of one process.
+// Rules are the rules that match one process.
 type Rules []Rule
 
-// Expect says whether the process is expected to accept from peer on a port.
+// Expect reports whether the process is expected to accept a connection from peer on a port.
 func (r Rules) Expect(port uint16, peer netip.Addr) bool {
 	return slices.ContainsFunc(r, func(rule Rule) bool {
 		return lets(rule.Ports, port) && rule.letsPeer(peer)

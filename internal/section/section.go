@@ -10,13 +10,15 @@ import (
 	"strings"
 )
 
-// Section is between a pair of lines that name the command that generates it.
+// Section is the part between two lines that name the command which generates it.
 type Section struct {
-	Command string // as "make test-matrix"
-	Again   string // what writes it into the document, as "make test-matrix MATRIXFLAGS=-write"
+	Command string // such as "make test-matrix"
+	// the command that writes it into the document, such as "make test-matrix
+	// MATRIXFLAGS=-write"
+	Again string
 }
 
-// put replaces the section in a document and says whether it was another one.
+// put replaces the section in a document and reports whether it has changed.
 func (s Section) put(document, content string) (put string, changed bool, err error) {
 	begins, ends := "<!-- "+s.Command+": begin -->", "<!-- "+s.Command+": end -->"
 	before, rest, found := strings.Cut(document, begins+"\n")
@@ -27,7 +29,7 @@ func (s Section) put(document, content string) (put string, changed bool, err er
 	return before + begins + "\n" + content + ends + after, old != content, nil
 }
 
-// Check holds the section in a file against content, or writes it there.
+// Check compares the section in a file with content, or writes it there.
 func (s Section) Check(file, content string, write bool) error {
 	document, err := os.ReadFile(file)
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stats counts what an instrument does itself, so that every event that it saw is
-// either reported or named as lost.
+// Package stats counts an instrument's own work, so that every event that it saw is either
+// reported or counted as lost.
 package stats
 
 import (
@@ -12,41 +12,45 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Counts says what became of the events an instrument saw since its start:
+// Counts has the number of events that an instrument saw since its start, and what became of them:
 //
 //	Seen = Exported + Aggregated + SampledOut + the sums of RateLimited and Lost
 //
 // Each is a number of events (packets, connections), and only grows.
 type Counts struct {
-	Seen        uint64
-	Exported    uint64            // handed to the pipeline as items of their own
-	Aggregated  uint64            // counted into a metric's series
-	SampledOut  uint64            // left out because the configuration says so
-	RateLimited map[string]uint64 // calls: left out for max_per_second, by why they would be reported
+	Seen       uint64
+	Exported   uint64 // passed to the pipeline as items of their own
+	Aggregated uint64 // counted into the series of a metric
+	SampledOut uint64 // left out because the configuration says so
+	// RateLimited are calls that were left out because of max_per_second, by the reason for
+	// reporting them.
+	RateLimited map[string]uint64
 	Lost        map[string]uint64 // by cause, such as "ring_full"
 }
 
-// Map says how full a kernel map is.
+// Map is how full a kernel map is.
 type Map struct {
 	Entries, Limit int
-	Refused        uint64 // times that a network namespace which had its part of it was refused an entry
+	Refused        uint64 // times that a network namespace which had used up its share was refused an entry
 }
 
-// Totals are all that an instrument counts of its own work.
+// Totals is everything that an instrument counts of its own work.
 type Totals struct {
 	Counts
-	Copies         uint64         // traffic: deliveries of a packet beyond its first
-	WithoutProcess uint64         // drops: packets of a process that are in no series of it
-	CollectErrors  uint64         // readings that were incomplete
-	MissedRuns     uint64         // how often the kernel did not run a program, where not each is an event lost
-	Scraped        uint64         // traffic, drops: points that readings gave
-	Errored        uint64         // traffic, drops: what readings could not give, each at least a point
-	Maps           map[string]Map // by the map's name
-	Hooks          []kernel.Hook  // in use
+	Copies         uint64 // traffic: deliveries of a packet after its first
+	WithoutProcess uint64 // drops: packets of a process that are in none of its series
+	CollectErrors  uint64 // readings that were not complete
+	// MissedRuns is how often the kernel did not run a program, unless each such run is counted as
+	// a lost event.
+	MissedRuns uint64
+	Scraped    uint64         // traffic, drops: points that were read
+	Errored    uint64         // traffic, drops: what could not be read, each at least one point
+	Maps       map[string]Map // by the map's name
+	Hooks      []kernel.Hook  // in use
 }
 
-// Recorder holds the latest Totals of one instrument. The instrument writes it at
-// each Collect, the Collector's metric reader reads it at any time.
+// Recorder has the latest Totals of one instrument. The instrument writes it at each Collect, and
+// the Collector's metric reader reads it at any time.
 type Recorder struct {
 	mu     sync.Mutex
 	totals Totals
