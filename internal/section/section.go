@@ -13,8 +13,8 @@ import (
 // Section is the part between two lines that name the command which generates it.
 type Section struct {
 	Command string // such as "make test-matrix"
-	// the command that writes it into the document, such as "make test-matrix
-	// MATRIXFLAGS=-write"
+	// Again is the command that writes it into the document, such as "make test-matrix
+	// MATRIXFLAGS=-write".
 	Again string
 }
 
