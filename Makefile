@@ -14,9 +14,9 @@ packages := ./internal/... ./receiver/...
 # the programs of the demo bring what no user of the receiver needs.
 modules := receiver/pproflabels internal/demo
 # These are tested by targets of their own, with what they need.
-deployed := internal/release internal/chart
+deployed := internal/release internal/chart internal/dashboards
 tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -187,6 +187,14 @@ test-release: release build/debian.tar ## install, upgrade and remove the packag
 .PHONY: test-chart
 test-chart: build ## see that the Helm chart is what Helm, Kubernetes and the distribution take
 	NETTAP_COLLECTOR=$(CURDIR)/$(collector) go test -C internal/chart $(TESTFLAGS) -count=1 ./...
+
+build/victoriametrics: internal/tools/victoriametrics/go.mod
+	go build -modfile=$(CURDIR)/internal/tools/victoriametrics/go.mod -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
+
+.PHONY: test-dashboards
+test-dashboards: build build/victoriametrics ## see that each panel and alert is right, in VictoriaMetrics (as root)
+	NETTAP_COLLECTOR=$(CURDIR)/$(collector) NETTAP_VICTORIAMETRICS=$(CURDIR)/build/victoriametrics \
+		go test -C internal/dashboards $(TESTFLAGS) -count=1 ./...
 
 .PHONY: demo
 demo: build ## run applications that trace themselves, and see what the kernel adds (as root; Ctrl-C ends it)

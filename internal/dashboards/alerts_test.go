@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dashboards
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// series is a series that grows by so much a second from so much on.
+type series struct {
+	name, labels string
+	level, slope float64
+}
+
+// occasion is what makes an alert fire, and what looks like it and is nothing to be told of.
+type occasion struct {
+	firing, quiet []series
+}
+
+// occasions are those of all alerts.
+var occasions = map[string]occasion{
+	"PacketsAreLost": {
+		firing: []series{{"nettap_packet_dropped_total", `nettap_drop_class="loss",nettap_drop_reason="netfilter_drop"`, 0, 20}},
+		quiet: []series{
+			{"nettap_packet_dropped_total", `nettap_drop_class="loss",nettap_drop_reason="netfilter_drop"`, 1000, 5},
+			{"nettap_packet_dropped_total", `nettap_drop_class="benign",nettap_drop_reason="queue_purge"`, 0, 1000},
+		},
+	},
+	"ProcessLosesPackets": {
+		firing: []series{{"nettap_process_packet_dropped_total", `nettap_drop_class="loss",process_pid="7"`, 0, 2}},
+		quiet:  []series{{"nettap_process_packet_dropped_total", `nettap_drop_class="loss",process_pid="7"`, 1000, 0}},
+	},
+	"AcceptQueueNearLimit": {
+		firing: []series{{"nettap_listener_queue_length", `network_local_port="80"`, 110, 0}, {"nettap_listener_queue_limit", `network_local_port="80"`, 128, 0}},
+		quiet: []series{
+			{"nettap_listener_queue_length", `network_local_port="80"`, 90, 0}, {"nettap_listener_queue_limit", `network_local_port="80"`, 128, 0},
+			{"nettap_listener_queue_length", `network_local_port="81"`, 1, 0}, {"nettap_listener_queue_limit", `network_local_port="81"`, 0, 0},
+		},
+	},
+	"SegmentsAreSentAgain": {
+		firing: []series{
+			{"nettap_process_tcp_retransmits_total", `process_pid="7"`, 0, 10},
+			{"nettap_process_network_packet_count_total", `process_pid="7",network_io_direction="transmit"`, 0, 100},
+		},
+		quiet: []series{
+			{"nettap_process_tcp_retransmits_total", `process_pid="7"`, 0, 1},
+			{"nettap_process_network_packet_count_total", `process_pid="7",network_io_direction="transmit"`, 0, 100},
+		},
+	},
+	"TrafficIsUnobserved": {
+		firing: []series{
+			{"nettap_interface_unobserved_io_bytes", `nettap_interface_stacked="false",network_interface_name="eth0"`, 0, -1e4},
+			{"nettap_interface_io_bytes_total", `nettap_interface_stacked="false",network_interface_name="eth0"`, 0, 1e5},
+		},
+		quiet: []series{
+			{"nettap_interface_unobserved_io_bytes", `nettap_interface_stacked="false",network_interface_name="eth0"`, 1e9, 10},
+			{"nettap_interface_io_bytes_total", `nettap_interface_stacked="false",network_interface_name="eth0"`, 0, 1e5},
+			{"nettap_interface_unobserved_io_bytes", `nettap_interface_stacked="false",network_interface_name="idle"`, 0, 1},
+			{"nettap_interface_io_bytes_total", `nettap_interface_stacked="false",network_interface_name="idle"`, 0, 1},
+		},
+	},
+	"NettapLosesEvents": {
+		firing: []series{{"otelcol_nettap_events_lost", `cause="ring_full"`, 0, 1}},
+		quiet:  []series{{"otelcol_nettap_events_lost", `cause="ring_full"`, 12, 0}},
+	},
+	"NettapHookIsInactive": {
+		firing: []series{{"otelcol_nettap_hook_active", `hook="tp_btf/kfree_skb"`, 0, 0}},
+		quiet:  []series{{"otelcol_nettap_hook_active", `hook="tp_btf/kfree_skb"`, 1, 0}, {"otelcol_nettap_hook_active", `hook="tp_btf/sched_process_exec"`, 0, 0}},
+	},
+	"NettapIsOverBudget": {
+		firing: []series{{"otelcol_nettap_limit_step", `receiver="nettap"`, 1, 0}},
+		quiet:  []series{{"otelcol_nettap_limit_step", `receiver="nettap"`, 0, 0}},
+	},
+	"NettapMapIsNearlyFull": {
+		firing: []series{{"otelcol_nettap_map_entries", `map="drops"`, 95, 0}, {"otelcol_nettap_map_limit", `map="drops"`, 100, 0}},
+		quiet:  []series{{"otelcol_nettap_map_entries", `map="drops"`, 80, 0}, {"otelcol_nettap_map_limit", `map="drops"`, 100, 0}},
+	},
+}
+
+// Each alert fires on its occasion, for as long as it has to, and not on one that looks like it.
+func TestAlertsFireOnTheirOccasions(t *testing.T) {
+	b := startBackend(t, freePort(t))
+	now := time.Now().Truncate(time.Second)
+	for name, occasion := range occasions {
+		b.put(samples(name+" fires", occasion.firing, now) + samples(name+" is quiet", occasion.quiet, now))
+	}
+	b.flush()
+	for _, alert := range alerts(t) {
+		want := map[string]bool{alert.Alert + " fires": true}
+		for _, at := range []time.Time{now, now.Add(-time.Duration(alert.For))} {
+			got := map[string]bool{}
+			for _, labels := range b.query(alert.Expr, at) {
+				got[labels["host_id"]+labels["instance"]] = true
+			}
+			for host := range want {
+				if !got[host] {
+					t.Errorf("%s does not fire %v before the end", alert.Alert, now.Sub(at))
+				}
+			}
+			if got[alert.Alert+" is quiet"] {
+				t.Errorf("%s fires though nothing happens", alert.Alert)
+			}
+		}
+		if _, known := occasions[alert.Alert]; !known {
+			t.Errorf("%s has no occasion here", alert.Alert)
+		}
+	}
+}
+
+// samples are those of two hours. Metrics of processes and interfaces have the host, the
+// Collector's own ones the address that they are scraped from.
+func samples(host string, all []series, now time.Time) string {
+	var lines strings.Builder
+	const step = 15 * time.Second
+	for _, s := range all {
+		label := "host_id"
+		if strings.HasPrefix(s.name, "otelcol_") {
+			label = "instance"
+		}
+		for after := time.Duration(0); after <= 2*time.Hour; after += step {
+			at := now.Add(after - 2*time.Hour)
+			fmt.Fprintf(&lines, "%s{%s=%q,%s} %f %d\n", s.name, label, host, s.labels, s.level+s.slope*after.Seconds(), at.UnixMilli())
+		}
+	}
+	return lines.String()
+}

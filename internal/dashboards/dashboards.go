@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dashboards describes the dashboards of Grafana in deploy/grafana, which its test
+// writes, and has the tests of them and of the rules in deploy/prometheus.
+package dashboards
+
+// dashboard is a page of panels.
+type dashboard struct {
+	file, title string
+	process     bool // its panels are of processes that are chosen
+	panels      []panel
+}
+
+// panel draws what one expression gives. In it $host and $process are what was chosen.
+type panel struct {
+	title, description string
+	expression         string
+	legend             string
+	unit               string // Grafana's name of it
+	kind               string // of panel: a line for each series unless it is said
+}
+
+const (
+	lines = "timeseries"
+	table = "table"
+)
+
+// dashboards are all of them. Only devices that stand on no other are added up, since a
+// packet is counted on each that it passes.
+var dashboards = []dashboard{
+	{
+		file: "overview", title: "nettap: overview",
+		panels: []panel{
+			{
+				title: "Traffic", unit: "Bps", legend: "{{network_io_direction}} {{network_interface_name}}",
+				description: "Of devices that stand on no other.",
+				expression:  `sum by (network_interface_name, network_io_direction) (rate(nettap_interface_io_bytes_total{nettap_interface_stacked="false", host_id=~"$host"}[$__rate_interval]))`,
+			},
+			{
+				title: "Processes with most traffic", unit: "Bps", legend: "{{process_executable_name}} {{process_pid}}",
+				expression: `topk(10, sum by (host_id, process_executable_name, process_pid) (rate(process_network_io_bytes_total{host_id=~"$host"}[$__rate_interval])))`,
+			},
+			{
+				title: "Dropped packets by class", unit: "pps", legend: "{{nettap_drop_class}}",
+				description: "A drop of class loss lost something that someone wanted.",
+				expression:  `sum by (nettap_drop_class) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval]))`,
+			},
+			{
+				title: "Who loses packets", unit: "pps", legend: "{{process_executable_name}} {{process_pid}}: {{nettap_drop_reason}}",
+				expression: `topk(10, sum by (host_id, process_executable_name, process_pid, nettap_drop_reason) (rate(nettap_process_packet_dropped_total{nettap_drop_class="loss", host_id=~"$host"}[$__rate_interval])))`,
+			},
+			{
+				title: "Connections that wait for an accept", unit: "percentunit", legend: "{{process_executable_name}} {{network_local_address}}:{{network_local_port}}",
+				description: "As a part of those that the queue can hold. Needs listeners: {enabled: true}.",
+				expression:  `topk(10, nettap_listener_queue_length{host_id=~"$host"} / (nettap_listener_queue_limit{host_id=~"$host"} > 0))`,
+			},
+			{
+				title: "Segments sent again", unit: "pps", legend: "{{process_executable_name}} {{process_pid}}",
+				description: "Needs connections: {enabled: true}.",
+				expression:  `topk(10, sum by (host_id, process_executable_name, process_pid) (rate(nettap_process_tcp_retransmits_total{host_id=~"$host"}[$__rate_interval])))`,
+			},
+		},
+	},
+	{
+		file: "process", title: "nettap: processes", process: true,
+		panels: []panel{
+			{
+				title: "Bytes by interface", unit: "Bps", legend: "{{process_pid}} {{network_io_direction}} {{network_interface_name}}",
+				expression: `sum by (host_id, process_pid, network_io_direction, network_interface_name) (rate(process_network_io_bytes_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
+			},
+			{
+				title: "Packets by interface", unit: "pps", legend: "{{process_pid}} {{network_io_direction}} {{network_interface_name}}",
+				expression: `sum by (host_id, process_pid, network_io_direction, network_interface_name) (rate(nettap_process_network_packet_count_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
+			},
+			{
+				title: "Dropped packets by reason", unit: "pps", legend: "{{process_pid}} {{nettap_drop_reason}} ({{nettap_drop_class}})",
+				expression: `sum by (host_id, process_pid, nettap_drop_reason, nettap_drop_class) (rate(nettap_process_packet_dropped_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
+			},
+			{
+				title: "Segments sent again", unit: "pps", legend: "{{process_pid}}",
+				description: "Needs connections: {enabled: true}.",
+				expression:  `sum by (host_id, process_pid) (rate(nettap_process_tcp_retransmits_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
+			},
+			{
+				title: "Connections that wait for an accept", unit: "short", legend: "{{process_pid}} {{network_local_address}}:{{network_local_port}}",
+				description: "Needs listeners: {enabled: true}.",
+				expression:  `nettap_listener_queue_length{host_id=~"$host", process_executable_name=~"$process"}`,
+			},
+		},
+	},
+	{
+		file: "interfaces", title: "nettap: interfaces",
+		panels: []panel{
+			{
+				title: "Bytes by account", unit: "Bps", legend: "{{network_interface_name}} {{network_io_direction}} {{nettap_account}}",
+				description: "Whom the bytes belong to: docs/accounts.md.",
+				expression:  `sum by (host_id, network_interface_name, network_io_direction, nettap_account) (rate(nettap_interface_io_bytes_total{host_id=~"$host"}[$__rate_interval]))`,
+			},
+			{
+				title: "Packets by account", unit: "pps", legend: "{{network_interface_name}} {{network_io_direction}} {{nettap_account}}",
+				expression: `sum by (host_id, network_interface_name, network_io_direction, nettap_account) (rate(nettap_interface_packet_count_total{host_id=~"$host"}[$__rate_interval]))`,
+			},
+			{
+				title: "Bytes that no account has", unit: "bytes", legend: "{{network_interface_name}} {{network_io_direction}}",
+				description: "What the interface's counter has beyond the accounts, since the start.",
+				expression:  `nettap_interface_unobserved_io_bytes{host_id=~"$host"}`,
+			},
+			{
+				title: "Packets that no account has", unit: "short", legend: "{{network_interface_name}} {{network_io_direction}}",
+				expression: `nettap_interface_unobserved_packet_count{host_id=~"$host"}`,
+			},
+		},
+	},
+	{
+		file: "drops", title: "nettap: drops",
+		panels: []panel{
+			{
+				title: "By reason", unit: "pps", legend: "{{nettap_drop_reason}} ({{nettap_drop_class}})",
+				description: "What each reason means: docs/drop_reasons.md.",
+				expression:  `sum by (nettap_drop_reason, nettap_drop_class) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval]))`,
+			},
+			{
+				title: "By function of the kernel", unit: "pps", legend: "{{code_function_name}}",
+				expression: `topk(10, sum by (code_function_name) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval])))`,
+			},
+			{
+				title: "By interface and protocol", unit: "pps", legend: "{{network_interface_name}} {{network_transport}} {{network_type}}",
+				expression: `sum by (network_interface_name, network_transport, network_type) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval]))`,
+			},
+			{
+				title: "Whose", kind: table, unit: "short",
+				description: "Packets in the chosen time.",
+				expression:  `sum by (host_id, process_executable_name, process_pid, nettap_drop_reason, nettap_drop_class) (increase(nettap_process_packet_dropped_total{host_id=~"$host"}[$__range])) > 0`,
+			},
+			{
+				title: "Counted by the kernel and not seen", unit: "short", legend: "{{nettap_drop_counter}}",
+				expression: `nettap_drop_unseen{host_id=~"$host"}`,
+			},
+		},
+	},
+	{
+		file: "nettap", title: "nettap: itself",
+		panels: []panel{
+			{
+				title: "Events seen", unit: "eps", legend: "{{instance}} {{instrument}}",
+				expression: `sum by (instance, instrument) (rate(otelcol_nettap_events_seen[$__rate_interval]))`,
+			},
+			{
+				title: "Events lost", unit: "eps", legend: "{{instance}} {{instrument}} {{cause}}",
+				description: "docs/troubleshooting.md says what to do about each cause.",
+				expression:  `sum by (instance, instrument, cause) (rate(otelcol_nettap_events_lost[$__rate_interval]))`,
+			},
+			{
+				title: "CPU time, as a part of the machine", unit: "percentunit", legend: "{{instance}} {{part}}",
+				expression: `sum by (instance, part) (otelcol_nettap_cpu_usage)`,
+			},
+			{
+				title: "Step of the limit on itself", unit: "short", legend: "{{instance}}",
+				description: "Above 0 calls are left out: docs/cost.md.",
+				expression:  `max by (instance) (otelcol_nettap_limit_step)`,
+			},
+			{
+				title: "How full the kernel's maps are", unit: "percentunit", legend: "{{instance}} {{instrument}} {{map}}",
+				expression: `topk(10, otelcol_nettap_map_entries / otelcol_nettap_map_limit)`,
+			},
+			{
+				title: "Hooks that were seen to fire", kind: table, unit: "short",
+				expression: `min by (instance, instrument, hook) (otelcol_nettap_hook_active)`,
+			},
+		},
+	},
+}
