@@ -39,6 +39,10 @@ const (
 	// Retransmit means that a TCP segment is sent again. It is awaited, too, because nothing is
 	// lost on lo.
 	Retransmit
+
+	// Receipts means that a TCP socket receives what it sent to itself over lo, and a Unix
+	// socket receives a datagram.
+	Receipts
 )
 
 // IsAwaited reports whether a hook is proven only when some process causes the event, because
@@ -59,5 +63,6 @@ func (c Cause) String() string {
 		Cgroup:     "a cgroup was made and removed",
 		Reset:      "a connection was reset",
 		Retransmit: "a segment was sent again",
+		Receipts:   "sockets received what was sent to them",
 	}[c]
 }

@@ -39,6 +39,8 @@ func (c Cause) Happen() error {
 		return makeCgroup()
 	case Reset:
 		return resetConnection()
+	case Receipts:
+		return errors.Join(receiveOwnByte(), receiveUnixDatagram())
 	}
 	return fmt.Errorf("unknown cause %d", c)
 }
