@@ -4,8 +4,9 @@
  *
  * Hooks:   tp_btf sock_send_length     a process sent on a socket
  *          tp_btf sock_recv_length     a process received from a socket
- *            before Linux 6.3: fentry security_socket_sendmsg, fexit sock_recvmsg
- *            if functions cannot be traced: kprobes on security_socket_sendmsg, _recvmsg
+ *            before Linux 6.3: fentry security_socket_sendmsg, tcp_push, fexit sock_recvmsg
+ *            if functions cannot be traced: kprobes on security_socket_sendmsg, _recvmsg,
+ *            tcp_push, skb_consume_udp, skb_free_datagram, tp_btf tcp_rcv_space_adjust
  *          tp_btf tcp_sendmsg_locked   a process sends on TCP, and has not returned yet;
  *            before Linux 6.16: net_dev_queue
  *          tp_btf inet_sock_set_state  a process connects or listens; a connection is
@@ -32,6 +33,7 @@
 #include "lib/kernel/interrupt.h"
 #include "lib/owner/pending.h"
 #include "lib/owner/ports.h"
+#include "lib/owner/uses.h"
 #include "lib/program/selftest.h"
 #include "lib/kernel/registers.h"
 #include "lib/kernel/tasks.h"
@@ -145,29 +147,6 @@ int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 	return 0;
 }
 
-/*
- * Most of the following hooks run before the call is made. A call does not count as a use if it is
- * certain to fail, or if it must not wait and finds nothing to receive or no room. What MPTCP has
- * to receive is kept elsewhere, so its calls always count.
- */
-static __always_inline bool is_send(struct sock *sk, struct msghdr *msg)
-{
-	if (BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
-		return true;
-	return !(BPF_CORE_READ(sk, sk_shutdown) & SEND_SHUTDOWN) &&
-	       (!(BPF_CORE_READ(msg, msg_flags) & MSG_DONTWAIT) ||
-		BPF_CORE_READ(sk, sk_wmem_queued) < BPF_CORE_READ(sk, sk_sndbuf));
-}
-
-static __always_inline bool is_receive(struct sock *sk, int flags)
-{
-	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
-
-	return !(flags & MSG_DONTWAIT) || protocol == IPPROTO_MPTCP ||
-	       BPF_CORE_READ(sk, sk_receive_queue.qlen) ||
-	       (protocol == IPPROTO_UDP && BPF_CORE_READ((struct udp_sock *)sk, reader_queue.qlen));
-}
-
 bool fired_learn_from_sendmsg;
 
 SEC("fentry/security_socket_sendmsg")
@@ -177,6 +156,17 @@ int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int si
 		return 0;
 	if (sock->sk && is_send(sock->sk, msg))
 		learn(sock->sk);
+	return 0;
+}
+
+bool fired_learn_from_push;
+
+/* A call reaches this function only if it has put data into the socket's queue. */
+SEC("fentry/tcp_push")
+int BPF_PROG(learn_from_push, struct sock *sk)
+{
+	if (is_enabled(&fired_learn_from_push) && !is_mptcp(sk))
+		learn(sk);
 	return 0;
 }
 
@@ -196,27 +186,44 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int fl
 	return 0;
 }
 
-/* The running process uses a socket whose storage cannot be accessed. */
-static __always_inline void note_user(struct sock *sk)
+/*
+ * Whether the running process may use sockets, and is not known as the last user of this one, whose
+ * storage cannot be accessed.
+ */
+static __always_inline bool is_another_user(struct sock *sk, struct process *process)
 {
 	struct task_struct *task = current_task();
 	__u64 address = (__u64)sk;
-	struct user *known, user = {};
-	struct process process;
+	struct user *known;
 	__u32 mark;
 
 	if (!is_counted_family(BPF_CORE_READ(sk, __sk_common.skc_family)) || task->flags & PF_KTHREAD ||
 	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
-		return;
-	process = current_process();
+		return false;
+	*process = current_process();
 	known = bpf_map_lookup_elem(&socket_users, &address);
-	mark = mark_of(&process);
-	if (known && ((__u32)known->number == mark || is_known_beyond(known->number, known->tried, mark)))
-		return;
-	user.number = number_of(&process, task);
-	user.who = instance_of(&process);
+	mark = mark_of(process);
+	return !known || ((__u32)known->number != mark && !is_known_beyond(known->number, known->tried, mark));
+}
+
+/* Records that the running process uses the socket. */
+static __always_inline void set_user(struct sock *sk, const struct process *process)
+{
+	__u64 address = (__u64)sk;
+	struct user user = {};
+
+	user.number = number_of(process, current_task());
+	user.who = instance_of(process);
 	user.tried = current_round();
 	bpf_map_update_elem(&socket_users, &address, &user, BPF_ANY);
+}
+
+static __always_inline void note_user(struct sock *sk)
+{
+	struct process process;
+
+	if (is_another_user(sk, &process))
+		set_user(sk, &process);
 }
 
 bool fired_note_sendmsg;
@@ -230,6 +237,16 @@ int note_sendmsg(struct pt_regs *ctx)
 		return 0;
 	if (is_send(sk, second_argument(ctx)))
 		note_user(sk);
+	return 0;
+}
+
+bool fired_note_push;
+
+SEC("kprobe/tcp_push")
+int note_push(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_note_push))
+		note_user(first_argument(ctx));
 	return 0;
 }
 
@@ -247,6 +264,45 @@ int note_recvmsg(struct pt_regs *ctx)
 	return 0;
 }
 
+bool fired_note_segments;
+
+/*
+ * A call reaches this tracepoint only if it has taken data from the socket's queue. A soft interrupt
+ * that does so for the kernel does not own the socket.
+ */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(note_segments, struct sock *sk)
+{
+	if (is_enabled(&fired_note_segments) && sk->sk_lock.owned)
+		note_user(sk);
+	return 0;
+}
+
+bool fired_note_datagram;
+
+/* A call reaches this function only if it has received a datagram of UDP. */
+SEC("kprobe/skb_consume_udp")
+int note_datagram(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_note_datagram))
+		note_user(first_argument(ctx));
+	return 0;
+}
+
+bool fired_note_packet;
+
+/*
+ * A call reaches this function only if it has taken a packet from the queue of a raw socket, a packet
+ * socket or a socket for pings. The packet is gone even if it could not be copied to the program.
+ */
+SEC("kprobe/skb_free_datagram")
+int note_packet(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_note_packet))
+		note_user(first_argument(ctx));
+	return 0;
+}
+
 /*
  * The first send of a child on its parent's connection may take long, and the other hooks report it
  * only at its end.
@@ -256,7 +312,11 @@ bool fired_learn_from_message;
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(learn_from_message, struct sock *sk)
 {
-	if (is_enabled(&fired_learn_from_message))
+	if (!is_enabled(&fired_learn_from_message))
+		return 0;
+	if (with_users && !is_mptcp(sk))
+		note_user(sk); /* otherwise the user that was noted before stays */
+	else
 		learn(sk);
 	return 0;
 }
@@ -298,6 +358,11 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||
 	    !sk->sk_lock.owned || is_known_user(sk) || is_given_up(sk))
 		return 0;
+	if (with_users && !is_mptcp(sk)) {
+		if (is_another_user(sk, &process) && is_system_call(position_of(ctx)))
+			set_user(sk, &process);
+		return 0;
+	}
 	owner = owner_to_learn(sk);
 	if (!owner)
 		return 0;

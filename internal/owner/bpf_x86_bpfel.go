@@ -206,14 +206,19 @@ const (
 	bpfProgLearnFromCreate      = "learn_from_create"
 	bpfProgLearnFromFiles       = "learn_from_files"
 	bpfProgLearnFromMessage     = "learn_from_message"
+	bpfProgLearnFromPush        = "learn_from_push"
 	bpfProgLearnFromQueue       = "learn_from_queue"
 	bpfProgLearnFromReceive     = "learn_from_receive"
 	bpfProgLearnFromRecvmsg     = "learn_from_recvmsg"
 	bpfProgLearnFromSend        = "learn_from_send"
 	bpfProgLearnFromSendmsg     = "learn_from_sendmsg"
 	bpfProgLearnFromState       = "learn_from_state"
+	bpfProgNoteDatagram         = "note_datagram"
 	bpfProgNoteEnd              = "note_end"
+	bpfProgNotePacket           = "note_packet"
+	bpfProgNotePush             = "note_push"
 	bpfProgNoteRecvmsg          = "note_recvmsg"
+	bpfProgNoteSegments         = "note_segments"
 	bpfProgNoteSendmsg          = "note_sendmsg"
 	bpfProgSettleAtDestroy      = "settle_at_destroy"
 	bpfProgSettleAtRelease      = "settle_at_release"
@@ -223,14 +228,19 @@ const (
 	bpfVarEnabled               = "enabled"
 	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
 	bpfVarFiredLearnFromMessage = "fired_learn_from_message"
+	bpfVarFiredLearnFromPush    = "fired_learn_from_push"
 	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
 	bpfVarFiredLearnFromReceive = "fired_learn_from_receive"
 	bpfVarFiredLearnFromRecvmsg = "fired_learn_from_recvmsg"
 	bpfVarFiredLearnFromSend    = "fired_learn_from_send"
 	bpfVarFiredLearnFromSendmsg = "fired_learn_from_sendmsg"
 	bpfVarFiredLearnFromState   = "fired_learn_from_state"
+	bpfVarFiredNoteDatagram     = "fired_note_datagram"
 	bpfVarFiredNoteEnd          = "fired_note_end"
+	bpfVarFiredNotePacket       = "fired_note_packet"
+	bpfVarFiredNotePush         = "fired_note_push"
 	bpfVarFiredNoteRecvmsg      = "fired_note_recvmsg"
+	bpfVarFiredNoteSegments     = "fired_note_segments"
 	bpfVarFiredNoteSendmsg      = "fired_note_sendmsg"
 	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
 	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
@@ -240,6 +250,10 @@ const (
 	bpfVarNothingWaits          = "nothing_waits"
 	bpfVarOrphaned              = "orphaned"
 	bpfVarPatienceNs            = "patience_ns"
+	bpfVarSeesDatagrams         = "sees_datagrams"
+	bpfVarSeesPackets           = "sees_packets"
+	bpfVarSeesSegments          = "sees_segments"
+	bpfVarSeesSent              = "sees_sent"
 	bpfVarUnknown               = "unknown"
 	bpfVarWithUsers             = "with_users"
 )
@@ -289,14 +303,19 @@ type bpfProgramSpecs struct {
 	LearnFromCreate   *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromFiles    *ebpf.ProgramSpec `ebpf:"learn_from_files"`
 	LearnFromMessage  *ebpf.ProgramSpec `ebpf:"learn_from_message"`
+	LearnFromPush     *ebpf.ProgramSpec `ebpf:"learn_from_push"`
 	LearnFromQueue    *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
 	LearnFromReceive  *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
 	LearnFromRecvmsg  *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
 	LearnFromSend     *ebpf.ProgramSpec `ebpf:"learn_from_send"`
 	LearnFromSendmsg  *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
 	LearnFromState    *ebpf.ProgramSpec `ebpf:"learn_from_state"`
+	NoteDatagram      *ebpf.ProgramSpec `ebpf:"note_datagram"`
 	NoteEnd           *ebpf.ProgramSpec `ebpf:"note_end"`
+	NotePacket        *ebpf.ProgramSpec `ebpf:"note_packet"`
+	NotePush          *ebpf.ProgramSpec `ebpf:"note_push"`
 	NoteRecvmsg       *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
+	NoteSegments      *ebpf.ProgramSpec `ebpf:"note_segments"`
 	NoteSendmsg       *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
 	SettleAtDestroy   *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
 	SettleAtRelease   *ebpf.ProgramSpec `ebpf:"settle_at_release"`
@@ -337,14 +356,19 @@ type bpfVariableSpecs struct {
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
 	FiredLearnFromMessage *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
+	FiredLearnFromPush    *ebpf.VariableSpec `ebpf:"fired_learn_from_push"`
 	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
 	FiredLearnFromReceive *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
 	FiredLearnFromRecvmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
 	FiredLearnFromSend    *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
 	FiredLearnFromSendmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
 	FiredLearnFromState   *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
+	FiredNoteDatagram     *ebpf.VariableSpec `ebpf:"fired_note_datagram"`
 	FiredNoteEnd          *ebpf.VariableSpec `ebpf:"fired_note_end"`
+	FiredNotePacket       *ebpf.VariableSpec `ebpf:"fired_note_packet"`
+	FiredNotePush         *ebpf.VariableSpec `ebpf:"fired_note_push"`
 	FiredNoteRecvmsg      *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
+	FiredNoteSegments     *ebpf.VariableSpec `ebpf:"fired_note_segments"`
 	FiredNoteSendmsg      *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
 	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
@@ -354,6 +378,10 @@ type bpfVariableSpecs struct {
 	NothingWaits          *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	Orphaned              *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
+	SeesDatagrams         *ebpf.VariableSpec `ebpf:"sees_datagrams"`
+	SeesPackets           *ebpf.VariableSpec `ebpf:"sees_packets"`
+	SeesSegments          *ebpf.VariableSpec `ebpf:"sees_segments"`
+	SeesSent              *ebpf.VariableSpec `ebpf:"sees_sent"`
 	Unknown               *ebpf.VariableSpec `ebpf:"unknown"`
 	WithUsers             *ebpf.VariableSpec `ebpf:"with_users"`
 }
@@ -430,14 +458,19 @@ type bpfVariables struct {
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
 	FiredLearnFromMessage *ebpf.Variable `ebpf:"fired_learn_from_message"`
+	FiredLearnFromPush    *ebpf.Variable `ebpf:"fired_learn_from_push"`
 	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`
 	FiredLearnFromReceive *ebpf.Variable `ebpf:"fired_learn_from_receive"`
 	FiredLearnFromRecvmsg *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
 	FiredLearnFromSend    *ebpf.Variable `ebpf:"fired_learn_from_send"`
 	FiredLearnFromSendmsg *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
 	FiredLearnFromState   *ebpf.Variable `ebpf:"fired_learn_from_state"`
+	FiredNoteDatagram     *ebpf.Variable `ebpf:"fired_note_datagram"`
 	FiredNoteEnd          *ebpf.Variable `ebpf:"fired_note_end"`
+	FiredNotePacket       *ebpf.Variable `ebpf:"fired_note_packet"`
+	FiredNotePush         *ebpf.Variable `ebpf:"fired_note_push"`
 	FiredNoteRecvmsg      *ebpf.Variable `ebpf:"fired_note_recvmsg"`
+	FiredNoteSegments     *ebpf.Variable `ebpf:"fired_note_segments"`
 	FiredNoteSendmsg      *ebpf.Variable `ebpf:"fired_note_sendmsg"`
 	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
@@ -447,6 +480,10 @@ type bpfVariables struct {
 	NothingWaits          *ebpf.Variable `ebpf:"nothing_waits"`
 	Orphaned              *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
+	SeesDatagrams         *ebpf.Variable `ebpf:"sees_datagrams"`
+	SeesPackets           *ebpf.Variable `ebpf:"sees_packets"`
+	SeesSegments          *ebpf.Variable `ebpf:"sees_segments"`
+	SeesSent              *ebpf.Variable `ebpf:"sees_sent"`
 	Unknown               *ebpf.Variable `ebpf:"unknown"`
 	WithUsers             *ebpf.Variable `ebpf:"with_users"`
 }
@@ -458,14 +495,19 @@ type bpfPrograms struct {
 	LearnFromCreate   *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromFiles    *ebpf.Program `ebpf:"learn_from_files"`
 	LearnFromMessage  *ebpf.Program `ebpf:"learn_from_message"`
+	LearnFromPush     *ebpf.Program `ebpf:"learn_from_push"`
 	LearnFromQueue    *ebpf.Program `ebpf:"learn_from_queue"`
 	LearnFromReceive  *ebpf.Program `ebpf:"learn_from_receive"`
 	LearnFromRecvmsg  *ebpf.Program `ebpf:"learn_from_recvmsg"`
 	LearnFromSend     *ebpf.Program `ebpf:"learn_from_send"`
 	LearnFromSendmsg  *ebpf.Program `ebpf:"learn_from_sendmsg"`
 	LearnFromState    *ebpf.Program `ebpf:"learn_from_state"`
+	NoteDatagram      *ebpf.Program `ebpf:"note_datagram"`
 	NoteEnd           *ebpf.Program `ebpf:"note_end"`
+	NotePacket        *ebpf.Program `ebpf:"note_packet"`
+	NotePush          *ebpf.Program `ebpf:"note_push"`
 	NoteRecvmsg       *ebpf.Program `ebpf:"note_recvmsg"`
+	NoteSegments      *ebpf.Program `ebpf:"note_segments"`
 	NoteSendmsg       *ebpf.Program `ebpf:"note_sendmsg"`
 	SettleAtDestroy   *ebpf.Program `ebpf:"settle_at_destroy"`
 	SettleAtRelease   *ebpf.Program `ebpf:"settle_at_release"`
@@ -479,14 +521,19 @@ func (p *bpfPrograms) Close() error {
 		p.LearnFromCreate,
 		p.LearnFromFiles,
 		p.LearnFromMessage,
+		p.LearnFromPush,
 		p.LearnFromQueue,
 		p.LearnFromReceive,
 		p.LearnFromRecvmsg,
 		p.LearnFromSend,
 		p.LearnFromSendmsg,
 		p.LearnFromState,
+		p.NoteDatagram,
 		p.NoteEnd,
+		p.NotePacket,
+		p.NotePush,
 		p.NoteRecvmsg,
+		p.NoteSegments,
 		p.NoteSendmsg,
 		p.SettleAtDestroy,
 		p.SettleAtRelease,

@@ -8,8 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
@@ -115,6 +118,42 @@ func startUser(t *testing.T) (pid int, end func()) {
 		t.Fatal(err)
 	}
 	return command.Process.Pid, program.End
+}
+
+// TestKernelOwnersGoWithoutAHookThatDoesNotFire gives hooks that show what a call has moved a
+// cause which is none. The owners are known without them, and it is said what is not seen.
+func TestKernelOwnersGoWithoutAHookThatDoesNotFire(t *testing.T) {
+	kerneltest.Require(t)
+	rung := ladder[2]
+	if err := kernel.Probe(rung.Name); err != nil {
+		t.Skip(err)
+	}
+	shown := deeds[rung.Name]
+	t.Cleanup(func() { deeds[rung.Name] = shown })
+	silent := slices.Clone(shown)
+	for i := range silent {
+		silent[i].hook.Cause = selftest.Thread
+	}
+	deeds[rung.Name] = silent
+	o := New(Options{MaxProcesses: 1024, AvoidHooks: []string{ladder[0].Name, ladder[1].Name}})
+	kerneltest.Start(t, o)
+
+	user(t)()
+	if _, self := find(t, o); !self.Alive {
+		t.Error("this process is not known")
+	}
+	notSeen, want := "", rung.NotSeen
+	for _, hook := range o.Hooks() {
+		if hook.Name == rung.Name {
+			notSeen = hook.NotSeen
+		}
+	}
+	for _, deed := range shown {
+		want += "; that a call to " + deed.what + " moved nothing, if it may wait"
+	}
+	if notSeen != want {
+		t.Errorf("what is not seen is %q, want %q", notSeen, want)
+	}
 }
 
 // user returns what uses a socket: it sends a datagram to itself and receives it.

@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
-	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -83,7 +81,23 @@ func (o *Owners) Start(ctx context.Context) error {
 }
 
 func (o *knowledge) start(ctx context.Context) error {
-	if err := o.load(); err != nil {
+	probe := kernel.Avoiding(o.options.AvoidHooks, kernel.Probe)
+	chosen, err := choose(probe)
+	if err != nil {
+		return fmt.Errorf("load owner programs: %w", err)
+	}
+	err = o.startWith(ctx, chosen)
+	if len(chosen.sees) == 0 || !errors.Is(err, kernel.ErrUnsupported) {
+		return err
+	}
+	if chosen, err = choose(withoutDeeds(probe, err)); err != nil { // one may be a part of its callers
+		return fmt.Errorf("load owner programs: %w", err)
+	}
+	return errors.Join(o.open.Close(), o.startWith(ctx, chosen))
+}
+
+func (o *knowledge) startWith(ctx context.Context, chosen choice) error {
+	if err := o.load(chosen); err != nil {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
 	o.enabled = false
@@ -182,7 +196,7 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 // need. It lives until Shutdown.
 func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps[bpfMapLastListeners] }
 
-func (o *knowledge) load() error {
+func (o *knowledge) load(chosen choice) error {
 	if err := kernel.ProbeSocketStorage(); err != nil {
 		return err
 	}
@@ -190,20 +204,17 @@ func (o *knowledge) load() error {
 	if err != nil {
 		return err
 	}
-	learns, err := kernel.Choose(kernel.Avoiding(o.options.AvoidHooks, kernel.Probe), ladder...)
-	if err != nil {
-		return err
-	}
-	sender, err := kernel.Choose(kernel.Avoiding(o.options.AvoidHooks, kernel.Probe), senders...)
-	if err != nil {
-		return err
-	}
-	o.users = strings.HasPrefix(learns.Name, "kprobe/")
+	o.users = chosen.users
 	if o.users {
 		spec.Maps[bpfMapSocketUsers].MaxEntries = maxUsers
 	}
 	if err := spec.Variables[bpfVarWithUsers].Set(o.users); err != nil {
 		return err
+	}
+	for _, variable := range chosen.sees {
+		if err := spec.Variables[variable].Set(true); err != nil {
+			return err
+		}
 	}
 	spec.Maps[bpfMapProcesses].MaxEntries = uint32(o.options.MaxProcesses)
 	spec.Maps[bpfMapTraffic].MaxEntries = uint32(entriesPerProcess * o.options.MaxProcesses)
@@ -220,7 +231,7 @@ func (o *knowledge) load() error {
 		o.survey, other = other, o.survey
 	}
 	delete(spec.Programs, other)
-	o.object, err = kernel.Load(spec, append([]kernel.Hook{learns, sender}, hooks...), nil)
+	o.object, err = kernel.Load(spec, append(chosen.hooks, hooks...), nil)
 	if err != nil {
 		return err
 	}
@@ -255,36 +266,6 @@ func (o *knowledge) setRound(round uint64) error {
 		return fmt.Errorf("set round: %w", err)
 	}
 	return nil
-}
-
-// ladder has the hooks that show which process uses a socket, the best one first.
-var ladder = []kernel.Hook{
-	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgLearnFromSend, bpfProgLearnFromReceive}},
-	{
-		Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{bpfProgLearnFromSendmsg, bpfProgLearnFromRecvmsg},
-		NotSeen: "that a call to send moved nothing, if it may wait: it is taken for a use of its socket",
-	},
-	{
-		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{bpfProgNoteSendmsg, bpfProgNoteRecvmsg},
-		NotSeen: "a new user of a socket, until the next packet or collection; " +
-			"that a call moved nothing, if it may wait: it is taken for a use of its socket",
-	},
-}
-
-// senders has the hooks that show which process is still sending, the best one first.
-var senders = []kernel.Hook{
-	{Job: "sender", Name: "tp_btf/tcp_sendmsg_locked", Programs: []string{bpfProgLearnFromMessage}},
-	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromQueue}},
-}
-
-// hooks are the other hooks, which every kernel has. Those that see the end of a socket come
-// first, so that everything that is learned is forgotten again.
-var hooks = []kernel.Hook{
-	{Job: "socket_closed", Name: "cgroup/sock_release", Programs: []string{bpfProgSettleAtRelease}},
-	{Job: "connection_closed", Name: "tp_btf/tcp_destroy_sock", Programs: []string{bpfProgSettleAtDestroy}},
-	{Job: "connection_state", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgLearnFromState}},
-	{Job: "process_end", Name: "tp_btf/sched_process_exit", Programs: []string{bpfProgNoteEnd}, Cause: selftest.Thread},
-	{Job: "socket_made", Name: "cgroup/sock_create", Programs: []string{bpfProgLearnFromCreate}},
 }
 
 // Survey finds out which processes live. It credits the bytes of sockets that no process

@@ -118,7 +118,7 @@ func keep(fd, as int) {
 	}
 }
 
-// socket makes one of a kind, "tcp", "mptcp" or "udp", for an address.
+// socket makes one of a kind, "tcp", "mptcp", "udp" or "raw", for an address.
 func socket(kind string, address netip.Addr) int {
 	family, sort, protocol := unix.AF_INET, unix.SOCK_STREAM, 0
 	if address.Is6() {
@@ -127,6 +127,8 @@ func socket(kind string, address netip.Addr) int {
 	switch kind {
 	case "udp":
 		sort = unix.SOCK_DGRAM
+	case "raw":
+		sort, protocol = unix.SOCK_RAW, 253 // for experiments: RFC 3692
 	case "mptcp":
 		protocol = unix.IPPROTO_MPTCP
 	}
@@ -140,14 +142,14 @@ func sockaddr(address netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
 }
 
-// listen makes the listener, or for UDP the connection, with room for all that a
+// listen makes the listener, or where there is none the connection, with room for all that a
 // test sends, and returns where it is.
 func listen(kind string, address netip.Addr) netip.AddrPort {
 	fd, as := socket(kind, address), listenerFD
 	err := errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20),
 		unix.Bind(fd, sockaddr(netip.AddrPortFrom(address, 0))))
-	if kind == "udp" {
+	if kind == "udp" || kind == "raw" {
 		as = connectionFD
 	} else {
 		err = errors.Join(err, unix.Listen(fd, 16))

@@ -107,14 +107,13 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook)
 			}
 			// On an emulated machine all of them take a while: each hook is the best of some kernel.
-			testUsers(t, l, found && testing.Short(), kind != "kprobe")
+			testUsers(t, l, found && testing.Short())
 			found = true
 		})
 	}
 }
 
-// testUsers knows whether it is seen that a call to receive failed.
-func testUsers(t *testing.T, l *lab, few, seesFailure bool) {
+func testUsers(t *testing.T, l *lab, few bool) {
 	const much = 100_000
 	for name, test := range map[string]func(t *testing.T, p *pair) (owners map[int]string){
 		"a child that has its parent's connection": func(_ *testing.T, p *pair) map[int]string {
@@ -226,10 +225,13 @@ func testUsers(t *testing.T, l *lab, few, seesFailure bool) {
 			return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
 		},
 		"who received before, when another one waits in vain": func(t *testing.T, p *pair) map[int]string {
-			return p.waitInVain(t, "tcp", much, seesFailure)
+			return p.waitInVain(t, "tcp", much)
 		},
 		"who received datagrams before, when another one waits in vain": func(t *testing.T, p *pair) map[int]string {
-			return p.waitInVain(t, "udp", much, seesFailure)
+			return p.waitInVain(t, "udp", much)
+		},
+		"who received packets before, when another one waits in vain": func(t *testing.T, p *pair) map[int]string {
+			return p.waitInVain(t, "raw", much)
 		},
 		"who received before, when another one sends in vain": func(t *testing.T, p *pair) map[int]string {
 			p.open("tcp", p.far.IPv4)
@@ -289,9 +291,8 @@ func testUsers(t *testing.T, l *lab, few, seesFailure bool) {
 }
 
 // waitInVain lets another process that has the server's connection wait for what does not
-// come, and sends that much then, which the server receives. Where it is not seen that a
-// call failed, it is taken for the one who uses the connection.
-func (p *pair) waitInVain(t *testing.T, kind string, much int, seesFailure bool) map[int]string {
+// come, and sends that much then, which the server receives.
+func (p *pair) waitInVain(t *testing.T, kind string, much int) map[int]string {
 	t.Helper()
 	p.client.do("dial %s %s", kind, p.server.do("listen %s %v", kind, p.far.IPv4))
 	if kind == "tcp" {
@@ -305,11 +306,7 @@ func (p *pair) waitInVain(t *testing.T, kind string, much int, seesFailure bool)
 	p.arrived(t, p.far, uint64(much))
 	p.lab.collect(t)
 	p.server.do("receive %d", much)
-	receiver, other := p.server.pid(), idle
-	if !seesFailure {
-		receiver, other = other, receiver
-	}
-	return map[int]string{p.client.pid(): "sends", receiver: "receives", other: "does neither"}
+	return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
 }
 
 // bequeath has a server listen, hand its listener on to another process and end,

@@ -7,8 +7,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
-	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
@@ -46,10 +44,6 @@ func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
 // Who has a socket locked when its packets come and go has them handled when he is done,
 // and sends what they allow for: he may have failed, and it is not his.
 func TestKernelFailedCallIsNoUse(t *testing.T) {
-	kerneltest.Require(t)
-	if err := kernel.Probe("tp_btf/sock_send_length"); err != nil {
-		t.Skip("that a call fails is not seen:", err)
-	}
 	sighted(t, observe(t, byQueue), func(w *wire) bool {
 		p := converseOver(w)
 		p.inNear(func() { trickle(t, p.near.Device) })

@@ -35,8 +35,10 @@
 #define PF_KTHREAD 0x00200000
 
 #define O_NONBLOCK 0x800
+#define MSG_OOB 1
 #define MSG_DONTWAIT 0x40
 #define MSG_ERRQUEUE 0x2000
+#define RCV_SHUTDOWN 1
 #define SEND_SHUTDOWN 2
 #define SHUTDOWN_MASK 3
 
@@ -49,6 +51,7 @@
 #define IPPROTO_UDP 17
 #define IPPROTO_ROUTING 43
 #define IPPROTO_ESP 50
+#define IPPROTO_UDPLITE 136
 #define IPPROTO_MPTCP 262
 
 /* include/linux/sched.h; trace events show them to user space */

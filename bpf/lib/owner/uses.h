@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../kernel/types.h"
+
+/*
+ * Whether a call counts as a use of its socket, for hooks that run before the call is made. It does
+ * not count if it is certain to fail, or if it must not wait and finds nothing to receive or no room.
+ */
+
+/*
+ * User space sets these if another hook runs when a call has succeeded: a call that sends by TCP, or
+ * one that receives by TCP, by UDP, or on a raw or packet socket. Then the call itself is no use.
+ */
+const volatile bool sees_sent, sees_segments, sees_datagrams, sees_packets;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct proto {
+	void *sendmsg;
+	void *recvmsg;
+};
+
+struct sock_common___with_functions {
+	struct proto *skc_prot;
+};
+
+struct sock___with_functions {
+	struct sock_common___with_functions __sk_common;
+	struct proto *sk_prot_creator; /* what skc_prot was at first */
+};
+
+#pragma clang attribute pop
+
+/* kTLS and sockmaps replace functions of a socket by others, whose calls the hooks do not see reliably. */
+static __always_inline bool is_replaced(struct sock *at)
+{
+	struct sock___with_functions *sk = (void *)at;
+
+	return BPF_CORE_READ(sk, __sk_common.skc_prot, sendmsg) != BPF_CORE_READ(sk, sk_prot_creator, sendmsg) ||
+	       BPF_CORE_READ(sk, __sk_common.skc_prot, recvmsg) != BPF_CORE_READ(sk, sk_prot_creator, recvmsg);
+}
+
+static __always_inline bool is_send(struct sock *sk, struct msghdr *msg)
+{
+	if (BPF_CORE_READ(sk, sk_type) != SOCK_STREAM)
+		return true;
+	if (sees_sent && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && !is_replaced(sk))
+		return false;
+	return !(BPF_CORE_READ(sk, sk_shutdown) & SEND_SHUTDOWN) &&
+	       (!(BPF_CORE_READ(msg, msg_flags) & MSG_DONTWAIT) ||
+		BPF_CORE_READ(sk, sk_wmem_queued) < BPF_CORE_READ(sk, sk_sndbuf));
+}
+
+/* Whether another hook runs when a call has received something on the socket. */
+static __always_inline bool is_seen_later(struct sock *sk, int flags)
+{
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+	if (flags & (MSG_OOB | MSG_ERRQUEUE) || is_replaced(sk)) /* it receives something else */
+		return false;
+	switch (BPF_CORE_READ(sk, sk_type)) {
+	case SOCK_STREAM:
+		return sees_segments && protocol == IPPROTO_TCP;
+	case SOCK_DGRAM:
+		return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ? sees_datagrams : sees_packets;
+	case SOCK_RAW:
+		return sees_packets;
+	}
+	return false;
+}
+
+/*
+ * Whether the peer has ended the connection and all data was received. A call succeeds then, though
+ * there is nothing to receive.
+ */
+static __always_inline bool is_at_end(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_type) == SOCK_STREAM && BPF_CORE_READ(sk, sk_shutdown) & RCV_SHUTDOWN &&
+	       !BPF_CORE_READ(sk, sk_err) && !BPF_CORE_READ(sk, sk_receive_queue.qlen);
+}
+
+/* Whether there may be something to receive. MPTCP keeps it elsewhere. */
+static __always_inline bool has_data(struct sock *sk)
+{
+	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+
+	return protocol == IPPROTO_MPTCP || BPF_CORE_READ(sk, sk_receive_queue.qlen) ||
+	       (protocol == IPPROTO_UDP && BPF_CORE_READ((struct udp_sock *)sk, reader_queue.qlen));
+}
+
+static __always_inline bool is_receive(struct sock *sk, int flags)
+{
+	if (is_seen_later(sk, flags))
+		return is_at_end(sk);
+	return !(flags & MSG_DONTWAIT) || has_data(sk);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+// Where the kernel tells of calls before they are made, hooks of their own show what they
+// have moved, or it is said that this is not seen.
+func TestChoose(t *testing.T) {
+	const (
+		traced, probed, sender           = "fentry/security_socket_sendmsg", "kprobe/security_socket_sendmsg", "tp_btf/tcp_sendmsg_locked"
+		push, segment, datagram, message = "kprobe/tcp_push", "tp_btf/tcp_rcv_space_adjust", "kprobe/skb_consume_udp", "kprobe/skb_free_datagram"
+	)
+	for name, test := range map[string]struct {
+		avoid       []string
+		hooks, sees []string
+		notSeen     string // by the one before the last
+	}{
+		"a kernel that tells what a call has moved": {
+			hooks: []string{"tp_btf/sock_send_length", sender},
+		},
+		"one before": {
+			avoid: []string{"tp_btf/sock_send_length"},
+			hooks: []string{"fentry/tcp_push", traced, sender}, sees: []string{bpfVarSeesSent},
+			notSeen: ladder[1].NotSeen,
+		},
+		"one that can only be probed": {
+			avoid: []string{"tp_btf/sock_send_length", "fentry"},
+			hooks: []string{push, segment, datagram, message, probed, sender},
+			sees:  []string{bpfVarSeesSent, bpfVarSeesSegments, bpfVarSeesDatagrams, bpfVarSeesPackets}, notSeen: ladder[2].NotSeen,
+		},
+		"one without a function of UDP": {
+			avoid: []string{"tp_btf/sock_send_length", "fentry", datagram},
+			hooks: []string{push, segment, message, probed, sender}, sees: []string{bpfVarSeesSent, bpfVarSeesSegments, bpfVarSeesPackets},
+			notSeen: ladder[2].NotSeen + "; that a call to receive by UDP moved nothing, if it may wait",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := choose(kernel.Avoiding(test.avoid, func(string) error { return nil }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, hook := range got.hooks {
+				names = append(names, hook.Name)
+			}
+			if diff := cmp.Diff(test.hooks, names); diff != "" {
+				t.Errorf("hooks differ (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.sees, got.sees); diff != "" {
+				t.Errorf("variables differ (-want +got):\n%s", diff)
+			}
+			if notSeen := got.hooks[len(names)-2].NotSeen; notSeen != test.notSeen {
+				t.Errorf("not seen is %q, want %q", notSeen, test.notSeen)
+			}
+		})
+	}
+}
