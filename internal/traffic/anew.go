@@ -8,15 +8,14 @@ import (
 	"slices"
 )
 
-// Series of an interface begin anew when what they show of it, or the unit of their
-// values, is not what it was: it was renamed, another interface has its name, or the
-// guess of a unit was wrong. All series that show the old identity say their last, with
-// all that has moved until then, and end with the next report. The new ones begin then,
-// at zero.
+// The series of an interface begin anew when what they show of it, or the unit of their values,
+// changes: it was renamed, another interface has its name, or the guess of a unit was wrong. All
+// series that show the old identity report their last points, with everything that has moved until
+// then, and end with the next report. The new ones begin at that time, at zero.
 
-// ends returns the identities whose series say their last. So do those of an interface
-// whose identity another one has now: that one waits for the next report, and has a later
-// start by itself, unless both are new.
+// ends returns the identities whose series report their last points. These include interfaces
+// whose identity another one has now. That other one waits for the next report, and so begins
+// later, unless both are new.
 func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, last map[interfaceIdentity]bool, waits map[bpfInterfaceKey]bool) {
 	ends, last, waits = make(map[interfaceIdentity]bool), make(map[interfaceIdentity]bool), make(map[bpfInterfaceKey]bool)
 	for _, iface := range l.interfaces {
@@ -46,11 +45,11 @@ func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, las
 	return ends, last, waits
 }
 
-// shownBy returns which of these identities a process's series show that end, and what they
-// show afterwards.
+// shownBy returns which of the identities that end the series of a process show, and what the
+// series show afterwards.
 func (l *ledger) shownBy(one life, ends map[interfaceIdentity]bool) map[interfaceIdentity]bool {
 	if len(ends) == 0 {
-		return nil // as at most times
+		return nil // the usual case
 	}
 	shown := make(map[interfaceIdentity]bool)
 	for _, c := range one.entries {
@@ -62,7 +61,7 @@ func (l *ledger) shownBy(one life, ends map[interfaceIdentity]bool) map[interfac
 	return shown
 }
 
-// turnRows lets a process's series that show these identities begin anew.
+// turnRows lets the series of a process that show these identities begin anew.
 func (l *ledger) turnRows(one life, shown map[interfaceIdentity]bool, now uint64) {
 	if len(shown) == 0 {
 		return
@@ -79,11 +78,12 @@ func (l *ledger) turnRows(one life, shown map[interfaceIdentity]bool, now uint64
 		series.begun = make(map[interfaceIdentity]uint64)
 	}
 	for identity := range shown {
-		series.begun[identity] = max(now, series.start+1, series.begun[identity]+1) // who is new may have begun since the snapshot
+		// the series of a new process may have begun since the snapshot
+		series.begun[identity] = max(now, series.start+1, series.begun[identity]+1)
 	}
 }
 
-// entryOf is what an interface's series show, if it is known.
+// entryOf returns what the series of an interface show, if it is known.
 func (l *ledger) entryOf(key bpfInterfaceKey) bpfInterfaceEntry {
 	if iface, known := l.interfaces[key]; known {
 		return iface.entry
@@ -99,7 +99,7 @@ func parted(usages []usage, shown map[interfaceIdentity]bool) (on, off []usage) 
 	for _, u := range usages {
 		rows := u.rows
 		if !slices.ContainsFunc(rows, func(r row) bool { return shown[r.identity()] }) {
-			off = append(off, u) // as at most times
+			off = append(off, u) // the usual case
 			continue
 		}
 		u.rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return !shown[r.identity()] })
@@ -128,8 +128,8 @@ func (l *ledger) beginAnew(s *snapshot, ends map[interfaceIdentity]bool, superse
 	}
 }
 
-// unite adds up the statements of each identity that says its last, which are one for who
-// reads them, and returns those apart too.
+// unite adds up the statements of each identity whose series report their last points, because
+// readers see them as one. It also returns those separately.
 func unite(statements []statement, ends map[interfaceIdentity]bool) (all, ending []statement) {
 	for _, st := range statements {
 		if ends[st.identity()] {

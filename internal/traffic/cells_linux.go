@@ -9,17 +9,17 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// closedCell is the number of a cell whose key is gone. The kernel side neither adds to
-// it nor gives it to another.
+// closedCell is the number of a cell whose key is gone. The kernel side neither adds to the cell
+// nor gives it to another key.
 const closedCell = ^uint64(0)
 
-// cells are what each CPU counts where nothing else does, as the kernel side's own memory.
+// cells is the memory in which the kernel side counts for each CPU separately.
 //
 // Kernel side: struct cell in bpf/lib/traffic/count.h.
 type cells struct {
 	memory *ebpf.Memory
 	all    []byte   // a copy
-	closed []uint32 // offsets of cells that may be used again at the next reading
+	closed []uint32 // offsets of cells that may be used again at the next read
 }
 
 // Offsets of a cell's fields.
@@ -82,7 +82,7 @@ func countIn(cell []byte) bpfCount {
 	}
 }
 
-// account returns the account that a key is of, if it is none of a process.
+// account returns the account of a key, if it is not the key of a process.
 func (k bpfTrafficKey) account() (bpfAccountKey, bool) {
 	if uint32(k.Number) != 0 {
 		return bpfAccountKey{}, false
@@ -95,7 +95,7 @@ func (k bpfTrafficKey) account() (bpfAccountKey, bool) {
 	}, true
 }
 
-// add adds what the CPUs have on accounts, and of processes if traffic is not nil.
+// add adds the counts of all CPUs, to accounts and, if traffic is not nil, to processes.
 func (c *cells) add(accounts map[bpfAccountKey]bpfCount, traffic map[bpfTrafficKey]bpfCount) error {
 	return c.each(func(_ uint32, key bpfTrafficKey, count bpfCount) error {
 		if account, ok := key.account(); ok {
@@ -107,7 +107,7 @@ func (c *cells) add(accounts map[bpfAccountKey]bpfCount, traffic map[bpfTrafficK
 	})
 }
 
-// take returns what the cells of keys that are gone have, and closes them.
+// take closes the cells of keys that are gone, and returns their counts.
 func (c *cells) take(gone func(bpfTrafficKey) bool) (map[bpfTrafficKey]bpfCount, error) {
 	taken := make(map[bpfTrafficKey]bpfCount)
 	var cell [cellSize]byte
@@ -128,8 +128,8 @@ func (c *cells) take(gone func(bpfTrafficKey) bool) (map[bpfTrafficKey]bpfCount,
 	return taken, err
 }
 
-// free lets the cells be used again that were closed long enough ago for nobody to be
-// about to add to them.
+// free lets the cells be used again that were closed so long ago that no program can still be
+// adding to them.
 func (c *cells) free() error {
 	for _, offset := range c.closed {
 		for field := uint32(keyNetns); field < cellSize; field += 8 {
@@ -137,7 +137,8 @@ func (c *cells) free() error {
 				return err
 			}
 		}
-		if err := c.write(offset, cellKey, 0); err != nil { // last: it belongs to nobody now
+		// last, so that the cell belongs to no key now
+		if err := c.write(offset, cellKey, 0); err != nil {
 			return err
 		}
 	}

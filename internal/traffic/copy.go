@@ -9,15 +9,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// copy returns a ledger that knows what l knows, and that shares with it nothing that
-// either changes. What is said of processes is by identityOf.
+// copy returns a ledger with the same content, which shares nothing with l that either of them
+// changes. identityOf returns the identities of processes.
 func (l *ledger) copy(identityOf func(owner.Process) identity) *ledger {
 	c := *l
 	c.identityOf = identityOf
 	c.endings = l.endings.copy(identityOf)
 	c.met = maps.Clone(l.met)
 	c.processless = maps.Clone(l.processless)
-	c.interfaces = copied(l.interfaces) // what they refer to is never changed, but only replaced
+	c.interfaces = copied(l.interfaces) // the values that they refer to are replaced and never changed
 	c.numbers = copied(l.numbers)       // likewise
 	c.series = copied(l.series)
 	for _, series := range c.series {
@@ -29,7 +29,7 @@ func (l *ledger) copy(identityOf func(owner.Process) identity) *ledger {
 	return &c
 }
 
-// copied returns a map of copies, which are made in one allocation.
+// copied returns a map with copies of the values, which are made in one allocation.
 func copied[K comparable, V any](all map[K]*V) map[K]*V {
 	copies, values := make(map[K]*V, len(all)), make([]V, 0, len(all))
 	for key, value := range all {

@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// counters reads the interfaces' own counters, in every network namespace that
-// has a process: /proc/PID/net/dev needs no setns. Our own /proc will do, also in
-// a container: we only run in the initial pid namespace.
+// counters reads the interfaces' own counters in every network namespace that has a process, from
+// /proc/PID/net/dev, which needs no setns. Our own /proc can be used in a container too, because
+// nettap only runs in the initial pid namespace.
 type counters struct{ fs procfs.FS }
 
 func newCounters() (*counters, error) {
@@ -33,8 +33,8 @@ func namespaceInode(link string) (inode uint32, err error) {
 	return inode, nil
 }
 
-// read returns the counters of each namespace's interfaces by their names. A
-// namespace that lost its process since the survey is left out.
+// read returns the counters of each namespace's interfaces by their names. A namespace that has
+// lost its process since the survey is left out.
 func (c *counters) read(namespaces map[uint64]bpfNamespaceEntry, epoch uint64) map[uint64]map[string]counter {
 	all := make(map[uint64]map[string]counter)
 	for netns, entry := range namespaces {
@@ -50,8 +50,8 @@ func (c *counters) read(namespaces map[uint64]bpfNamespaceEntry, epoch uint64) m
 
 var errMoved = errors.New("the process is in another network namespace now")
 
-// readNamespace reads what a process has before it in /proc. It may enter another
-// namespace at any time, or end and leave its pid to another one.
+// readNamespace reads the counters that a process sees. The process may enter another namespace at
+// any time, or end so that another process gets its pid.
 func (c *counters) readNamespace(entry bpfNamespaceEntry) (map[string]counter, error) {
 	process, err := c.fs.Proc(int(entry.Pid))
 	if err != nil {
@@ -86,9 +86,9 @@ func requireNamespace(entry bpfNamespaceEntry) error {
 	return err
 }
 
-// processless returns the inode numbers of namespaces that exist without a
-// process, held by a mount as `ip netns add` makes it: what their interfaces
-// have counted so far cannot be read.
+// processless returns the inode numbers of namespaces that exist without a process, because they
+// are mounted, as `ip netns add` does it. What their interfaces have counted so far cannot be
+// read.
 func (c *counters) processless(s *snapshot) map[uint32]bool {
 	inodes := make(map[uint32]bool)
 	for _, file := range []string{"1/mountinfo", "self/mountinfo"} {

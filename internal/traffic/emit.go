@@ -24,19 +24,20 @@ var directions = map[bpfDirection]metadata.AttributeNetworkIoDirection{
 type emitter struct {
 	builder        *metadata.MetricsBuilder
 	speak          func(process.ID, process.Seen) *member // see [roster.speak]
-	withTransports bool                                   // they are shown
-	withTypes      bool                                   // likewise
-	start          time.Time                              // of the receiver
+	withTransports bool                                   // transports are shown
+	withTypes      bool                                   // ethertypes are shown
+	start          time.Time                              // when the receiver started
 	boot           uint64                                 // the same in ns since boot
 }
 
-// emit writes a resource for each process and one for the interfaces. Series
-// that have ended get one more point, without a value.
+// emit writes a resource for each process and one for the interfaces. A series that has ended gets
+// one more point, without a value.
 func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	at := pcommon.NewTimestampFromTime(now)
 	end := at
 	if r.final {
-		end = pcommon.NewTimestampFromTime(now.Add(time.Millisecond)) // no two points of a series at one time
+		// a series must not have two points at the same time
+		end = pcommon.NewTimestampFromTime(now.Add(time.Millisecond))
 	}
 	ended, metrics := pmetric.NewMetrics(), pmetric.NewMetrics()
 	e.emitProcesses(ended.ResourceMetrics(), end, r.gone)
@@ -58,8 +59,9 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 	return metrics
 }
 
-// emitProcesses writes each usage. The generated builder makes the first with such series;
-// the others are copies of it with what differs: the builder allocates each point twice.
+// emitProcesses writes each usage. The generated builder makes the first usage of each set of
+// series. The others are copies of it with what differs, because the builder allocates each point
+// twice.
 func (e emitter) emitProcesses(to pmetric.ResourceMetricsSlice, at pcommon.Timestamp, usages []usage) {
 	to.EnsureCapacity(to.Len() + len(usages))
 	like := make(map[string]pmetric.ResourceMetrics)
@@ -82,7 +84,7 @@ func (e emitter) emitProcesses(to pmetric.ResourceMetricsSlice, at pcommon.Times
 	}
 }
 
-// seriesOf appends to text what tells the series of some rows from those of others.
+// seriesOf appends to text what identifies the series of some rows.
 func seriesOf(text []byte, rows []row) []byte {
 	for _, r := range rows {
 		text = append(text, r.interfaceName...)
@@ -93,8 +95,8 @@ func seriesOf(text []byte, rows []row) []byte {
 	return text
 }
 
-// hasPoints says that each metric has so many points. There are fewer where the builder
-// adds up series, since the configuration leaves out what tells them apart.
+// hasPoints reports whether each metric has so many points. There are fewer if the builder adds up
+// series, because the configuration leaves out what distinguishes them.
 func hasPoints(resource pmetric.ResourceMetrics, points int) bool {
 	for _, metric := range resource.ScopeMetrics().At(0).Metrics().All() {
 		if metric.Sum().DataPoints().Len() != points {
@@ -104,7 +106,7 @@ func hasPoints(resource pmetric.ResourceMetrics, points int) bool {
 	return true
 }
 
-// copyUsage writes a usage that has the same series as another one, written for the same time.
+// copyUsage writes a usage that has the same series as another one for the same time.
 func (e emitter) copyUsage(to, other pmetric.ResourceMetrics, u usage, resource pcommon.Resource) {
 	resource.CopyTo(to.Resource())
 	to.SetSchemaUrl(other.SchemaUrl())
@@ -130,13 +132,13 @@ func (e emitter) buildUsage(at pcommon.Timestamp, u usage, resource pcommon.Reso
 	e.builder.EmitForResource(metadata.WithResource(resource), metadata.WithStartTimeOverride(e.startedAt(u.start)))
 }
 
-// startedAt is the wall time of a series' start. It hangs on the receiver's own start, so
-// that it stays the same when the wall clock is set.
+// startedAt returns the wall time of a series' start. It is relative to the receiver's own start,
+// so that it does not change when the wall clock is set.
 func (e emitter) startedAt(boot uint64) pcommon.Timestamp {
 	return pcommon.NewTimestampFromTime(e.start.Add(time.Duration(boot - e.boot)))
 }
 
-// buildRow writes one row. What is no IP packet, such as ARP, has no transport.
+// buildRow writes one row. Packets that are not IP, such as ARP, have no transport.
 func (e emitter) buildRow(at pcommon.Timestamp, r row) {
 	named := interfaceName(r.interfaceName)
 	var transport, networkType string
@@ -187,8 +189,8 @@ func withoutValues(metrics pmetric.Metrics) {
 	}
 }
 
-// withoutUnknown takes away attributes that are unknown, which the generated builder
-// cannot leave out where users switch them on.
+// withoutUnknown removes attributes that are not known, which the generated builder cannot leave
+// out if users switch them on.
 func withoutUnknown(metrics pmetric.Metrics) {
 	for point := range points(metrics) {
 		if transport, ok := point.Attributes().Get("network.transport"); ok && transport.Str() == "" {

@@ -4,9 +4,9 @@ package traffic
 
 import "slices"
 
-// identity is what its resource shows of a process, by which readers tell it from others. One
-// that executes its own program again has the same, though the kernel side gives it another
-// number.
+// identity is what the resource of a process shows, by which readers tell it from others. A
+// process that executes its own program again has the same identity, though the kernel side gives
+// it another number.
 type identity struct {
 	instance
 	shown uint64 // a hash of its resource's attributes
@@ -30,10 +30,10 @@ func (e *endings) starts(usages []usage) map[series]uint64 {
 	return starts
 }
 
-// without returns the usages without rows of a series that others go on with.
+// without returns the usages without the rows of series that others continue.
 func (e *endings) without(usages, others []usage) []usage {
 	if len(usages) == 0 {
-		return nil // as at most times
+		return nil // the usual case
 	}
 	goesOn := e.starts(others)
 	var rest []usage
@@ -50,7 +50,7 @@ func (e *endings) without(usages, others []usage) []usage {
 	return rest
 }
 
-// resume returns the rows of the usages that others go on with, until when they did.
+// resume returns the rows of the usages that others continue, up to the time when they did.
 func (e *endings) resume(usages, others []usage) []usage {
 	if len(usages) == 0 {
 		return nil
@@ -68,12 +68,12 @@ func (e *endings) resume(usages, others []usage) []usage {
 	return resumed
 }
 
-// account is what tells an interface's series from others.
+// account identifies a series of an interface.
 type account struct {
 	interfaceIdentity
 	stacked   bool
 	direction bpfDirection
-	name      string // "" is unobserved
+	name      string // "" means unobserved
 }
 
 func (st statement) account(direction bpfDirection, name string) account {
@@ -94,7 +94,7 @@ func accountStarts(statements []statement) map[account]uint64 {
 	return starts
 }
 
-// withoutRows returns the statements without rows of a series that others go on with.
+// withoutRows returns the statements without the rows of series that others continue.
 func withoutRows(statements, others []statement) []statement {
 	if len(statements) == 0 {
 		return nil
@@ -106,21 +106,22 @@ func withoutRows(statements, others []statement) []statement {
 	})
 }
 
-// resumeRows returns the rows of the statements that others go on with, until when they did.
+// resumeRows returns the rows of the statements that others continue, up to the time when they
+// did.
 func resumeRows(statements, others []statement) []statement {
 	var resumed []statement
 	goesOn := accountStarts(others)
 	for _, st := range statements {
 		rest := withRows([]statement{st}, func(st statement, a account) bool { return goesOn[a] > st.start })
 		for _, st := range rest {
-			st.until = goesOn[st.anyAccount()] // one statement goes on with another
+			st.until = goesOn[st.anyAccount()] // one statement continues another as a whole
 			resumed = append(resumed, st)
 		}
 	}
 	return resumed
 }
 
-// anyAccount is one of those that a statement has.
+// anyAccount returns one of the accounts of a statement.
 func (st statement) anyAccount() account {
 	if len(st.accounts) != 0 {
 		return st.account(st.accounts[0].direction, st.accounts[0].account)
@@ -128,7 +129,7 @@ func (st statement) anyAccount() account {
 	return st.account(st.unobserved[0].direction, "")
 }
 
-// withRows returns the statements with the rows that are wanted.
+// withRows returns the statements with only the wanted rows.
 func withRows(statements []statement, wanted func(statement, account) bool) []statement {
 	var rest []statement
 	for _, st := range statements {
@@ -145,8 +146,8 @@ func withRows(statements []statement, wanted func(statement, account) bool) []st
 	return rest
 }
 
-// interfaceIdentity is what its attributes show of an interface. Inode numbers of
-// namespaces are reused at once, and so are names.
+// interfaceIdentity is what the attributes of an interface show. Inode numbers of namespaces, and
+// names, are used again at once.
 type interfaceIdentity struct {
 	netnsInode uint32
 	name       string
@@ -156,7 +157,7 @@ func (e bpfInterfaceEntry) identity() interfaceIdentity {
 	return interfaceIdentity{netnsInode: e.NetnsInode, name: e.shownName()}
 }
 
-// shown is what a process's series show of an interface.
+// shown returns what the series of a process show of an interface.
 func (l *ledger) shown(e bpfInterfaceEntry) interfaceIdentity {
 	identity := e.identity()
 	if !l.withNamespace {

@@ -2,9 +2,9 @@
 
 package traffic
 
-// leftOf returns what has arrived since each CPU counted so many arrivals and is
-// claimed by nobody yet, by interface. It may still be: a fragment waits for the
-// others, and a packet that is forwarded for its turn.
+// leftOf returns, by interface, what has arrived since each CPU had counted so many arrivals, and
+// is not claimed yet. It may still be claimed: a fragment waits for the others, and a forwarded
+// packet for its turn.
 func leftOf(cpus []bpfArrivals, since []uint64) map[bpfInterfaceKey]bpfCount {
 	left := make(map[bpfInterfaceKey]bpfCount)
 	for i := range cpus {
@@ -28,7 +28,8 @@ func leftOf(cpus []bpfArrivals, since []uint64) map[bpfInterfaceKey]bpfCount {
 	return left
 }
 
-// seenBy returns how many packets have arrived on all CPUs and were on a wire.
+// seenBy returns how many packets have arrived on all CPUs, without copies that were never on a
+// wire.
 func seenBy(cpus []bpfArrivals) (packets uint64) {
 	for i := range cpus {
 		packets += cpus[i].Seen

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package traffic reports the packets and bytes each process sent and received,
-// per interface, and puts all bytes of each interface on accounts that can be
-// compared with the interface's own counter. Kernel side: bpf/traffic.bpf.c.
+// Package traffic reports the packets and bytes that each process sent and received, per
+// interface, and puts all bytes of each interface on accounts that can be compared with the
+// interface's own counter. Kernel side: bpf/traffic.bpf.c.
 package traffic
 
 import (
@@ -33,13 +33,13 @@ type bpfNamespaceEntry = interfaces.Namespace
 // snapshot is all that was read at one collection.
 type snapshot struct {
 	now        uint64 // ns since boot
-	epoch      uint64 // of its survey; entries that carry it exist
+	epoch      uint64 // number of its survey; entries with this number exist
 	processes  map[uint64]owner.Process
 	traffic    map[bpfTrafficKey]bpfCount
 	accounts   map[bpfAccountKey]bpfCount
-	entries    map[string]map[uint64]uint64 // of both maps, by network namespace
+	entries    map[string]map[uint64]uint64 // number of entries in each of the two maps, by network namespace
 	inFlight   map[bpfInterfaceKey]bpfCount // has arrived, and may still be claimed
-	received   uint64                       // packets that have arrived
+	received   uint64                       // number of packets that have arrived
 	interfaces map[bpfInterfaceKey]bpfInterfaceEntry
 	namespaces map[uint64]bpfNamespaceEntry  // network namespaces with a process
 	existing   map[uint64]bpfNamespaceEntry  // all network namespaces; nil is unknown
@@ -47,7 +47,7 @@ type snapshot struct {
 	counters   map[uint64]map[string]counter // the same after it
 }
 
-// isDead says whether a network namespace does not exist any more.
+// isDead reports whether a network namespace no longer exists.
 func (s *snapshot) isDead(netns uint64) bool {
 	_, exists := s.existing[netns]
 	return s.existing != nil && !exists
@@ -165,14 +165,15 @@ func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]counted {
 	return owned
 }
 
-// look is what a process's series show of an interface, and the unit in which they count.
+// look is what the series of a process show of an interface, and the unit in which they count.
 type look struct {
 	interfaceIdentity
 	units [2]unit
 	link  uint64 // bytes of a link header
 }
 
-// looks returns the look of each interface: there are fewer interfaces than series.
+// looks returns the look of each interface. It is computed once for each, since there are fewer
+// interfaces than series.
 func (l *ledger) looks() map[bpfInterfaceKey]look {
 	looks := make(map[bpfInterfaceKey]look, len(l.interfaces))
 	for key, iface := range l.interfaces {
@@ -245,7 +246,7 @@ func sortRows(rows []row) {
 	})
 }
 
-// fate says how packets that were seen were counted.
+// fate is how packets that were seen were counted.
 type fate struct {
 	booked   uint64 // in a series
 	overflow uint64 // of these, packets for whose process there was no place
@@ -256,7 +257,7 @@ func (f *fate) add(other fate) {
 	f.overflow += other.overflow
 }
 
-// fate counts what was sent: what was received is in ACCOUNT_ARRIVED.
+// fate counts only what was sent, since what was received is in ACCOUNT_ARRIVED.
 func (k bpfTrafficKey) fate(c bpfCount) fate {
 	if bpfDirection(k.Direction) != bpfDirectionTRANSMIT {
 		return fate{}
@@ -274,8 +275,8 @@ func (k bpfAccountKey) fate(c bpfCount) (f fate) {
 	return f
 }
 
-// totals says how the packets since the start were counted: how many are in a series of
-// their own, and for how many there was no place for their process.
+// totals returns how the packets since the start were counted: how many are in a series, and how
+// many of a process for which there was no room.
 func (l *ledger) totals(s *snapshot) (aggregated, overflow uint64) {
 	total := l.forgotten
 	for key, c := range s.traffic {
@@ -305,7 +306,7 @@ func (l *ledger) forget(s *snapshot, departing map[uint64]owner.Process) {
 func sortUsages(usages []usage) {
 	slices.SortFunc(usages, func(a, b usage) int {
 		if byPID := cmp.Compare(a.process.ID.PID, b.process.ID.PID); byPID != 0 {
-			return byPID // nearly always
+			return byPID // nearly always true
 		}
 		return cmp.Or(cmp.Compare(a.process.ID.StartNanos, b.process.ID.StartNanos),
 			cmp.Compare(a.process.Seen.FirstNanos, b.process.Seen.FirstNanos), cmp.Compare(a.start, b.start))

@@ -16,8 +16,8 @@ import "slices"
 //	                                              v  no process has an entry with it any more
 //	                                          forgotten: it is not in the ledger
 //
-// All that is new becomes live in the same post. A live one has series; when they have
-// to begin anew (see anew.go) it stays live.
+// All new interfaces become live in the same post. A live one has series, and stays live when
+// these have to begin anew (see anew.go).
 type interfacePhase int
 
 const (
@@ -27,32 +27,32 @@ const (
 	interfaceEnded // its name and its unit are kept for the processes that used it
 )
 
-// networkInterface is all that the ledger knows of an interface.
+// networkInterface is everything that the ledger knows of an interface.
 type networkInterface struct {
 	phase   interfacePhase
 	entry   bpfInterfaceEntry  // what its series show
-	renamed *bpfInterfaceEntry // what they show from the next report on; nil is the same
+	renamed *bpfInterfaceEntry // what they show from the next report on; nil means the same
 	retired [2]bpfCount        // what departed processes moved
 	before  bookings           // what was booked before its series began, and is not in them
 
-	units     [2]unit  // what its own counter counts, by direction
-	relearned *[2]unit // what it does count, if its series have another unit
+	units     [2]unit  // the unit of its own counter, by direction
+	relearned *[2]unit // the correct unit, if its series have another one
 
-	// Of a live one.
+	// These fields are for a live interface.
 	baseline  baseline
 	born      uint64 // series start, in ns since boot
 	unclaimed unclaimed
 	movement  movement
 	spoken    statement // what was last published
 
-	// Of the snapshot that is posted.
+	// These fields are for the snapshot that is being posted.
 	booked   bookings
 	readings [2]reading
-	inFlight bpfCount // has arrived, and may yet be claimed
+	inFlight bpfCount // has arrived, and may still be claimed
 }
 
-// unclaimed is what arrived and goes to no other account, as counted and as published.
-// It must not shrink.
+// unclaimed is what has arrived and belongs to no other account, as it was counted and as it was
+// published. What was published must not decrease.
 type unclaimed struct {
 	bpfCount
 	said quantity
@@ -60,17 +60,17 @@ type unclaimed struct {
 
 // movement is when an interface's accounts last changed.
 type movement struct {
-	at      uint64 // ns since boot; 0 is never
+	at      uint64 // ns since boot; 0 means never
 	packets uint64
 }
 
-// hasEnded says that an interface has no accounts any more.
+// hasEnded reports whether an interface has no accounts any more.
 func (l *ledger) hasEnded(key bpfInterfaceKey) bool {
 	iface, known := l.interfaces[key]
 	return known && iface.phase == interfaceEnded
 }
 
-// anyHasEnded says so of at least one that is not forgotten.
+// anyHasEnded reports whether this is so for any interface that is not forgotten.
 func (l *ledger) anyHasEnded() bool {
 	for key := range l.interfaces {
 		if l.hasEnded(key) {
@@ -80,7 +80,7 @@ func (l *ledger) anyHasEnded() bool {
 	return false
 }
 
-// current is what the last survey said of it.
+// current returns the entry of the interface in the last survey.
 func (i *networkInterface) current() bpfInterfaceEntry {
 	if i.renamed != nil {
 		return *i.renamed
@@ -88,13 +88,13 @@ func (i *networkInterface) current() bpfInterfaceEntry {
 	return i.entry
 }
 
-// quantity is c as the interface itself counts it.
+// quantity converts c to the unit of the interface's own counter.
 func (i *networkInterface) quantity(direction bpfDirection, c bpfCount) quantity {
 	return i.units[direction].of(c, uint64(i.entry.Link))
 }
 
-// find takes in what the survey or a packet said of it. One that has another name now
-// keeps the old one until its series have said their last.
+// find enters what the survey or a packet told about the interface. If it has another name now it
+// keeps the old one until its series have reported their last points.
 func (i *networkInterface) find(entry bpfInterfaceEntry) {
 	switch {
 	case i.phase == interfaceUnmet:
@@ -107,18 +107,19 @@ func (i *networkInterface) find(entry bpfInterfaceEntry) {
 	i.entry = entry
 }
 
-// begin gives a new one the baseline of its accounts. At the last post it had nothing to say.
+// begin gives a new interface the baseline of its accounts. It had nothing to report at the last
+// post.
 func (i *networkInterface) begin(base baseline, posted uint64) {
 	i.phase, i.baseline, i.born = interfaceLive, base, posted
 }
 
-// end ends its accounts, of which processes' entries have rows. What they moved is kept, in
-// case it comes back.
+// end ends its accounts. rows are what the entries of processes contain for it. What they moved is
+// kept in case the interface returns.
 func (i *networkInterface) end(rows bookings) {
 	*i = networkInterface{phase: interfaceEnded, entry: i.entry, renamed: i.renamed, units: i.units, before: rows}
 }
 
-// turn begins its series anew. What waits is for the new ones.
+// turn lets its series begin anew. What waits for an account is in the new ones.
 func (i *networkInterface) turn(now uint64) {
 	for d := range i.baseline {
 		i.baseline[d].beginAfter(i.baseline[d].sums)
@@ -141,13 +142,13 @@ func (i *networkInterface) turn(now uint64) {
 	i.unclaimed, i.movement, i.spoken = unclaimed{}, movement{}, statement{}
 }
 
-// show lets the series that have begun anew show what it is now.
+// show lets the series that have begun anew show the present entry.
 func (i *networkInterface) show() {
 	i.entry = i.current()
 	i.renamed, i.relearned = nil, nil
 }
 
-// measure takes in what was booked, and what its counter says of it.
+// measure enters what was booked, and compares it with the counter.
 func (i *networkInterface) measure(now uint64) {
 	i.measureUnclaimed()
 	sums := i.sums()
@@ -155,7 +156,7 @@ func (i *networkInterface) measure(now uint64) {
 		direction := bpfDirection(d)
 		of := func(c bpfCount) quantity { return i.quantity(direction, c) }
 		o, r := &i.baseline[d], i.readings[d]
-		o.read(r, of) // what was known may begin with it
+		o.read(r, of) // what was known may begin with this reading
 		o.sums = tallyOf(sums[d])
 		if r.readable {
 			o.said = o.unobserved(sums[d])
@@ -167,9 +168,9 @@ func (i *networkInterface) measure(now uint64) {
 	}
 }
 
-// measureUnclaimed finds what arrived and can go to no other account. The maps are
-// read one after the other, so it can come out lower than it was; it never
-// comes out too high, so what was said before still holds.
+// measureUnclaimed computes what has arrived and can belong to no other account. Because the maps
+// are read one after another, the result can be lower than before. It is never too high, so that
+// the earlier value remains valid then.
 func (i *networkInterface) measureUnclaimed() {
 	const direction = bpfDirectionRECEIVE
 	claimed := plus(i.booked.claimed(direction), i.waiting(direction))
@@ -179,7 +180,7 @@ func (i *networkInterface) measureUnclaimed() {
 	u.said = quantity{packets: max(u.said.packets, now.packets), bytes: max(u.said.bytes, now.bytes)}
 }
 
-// waiting is what has moved and is on no account yet.
+// waiting returns what has moved and is on no account yet.
 func (i *networkInterface) waiting(direction bpfDirection) bpfCount {
 	c := i.booked.of(bpfAccountACCOUNT_WAITING, direction)
 	if direction == bpfDirectionRECEIVE {
@@ -188,7 +189,7 @@ func (i *networkInterface) waiting(direction bpfDirection) bpfCount {
 	return c
 }
 
-// sums are what is on published accounts, by direction.
+// sums returns what is on published accounts, by direction.
 func (i *networkInterface) sums() (sums [2]quantity) {
 	for _, a := range i.accountRows() {
 		sums[a.direction].add(a.quantity)
@@ -196,14 +197,15 @@ func (i *networkInterface) sums() (sums [2]quantity) {
 	return sums
 }
 
-// isGone says that the survey of its namespace did not find it, and that nothing has moved
-// on it lately. A namespace without a process is not surveyed: there silence has to do.
+// isGone reports whether the survey of its namespace did not find it and nothing has moved on it
+// recently. A namespace without a process is not surveyed; there it is enough that nothing has
+// moved.
 func (i *networkInterface) isGone(surveyed bool, s *snapshot) bool {
 	silent := s.now - i.movement.at
 	return i.entry.Epoch < s.epoch && silent != 0 && (surveyed || silent > quietEnough)
 }
 
-// hasSaid says that it has published these accounts before.
+// hasSaid reports whether these accounts were published before.
 func (i *networkInterface) hasSaid(st statement) bool {
 	return slices.Equal(st.accounts, i.spoken.accounts)
 }

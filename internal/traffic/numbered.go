@@ -11,16 +11,16 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// memory is how long a process that is gone is remembered, in ns: its last
-// sockets may still send, as long as TCP retries.
+// memory is how long a process that has ended is remembered, in ns. Its last sockets may still
+// send as long as TCP retransmits.
 const memory = 15 * 60 * 1e9
 
-// maxDeparted bounds those. What the sockets of others send is on the account of
-// those without an owner.
+// maxDeparted bounds how many are remembered. What the sockets of others send is on the account
+// unowned.
 const maxDeparted = 16384
 
-// numbered is what the ledger knows of a process by the number that the kernel side gives
-// it, until it executes a program or changes its user: then it has another one.
+// numbered is what the ledger knows of a process by the number that the kernel side gives it. When
+// the process executes a program or changes its user it gets another number.
 //
 //	     posted            departs             after a while, or there are too many
 //	new --------> live -------------> departed -----------> forgotten: it is not in the ledger
@@ -29,21 +29,21 @@ const maxDeparted = 16384
 //	       something                   v    |
 //	                                   heard
 type numbered struct {
-	posted    bool       // it was in the last snapshot: it is live, or heard
-	packets   uint64     // that it had moved then
-	departure *departure // nil: it is live
+	posted    bool       // it was in the last snapshot: it is live or heard
+	packets   uint64     // how many it had moved by then
+	departure *departure // nil if it is live
 }
 
-// departure is how a number departed last.
+// departure is the last departure of a number.
 type departure struct {
 	process owner.Process
 	at      uint64 // ns since boot
 }
 
-// departing returns the numbers of processes that are gone and whose sockets
-// have moved nothing since the last post; of all that are gone, before the final post.
+// departing returns the numbers of processes that have ended and whose sockets have moved nothing
+// since the last post. Before the final post it returns those of all processes that have ended.
 func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
-	packets := make(map[uint64]uint64) // of the dead
+	packets := make(map[uint64]uint64) // of processes that have ended
 	for key, c := range s.traffic {
 		if p := s.processes[key.Number]; !p.Alive {
 			packets[key.Number] += c.Packets
@@ -60,13 +60,14 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 			continue
 		}
 		if n.posted && n.packets == packets[number] || l.final && packets[number] != 0 {
-			gone[number] = n.departure.process // it was remembered, and has been heard again
+			gone[number] = n.departure.process // it was remembered, and has moved something again
 		}
 	}
 	return gone
 }
 
-// isAtRest says that a number that has moved so many packets had moved them by the last post.
+// isAtRest reports whether a number that has moved this many packets had moved all of them by the
+// last post.
 func (l *ledger) isAtRest(number, packets uint64) bool {
 	n, known := l.numbers[number]
 	if !known || !n.posted {
@@ -75,7 +76,7 @@ func (l *ledger) isAtRest(number, packets uint64) bool {
 	return n.packets == packets
 }
 
-// processOf returns the process that has a number, or had it and is remembered.
+// processOf returns the process that has a number, or that had it and is remembered.
 func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
 	if p, ok := s.processes[number]; ok {
 		return p, true
@@ -102,7 +103,7 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 	for number, p := range departing {
 		*l.numberOf(number) = numbered{departure: &departure{process: p, at: s.now}}
 	}
-	forgets := len(departing) != 0 // else all are known who were
+	forgets := len(departing) != 0 // otherwise all former processes are still known
 	for number, n := range l.numbers {
 		if !n.posted && (n.departure == nil || s.now-n.departure.at >= memory) {
 			delete(l.numbers, number)
@@ -114,7 +115,7 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 	}
 }
 
-// countPackets notes what each number in the snapshot has moved.
+// countPackets records how many packets each number in the snapshot has moved.
 func (l *ledger) countPackets(s *snapshot) {
 	for _, n := range l.numbers {
 		n.posted, n.packets = false, 0
@@ -137,7 +138,8 @@ func (l *ledger) numberOf(number uint64) *numbered {
 	return n
 }
 
-// forgetOldest keeps the departed within their bound, and says whether it forgot any.
+// forgetOldest keeps the number of departed processes within its bound, and reports whether it
+// forgot any.
 func (l *ledger) forgetOldest() bool {
 	departed := 0
 	for _, n := range l.numbers {

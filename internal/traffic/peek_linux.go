@@ -15,17 +15,17 @@ import (
 
 var _ instrument.Peeker[pmetric.Metrics] = (*Traffic)(nil)
 
-// peeking is what a Peek has for itself: it must not describe a process that nobody has
-// described yet in the name of Collect.
+// peeking is the state of Peek. It has a directory of its own, because it must not fix the
+// description of a process before Collect does.
 type peeking struct {
 	builder   *metadata.MetricsBuilder
 	processes *process.Directory
 	roster    *roster
-	arrived   []uint64 // packets on each CPU, at the last Peek
+	arrived   []uint64 // packets that had arrived on each CPU at the last Peek
 }
 
-// PeekWith lets the instrument be peeked at, from the next Start on. What Peek returns is
-// made by builder, of processes as directory describes them.
+// PeekWith enables Peek, from the next Start on. builder makes its result, and directory describes
+// its processes.
 func (t *Traffic) PeekWith(builder *metadata.MetricsBuilder, directory *process.Directory) {
 	t.peeking = &peeking{builder: builder, processes: directory}
 }
@@ -42,8 +42,8 @@ func (p *peeking) end() {
 	}
 }
 
-// Peek implements [instrument.Peeker]. It enters what the kernel side has counted into a
-// copy of the ledger, and surveys nothing: a survey settles what waits for its owner.
+// Peek implements [instrument.Peeker]. It enters what the kernel side has counted into a copy of
+// the ledger. It makes no survey, because a survey credits what waits for an owner.
 func (t *Traffic) Peek(context.Context) (pmetric.Metrics, error) {
 	if t.peeking == nil || t.ledger == nil {
 		return pmetric.NewMetrics(), errors.ErrUnsupported
@@ -53,7 +53,7 @@ func (t *Traffic) Peek(context.Context) (pmetric.Metrics, error) {
 	if err != nil {
 		return pmetric.NewMetrics(), err
 	}
-	since := p.arrived // whoever claims what had arrived by then has done so
+	since := p.arrived // what had arrived by then has been claimed, if at all
 	p.arrived = numbersOf(cpus)
 	s, err := t.readMaps(since)
 	if s == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// quotas are what network namespaces may use of each map, by the map's name.
+// quotas are how much of each map network namespaces may use, by the map's name.
 type quotas map[string]*kernel.Quota
 
 func (t *Traffic) newQuotas() quotas {
@@ -21,7 +21,7 @@ func (t *Traffic) newQuotas() quotas {
 	return all
 }
 
-// entriesOf returns how many entries of each map are of which namespace.
+// entriesOf returns how many entries each namespace has in each map.
 func entriesOf(accounts map[bpfAccountKey]bpfCount, traffic map[bpfTrafficKey]bpfCount) map[string]map[uint64]uint64 {
 	ofAccounts, ofTraffic := map[uint64]uint64{}, map[uint64]uint64{}
 	for key := range accounts {
@@ -35,7 +35,7 @@ func entriesOf(accounts map[bpfAccountKey]bpfCount, traffic map[bpfTrafficKey]bp
 
 func (q quotas) apply(host uint64, entries map[string]map[uint64]uint64) error {
 	if host == 0 {
-		return nil // nobody knows yet whom to spare
+		return nil // it is not known yet which namespace is the host's
 	}
 	var errs error
 	for name, quota := range q {

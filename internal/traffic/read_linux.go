@@ -20,15 +20,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// timeToClaim is how long a packet that has arrived and is not handled at once, as a
-// fragment that waits for the others, may take to reach its socket before a collection
-// says that nobody claims it.
+// timeToClaim is how long a packet that has arrived and is not handled at once, such as a fragment
+// that waits for the others, may take to reach its socket before a collection counts it as
+// unclaimed.
 const timeToClaim = 50 * time.Millisecond
 
-// read surveys the machine and returns all the kernel side has counted. The
-// order matters: what an account claims must not be older than what arrived and
-// what is in flight, or the account of the unclaimed would be too high and could
-// not shrink.
+// read surveys the machine and returns everything that the kernel side has counted. The order
+// matters: what an account claims must not be older than what has arrived and what is in flight,
+// or the account unclaimed would be too high and could not decrease.
 func (t *Traffic) read() (*snapshot, error) {
 	if err := t.cells.free(); err != nil {
 		return nil, err
@@ -54,16 +53,16 @@ func (t *Traffic) read() (*snapshot, error) {
 	return s, errors.Join(errs, err, t.quotas.apply(found.Host, s.entries), t.owners.Follow(s.processes, t.processes.Alive))
 }
 
-// survey is what was found on the machine.
+// survey is the result of a survey of the machine.
 type survey struct {
 	epoch      uint64
 	namespaces map[uint64]bpfNamespaceEntry
-	existing   map[uint64]bpfNamespaceEntry // likewise, and those without a process; nil is unknown
+	existing   map[uint64]bpfNamespaceEntry // likewise, with those that have no process; nil if not known
 }
 
-// readMaps returns what the kernel side has counted, on the machine as it was last
-// surveyed. What had arrived on each CPU before since, and is not claimed, may not be
-// any more.
+// readMaps returns what the kernel side has counted, on the machine as it was last surveyed. since
+// is how many packets had arrived on each CPU at a time before: those that are not claimed yet may
+// never be.
 func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 	var errs error
 	s := &snapshot{
@@ -79,7 +78,7 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 		return nil, errors.Join(errs, err)
 	}
 	s.inFlight, s.received = leftOf(cpus, since), seenBy(cpus)
-	// What claims a packet takes it from there before it counts it.
+	// A program that claims a packet takes it from there before it counts it.
 	if err := t.gracePeriod.Wait(); err != nil {
 		return nil, errors.Join(errs, err)
 	}
@@ -109,7 +108,7 @@ func (t *Traffic) readMaps(since []uint64) (*snapshot, error) {
 	return s, errs
 }
 
-// followForwarding has what is forwarded claimed, once something is.
+// followForwarding begins to claim forwarded packets once something is forwarded.
 func (t *Traffic) followForwarding() error {
 	var forwards bool
 	if err := t.object.Variables[bpfVarForwards].Get(&forwards); err != nil || !forwards || t.forwarding {
@@ -122,7 +121,7 @@ func (t *Traffic) followForwarding() error {
 	return nil
 }
 
-// claimForwarded has what is forwarded claimed as soon as it is, from now on.
+// claimForwarded makes the kernel side claim forwarded packets at once from now on.
 func (t *Traffic) claimForwarded() error {
 	if err := t.object.AttachLater("forwarding"); err != nil {
 		return err
@@ -131,7 +130,7 @@ func (t *Traffic) claimForwarded() error {
 	return t.object.Variables[bpfVarWithForwarding].Set(true)
 }
 
-// forwards says whether the host whose / is at rootPath has forwarding switched on.
+// forwards reports whether forwarding is enabled on the host whose / is at rootPath.
 //
 // Source: Documentation/networking/ip-sysctl.rst.
 func forwards(rootPath string) bool {
@@ -141,12 +140,12 @@ func forwards(rootPath string) bool {
 			return true
 		}
 	}
-	return false // or it cannot be known: then it shows
+	return false // otherwise, or if this is not known, it is noticed later
 }
 
-// awaitClaims gives packets that have just arrived time to be claimed, and
-// returns how many had arrived on each CPU before. Time alone would not do: a CPU may be
-// held up in the middle of a packet, as a virtual one is while its host runs others.
+// awaitClaims gives packets that have just arrived time to be claimed, and returns how many had
+// arrived on each CPU before. Waiting for a time is not enough, since a CPU may be held up while
+// it handles a packet, for example a virtual one while its host runs others.
 func (t *Traffic) awaitClaims() (since []uint64, err error) {
 	before := t.arrived
 	cpus, err := t.readArrivals()
@@ -169,7 +168,7 @@ func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 	return cpus, nil
 }
 
-// readSent returns how many packets devices were given.
+// readSent returns how many packets were passed to devices.
 func (t *Traffic) readSent() (packets uint64, err error) {
 	var cpus []bpfHanding
 	if err := t.object.Maps[bpfMapHanding].Lookup(uint32(0), &cpus); err != nil {
@@ -186,7 +185,7 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 	known := make(map[bpfInterfaceKey]bpfInterfaceEntry, len(all))
 	for key, entry := range all {
 		known[bpfInterfaceKey{Netns: key.Netns, Ifindex: key.Ifindex}] = entryFrom(entry)
-		switch entryFrom(entry).kind() { // what arrives below these, or on them, is looked at closely
+		switch entryFrom(entry).kind() { // what arrives on these, or below them, is examined closely
 		case "wireguard":
 			err = errors.Join(err, t.object.Variables[bpfVarWithWireguard].Set(true), t.object.Variables[bpfVarWithSpecial].Set(true))
 		case "xfrm":
@@ -196,11 +195,11 @@ func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error
 	return known, err
 }
 
-// forgetProcesses frees the map entries of processes that are gone. What was
-// counted since the reading goes into s, so that it is in their last points.
+// forgetProcesses deletes the map entries of processes that have ended. What was counted since the
+// read is added to s, so that it is in their last points.
 func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) error {
 	if len(gone) == 0 {
-		return nil // as at many times
+		return nil // the usual case
 	}
 	isGone := func(key bpfTrafficKey) bool {
 		_, ok := gone[key.Number]
@@ -221,7 +220,7 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 		s.traffic[key] = plus(last, taken[key])
 		delete(taken, key)
 	}
-	maps.Copy(s.traffic, taken) // what has come since the reading
+	maps.Copy(s.traffic, taken) // including what has come since the read
 	for number, p := range gone {
 		if err := t.owners.Forget(number, p.ID); err != nil {
 			errs = errors.Join(errs, err)
@@ -230,7 +229,7 @@ func (t *Traffic) forgetProcesses(s *snapshot, gone map[uint64]owner.Process) er
 	return errs
 }
 
-// forgetWriters forgets which tun and tap devices had the processes that are gone.
+// forgetWriters deletes the entries of tun and tap devices whose writers have ended.
 func (t *Traffic) forgetWriters(gone map[uint64]owner.Process) error {
 	writers := t.object.Maps[bpfMapTunWriters]
 	var devices []bpfTunKey
@@ -254,8 +253,8 @@ func (t *Traffic) forgetWriters(gone map[uint64]owner.Process) error {
 	return nil
 }
 
-// forgetInterfaces frees the map entries of interfaces that are gone. What was
-// counted since the reading goes into s.
+// forgetInterfaces deletes the map entries of interfaces that are gone. What was counted since the
+// read is added to s.
 func (t *Traffic) forgetInterfaces(s *snapshot) error {
 	var closed []interfaces.Key
 	for key := range s.interfaces {
@@ -332,14 +331,14 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 
 func (t *Traffic) limit(name string) int { return int(t.object.Maps[name].MaxEntries()) }
 
-// readAccounts returns what is on each account.
+// readAccounts returns the counts of all accounts.
 func (t *Traffic) readAccounts() (map[bpfAccountKey]bpfCount, error) {
 	accounts, err := readCounts[bpfAccountKey](t.object.Maps, bpfMapAccounts, 0)
 	return accounts, errors.Join(err, t.cells.add(accounts, nil))
 }
 
-// readCounts returns all counts of a map, with those that found no memory there. They
-// are about expected ones.
+// readCounts returns all counts of a map, including those that found no memory there. About
+// expected entries are in it.
 func readCounts[K comparable](maps map[string]*ebpf.Map, name string, expected int) (map[K]bpfCount, error) {
 	all := make(map[K]bpfCount, expected)
 	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
@@ -351,8 +350,8 @@ func readCounts[K comparable](maps map[string]*ebpf.Map, name string, expected i
 	return all, nil
 }
 
-// takerOf returns what takes the count of a key, which both maps forget. A key that is
-// not in the spare one now gets there only when it is in neither.
+// takerOf returns a function that takes the counts of a key out of both maps. A key that is not in
+// the spare map gets there only while it is in neither.
 func takerOf[K comparable](maps map[string]*ebpf.Map, name string) (take func(K) (bpfCount, error), err error) {
 	spared := make(map[K]bool)
 	err = kernel.EachPerCPU(maps["spare_"+name], func(key K, _ []bpfCount) { spared[key] = true })

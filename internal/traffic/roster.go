@@ -13,30 +13,30 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// roster has the processes that have series, or may have some soon. Each stays as it
-// was described when it was met, while it lived if it lived long enough, until its
-// series have ended.
+// roster has the processes that have series, or may have some soon. The description of each is
+// that of the time when it was met, while it was alive if it lived long enough. It stays the same
+// until the series have ended.
 type roster struct {
 	directory *process.Directory
 	builder   *metadata.MetricsBuilder
 	seed      maphash.Seed
-	members   map[process.ID]*member // those that it holds
-	turn      uint64                 // another one after each dismissal
+	members   map[process.ID]*member // the processes that it holds
+	turn      uint64                 // changes with each dismissal
 }
 
 // member is what is shown of a process.
 type member struct {
 	identity
 	resource pcommon.Resource
-	isShown  bool   // the configuration does not filter it out, as far as is known
-	wanted   uint64 // the turn in which it last was
+	isShown  bool   // as far as is known, the configuration does not filter it out
+	wanted   uint64 // the last turn in which it was wanted
 }
 
 func newRoster(directory *process.Directory, builder *metadata.MetricsBuilder) *roster {
 	return &roster{directory: directory, builder: builder, seed: maphash.MakeSeed(), members: make(map[process.ID]*member), turn: 1}
 }
 
-// meet describes the processes that live, as long as they do. They are wanted.
+// meet describes living processes while they live. They are wanted.
 func (r *roster) meet(processes map[uint64]owner.Process) {
 	for _, p := range processes {
 		if p.Alive {
@@ -45,7 +45,7 @@ func (r *roster) meet(processes map[uint64]owner.Process) {
 	}
 }
 
-// identityOf returns what is shown of a process, and holds it.
+// identityOf returns the identity of a process, and holds the process.
 func (r *roster) identityOf(p owner.Process) identity { return r.hold(p).identity }
 
 func (r *roster) hold(p owner.Process) *member {
@@ -58,21 +58,21 @@ func (r *roster) hold(p owner.Process) *member {
 	return known
 }
 
-// hash tells resources apart by their attributes, which are in the same order in all.
+// hash returns a hash of a resource's attributes, which are in the same order in all resources.
 func (r *roster) hash(resource pcommon.Resource) uint64 {
 	var h maphash.Hash
 	h.SetSeed(r.seed)
 	for key, value := range resource.Attributes().All() {
 		for _, text := range []string{key, value.AsString()} {
 			h.WriteString(text)
-			h.WriteByte(0) // which no name has
+			h.WriteByte(0) // a byte that no name contains
 		}
 	}
 	return h.Sum64()
 }
 
-// speak returns what is shown of a process that something is said of, and so is wanted;
-// for no process (PID 0) the host. The resource is the reader's to copy.
+// speak returns what is shown of a process that something is reported about, which makes it
+// wanted. For no process (PID 0) it returns the host. The caller must copy the resource.
 func (r *roster) speak(id process.ID, seen process.Seen) *member {
 	known, ok := r.members[id]
 	if !ok {
@@ -82,7 +82,7 @@ func (r *roster) speak(id process.ID, seen process.Seen) *member {
 	return known
 }
 
-// dismiss releases those that were not wanted since the last time.
+// dismiss releases the processes that were not wanted since the previous call.
 func (r *roster) dismiss() {
 	maps.DeleteFunc(r.members, func(id process.ID, m *member) bool {
 		if m.wanted != r.turn {
@@ -93,8 +93,8 @@ func (r *roster) dismiss() {
 	r.turn++
 }
 
-// close releases all.
+// close releases all processes.
 func (r *roster) close() {
-	r.turn++ // in which nobody was wanted
+	r.turn++ // a turn in which none was wanted
 	r.dismiss()
 }

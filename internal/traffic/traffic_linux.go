@@ -29,45 +29,46 @@ var (
 	_ instrument.Deliverer                   = (*Traffic)(nil)
 )
 
-// Options are what the configuration says of the instrument.
+// Options is the configuration of the instrument.
 type Options struct {
 	RootPath      string // where the host's / is mounted; "" is /
-	AllNamespaces bool   // interface series of every network namespace, not only the host's
-	Transport     bool   // tell transports apart
-	Type          bool   // tell IPv4 from IPv6
-	Namespace     bool   // tell what a process moves in one network namespace from another
+	AllNamespaces bool   // interface series of every network namespace, and not only the host's
+	Transport     bool   // distinguish transports
+	Type          bool   // distinguish IPv4 and IPv6
+	Namespace     bool   // distinguish what a process moves in different network namespaces
 }
 
 // Traffic is the instrument. Its zero value is not usable: see [New].
 type Traffic struct {
-	builder     *metadata.MetricsBuilder
-	owners      *owner.Owners
-	interfaces  *interfaces.Reader
-	processes   *process.Directory
-	clock       *clock.Clock
-	recorder    *stats.Recorder
-	options     Options
-	object      *kernel.Object
-	open        kernel.Closers
-	cells       *cells
-	quotas      quotas
-	limitOf     map[string]uint32 // of maps, of which namespaces have a part, where it is not the map's
+	builder    *metadata.MetricsBuilder
+	owners     *owner.Owners
+	interfaces *interfaces.Reader
+	processes  *process.Directory
+	clock      *clock.Clock
+	recorder   *stats.Recorder
+	options    Options
+	object     *kernel.Object
+	open       kernel.Closers
+	cells      *cells
+	quotas     quotas
+	// limitOf has the number of entries that quotas are a part of, by map, if it differs from the
+	// size of the map.
+	limitOf     map[string]uint32
 	gracePeriod *kernel.GracePeriod
-	forwarding  bool // what is forwarded is claimed as soon as it is
+	forwarding  bool // forwarded packets are claimed at once
 	counters    *counters
 	ledger      *ledger
 	roster      *roster
 	emitter     emitter
-	rows        int      // in map traffic, when it was last read
-	refused     bool     // nobody has taken what the last Collect returned
-	arrived     []uint64 // packets on each CPU, when they were last read
-	survey      survey   // of the last reading
-	peeking     *peeking // nil: nobody peeks
+	rows        int      // number of entries in map traffic at the last read
+	refused     bool     // what the last Collect returned was not taken
+	arrived     []uint64 // packets that had arrived on each CPU at the last read
+	survey      survey   // the last one
+	peeking     *peeking // nil if Peek is not enabled
 }
 
-// New returns a Traffic that records into builder. It counts for the processes that
-// owners knows, on the interfaces that a reader knows, so both must be started
-// before it and shut down after it.
+// New returns a Traffic that records into builder. It counts for the processes that owners knows,
+// on the interfaces that the reader knows. Both must be started before it and shut down after it.
 func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *interfaces.Reader, processes *process.Directory,
 	c *clock.Clock, b *stats.Recorder, options Options,
 ) *Traffic {
@@ -117,7 +118,7 @@ func (t *Traffic) Collect(context.Context) (pmetric.Metrics, error) {
 	metrics := t.emitter.emit(t.clock.Now(), report)
 	t.roster.dismiss()
 	if metrics.ResourceMetrics().Len() == 0 {
-		t.Delivered() // there is nothing to take
+		t.Delivered() // there is nothing to deliver
 	}
 	return metrics, err
 }
@@ -128,7 +129,7 @@ func (t *Traffic) Delivered() {
 	t.ledger.endings.delivered()
 }
 
-// Finish says that the next Collect is the last: what is gone ends in it.
+// Finish announces that the next Collect is the last one: all that is gone ends in it.
 func (t *Traffic) Finish() { t.ledger.final = true }
 
 // Shutdown implements [instrument.Instrument].
@@ -163,8 +164,8 @@ func (t *Traffic) load() error {
 	return nil
 }
 
-// hooks are those of every kernel, against the way of a packet: a delivery is never
-// seen without its arrival being expected.
+// hooks are the hooks that every kernel has, in the reverse order of a packet's way, so that no
+// delivery is seen whose arrival could not have been.
 var hooks = []kernel.Hook{
 	{Job: "delivery", Name: "cgroup_skb/ingress", Programs: []string{bpfProgCountReceive}},
 	{Job: "refusal", Name: "tp_btf/net_dev_xmit", Programs: []string{bpfProgEndTransmit}},
@@ -173,8 +174,8 @@ var hooks = []kernel.Hook{
 	{Job: "forwarding", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgClaimForwarded}, Later: true},
 }
 
-// configure fits the programs to the options and to the running kernel, and
-// returns the hooks that they take.
+// configure adapts the programs to the options and to the running kernel, and returns the hooks
+// that they need.
 func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kernel.Hook, error) {
 	for name, replacement := range t.owners.Maps() {
 		if m, ok := spec.Maps[name]; ok {
@@ -191,7 +192,7 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		bpfVarWithUsers:     t.owners.UsesKprobes(),
 	}
 	var noSocket []kernel.Hook
-	for number, name := range reasons { // there are none before 5.17: such packets stay unclaimed
+	for number, name := range reasons { // there are no reasons before 5.17; such packets stay unclaimed then
 		if name == "no_socket" {
 			constants[bpfVarReasonNoSocket] = number
 			noSocket = []kernel.Hook{{Job: "no_socket", Name: "tp_btf/kfree_skb", Programs: []string{bpfProgCountNoSocket}}}
@@ -205,7 +206,7 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	return append(noSocket, hooks...), nil
 }
 
-// openLedger starts the accounts: what the interfaces had counted before is not ours.
+// openLedger begins the accounts. What the interfaces had counted before does not belong to them.
 func (t *Traffic) openLedger() error {
 	var err error
 	if t.counters, err = newCounters(); err != nil {

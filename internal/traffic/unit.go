@@ -6,24 +6,23 @@ import "math"
 
 // unit is what a device's own counter counts in one direction.
 //
-// An skb that GSO makes into several frames is one packet to lo, veth, virtio_net
-// and ENA; most other hardware counts the frames, with the headers of each. The
-// link header is counted by most, but not by tunnels, nor in what a bridge, a
-// VLAN and a veth that is polled receive.
+// An skb that GSO turns into several frames is one packet to lo, veth, virtio_net and ENA. Most
+// other hardware counts the frames, with the headers of each. Most devices count the link header.
+// Tunnels do not, nor do a bridge, a VLAN and a veth that is polled for what they receive.
 type unit struct {
 	frames property
 	bare   property // without the link header
 }
 
-// property is one answer about a unit.
+// property is one answer to a question about a unit.
 type property struct {
 	is    bool
-	known bool   // for good
-	since uint64 // how many packets had moved when it first seemed to be unusual
-	guess bool   // was published while there was no counter to compare it with
+	known bool   // the answer is final
+	since uint64 // how many packets had moved when the answer first seemed to be the unusual one
+	guess bool   // it was published when there was no counter to compare it with
 }
 
-// of converts c to this unit, for a device whose link header has that length.
+// of converts c to this unit, for a device whose link header has link bytes.
 func (u unit) of(c bpfCount, link uint64) quantity {
 	q := quantity{packets: c.Packets, bytes: c.Bytes}
 	if u.frames.is {
@@ -71,7 +70,8 @@ func (i *networkInterface) learnUnits() {
 	i.units = now
 }
 
-// usualUnit completes u, as far as it is not known, by what devices of this kind count.
+// usualUnit completes u, as far as it is not known, with the unit that devices of this kind
+// usually have.
 func usualUnit(u unit, entry bpfInterfaceEntry, direction bpfDirection) unit {
 	if !u.frames.known && !u.frames.guess {
 		u.frames.is = entry.Hardware != 0
@@ -88,7 +88,7 @@ func (u *unit) goBy(moved bpfCount) {
 	u.bare.guess = u.bare.guess || !u.bare.known && moved.Packets != 0
 }
 
-// refutes says whether a guess that was published in unit other was wrong.
+// refutes reports whether a guess that was published in the unit other was wrong.
 func (u unit) refutes(other unit) bool {
 	return other.frames.guess && other.frames.is != u.frames.is || other.bare.guess && other.bare.is != u.bare.is
 }
@@ -156,7 +156,7 @@ func (u *unit) learn(counted span, moved bpfCount, link uint64) {
 // the difference. It cannot when four times as many packets have moved.
 func (a *property) choose(yes, no int64, lesser bool, packets uint64) {
 	if a.guess {
-		lesser = a.is // it has been published
+		lesser = a.is // that answer was published already
 	}
 	nearer := a.is
 	switch {
@@ -178,8 +178,8 @@ func (a *property) choose(yes, no int64, lesser bool, packets uint64) {
 	a.is = lesser
 }
 
-// distance returns how far q is outside of the span, in bytes. A packet counts as much as
-// the smallest headers have.
+// distance returns how far q is outside of the span, in bytes. A packet counts as much as the
+// smallest headers.
 func (s span) distance(q quantity) int64 {
 	const headers = 54
 	return outside(s.from.bytes, s.to.bytes, signed(q.bytes)) +
