@@ -12,22 +12,21 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// hostProcess is one in the host's network namespace. Our own /proc will do, also in a
-// container: we only run in the initial pid namespace.
+// hostProcess is a process in the host's network namespace. Our own /proc can be used in a
+// container too, because nettap only runs in the initial pid namespace.
 const hostProcess = "/proc/1"
 
-// kernelCounters reads the counters that the kernel itself has of dropped packets in a
-// network namespace.
+// kernelCounters reads the kernel's own counters of dropped packets in a network namespace.
 type kernelCounters struct {
-	process string // the directory in /proc of one that is in it
+	process string // the directory in /proc of a process that is in the namespace
 	queues  map[queue]uint64
-	dropped uint64 // by queues, since the first reading
+	dropped uint64 // by queues, since the first read
 }
 
-// queue is one of an interface, at which packets wait to be sent.
+// queue is a queue of an interface, in which packets wait to be sent.
 type queue struct{ ifindex, handle int }
 
-// read returns all counters by their names. The inode is that of the network namespace.
+// read returns all counters by their names. inode is that of the network namespace.
 func (c *kernelCounters) read(inode uint32) (map[string]uint64, error) {
 	all := map[string]uint64{}
 	for _, file := range []struct {
@@ -44,7 +43,7 @@ func (c *kernelCounters) read(inode uint32) (map[string]uint64, error) {
 func readCounters(to map[string]uint64, path string, read func(map[string]uint64, io.Reader) error) error {
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // as snmp6 without IPv6
+		return nil // such as snmp6 without IPv6
 	} else if err != nil {
 		return err
 	}
@@ -55,8 +54,8 @@ func readCounters(to map[string]uint64, path string, read func(map[string]uint64
 	return nil
 }
 
-// readQueues adds up what queues have dropped, where we are in the same network namespace.
-// Those that are gone meanwhile stay in the sum.
+// readQueues adds up what queues have dropped, if this process is in the same network namespace.
+// Queues that are gone meanwhile remain in the sum.
 func (c *kernelCounters) readQueues(to map[string]uint64, inode uint32) error {
 	if own, err := ownNamespace(); err != nil || own != inode {
 		return err
@@ -72,7 +71,7 @@ func (c *kernelCounters) readQueues(to map[string]uint64, inode uint32) error {
 			continue
 		}
 		if attributes.Parent != netlink.HANDLE_ROOT && attributes.Parent != netlink.HANDLE_INGRESS {
-			continue // what it drops is in its parent's count
+			continue // the count of its parent includes what it drops
 		}
 		now[queue{attributes.LinkIndex, int(attributes.Handle)}] = uint64(attributes.Statistics.Queue.Drops)
 	}
@@ -86,7 +85,7 @@ func (c *kernelCounters) readQueues(to map[string]uint64, inode uint32) error {
 	return nil
 }
 
-// ownNamespace is the inode of the network namespace that we are in.
+// ownNamespace returns the inode of the network namespace of this process.
 func ownNamespace() (inode uint32, err error) {
 	link, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drops counts the packets that the kernel discards, by the function
-// that did it and the reason it gave. Kernel side: bpf/drops.bpf.c.
+// Package drops counts the packets that the kernel discards, by the function that discarded them
+// and the reason that it gave. Kernel side: bpf/drops.bpf.c.
 package drops
 
 import (
@@ -34,21 +34,21 @@ var (
 	_ instrument.Peeker[pmetric.Metrics]     = (*Drops)(nil)
 )
 
-// Options are what an operator can choose.
+// Options are what an operator can set.
 type Options struct {
 	// RootPath is where the host's / is mounted, as in [host.CgroupRoot].
 	RootPath string
 
-	// Victims lets it find out which process lost a packet.
+	// Victims enables finding out which process lost a packet.
 	Victims bool
 
-	// Resets lets it count TCP resets.
+	// Resets enables counting TCP resets.
 	Resets bool
 
-	// Unseen lets it read the kernel's own counters of drops.
+	// Unseen enables reading the kernel's own counters of drops.
 	Unseen bool
 
-	// Explanations says in words what each drop means, as an attribute.
+	// Explanations adds an attribute that tells in words what each drop means.
 	Explanations bool
 }
 
@@ -63,38 +63,38 @@ type Drops struct {
 	contexts   *tracecontext.Contexts
 	options    Options
 
-	maxKeys, maxCoarse uint32 // of the kernel maps; 0 is as in bpf/drops.bpf.c
-	quotaOf            uint32 // of what namespaces have a part; 0 is the map
+	maxKeys, maxCoarse uint32 // of the kernel maps; 0 keeps the sizes of bpf/drops.bpf.c
+	quotaOf            uint32 // the number of entries that the quota is a part of; 0 means that of the map
 
 	object   *kernel.Object
 	open     kernel.Closers
-	counting string // the program that counts what kfree_skb reports
+	counting string // the program for the tracepoint kfree_skb
 	words    words
 	ledger   *ledger
 	roster   *owner.Roster
 	quota    *kernel.Quota
-	refused  error           // why it is not known which process lost a packet
-	knows    bool            // it is
-	ended    map[uint64]bool // processes that had ended at the last reading, by number
+	refused  error           // the reason if it is not known which process lost a packet
+	knows    bool            // it is known
+	ended    map[uint64]bool // processes that had ended at the last read, by number
 
-	remembered map[uint64]owner.Process // likewise; they were the last to have a port
+	remembered map[uint64]owner.Process // likewise, those that were the last to have a port
 	offered    bool                     // what the ledger last posted was returned
 
 	counters        *kernelCounters
-	inodeOfHost     func() (uint32, error) // of the network namespace whose counters these are
-	refusedCounters error                  // why they are not read
-	unseen          *unseenAccount         // nil: they are not
+	inodeOfHost     func() (uint32, error) // of the network namespace whose counters are read
+	refusedCounters error                  // the reason if they are not read
+	unseen          *unseenAccount         // nil if they are not read
 
-	symbols     *symbols.Table // nil: none are kept
+	symbols     *symbols.Table // nil if none are kept
 	symbolsRead time.Time
 
-	survey interfaces.Survey        // of the last reading
-	peeks  *metadata.MetricsBuilder // nil: nobody peeks
+	survey interfaces.Survey        // of the last read
+	peeks  *metadata.MetricsBuilder // nil if Peek is not enabled
 }
 
-// New returns a Drops that reports through builder and keeps its account in b.
-// interfaces are started before it, and so are contexts, which may be nil. It starts
-// owners itself, where it can: without them it counts on.
+// New returns a Drops that reports through builder and counts its work in b. interfaces must be
+// started before it, and so must contexts, which may be nil. It starts owners itself if that is
+// possible, and works without them otherwise.
 func New(builder *metadata.MetricsBuilder, owners *owner.Owners, interfaces *interfaces.Reader, contexts *tracecontext.Contexts,
 	processes *process.Directory, c *clock.Clock, b *stats.Recorder, options Options,
 ) *Drops {
@@ -145,11 +145,11 @@ func (d *Drops) hooks() []kernel.Hook {
 	return slices.Concat(d.object.Hooks(), d.ownerHooks(), d.uncountedResets(), d.unseenHooks())
 }
 
-// countsResets says that resets are wanted, and that this kernel loads the programs that
-// see them: they ask whose the connection is.
+// countsResets reports whether resets are wanted and this kernel loads the programs for them,
+// which look up the owner of the connection.
 func (d *Drops) countsResets() bool { return d.options.Resets && d.refused == nil }
 
-// uncountedResets says why resets are not counted.
+// uncountedResets returns a hook that tells why resets are not counted.
 func (d *Drops) uncountedResets() []kernel.Hook {
 	if !d.options.Resets || d.countsResets() {
 		return nil
@@ -157,7 +157,7 @@ func (d *Drops) uncountedResets() []kernel.Hook {
 	return []kernel.Hook{{Job: "reset_sent", Name: "none", NotSeen: "TCP resets", Refused: []string{d.refused.Error()}}}
 }
 
-// ownerHooks are those by which the owners of sockets are known.
+// ownerHooks returns the hooks by which the owners of sockets are known.
 func (d *Drops) ownerHooks() []kernel.Hook {
 	switch {
 	case d.knows:
@@ -193,7 +193,7 @@ func (d *Drops) tryCounters() {
 	}
 }
 
-// unseenHooks say why the kernel's own counters are not read.
+// unseenHooks returns a hook that tells why the kernel's own counters are not read.
 func (d *Drops) unseenHooks() []kernel.Hook {
 	if d.refusedCounters == nil {
 		return nil
@@ -214,8 +214,8 @@ func (d *Drops) firstCounters() (map[string]uint64, error) {
 	return s.counters, err
 }
 
-// beginUnseen reads the kernel's own counters after we have begun to count: what comes in
-// between is not missed later.
+// beginUnseen reads the kernel's own counters after the programs have begun to count, so that what
+// happens in between is not missing later.
 func (d *Drops) beginUnseen() error {
 	d.unseen = nil
 	if !d.options.Unseen || d.refusedCounters != nil {
@@ -232,8 +232,8 @@ func (d *Drops) beginUnseen() error {
 // Shutdown implements [instrument.Instrument].
 func (d *Drops) Shutdown(context.Context) error { return d.open.Close() }
 
-// Collect implements [instrument.Instrument]. Every series that has not ended is in
-// what it returns, with the packets since its start.
+// Collect implements [instrument.Instrument]. Its result contains every series that has not ended,
+// with the packets since its start.
 func (d *Drops) Collect(context.Context) (pmetric.Metrics, error) {
 	d.offered = false
 	s, err := d.read()
@@ -259,11 +259,11 @@ func (d *Drops) emitter(builder *metadata.MetricsBuilder) emitter {
 	return emitter{builder: builder, host: d.processes.Host(builder.NewResourceBuilder()), wall: d.clock.Wall, explain: d.options.Explanations}
 }
 
-// PeekWith lets the instrument be peeked at. What Peek returns is made by builder.
+// PeekWith enables Peek, whose result builder makes.
 func (d *Drops) PeekWith(builder *metadata.MetricsBuilder) { d.peeks = builder }
 
-// Peek implements [instrument.Peeker]. It enters what the kernel side has counted into a
-// copy of the ledger, and takes nothing out of the kernel's maps.
+// Peek implements [instrument.Peeker]. It enters what the kernel side has counted into a copy of
+// the ledger, and removes nothing from the kernel's maps.
 func (d *Drops) Peek(context.Context) (pmetric.Metrics, error) {
 	if d.peeks == nil || d.ledger == nil {
 		return pmetric.NewMetrics(), errors.ErrUnsupported

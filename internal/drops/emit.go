@@ -16,7 +16,7 @@ type emitter struct {
 	builder *metadata.MetricsBuilder
 	host    pcommon.Resource
 	wall    func(bootNanos uint64) time.Time // of CLOCK_BOOTTIME
-	explain bool                             // in words, with each point
+	explain bool                             // add an explanation to each point
 }
 
 var (
@@ -30,8 +30,9 @@ var (
 	}
 )
 
-// emit makes one data point of each drop, those of all packets on the host's resource, and
-// those of a process, which stand together, on its own. Resets come apart from them.
+// emit makes one data point for each drop. Those of all packets are on the host's resource, and
+// those of a process, which are next to each other in drops, on its own. Resets are emitted
+// separately.
 func (e emitter) emit(now time.Time, drops []drop) pmetric.Metrics {
 	all := pmetric.NewMetrics()
 	for len(drops) > 0 {
@@ -46,7 +47,7 @@ func (e emitter) emit(now time.Time, drops []drop) pmetric.Metrics {
 	return all
 }
 
-// emitOf emits the drops of a process, or of the host.
+// emitOf emits the drops of a process, or those of the host.
 func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.Metrics {
 	resource := e.host
 	if v != nil {
@@ -67,7 +68,7 @@ func (e emitter) emitOf(v *victim, now pcommon.Timestamp, drops []drop) pmetric.
 	return metrics
 }
 
-// emitUnseen makes one data point of each counter, on the host's resource.
+// emitUnseen makes one data point for each counter, on the host's resource.
 func (e emitter) emitUnseen(now time.Time, all []unseen) pmetric.ResourceMetricsSlice {
 	for _, u := range all {
 		e.builder.RecordNettapDropUnseenDataPoint(pcommon.NewTimestampFromTime(now), int64(u.packets), u.counter)
@@ -87,8 +88,8 @@ func (e emitter) emitUnseen(now time.Time, all []unseen) pmetric.ResourceMetrics
 	return metrics.ResourceMetrics()
 }
 
-// complete sets what the generated builder cannot. It gives the points in the
-// order they were recorded, or none.
+// complete sets what the generated builder cannot. The builder returns the points in the order in
+// which they were recorded, or none.
 func (e emitter) complete(metrics pmetric.Metrics, drops []drop) {
 	next := 0
 	for _, resource := range metrics.ResourceMetrics().All() {
@@ -123,7 +124,7 @@ func (e exemplar) appendTo(exemplars pmetric.ExemplarSlice, wall func(bootNanos 
 	one.FilteredAttributes().PutStr("nettap.trace_context.source", e.context.Source.String())
 }
 
-// options are the attributes that are left out where they are unknown.
+// options returns the attributes that are left out if they are not known.
 func (s series) options() []metadata.MetricAttributeOption {
 	var options []metadata.MetricAttributeOption
 	add := func(option func(string) metadata.MetricAttributeOption, value string) {

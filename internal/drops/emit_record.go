@@ -13,7 +13,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// eventName is that of the log record of a dropped packet.
+// eventName is the name of the event in the log record of a dropped packet.
 const eventName = "nettap.packet.dropped"
 
 // recordEmitter writes dropped packets as OTLP.
@@ -23,7 +23,7 @@ type recordEmitter struct {
 	wall    func(bootNanos uint64) time.Time
 }
 
-// emit makes a log record of each packet, on the host's resource.
+// emit makes a log record for each packet, on the host's resource.
 func (e recordEmitter) emit(now time.Time, packets []droppedPacket) plog.Logs {
 	logs := plog.NewLogs()
 	if len(packets) == 0 {
@@ -56,7 +56,7 @@ func (p droppedPacket) severity() plog.SeverityNumber {
 	return plog.SeverityNumberInfo
 }
 
-// describe sets what is known of a packet; the rest is absent.
+// describe sets what is known of a packet. The other attributes are absent.
 func (p droppedPacket) describe(attributes pcommon.Map) {
 	for _, one := range []struct{ key, value string }{
 		{"nettap.drop.reason", p.reason},

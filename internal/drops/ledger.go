@@ -12,39 +12,39 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// snapshot is all that was read at one collection.
+// snapshot is everything that was read at one collection.
 type snapshot struct {
 	now        time.Time // before the rest was read
 	detailed   map[bpfDropKey]uint64
-	coarse     map[bpfDropKey]uint64 // those that found the place for detailed ones taken
+	coarse     map[bpfDropKey]uint64 // packets for which there was no room among the detailed ones
 	interfaces map[interfaces.Key]interfaces.Entry
 	survey     interfaces.Survey
 	exemplars  map[bpfDropKey]exemplar
-	victims    map[uint64]*victim       // by the numbers in detailed, those that are known
-	ended      map[uint64]owner.Process // processes that have, by number
-	listened   map[uint64]bool          // those that were the last to have a port
+	victims    map[uint64]*victim       // by the numbers in detailed, as far as they are known
+	ended      map[uint64]owner.Process // processes that have ended, by number
+	listened   map[uint64]bool          // numbers of processes that were the last to have a port
 
 	counters map[string]uint64 // the kernel's own, read before the maps
-	host     uint64            // the network namespace whose counters these are; 0 is not known
+	host     uint64            // the network namespace whose counters these are; 0 if not known
 }
 
-// ledger keeps the series from one collection to the next. It is pure: all it knows
-// comes in snapshots, and what is taken out of the kernel's map is told to it.
+// ledger keeps the series from one collection to the next. It reads nothing itself: everything
+// that it knows comes in snapshots, and it is told what was removed from the kernel's map.
 //
-// A line adds up the entries of several keys: of two interfaces of one name, of two
-// places in one function. It begins when the first of them does, and ends with the
-// last: with its last value until a consumer has taken that, then without a value
-// until a consumer has taken that, too. What a process lost is in two lines, its own and
-// the host's.
+// A line adds up the entries of several keys, for example of two interfaces with one name, or of
+// two places in one function. It begins with the first of these entries and ends with the last.
+// Its last value is then reported until a consumer has taken it, and after that a point without a
+// value until a consumer has taken that. What a process lost is in two lines, its own and the
+// host's.
 type ledger struct {
-	posted   time.Time // of the last snapshot
-	turn     uint64    // how many snapshots there were
+	posted   time.Time // time of the last snapshot
+	turn     uint64    // number of snapshots so far
 	entries  map[source]*entry
 	counters map[line]*counter
-	removed  uint64 // packets of the entries that were taken out
-	unnamed  uint64 // of those, packets of a process that was not known any more
+	removed  uint64 // packets of entries that were removed
+	unnamed  uint64 // the part of these whose process was not known any more
 
-	covered map[string]uint64 // packets that a counter of the kernel's counts, too
+	covered map[string]uint64 // packets that a counter of the kernel counts as well
 }
 
 // source is a key in one of the kernel's maps.
@@ -53,36 +53,36 @@ type source struct {
 	coarse bool
 }
 
-// entry is what is known of a source. It belongs to the same lines as long as it is there.
+// entry is what is known of a source. It belongs to the same lines as long as it exists.
 type entry struct {
-	lines    []line // the host's first
+	lines    []line // the host's line first
 	packets  uint64
-	moved    uint64   // the turn in which it last counted something
-	counters []string // of the kernel's, that count its packets, too
+	moved    uint64   // the last turn in which it counted something
+	counters []string // the kernel's counters that count its packets as well
 }
 
-// counter is what a line says.
+// counter is the state of a line.
 type counter struct {
 	start   time.Time
-	removed uint64 // packets of its entries that were taken out
+	removed uint64 // packets of its entries that were removed
 	entries int
 	phase   phase
 }
 
-// phase is where a series is in its life.
+// phase is a phase in the life of a series.
 type phase int
 
 const (
 	alive   phase = iota
-	leaving       // nothing feeds it any more; its last value is to be delivered
-	ending        // that has been; its end is to be delivered
+	leaving       // it has no entries any more; its last value is to be delivered
+	ending        // that was delivered; its end is to be delivered
 )
 
 func newLedger(start time.Time) *ledger {
 	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[line]*counter{}, covered: map[string]uint64{}}
 }
 
-// copy returns a ledger that knows what l knows, and shares with it nothing that either
+// copy returns a ledger with the same content, which shares nothing with l that either of them
 // changes.
 func (l *ledger) copy() *ledger {
 	c := *l
@@ -100,7 +100,7 @@ func (l *ledger) copy() *ledger {
 	return &c
 }
 
-// enter takes in a snapshot.
+// enter enters a snapshot.
 func (l *ledger) enter(s *snapshot, w words) {
 	l.turn++
 	for key, packets := range s.detailed {
@@ -113,7 +113,7 @@ func (l *ledger) enter(s *snapshot, w words) {
 
 func (l *ledger) count(from source, packets uint64, s *snapshot, w words) {
 	if packets == 0 {
-		return // it is about to be the first
+		return // the kernel side is about to count the first packet
 	}
 	e, known := l.entries[from]
 	if !known {
@@ -128,14 +128,14 @@ func (l *ledger) count(from source, packets uint64, s *snapshot, w words) {
 	}
 }
 
-// cover notes that an entry has as many packets now.
+// cover records how many packets an entry has now.
 func (l *ledger) cover(e *entry, packets uint64) {
 	for _, counter := range e.counters {
 		l.covered[counter] += packets - e.packets
 	}
 }
 
-// isInHost says that the packets of a key are or may be in the network namespace whose
+// isInHost reports whether the packets of a key are or may be in the network namespace whose
 // counters are read.
 func (s *snapshot) isInHost(key bpfDropKey) bool {
 	return key.Netns == 0 || s.host == 0 || key.Netns == s.host
@@ -159,8 +159,8 @@ func (l *ledger) add(from source, e *entry, lines ...line) {
 	}
 }
 
-// feed notes that one more entry feeds a line. One that has ended, or whose last
-// value has been delivered, begins anew: at the last snapshot there was nothing of it.
+// feed records that a line has one more entry. If the line has ended, or its last value was
+// delivered, it begins anew: there were no packets for it at the last snapshot.
 func (l *ledger) feed(to line) {
 	c, known := l.counters[to]
 	if !known || c.phase == ending {
@@ -171,11 +171,11 @@ func (l *ledger) feed(to line) {
 	c.entries++
 }
 
-// departing returns the keys to be taken out of the kernel's map: of interfaces that
-// are gone or have another name; of processes that have ended and lose nothing any more;
-// and when there are more than limit, of the others that have counted nothing lately
-// those that have been silent longest. The same holds for the keys of each network namespace
-// but the host's, of which there may be each.
+// departing returns the keys to remove from the kernel's map: those of interfaces that are gone or
+// have another name, and those of processes that have ended and lose nothing any more. If there
+// are more than limit keys, it also returns those that have counted nothing for the longest time.
+// The same holds for the keys of each network namespace other than the host's, with the limit
+// each.
 func (l *ledger) departing(s *snapshot, limit, each int) []bpfDropKey {
 	var leave, silent, ended []bpfDropKey
 	for from, e := range l.entries {
@@ -215,8 +215,8 @@ func (l *ledger) departing(s *snapshot, limit, each int) []bpfDropKey {
 	return leave
 }
 
-// goOnWithout lets the host's line of a key go on without its process. Resets of a process
-// are in no other than its own.
+// goOnWithout lets the host's line of a key continue without its process. Resets of a process are
+// only in its own line.
 func (l *ledger) goOnWithout(key bpfDropKey) {
 	e := l.entries[source{key, false}]
 	if key.Reset != 0 {
@@ -230,7 +230,7 @@ func (l *ledger) goOnWithout(key bpfDropKey) {
 	l.entries[rest].moved = max(l.entries[rest].moved, e.moved)
 }
 
-// held is how many keys of each network namespace there are at most in the kernel's map of
+// held returns how many keys of each network namespace there are at most in the kernel's map of
 // detailed ones.
 func (l *ledger) held() map[uint64]int {
 	held := map[uint64]int{}
@@ -242,7 +242,7 @@ func (l *ledger) held() map[uint64]int {
 	return held
 }
 
-// numbers are those of the processes in the keys.
+// numbers returns the numbers of the processes in the keys.
 func (l *ledger) numbers() map[uint64]bool {
 	used := map[uint64]bool{}
 	for from := range l.entries {
@@ -256,14 +256,14 @@ func (s *snapshot) isRenamed(key bpfDropKey, e *entry) bool {
 	return known && name != e.lines[0].interfaceName
 }
 
-// hasEnded says that the process of a key has. One that was the last to have a port goes on
-// to lose what comes for that.
+// hasEnded reports whether the process of a key has ended. A process that was the last to have a
+// port is an exception, because it still loses what arrives for that.
 func (s *snapshot) hasEnded(key bpfDropKey) bool {
 	_, ended := s.ended[key.Number]
 	return ended && !(key.Victim == bpfVictimVICTIM_LAST_LISTENER && s.listened[key.Number])
 }
 
-// isForeign says that a network namespace is not the host's.
+// isForeign reports whether a network namespace is not the host's.
 func (s *snapshot) isForeign(netns uint64) bool {
 	return s.survey.Host != 0 && netns != 0 && netns != s.survey.Host
 }
@@ -274,7 +274,7 @@ func (s *snapshot) isGone(key bpfDropKey) bool {
 	return known && ok && s.survey.Gone(iface, found)
 }
 
-// remove notes that a key was taken out of the kernel's map, with this many packets.
+// remove records that a key was removed from the kernel's map, with this many packets.
 func (l *ledger) remove(key bpfDropKey, packets uint64) {
 	from := source{key, false}
 	e := l.entries[from]
@@ -293,7 +293,7 @@ func (l *ledger) remove(key bpfDropKey, packets uint64) {
 	}
 }
 
-// isUnnamed says that the process of a key was not known any more when it was met.
+// isUnnamed reports whether the process of a key was already forgotten when the key was first met.
 func (e *entry) isUnnamed(key bpfDropKey) bool {
 	if key.Reset != 0 {
 		return key.Number != 0 && e.lines[0].victim == nil
@@ -301,7 +301,7 @@ func (e *entry) isUnnamed(key bpfDropKey) bool {
 	return key.Number != 0 && len(e.lines) == 1
 }
 
-// nameless is how many packets are or were in the host's series alone, since their process
+// nameless returns how many packets are or were only in the host's series because their process
 // was not known any more.
 func (l *ledger) nameless() uint64 {
 	sum := l.unnamed
@@ -313,7 +313,7 @@ func (l *ledger) nameless() uint64 {
 	return sum
 }
 
-// forgettable returns the interfaces that are gone and of which no key is left.
+// forgettable returns the interfaces that are gone and have no keys left.
 func (l *ledger) forgettable(s *snapshot) []interfaces.Key {
 	used := map[interfaces.Key]bool{}
 	for from := range l.entries {
@@ -330,7 +330,7 @@ func (l *ledger) forgettable(s *snapshot) []interfaces.Key {
 	return gone
 }
 
-// aggregated is how many packets are or were in a series.
+// aggregated returns how many packets are or were in a series.
 func (l *ledger) aggregated() uint64 {
 	sum := l.removed
 	for _, e := range l.entries {
@@ -339,8 +339,8 @@ func (l *ledger) aggregated() uint64 {
 	return sum
 }
 
-// post ends the turn and returns what there is to say, sorted so that the same drops
-// always come out in the same order.
+// post ends the turn and returns what is to be reported, in an order that is always the same for
+// the same drops.
 func (l *ledger) post(s *snapshot, exemplars map[line][]exemplar) []drop {
 	sums := map[line]uint64{}
 	for _, e := range l.entries {
@@ -362,7 +362,7 @@ func (l *ledger) post(s *snapshot, exemplars map[line][]exemplar) []drop {
 	return drops
 }
 
-// examples sorts exemplars by the lines of their keys, which must not have been removed yet.
+// examples groups exemplars by the lines of their keys, which must not have been removed yet.
 func (l *ledger) examples(s *snapshot) map[line][]exemplar {
 	sorted := map[line][]exemplar{}
 	for key, e := range s.exemplars {
@@ -377,7 +377,7 @@ func (l *ledger) examples(s *snapshot) map[line][]exemplar {
 	return sorted
 }
 
-// delivered notes that what was last posted has been taken.
+// delivered records that the last post was taken.
 func (l *ledger) delivered() {
 	for s, c := range l.counters {
 		switch c.phase {

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/packet"
 )
 
-// told is what this kernel tells of a dropped packet.
+// told is what this kernel tells about a dropped packet.
 type told struct {
 	types     *btf.Spec
 	arguments int               // of the tracepoint kfree_skb
@@ -86,8 +86,8 @@ func (d *Drops) load() error {
 	return nil
 }
 
-// resetHooks are those by which resets are seen, where the kernel gives reasons for them or
-// does not.
+// resetHooks returns the hooks by which resets are seen. reasons tells whether the kernel gives
+// reasons for them.
 func resetHooks(reasons bool) []kernel.Hook {
 	sent := kernel.Hook{Job: "reset_sent", Name: "tp_btf/tcp_send_reset", Programs: []string{bpfProgCountResetSent}, Cause: selftest.Reset}
 	if !reasons {
@@ -100,8 +100,8 @@ func resetHooks(reasons bool) []kernel.Hook {
 
 const lastListeners = bpfMapLastListeners
 
-// ownerMaps returns the maps in which owners are known, and makes spec's own fit them.
-// Where nobody fills them, spec's are as small as can be.
+// ownerMaps returns the maps in which owners are known, and adapts those of spec to them. If
+// nothing fills them, those of spec get the smallest size.
 func (d *Drops) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	shared, theirs := map[string]*ebpf.Map{}, map[string]*ebpf.Map{}
 	if d.knows {

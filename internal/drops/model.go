@@ -14,20 +14,20 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// Reasons that no kernel gives. Their numbers are beyond those of any subsystem.
+// Reasons that no kernel gives. Their numbers are higher than those of any subsystem.
 const (
 	reasonNotAvailable   = 0xffffffff - iota // the kernel gives no reasons (before 5.17)
 	reasonListenOverflow                     // a listener's accept queue is full
-	reasonNever                              // stands for a reason this kernel lacks
+	reasonNever                              // in place of a reason that this kernel lacks
 )
 
-// ownReasons are the names of those that are reported.
+// ownReasons are the names of those of them that are reported.
 var ownReasons = map[uint32]string{
 	reasonNotAvailable:   "not_available",
 	reasonListenOverflow: "nettap_listen_overflow",
 }
 
-// series is what one counter is told apart by. What is unknown is empty.
+// series is what identifies a counter. A field that is not known is empty.
 type series struct {
 	function      string // the kernel's symbol
 	reason        string
@@ -35,49 +35,49 @@ type series struct {
 	interfaceName string
 	transport     string
 	networkType   string
-	reset         bool // of resets, not of drops: only the reason may be known
+	reset         bool // of resets, not of drops; only the reason may be known
 }
 
-// loser is the process that lost the packets of a series, with what its series are told
-// apart by besides. Its zero value is none: the series is the host's, of all packets.
+// loser is the process that lost the packets of a series, with what else identifies its series.
+// The zero value means no process: the series is the host's, of all packets.
 type loser struct {
 	*victim
 	how       bpfVictim
 	direction bpfDirection
 }
 
-// line is what one counter is told apart by.
+// line identifies a counter of the host or of a process.
 type line struct {
 	series
 	loser
 }
 
-// drop is one line's value, in packets since its start.
+// drop is the value of one line, in packets since its start.
 type drop struct {
 	series
 	loser
 	start     time.Time
 	packets   uint64
-	exemplars []exemplar // since the last time
-	ended     bool       // it has no value any more
+	exemplars []exemplar // since the previous report
+	ended     bool       // it no longer has a value
 }
 
-// exemplar is a packet of a socket whose application was at work on something.
+// exemplar is a packet of a socket whose application was working on a span.
 type exemplar struct {
 	context tracecontext.Context
 	nanos   uint64 // CLOCK_BOOTTIME
 }
 
-// words turn the kernel's numbers into names.
+// words has the names for the kernel's numbers.
 type words struct {
-	reasons   map[uint32]string // this kernel's own
-	resets    map[uint32]string // for which it resets connections
-	functions map[uint64]string // by location; missing is unknown
+	reasons   map[uint32]string // those of this kernel
+	resets    map[uint32]string // the reasons for which it resets connections
+	functions map[uint64]string // by location; missing if not known
 	meanings  meanings
-	rules     []rule // which of the kernel's counters count what
+	rules     []rule // which drops each of the kernel's counters counts
 }
 
-// series returns what a key stands for, on an interface of this name.
+// series returns the series of a key, on an interface with this name.
 func (w words) series(key bpfDropKey, interfaceName string) series {
 	s := series{
 		function:      w.functions[key.Location],
@@ -97,9 +97,9 @@ func (w words) series(key bpfDropKey, interfaceName string) series {
 	return s
 }
 
-// dropper returns the function that drops, "" where the kernel names only its own means
-// to: a compiler may put what tells of drops into a part of kfree_skb, whose caller is
-// kfree_skb. Debian's 5.10 for arm64 is built so.
+// dropper returns the function that drops, or "" if the kernel only names the function that
+// reports: a compiler may put the report into a part of kfree_skb, whose caller is kfree_skb.
+// Debian's 5.10 for arm64 is built like this.
 func dropper(function string) string {
 	if function == "kfree_skb" {
 		return ""
@@ -107,8 +107,9 @@ func dropper(function string) string {
 	return function
 }
 
-// lines are all that a key's packets are in: the host's series, and that of v, who lost
-// them, unless it is nil. A reset is in one, that of who sent or received it.
+// lines returns the lines that count the packets of a key: the host's, and, unless v is nil, that
+// of v, the process that lost them. A reset is only in the line of the process that sent or
+// received it, if there is one.
 func (w words) lines(key bpfDropKey, interfaceName string, v *victim) []line {
 	if key.Reset != 0 {
 		return []line{{series{reason: w.resets[key.Reason], reset: true}, loser{v, 0, key.Direction}}}
@@ -121,10 +122,10 @@ func (w words) lines(key bpfDropKey, interfaceName string, v *victim) []line {
 	return append(all, line{own, loser{v, key.Victim, key.Direction}})
 }
 
-// numbered is how the name of a reason begins that this kernel's BTF does not name.
+// numbered is the prefix of the name of a reason that this kernel's BTF does not name.
 const numbered = "reason_"
 
-// reason names a number that this kernel's BTF does not name as "reason_7".
+// reason returns the name of a reason. If this kernel's BTF does not name it, that is "reason_7".
 func (w words) reason(number uint32) string {
 	if name, ok := ownReasons[number]; ok {
 		return name
@@ -147,7 +148,7 @@ func (s series) compare(other series) int {
 	)
 }
 
-// compare puts the host's lines first, and those of a process together.
+// compare orders lines so that the host's come first, and those of one process are together.
 func (l line) compare(other line) int {
 	return cmp.Or(l.victim.Compare(other.victim), l.series.compare(other.series),
 		cmp.Compare(l.how, other.how), cmp.Compare(l.direction, other.direction))
@@ -156,24 +157,25 @@ func (l line) compare(other line) int {
 // nameOf returns the name of an interface, which may be any bytes.
 func nameOf(entry interfaces.Entry) string { return plain.Text(process.Text(entry.Name[:])) }
 
-// iface returns the key of the interface on which a packet was dropped; ok is false
-// where that is unknown.
+// iface returns the key of the interface on which a packet was dropped; ok is false if that is not
+// known.
 func (k bpfDropKey) iface() (key interfaces.Key, ok bool) {
 	return interfaces.Key{Netns: k.Netns, Ifindex: k.Ifindex}, k.Ifindex != 0
 }
 
-// numbers are the reasons that the kernel side treats in a way of their own.
+// numbers are the reasons that the kernel side treats specially.
 type numbers struct {
 	consumed uint32
 	noSocket uint32
 
-	// What kfree_skb says of an ACK lost to a full accept queue: either the one,
-	// from 6.15 on, or the other, which it also says of much else.
+	// overflow and unspecified are the reasons that kfree_skb gives for an ACK lost to a full
+	// accept queue: from 6.15 on the former, and before the latter, which it also gives for
+	// much else.
 	overflow    uint32
 	unspecified uint32
 }
 
-// numbersOf finds them in this kernel's reasons, which may be none.
+// numbersOf finds them among this kernel's reasons, of which there may be none.
 func numbersOf(reasons map[uint32]string) numbers {
 	n := numbers{consumed: reasonNever, noSocket: reasonNever, overflow: reasonNever, unspecified: reasonNotAvailable}
 	for number, name := range reasons {
@@ -194,12 +196,12 @@ func numbersOf(reasons map[uint32]string) numbers {
 	return n
 }
 
-// argumentsWithSocket is how many a kfree_skb tracepoint has at least that says to which
-// socket a packet was on its way.
+// argumentsWithSocket is the minimum number of arguments of a kfree_skb tracepoint that tells for
+// which socket a packet was.
 const argumentsWithSocket = 4
 
-// variantFor names the program that fits a kfree_skb tracepoint with that many
-// arguments, and whether it is known who owns a socket.
+// variantFor returns the name of the program for a kfree_skb tracepoint with this many arguments.
+// owners tells whether the owners of sockets are known.
 func variantFor(arguments int, owners bool) string {
 	switch {
 	case arguments <= 2 && !owners:

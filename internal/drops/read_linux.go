@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// read returns all that the kernel side has counted. Interfaces come last, so that
-// those of new keys are among them.
+// read returns everything that the kernel side has counted. Interfaces are read last, so that
+// those of new keys are included.
 func (d *Drops) read() (*snapshot, error) {
 	survey, errs := d.interfaces.Survey()
 	if d.knows {
@@ -41,7 +41,7 @@ func (d *Drops) read() (*snapshot, error) {
 // share tells the kernel side how many keys each network namespace has.
 func (d *Drops) share(s *snapshot) error {
 	if s.survey.Host == 0 {
-		return nil // nobody knows yet whom to spare
+		return nil // it is not known yet which namespace is the host's
 	}
 	entries := map[uint64]uint64{}
 	for key := range s.detailed {
@@ -50,7 +50,7 @@ func (d *Drops) share(s *snapshot) error {
 	return d.quota.Apply(s.survey.Host, entries)
 }
 
-// readCounters reads the kernel's own counters, of the host's network namespace.
+// readCounters reads the kernel's own counters of the host's network namespace.
 func (d *Drops) readCounters(s *snapshot) error {
 	inode, err := d.inodeOfHost()
 	if err != nil {
@@ -65,8 +65,8 @@ func (d *Drops) readCounters(s *snapshot) error {
 	return err
 }
 
-// meetProcesses finds out who lost packets. To learn of new ones it reads all processes
-// that are known.
+// meetProcesses finds the processes that lost packets. If there are new ones it reads all known
+// processes.
 func (d *Drops) meetProcesses(s *snapshot, processes func() (map[uint64]owner.Process, error)) error {
 	s.victims = map[uint64]*victim{}
 	for key := range s.detailed {
@@ -92,7 +92,7 @@ func (d *Drops) meetProcesses(s *snapshot, processes func() (map[uint64]owner.Pr
 	return nil
 }
 
-// findEnded finds out which processes have ended, or have become others by exec or setuid,
+// findEnded finds out which processes have ended, or have another identity after exec or setuid,
 // and which were the last to have a port.
 func (d *Drops) findEnded(s *snapshot, processes func() (map[uint64]owner.Process, error)) error {
 	if !d.knows {
@@ -114,8 +114,8 @@ func (d *Drops) findEnded(s *snapshot, processes func() (map[uint64]owner.Proces
 	return kernel.Each(d.object.Maps[lastListeners], func(_ bpfPortKey, number uint64) { s.listened[number] = true })
 }
 
-// forgetProcesses makes room for others, once those that have ended are in no key. Who was
-// the last to have a port may yet come into one, and is remembered here.
+// forgetProcesses forgets the processes that have ended and are in no key. A process that was the
+// last to have a port may still get into a key, and is remembered here.
 func (d *Drops) forgetProcesses(s *snapshot) error {
 	used := d.ledger.numbers()
 	var errs error
@@ -164,14 +164,14 @@ func sum(perCPU []uint64) (sum uint64) {
 	return sum
 }
 
-// makeRoom takes out of the kernel's maps what need not be there any more.
+// makeRoom removes from the kernel's maps what is no longer needed there.
 func (d *Drops) makeRoom(s *snapshot) error {
 	m := d.object.Maps[bpfMapDrops]
 	enough := func(all int) int { return (3*all + 3) / 4 }
 	var errs error
 	for _, key := range d.ledger.departing(s, enough(int(m.MaxEntries())), enough(d.quota.Each())) {
 		last, err := kernel.TakePerCPU[uint64](m, key)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // one may be kept for its series alone
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // it may be kept only for its series
 			errs = errors.Join(errs, fmt.Errorf("take a count out: %w", err))
 			continue
 		}
@@ -180,8 +180,8 @@ func (d *Drops) makeRoom(s *snapshot) error {
 	return errors.Join(errs, d.interfaces.Forget(d.ledger.forgettable(s)...))
 }
 
-// updateStats brings the statistics up to date. Drops that came while the maps were read
-// are seen, and in a series with the next Collect.
+// updateStats updates the statistics. Drops that happened while the maps were read count as seen,
+// and are in a series from the next Collect on.
 func (d *Drops) updateStats(s *snapshot) error {
 	kinds, err := kernel.ReadCounts(d.object.Maps[bpfMapStats])
 	if err != nil {
@@ -216,8 +216,8 @@ func (d *Drops) updateStats(s *snapshot) error {
 
 func (d *Drops) limit(name string) int { return int(d.object.Maps[name].MaxEntries()) }
 
-// takeExemplars returns, by key, what an application did when a packet of it was
-// dropped since the last time.
+// takeExemplars returns, by key, what an application was doing when a packet of it was dropped
+// since the previous call.
 func (d *Drops) takeExemplars() (map[bpfDropKey]exemplar, error) {
 	if d.contexts == nil {
 		return nil, nil
@@ -247,9 +247,9 @@ func (d *Drops) takeExemplars() (map[bpfDropKey]exemplar, error) {
 	return taken, nil
 }
 
-// learnFunctions learns the names of locations met for the first time. Most are met
-// soon after the start, so the table of symbols is kept for a while, for the kernel's
-// own functions: modules come and go.
+// learnFunctions finds the names of locations that are new. Most are met soon after the start, so
+// the table of symbols is kept for a while. It is used only for the kernel's own functions, since
+// modules are loaded and unloaded.
 func (d *Drops) learnFunctions(s *snapshot) error {
 	unknown := map[uint64]bool{}
 	for _, counts := range []map[bpfDropKey]uint64{s.detailed, s.coarse} {
@@ -285,6 +285,5 @@ func (d *Drops) learnFunctions(s *snapshot) error {
 	return nil
 }
 
-// keepSymbols is how long the kernel's table of symbols, some 5 MB, serves new
-// locations.
+// keepSymbols is how long the kernel's table of symbols, some 5 MB, is kept for new locations.
 const keepSymbols = time.Minute

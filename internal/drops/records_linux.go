@@ -25,7 +25,7 @@ import (
 
 var _ instrument.Instrument[plog.Logs] = (*Records)(nil)
 
-// RecordOptions are what an operator can choose of single packets.
+// RecordOptions are what an operator can set for single packets.
 type RecordOptions struct {
 	Version      string        // of the receiver
 	Interval     time.Duration // between two records of one place, reason and flow
@@ -46,12 +46,12 @@ type Records struct {
 	open        kernel.Closers
 	ring        *ringbuf.Reader
 	words       words
-	symbols     *symbols.Table // nil: none are kept
+	symbols     *symbols.Table // nil if none are kept
 	symbolsRead time.Time
 	corrupt     uint64
 }
 
-// NewRecords returns Records that keep their counts in r. contexts are started before it, and
+// NewRecords returns Records that keep their counts in r. contexts must be started before it, and
 // may be nil.
 func NewRecords(resource metadata.ResourceAttributesConfig, contexts *tracecontext.Contexts, processes *process.Directory,
 	c *clock.Clock, r *stats.Recorder, options RecordOptions,
@@ -106,7 +106,8 @@ func (r *Records) load() error {
 	return nil
 }
 
-// recordVariantFor names the program that fits a kfree_skb tracepoint with that many arguments.
+// recordVariantFor returns the name of the program for a kfree_skb tracepoint with this many
+// arguments.
 func recordVariantFor(arguments int) string {
 	switch {
 	case arguments <= 2:
@@ -148,8 +149,8 @@ func (r *Records) Collect(context.Context) (plog.Logs, error) {
 	return e.emit(r.clock.Now(), packets), errors.Join(err, symbolsMissing, r.updateStats())
 }
 
-// function names the function that an address is in, "" where it is not known. The table of
-// symbols is kept for a while: modules come and go.
+// function returns the name of the function that contains an address, or "" if it is not known.
+// The table of symbols is kept for a while, as modules are loaded and unloaded.
 func (r *Records) function(address uint64) (string, error) {
 	if r.symbols == nil || time.Since(r.symbolsRead) > keepSymbols {
 		table, err := kernel.RunningSymbols()

@@ -15,18 +15,18 @@ import (
 	"time"
 )
 
-// countersCSV says which of our drops each of the kernel's own counters counts, too.
+// countersCSV has the drops that each of the kernel's own counters counts as well.
 //
 //go:embed counters.csv
 var countersCSV string
 
-// These are counters that are in no file of names and numbers.
+// Counters that are in no file of names and numbers.
 const (
 	softnetDropped = "softnet_stat dropped" // packets that found a CPU's input queue full
 	qdiscDrops     = "qdisc drops"          // of all queues of interfaces
 )
 
-// rule is a row of the table: a counter counts the drops that it matches.
+// rule is a row of the table: a counter counts the drops that match.
 type rule struct {
 	counter                string
 	machine                bool // in all network namespaces
@@ -62,8 +62,8 @@ func (r rule) matches(s series, inHost bool) bool {
 		(r.networkType == "" || r.networkType == s.networkType) && (r.transport == "" || r.transport == s.transport)
 }
 
-// countersOf are those of the kernel's own that count the drops of a series, too; inHost says
-// that these are or may be in the network namespace whose counters are read.
+// countersOf returns the kernel's own counters that count the drops of a series as well. inHost
+// tells whether these are or may be in the network namespace whose counters are read.
 func countersOf(rules []rule, s series, inHost bool) []string {
 	var counters []string
 	for _, r := range rules {
@@ -74,8 +74,8 @@ func countersOf(rules []rule, s series, inHost bool) []string {
 	return counters
 }
 
-// readPairs reads counters from text in the form of /proc/net/snmp and netstat, where each
-// group has a line of names and one of numbers: "Udp: NoPorts" is UdpNoPorts.
+// readPairs reads counters from text in the form of /proc/net/snmp and netstat, in which each
+// group has a line of names and a line of numbers: "Udp: NoPorts" is UdpNoPorts.
 func readPairs(to map[string]uint64, text io.Reader) error {
 	var names []string
 	lines := bufio.NewScanner(text)
@@ -99,7 +99,8 @@ func readPairs(to map[string]uint64, text io.Reader) error {
 	return lines.Err()
 }
 
-// readLines reads counters from text in the form of /proc/net/snmp6, where each has a line.
+// readLines reads counters from text in the form of /proc/net/snmp6, with one counter on each
+// line.
 func readLines(to map[string]uint64, text io.Reader) error {
 	lines := bufio.NewScanner(text)
 	for lines.Scan() {
