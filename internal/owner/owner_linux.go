@@ -81,6 +81,9 @@ func (o *Owners) Start(ctx context.Context) error {
 }
 
 func (o *knowledge) start(ctx context.Context) error {
+	if err := kernel.ProbeSocketStorage(); err != nil {
+		return fmt.Errorf("load owner programs: %w", err)
+	}
 	probe := kernel.Avoiding(o.options.AvoidHooks, kernel.Probe)
 	chosen, err := choose(probe)
 	if err != nil {
@@ -197,9 +200,6 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps[bpfMapLastListeners] }
 
 func (o *knowledge) load(chosen choice) error {
-	if err := kernel.ProbeSocketStorage(); err != nil {
-		return err
-	}
 	spec, err := loadBpf()
 	if err != nil {
 		return err
