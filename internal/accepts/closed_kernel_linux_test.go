@@ -3,16 +3,24 @@
 package accepts
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
@@ -151,6 +159,144 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A peer that does not answer any more is given up after TCP_USER_TIMEOUT. Then neither side has
+// closed the connection first.
+func TestKernelReportsConnectionsThatTimeOut(t *testing.T) {
+	o := observeEnds(t)
+	near, far := kerneltest.Namespaces(t)
+	var listener net.Listener
+	kerneltest.InNamespace(t, far.Name, func() {
+		var err error
+		if listener, err = net.Listen("tcp4", net.JoinHostPort(far.IPv4.String(), "0")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	defer listener.Close()
+	var client net.Conn
+	kerneltest.InNamespace(t, near.Name, func() {
+		var err error
+		if client, err = net.Dial("tcp4", listener.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass(t, client, server, 1000)
+	pass(t, server, client, 300)
+	limitPatience(t, client.(*net.TCPConn), time.Second)
+	restore := kerneltest.Lose(t, near, far)
+	if _, err := client.Write(make([]byte, 7)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ETIMEDOUT) {
+		t.Errorf("the client reads %v, want a timeout", err)
+	}
+	client.Close()
+	restore()
+	abort(server.(*net.TCPConn))
+
+	want := []ended{
+		{Role: "client", Error: "ETIMEDOUT", Sent: 1007, Received: 300, HasPackets: true, HasRoundTrip: true},
+		{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+	}
+	got, _ := o.endsOn(t, uint16(listener.Addr().(*net.TCPAddr).Port), 2)
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("ends differ (-want +got):\n%s", diff)
+	}
+	o.balancedWithEnds(t)
+}
+
+// limitPatience sets how long a connection waits for an acknowledgement.
+func limitPatience(t *testing.T, c *net.TCPConn, patience time.Duration) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var setErr error
+	err = raw.Control(func(fd uintptr) {
+		setErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience.Milliseconds()))
+	})
+	if err := errors.Join(err, setErr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The process that has both ends is killed, and its network namespace is removed with it.
+func TestKernelReportsConnectionsOfARemovedNamespace(t *testing.T) {
+	o := observeEnds(t)
+	name := fmt.Sprintf("nettap-%d-removed", os.Getpid())
+	h := startHermit(t, name)
+	port := h.connected(t)
+	if err := netns.DeleteNamed(name); err != nil { // from now on only the process holds it
+		t.Fatal(err)
+	}
+	h.kill()
+
+	got, ids := o.endsOn(t, port, 2)
+	if len(got) != 2 {
+		t.Fatalf("the ends are %+v, want two", got)
+	}
+	sides := []string{got[0].ClosedBy, got[1].ClosedBy} // the kernel chooses which end it closes first
+	if slices.Sort(sides); !slices.Equal(sides, []string{"local", "peer"}) {
+		t.Errorf("the ends were closed by %v first", sides)
+	}
+	got[0].ClosedBy, got[1].ClosedBy = "", ""
+	want := []ended{
+		{Role: "client", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true},
+		{Role: "server", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("ends differ (-want +got):\n%s", diff)
+	}
+	accepted := o.on(t, port)
+	if len(accepted) != 1 || accepted[0].id != ids[1] || accepted[0].PID != int64(h.Process.Pid) {
+		t.Errorf("the accepts are %+v, want one with the id %s, of process %d", accepted, ids[1], h.Process.Pid)
+	}
+	o.balancedWithEnds(t)
+}
+
+// hermit is a process in a network namespace of its own that has both ends of a connection.
+type hermit struct {
+	*exec.Cmd
+	said *bufio.Reader
+}
+
+func startHermit(t *testing.T, namespace string) hermit {
+	t.Helper()
+	listener, _ := listen(t, "127.0.0.1:0") // each server inherits one
+	h := hermit{Cmd: newServer(t, "hermit", listener, 0, 0)}
+	h.Env = append(h.Env, hermitVariable+"="+namespace)
+	stdout, err := h.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.said = bufio.NewReader(stdout)
+	if err := h.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.kill)
+	return h
+}
+
+// connected waits until it has its connection, and returns the port of the server.
+func (h hermit) connected(t *testing.T) uint16 {
+	t.Helper()
+	line, err := h.said.ReadString('\n')
+	port, parseErr := strconv.ParseUint(strings.TrimSpace(line), 10, 16)
+	if err := errors.Join(err, parseErr); err != nil {
+		t.Fatalf("the process says %q: %v", line, err)
+	}
+	return uint16(port)
+}
+
+func (h hermit) kill() {
+	h.Process.Kill() //nolint:errcheck // it may have been killed
+	h.Wait()         //nolint:errcheck // it was killed
 }
 
 // A connection that no process accepted ends without a record, and is counted.

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +34,51 @@ const usersVariable = "NETTAP_TEST_USERS"
 
 const listenerFD = 3
 
+// hermitVariable has the name of the network namespace that a hermit makes for itself.
+const hermitVariable = "NETTAP_TEST_HERMIT"
+
+// beHermit connects to itself in a network namespace of its own, says at which port, and waits to
+// be killed.
+func beHermit() {
+	runtime.LockOSThread()
+	if _, err := netns.NewNamed(os.Getenv(hermitVariable)); err != nil {
+		panic(err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		panic(err)
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	client, err := net.Dial("tcp4", listener.Addr().String())
+	if err != nil {
+		panic(err)
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		panic(err)
+	}
+	for _, message := range []struct {
+		from, to net.Conn
+		bytes    int
+	}{{client, server, 1000}, {server, client, 300}} {
+		if _, err := message.from.Write(make([]byte, message.bytes)); err != nil {
+			panic(err)
+		}
+		if _, err := io.ReadFull(message.to, make([]byte, message.bytes)); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	unix.Pause() //nolint:errcheck // it is killed
+	runtime.KeepAlive(client)
+}
+
 var servers = map[string]func(){
 	"net":            serveNet,
 	"blocking":       func() { serveBlocking() },
@@ -40,6 +87,7 @@ var servers = map[string]func(){
 	"multishot":      func() { serveUring(uringMultishot) },
 	"fixed file":     func() { serveUring(uringFixedSlot) },
 	"any fixed file": func() { serveUring(uringFixedAny | uringMultishot) },
+	"hermit":         beHermit,
 }
 
 func TestMain(m *testing.M) {
