@@ -3,14 +3,17 @@
 package drops
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/drops/dropstest"
@@ -18,6 +21,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // Five datagrams of one flow for a closed port are one record, with all that is known, and so
@@ -127,6 +131,122 @@ func startRecords(t *testing.T, options RecordOptions) (*Records, *stats.Recorde
 	records := NewRecords(metadata.DefaultResourceAttributesConfig(), nil, process.NewDirectory("", c), c, recorder, options)
 	kerneltest.Start(t, records)
 	return records, recorder
+}
+
+// A request has a trace, and its segments are dropped, because the queue of the sender's interface
+// has no room.
+func TestKernelReportsTheTraceOfADroppedSegment(t *testing.T) {
+	kerneltest.Require(t)
+	contexts := startContexts(t)
+	c := clock.New()
+	records := NewRecords(metadata.DefaultResourceAttributesConfig(), contexts, process.NewDirectory("", c), c, new(stats.Recorder),
+		RecordOptions{Interval: time.Millisecond, MaxPerSecond: 1000})
+	kerneltest.Start(t, records)
+	near, far := kerneltest.Namespaces(t)
+	client := connectBetween(t, near, far)
+	kerneltest.InNamespace(t, near.Name, func() {
+		queue := &netlink.Tbf{
+			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: near.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+			Rate:       1000, Limit: 1, Buffer: 64000,
+		}
+		if err := netlink.QdiscAdd(queue); err != nil {
+			t.Fatalf("add a queue: %v", err)
+		}
+	})
+	const traceID, spanID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	request := "GET / HTTP/1.1\r\nHost: far\r\ntraceparent: 00-" + traceID + "-" + spanID + "-01\r\n\r\n"
+	if _, err := client.Write([]byte(request)); err != nil {
+		t.Fatal(err)
+	}
+
+	want := traced{Trace: traceID, Span: spanID, Transport: "tcp", Port: int64(client.LocalAddr().(*net.TCPAddr).Port)}
+	var got []traced
+	if diff := settled(func() string { // the first one is dropped before the call to send is over
+		got = append(got, tracedTo(t, records, far.IPv4.String())...)
+		if !slices.Contains(got, want) {
+			return fmt.Sprintf("records are %+v, want %+v among them", got, want)
+		}
+		return ""
+	}); diff != "" {
+		t.Error(diff)
+	}
+	untraced := want
+	untraced.Trace, untraced.Span = "", ""
+	if slices.ContainsFunc(got, func(one traced) bool { return one != want && one != untraced }) {
+		t.Errorf("records are %+v, want none of another trace", got)
+	}
+}
+
+// traced is a record in the words of a test of traces.
+type traced struct {
+	Trace, Span, Transport string
+	Port                   int64 // of the sender
+}
+
+// tracedTo collects and returns the records of packets to an address.
+func tracedTo(t *testing.T, records *Records, address string) (found []traced) {
+	t.Helper()
+	logs, err := records.Collect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				a := record.Attributes().AsRaw()
+				if a["destination.address"] != address || a["source.port"] == nil {
+					continue
+				}
+				found = append(found, traced{record.TraceID().String(), record.SpanID().String(), a["network.transport"].(string), a["source.port"].(int64)})
+			}
+		}
+	}
+	return found
+}
+
+// startContexts finds the trace contexts of messages, which not every kernel shows.
+func startContexts(t *testing.T) *tracecontext.Contexts {
+	t.Helper()
+	contexts := tracecontext.NewContexts(tracecontext.Options{
+		Sources: []tracecontext.Source{tracecontext.HTTP, tracecontext.Socket}, HeadBytes: 2048, SocketTTL: time.Minute,
+		Warn: func(message string) { t.Log(message) },
+	})
+	kerneltest.Run(t, contexts)
+	t.Cleanup(func() {
+		if err := contexts.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	hooks, _ := contexts.Hooks()
+	for _, hook := range hooks {
+		if hook.Job == "message" && len(hook.Programs) == 0 {
+			t.Skip("not seen here: ", hook.NotSeen, ": ", hook.Refused)
+		}
+	}
+	return contexts
+}
+
+// connectBetween connects a client in one namespace to a server in another one.
+func connectBetween(t *testing.T, near, far kerneltest.Namespace) (client net.Conn) {
+	t.Helper()
+	var listener net.Listener
+	kerneltest.InNamespace(t, far.Name, func() {
+		var err error
+		if listener, err = net.Listen("tcp4", net.JoinHostPort(far.IPv4.String(), "0")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	kerneltest.InNamespace(t, near.Name, func() {
+		var err error
+		if client, err = net.Dial("tcp4", listener.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() {
+		client.Close()
+		listener.Close()
+	})
+	return client
 }
 
 // recordsOn collects and returns the attributes of each record of a device.
