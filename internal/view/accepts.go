@@ -42,6 +42,8 @@ func (v *View) Accepts(logs plog.Logs) {
 			for _, record := range scope.LogRecords().All() {
 				if record.EventName() == "nettap.connection.accepted" {
 					v.accept(p, record)
+				} else if event := noticed[record.EventName()]; event != "" {
+					v.notice(p, event, record)
 				}
 			}
 		}

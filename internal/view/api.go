@@ -25,6 +25,10 @@ type State struct {
 	Listeners        []Listener  `json:"listeners"`
 	Accepts          []Accept    `json:"accepts"`
 	AcceptsLeftOut   int         `json:"accepts_left_out"`
+	Notices          []Notice    `json:"notices"`
+	NoticesLeftOut   int         `json:"notices_left_out"`
+	Resets           []Drop      `json:"resets"`
+	Unseen           []Drop      `json:"unseen"`
 	Calls            []Call      `json:"calls"`
 	CallsLeftOut     int         `json:"calls_left_out"`
 	Health           Health      `json:"health"`
@@ -224,6 +228,18 @@ type Node struct {
 type NodeEvent struct {
 	Name string  `json:"name"`
 	AtUS float64 `json:"at_us"`
+}
+
+// Notice is an event of a connection or a listener beside accepts: "refused", "closed",
+// "listener_opened" or "listener_closed".
+type Notice struct {
+	ID      string `json:"id"`
+	AtMS    int64  `json:"at_ms"`
+	Event   string `json:"event"`
+	Process string `json:"process,omitempty"`
+	Local   End    `json:"local"`
+	Peer    End    `json:"peer"`
+	Text    string `json:"text"`
 }
 
 // Increment is what happened since the previous increment.

@@ -32,12 +32,13 @@ type drop struct {
 	history  history
 }
 
-// drops are all drops, or those of processes.
+// drops are all drops, or those of processes. Resets, and what counters of the kernel have beyond
+// the drops, are counted in the same way.
 type drops struct {
 	view    *View
 	clock   clock
 	name    string    // for the report of what found no room
-	gone    *[]string // receives the ids of those that are forgotten
+	gone    *[]string // receives the ids of those that are forgotten; nil if nobody asks
 	byPlace map[place]*drop
 }
 
@@ -69,6 +70,10 @@ func (ds *drops) enter(p *process, point pmetric.NumberDataPoint) {
 			at.direction = value.Str()
 		case "nettap.drop.victim":
 			at.victim = value.Str()
+		case "nettap.tcp.reset.reason":
+			at.reason = value.Str()
+		case "nettap.drop.counter":
+			at.symbol = value.Str()
 		}
 	}
 	d := ds.find(at)
@@ -129,7 +134,9 @@ func (ds *drops) prune(old int64) {
 	for at, d := range ds.byPlace {
 		if d.active < old && ds.clock.seq-d.seen > missing {
 			delete(ds.byPlace, at)
-			*ds.gone = append(*ds.gone, d.ID)
+			if ds.gone != nil {
+				*ds.gone = append(*ds.gone, d.ID)
+			}
 		}
 	}
 }

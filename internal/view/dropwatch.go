@@ -25,7 +25,7 @@ func newDropwatch(v *View, p params) writer {
 
 func (d *dropwatch) note() {
 	d.before = map[*drop]uint64{}
-	for _, drops := range []*drops{&d.view.drops, &d.view.losses} {
+	for _, drops := range []*drops{&d.view.drops, &d.view.losses, &d.view.resets, &d.view.unseen} {
 		for _, one := range drops.byPlace {
 			d.before[one] = one.Packets
 		}
@@ -56,6 +56,12 @@ func (d *dropwatch) next(now time.Time) string {
 		for _, line := range limited(d.lines(&d.view.losses, loserOf), d.params.n) {
 			fmt.Fprintf(&b, "%d packets lost by %s%s\n", line.packets, line.symbol, line.detail)
 		}
+		for _, line := range limited(d.lines(&d.view.resets, resetterOf), d.params.n) {
+			fmt.Fprintf(&b, "%d resets of %s%s\n", line.packets, line.symbol, line.detail)
+		}
+		for _, line := range limited(d.lines(&d.view.unseen, counterOf), d.params.n) {
+			fmt.Fprintf(&b, "%d packets unseen in %s\n", line.packets, line.symbol)
+		}
 	}
 	d.note()
 	return b.String()
@@ -73,6 +79,16 @@ func loserOf(one *drop) dropKey {
 	return dropKey{fmt.Sprint(one.process.PID, " ", orDash(one.process.Comm)), fmt.Sprintf(" %s %s %s %s %s", orDash(one.Reason),
 		orDash(one.Class), orDash(one.Interface), orDash(one.Direction), orDash(one.Victim))}
 }
+
+func resetterOf(one *drop) dropKey {
+	who := "- -"
+	if one.process != nil {
+		who = fmt.Sprint(one.process.PID, " ", orDash(one.process.Comm))
+	}
+	return dropKey{who, fmt.Sprintf(" %s %s", orDash(one.Direction), orDash(one.Reason))}
+}
+
+func counterOf(one *drop) dropKey { return dropKey{symbol: orDash(one.Symbol)} }
 
 // lines sums up what was dropped since the previous table.
 func (d *dropwatch) lines(drops *drops, keyOf func(*drop) dropKey) []dropLine {

@@ -61,6 +61,8 @@ func (v *View) takeFresh() fresh {
 		}
 	}
 	f.dropped, f.lost = v.drops.takeFresh(), v.losses.takeFresh()
+	v.resets.takeFresh() // they are in no increment
+	v.unseen.takeFresh()
 	for _, l := range v.listeners.byKey {
 		if l.moved[0] != 0 {
 			f.accepted = append(f.accepted, acceptedOn{l, l.moved})

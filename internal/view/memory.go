@@ -12,6 +12,7 @@ const (
 	callBytes     = 900
 	nodeBytes     = 150
 	listenerBytes = 400
+	noticeBytes   = 400
 )
 
 func (h *history) memory() int64 {
@@ -20,7 +21,7 @@ func (h *history) memory() int64 {
 
 // memory returns roughly how many bytes the view holds.
 func (v *View) memory() int64 {
-	total := int64(len(v.processes.byID))*processBytes + int64(len(v.accepts))*acceptBytes +
+	total := int64(len(v.processes.byID))*processBytes + int64(len(v.accepts))*acceptBytes + int64(len(v.notices))*noticeBytes +
 		int64(len(v.calls.all))*callBytes + int64(v.calls.nodes)*nodeBytes
 	for _, p := range v.processes.byID {
 		for _, r := range p.rows {
@@ -32,7 +33,7 @@ func (v *View) memory() int64 {
 			total += rowBytes + a.history.memory()
 		}
 	}
-	for _, drops := range []*drops{&v.drops, &v.losses} {
+	for _, drops := range []*drops{&v.drops, &v.losses, &v.resets, &v.unseen} {
 		for _, d := range drops.byPlace {
 			total += rowBytes + d.history.memory()
 		}

@@ -68,7 +68,9 @@ func (v *View) Drops(metrics pmetric.Metrics) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	p := v.drops.clock.read(v.now(), v.started)
-	v.losses.clock.read(v.now(), v.started)
+	for _, others := range []*drops{&v.losses, &v.resets, &v.unseen} {
+		others.clock.read(v.now(), v.started)
+	}
 	resources := metrics.ResourceMetrics()
 	for i := range resources.Len() {
 		v.learnHost(resources.At(i).Resource())
@@ -76,6 +78,8 @@ func (v *View) Drops(metrics pmetric.Metrics) {
 	}
 	v.drops.settle(p)
 	v.losses.settle(p)
+	v.resets.settle(p)
+	v.unseen.settle(p)
 }
 
 func (v *View) enterDrops(resource pmetric.ResourceMetrics) {
@@ -84,12 +88,20 @@ func (v *View) enterDrops(resource pmetric.ResourceMetrics) {
 		switch metric {
 		case "nettap.packet.dropped":
 			v.drops.enter(nil, point)
-		case "nettap.process.packet.dropped":
+		case "nettap.drop.unseen":
+			v.unseen.enter(nil, point)
+		case "nettap.process.packet.dropped", "nettap.tcp.reset":
 			if of == nil {
 				of = v.processes.find(resource.Resource())
 			}
-			if of != nil {
+			switch {
+			case of == nil: // there is no room for it
+			case metric == "nettap.process.packet.dropped":
 				v.losses.enter(of, point)
+			case of == v.processes.none:
+				v.resets.enter(nil, point)
+			default:
+				v.resets.enter(of, point)
 			}
 		}
 	})

@@ -20,7 +20,7 @@ func TestHostileNamesAreText(t *testing.T) {
 	}
 	f.accept(evil, "127.0.0.1:80", "127.0.0.1:4000")
 	f.call(evil, "failed", "E\x1b[0m", span{-1, "\x1b[1mroot", 0, 5})
-	for _, path := range []string{"/nettop?wide&interval=1s", "/tcp_connections?wide", "/socket-trace?wide", "/dropwatch?wide&interval=1s", "/api/v1/state"} {
+	for _, path := range []string{"/nettop?wide&interval=1s", "/tcp_connections?wide", "/connections", "/socket-trace?wide", "/dropwatch?wide&interval=1s", "/api/v1/state"} {
 		seconds := []func(){func() {
 			f.processes = []fed{evil}
 			f.losses = append(f.losses, loss{symbol: "\x1b[31mf", reason: "\x1b", class: "loss", packets: 1, iface: "\x1b[0m", by: &evil})

@@ -23,6 +23,7 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
   /nettop            packets and bytes by process and interface
   /dropwatch         packets dropped, by place in the kernel
   /tcp_connections   accepted TCP connections
+  /connections       refused and closed connections, and who listens
   /socket-trace      socket calls that were slow or failed, as trees
 
   ?follow            go on; ?interval=1s how often (5s)

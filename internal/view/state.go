@@ -41,7 +41,9 @@ func (v *View) state(q question) *State {
 			s.Listeners = append(s.Listeners, l.show(q.scale, now))
 		}
 	}
+	s.Resets, s.Unseen = v.resets.show(q, selected, now), v.unseen.show(q, selected, now)
 	limit := cmp.Or(q.n, usualEvents)
+	s.Notices, s.NoticesLeftOut = v.newestNotices(selected, limit)
 	for _, a := range slices.Backward(v.accepts) {
 		switch {
 		case !selected.accept(&a):

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// table is the table of one of the scripts, as text.
+// table is the table of one of the scripts, or one of our own, as text.
 type table struct {
 	path  string
 	sorts []string // how it can be sorted; the first one is the order of the script
@@ -36,6 +36,7 @@ var tables = []table{
 	{"/nettop", []string{"packets", "bytes", "tx_packets", "rx_packets", "tx_bytes", "rx_bytes", "pid", "uid", "dev", "command"}, newNettop},
 	{"/dropwatch", []string{"packets", "symbol"}, newDropwatch},
 	{"/tcp_connections", []string{"time", "uid", "cmd", "pid", "port", "source"}, newConnections},
+	{"/connections", []string{"time"}, newNotices},
 	{"/socket-trace", []string{"time", "duration", "command", "pid"}, newSocketTrace},
 }
 

@@ -42,8 +42,11 @@ type View struct {
 	interfaces interfaces
 	drops      drops
 	losses     drops // drops of processes
+	resets     drops // TCP resets, of processes or of none
+	unseen     drops // what counters of the kernel have beyond the drops
 	listeners  listeners
 	accepts    []Accept // oldest first
+	notices    []Notice // likewise
 	calls      calls
 	dropped    map[string]int
 	pruned     int64
@@ -73,6 +76,7 @@ const (
 	maxDrops      = 2048 // and as many losses of processes
 	maxListeners  = 1024
 	maxAccepts    = 2000
+	maxNotices    = 2000
 	maxCalls      = 1000
 	maxNodes      = 30_000 // of all calls together
 	keep          = 15 * 60 * 1000
@@ -89,6 +93,8 @@ func New(options Options) *View {
 	v.interfaces.init(v)
 	v.drops.init(v, "drops", &v.fresh.gone.Drops)
 	v.losses.init(v, "losses", &v.fresh.gone.Losses)
+	v.resets.init(v, "resets", nil)
+	v.unseen.init(v, "unseen", nil)
 	v.listeners.init(v)
 	return v
 }
@@ -208,6 +214,11 @@ func (v *View) prune(now int64) {
 	v.interfaces.prune(old)
 	v.drops.prune(old)
 	v.losses.prune(old)
+	v.resets.prune(old)
+	v.unseen.prune(old)
+	for len(v.notices) > 0 && v.notices[0].AtMS < old {
+		v.notices = v.notices[1:]
+	}
 	for len(v.accepts) > 0 && v.accepts[0].AtMS < old {
 		v.accepts = v.accepts[1:]
 	}
