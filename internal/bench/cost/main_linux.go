@@ -31,10 +31,17 @@ var jobs = map[string]string{
 	"calls":   "call",
 
 	measure.All: "call", // the instrument that depends on it most
+
+	measure.AcceptsEverything: "accept",
+	measure.Connections:       "owner",
+	measure.Everything:        "call",
 }
 
 // cases are what is measured, in this order. "all" is the default configuration.
 var cases = []string{"traffic", "drops", "accepts", "calls", measure.All}
+
+// onRequest are those that are measured if they are asked for.
+var onRequest = []string{measure.AcceptsEverything, measure.Connections, measure.Everything}
 
 // meter measures by a load in a process of its own, in which nothing is observed that is not
 // observed in every other process.
@@ -55,7 +62,7 @@ func main() {
 		return
 	}
 	var m meter
-	only := flag.String("only", ".*", "only the cases that this regular expression matches wholly, of "+strings.Join(append(cases, measure.Bpftrace), ", "))
+	only := flag.String("only", everyCase, "only the cases that this regular expression matches wholly, of "+strings.Join(slices.Concat(cases, []string{measure.Bpftrace}, onRequest), ", "))
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
 	operations := flag.Int("operations", 50, "how many operations a round has")
@@ -65,7 +72,7 @@ func main() {
 	flag.Parse()
 	m.load = []string{"load", fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds), fmt.Sprint("-least=", *least)}
 	var err error
-	if m.only, err = regexp.Compile("^(?:" + *only + ")$"); err != nil {
+	if m.only, err = regexp.Compile(wholly(*only)); err != nil {
 		log.Fatal("cost: ", err)
 	}
 	if err := m.run(context.Background()); err != nil {
@@ -77,7 +84,7 @@ func (m *meter) run(ctx context.Context) error {
 	if err := m.measure(ctx, measure.Measure{Case: measure.Off}); err != nil {
 		return err
 	}
-	for _, name := range cases {
+	for _, name := range m.cases() {
 		if !m.only.MatchString(name) {
 			continue
 		}
@@ -91,6 +98,19 @@ func (m *meter) run(ctx context.Context) error {
 	return m.bpftrace(ctx)
 }
 
+// everyCase is what is asked for if nothing is.
+const everyCase = ".*"
+
+// cases are what may be asked for.
+func (m *meter) cases() []string {
+	if m.only.String() == wholly(everyCase) {
+		return cases
+	}
+	return slices.Concat(cases, onRequest)
+}
+
+func wholly(expression string) string { return "^(?:" + expression + ")$" }
+
 // ladder measures a case on the rung that is chosen on this kernel. If it is asked for, an
 // instrument is also measured on all lower rungs, each by avoiding those above it.
 func (m *meter) ladder(ctx context.Context, name string) error {
@@ -103,7 +123,7 @@ func (m *meter) ladder(ctx context.Context, name string) error {
 			}
 			return nil
 		}
-		if err != nil || rung == "" || name == measure.All || !m.everyRung {
+		if err != nil || rung == "" || name == measure.All || slices.Contains(onRequest, name) || !m.everyRung {
 			return err
 		}
 		avoid = append(avoid, rung)

@@ -37,8 +37,9 @@ func start(ctx context.Context, name string, avoid []string) (*running, error) {
 	for instrument, enabled := range map[string]*bool{
 		"traffic": &config.Traffic.Enabled, "drops": &config.Drops.Enabled, "accepts": &config.Accepts.Enabled, "calls": &config.Calls.Enabled,
 	} {
-		*enabled = name == instrument || name == measure.All
+		*enabled = name == instrument || name == measure.All || name == measure.Everything
 	}
+	request(config, name)
 	core, logs := observer.New(zapcore.InfoLevel)
 	settings := receivertest.NewNopSettings(metadata.Type)
 	settings.Logger = zap.New(core)
@@ -70,6 +71,16 @@ func start(ctx context.Context, name string, avoid []string) (*running, error) {
 		}
 	}
 	return r, nil
+}
+
+// request turns on what a case has of what is off by default.
+func request(config *nettapreceiver.Config, name string) {
+	if name == measure.AcceptsEverything || name == measure.Everything {
+		config.Accepts.Enabled = true
+		config.Accepts.Events.NettapConnectionClosed.Enabled = true
+		config.Accepts.Policy.Expect = []nettapreceiver.ExpectConfig{{Ports: []int{22}, Users: []int{0}}}
+	}
+	config.Connections.Enabled = name == measure.Connections || name == measure.Everything
 }
 
 func (r *running) stop(ctx context.Context) error {

@@ -16,6 +16,11 @@ const (
 	Off = "off" // nothing is attached
 	All = "all" // the defaults
 
+	// What is off by default. They are measured if they are asked for.
+	AcceptsEverything = "accepts-everything" // accepts with a policy and all its events
+	Connections       = "connections"
+	Everything        = "everything" // the defaults, and both of these
+
 	Bpftrace = "bpftrace" // a one-liner that counts by process, as traffic does
 )
 
