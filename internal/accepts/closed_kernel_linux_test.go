@@ -22,6 +22,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/policy"
 )
 
 // ended has what a test compares of the record of a connection's end.
@@ -336,14 +337,16 @@ func (o *fixture) balancedWithEnds(t *testing.T) {
 	}
 }
 
-// A flood of short connections loses no accept and no end.
+// A flood of short connections, made as fast as the machine can, loses no accept and no end, and
+// each accept has its verdict.
 func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
-	made := 4_000
+	made := 20_000
 	if testing.Short() { // an emulated machine makes only a hundred per second
 		made = 400
 	}
 	o := observeEnds(t)
 	listener, address := listen(t, "127.0.0.1:0")
+	o.accepts.policy = policy.New([]policy.Rule{{Ports: []uint16{address.Port()}, Users: []uint32{1000}}})
 	startServer(t, "blocking", listener, 0)
 	began := time.Now()
 	stop := make(chan struct{})
@@ -385,6 +388,11 @@ func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 	lacking := 2*made - len(ends) // at most as many as the kernel counted as lost
 	if accepts := len(o.on(t, address.Port())); lacking < 0 || lacking > int(totals.MissedRuns) || accepts != made {
 		t.Errorf("%d ends and %d accepts of %d connections, and the statistics have %+v", len(ends), accepts, made, totals)
+	}
+	for _, s := range o.on(t, address.Port()) {
+		if s.verdict != "unexpected" {
+			t.Fatalf("an accept has the verdict %q: %+v", s.verdict, s)
+		}
 	}
 	if totals.Lost["ring_full"] != 0 || totals.Lost["map_full"] != 0 {
 		t.Errorf("some are lost: %+v", totals)
