@@ -24,7 +24,7 @@ func TestKernelRootPathNeedsNoProc(t *testing.T) {
 	kerneltest.Require(t)
 	config := fewCalls()
 	config.RootPath = mountOnlyCgroups(t)
-	config.Traffic.Enabled = false
+	config.Traffic.Enabled, config.Drops.Enabled, config.Calls.Enabled = false, false, false // accepts look for contexts, too
 	signals := allSignals(t, config)
 	startAll(t, signals)
 	defer shutDownAll(t, signals)
