@@ -10,9 +10,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// byteCounter counts what the application read from its connections and wrote to
-// them, as demo.io. The kernel's process.network.io is to be more: it has headers,
-// and the connection to the Collector.
+// byteCounter counts what the application reads from its connections and writes to them, as
+// demo.io. The kernel's process.network.io is larger: it includes headers and the connection to
+// the Collector.
 type byteCounter struct {
 	io                metric.Int64Counter
 	transmit, receive metric.MeasurementOption

@@ -59,7 +59,7 @@ func (c *client) run(ctx context.Context, t *telemetry) error {
 			if err != nil {
 				return nil, err
 			}
-			// net/http may dial for a request that then gets another's connection.
+			// net/http may dial for a request that then uses another connection.
 			fmt.Printf("client pid=%d dialed local=%v\n", os.Getpid(), connection.LocalAddr())
 			return countedConn{connection, t.bytes}, nil
 		},
@@ -90,9 +90,9 @@ func (c *client) send(ctx context.Context) {
 	}
 }
 
-// exchange is what is known of a request that was sent.
+// exchange is what is known of a request.
 type exchange struct {
-	client trace.SpanContext // of the span that otelhttp made
+	client trace.SpanContext // of the span that otelhttp has made
 	local  string
 	status int
 	bytes  int64
@@ -125,7 +125,7 @@ func (c *client) get(ctx context.Context, number int64, e *exchange) error {
 	})
 	method, fail := http.MethodGet, c.fail > 0 && number%c.fail == 0
 	if fail {
-		method = http.MethodPost // net/http sends no POST again
+		method = http.MethodPost // net/http never repeats a POST
 	}
 	query := url.Values{"size": {strconv.Itoa(c.size)}, "delay": {c.delay.String()}, "fail": {strconv.FormatBool(fail)}}
 	request, err := http.NewRequestWithContext(ctx, method, c.url+"?"+query.Encode(), nil)
@@ -143,7 +143,7 @@ func (c *client) get(ctx context.Context, number int64, e *exchange) error {
 
 type exchangeKey struct{}
 
-// noteClientSpan is below otelhttp's transport, where its span is in the context.
+// noteClientSpan is below otelhttp's transport, where the context has its span.
 type noteClientSpan struct{ http.RoundTripper }
 
 func (n noteClientSpan) RoundTrip(r *http.Request) (*http.Response, error) {

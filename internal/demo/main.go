@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo is a pair of applications that trace themselves, to look at them
-// from the kernel at the same time:
+// Command demo is a pair of applications that trace themselves, so that they can be observed from
+// the kernel at the same time:
 //
 //	demo server [flags]
 //	demo client [flags]
 //
-// They speak HTTP. Both send their own spans and byte counters over OTLP to where
-// the usual variables say, as OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317,
-// and publish the active span as pprof labels (see package pproflabels). How a
-// request is answered is up to the client's flags. Each prints a line a request, and the
-// client one a connection:
+// They communicate by HTTP. Both send their own spans and byte counters over OTLP to the address
+// in the usual environment variables, such as OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317,
+// and publish the active span as pprof labels (see package pproflabels). The client's flags
+// determine how a request is answered. Each application prints a line for each request, and the
+// client also one for each connection:
 //
 //	server pid=7 trace=0af7651916cd43dd8448eb211c80319c span=b7ad6b7169203331 parent=00f067aa0ba902b7 peer=127.0.0.1:51514 bytes=100
 //	client pid=8 dialed local=127.0.0.1:51514
 //	client pid=8 trace=0af7651916cd43dd8448eb211c80319c span=00f067aa0ba902b7 local=127.0.0.1:51514 status=200 bytes=100
 //
-// The client ends after its requests, the server when it is told to; what they
-// have to say is sent before.
+// The client ends after its requests, and the server when it is terminated. All telemetry is sent
+// before.
 package main
 
 import (
@@ -31,7 +31,7 @@ import (
 	"syscall"
 )
 
-// application is one of the pair.
+// application is one of the two.
 type application interface {
 	flags(*flag.FlagSet)
 	run(context.Context, *telemetry) error

@@ -48,7 +48,7 @@ func (s *server) run(ctx context.Context, t *telemetry) error {
 	return h.Shutdown(closing)
 }
 
-// answer answers as the request says: ?size=100&delay=20ms, or ?fail=true.
+// answer answers a request according to its parameters: ?size=100&delay=20ms, or ?fail=true.
 func (s *server) answer(w http.ResponseWriter, r *http.Request) {
 	size, errSize := strconv.Atoi(r.FormValue("size"))
 	delay, errDelay := time.ParseDuration(r.FormValue("delay"))

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-7756021b/nettap/receiver/pproflabels"
 )
 
-// telemetry is what an application says of itself.
+// telemetry is what an application sends about itself.
 type telemetry struct {
 	traces  *sdktrace.TracerProvider
 	metrics *sdkmetric.MeterProvider
@@ -29,7 +29,7 @@ type telemetry struct {
 	bytes   *byteCounter
 }
 
-// newTelemetry sends to where the variables OTEL_EXPORTER_OTLP_... say.
+// newTelemetry sends to the address in the environment variables OTEL_EXPORTER_OTLP_....
 func newTelemetry(ctx context.Context, service string, labels bool) (*telemetry, error) {
 	self, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
@@ -63,7 +63,7 @@ func newTelemetry(ctx context.Context, service string, labels bool) (*telemetry,
 	return t, err
 }
 
-// http are the options that make otelhttp report here.
+// http returns the options that make otelhttp report here.
 func (t *telemetry) http() []otelhttp.Option {
 	return []otelhttp.Option{
 		otelhttp.WithTracerProvider(t.traces),

@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// Compare fails the test where compact JSON differs from testdata/name. With
-// `go test -update` it writes the file instead.
+// Compare fails the test if compact JSON differs from testdata/name. With `go test -update` it
+// writes the file instead.
 func Compare(t *testing.T, name string, compact []byte) {
 	t.Helper()
 	var got bytes.Buffer

@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CountedProvocation makes the receiver's kernel drop packets that counters of its own count.
+// CountedProvocation makes the receiver's kernel drop packets that some of its own counters count.
 type CountedProvocation struct {
 	Name string
 
-	// Provoke returns by how much which counters grow.
+	// Provoke returns which counters grow, and by how much.
 	Provoke func(t *testing.T, lab *Lab) map[string]int
 }
 
-// Counted are all we know.
+// Counted returns all that are known.
 func Counted() []CountedProvocation {
 	return []CountedProvocation{
 		counted("a datagram for a closed port", closedUDPPort, "UdpNoPorts"),
@@ -42,7 +42,7 @@ func Counted() []CountedProvocation {
 	}
 }
 
-// counted lets each packet that a provocation drops count in some counters.
+// counted makes a CountedProvocation of a provocation whose drops some counters count.
 func counted(name string, provoke func(*testing.T, *Lab) Drop, counters ...string) CountedProvocation {
 	return CountedProvocation{name, func(t *testing.T, lab *Lab) map[string]int {
 		want, packets := map[string]int{}, provoke(t, lab).Packets
@@ -53,7 +53,7 @@ func counted(name string, provoke func(*testing.T, *Lab) Drop, counters ...strin
 	}}
 }
 
-// Uncounted are losses of which there is never a packet to see.
+// Uncounted returns losses for which there is never a packet to see.
 func Uncounted() []CountedProvocation {
 	return []CountedProvocation{
 		{"a datagram to where there is no route", sendWithoutRoute},
@@ -94,8 +94,9 @@ func noRouteBack(t *testing.T, lab *Lab) map[string]int {
 	return map[string]int{"TcpExtListenDrops": n, "IpOutNoRoutes": n}
 }
 
-// fullHalfOpenQueue sends more SYNs than a listener has place for that may not send cookies.
-// How many are lost is what the kernel counts: the limit differs by one between kernels.
+// fullHalfOpenQueue sends more SYNs than fit into the queue of a listener that may not send
+// cookies. The number of lost ones is taken from the kernel's counter, since the limit differs by
+// one between kernels.
 func fullHalfOpenQueue(t *testing.T, lab *Lab) map[string]int {
 	const sent = 20
 	lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/tcp_syncookies", "0") })
@@ -116,7 +117,7 @@ func fullHalfOpenQueue(t *testing.T, lab *Lab) map[string]int {
 	return map[string]int{"TcpExtListenDrops": full() - before, "TcpExtTCPReqQFullDrop": full() - before}
 }
 
-// sendSYNsFrom sends a SYN each from so many ports to the listener.
+// sendSYNsFrom sends one SYN from each of a number of ports to the listener.
 func (l *Lab) sendSYNsFrom(t *testing.T, header ipHeader, ports int) {
 	t.Helper()
 	for port := range ports {
@@ -125,8 +126,8 @@ func (l *Lab) sendSYNsFrom(t *testing.T, header ipHeader, ports int) {
 	}
 }
 
-// fullQueue lets the receiver send more than the queue of its interface holds. How many that
-// costs is what those that left it lack.
+// fullQueue lets the receiver send more than the queue of its interface can hold. The number of
+// lost packets is the difference to those that left the queue.
 func fullQueue(t *testing.T, lab *Lab) map[string]int {
 	const sent = 30
 	lab.inReceiver(t, func() {
@@ -150,7 +151,8 @@ func fullQueue(t *testing.T, lab *Lab) map[string]int {
 		}
 		defer socket.Close()
 		for range sent {
-			_, _ = socket.WriteTo(make([]byte, 900), net.UDPAddrFromAddrPort(netip.AddrPortFrom(lab.Sender.IPv4, closedPort))) // may say ENOBUFS
+			// the error may be ENOBUFS
+			_, _ = socket.WriteTo(make([]byte, 900), net.UDPAddrFromAddrPort(netip.AddrPortFrom(lab.Sender.IPv4, closedPort)))
 		}
 	})
 	return map[string]int{"qdisc drops": lab.queueDrops(t)}

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// counter reads one of the current network namespace's own counters, from a
-// file of /proc/net where each group has a line of names and one of numbers. What this
-// kernel does not count is 0.
+// counter reads one of the current network namespace's own counters, from a file of /proc/net in
+// which each group has a line of names and a line of numbers. The result is 0 if this kernel does
+// not have the counter.
 func counter(t *testing.T, file, group, name string) int {
 	t.Helper()
 	content, err := os.Open("/proc/thread-self/net/" + file)

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Everyday is what goes on between two machines, and where nothing is lost.
+// Everyday is ordinary traffic between two machines, in which nothing is lost.
 type Everyday struct {
 	Name string
 	Do   func(t *testing.T, lab *Lab)
 }
 
-// EverydayLife is all we know of it.
+// EverydayLife returns all kinds that are known.
 func EverydayLife() []Everyday {
 	life := []Everyday{
 		{"a ping", func(t *testing.T, lab *Lab) { ping(t, lab, "ip4:icmp", lab.Receiver.IPv4, 8, 0) }},
@@ -28,7 +28,9 @@ func EverydayLife() []Everyday {
 		{"a server under load", func(t *testing.T, lab *Lab) {
 			n := 300
 			if testing.Short() {
-				n = 20 // an emulated machine is so slow with more that TCP sends again what has arrived
+				// an emulated machine is so slow with more that TCP retransmits
+				// what has already arrived
+				n = 20
 			}
 			connect(t, lab, n, download)
 		}},
@@ -39,7 +41,7 @@ func EverydayLife() []Everyday {
 	return life
 }
 
-// way is how a connection may end, after a request and its answer.
+// way is one of the ways in which a connection may end after a request and its answer.
 type way struct {
 	name           string
 	client, server func(*net.TCPConn)
@@ -53,7 +55,7 @@ var ways = []way{
 		must(c.CloseWrite())
 		closeAfter(c)
 	}, func(c *net.TCPConn) {
-		io.Copy(io.Discard, c) //nolint:errcheck // until the other side has closed
+		io.Copy(io.Discard, c) //nolint:errcheck // until the other side closes
 		write(c, 100_000)
 		must(c.Close())
 	}},
@@ -69,7 +71,7 @@ var ways = []way{
 	}},
 }
 
-// download is an answer that takes many segments.
+// download is an answer that needs many segments.
 var download = way{"a download", closeAfter, func(c *net.TCPConn) {
 	write(c, 100_000)
 	closeNow(c)
@@ -77,7 +79,7 @@ var download = way{"a download", closeAfter, func(c *net.TCPConn) {
 
 func closeNow(c *net.TCPConn) { must(c.Close()) }
 
-// closeAfter closes when the other side has.
+// closeAfter closes the connection after the other side has done so.
 func closeAfter(c *net.TCPConn) {
 	io.Copy(io.Discard, c) //nolint:errcheck // it may be reset
 	closeNow(c)
@@ -104,7 +106,7 @@ func must(err error) {
 	}
 }
 
-// connect makes n connections that end in one way, at the same time.
+// connect makes n connections at the same time, which all end in the same way.
 func connect(t *testing.T, lab *Lab, n int, w way) {
 	t.Helper()
 	var listener *net.TCPListener
@@ -157,7 +159,7 @@ func ping(t *testing.T, lab *Lab, network string, to netip.Addr, request, answer
 		defer socket.Close()
 		for i := range 10 {
 			echo := []byte{request, 0, 0, 0, 0, 7, 0, byte(i)}
-			if request == 8 { // of ICMPv6 the kernel computes it
+			if request == 8 { // the kernel computes that of ICMPv6
 				sum := checksum(echo)
 				echo[2], echo[3] = byte(sum>>8), byte(sum)
 			}
@@ -173,7 +175,7 @@ func ping(t *testing.T, lab *Lab, network string, to netip.Addr, request, answer
 	})
 }
 
-// call sends ten datagrams to all, of whom nobody listens.
+// call sends ten broadcast datagrams to a port on which no one listens.
 func call(t *testing.T, lab *Lab, to [4]byte, port int) {
 	t.Helper()
 	lab.inSender(t, func() {
@@ -194,7 +196,8 @@ func call(t *testing.T, lab *Lab, to [4]byte, port int) {
 	})
 }
 
-// askForAddresses asks by ARP for the receiver, for nobody, and for the sender itself.
+// askForAddresses sends ARP requests for the receiver, for an address that no one has, and for the
+// sender itself.
 func askForAddresses(t *testing.T, lab *Lab) {
 	t.Helper()
 	everyone := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -206,8 +209,8 @@ func askForAddresses(t *testing.T, lab *Lab) {
 	}
 }
 
-// Stray sends the receiver segments of connections that it does not have, and
-// returns what its kernel drops: in resets, FINs and ACKs nothing is lost.
+// Stray sends segments of connections that the receiver does not have, and returns what its kernel
+// drops. Resets, FINs and ACKs carry nothing that could be lost.
 func Stray(t *testing.T, lab *Lab) []Drop {
 	t.Helper()
 	const flagFIN, flagRST = 0x01, 0x04

@@ -31,14 +31,14 @@ func ethernet(to, from []byte, ethertype uint16, packet []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(frame, ethertype), packet...)
 }
 
-// ipHeader is an IP header without options or extensions, of the addresses' family.
+// ipHeader is an IP header without options or extensions. Its version is that of the addresses.
 type ipHeader struct {
 	protocol, ttl       byte
 	source, destination netip.Addr
 
-	// Faults that only IPv4 has.
+	// These faults are only possible in IPv4.
 	badChecksum bool
-	excess      uint16 // bytes that the length claims, but are not there
+	excess      uint16 // by how many bytes the length exceeds what is there
 }
 
 func (h ipHeader) packet(payload []byte) []byte {
@@ -62,7 +62,7 @@ func (h ipHeader) packet(payload []byte) []byte {
 	return append(header, payload...)
 }
 
-// udp returns a datagram; checksum 0 is none.
+// udp returns a datagram. A checksum of 0 means none.
 func udp(source, destination, checksum uint16, payload string) []byte {
 	datagram := binary.BigEndian.AppendUint16(nil, source)
 	datagram = binary.BigEndian.AppendUint16(datagram, destination)
@@ -100,7 +100,7 @@ func (s segment) bytes(from, to netip.Addr) []byte {
 	return header
 }
 
-// parseSegment takes the header of a TCP segment from a packet to an address.
+// parseSegment parses the TCP header of a packet that is sent to an address.
 func parseSegment(packet []byte, to netip.Addr) (segment, bool) {
 	headerLength, protocolAt, addressAt := 20, 9, 16
 	if to.Is6() {
@@ -119,7 +119,7 @@ func parseSegment(packet []byte, to netip.Addr) (segment, bool) {
 	}, true
 }
 
-// checksum is the Internet checksum (RFC 1071).
+// checksum returns the Internet checksum (RFC 1071).
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for len(b) > 1 {

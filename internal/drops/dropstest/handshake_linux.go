@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handshake is a client's side of one with the listener, made by hand, from an
-// address that no one has: else the sender's kernel would answer too.
+// handshake is the client's side of a handshake with the listener. It is made by hand, from an
+// address that no one has: otherwise the sender's kernel would answer as well.
 type handshake struct {
 	lab    *Lab
 	header ipHeader
@@ -42,7 +42,7 @@ func (h *handshake) sendSYNs(t *testing.T, n int) {
 	h.send(t, n, segment{sequence: clientSequence, flags: flagSYN})
 }
 
-// sendACKs sends the handshake's end.
+// sendACKs sends the last segment of the handshake n times.
 func (h *handshake) sendACKs(t *testing.T, n int) {
 	t.Helper()
 	h.send(t, n, segment{sequence: clientSequence + 1, ack: h.synACK.sequence + 1, flags: flagACK})
@@ -55,7 +55,7 @@ func (h *handshake) send(t *testing.T, n int, s segment) {
 	h.lab.send(t, n, h.lab.frame(ethertypeOf(h.header.source), packet))
 }
 
-// knowNeighbour tells the receiver that an address is at the sender's.
+// knowNeighbour tells the receiver that an address belongs to the sender.
 func (l *Lab) knowNeighbour(t *testing.T, address netip.Addr) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -69,7 +69,7 @@ func (l *Lab) knowNeighbour(t *testing.T, address netip.Addr) {
 	})
 }
 
-// openAnswers opens a socket that receives all packets that come to the sender.
+// openAnswers opens a socket that receives all packets that arrive at the sender.
 func (l *Lab) openAnswers(t *testing.T, ethertype uint16) (fd int) {
 	t.Helper()
 	l.inSender(t, func() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dropstest makes the kernel drop packets: a known number, for a known
-// reason, in network namespaces of its own.
+// Package dropstest makes the kernel drop packets, a known number for a known reason, in network
+// namespaces of its own.
 package dropstest
 
 import (
@@ -17,15 +17,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// Lab is a sender and a receiver joined by a cable. The receiver forwards, and
-// is strict about where packets come from.
+// Lab is a sender and a receiver that are connected by a cable. The receiver forwards, and checks
+// strictly where packets come from.
 type Lab struct {
 	Sender, Receiver kerneltest.Namespace
 
 	senderMAC, receiverMAC net.HardwareAddr
 }
 
-// NewLab makes a lab and tears it down with the test.
+// NewLab makes a lab, which is removed at the end of the test.
 func NewLab(t *testing.T) *Lab {
 	t.Helper()
 	lab := &Lab{}
@@ -49,7 +49,7 @@ func (l *Lab) inReceiver(t *testing.T, f func()) {
 	kerneltest.InNamespace(t, l.Receiver.Name, f)
 }
 
-// send puts n copies of a frame on the cable, as they are.
+// send puts n copies of a frame on the cable without changes.
 func (l *Lab) send(t *testing.T, n int, frame []byte) {
 	t.Helper()
 	l.inSender(t, func() {
@@ -71,7 +71,7 @@ func (l *Lab) frame(ethertype uint16, packet []byte) []byte {
 	return ethernet(l.receiverMAC, l.senderMAC, ethertype, packet)
 }
 
-// ip returns an IPv4 header from the sender to the receiver, to be changed.
+// ip returns an IPv4 header from the sender to the receiver, which the caller may change.
 func (l *Lab) ip(protocol byte) ipHeader {
 	return ipHeader{protocol: protocol, ttl: 64, source: l.Sender.IPv4, destination: l.Receiver.IPv4}
 }
@@ -93,7 +93,7 @@ func setSysctl(t *testing.T, name, value string) {
 	}
 }
 
-// Unplug deletes the cable, and so both devices.
+// Unplug deletes the cable, and with it both devices.
 func (l *Lab) Unplug(t *testing.T) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -107,7 +107,7 @@ func (l *Lab) Unplug(t *testing.T) {
 	})
 }
 
-// Rename gives the receiver's device another name, for which it is down for a moment.
+// Rename gives the receiver's device another name. The device is down while this happens.
 func (l *Lab) Rename(t *testing.T, name string) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -125,7 +125,8 @@ func (l *Lab) Rename(t *testing.T, name string) {
 			t.Fatalf("set %s up: %v", name, err)
 		}
 		kerneltest.AwaitUp(t, name)
-		kerneltest.AddAddress(t, name, netip.PrefixFrom(l.Receiver.IPv6, 64)) // which it has lost
+		// which it has lost while down
+		kerneltest.AddAddress(t, name, netip.PrefixFrom(l.Receiver.IPv6, 64))
 	})
 	l.inSender(t, func() { kerneltest.AwaitUp(t, l.Sender.Device) })
 	l.Receiver.Device = name

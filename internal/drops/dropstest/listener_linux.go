@@ -20,8 +20,8 @@ func fullAcceptQueueIPv6(t *testing.T, lab *Lab) Drop {
 	return fillAcceptQueue(t, lab, lab.Receiver.IPv6, "ipv6")
 }
 
-// fillAcceptQueue lets more clients connect than a listener that accepts none
-// has place for. How many packets that costs is what the kernel counts.
+// fillAcceptQueue lets more clients connect than fit into the queue of a listener that never
+// accepts. The number of lost packets is taken from the kernel's counter.
 func fillAcceptQueue(t *testing.T, lab *Lab, address netip.Addr, networkType string) Drop {
 	before := lab.listenOverflows(t)
 	lab.listen(t, address)
@@ -29,7 +29,7 @@ func fillAcceptQueue(t *testing.T, lab *Lab, address netip.Addr, networkType str
 	for range 6 {
 		clients = append(clients, lab.connect(t, address))
 	}
-	time.Sleep(1500 * time.Millisecond) // they try again after a second
+	time.Sleep(1500 * time.Millisecond) // clients try again after a second
 	for _, fd := range clients {
 		unix.Close(fd)
 	}
@@ -48,7 +48,7 @@ func lateACKIPv6(t *testing.T, lab *Lab) Drop {
 	return comeLate(t, lab, lab.Receiver.IPv6, "ipv6")
 }
 
-// comeLate begins a handshake and ends it when the accept queue is full.
+// comeLate begins a handshake, and ends it when the accept queue is full.
 func comeLate(t *testing.T, lab *Lab, address netip.Addr, networkType string) Drop {
 	const acks = 3
 	before := lab.listenOverflows(t)
@@ -65,8 +65,7 @@ func comeLate(t *testing.T, lab *Lab, address netip.Addr, networkType string) Dr
 	return Drop{"", "nettap_listen_overflow", "loss", networkType, "tcp", acks}
 }
 
-// LateCookie is the same with a listener that keeps a handshake in mind by a SYN
-// cookie alone.
+// LateCookie does the same with a listener that remembers a handshake only by a SYN cookie.
 func LateCookie(t *testing.T, lab *Lab) Drop {
 	t.Helper()
 	const always = "2"
@@ -74,10 +73,10 @@ func LateCookie(t *testing.T, lab *Lab) Drop {
 	return comeLate(t, lab, lab.Receiver.IPv4, "ipv4")
 }
 
-// TalkToFullListener sends what a listener with a full accept queue does not
-// lose: a SYN that it has answered before, and an ACK of nothing. It returns how many
-// of them the kernel counts as lost to the queue all the same: none but before
-// Linux 5.17, where some releases of 5.10 do.
+// TalkToFullListener sends packets that a listener with a full accept queue does not lose: a SYN
+// that it has answered before, and an ACK that belongs to no handshake. It returns how many of
+// them the kernel counts as lost to the queue nevertheless. This is 0, except before Linux 5.17,
+// where some releases of 5.10 count them.
 func TalkToFullListener(t *testing.T, lab *Lab) (overflows int) {
 	t.Helper()
 	start := lab.listenOverflows(t)
@@ -91,8 +90,8 @@ func TalkToFullListener(t *testing.T, lab *Lab) (overflows int) {
 	return lab.listenOverflows(t) - start
 }
 
-// SendOldSegments sends n segments that came before, on a connection. TCP
-// drops them when it has forgotten their device.
+// SendOldSegments sends n segments that the other end already has on a connection. TCP drops them
+// when it no longer knows their device.
 func SendOldSegments(t *testing.T, lab *Lab, n int) {
 	t.Helper()
 	_, handshake := lab.beginHandshake(t, lab.Receiver.IPv4)
@@ -100,8 +99,8 @@ func SendOldSegments(t *testing.T, lab *Lab, n int) {
 	handshake.send(t, n, segment{sequence: clientSequence - 100, ack: handshake.synACK.sequence + 1, flags: flagACK, payload: "old"})
 }
 
-// fillQueue lets a client take the one place that a listener has. Until it has it,
-// another handshake could.
+// fillQueue lets a client take the only place in a listener's queue. Until then another handshake
+// could take it.
 func (l *Lab) fillQueue(t *testing.T, listener int, address netip.Addr) {
 	t.Helper()
 	client := l.connect(t, address)
@@ -111,13 +110,13 @@ func (l *Lab) fillQueue(t *testing.T, listener int, address netip.Addr) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return info.Unacked == 1 // a listener's are the connections in its queue
+		return info.Unacked == 1 // for a listener this is the number of connections in its queue
 	}) {
 		t.Fatal("no connection came into the listener's queue")
 	}
 }
 
-// within waits until something is so, no longer than a time.
+// within waits until a condition holds, but no longer than limit.
 func within(limit time.Duration, is func() bool) bool {
 	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		if is() {
@@ -129,7 +128,7 @@ func within(limit time.Duration, is func() bool) bool {
 	}
 }
 
-// listen opens a listener that has place for one connection and accepts none.
+// listen opens a listener with room for one connection, which never accepts.
 func (l *Lab) listen(t *testing.T, address netip.Addr) (fd int) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -145,9 +144,8 @@ func (l *Lab) listen(t *testing.T, address netip.Addr) (fd int) {
 	return fd
 }
 
-// connect starts to connect to the listener and does not wait. When it is closed
-// it is reset: the last segment of an orderly end would be dropped unread, when
-// the listener closes.
+// connect begins to connect to the listener and does not wait. Closing the result resets the
+// connection: the last segment of an orderly end would be dropped unread when the listener closes.
 func (l *Lab) connect(t *testing.T, address netip.Addr) (fd int) {
 	t.Helper()
 	l.inSender(t, func() {
@@ -175,7 +173,7 @@ func openStream(t *testing.T, address netip.Addr, flags int) int {
 	return fd
 }
 
-// socketAddress is that of the listener.
+// socketAddress returns the address of the listener.
 func socketAddress(address netip.Addr) unix.Sockaddr {
 	if address.Is6() {
 		return &unix.SockaddrInet6{Port: listenerPort, Addr: address.As16()}
@@ -183,7 +181,8 @@ func socketAddress(address netip.Addr) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: listenerPort, Addr: address.As4()}
 }
 
-// listenOverflows is the receiver's ListenOverflows. Its ListenDrops must be the same.
+// listenOverflows returns the receiver's ListenOverflows, and checks that its ListenDrops is the
+// same.
 func (l *Lab) listenOverflows(t *testing.T) (overflows int) {
 	t.Helper()
 	l.inReceiver(t, func() {

@@ -17,8 +17,8 @@ type Point struct {
 	Ended     bool // NoRecordedValue
 }
 
-// Points returns every data point of nettap.packet.dropped, with functions as
-// in [KnownFunction].
+// Points returns every data point of nettap.packet.dropped, with functions named as in
+// [KnownFunction].
 func Points(metrics pmetric.Metrics) []Point {
 	var points []Point
 	for _, resource := range metrics.ResourceMetrics().All() {
@@ -72,7 +72,8 @@ func lossOf(pid int, point pmetric.NumberDataPoint) Loss {
 	}
 }
 
-// textsOf returns what returns a point's attributes by name, "" for one that it has not.
+// textsOf returns a function that returns the attributes of a point by their names, or "" if the
+// point does not have one.
 func textsOf(point pmetric.NumberDataPoint) func(name string) string {
 	return func(name string) string {
 		value, ok := point.Attributes().Get(name)

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	plenty = 64 << 20 // bytes of a buffer that is not what is short
+	plenty = 64 << 20 // bytes of a buffer that must not be the limit
 
-	// enough bytes are more than each CPU may take ahead for a protocol, from Linux 6.0 on, so
-	// that some of them are in the account that is held against the limit.
+	// enough is more bytes than each CPU may reserve for a protocol, from Linux 6.0 on, so
+	// that some of them are in the account that is compared with the limit.
 	enough = 4 << 20
 )
 
-// loseForMemory lets datagrams come to a reader when all UDP sockets of the machine together
-// have as much memory as they may.
+// loseForMemory lets datagrams arrive for a reader when all UDP sockets of the machine together
+// have as much memory as they may have.
 func loseForMemory(t *testing.T, lab *Lab) Drop {
 	const sent, size = 12, 1400
 	kerneltest.NeedOwnMachine(t)
@@ -47,7 +47,7 @@ func (l *Lab) memoryErrors(t *testing.T) (n int) {
 	return n
 }
 
-// udpMemoryShort is how the kernel counts that. Linux 6.18 does not.
+// udpMemoryShort returns how the kernel counts that, which Linux 6.18 does not.
 func udpMemoryShort(t *testing.T, lab *Lab) map[string]int {
 	before := lab.memoryErrors(t)
 	loseForMemory(t, lab)
@@ -57,10 +57,10 @@ func udpMemoryShort(t *testing.T, lab *Lab) map[string]int {
 	return map[string]int{}
 }
 
-// tcpMemoryShort lets segments come to a connection that has something unread when all TCP
-// sockets of the machine together have as much memory as they may: some after a gap, and
-// the next one. How many are lost is what the kernel counts: one may fit into what the
-// connection has left of a page, and after the next one there is no window any more.
+// tcpMemoryShort lets segments arrive on a connection that has unread data when all TCP sockets of
+// the machine together have as much memory as they may have: some after a gap, and then the next
+// one. The number of lost ones is taken from the kernel's counter. One may fit into the rest of a
+// page that the connection has, and after the next one the window is closed.
 func tcpMemoryShort(t *testing.T, lab *Lab) map[string]int {
 	const gapped = 3
 	kerneltest.NeedOwnMachine(t)
@@ -75,7 +75,7 @@ func tcpMemoryShort(t *testing.T, lab *Lab) map[string]int {
 	fillTCP(t)
 	before := lab.segmentsShort(t)
 	limitMemory(t, "tcp", func() {
-		data(1, 0) // which an empty queue always takes
+		data(1, 0) // which an empty queue always accepts
 		data(gapped, 2)
 		data(1, 1)
 	})
@@ -98,7 +98,7 @@ func (l *Lab) segmentsShort(t *testing.T) (lost map[string]int) {
 	return lost
 }
 
-// fillTCP lets a connection have much that nobody reads.
+// fillTCP lets a connection have much unread data.
 func fillTCP(t *testing.T) {
 	t.Helper()
 	pair := connectedPair(t)
@@ -112,7 +112,7 @@ func fillTCP(t *testing.T) {
 	}
 }
 
-// connectedPair is both ends of a connection over the loopback interface.
+// connectedPair returns both ends of a connection over the loopback interface.
 func connectedPair(t *testing.T) (fds [2]int) {
 	t.Helper()
 	loopback := netip.MustParseAddr("127.0.0.1")
@@ -131,7 +131,7 @@ func connectedPair(t *testing.T) (fds [2]int) {
 	return fds
 }
 
-// limitMemory lets a protocol have no more memory, of what it has, while something runs.
+// limitMemory limits a protocol to the memory that it has, while something runs.
 func limitMemory(t *testing.T, protocol string, while func()) {
 	t.Helper()
 	name := "net/ipv4/" + protocol + "_mem"
@@ -147,7 +147,7 @@ func limitMemory(t *testing.T, protocol string, while func()) {
 	while()
 }
 
-// pagesOf is how much memory all sockets of a protocol have.
+// pagesOf returns how much memory all sockets of a protocol have together.
 func pagesOf(t *testing.T, protocol string) (pages int) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/net/sockstat")

@@ -14,8 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Drop is what a series of nettap.packet.dropped says, and its value. What is
-// unknown is empty.
+// Drop is a series of nettap.packet.dropped with its value. What is not known is empty.
 type Drop struct {
 	Function, Reason, Class, Type, Transport string
 	Packets                                  int
@@ -25,13 +24,13 @@ type Drop struct {
 type Provocation struct {
 	Name string
 
-	// Provoke returns what it made the receiver's kernel drop. It may skip its
-	// test where this machine lacks something.
+	// Provoke returns what it made the receiver's kernel drop. It may skip the test if this
+	// machine lacks something.
 	Provoke func(t *testing.T, lab *Lab) Drop
 }
 
-// KnownFunction returns the name that a function has in Linux 6.18, which all
-// expectations go by. The suffix that a compiler gave it (".isra.0") is cut.
+// KnownFunction returns the name that a function has in Linux 6.18, which all expectations use. A
+// suffix that a compiler added (".isra.0") is removed.
 func KnownFunction(name string) string {
 	name, _, _ = strings.Cut(name, ".")
 	if known, ok := elsewhere[name]; ok {
@@ -40,18 +39,19 @@ func KnownFunction(name string) string {
 	return name
 }
 
-// elsewhere are the functions that drop in other kernels.
+// elsewhere are the functions that drop in other kernels instead.
 var elsewhere = map[string]string{
-	"ip_protocol_deliver_rcu": "ip_local_deliver_finish", // where the compiler keeps them apart
+	"ip_protocol_deliver_rcu": "ip_local_deliver_finish", // if the compiler keeps them separate
 
-	"nf_hook_slow":               "nft_do_chain",          // where the latter only returns the verdict
-	"__udp_enqueue_schedule_skb": "udp_queue_rcv_one_skb", // 6.18 says so of datagrams without memory alone
+	"nf_hook_slow": "nft_do_chain", // if the latter only returns the verdict
+	// 6.18 reports it only for datagrams without memory
+	"__udp_enqueue_schedule_skb": "udp_queue_rcv_one_skb",
 
 	"udp_rcv":   "__udp4_lib_rcv", // 7.3
 	"udpv6_rcv": "__udp6_lib_rcv", // 7.3
 }
 
-// Provocations are all we know.
+// Provocations returns all that are known.
 func Provocations() []Provocation {
 	return []Provocation{
 		{"a datagram for a closed port", closedUDPPort},
@@ -78,7 +78,7 @@ func Provocations() []Provocation {
 	}
 }
 
-// ClosedPort is one of the receiver's where nobody listens.
+// ClosedPort is a port of the receiver on which no one listens.
 const ClosedPort = closedPort
 
 const (
@@ -260,7 +260,8 @@ func (l *Lab) sendDatagrams(t *testing.T, n int, to netip.AddrPort, size int) {
 	})
 }
 
-// KnockFromOnePort sends n datagrams of 50 bytes to a closed port, and returns from which.
+// KnockFromOnePort sends n datagrams of 50 bytes to a closed port, and returns the port that they
+// come from.
 func KnockFromOnePort(t *testing.T, lab *Lab, n int) (port int) {
 	t.Helper()
 	lab.inSender(t, func() {
@@ -279,7 +280,7 @@ func KnockFromOnePort(t *testing.T, lab *Lab, n int) (port int) {
 	return port
 }
 
-// KnockWithSegments sends n times the same SYN to a closed port.
+// KnockWithSegments sends the same SYN n times to a closed port.
 func KnockWithSegments(t *testing.T, lab *Lab, source uint16, n int) {
 	t.Helper()
 	header := lab.ip(protocolTCP)
@@ -287,7 +288,7 @@ func KnockWithSegments(t *testing.T, lab *Lab, source uint16, n int) {
 	lab.send(t, n, lab.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
 }
 
-// Storm sends a datagram each of so many flows to a closed port, as fast as it can.
+// Storm sends one datagram of each of many flows to a closed port, as fast as it can.
 func Storm(t *testing.T, lab *Lab, flows int) {
 	t.Helper()
 	lab.inSender(t, func() {
@@ -306,7 +307,7 @@ func Storm(t *testing.T, lab *Lab, flows int) {
 	})
 }
 
-// openReader opens the receiver's UDP socket, which never blocks.
+// openReader opens a UDP socket of the receiver, which never blocks.
 func (l *Lab) openReader(t *testing.T) (fd int) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -322,7 +323,7 @@ func (l *Lab) openReader(t *testing.T) (fd int) {
 	return fd
 }
 
-// countDatagrams reads a socket empty.
+// countDatagrams reads all datagrams of a socket, and returns their number.
 func countDatagrams(t *testing.T, fd int) int {
 	t.Helper()
 	for n := 0; ; n++ {
@@ -334,7 +335,7 @@ func countDatagrams(t *testing.T, fd int) int {
 	}
 }
 
-// neighbour is an address of the same network that no one has.
+// neighbour returns an address of the same network that no one has.
 func neighbour(address netip.Addr) netip.Addr {
 	bytes := address.AsSlice()
 	bytes[len(bytes)-1] = 77

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reset is a series of nettap.tcp.reset. A process is the test's own or none.
+// Reset is a series of nettap.tcp.reset. Its process is the test's own or none.
 type Reset struct {
-	PID               int // 0: of no process
+	PID               int // 0: it belongs to no process
 	Direction, Reason string
 }
 
@@ -44,8 +44,8 @@ func Resets(metrics pmetric.Metrics) map[Reset]int {
 	return all
 }
 
-// CloseUnread makes a connection from the sender to the receiver, whose end is closed while
-// there is something to read, and waits until the other one knows.
+// CloseUnread makes a connection from the sender to the receiver, closes its end there while there
+// is unread data, and waits until the other end has noticed.
 func (l *Lab) CloseUnread(t *testing.T) {
 	t.Helper()
 	l.connection(t, func(client, server *net.TCPConn) {
@@ -60,7 +60,7 @@ func (l *Lab) CloseUnread(t *testing.T) {
 	})
 }
 
-// CloseAtOnce makes a connection, whose end at the sender is closed without waiting.
+// CloseAtOnce makes a connection, and closes its end at the sender without waiting.
 func (l *Lab) CloseAtOnce(t *testing.T) {
 	t.Helper()
 	l.connection(t, func(client, server *net.TCPConn) {
@@ -72,7 +72,7 @@ func (l *Lab) CloseAtOnce(t *testing.T) {
 	})
 }
 
-// KnockAtClosedPort lets the sender connect to a port of the receiver's where nobody listens.
+// KnockAtClosedPort lets the sender connect to a port of the receiver on which no one listens.
 func (l *Lab) KnockAtClosedPort(t *testing.T, n int) {
 	t.Helper()
 	l.inSender(t, func() {
@@ -121,7 +121,7 @@ func requireReset(t *testing.T, end *net.TCPConn) {
 	}
 }
 
-// unread is how many bytes there are to read.
+// unread returns how many bytes there are to read.
 func unread(t *testing.T, end *net.TCPConn) (n int) {
 	t.Helper()
 	raw, err := end.SyscallConn()

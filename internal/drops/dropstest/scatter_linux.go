@@ -15,9 +15,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/packet"
 )
 
-// Scatter makes the receiver's kernel drop one packet each of many kinds, on a
-// new interface, and returns how many: for each IP protocol that has a name, in
-// each way that a header can be wrong.
+// Scatter makes the receiver's kernel drop one packet each of many kinds, on a new interface, and
+// returns the number of kinds: for each IP protocol that has a name, one for each way in which a
+// header can be wrong.
 func Scatter(t *testing.T, lab *Lab, number int) (kinds int) {
 	t.Helper()
 	device := fmt.Sprintf("nt%d-s%d", os.Getpid(), number)
@@ -29,7 +29,7 @@ func Scatter(t *testing.T, lab *Lab, number int) (kinds int) {
 		if err := netlink.LinkAdd(tun); err != nil {
 			t.Fatalf("make %s: %v", device, err)
 		}
-		defer tun.Fds[0].Close() // the device goes with its namespace
+		defer tun.Fds[0].Close() // the device is deleted with its namespace
 		if err := netlink.LinkSetUp(tun); err != nil {
 			t.Fatalf("set %s up: %v", device, err)
 		}
@@ -48,14 +48,14 @@ func Scatter(t *testing.T, lab *Lab, number int) (kinds int) {
 	return kinds
 }
 
-// wrong returns packets that are dropped for their headers, each for a reason of
-// its own in its family.
+// wrong returns packets that are dropped because of their headers, each for a reason that no other
+// one of its family has.
 func (l *Lab) wrong(protocol byte) [][]byte {
 	sum, long := l.ip(protocol), l.ip(protocol)
 	sum.badChecksum = true
 	long.excess = 900
 	short := l.ip(protocol).packet(nil)
-	short[0] = 4<<4 | 4 // words, of 5 at least
+	short[0] = 4<<4 | 4 // in words, of which there must be at least 5
 	looped := ipHeader{protocol: protocol, ttl: 64, source: netip.IPv6Loopback(), destination: l.Receiver.IPv6}
 	return [][]byte{sum.packet(nil), long.packet(nil), short, looped.packet(nil)}
 }

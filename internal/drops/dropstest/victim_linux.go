@@ -22,7 +22,7 @@ import (
 
 const readerVariable = "NETTAP_TEST_READER"
 
-// Main makes of a test binary that was started by [Lab.StartReader] what it is to be:
+// Main makes a test binary that [Lab.StartReader] has started the process that it should be.
 // TestMain calls it first.
 func Main() {
 	switch os.Getenv(readerVariable) {
@@ -44,7 +44,7 @@ func Main() {
 	os.Exit(0)
 }
 
-// openFullReader opens a UDP socket that has no room for more than a datagram.
+// openFullReader opens a UDP socket with room for only one datagram.
 func openFullReader(address string) (fd int, err error) {
 	if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0); err != nil {
 		return 0, err
@@ -59,7 +59,7 @@ func openFullReader(address string) (fd int, err error) {
 	return fd, unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
 }
 
-// Reader is a process with a UDP socket from which it reads nothing.
+// Reader is a process with a UDP socket, from which it never reads.
 type Reader struct {
 	PID     int
 	Address netip.AddrPort
@@ -69,8 +69,8 @@ type Reader struct {
 // Stop ends the process.
 func (r *Reader) Stop() { r.stop() }
 
-// StartReader starts a process with a socket of the receiver's, which it has made itself
-// and never used.
+// StartReader starts a process with a socket of the receiver, which it has made itself and never
+// used.
 func (l *Lab) StartReader(t *testing.T) *Reader {
 	t.Helper()
 	to := netip.AddrPortFrom(l.Receiver.IPv4, openPort)
@@ -79,8 +79,8 @@ func (l *Lab) StartReader(t *testing.T) *Reader {
 	return r
 }
 
-// StartHeir starts a process with a socket of the receiver's that this process has made,
-// and it has read from once.
+// StartHeir starts a process with a socket of the receiver that this process has made, and from
+// which the new process has read once.
 func (l *Lab) StartHeir(t *testing.T) *Reader {
 	t.Helper()
 	to := netip.AddrPortFrom(l.Receiver.IPv4, openPort+1)
@@ -127,21 +127,22 @@ func (l *Lab) startReader(t *testing.T, what string, files ...*os.File) *Reader 
 	return r
 }
 
-// Overrun sends a reader n datagrams, and returns how many /proc/net/udp says were dropped.
+// Overrun sends a reader n datagrams, and returns how many of them were dropped according to
+// /proc/net/udp.
 func (l *Lab) Overrun(t *testing.T, r *Reader, n int) (dropped int) {
 	t.Helper()
 	before := l.udpDrops(t, r.Address.Port())
 	l.sendDatagrams(t, n, r.Address, 900)
 	if !within(time.Minute, func() bool {
 		dropped = l.udpDrops(t, r.Address.Port()) - before
-		return dropped >= n-2 // one or two it may have room for
+		return dropped >= n-2 // there may be room for one or two
 	}) {
 		t.Errorf("of %d datagrams %d were dropped", n, dropped)
 	}
 	return dropped
 }
 
-// udpDrops returns what /proc/net/udp says that the socket of a port has dropped.
+// udpDrops returns how many packets the socket of a port has dropped according to /proc/net/udp.
 func (l *Lab) udpDrops(t *testing.T, port uint16) (drops int) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -163,8 +164,8 @@ func (l *Lab) udpDrops(t *testing.T, port uint16) (drops int) {
 	return drops
 }
 
-// CallNobody sends n datagrams from the sender to an address that no one has: they wait for
-// its neighbour entry, and are dropped.
+// CallNobody sends n datagrams from the sender to an address that no one has. They wait for its
+// neighbour entry, and are dropped.
 func (l *Lab) CallNobody(t *testing.T, n int) {
 	t.Helper()
 	l.inSender(t, func() {
@@ -202,7 +203,7 @@ func (l *Lab) Send(t *testing.T, to netip.AddrPort, n int) {
 	l.sendDatagrams(t, n, to, 10)
 }
 
-// CloseListener listens on a TCP port of the receiver for a moment.
+// CloseListener listens on a TCP port of the receiver for a short time.
 func (l *Lab) CloseListener(t *testing.T) (was netip.AddrPort) {
 	t.Helper()
 	l.inReceiver(t, func() {
@@ -216,7 +217,7 @@ func (l *Lab) CloseListener(t *testing.T) (was netip.AddrPort) {
 	return was
 }
 
-// Knock tries n times to connect to a port on which nobody listens.
+// Knock tries n times to connect to a port on which no one listens.
 func (l *Lab) Knock(t *testing.T, at netip.AddrPort, n int) {
 	t.Helper()
 	l.inSender(t, func() {
