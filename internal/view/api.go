@@ -261,6 +261,8 @@ type Increment struct {
 
 	Accepts        []Accept `json:"accepts,omitempty"`
 	AcceptsLeftOut int      `json:"accepts_left_out,omitempty"`
+	Notices        []Notice `json:"notices,omitempty"`
+	NoticesLeftOut int      `json:"notices_left_out,omitempty"`
 	Calls          []Call   `json:"calls,omitempty"`
 	CallsLeftOut   int      `json:"calls_left_out,omitempty"`
 	Gone           *Gone    `json:"gone,omitempty"`

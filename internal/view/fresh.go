@@ -7,6 +7,7 @@ type fresh struct {
 	since    int64 // ms since 1970
 	until    int64
 	accepts  []Accept
+	notices  []Notice
 	calls    []*keptCall
 	gone     Gone
 	moved    []movedRow

@@ -33,6 +33,7 @@ func (v *View) increment(f filter) *Increment {
 			i.Accepts = append(i.Accepts, last.accepts[at])
 		}
 	}
+	i.Notices, i.NoticesLeftOut = selected.newest(last.notices, incrementEvents)
 	for at := len(last.calls) - 1; at >= 0; at-- {
 		switch {
 		case !selected.call(&last.calls[at].Call):

@@ -35,6 +35,9 @@ func (v *View) notice(p *process, event string, record plog.LogRecord) {
 		v.leaveOut("notices")
 	}
 	v.notices = append(v.notices, n)
+	if v.watchers > 0 {
+		v.fresh.notices = append(v.fresh.notices, n)
+	}
 }
 
 // timeOf returns when an event happened. It is not known of all of them, but of those it is known
@@ -49,13 +52,13 @@ func (v *View) timeOf(record plog.LogRecord) int64 {
 	return v.now()
 }
 
-// newestNotices returns the newest n selected notices, the newest first, and how many others there
-// are.
-func (v *View) newestNotices(selected *selection, n int) (shown []Notice, leftOut int) {
+// newest returns the newest n selected ones of some notices, the newest first, and how many others
+// are selected.
+func (s *selection) newest(notices []Notice, n int) (shown []Notice, leftOut int) {
 	shown = []Notice{}
-	for _, notice := range slices.Backward(v.notices) {
+	for _, notice := range slices.Backward(notices) {
 		switch {
-		case !selected.notice(&notice):
+		case !s.notice(&notice):
 		case len(shown) >= n:
 			leftOut++
 		default:

@@ -43,7 +43,7 @@ func (v *View) state(q question) *State {
 	}
 	s.Resets, s.Unseen = v.resets.show(q, selected, now), v.unseen.show(q, selected, now)
 	limit := cmp.Or(q.n, usualEvents)
-	s.Notices, s.NoticesLeftOut = v.newestNotices(selected, limit)
+	s.Notices, s.NoticesLeftOut = selected.newest(v.notices, limit)
 	for _, a := range slices.Backward(v.accepts) {
 		switch {
 		case !selected.accept(&a):

@@ -24,6 +24,7 @@ type world struct {
 	answers []float64    // and received
 	drops   []dropped
 	ports   []visited
+	scans   bool // someone tries a closed port each minute
 	calls   []called
 	seconds int
 	until   time.Time // what happened is known until then
@@ -234,6 +235,9 @@ func (w *world) visit(seconds int) {
 		}
 	}
 	w.Accepts(logs)
+	if w.scans && w.seconds%60 < seconds {
+		w.notice(nil, "nettap.connection.refused", "192.0.2.99 was refused on 10.0.0.5:23, closed_port, 3 times", "10.0.0.5:23", "192.0.2.99:0")
+	}
 }
 
 var traces atomic.Uint32
@@ -298,6 +302,7 @@ func putEnd(attributes pcommon.Map, name, end string) {
 // madeUp returns a machine with something of everything.
 func madeUp(instance string) *world {
 	w := newWorld(instance, "web-1")
+	w.scans = true
 	edge, orders, cart := "3f2ac19e0b7d5a6488fe1c02d4b7a91356e0f28c", "9b1d7e44c0aa52f1e6037b8d21c95af0e4d3b612", "c07e5512ab34fd9087e1669a2b43d8f5017c9e21"
 	for i := range 4 {
 		w.add(2210+int64(i), 101, "nginx", "eth0", 3_400_000/float64(i+1), 260_000/float64(i+1), "container.id", edge, "service.name", "edge", "process.command_line", "nginx: worker process")

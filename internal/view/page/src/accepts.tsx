@@ -1,5 +1,6 @@
 import { Chart } from "./chart";
 import { clock, count, end, milliseconds, perSecond, text } from "./format";
+import type { Notice } from "./api";
 import type { AcceptLine, Body, Common } from "./frames";
 import { Card, Empty, Heads, Spark, TraceLink, Who } from "./parts";
 import type { Place } from "./place";
@@ -8,6 +9,7 @@ import { whyNothing } from "./reasons";
 export function Accepts({ common, body, place, theme }: { common: Common; body: Body; place: Place; theme: string }) {
   const ports = body.ports ?? [];
   const accepts = body.accepts ?? [];
+  const notices = body.notices ?? [];
   const nothing = whyNothing(common, "accepts", "No connection was accepted in this time.");
   return (
     <>
@@ -50,7 +52,29 @@ export function Accepts({ common, body, place, theme }: { common: Common; body: 
       >
         {accepts.length === 0 ? <Empty>{nothing}</Empty> : <AcceptRows accepts={accepts} common={common} place={place} />}
       </Card>
+      {notices.length === 0 ? null : (
+        <Card title="Refused and closed connections, and who listens" note={body.noticesLeftOut ? `the newest ${count(notices.length)}` : "newest first"}>
+          <NoticeRows notices={notices} />
+        </Card>
+      )}
     </>
+  );
+}
+
+function NoticeRows({ notices }: { notices: Notice[] }) {
+  return (
+    <table class="rows">
+      <Heads of={[["Time"], ["Event"], ["What"]]} />
+      <tbody>
+        {notices.map((n) => (
+          <tr key={n.id}>
+            <td class="figures nowrap">{clock(n.at_ms, true)}</td>
+            <td class="nowrap">{n.event === "refused" ? <span class="badge loss">refused</span> : n.event.replace("_", " ")}</td>
+            <td class="grow">{n.text}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }
 

@@ -22,6 +22,8 @@ export interface State {
   listeners: Listener[];
   accepts: Accept[];
   accepts_left_out: number;
+  notices: Notice[];
+  notices_left_out: number;
   calls: Call[];
   calls_left_out: number;
   health: Health;
@@ -117,6 +119,17 @@ export interface Accept {
   trace_id?: string;
 }
 
+// Another event of a connection or a listener.
+export interface Notice {
+  id: string;
+  at_ms: number;
+  event: string;
+  process?: string;
+  local: End;
+  peer: End;
+  text: string;
+}
+
 export interface Call {
   id: string;
   at_ms: number;
@@ -175,6 +188,8 @@ export interface Increment {
   accepted?: [string, number, number][];
   accepts?: Accept[];
   accepts_left_out?: number;
+  notices?: Notice[];
+  notices_left_out?: number;
   calls?: Call[];
   calls_left_out?: number;
   gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; losses?: string[]; listeners?: string[] };

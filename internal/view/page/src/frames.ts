@@ -1,5 +1,5 @@
 // What the page asks the worker for, and what it is told: only what is on the screen.
-import type { Accept, Call, Drop, Health, Interface, Listener, Process } from "./api";
+import type { Accept, Call, Drop, Health, Interface, Listener, Notice, Process } from "./api";
 import type { Phase } from "./stream";
 
 export type View = "overview" | "processes" | "interfaces" | "drops" | "accepts" | "calls" | "health";
@@ -142,6 +142,8 @@ export interface Body {
   ports?: PortLine[];
   accepts?: AcceptLine[];
   acceptsLeftOut?: number;
+  notices?: Notice[];
+  noticesLeftOut?: number;
   calls?: CallLine[];
   callsLeftOut?: number;
 }

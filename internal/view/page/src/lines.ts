@@ -36,7 +36,7 @@ export class Lines {
       case "drops":
         return this.drops();
       case "accepts":
-        return { ports: this.ports(), accepts: this.accepts(kept), acceptsLeftOut: this.model.acceptsLeftOut };
+        return { ports: this.ports(), accepts: this.accepts(kept), acceptsLeftOut: this.model.acceptsLeftOut, notices: this.model.notices.slice(0, kept), noticesLeftOut: this.model.noticesLeftOut + Math.max(0, this.model.notices.length - kept) };
       case "calls":
         return this.calls();
       case "health":

@@ -1,4 +1,4 @@
-import type { Accept, Amounts, Call, Drop, Health, Increment, Interface, Listener, Process, State } from "./api";
+import type { Accept, Amounts, Call, Drop, Health, Increment, Interface, Listener, Notice, Process, State } from "./api";
 import { Recent, Series, Slots } from "./slots";
 
 // kept is how many accepts and calls are listed.
@@ -53,8 +53,10 @@ export class Model {
   readonly received: Series;
   readonly accepted: Series;
   accepts: Accept[];
+  notices: Notice[];
   calls: Call[];
   acceptsLeftOut: number;
+  noticesLeftOut: number;
   callsLeftOut: number;
   seq: number;
   at: number;
@@ -74,6 +76,8 @@ export class Model {
     this.at = state.at_ms;
     this.health = state.health;
     this.accepts = state.accepts;
+    this.notices = state.notices;
+    this.noticesLeftOut = state.notices_left_out;
     this.acceptsLeftOut = state.accepts_left_out;
     this.calls = state.calls;
     this.callsLeftOut = state.calls_left_out;
@@ -191,6 +195,8 @@ export class Model {
     }
     this.acceptsLeftOut += i.accepts_left_out ?? 0;
     this.callsLeftOut += i.calls_left_out ?? 0;
+    this.noticesLeftOut += i.notices_left_out ?? 0;
+    this.notices = newest(i.notices, this.notices, (n) => (this.noticesLeftOut += n));
     this.accepts = newest(i.accepts, this.accepts, (n) => (this.acceptsLeftOut += n));
     this.calls = newest(i.calls, this.calls, (n) => (this.callsLeftOut += n));
     for (const id of i.gone?.processes ?? []) this.processes.delete(id);

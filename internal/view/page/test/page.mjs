@@ -208,6 +208,14 @@ await test("unexpected connections are marked, and traces linked to", async () =
   holds(/^http:\/\/127\.0\.0\.1:16686\/trace\/[0-9a-f]{32}$/.test(link), `the trace is linked to as ${link}`);
 });
 
+await test("what was refused is told", async () => {
+  const page = await open(`${at.live}/#/accepts?filter=closed_port`);
+  await live(page);
+  const row = page.locator("table.rows tbody tr", { hasText: "192.0.2.99 was refused on 10.0.0.5:23" }).first();
+  await row.waitFor();
+  equal(await row.locator(".badge").textContent(), "refused", "the event");
+});
+
 await test("a call is a waterfall", async () => {
   const page = await open(`${at.live}/#/calls?sort=-duration`);
   await live(page);
