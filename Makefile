@@ -175,12 +175,13 @@ package: release ## the same: the packages are build/release/*.deb and *.rpm
 # A Debian with nothing that it does not need, for tests that install packages.
 build/debian.tar:
 	@.ci/setup release
+	rm -rf build/debian
 	debootstrap --variant=minbase bookworm build/debian
 	tar --create --numeric-owner --file $@ --directory build/debian .
 	rm -rf build/debian
 
-.PHONY: test-release
-test-release: release build/debian.tar ## install, upgrade and remove the packages and run the image, in roots of their own (as root)
+.PHONY: test-packages
+test-packages: release build/debian.tar ## install, upgrade and remove the packages and run the image, in roots of their own (as root)
 	@.ci/setup release
 	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/debian.tar go test -C internal/release $(TESTFLAGS) -count=1 ./...
 

@@ -153,7 +153,7 @@ exec chroot "$0" /otelcol-nettap --config /etc/otelcol-nettap/config.yaml`
 
 func TestImageRunsInAContainersRoot(t *testing.T) {
 	if made == "" {
-		t.Skip("make test-release says where the release is")
+		t.Skip("make test-packages says where the release is")
 	}
 	index := readImage(t, newest(t, "*.oci.tar"))
 	images, err := index.IndexManifest()

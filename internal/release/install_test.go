@@ -29,7 +29,7 @@ type machine struct {
 func newMachine(t *testing.T) machine {
 	t.Helper()
 	if made == "" || root == "" {
-		t.Skip("make test-release says where the release and a clean root are")
+		t.Skip("make test-packages says where the release and a clean root are")
 	}
 	m := machine{t: t, root: t.TempDir()}
 	m.run("tar", "--extract", "--numeric-owner", "--file", root, "--directory", m.root)
@@ -234,7 +234,7 @@ func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
 // Those who judge services by what they could do give this one less than 3 of 10.
 func TestUnitIsHardened(t *testing.T) {
 	if made == "" {
-		t.Skip("make test-release installs systemd")
+		t.Skip("make test-packages installs systemd")
 	}
 	output, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=29", "--no-pager", "../../deploy/otelcol-nettap.service").CombinedOutput()
 	if err != nil {
@@ -245,7 +245,7 @@ func TestUnitIsHardened(t *testing.T) {
 // The program for arm64 is one for arm64.
 func TestPackagesAreForTheirArchitecture(t *testing.T) {
 	if made == "" {
-		t.Skip("make test-release says where the release is")
+		t.Skip("make test-packages says where the release is")
 	}
 	found, err := filepath.Glob(filepath.Join(made, "*.deb"))
 	if err != nil {
