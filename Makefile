@@ -26,7 +26,8 @@ help:
 # works on a copy that is a module with one. The tests that it writes read the metadata
 # beside them, for which receiver/metadata.yaml is a link. The Go structs that it makes
 # of the configuration are left there: they know no checks that compare two keys. The
-# schema of the Collector's filters, which mdatagen would fetch, is in the module.
+# schema of the Collector's filters, which mdatagen would fetch, is in the module. The points of
+# a histogram have a sum, where mdatagen sets the value that only a number has.
 .PHONY: metadata
 metadata:
 	rm -rf build/nettapreceiver .schemas
@@ -34,6 +35,8 @@ metadata:
 	cp metadata.yaml go.mod go.sum receiver/doc.go receiver/README.md build/nettapreceiver/
 	cp $$(go list -m -f '{{.Dir}}' $(filter_module))/metadata.yaml $(filter_schema)/
 	cd build/nettapreceiver && $(tool) mdatagen metadata.yaml
+	cd build/nettapreceiver/internal/metadata && sed -i '/Histogram().DataPoints().AppendEmpty()/,/^}/s/SetDoubleValue/SetSum/' generated_metrics.go && \
+		sed -i '/:= mi.Histogram().DataPoints().At(0)/,/^\t*case /{/NumberDataPointValueType/d;s/dp.DoubleValue()/dp.Sum()/}' generated_metrics_test.go
 	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
 	cp build/nettapreceiver/generated_component_test.go build/nettapreceiver/generated_package_test.go receiver/
 	cp build/nettapreceiver/config.schema.json build/nettapreceiver/README.md receiver/

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/calls"
+	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
 // CallsConfig is the block "calls".
@@ -45,12 +46,27 @@ type CallsConfig struct {
 	// another. It also reports how long received data waited for its program.
 	Waits bool `mapstructure:"waits"`
 
+	// Metrics turns individual metrics on and off.
+	Metrics CallsMetricsConfig `mapstructure:"metrics"`
+
 	// Functions are the kernel functions that a tree consists of: "net/socket.c" stands for
 	// all functions of that file, others are given by name or pattern, such as "tcp_*".
 	Functions []string `mapstructure:"functions"`
 
 	// Filter selects the calls that are observed.
 	Filter CallsFilterConfig `mapstructure:"filter"`
+}
+
+// CallsMetricsConfig has the metrics of [metadata.MetricsConfig] that calls reports.
+type CallsMetricsConfig struct {
+	SocketWaitDuration metadata.NettapSocketWaitDurationMetricConfig `mapstructure:"nettap.socket.wait.duration"`
+}
+
+func (c *CallsConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig {
+	return metadata.MetricsBuilderConfig{
+		Metrics:            metadata.MetricsConfig{NettapSocketWaitDuration: c.Metrics.SocketWaitDuration},
+		ResourceAttributes: c.ResourceAttributes,
+	}
 }
 
 // CallsFilterConfig is the block "calls.filter". An empty list lets everything through. A call has
@@ -82,6 +98,7 @@ func defaultCallsConfig() CallsConfig {
 		Errors:           []string{errorsUnexpected},
 		Waits:            true,
 		Functions:        []string{"net/socket.c"},
+		Metrics:          CallsMetricsConfig{SocketWaitDuration: metadata.DefaultMetricsConfig().NettapSocketWaitDuration},
 	}
 }
 
@@ -95,6 +112,9 @@ func (c *CallsConfig) validate() error {
 	}
 	if c.MaxPerSecond < 0 {
 		errs = errors.Join(errs, fmt.Errorf("calls.max_per_second is %d, and must be 0 (no limit) or more", c.MaxPerSecond))
+	}
+	if c.Metrics.SocketWaitDuration.Enabled && !c.Waits {
+		errs = errors.Join(errs, errors.New("calls.metrics.nettap.socket.wait.duration is enabled, and needs calls.waits"))
 	}
 	if len(c.Functions) == 0 {
 		errs = errors.Join(errs, errors.New("calls.functions is empty, and must name functions"))
@@ -192,6 +212,7 @@ func (c *Config) callsOptions() calls.Options {
 		IdleWaits:    c.Calls.IdleWaits,
 		OffCPU:       c.Calls.OffCPU,
 		Waits:        c.Calls.Waits,
+		Durations:    c.Calls.Metrics.SocketWaitDuration.Enabled,
 		FollowAll:    !slices.Equal(c.Calls.Functions, defaultCallsConfig().Functions),
 		Errors:       c.Calls.errnos(),
 		Functions:    c.Calls.Functions,

@@ -35,6 +35,10 @@ func TestCallsOptions(t *testing.T) {
 			yaml: "{calls: {waits: false}}",
 			want: func(o *calls.Options) { o.Waits = false },
 		},
+		"how long waits take, as a metric": {
+			yaml: "{calls: {metrics: {nettap.socket.wait.duration: {enabled: true}}}}",
+			want: func(o *calls.Options) { o.Durations = true },
+		},
 		"failures by name": {
 			yaml: "{calls: {errors: [ECONNREFUSED, EWOULDBLOCK]}}",
 			want: func(o *calls.Options) { o.Errors = calls.Errnos{Numbers: []uint32{111, 11}} },

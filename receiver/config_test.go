@@ -57,6 +57,7 @@ calls:
   idle_waits: true
   errors: [ECONNREFUSED, ETIMEDOUT]
   off_cpu: true
+  metrics: {nettap.socket.wait.duration: {enabled: true}}
   functions: [net/socket.c, tcp_*]
   filter:
     pids: [71]
@@ -106,7 +107,7 @@ root_path: /host
 				}
 				c.Calls.Enabled, c.Calls.CollectionInterval, c.Calls.InitialDelay = false, 200*time.Millisecond, 4*time.Second
 				c.Calls.MinDuration, c.Calls.SampleRatio, c.Calls.MaxPerSecond = 10*time.Millisecond, 0.5, 0
-				c.Calls.IdleWaits, c.Calls.OffCPU = true, true
+				c.Calls.IdleWaits, c.Calls.OffCPU, c.Calls.Metrics.SocketWaitDuration.Enabled = true, true, true
 				c.Calls.Errors = []string{"ECONNREFUSED", "ETIMEDOUT"}
 				c.Calls.Functions = []string{"net/socket.c", "tcp_*"}
 				c.Calls.Filter = CallsFilterConfig{
@@ -255,6 +256,8 @@ calls:
   sample_ratio: 1.5
   max_per_second: -1
   errors: [ECONNREFUSED, always, EREFUSED]
+  waits: false
+  metrics: {nettap.socket.wait.duration: {enabled: true}}
   functions: [net/socket.c, net/ipv4/tcp.c]
   filter:
     pids: [1, 0]
@@ -308,6 +311,7 @@ root_path: host
 				"calls.max_per_second is -1, and must be 0 (no limit) or more",
 				`calls.errors[1]: "always" is no name of an error: want names as ECONNREFUSED, or "unexpected", "always" or "never" alone`,
 				`calls.errors[2]: "EREFUSED" is no name of an error`,
+				"calls.metrics.nettap.socket.wait.duration is enabled, and needs calls.waits",
 				`calls.functions[1]: "net/ipv4/tcp.c"`,
 				"calls.filter.pids[1]: 0 is not from 1 to 2147483647",
 				`calls.filter.commands[0]: "sixteen-letters-" is no command: the kernel has 1 to 15 bytes of it`,
@@ -394,7 +398,7 @@ var configOptions = cmp.Options{
 		configoptional.Optional[confighttp.AuthConfig]{}, metadata.EventConfig{}, metadata.ResourceAttributeConfig{},
 		metadata.NettapInterfaceIoMetricConfig{}, metadata.NettapInterfacePacketCountMetricConfig{},
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
-		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{}, metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{}, metadata.NettapDropUnseenMetricConfig{}, metadata.NettapTCPResetMetricConfig{},
+		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{}, metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{}, metadata.NettapDropUnseenMetricConfig{}, metadata.NettapTCPResetMetricConfig{}, metadata.NettapSocketWaitDurationMetricConfig{},
 		metadata.ProcessNetworkIoMetricConfig{},
 		metadata.NettapProcessTCPConnectsMetricConfig{}, metadata.NettapProcessTCPRetransmitsMetricConfig{},
 	),

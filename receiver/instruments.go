@@ -6,6 +6,7 @@ package nettapreceiver
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -57,7 +58,7 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 		counting.PeekWith(builder(shown), shared.viewServer.directory)
 		dropping.PeekWith(builder(shown))
 	}
-	return []configuredInstrument[pmetric.Metrics]{
+	instruments := []configuredInstrument[pmetric.Metrics]{
 		{"traffic", c.Traffic.InstrumentConfig, trafficStats, withCgroups(shared, dependent[pmetric.Metrics]{owners, dependent[pmetric.Metrics]{known, counting}})},
 		{"drops", c.Drops.InstrumentConfig, dropsStats, withCgroups(shared, withContexts(shared, dependent[pmetric.Metrics]{knownToDrops, dropping}))},
 		{"listeners", c.Listeners.InstrumentConfig, listenersStats, withCgroups(shared,
@@ -66,6 +67,10 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 			connections.New(builder(c.Connections.metricsBuilderConfig()), owners.Another(), shared.processes, shared.clock, connectionsStats,
 				connections.Options{RootPath: c.RootPath, Version: settings.BuildInfo.Version, RoundTrips: c.Connections.Metrics.ProcessTCPRtt.Enabled}))},
 	}
+	if c.Calls.Metrics.SocketWaitDuration.Enabled {
+		instruments = append(instruments, waitDurations(shared, settings))
+	}
+	return instruments
 }
 
 // logsInstruments returns the instruments whose signal is logs.
@@ -98,12 +103,41 @@ func dropRecords(shared *sharedReceiver, settings receiver.Settings) configuredI
 // tracesInstruments returns the instruments whose signal is traces.
 func tracesInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[ptrace.Traces] {
 	c := shared.config
-	callsStats := new(stats.Recorder)
+	of, callsStats := shared.calls.of(shared, settings)
 	return []configuredInstrument[ptrace.Traces]{
-		{"calls", c.Calls.InstrumentConfig, callsStats, withCgroups(shared, withContexts(shared,
-			withLimit(shared,
-				calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, shared.contexts, shared.processes, shared.clock, callsStats, c.callsOptions()))))},
+		{"calls", c.Calls.InstrumentConfig, callsStats, withCgroups(shared, withContexts(shared, withLimit(shared, of, of)))},
 	}
+}
+
+// sharedCalls is the instrument calls, whose kernel side a metric uses as well.
+type sharedCalls struct {
+	once     sync.Once
+	calls    *calls.Calls
+	recorder *stats.Recorder
+}
+
+func (s *sharedCalls) of(shared *sharedReceiver, settings receiver.Settings) (*calls.Calls, *stats.Recorder) {
+	s.once.Do(func() {
+		c := shared.config
+		s.recorder = new(stats.Recorder)
+		s.calls = calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, shared.contexts, shared.processes, shared.clock, s.recorder, c.callsOptions())
+	})
+	return s.calls, s.recorder
+}
+
+// durationsPerInterval is how many collection intervals of calls, whose ring is to be read
+// soon, are one of its metric.
+const durationsPerInterval = 10
+
+// waitDurations reports how long waits took, by the kernel side of calls.
+func waitDurations(shared *sharedReceiver, settings receiver.Settings) configuredInstrument[pmetric.Metrics] {
+	c, recorder := shared.config.Calls, new(stats.Recorder)
+	of, _ := shared.calls.of(shared, settings)
+	builder := metadata.NewMetricsBuilder(c.metricsBuilderConfig(), settings)
+	durations := calls.NewDurations(of, builder, shared.processes, shared.clock, recorder)
+	c.CollectionInterval *= durationsPerInterval
+	return configuredInstrument[pmetric.Metrics]{"wait_durations", c.InstrumentConfig, recorder,
+		withCgroups(shared, withContexts(shared, withLimit(shared, of, durations)))}
 }
 
 // newContexts returns the trace contexts for all instruments, or nil if the configuration has no
@@ -133,12 +167,12 @@ func withCgroups[T instrument.Telemetry](shared *sharedReceiver, i instrument.In
 	return dependent[T]{shared.cgroups, i}
 }
 
-// withLimit lets the limit reduce what calls does if nettap takes too much.
-func withLimit(shared *sharedReceiver, of *calls.Calls) instrument.Instrument[ptrace.Traces] {
+// withLimit lets the limit reduce what calls does for an instrument if nettap takes too much.
+func withLimit[T instrument.Telemetry](shared *sharedReceiver, of *calls.Calls, i instrument.Instrument[T]) instrument.Instrument[T] {
 	if shared.limit == nil {
-		return of
+		return i
 	}
-	return limited[ptrace.Traces]{of, of, shared.limit}
+	return limited[T]{i, of, shared.limit}
 }
 
 func (c *Config) acceptsOptions() accepts.Options {

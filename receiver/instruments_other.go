@@ -31,6 +31,8 @@ func threadTime() time.Duration { return 0 }
 
 func newContexts(*Config, *zap.Logger, *limit) *tracecontext.Contexts { return nil }
 
+type sharedCalls struct{}
+
 func metricsInstruments(shared *sharedReceiver, _ receiver.Settings) []configuredInstrument[pmetric.Metrics] {
 	return []configuredInstrument[pmetric.Metrics]{
 		{"traffic", shared.config.Traffic.InstrumentConfig, new(stats.Recorder), nil},

@@ -40,3 +40,10 @@ func (l limited[T]) Audit() error {
 	}
 	return nil
 }
+
+// Delivered implements [instrument.Deliverer].
+func (l limited[T]) Delivered() {
+	if i, ok := l.Instrument.(instrument.Deliverer); ok {
+		i.Delivered()
+	}
+}

@@ -26,6 +26,7 @@ type sharedReceiver struct {
 	contexts         *tracecontext.Contexts // nil if none are wanted
 	viewServer       *viewServer            // nil if there is no view
 	limit            *limit                 // nil if there is none
+	calls            sharedCalls
 	hostIDWarned     sync.Once
 	cgroupsReported  assignment // the signal that reports on the cgroups
 	contextsReported assignment // the signal that reports on the contexts

@@ -75,6 +75,7 @@ func (c *Config) forView() *Config {
 		i.ResourceAttributes = c.viewResourceAttributes()
 	}
 	all.Traffic.Metrics, all.Drops.Metrics, all.Accepts.Events = defaults.Traffic.Metrics, defaults.Drops.Metrics, defaults.Accepts.Events
+	all.Calls.Metrics = defaults.Calls.Metrics
 	return &all
 }
 

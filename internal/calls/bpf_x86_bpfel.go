@@ -103,6 +103,37 @@ const (
 	bpfContextCountCONTEXT_COUNTS     bpfContextCount = 13
 )
 
+type bpfDurationKey struct {
+	_       structs.HostLayout
+	Process struct {
+		_       structs.HostLayout
+		StartNs uint64
+		Pid     uint32
+		ExecId  uint32
+		Uid     uint32
+		RealUid uint32
+	}
+	Port   uint16
+	Serves uint8
+	Pad    [5]uint8
+}
+
+type bpfDurations struct {
+	_    structs.HostLayout
+	Seen struct {
+		_          structs.HostLayout
+		FirstNs    uint64
+		CgroupId   uint64
+		Comm       [16]int8
+		Executable [64]int8
+	}
+	Part [2]struct {
+		_      structs.HostLayout
+		SumNs  uint64
+		Counts [17]uint64
+	}
+}
+
 type bpfLabelKey struct {
 	_      structs.HostLayout
 	Name   [16]int8
@@ -278,6 +309,14 @@ const (
 	bpfWaitFlagWAIT_GIVEN_UP  bpfWaitFlag = 4
 )
 
+type bpfWaitPart uint32
+
+const (
+	bpfWaitPartWAIT_PART_PEER  bpfWaitPart = 0
+	bpfWaitPartWAIT_PART_LOCAL bpfWaitPart = 1
+	bpfWaitPartWAIT_PARTS      bpfWaitPart = 2
+)
+
 type bpfWinner struct {
 	_       structs.HostLayout
 	StartNs uint64
@@ -315,6 +354,7 @@ const (
 	bpfMapThreadTrees           = "thread_trees"
 	bpfMapTrees                 = "trees"
 	bpfMapUsers                 = "users"
+	bpfMapWaitDurations         = "wait_durations"
 	bpfMapWinners               = "winners"
 	bpfProgEnterFunction        = "enter_function"
 	bpfProgEnterProbe           = "enter_probe"
@@ -346,6 +386,7 @@ const (
 	bpfProgSeeSwitch            = "see_switch"
 	bpfProgSeeWakeup            = "see_wakeup"
 	bpfProgVisitFunction        = "visit_function"
+	bpfVarDurationBounds        = "duration_bounds"
 	bpfVarEnabled               = "enabled"
 	bpfVarFiltersAddresses      = "filters_addresses"
 	bpfVarFiltersAny            = "filters_any"
@@ -388,9 +429,11 @@ const (
 	bpfVarFollowsAll            = "follows_all"
 	bpfVarIdleWaits             = "idle_waits"
 	bpfVarKeepUnsampled         = "keep_unsampled"
+	bpfVarLastPart              = "last_part"
 	bpfVarLastPoint             = "last_point"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
+	bpfVarNoDurations           = "no_durations"
 	bpfVarOmitsExpected         = "omits_expected"
 	bpfVarOutboundIsLink        = "outbound_is_link"
 	bpfVarOwnPid                = "own_pid"
@@ -400,9 +443,12 @@ const (
 	bpfVarSpanIdLabel           = "span_id_label"
 	bpfVarStepOfWant            = "step_of_want"
 	bpfVarTraceIdLabel          = "trace_id_label"
+	bpfVarWaitsCounted          = "waits_counted"
 	bpfVarWaitsSinceNs          = "waits_since_ns"
+	bpfVarWaitsWithoutPlace     = "waits_without_place"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
+	bpfVarWithDurations         = "with_durations"
 	bpfVarWithGoLabels          = "with_go_labels"
 	bpfVarWithHttp              = "with_http"
 	bpfVarWithLengths           = "with_lengths"
@@ -410,6 +456,7 @@ const (
 	bpfVarWithOffCpu            = "with_off_cpu"
 	bpfVarWithOtelThread        = "with_otel_thread"
 	bpfVarWithPoints            = "with_points"
+	bpfVarWithReader            = "with_reader"
 	bpfVarWithSocket            = "with_socket"
 )
 
@@ -510,6 +557,7 @@ type bpfMapSpecs struct {
 	ThreadTrees   *ebpf.MapSpec `ebpf:"thread_trees"`
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
 	Users         *ebpf.MapSpec `ebpf:"users"`
+	WaitDurations *ebpf.MapSpec `ebpf:"wait_durations"`
 	Winners       *ebpf.MapSpec `ebpf:"winners"`
 }
 
@@ -517,6 +565,7 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	DurationBounds        *ebpf.VariableSpec `ebpf:"duration_bounds"`
 	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
 	FiltersAddresses      *ebpf.VariableSpec `ebpf:"filters_addresses"`
 	FiltersAny            *ebpf.VariableSpec `ebpf:"filters_any"`
@@ -559,9 +608,11 @@ type bpfVariableSpecs struct {
 	FollowsAll            *ebpf.VariableSpec `ebpf:"follows_all"`
 	IdleWaits             *ebpf.VariableSpec `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.VariableSpec `ebpf:"keep_unsampled"`
+	LastPart              *ebpf.VariableSpec `ebpf:"last_part"`
 	LastPoint             *ebpf.VariableSpec `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
+	NoDurations           *ebpf.VariableSpec `ebpf:"no_durations"`
 	OmitsExpected         *ebpf.VariableSpec `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
@@ -571,9 +622,12 @@ type bpfVariableSpecs struct {
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.VariableSpec `ebpf:"step_of_want"`
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
+	WaitsCounted          *ebpf.VariableSpec `ebpf:"waits_counted"`
 	WaitsSinceNs          *ebpf.VariableSpec `ebpf:"waits_since_ns"`
+	WaitsWithoutPlace     *ebpf.VariableSpec `ebpf:"waits_without_place"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
+	WithDurations         *ebpf.VariableSpec `ebpf:"with_durations"`
 	WithGoLabels          *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.VariableSpec `ebpf:"with_http"`
 	WithLengths           *ebpf.VariableSpec `ebpf:"with_lengths"`
@@ -581,6 +635,7 @@ type bpfVariableSpecs struct {
 	WithOffCpu            *ebpf.VariableSpec `ebpf:"with_off_cpu"`
 	WithOtelThread        *ebpf.VariableSpec `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.VariableSpec `ebpf:"with_points"`
+	WithReader            *ebpf.VariableSpec `ebpf:"with_reader"`
 	WithSocket            *ebpf.VariableSpec `ebpf:"with_socket"`
 }
 
@@ -623,6 +678,7 @@ type bpfMaps struct {
 	ThreadTrees   *ebpf.Map `ebpf:"thread_trees"`
 	Trees         *ebpf.Map `ebpf:"trees"`
 	Users         *ebpf.Map `ebpf:"users"`
+	WaitDurations *ebpf.Map `ebpf:"wait_durations"`
 	Winners       *ebpf.Map `ebpf:"winners"`
 }
 
@@ -647,6 +703,7 @@ func (m *bpfMaps) Close() error {
 		m.ThreadTrees,
 		m.Trees,
 		m.Users,
+		m.WaitDurations,
 		m.Winners,
 	)
 }
@@ -655,6 +712,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	DurationBounds        *ebpf.Variable `ebpf:"duration_bounds"`
 	Enabled               *ebpf.Variable `ebpf:"enabled"`
 	FiltersAddresses      *ebpf.Variable `ebpf:"filters_addresses"`
 	FiltersAny            *ebpf.Variable `ebpf:"filters_any"`
@@ -697,9 +755,11 @@ type bpfVariables struct {
 	FollowsAll            *ebpf.Variable `ebpf:"follows_all"`
 	IdleWaits             *ebpf.Variable `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.Variable `ebpf:"keep_unsampled"`
+	LastPart              *ebpf.Variable `ebpf:"last_part"`
 	LastPoint             *ebpf.Variable `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
+	NoDurations           *ebpf.Variable `ebpf:"no_durations"`
 	OmitsExpected         *ebpf.Variable `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
@@ -709,9 +769,12 @@ type bpfVariables struct {
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.Variable `ebpf:"step_of_want"`
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`
+	WaitsCounted          *ebpf.Variable `ebpf:"waits_counted"`
 	WaitsSinceNs          *ebpf.Variable `ebpf:"waits_since_ns"`
+	WaitsWithoutPlace     *ebpf.Variable `ebpf:"waits_without_place"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
+	WithDurations         *ebpf.Variable `ebpf:"with_durations"`
 	WithGoLabels          *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.Variable `ebpf:"with_http"`
 	WithLengths           *ebpf.Variable `ebpf:"with_lengths"`
@@ -719,6 +782,7 @@ type bpfVariables struct {
 	WithOffCpu            *ebpf.Variable `ebpf:"with_off_cpu"`
 	WithOtelThread        *ebpf.Variable `ebpf:"with_otel_thread"`
 	WithPoints            *ebpf.Variable `ebpf:"with_points"`
+	WithReader            *ebpf.Variable `ebpf:"with_reader"`
 	WithSocket            *ebpf.Variable `ebpf:"with_socket"`
 }
 

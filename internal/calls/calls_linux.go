@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -35,6 +36,11 @@ type Calls struct {
 	ownPID    int // the process whose calls are left out
 	bootNow   func() uint64
 
+	mu         sync.Mutex
+	references int  // of the instruments that use the kernel side
+	started    bool // this one does
+	seesWaits  bool
+
 	object    *kernel.Object
 	ring      *ringbuf.Reader
 	open      kernel.Closers
@@ -61,11 +67,35 @@ func New(resource metadata.ResourceAttributesConfig, version string, contexts *t
 
 // Start implements [instrument.Instrument].
 func (c *Calls) Start(ctx context.Context) error {
-	if err := c.start(ctx); err != nil {
-		return errors.Join(err, c.open.Close())
+	if err := c.acquire(ctx); err != nil {
+		return err
 	}
+	c.started = true
 	c.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: c.object.Hooks()} })
 	return nil
+}
+
+// acquire starts the kernel side, if nobody uses it yet.
+func (c *Calls) acquire(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.references == 0 {
+		if err := c.start(ctx); err != nil {
+			return errors.Join(err, c.open.Close())
+		}
+	}
+	c.references++
+	return nil
+}
+
+// release closes the kernel side, if nobody else uses it.
+func (c *Calls) release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.references--; c.references > 0 {
+		return nil
+	}
+	return c.open.Close()
 }
 
 func (c *Calls) start(ctx context.Context) error {
@@ -76,7 +106,12 @@ func (c *Calls) start(ctx context.Context) error {
 }
 
 // Enable implements [instrument.Instrument].
-func (c *Calls) Enable() error { return c.object.Enable() }
+func (c *Calls) Enable() error {
+	if err := c.object.Variables[bpfVarWithReader].Set(true); err != nil {
+		return fmt.Errorf("say that the ring is read: %w", err)
+	}
+	return c.object.Enable()
+}
 
 // Collect implements [instrument.Instrument].
 func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
@@ -86,7 +121,13 @@ func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
 }
 
 // Shutdown implements [instrument.Instrument].
-func (c *Calls) Shutdown(context.Context) error { return c.open.Close() }
+func (c *Calls) Shutdown(context.Context) error {
+	if !c.started {
+		return nil
+	}
+	c.started = false
+	return errors.Join(c.object.Variables[bpfVarWithReader].Set(false), c.release())
+}
 
 // drain returns the calls in the ring, as many as it can hold.
 func (c *Calls) drain() ([]call, error) {

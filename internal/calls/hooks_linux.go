@@ -66,7 +66,8 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	if err != nil {
 		return nil, err
 	}
-	if len(waits) > 0 {
+	c.seesWaits = len(waits) > 0
+	if c.seesWaits {
 		replaceProgram(hooks, bpfProgSeeState, bpfProgSeeStateOfWaits)
 	}
 	end, apart := exits[begin.Name]

@@ -52,7 +52,7 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 	if !kernel.HasHelper(types, "task_storage_get") {
 		spec.Maps[bpfMapThreadTrees].MaxEntries = maxThreads
 	}
-	if err := errors.Join(c.contexts.Fit(spec), setRate(spec, c.options.MaxPerSecond)); err != nil {
+	if err := errors.Join(c.contexts.Fit(spec), setRate(spec, c.options.MaxPerSecond), c.setDurations(spec)); err != nil {
 		return nil, err
 	}
 	hooks, err := c.chooseHooks(spec, types, withoutWaits)
@@ -84,6 +84,7 @@ func (c *Calls) configure() error {
 		bpfVarOwnPid:           uint32(c.ownPID),
 		bpfVarMinDurationNs:    uint64(o.MinDuration),
 		bpfVarIdleWaits:        o.IdleWaits,
+		bpfVarWithDurations:    o.Durations,
 		bpfVarKeepUnsampled:    o.KeepUnsampled,
 		bpfVarWantedErrors:     wantedErrors(o.Errors),
 		bpfVarOmitsExpected:    o.Errors.Unexpected,

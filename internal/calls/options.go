@@ -19,6 +19,7 @@ type Options struct {
 	IdleWaits     bool          // waiting for work counts into the duration
 	OffCPU        bool          // what a thread waits for becomes nodes
 	Waits         bool          // waits that are of no one call are reported too
+	Durations     bool          // how long waits took is counted, for [Durations]
 	FollowAll     bool          // the functions inside are kept of all calls, not only of those of the sample
 	KeepUnsampled bool          // calls of an application's spans that are not recorded are kept
 	Errors        Errnos        // failures that are kept

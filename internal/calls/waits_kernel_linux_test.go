@@ -42,7 +42,7 @@ func TestKernelReportsWaits(t *testing.T) {
 		}
 		seesResults := !slices.ContainsFunc(waits, func(hook kernel.Hook) bool { return hook.Name == exchangeByProbes })
 		t.Run(path.Base(hook.Name), func(t *testing.T) {
-			o := observe(t, Options{AvoidHooks: avoid, Functions: few, Waits: true}, func(*Calls) {})
+			o := observe(t, Options{AvoidHooks: avoid, Functions: few, Waits: true, Durations: true}, func(*Calls) {})
 			if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Job == "exchange" }) {
 				t.Fatalf("waits are not seen: the hooks in use are %v", hooks)
 			}
@@ -68,6 +68,7 @@ var waitTests = []struct {
 	{name: "but not in the call that reads", onEach: true, test: answerInTheCall},
 	{name: "but not between questions", test: idleConnection},
 	{name: "of a program that serves", onEach: true, test: requestsThatLie},
+	{name: "counted by how long they took", test: countedWaits},
 	{name: "on datagrams", test: datagrams},
 	{name: "on Unix sockets", test: unixStreams},
 	{name: "for room to send", ofResults: true, test: roomToSend},

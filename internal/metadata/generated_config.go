@@ -285,6 +285,26 @@ func (ms *NettapProcessTCPRetransmitsMetricConfig) Unmarshal(parser *confmap.Con
 	return nil
 }
 
+// NettapSocketWaitDurationMetricConfig provides config for the nettap.socket.wait.duration metric.
+type NettapSocketWaitDurationMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapSocketWaitDurationMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // NettapTCPResetMetricConfig provides config for the nettap.tcp.reset metric.
 type NettapTCPResetMetricConfig struct {
 	Enabled          bool `mapstructure:"enabled"`
@@ -374,6 +394,7 @@ type MetricsConfig struct {
 	NettapProcessPacketDropped           NettapProcessPacketDroppedMetricConfig           `mapstructure:"nettap.process.packet.dropped"`
 	NettapProcessTCPConnects             NettapProcessTCPConnectsMetricConfig             `mapstructure:"nettap.process.tcp.connects"`
 	NettapProcessTCPRetransmits          NettapProcessTCPRetransmitsMetricConfig          `mapstructure:"nettap.process.tcp.retransmits"`
+	NettapSocketWaitDuration             NettapSocketWaitDurationMetricConfig             `mapstructure:"nettap.socket.wait.duration"`
 	NettapTCPReset                       NettapTCPResetMetricConfig                       `mapstructure:"nettap.tcp.reset"`
 	ProcessNetworkIo                     ProcessNetworkIoMetricConfig                     `mapstructure:"process.network.io"`
 }
@@ -417,6 +438,9 @@ func DefaultMetricsConfig() MetricsConfig {
 		},
 		NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
 			Enabled: true,
+		},
+		NettapSocketWaitDuration: NettapSocketWaitDurationMetricConfig{
+			Enabled: false,
 		},
 		NettapTCPReset: NettapTCPResetMetricConfig{
 			Enabled: false,

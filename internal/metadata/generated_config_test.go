@@ -64,6 +64,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
 						Enabled: true,
 					},
+					NettapSocketWaitDuration: NettapSocketWaitDurationMetricConfig{
+						Enabled: true,
+					},
 					NettapTCPReset: NettapTCPResetMetricConfig{
 						Enabled: true,
 					},
@@ -137,6 +140,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
 						Enabled: false,
 					},
+					NettapSocketWaitDuration: NettapSocketWaitDurationMetricConfig{
+						Enabled: false,
+					},
 					NettapTCPReset: NettapTCPResetMetricConfig{
 						Enabled: false,
 					},
@@ -172,7 +178,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := loadMetricsBuilderConfig(t, tt.name)
-			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapProcessTCPConnectsMetricConfig{}, NettapProcessTCPRetransmitsMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
+			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapProcessTCPConnectsMetricConfig{}, NettapProcessTCPRetransmitsMetricConfig{}, NettapSocketWaitDurationMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
 			require.Emptyf(t, diff, "Config mismatch (-expected +actual):\n%s", diff)
 		})
 	}

@@ -134,6 +134,32 @@ var MapAttributeNettapDropVictim = map[string]AttributeNettapDropVictim{
 	"last_listener": AttributeNettapDropVictimLastListener,
 }
 
+// AttributeNettapWaitPart specifies the value nettap.wait.part attribute.
+type AttributeNettapWaitPart int
+
+const (
+	_ AttributeNettapWaitPart = iota
+	AttributeNettapWaitPartPeer
+	AttributeNettapWaitPartLocal
+)
+
+// String returns the string representation of the AttributeNettapWaitPart.
+func (av AttributeNettapWaitPart) String() string {
+	switch av {
+	case AttributeNettapWaitPartPeer:
+		return "peer"
+	case AttributeNettapWaitPartLocal:
+		return "local"
+	}
+	return ""
+}
+
+// MapAttributeNettapWaitPart is a helper map of string to AttributeNettapWaitPart attribute value.
+var MapAttributeNettapWaitPart = map[string]AttributeNettapWaitPart{
+	"peer":  AttributeNettapWaitPartPeer,
+	"local": AttributeNettapWaitPartLocal,
+}
+
 // AttributeNetworkIoDirection specifies the value network.io.direction attribute.
 type AttributeNetworkIoDirection int
 
@@ -208,6 +234,10 @@ var MetricsInfo = metricsInfo{
 	NettapProcessTCPRetransmits: metricInfo{
 		Name: "nettap.process.tcp.retransmits",
 	},
+	NettapSocketWaitDuration: metricInfo{
+		Name:       "nettap.socket.wait.duration",
+		Attributes: []string{"nettap.wait.part", "network.peer.port.asked", "network.local.port.served"},
+	},
 	NettapTCPReset: metricInfo{
 		Name:       "nettap.tcp.reset",
 		Attributes: []string{"network.io.direction", "nettap.tcp.reset.reason"},
@@ -231,6 +261,7 @@ type metricsInfo struct {
 	NettapProcessPacketDropped           metricInfo
 	NettapProcessTCPConnects             metricInfo
 	NettapProcessTCPRetransmits          metricInfo
+	NettapSocketWaitDuration             metricInfo
 	NettapTCPReset                       metricInfo
 	ProcessNetworkIo                     metricInfo
 }
@@ -1023,6 +1054,61 @@ func newMetricNettapProcessTCPRetransmits(cfg NettapProcessTCPRetransmitsMetricC
 	return m
 }
 
+type metricNettapSocketWaitDuration struct {
+	data     pmetric.Metric                       // data buffer for generated metric.
+	config   NettapSocketWaitDurationMetricConfig // metric config provided by user.
+	capacity int                                  // max observed number of data points added to the metric.
+}
+
+// init fills nettap.socket.wait.duration metric with initial data.
+func (m *metricNettapSocketWaitDuration) init() {
+	m.data.SetName("nettap.socket.wait.duration")
+	m.data.SetDescription("How long programs waited for something to read between two calls, as the spans of waits say it, but of all waits, reported or not.")
+	m.data.SetUnit("s")
+	m.data.SetEmptyHistogram()
+	m.data.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	m.data.Histogram().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapSocketWaitDuration) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val float64, nettapWaitPartAttributeValue string, networkPeerPortAskedAttributeValue int64, networkLocalPortServedAttributeValue int64) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Histogram().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetSum(val)
+	dp.Attributes().PutStr("nettap.wait.part", nettapWaitPartAttributeValue)
+	dp.Attributes().PutInt("network.peer.port", networkPeerPortAskedAttributeValue)
+	dp.Attributes().PutInt("network.local.port", networkLocalPortServedAttributeValue)
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapSocketWaitDuration) updateCapacity() {
+	if m.data.Histogram().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Histogram().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapSocketWaitDuration) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Histogram().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapSocketWaitDuration(cfg NettapSocketWaitDurationMetricConfig) metricNettapSocketWaitDuration {
+	m := metricNettapSocketWaitDuration{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
 type metricNettapTCPReset struct {
 	data     pmetric.Metric             // data buffer for generated metric.
 	config   NettapTCPResetMetricConfig // metric config provided by user.
@@ -1205,6 +1291,7 @@ type MetricsBuilder struct {
 	metricNettapProcessPacketDropped           metricNettapProcessPacketDropped
 	metricNettapProcessTCPConnects             metricNettapProcessTCPConnects
 	metricNettapProcessTCPRetransmits          metricNettapProcessTCPRetransmits
+	metricNettapSocketWaitDuration             metricNettapSocketWaitDuration
 	metricNettapTCPReset                       metricNettapTCPReset
 	metricProcessNetworkIo                     metricProcessNetworkIo
 }
@@ -1244,6 +1331,7 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		metricNettapProcessPacketDropped:           newMetricNettapProcessPacketDropped(mbc.Metrics.NettapProcessPacketDropped),
 		metricNettapProcessTCPConnects:             newMetricNettapProcessTCPConnects(mbc.Metrics.NettapProcessTCPConnects),
 		metricNettapProcessTCPRetransmits:          newMetricNettapProcessTCPRetransmits(mbc.Metrics.NettapProcessTCPRetransmits),
+		metricNettapSocketWaitDuration:             newMetricNettapSocketWaitDuration(mbc.Metrics.NettapSocketWaitDuration),
 		metricNettapTCPReset:                       newMetricNettapTCPReset(mbc.Metrics.NettapTCPReset),
 		metricProcessNetworkIo:                     newMetricProcessNetworkIo(mbc.Metrics.ProcessNetworkIo),
 		resourceAttributeIncludeFilter:             make(map[string]filter.Filter),
@@ -1439,6 +1527,7 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	mb.metricNettapProcessPacketDropped.emit(ils.Metrics())
 	mb.metricNettapProcessTCPConnects.emit(ils.Metrics())
 	mb.metricNettapProcessTCPRetransmits.emit(ils.Metrics())
+	mb.metricNettapSocketWaitDuration.emit(ils.Metrics())
 	mb.metricNettapTCPReset.emit(ils.Metrics())
 	mb.metricProcessNetworkIo.emit(ils.Metrics())
 
@@ -1530,6 +1619,11 @@ func (mb *MetricsBuilder) RecordNettapProcessTCPConnectsDataPoint(ts pcommon.Tim
 // RecordNettapProcessTCPRetransmitsDataPoint adds a data point to nettap.process.tcp.retransmits metric.
 func (mb *MetricsBuilder) RecordNettapProcessTCPRetransmitsDataPoint(ts pcommon.Timestamp, val int64) {
 	mb.metricNettapProcessTCPRetransmits.recordDataPoint(mb.startTime, ts, val)
+}
+
+// RecordNettapSocketWaitDurationDataPoint adds a data point to nettap.socket.wait.duration metric.
+func (mb *MetricsBuilder) RecordNettapSocketWaitDurationDataPoint(ts pcommon.Timestamp, val float64, nettapWaitPartAttributeValue AttributeNettapWaitPart, networkPeerPortAskedAttributeValue int64, networkLocalPortServedAttributeValue int64) {
+	mb.metricNettapSocketWaitDuration.recordDataPoint(mb.startTime, ts, val, nettapWaitPartAttributeValue.String(), networkPeerPortAskedAttributeValue, networkLocalPortServedAttributeValue)
 }
 
 // RecordNettapTCPResetDataPoint adds a data point to nettap.tcp.reset metric.

@@ -118,6 +118,9 @@ func TestMetricsBuilder(t *testing.T) {
 			mb.RecordNettapProcessTCPRetransmitsDataPoint(ts, 1)
 
 			allMetricsCount++
+			mb.RecordNettapSocketWaitDurationDataPoint(ts, 1, AttributeNettapWaitPartPeer, 23, 25)
+
+			allMetricsCount++
 			mb.RecordNettapTCPResetDataPoint(ts, 1, AttributeNetworkIoDirectionTransmit, WithNettapTCPResetReasonMetricAttribute("nettap.tcp.reset.reason-val"))
 			defaultMetricsCount++
 			allMetricsCount++
@@ -503,6 +506,27 @@ func TestMetricsBuilder(t *testing.T) {
 					assert.Equal(t, ts, dp.Timestamp())
 					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
 					assert.Equal(t, int64(1), dp.IntValue())
+				case "nettap.socket.wait.duration":
+					assert.False(t, validatedMetrics["nettap.socket.wait.duration"], "Found a duplicate in the metrics slice: nettap.socket.wait.duration")
+					validatedMetrics["nettap.socket.wait.duration"] = true
+					assert.Equal(t, pmetric.MetricTypeHistogram, mi.Type())
+					assert.Equal(t, 1, mi.Histogram().DataPoints().Len())
+					assert.Equal(t, "How long programs waited for something to read between two calls, as the spans of waits say it, but of all waits, reported or not.", mi.Description())
+					assert.Equal(t, "s", mi.Unit())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Histogram().AggregationTemporality())
+					dp := mi.Histogram().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.InDelta(t, float64(1), dp.Sum(), 0.01)
+					nettapWaitPartAttrVal, ok := dp.Attributes().Get("nettap.wait.part")
+					assert.True(t, ok)
+					assert.Equal(t, "peer", nettapWaitPartAttrVal.Str())
+					networkPeerPortAskedAttrVal, ok := dp.Attributes().Get("network.peer.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 23, networkPeerPortAskedAttrVal.Int())
+					networkLocalPortServedAttrVal, ok := dp.Attributes().Get("network.local.port")
+					assert.True(t, ok)
+					assert.EqualValues(t, 25, networkLocalPortServedAttrVal.Int())
 				case "nettap.tcp.reset":
 					assert.False(t, validatedMetrics["nettap.tcp.reset"], "Found a duplicate in the metrics slice: nettap.tcp.reset")
 					validatedMetrics["nettap.tcp.reset"] = true

@@ -124,23 +124,42 @@ static __always_inline bool is_wanted_of(struct thread *th, __s32 syscall)
 	return true;
 }
 
-static __always_inline bool is_wanted_address(struct call *call)
+static __always_inline bool is_wanted_address(const __u8 *local, const __u8 *peer)
 {
 	struct prefix prefix = {.length = 128};
 
-	__builtin_memcpy(prefix.address, call->local_address, 16);
+	__builtin_memcpy(prefix.address, local, 16);
 	if (bpf_map_lookup_elem(&addresses, &prefix))
 		return true;
-	__builtin_memcpy(prefix.address, call->peer_address, 16);
+	__builtin_memcpy(prefix.address, peer, 16);
 	return bpf_map_lookup_elem(&addresses, &prefix);
+}
+
+static __always_inline bool is_wanted_port(__u16 local, __u16 peer)
+{
+	return bpf_map_lookup_elem(&ports, &local) || bpf_map_lookup_elem(&ports, &peer);
 }
 
 /* Whether the filters let the connection through. The call has its addresses and ports by now. */
 static __always_inline bool is_wanted_connection(struct call *call)
 {
-	__u16 local = call->local_port, peer = call->peer_port;
-
-	if (filters_ports && !bpf_map_lookup_elem(&ports, &local) && !bpf_map_lookup_elem(&ports, &peer))
+	if (filters_ports && !is_wanted_port(call->local_port, call->peer_port))
 		return false;
-	return !filters_addresses || is_wanted_address(call);
+	return !filters_addresses || is_wanted_address(call->local_address, call->peer_address);
+}
+
+/* Whether the filters let a socket through, by its addresses and ports. */
+static __always_inline bool is_wanted_socket(struct sock *sk)
+{
+	__u8 local[16] = {}, peer[16] = {};
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	bool has_ports = family == AF_INET || family == AF_INET6;
+
+	if (filters_ports && !(has_ports && is_wanted_port(local_port_of(sk), peer_port_of(sk))))
+		return false;
+	if (!filters_addresses)
+		return true;
+	if (has_ports)
+		note_addresses(local, peer, sk);
+	return is_wanted_address(local, peer);
 }

@@ -139,6 +139,7 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 }
 
 bool keep_unsampled; /* calls of spans that are not recorded */
+bool with_reader;    /* somebody reads the ring */
 
 #define REST_NS 10000000 /* how long a thread of a silent process is left alone */
 
@@ -202,7 +203,7 @@ __noinline int report_call(enum reason reason)
 		return 0;
 	if (reason != REASON_NONE)
 		find_context(t);
-	if (reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context))) {
+	if (reason == REASON_NONE || !with_reader || (!keep_unsampled && is_of_unsampled(&call->context))) {
 		count_stat(STAT_SAMPLED_OUT);
 		return 0;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "durations.h"
 #include "report.h"
 
 /*
@@ -52,7 +53,7 @@ struct turn {
 /*
  * A socket in blocking mode is mostly read by calls that wait themselves and are reported as calls.
  * After this many such reads in a row, before none of which data lay there for the least duration,
- * only one read in about 250 is examined, until one finds otherwise.
+ * only one read in about 250 is examined, until one finds otherwise. If durations are counted, all are.
  */
 #define SETTLED 8
 
@@ -178,7 +179,7 @@ static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 
 static __always_inline bool is_settled(const struct turn *turn)
 {
-	return turn->blocks >= SETTLED;
+	return turn->blocks >= SETTLED && !with_durations;
 }
 
 static __always_inline bool is_stale(const struct turn *turn)
@@ -271,7 +272,7 @@ static __always_inline bool is_sent_on(struct call *call)
 {
 	if (!is_wanted_connection(call))
 		return false;
-	if (call->reason == REASON_NONE || (!keep_unsampled && is_of_unsampled(&call->context))) {
+	if (call->reason == REASON_NONE || !with_reader || (!keep_unsampled && is_of_unsampled(&call->context))) {
 		count_stat(STAT_SAMPLED_OUT);
 		return false;
 	}
@@ -602,6 +603,8 @@ static __always_inline void note_read(struct sock *sk, int result, int flags, bo
 		return;
 	if (result < 0)
 		w.result = result;
+	if (with_durations && w.ready_ns)
+		count_durations(known ? address_of(sk) : (__u64)sk, turn->serves, turn->serves ? 0 : since(w.start_ns, w.ready_ns), since(w.ready_ns, w.end_ns));
 	if (!is_of_interest(&w, &reason))
 		return;
 	if (reason == REASON_SLOW || reason == REASON_FAILED)

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+#pragma once
+#include "../process/process.h"
+#include "filter.h"
+#include "tree.h"
+
+/*
+ * How long waits for something to read took, by process and port, on request. Each wait is
+ * counted here, whether it is reported as a span or not. Go: internal/calls/durations.go.
+ */
+bool with_durations;
+
+#define DURATION_BOUNDS 16
+
+const volatile __u64 duration_bounds[DURATION_BOUNDS] = {}; /* the upper ends of all buckets but the last, in ns */
+
+/* Whom the program waited for: the network and the peer, or itself. */
+enum wait_part {
+	WAIT_PART_PEER,
+	WAIT_PART_LOCAL,
+	WAIT_PARTS,
+};
+
+const volatile enum wait_part last_part = WAIT_PART_LOCAL; /* by its type Go gets to know them */
+
+struct duration_key {
+	struct process process;
+	__u16 port; /* host byte order: the peer's of a program that asks, its own of one that serves; 0: there is none */
+	__u8 serves;
+	__u8 pad[5];
+};
+
+struct distribution {
+	__u64 sum_ns;
+	__u64 counts[DURATION_BOUNDS + 1];
+};
+
+struct durations {
+	struct process_seen seen;
+	struct distribution part[WAIT_PARTS];
+};
+
+const struct durations no_durations = {};
+
+/* All elements are allocated at the start: before Linux 6.1 a kprobe must not allocate. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* user space sets it if durations are counted */
+	__type(key, struct duration_key);
+	__type(value, struct durations);
+} wait_durations SEC(".maps");
+
+__u64 waits_counted, waits_without_place;
+
+static __always_inline void count_duration(struct distribution *d, __u64 ns)
+{
+	__u32 i;
+
+	for (i = 0; i < DURATION_BOUNDS; i++) {
+		if (ns <= duration_bounds[i])
+			break;
+	}
+	__sync_fetch_and_add(&d->sum_ns, ns);
+	__sync_fetch_and_add(&d->counts[i], 1);
+}
+
+/* The durations of the running process at a port. NULL if the map is full. */
+static __always_inline struct durations *durations_of(__u16 port, bool serves)
+{
+	struct duration_key key = { .process = current_process(), .port = port, .serves = serves };
+	struct durations *d = bpf_map_lookup_elem(&wait_durations, &key);
+
+	if (d)
+		return d;
+	/* Another CPU may add it first, so the answer that counts is the second look. */
+	bpf_map_update_elem(&wait_durations, &key, &no_durations, BPF_NOEXIST);
+	d = bpf_map_lookup_elem(&wait_durations, &key);
+	if (d)
+		see_process(&d->seen, (struct task_struct *)bpf_get_current_task());
+	return d;
+}
+
+/* Counts a wait of the running process. A global function, which is verified once. */
+__noinline int count_durations(__u64 socket, bool serves, __u64 peer_ns, __u64 local_ns)
+{
+	struct sock *sk = (struct sock *)socket;
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	struct durations *d;
+	__u16 port = 0;
+
+	if (!is_wanted_socket(sk))
+		return 0;
+	if (family == AF_INET || family == AF_INET6)
+		port = serves ? local_port_of(sk) : peer_port_of(sk);
+	d = durations_of(port, serves);
+	if (!d) {
+		__sync_fetch_and_add(&waits_without_place, 1);
+		return 0;
+	}
+	__sync_fetch_and_add(&waits_counted, 1);
+	if (!serves)
+		count_duration(&d->part[WAIT_PART_PEER], peer_ns);
+	count_duration(&d->part[WAIT_PART_LOCAL], local_ns);
+	return 0;
+}

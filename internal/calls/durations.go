@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calls
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+)
+
+// durationBounds are the upper ends of the buckets. What takes longer than the last one is in
+// one more bucket.
+var durationBounds = [...]time.Duration{
+	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// distribution is how often something took how long.
+type distribution struct {
+	sum    time.Duration
+	counts [len(durationBounds) + 1]uint64
+}
+
+func (d *distribution) add(other distribution) {
+	d.sum += other.sum
+	for i, n := range other.counts {
+		d.counts[i] += n
+	}
+}
+
+func (d *distribution) count() (sum uint64) {
+	for _, n := range d.counts {
+		sum += n
+	}
+	return sum
+}
+
+// durations are those of the waits of a process at a port, by [bpfWaitPart].
+type durations [bpfWaitPartWAIT_PARTS]distribution
+
+func (d *durations) add(other durations) {
+	for part := range d {
+		d[part].add(other[part])
+	}
+}
+
+// waiter has series: a process as it is shown, at a port. What becomes of a process by an
+// exec that its resource does not show is the same waiter.
+type waiter struct {
+	shown  string // the attributes of the resource
+	port   uint16
+	serves bool
+}
+
+func (w waiter) compare(other waiter) int {
+	serves := func(w waiter) int {
+		if w.serves {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(w.shown, other.shown), cmp.Compare(serves(w), serves(other)), cmp.Compare(w.port, other.port))
+}
+
+// line is what is said of a waiter.
+type line struct {
+	resource process.Process
+	start    time.Time
+	removed  durations // of entries that are not in the kernel's map any more
+	entries  int       // that are
+	phase    phase
+}
+
+// phase is where a series is in its life.
+type phase int
+
+const (
+	alive   phase = iota
+	leaving       // no entry is left; the last value is to be delivered
+	ending        // the last value was delivered, and the end is to be delivered
+)
+
+// entry is what is known of a key of the kernel's map.
+type entry struct {
+	of  waiter
+	now durations
+}
+
+// durationsLedger keeps the series from one collection to the next. It is pure.
+type durationsLedger struct {
+	posted  time.Time // of the collection before
+	entries map[bpfDurationKey]*entry
+	lines   map[waiter]*line
+}
+
+func newDurationsLedger(start time.Time) *durationsLedger {
+	return &durationsLedger{posted: start, entries: map[bpfDurationKey]*entry{}, lines: map[waiter]*line{}}
+}
+
+// enter takes what was read of a key. describe says whose it is when it is met.
+func (l *durationsLedger) enter(key bpfDurationKey, now durations, describe func() (p process.Process, shown string)) {
+	e, known := l.entries[key]
+	if !known {
+		p, shown := describe()
+		e = &entry{of: waiter{shown, key.Port, key.Serves != 0}}
+		l.entries[key] = e
+		l.feed(e.of, p)
+	}
+	e.now = now
+}
+
+// feed notes that one more entry feeds the series of a waiter. Series whose last value was
+// delivered begin anew.
+func (l *durationsLedger) feed(of waiter, p process.Process) {
+	to, known := l.lines[of]
+	if !known || to.phase == ending {
+		to = &line{resource: p, start: l.posted}
+		l.lines[of] = to
+	}
+	to.phase = alive
+	to.entries++
+}
+
+// remove notes that a key was taken out of the kernel's map, with its last value.
+func (l *durationsLedger) remove(key bpfDurationKey, last durations) {
+	e := l.entries[key]
+	delete(l.entries, key)
+	of := l.lines[e.of]
+	of.removed.add(last)
+	if of.entries--; of.entries == 0 {
+		of.phase = leaving
+	}
+}
+
+// posting is what is to be said of a waiter.
+type posting struct {
+	waiter
+	resource process.Process
+	start    time.Time
+	ended    bool
+	durations
+}
+
+// post ends the collection at now, and returns what there is to say, the waiters of a
+// resource together.
+func (l *durationsLedger) post(now time.Time) []posting {
+	sums := map[waiter]*durations{}
+	for of, line := range l.lines {
+		sum := line.removed
+		sums[of] = &sum
+	}
+	for _, e := range l.entries {
+		sums[e.of].add(e.now)
+	}
+	all := make([]posting, 0, len(l.lines))
+	for _, of := range slices.SortedFunc(maps.Keys(l.lines), waiter.compare) {
+		line := l.lines[of]
+		all = append(all, posting{of, line.resource, line.start, line.phase == ending, *sums[of]})
+	}
+	l.posted = now
+	return all
+}
+
+// delivered notes that what was last posted has been taken.
+func (l *durationsLedger) delivered() {
+	for of, line := range l.lines {
+		switch line.phase {
+		case leaving:
+			line.phase = ending
+		case ending:
+			delete(l.lines, of)
+		}
+	}
+}
+
+// inOurDurations translates a value of the kernel's map.
+func inOurDurations(raw *bpfDurations) (d durations) {
+	for part, of := range raw.Part {
+		d[part] = distribution{duration(of.SumNs), of.Counts}
+	}
+	return d
+}
+
+// shownOf is a resource as text, in the order of its keys.
+func shownOf(resource pcommon.Resource) string {
+	return fmt.Sprintf("%#v", resource.Attributes().AsRaw())
+}
+
+var partAttributes = [bpfWaitPartWAIT_PARTS]metadata.AttributeNettapWaitPart{
+	bpfWaitPartWAIT_PART_PEER:  metadata.AttributeNettapWaitPartPeer,
+	bpfWaitPartWAIT_PART_LOCAL: metadata.AttributeNettapWaitPartLocal,
+}
+
+// durationPoint is one point.
+type durationPoint struct {
+	*posting
+	part bpfWaitPart
+}
+
+// emitDurations makes one point of each waiter's waits for itself, and one of its waits for a
+// peer if it asks.
+func emitDurations(builder *metadata.MetricsBuilder, now time.Time, all []posting) pmetric.Metrics {
+	metrics := pmetric.NewMetrics()
+	for len(all) > 0 {
+		end := 1
+		for end < len(all) && all[end].shown == all[0].shown {
+			end++
+		}
+		emitWaiters(builder, pcommon.NewTimestampFromTime(now), all[:end]).ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
+		all = all[end:]
+	}
+	return metrics
+}
+
+// emitWaiters emits those of one resource.
+func emitWaiters(builder *metadata.MetricsBuilder, now pcommon.Timestamp, all []posting) pmetric.Metrics {
+	var points []durationPoint
+	for i := range all {
+		for part := range bpfWaitPartWAIT_PARTS {
+			if part == bpfWaitPartWAIT_PART_PEER && all[i].serves {
+				continue
+			}
+			points = append(points, durationPoint{&all[i], part})
+			builder.RecordNettapSocketWaitDurationDataPoint(now, 0, partAttributes[part], int64(all[i].port), int64(all[i].port))
+		}
+	}
+	metrics := builder.Emit(metadata.WithResource(all[0].resource.Resource(builder.NewResourceBuilder())))
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				for i, point := range metric.Histogram().DataPoints().All() {
+					points[i].complete(point)
+				}
+			}
+		}
+	}
+	return metrics
+}
+
+// complete sets what the generated builder cannot, which gives the points in the order they
+// were recorded.
+func (d durationPoint) complete(point pmetric.HistogramDataPoint) {
+	point.SetStartTimestamp(pcommon.NewTimestampFromTime(d.start))
+	if d.serves || d.port == 0 {
+		point.Attributes().Remove("network.peer.port")
+	}
+	if !d.serves || d.port == 0 {
+		point.Attributes().Remove("network.local.port")
+	}
+	if d.ended {
+		point.RemoveSum()
+		point.SetFlags(point.Flags().WithNoRecordedValue(true))
+		return
+	}
+	of := d.durations[d.part]
+	point.SetSum(of.sum.Seconds())
+	point.SetCount(of.count())
+	for _, bound := range durationBounds {
+		point.ExplicitBounds().Append(bound.Seconds())
+	}
+	point.BucketCounts().FromRaw(of.counts[:])
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/instrument"
+	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/process"
+	"github.com/seed-7756021b/nettap/internal/stats"
+)
+
+// maxWaiters is how many processes, each at a port, the kernel side counts at the same time.
+const maxWaiters = 4096
+
+var (
+	_ instrument.Instrument[pmetric.Metrics] = (*Durations)(nil)
+	_ instrument.Deliverer                   = (*Durations)(nil)
+)
+
+// Durations is the instrument that reports how long waits took, as a metric. It shares the
+// kernel side of a Calls, which runs while either does. Its zero value is not usable: see
+// [NewDurations].
+type Durations struct {
+	calls     *Calls
+	builder   *metadata.MetricsBuilder
+	processes *process.Directory
+	clock     *clock.Clock
+	recorder  *stats.Recorder
+	started   bool
+	ledger    *durationsLedger
+	offered   bool // what was last collected has all that has ended
+	held      map[process.ID]int
+}
+
+// NewDurations returns Durations that record into builder, and are not started. The options
+// of of ask for durations.
+func NewDurations(of *Calls, builder *metadata.MetricsBuilder, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder) *Durations {
+	return &Durations{calls: of, builder: builder, processes: processes, clock: c, recorder: recorder}
+}
+
+// setDurations makes room for durations if the options ask for them.
+func (c *Calls) setDurations(spec *ebpf.CollectionSpec) error {
+	if !c.options.Durations {
+		return nil
+	}
+	spec.Maps[bpfMapWaitDurations].MaxEntries = maxWaiters
+	var bounds [len(durationBounds)]uint64
+	for i, bound := range durationBounds {
+		bounds[i] = uint64(bound)
+	}
+	return spec.Variables[bpfVarDurationBounds].Set(bounds)
+}
+
+// Start implements [instrument.Instrument].
+func (d *Durations) Start(ctx context.Context) error {
+	if err := d.calls.acquire(ctx); err != nil {
+		return err
+	}
+	if !d.calls.seesWaits {
+		return errors.Join(fmt.Errorf("durations of waits: this kernel does not show waits: %w", kernel.ErrUnsupported), d.calls.release())
+	}
+	d.started = true
+	d.recorder.Update(func(totals *stats.Totals) { *totals = stats.Totals{Hooks: d.calls.object.Hooks()} })
+	return nil
+}
+
+// Enable implements [instrument.Instrument].
+func (d *Durations) Enable() error {
+	d.ledger, d.offered, d.held = newDurationsLedger(d.clock.Now()), false, map[process.ID]int{}
+	return d.calls.object.Enable()
+}
+
+// Collect implements [instrument.Instrument]. Every series that has not ended is in what it
+// returns.
+func (d *Durations) Collect(context.Context) (pmetric.Metrics, error) {
+	d.offered = false
+	now := d.clock.Now()
+	cgroupsErr := d.processes.FollowCgroups()
+	read, err := kernel.ReadAll[bpfDurationKey, bpfDurations](d.calls.object.Maps[bpfMapWaitDurations])
+	if err != nil {
+		return pmetric.NewMetrics(), errors.Join(fmt.Errorf("read durations of waits: %w", err), cgroupsErr)
+	}
+	for key, raw := range read {
+		if raw.Seen.FirstNs == 0 {
+			continue // it is about to be counted for the first time
+		}
+		d.ledger.enter(key, inOurDurations(&raw), func() (process.Process, string) { return d.describe(key, &raw) })
+	}
+	err = errors.Join(cgroupsErr, d.removeEnded(), d.audit(len(read)))
+	posted := d.ledger.post(now)
+	d.offered = true
+	return emitDurations(d.builder, now, posted), err
+}
+
+func (d *Durations) describe(key bpfDurationKey, raw *bpfDurations) (process.Process, string) {
+	id := idOf(key)
+	d.held[id]++
+	p := d.processes.Hold(id, process.Seen{
+		FirstNanos: raw.Seen.FirstNs, CgroupID: raw.Seen.CgroupId,
+		Comm: process.Text(raw.Seen.Comm[:]), Executable: process.Text(raw.Seen.Executable[:]),
+	})
+	return p, shownOf(p.Resource(d.builder.NewResourceBuilder()))
+}
+
+func idOf(key bpfDurationKey) process.ID {
+	return process.ID{
+		StartNanos: key.Process.StartNs, PID: key.Process.Pid, ExecID: key.Process.ExecId,
+		UserID: key.Process.Uid, RealUserID: key.Process.RealUid,
+	}
+}
+
+// removeEnded takes out of the kernel's map what is of processes that have ended.
+func (d *Durations) removeEnded() error {
+	var errs error
+	m := d.calls.object.Maps[bpfMapWaitDurations]
+	alive := map[process.ID]bool{}
+	for key, e := range d.ledger.entries {
+		id := idOf(key)
+		if _, asked := alive[id]; !asked {
+			alive[id] = d.processes.Alive(id)
+		}
+		if alive[id] {
+			continue
+		}
+		last := e.now
+		var raw bpfDurations
+		if err := m.Lookup(key, &raw); err == nil {
+			last = inOurDurations(&raw)
+		}
+		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("delete the durations of a process that has ended: %w", err))
+			continue
+		}
+		d.ledger.remove(key, last)
+		d.release(id)
+	}
+	return errs
+}
+
+// release lets the directory forget a process. Its description stays in the series until
+// they have ended.
+func (d *Durations) release(id process.ID) {
+	d.processes.Release(id)
+	if d.held[id]--; d.held[id] == 0 {
+		delete(d.held, id)
+	}
+}
+
+// audit brings the counts up to date. An event is a wait.
+func (d *Durations) audit(entries int) error {
+	var counted, lost uint64
+	if err := d.calls.object.Variables[bpfVarWaitsCounted].Get(&counted); err != nil {
+		return fmt.Errorf("read how many waits were counted: %w", err)
+	}
+	if err := d.calls.object.Variables[bpfVarWaitsWithoutPlace].Get(&lost); err != nil {
+		return fmt.Errorf("read how many waits were not counted: %w", err)
+	}
+	d.recorder.Update(func(totals *stats.Totals) {
+		totals.Seen, totals.Aggregated = counted+lost, counted
+		totals.Lost = map[string]uint64{"map_full": lost}
+		totals.Hooks = d.calls.object.Hooks()
+		totals.Maps = map[string]stats.Map{bpfMapWaitDurations: {Entries: entries, Limit: maxWaiters}}
+	})
+	return nil
+}
+
+// Delivered implements [instrument.Deliverer].
+func (d *Durations) Delivered() {
+	if d.offered {
+		d.ledger.delivered()
+	}
+}
+
+// Shutdown implements [instrument.Instrument].
+func (d *Durations) Shutdown(context.Context) error {
+	for id, times := range d.held {
+		for range times {
+			d.processes.Release(id)
+		}
+	}
+	d.held = nil
+	if !d.started {
+		return nil
+	}
+	d.started = false
+	return d.calls.release()
+}
