@@ -11,6 +11,7 @@
  * Needs:   BTF, Linux 5.10.
  */
 #include "lib/kernel/address.h"
+#include "lib/kernel/current.h"
 #include "lib/process/process.h"
 #include "lib/program/selftest.h"
 #include "lib/program/stats.h"
@@ -101,41 +102,57 @@ struct {
 	__type(value, struct closing);
 } closings SEC(".maps");
 
-static __always_inline void note_statistics(struct closing *c, struct sock *sk)
+/* The verifier trusts the pointers here, so fields are read without helper calls. */
+static __always_inline void note_statistics(struct closing *c, struct sock *sk, struct tcp_sock___statistics *tcp)
 {
-	struct tcp_sock___statistics *tcp = (struct tcp_sock___statistics *)sk;
-
-	c->bytes_sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-	c->bytes_received = BPF_CORE_READ(tcp, bytes_received);
-	if (c->bytes_received && BPF_CORE_READ((struct sock_common___flags *)sk, skc_flags) & FIN_RECEIVED)
+	c->bytes_sent = tcp->bytes_sent - tcp->bytes_retrans;
+	c->bytes_received = tcp->bytes_received;
+	if (c->bytes_received && ((struct sock_common___flags *)sk)->skc_flags & FIN_RECEIVED)
 		c->bytes_received--;
-	c->first_sequence = BPF_CORE_READ(tcp, snd_una) - (__u32)BPF_CORE_READ(tcp, bytes_acked);
-	c->segments_sent = BPF_CORE_READ(tcp, segs_out);
-	c->segments_received = BPF_CORE_READ(tcp, segs_in);
-	c->retransmits = BPF_CORE_READ(tcp, total_retrans);
-	c->smoothed_rtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
-	c->least_rtt_us = BPF_CORE_READ(tcp, rtt_min.s[0].v);
-	c->error = BPF_CORE_READ((struct sock___ending *)sk, sk_err);
+	c->first_sequence = tcp->snd_una - (__u32)tcp->bytes_acked;
+	c->segments_sent = tcp->segs_out;
+	c->segments_received = tcp->segs_in;
+	c->retransmits = tcp->total_retrans;
+	c->smoothed_rtt_us = tcp->srtt_us >> 3;
+	c->least_rtt_us = tcp->rtt_min.s[0].v;
+	c->error = ((struct sock___ending *)sk)->sk_err;
+}
+
+static __always_inline void note_ends(struct closing *c, struct sock *sk, struct tcp_sock___statistics *tcp)
+{
+	if (sk->__sk_common.skc_family == AF_INET6) {
+		note_addresses(c->local_address, c->peer_address, sk);
+	} else {
+		c->local_address[10] = c->local_address[11] = 0xff;
+		c->peer_address[10] = c->peer_address[11] = 0xff;
+		*(__be32 *)&c->local_address[12] = sk->__sk_common.skc_rcv_saddr;
+		*(__be32 *)&c->peer_address[12] = sk->__sk_common.skc_daddr;
+	}
+	c->netns_inode = sk->__sk_common.skc_net.net->ns.inum;
+	c->local_port = bpf_ntohs(((struct inet_sock *)tcp)->inet_sport); /* see local_port_of */
+	c->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
 }
 
 static __always_inline void report_end(struct sock *sk, const struct connection *connection)
 {
+	struct tcp_sock___statistics *tcp = (struct tcp_sock___statistics *)bpf_skc_to_tcp_sock(sk);
 	struct closing *c;
 
 	count_stat(STAT_SEEN);
+	if (!tcp) {
+		count_stat(STAT_LOST_UNREADABLE);
+		return;
+	}
 	c = bpf_ringbuf_reserve(&closings, sizeof(*c), 0);
 	if (!c) {
 		count_stat(STAT_LOST_RING_FULL);
 		return;
 	}
-	__builtin_memset(c, 0, sizeof(*c));
+	__builtin_memset(&c->bytes_sent, 0, sizeof(*c) - offsetof(struct closing, bytes_sent));
 	c->connection = *connection;
 	c->closed_ns = bpf_ktime_get_boot_ns();
-	note_statistics(c, sk);
-	note_addresses(c->local_address, c->peer_address, sk);
-	c->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	c->local_port = local_port_of(sk);
-	c->peer_port = peer_port_of(sk);
+	note_statistics(c, sk, tcp);
+	note_ends(c, sk, tcp);
 	bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
 }
 
@@ -162,17 +179,38 @@ static __always_inline void end(struct sock *sk)
 	bpf_map_delete_elem(&connections, &address);
 }
 
+/* A connection came in. */
+static __always_inline void enter_incoming(struct sock *sk)
+{
+	struct connection one = { .established_ns = bpf_ktime_get_boot_ns() };
+
+	enter(sk, &one);
+}
+
+/* connect() runs in the process. */
+static __always_inline void enter_outgoing(struct sock *sk)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct connection one = {};
+
+	if (with_current_task)
+		one.process = current_process();
+	else
+		one.process = process_of(task);
+	see_process(&one.seen, task);
+	enter(sk, &one);
+}
+
 static __always_inline void change(struct sock *sk, int new)
 {
 	__u64 address = (__u64)sk;
 	struct connection *connection = bpf_map_lookup_elem(&connections, &address);
-	struct connection one = {};
 
-	if (connection && new == STATE_ESTABLISHED) {
-		connection->established_ns = bpf_ktime_get_boot_ns();
-	} else if (new == STATE_ESTABLISHED) { /* it came in */
-		one.established_ns = bpf_ktime_get_boot_ns();
-		enter(sk, &one);
+	if (new == STATE_ESTABLISHED) {
+		if (connection)
+			connection->established_ns = bpf_ktime_get_boot_ns();
+		else
+			enter_incoming(sk);
 	} else if (connection && !connection->closed_here && !connection->closed_there) {
 		connection->closed_here = new == STATE_FIN_WAIT1;
 		connection->closed_there = new == STATE_CLOSE_WAIT;
@@ -184,18 +222,20 @@ bool fired_see_state;
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(see_state, struct sock *sk, int old, int new)
 {
-	struct connection one = {};
-
-	if (!is_enabled(&fired_see_state) || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	if (!is_enabled(&fired_see_state) || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (new == STATE_SYN_SENT) { /* connect() runs in the process */
-		one.process = process_of((struct task_struct *)bpf_get_current_task());
-		see_process(&one.seen, (struct task_struct *)bpf_get_current_task());
-		enter(sk, &one);
-	} else if (new == STATE_CLOSE) {
+	switch (new) {
+	case STATE_SYN_SENT:
+		enter_outgoing(sk);
+		break;
+	case STATE_CLOSE:
 		end(sk);
-	} else if (new != STATE_LISTEN) {
+		break;
+	case STATE_ESTABLISHED:
+	case STATE_FIN_WAIT1:
+	case STATE_CLOSE_WAIT:
 		change(sk, new);
+		break;
 	}
 	return 0;
 }

@@ -105,7 +105,7 @@ func (c *Closings) Stats() (stats.Events, error) {
 	return stats.ReadEvents(c.object, c.object.Maps[bpfMapStats], func(counts []uint64) stats.Events {
 		return stats.Events{
 			Seen: counts[bpfStatSTAT_SEEN], RingFull: counts[bpfStatSTAT_LOST_RING_FULL],
-			MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt,
+			MapFull: counts[bpfStatSTAT_LOST_MAP_FULL], Unreadable: c.corrupt + counts[bpfStatSTAT_LOST_UNREADABLE],
 		}
 	})
 }
