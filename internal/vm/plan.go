@@ -27,6 +27,7 @@ type Kernel struct {
 	Skips                []Skip
 	Parameters           []string // for its command line, in addition to ours
 	Only                 string   // the only test that runs there; "" means all
+	LeftOut              []string // tests that are not run there
 	Distribution         bool     // the built distribution is run there, too
 	Lacks                []string // modules of the plan that Debian does not build for it
 }
@@ -111,6 +112,9 @@ func (p *Plan) add(keyword string, words []string) error {
 		last.Parameters = append(last.Parameters, words...)
 	case keyword == "only" && len(words) == 1 && len(p.Kernels) > 0:
 		p.Kernels[len(p.Kernels)-1].Only = words[0]
+	case keyword == "leave-out" && len(words) >= 2 && len(p.Kernels) > 0:
+		last := &p.Kernels[len(p.Kernels)-1]
+		last.LeftOut = append(last.LeftOut, words[0]) // the rest is the reason
 	case keyword == "distribution" && len(words) == 0 && len(p.Kernels) > 0:
 		p.Kernels[len(p.Kernels)-1].Distribution = true
 	case keyword == "lacks" && len(words) > 0 && len(p.Kernels) > 0:

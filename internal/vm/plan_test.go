@@ -48,6 +48,16 @@ func TestParsePlan(t *testing.T) {
 				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", Parameters: []string{"lockdown=confidentiality", "quiet"}, Only: "TestLocked", Distribution: true},
 			}},
 		},
+		"tests may be left out on a kernel": {
+			text: "kernel sid amd64 linux-image-7.*-amd64\nleave-out TestKernelA it is slow\nleave-out TestKernelB the same",
+			want: Plan{Kernels: []Kernel{
+				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", LeftOut: []string{"TestKernelA", "TestKernelB"}},
+			}},
+		},
+		"a test that is left out without a reason": {
+			text:      "kernel sid amd64 linux-image-7.*-amd64\nleave-out TestKernelA",
+			wantError: "line 2: leave-out does not go with 1 words here",
+		},
 		"a kernel may lack some of the modules": {
 			text: "modules veth netkit\nkernel sid amd64 linux-image-5.*-amd64\nlacks netkit\nlacks gtp amt",
 			want: Plan{Modules: []string{"veth", "netkit"}, Kernels: []Kernel{
