@@ -154,7 +154,7 @@ int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int si
 {
 	if (!is_enabled(&fired_learn_from_sendmsg))
 		return 0;
-	if (sock->sk && is_send(sock->sk, msg))
+	if (sock->sk && !is_pushed(sock->sk) && is_send(sock->sk, msg))
 		learn(sock->sk);
 	return 0;
 }
