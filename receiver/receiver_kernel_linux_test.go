@@ -37,7 +37,7 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 		objects.AwaitGone(t, runtime.GC)
 	}
 
-	if after := openFiles(t); after != before {
+	if after := openFiles(t); after > before { // what the first one left to the garbage collector may be gone
 		t.Errorf("%d descriptors are open, and were %d before", after, before)
 	}
 	goleak.VerifyNone(t)
