@@ -43,3 +43,12 @@ func (p *Program) End() {
 		p.t.Error(err)
 	}
 }
+
+// Kill ends the program at once, so that it cannot tidy up.
+func (p *Program) Kill() {
+	p.t.Helper()
+	if err := p.Process.Kill(); err != nil {
+		p.t.Error(err)
+	}
+	p.Wait() //nolint:errcheck // it was killed
+}

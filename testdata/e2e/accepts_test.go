@@ -336,16 +336,14 @@ func TestDistributionReportsHowAConnectionEnded(t *testing.T) {
 		  accepts: {events: {nettap.connection.closed: {enabled: true}}}
 	`)
 	address := listen(t)
-	pid := talker(t, address)
+	talker := startTalker(t, address)
 	records := func(event string, want Attributes) []Record {
 		return slices.DeleteFunc(c.Records(want), func(r Record) bool { return r.Event != event })
 	}
 	server := Attributes{"network.local.port": address.Port, "process.pid": os.Getpid()}
-	client := Attributes{"network.peer.port": address.Port, "process.pid": pid}
+	client := Attributes{"network.peer.port": address.Port, "process.pid": talker.Process.Pid}
 	c.Wait("the accept is reported", func() bool { return len(records("nettap.connection.accepted", server)) == 1 })
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	talker.Kill()
 	c.Wait("both ends are reported", func() bool {
 		return len(records("nettap.connection.closed", server)) == 1 && len(records("nettap.connection.closed", client)) == 1
 	})

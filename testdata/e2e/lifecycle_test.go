@@ -342,8 +342,13 @@ func TestDistributionRunsOtherInstruments(t *testing.T) {
 // the connection until its input ends.
 func talker(t *testing.T, address *net.TCPAddr) (pid int) {
 	t.Helper()
+	return startTalker(t, address).Process.Pid
+}
+
+func startTalker(t *testing.T, address *net.TCPAddr) *kerneltest.Program {
+	t.Helper()
 	command := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo hello >&3; read; true", address.Port))
-	return kerneltest.StartProgram(t, command).Process.Pid
+	return kerneltest.StartProgram(t, command)
 }
 
 // listen accepts connections and reads what comes, until the test ends.

@@ -66,9 +66,7 @@ func TestDistributionBelievesOBI(t *testing.T) {
 	m.Close() // it leaves its map behind
 	c.Wait("the thread has no context any more, only its socket", ends(nothing, believed, socket))
 	for _, said := range []string{"source obi is on: OBI has pinned its map at " + path, "source obi is off: OBI has ended and has left its map behind: " + path} {
-		if !strings.Contains(c.Log(), said) {
-			t.Errorf("the log does not say %q", said)
-		}
+		c.Wait("the log says "+said, func() bool { return strings.Contains(c.Log(), said) })
 	}
 }
 
