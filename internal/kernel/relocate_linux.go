@@ -16,17 +16,19 @@ import (
 // are copied. The loader would look for the same members of the same types in each program
 // and in each copy of one, which is most of what loading hundreds of them takes.
 func relocate(spec *ebpf.CollectionSpec, types *btf.Cache) error {
-	var all []*btf.CORERelocation // each once
-	indexes := map[string]int{}   // in all
-	err := eachRelocated(spec, func(_ *asm.Instruction, relocation *btf.CORERelocation) error {
-		if _, known := indexes[relocation.String()]; !known {
-			indexes[relocation.String()] = len(all)
+	var all []*btf.CORERelocation // those that differ
+	byName, indexes := map[string]int{}, map[*btf.CORERelocation]int{}
+	_ = eachRelocated(spec, func(_ *asm.Instruction, relocation *btf.CORERelocation) error {
+		name := relocation.String()
+		if _, known := byName[name]; !known {
+			byName[name] = len(all)
 			all = append(all, relocation)
 		}
+		indexes[relocation] = byName[name]
 		return nil
 	})
-	if err != nil || len(all) == 0 {
-		return err
+	if len(all) == 0 {
+		return nil
 	}
 	targets, err := targetsOf(types)
 	if err != nil {
@@ -37,7 +39,7 @@ func relocate(spec *ebpf.CollectionSpec, types *btf.Cache) error {
 		return fmt.Errorf("find what programs read in the types of this kernel: %w", err)
 	}
 	return eachRelocated(spec, func(instruction *asm.Instruction, relocation *btf.CORERelocation) error {
-		if err := fixups[indexes[relocation.String()]].Apply(instruction); err != nil {
+		if err := fixups[indexes[relocation]].Apply(instruction); err != nil {
 			return fmt.Errorf("%v: %w", relocation, err)
 		}
 		*instruction = btf.WithCORERelocationMetadata(*instruction, nil) // or the loader does it again
