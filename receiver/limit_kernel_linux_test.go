@@ -3,7 +3,6 @@
 package nettapreceiver
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +69,7 @@ func TestKernelLimit(t *testing.T) {
 		l.control.Limit = share
 	}
 	first := startSender(t)
-	awaitUsage(t, l, "calls are reported", func(usage) bool { return keptOf(traces, first.pid)["failed"] > 0 })
+	awaitUsage(t, l, "calls are reported", func(usage) bool { return keptOf(traces, first.Process.Pid)["failed"] > 0 })
 	setLimit(1e-8)
 	awaitUsage(t, l, "the limit is exceeded on the last step", func(u usage) bool { return u.exceeded && u.step == budget.LongIntervals })
 	if u := l.read(); u.programs <= 0 || u.loops <= 0 || u.programs > 1 || u.loops > 1 {
@@ -83,14 +82,14 @@ func TestKernelLimit(t *testing.T) {
 		t.Errorf("%d spans are reported without calls", n)
 	}
 	want := map[int]moved{}
-	want[first.pid] = first.end(t)
+	want[first.Process.Pid] = first.end(t)
 
 	setLimit(10) // as if the machine had grown
 	second := startSender(t)
 	awaitUsage(t, l, "everything is seen again", func(u usage) bool { return u.step == budget.Full && !u.exceeded })
 	traces.Reset()
-	awaitUsage(t, l, "calls are reported again", func(usage) bool { return keptOf(traces, second.pid)["failed"] > 0 })
-	want[second.pid] = second.end(t)
+	awaitUsage(t, l, "calls are reported again", func(usage) bool { return keptOf(traces, second.Process.Pid)["failed"] > 0 })
+	want[second.Process.Pid] = second.end(t)
 
 	for _, signal := range []component.Component{ofTraces, ofMetrics} {
 		if err := signal.Shutdown(t.Context()); err != nil {
@@ -138,9 +137,8 @@ func awaitUsage(t *testing.T, l *limit, what string, holds func(usage) bool) {
 
 // sender is a process that sends to itself until it is ended.
 type sender struct {
-	pid    int
-	input  io.Closer
-	output *bufio.Reader
+	*kerneltest.Program
+	output io.Reader
 }
 
 const asSender = "NETTAP_TEST_SENDER"
@@ -149,28 +147,17 @@ func startSender(t *testing.T) sender {
 	t.Helper()
 	command := exec.Command("/proc/self/exe", "-test.run=^TestSender$")
 	command.Env = append(os.Environ(), asSender+"=1")
-	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		input.Close()
-		command.Wait() //nolint:errcheck // it ends with its input
-	})
-	return sender{command.Process.Pid, input, bufio.NewReader(output)}
+	return sender{kerneltest.StartProgram(t, command), output}
 }
 
 // end ends it, and returns what it has sent and received.
 func (s sender) end(t *testing.T) moved {
 	t.Helper()
-	s.input.Close()
+	s.Input.Close()
 	var m moved
 	if _, err := fmt.Fscan(s.output, &m.Transmitted, &m.Received); err != nil {
 		t.Fatal(err)

@@ -33,17 +33,9 @@ func TestKernelRootPathNeedsNoProc(t *testing.T) {
 		return // this kernel does not show messages, and so no contexts of theirs
 	}
 
-	program := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLabelledMessages$")
+	program := exec.Command(os.Args[0], "-test.run=^TestLabelledMessages$")
 	program.Env = append(os.Environ(), labelledEnv+"=1")
-	stdin, err := program.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := program.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer program.Wait() //nolint:errcheck // it is told to end
-	defer stdin.Close()
+	kerneltest.StartProgram(t, program)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		counts, err := contexts.Counts()
 		if err != nil {
