@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/seed-7756021b/nettap/internal/life"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
@@ -74,21 +75,10 @@ func (w waiter) compare(other waiter) int {
 
 // line is what is said of a waiter.
 type line struct {
+	life.Life
 	resource process.Process
-	start    time.Time
 	removed  durations // of entries that are not in the kernel's map any more
-	entries  int       // that are
-	phase    phase
 }
-
-// phase is where a series is in its life.
-type phase int
-
-const (
-	alive   phase = iota
-	leaving       // no entry is left; the last value is to be delivered
-	ending        // the last value was delivered, and the end is to be delivered
-)
 
 // entry is what is known of a key of the kernel's map.
 type entry struct {
@@ -123,12 +113,11 @@ func (l *durationsLedger) enter(key bpfDurationKey, now durations, describe func
 // delivered begin anew.
 func (l *durationsLedger) feed(of waiter, p process.Process) {
 	to, known := l.lines[of]
-	if !known || to.phase == ending {
-		to = &line{resource: p, start: l.posted}
+	if !known || !to.Continues() {
+		to = &line{resource: p, Life: life.Life{Start: l.posted}}
 		l.lines[of] = to
 	}
-	to.phase = alive
-	to.entries++
+	to.Feed()
 }
 
 // remove notes that a key was taken out of the kernel's map, with its last value.
@@ -137,9 +126,7 @@ func (l *durationsLedger) remove(key bpfDurationKey, last durations) {
 	delete(l.entries, key)
 	of := l.lines[e.of]
 	of.removed.add(last)
-	if of.entries--; of.entries == 0 {
-		of.phase = leaving
-	}
+	of.Leave()
 }
 
 // posting is what is to be said of a waiter.
@@ -165,23 +152,14 @@ func (l *durationsLedger) post(now time.Time) []posting {
 	all := make([]posting, 0, len(l.lines))
 	for _, of := range slices.SortedFunc(maps.Keys(l.lines), waiter.compare) {
 		line := l.lines[of]
-		all = append(all, posting{of, line.resource, line.start, line.phase == ending, *sums[of]})
+		all = append(all, posting{of, line.resource, line.Start, line.Ended(), *sums[of]})
 	}
 	l.posted = now
 	return all
 }
 
 // delivered notes that what was last posted has been taken.
-func (l *durationsLedger) delivered() {
-	for of, line := range l.lines {
-		switch line.phase {
-		case leaving:
-			line.phase = ending
-		case ending:
-			delete(l.lines, of)
-		}
-	}
-}
+func (l *durationsLedger) delivered() { life.Deliver(l.lines) }
 
 // inOurDurations translates a value of the kernel's map.
 func inOurDurations(raw *bpfDurations) (d durations) {

@@ -131,14 +131,14 @@ func (d *Durations) removeEnded() error {
 		if alive[id] {
 			continue
 		}
-		last := e.now
-		var raw bpfDurations
-		if err := m.Lookup(key, &raw); err == nil {
-			last = inOurDurations(&raw)
-		}
-		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = errors.Join(errs, fmt.Errorf("delete the durations of a process that has ended: %w", err))
+		raw, err := kernel.Take[bpfDurations](m, key)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("take the durations of a process that has ended out: %w", err))
 			continue
+		}
+		last := e.now
+		if err == nil {
+			last = inOurDurations(&raw)
 		}
 		d.ledger.remove(key, last)
 		d.release(id)

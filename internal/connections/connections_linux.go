@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
@@ -86,7 +85,7 @@ func (c *Connections) load() error {
 	if err != nil {
 		return err
 	}
-	shared := c.ownerMaps(spec)
+	shared := c.owners.Share(spec, owner.WhoseMaps...)
 	spec.Maps[bpfMapTallies].MaxEntries = talliesPerProcess * spec.Maps[bpfMapProcesses].MaxEntries
 	if c.maxTallies != 0 {
 		spec.Maps[bpfMapTallies].MaxEntries = c.maxTallies
@@ -100,16 +99,6 @@ func (c *Connections) load() error {
 	}
 	c.open = append(c.open, c.object)
 	return nil
-}
-
-// ownerMaps returns the maps in which owners are known, and makes spec's own fit them.
-func (c *Connections) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
-	shared, theirs := map[string]*ebpf.Map{}, c.owners.Maps()
-	for _, name := range []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths} {
-		shared[name] = theirs[name]
-		spec.Maps[name].MaxEntries = theirs[name].MaxEntries()
-	}
-	return shared
 }
 
 // hooksHere are those that this kernel has.

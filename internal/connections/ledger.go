@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-7756021b/nettap/internal/life"
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
@@ -44,20 +45,9 @@ type entry struct {
 
 // line is what is said of a series.
 type line struct {
-	start   time.Time
+	life.Life
 	removed bpfTally // of its entries that were taken out
-	entries int
-	phase   phase
 }
-
-// phase is where a series is in its life.
-type phase int
-
-const (
-	alive   phase = iota
-	leaving       // nothing feeds it any more; its last value is to be delivered
-	ending        // that has been; its end is to be delivered
-)
 
 func newLedger(start time.Time) *ledger {
 	return &ledger{posted: start, entries: map[bpfTallyKey]*entry{}, lines: map[series]*line{}}
@@ -89,12 +79,11 @@ func (l *ledger) enter(s *snapshot) {
 // been delivered, begins anew: at the last snapshot there was nothing of it.
 func (l *ledger) feed(s series) {
 	of, known := l.lines[s]
-	if !known || of.phase == ending {
-		of = &line{start: l.posted}
+	if !known || !of.Continues() {
+		of = &line{Life: life.Life{Start: l.posted}}
 		l.lines[s] = of
 	}
-	of.phase = alive
-	of.entries++
+	of.Feed()
 }
 
 // departing returns the tallies to be taken out of the kernel's map: of processes that have
@@ -119,9 +108,7 @@ func (l *ledger) remove(key bpfTallyKey, last bpfTally) {
 	l.removed += last.Count
 	of := l.lines[e.series]
 	of.removed.add(last)
-	if of.entries--; of.entries == 0 {
-		of.phase = leaving
-	}
+	of.Leave()
 }
 
 // numbers are those of the processes in the tallies.
@@ -153,8 +140,8 @@ func (l *ledger) post(now time.Time) []point {
 	}
 	points := make([]point, 0, len(l.lines))
 	for _, of := range slices.SortedFunc(maps.Keys(l.lines), series.compare) {
-		p := point{series: of, start: l.lines[of].start}
-		if p.ended = l.lines[of].phase == ending; !p.ended {
+		p := point{series: of, start: l.lines[of].Start}
+		if p.ended = l.lines[of].Ended(); !p.ended {
 			p.tally = l.lines[of].removed
 			if sum := sums[of]; sum != nil {
 				p.tally.add(*sum)
@@ -167,13 +154,4 @@ func (l *ledger) post(now time.Time) []point {
 }
 
 // delivered notes that what was last posted has been taken.
-func (l *ledger) delivered() {
-	for s, of := range l.lines {
-		switch of.phase {
-		case leaving:
-			of.phase = ending
-		case ending:
-			delete(l.lines, s)
-		}
-	}
-}
+func (l *ledger) delivered() { life.Deliver(l.lines) }

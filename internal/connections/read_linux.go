@@ -17,9 +17,9 @@ import (
 // new tallies are among them.
 func (c *Connections) read() (*snapshot, error) {
 	errs := errors.Join(c.owners.Survey(), c.processes.FollowCgroups())
-	s := &snapshot{now: c.clock.Now(), tallies: map[bpfTallyKey]bpfTally{}, members: map[uint64]*owner.Member{}}
-	err := kernel.Each(c.object.Maps[bpfMapTallies], func(key bpfTallyKey, t bpfTally) { s.tallies[key] = t })
-	if err != nil {
+	s := &snapshot{now: c.clock.Now(), members: map[uint64]*owner.Member{}}
+	var err error
+	if s.tallies, err = kernel.ReadAll[bpfTallyKey, bpfTally](c.object.Maps[bpfMapTallies]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read tallies: %w", err))
 	}
 	if s.processes, err = c.owners.Processes(); err != nil {

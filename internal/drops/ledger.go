@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/interfaces"
+	"github.com/seed-7756021b/nettap/internal/life"
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
@@ -63,20 +64,9 @@ type entry struct {
 
 // counter is the state of a line.
 type counter struct {
-	start   time.Time
+	life.Life
 	removed uint64 // packets of its entries that were removed
-	entries int
-	phase   phase
 }
-
-// phase is a phase in the life of a series.
-type phase int
-
-const (
-	alive   phase = iota
-	leaving       // it has no entries any more; its last value is to be delivered
-	ending        // that was delivered; its end is to be delivered
-)
 
 func newLedger(start time.Time) *ledger {
 	return &ledger{posted: start, entries: map[source]*entry{}, counters: map[line]*counter{}, covered: map[string]uint64{}}
@@ -163,12 +153,11 @@ func (l *ledger) add(from source, e *entry, lines ...line) {
 // delivered, it begins anew: there were no packets for it at the last snapshot.
 func (l *ledger) feed(to line) {
 	c, known := l.counters[to]
-	if !known || c.phase == ending {
-		c = &counter{start: l.posted}
+	if !known || !c.Continues() {
+		c = &counter{Life: life.Life{Start: l.posted}}
 		l.counters[to] = c
 	}
-	c.phase = alive
-	c.entries++
+	c.Feed()
 }
 
 // departing returns the keys to remove from the kernel's map: those of interfaces that are gone or
@@ -287,9 +276,7 @@ func (l *ledger) remove(key bpfDropKey, packets uint64) {
 	for _, line := range e.lines {
 		c := l.counters[line]
 		c.removed += packets
-		if c.entries--; c.entries == 0 {
-			c.phase = leaving
-		}
+		c.Leave()
 	}
 }
 
@@ -350,8 +337,8 @@ func (l *ledger) post(s *snapshot, exemplars map[line][]exemplar) []drop {
 	}
 	drops := make([]drop, 0, len(l.counters))
 	for _, of := range slices.SortedFunc(maps.Keys(l.counters), line.compare) {
-		d := drop{series: of.series, loser: of.loser, start: l.counters[of].start}
-		if l.counters[of].phase == ending {
+		d := drop{series: of.series, loser: of.loser, start: l.counters[of].Start}
+		if l.counters[of].Ended() {
 			d.ended = true
 		} else {
 			d.packets, d.exemplars = l.counters[of].removed+sums[of], exemplars[of]
@@ -378,16 +365,7 @@ func (l *ledger) examples(s *snapshot) map[line][]exemplar {
 }
 
 // delivered records that the last post was taken.
-func (l *ledger) delivered() {
-	for s, c := range l.counters {
-		switch c.phase {
-		case leaving:
-			c.phase = ending
-		case ending:
-			delete(l.counters, s)
-		}
-	}
-}
+func (l *ledger) delivered() { life.Deliver(l.counters) }
 
 func (k bpfDropKey) compare(other bpfDropKey) int {
 	return cmp.Or(

@@ -6,12 +6,14 @@ import (
 	"cmp"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
+	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/packet"
 )
 
@@ -98,27 +100,19 @@ func resetHooks(reasons bool) []kernel.Hook {
 	}}
 }
 
-const lastListeners = bpfMapLastListeners
-
 // ownerMaps returns the maps in which owners are known, and adapts those of spec to them. If
 // nothing fills them, those of spec get the smallest size.
 func (d *Drops) ownerMaps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
-	shared, theirs := map[string]*ebpf.Map{}, map[string]*ebpf.Map{}
+	names := append(slices.Clone(owner.WhoseMaps), bpfMapLastListeners)
 	if d.knows {
-		theirs = d.owners.Maps()
-		theirs[lastListeners] = d.owners.LastListeners()
+		return d.owners.Share(spec, names...)
 	}
-	for _, name := range []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, lastListeners, bpfMapDeaths} {
-		own := spec.Maps[name]
-		switch {
-		case d.knows:
-			shared[name] = theirs[name]
-			own.MaxEntries = shared[name].MaxEntries()
-		case own.Type == ebpf.Hash || own.Type == ebpf.LRUHash:
+	for _, name := range names {
+		if own := spec.Maps[name]; own.Type == ebpf.Hash || own.Type == ebpf.LRUHash {
 			own.MaxEntries = 1
 		}
 	}
-	return shared
+	return map[string]*ebpf.Map{}
 }
 
 func (d *Drops) setConstants(spec *ebpf.CollectionSpec, reasons numbers, meetings bool) error {

@@ -111,7 +111,7 @@ func (d *Drops) findEnded(s *snapshot, processes func() (map[uint64]owner.Proces
 	if err := d.owners.Follow(known, d.processes.Alive); err != nil {
 		return err
 	}
-	return kernel.Each(d.object.Maps[lastListeners], func(_ bpfPortKey, number uint64) { s.listened[number] = true })
+	return kernel.Each(d.object.Maps[bpfMapLastListeners], func(_ bpfPortKey, number uint64) { s.listened[number] = true })
 }
 
 // forgetProcesses forgets the processes that have ended and are in no key. A process that was the

@@ -195,9 +195,21 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 	return shared
 }
 
-// LastListeners returns the map of the processes that last had a port, which few instruments
-// need. It lives until Shutdown.
-func (o *knowledge) LastListeners() *ebpf.Map { return o.object.Maps[bpfMapLastListeners] }
+// WhoseMaps are the names of the maps by which a program finds out whose a socket is.
+//
+// Kernel side: bpf/lib/owner/whose.h.
+var WhoseMaps = []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths}
+
+// Share returns the maps of these names, to be used in place of those of spec, which get the same
+// sizes. They live until Shutdown.
+func (o *knowledge) Share(spec *ebpf.CollectionSpec, names ...string) map[string]*ebpf.Map {
+	shared := make(map[string]*ebpf.Map, len(names))
+	for _, name := range names {
+		shared[name] = o.object.Maps[name]
+		spec.Maps[name].MaxEntries = shared[name].MaxEntries()
+	}
+	return shared
+}
 
 func (o *knowledge) load(chosen choice) error {
 	spec, err := loadBpf()
