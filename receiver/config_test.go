@@ -400,7 +400,7 @@ var configOptions = cmp.Options{
 		metadata.NettapInterfaceUnobservedIoMetricConfig{}, metadata.NettapInterfaceUnobservedPacketCountMetricConfig{},
 		metadata.NettapListenerQueueLengthMetricConfig{}, metadata.NettapListenerQueueLimitMetricConfig{}, metadata.NettapPacketDroppedMetricConfig{}, metadata.NettapProcessPacketDroppedMetricConfig{}, metadata.NettapProcessNetworkPacketCountMetricConfig{}, metadata.NettapDropUnseenMetricConfig{}, metadata.NettapTCPResetMetricConfig{}, metadata.NettapSocketWaitDurationMetricConfig{},
 		metadata.ProcessNetworkIoMetricConfig{},
-		metadata.NettapProcessTCPConnectsMetricConfig{}, metadata.NettapProcessTCPRetransmitsMetricConfig{},
+		metadata.NettapProcessTCPConnectsMetricConfig{}, metadata.NettapProcessTCPRetransmitsMetricConfig{}, metadata.NettapProcessTCPRttMetricConfig{},
 	),
 }
 

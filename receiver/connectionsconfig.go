@@ -17,19 +17,11 @@ type ConnectionsConfig struct {
 	Metrics ConnectionsMetricsConfig `mapstructure:"metrics"`
 }
 
-// ConnectionsMetricsConfig is those of [metadata.MetricsConfig] that connections reports, and
-// a histogram, which it cannot have.
+// ConnectionsMetricsConfig has the metrics of [metadata.MetricsConfig] that connections reports.
 type ConnectionsMetricsConfig struct {
 	ProcessTCPConnects    metadata.NettapProcessTCPConnectsMetricConfig    `mapstructure:"nettap.process.tcp.connects"`
 	ProcessTCPRetransmits metadata.NettapProcessTCPRetransmitsMetricConfig `mapstructure:"nettap.process.tcp.retransmits"`
-
-	// ProcessTCPRtt is the smoothed round-trip times of the TCP connections of the process, each when it ends.
-	ProcessTCPRtt HistogramConfig `mapstructure:"nettap.process.tcp.rtt"`
-}
-
-// HistogramConfig turns a histogram on and off.
-type HistogramConfig struct {
-	Enabled bool `mapstructure:"enabled"`
+	ProcessTCPRtt         metadata.NettapProcessTCPRttMetricConfig         `mapstructure:"nettap.process.tcp.rtt"`
 }
 
 // defaultConnectionsConfig has the instrument off: it runs at each change of a connection's
@@ -40,7 +32,7 @@ func defaultConnectionsConfig() ConnectionsConfig {
 		InstrumentConfig: defaultInstrumentConfig(10 * time.Second),
 		Metrics: ConnectionsMetricsConfig{
 			ProcessTCPConnects: metrics.NettapProcessTCPConnects, ProcessTCPRetransmits: metrics.NettapProcessTCPRetransmits,
-			ProcessTCPRtt: HistogramConfig{Enabled: true},
+			ProcessTCPRtt: metrics.NettapProcessTCPRtt,
 		},
 	}
 	c.Enabled = false
@@ -51,6 +43,7 @@ func (c *ConnectionsConfig) metricsBuilderConfig() metadata.MetricsBuilderConfig
 	return metadata.MetricsBuilderConfig{
 		Metrics: metadata.MetricsConfig{
 			NettapProcessTCPConnects: c.Metrics.ProcessTCPConnects, NettapProcessTCPRetransmits: c.Metrics.ProcessTCPRetransmits,
+			NettapProcessTCPRtt: c.Metrics.ProcessTCPRtt,
 		},
 		ResourceAttributes: c.ResourceAttributes,
 	}

@@ -65,7 +65,7 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats, c.AvoidHooks))},
 		{"connections", c.Connections.InstrumentConfig, connectionsStats, withCgroups(shared,
 			connections.New(builder(c.Connections.metricsBuilderConfig()), owners.Another(), shared.processes, shared.clock, connectionsStats,
-				connections.Options{RootPath: c.RootPath, Version: settings.BuildInfo.Version, RoundTrips: c.Connections.Metrics.ProcessTCPRtt.Enabled}))},
+				connections.Options{RootPath: c.RootPath}))},
 	}
 	if c.Calls.Metrics.SocketWaitDuration.Enabled {
 		instruments = append(instruments, waitDurations(shared, settings))

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/seed-7756021b/nettap/internal/histogram"
 	"github.com/seed-7756021b/nettap/internal/life"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -37,13 +38,6 @@ func (d *distribution) add(other distribution) {
 	for i, n := range other.counts {
 		d.counts[i] += n
 	}
-}
-
-func (d *distribution) count() (sum uint64) {
-	for _, n := range d.counts {
-		sum += n
-	}
-	return sum
 }
 
 // durations are those of the waits of a process at a port, by [bpfWaitPart].
@@ -236,15 +230,9 @@ func (d durationPoint) complete(point pmetric.HistogramDataPoint) {
 		point.Attributes().Remove("network.local.port")
 	}
 	if d.ended {
-		point.RemoveSum()
-		point.SetFlags(point.Flags().WithNoRecordedValue(true))
+		histogram.End(point)
 		return
 	}
-	of := d.durations[d.part]
-	point.SetSum(of.sum.Seconds())
-	point.SetCount(of.count())
-	for _, bound := range durationBounds {
-		point.ExplicitBounds().Append(bound.Seconds())
-	}
-	point.BucketCounts().FromRaw(of.counts[:])
+	of := &d.durations[d.part]
+	histogram.Fill(point, of.sum, durationBounds[:], of.counts[:])
 }

@@ -53,6 +53,13 @@ func distributionOf(bucket int, n uint64, each time.Duration) (d distribution) {
 	return d
 }
 
+func (d *distribution) count() (sum uint64) {
+	for _, n := range d.counts {
+		sum += n
+	}
+	return sum
+}
+
 func TestDurations(t *testing.T) {
 	config := metadata.NewDefaultMetricsBuilderConfig()
 	config.Metrics.NettapSocketWaitDuration.Enabled = true

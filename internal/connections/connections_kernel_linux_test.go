@@ -80,7 +80,7 @@ func toldOf(metrics pmetric.Metrics, pid int) told {
 }
 
 func (all *told) read(metric pmetric.Metric) {
-	if metric.Name() == RoundTrip {
+	if metric.Name() == metadata.MetricsInfo.NettapProcessTCPRtt.Name {
 		for _, point := range metric.Histogram().DataPoints().All() {
 			if point.Flags().NoRecordedValue() {
 				all.Ended++
@@ -122,7 +122,7 @@ func observe(t *testing.T, change func(*Connections)) *fixture {
 	kerneltest.Require(t)
 	now, recorder := clock.New(), new(stats.Recorder)
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
-	c := New(builder, owner.New(owner.Options{MaxProcesses: 4096}), process.NewDirectory("", now), now, recorder, Options{RoundTrips: true})
+	c := New(builder, owner.New(owner.Options{MaxProcesses: 4096}), process.NewDirectory("", now), now, recorder, Options{})
 	if change != nil {
 		change(c)
 	}

@@ -149,7 +149,7 @@ func (c *Connections) Collect(context.Context) (pmetric.Metrics, error) {
 	posted := c.ledger.post(s.now)
 	c.roster.KeepOnly(membersOf(posted))
 	c.offered = true
-	emitter := emitter{builder: c.builder, host: c.processes.Host(c.builder.NewResourceBuilder()), version: c.options.Version, roundTrips: c.options.RoundTrips}
+	emitter := emitter{builder: c.builder, host: c.processes.Host(c.builder.NewResourceBuilder())}
 	return emitter.emit(s.now, posted), err
 }
 

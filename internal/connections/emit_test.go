@@ -26,7 +26,7 @@ func TestEmit(t *testing.T) {
 	only := &owner.Member{Process: process.Process{ID: process.ID{PID: 8}, HostID: "h1", Comm: "server", Executable: "server"}}
 	later := started.Add(5 * time.Second)
 
-	metrics := emitter{builder: builder, host: host.Emit(), version: "latest", roundTrips: true}.emit(started.Add(10*time.Second), []point{
+	metrics := emitter{builder: builder, host: host.Emit()}.emit(started.Add(10*time.Second), []point{
 		{series: series{deed: bpfDeedDEED_RETRANSMIT}, start: started, tally: bpfTally{Count: 2}},
 		{series: series{member: curl, deed: bpfDeedDEED_RETRANSMIT}, start: started, tally: bpfTally{Count: 4}},
 		{series: series{member: curl, deed: bpfDeedDEED_CONNECT}, start: later, tally: bpfTally{Count: 9}},
@@ -44,7 +44,7 @@ func TestEmit(t *testing.T) {
 // What is turned off is left out, and nothing stays behind for another resource.
 func TestEmitLeavesOut(t *testing.T) {
 	config := metadata.NewDefaultMetricsBuilderConfig()
-	config.Metrics.NettapProcessTCPRetransmits.Enabled = false
+	config.Metrics.NettapProcessTCPRetransmits.Enabled, config.Metrics.NettapProcessTCPRtt.Enabled = false, false
 	builder := metadata.NewMetricsBuilder(config, receivertest.NewNopSettings(metadata.Type))
 	metrics := emitter{builder: builder, host: pcommon.NewResource()}.emit(started, []point{
 		{series: series{deed: bpfDeedDEED_RETRANSMIT}, start: started, tally: bpfTally{Count: 2}},

@@ -12,9 +12,7 @@ import (
 
 // Options are what an operator can choose.
 type Options struct {
-	RootPath   string // where the host's / is mounted; "" is /
-	Version    string // of the receiver
-	RoundTrips bool   // report the round-trip times of connections that end
+	RootPath string // where the host's / is mounted; "" is /
 }
 
 // bounds are the upper ends of the ranges into which round trips are sorted. The last range

@@ -285,6 +285,26 @@ func (ms *NettapProcessTCPRetransmitsMetricConfig) Unmarshal(parser *confmap.Con
 	return nil
 }
 
+// NettapProcessTCPRttMetricConfig provides config for the nettap.process.tcp.rtt metric.
+type NettapProcessTCPRttMetricConfig struct {
+	Enabled          bool `mapstructure:"enabled"`
+	enabledSetByUser bool
+}
+
+func (ms *NettapProcessTCPRttMetricConfig) Unmarshal(parser *confmap.Conf) error {
+	if parser == nil {
+		return nil
+	}
+
+	err := parser.Unmarshal(ms)
+	if err != nil {
+		return err
+	}
+
+	ms.enabledSetByUser = parser.IsSet("enabled")
+	return nil
+}
+
 // NettapSocketWaitDurationMetricConfig provides config for the nettap.socket.wait.duration metric.
 type NettapSocketWaitDurationMetricConfig struct {
 	Enabled          bool `mapstructure:"enabled"`
@@ -394,6 +414,7 @@ type MetricsConfig struct {
 	NettapProcessPacketDropped           NettapProcessPacketDroppedMetricConfig           `mapstructure:"nettap.process.packet.dropped"`
 	NettapProcessTCPConnects             NettapProcessTCPConnectsMetricConfig             `mapstructure:"nettap.process.tcp.connects"`
 	NettapProcessTCPRetransmits          NettapProcessTCPRetransmitsMetricConfig          `mapstructure:"nettap.process.tcp.retransmits"`
+	NettapProcessTCPRtt                  NettapProcessTCPRttMetricConfig                  `mapstructure:"nettap.process.tcp.rtt"`
 	NettapSocketWaitDuration             NettapSocketWaitDurationMetricConfig             `mapstructure:"nettap.socket.wait.duration"`
 	NettapTCPReset                       NettapTCPResetMetricConfig                       `mapstructure:"nettap.tcp.reset"`
 	ProcessNetworkIo                     ProcessNetworkIoMetricConfig                     `mapstructure:"process.network.io"`
@@ -437,6 +458,9 @@ func DefaultMetricsConfig() MetricsConfig {
 			Enabled: true,
 		},
 		NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
+			Enabled: true,
+		},
+		NettapProcessTCPRtt: NettapProcessTCPRttMetricConfig{
 			Enabled: true,
 		},
 		NettapSocketWaitDuration: NettapSocketWaitDurationMetricConfig{

@@ -64,6 +64,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
 						Enabled: true,
 					},
+					NettapProcessTCPRtt: NettapProcessTCPRttMetricConfig{
+						Enabled: true,
+					},
 					NettapSocketWaitDuration: NettapSocketWaitDurationMetricConfig{
 						Enabled: true,
 					},
@@ -140,6 +143,9 @@ func TestMetricsBuilderConfig(t *testing.T) {
 					NettapProcessTCPRetransmits: NettapProcessTCPRetransmitsMetricConfig{
 						Enabled: false,
 					},
+					NettapProcessTCPRtt: NettapProcessTCPRttMetricConfig{
+						Enabled: false,
+					},
 					NettapSocketWaitDuration: NettapSocketWaitDurationMetricConfig{
 						Enabled: false,
 					},
@@ -178,7 +184,7 @@ func TestMetricsBuilderConfig(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := loadMetricsBuilderConfig(t, tt.name)
-			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapProcessTCPConnectsMetricConfig{}, NettapProcessTCPRetransmitsMetricConfig{}, NettapSocketWaitDurationMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
+			diff := cmp.Diff(tt.want, cfg, cmpopts.IgnoreUnexported(NettapDropUnseenMetricConfig{}, NettapInterfaceIoMetricConfig{}, NettapInterfacePacketCountMetricConfig{}, NettapInterfaceUnobservedIoMetricConfig{}, NettapInterfaceUnobservedPacketCountMetricConfig{}, NettapListenerQueueLengthMetricConfig{}, NettapListenerQueueLimitMetricConfig{}, NettapPacketDroppedMetricConfig{}, NettapProcessNetworkPacketCountMetricConfig{}, NettapProcessPacketDroppedMetricConfig{}, NettapProcessTCPConnectsMetricConfig{}, NettapProcessTCPRetransmitsMetricConfig{}, NettapProcessTCPRttMetricConfig{}, NettapSocketWaitDurationMetricConfig{}, NettapTCPResetMetricConfig{}, ProcessNetworkIoMetricConfig{}, ResourceAttributeConfig{}))
 			require.Emptyf(t, diff, "Config mismatch (-expected +actual):\n%s", diff)
 		})
 	}

@@ -234,6 +234,10 @@ var MetricsInfo = metricsInfo{
 	NettapProcessTCPRetransmits: metricInfo{
 		Name: "nettap.process.tcp.retransmits",
 	},
+	NettapProcessTCPRtt: metricInfo{
+		Name:       "nettap.process.tcp.rtt",
+		Attributes: []string{"nettap.connection.role"},
+	},
 	NettapSocketWaitDuration: metricInfo{
 		Name:       "nettap.socket.wait.duration",
 		Attributes: []string{"nettap.wait.part", "network.peer.port.asked", "network.local.port.served"},
@@ -261,6 +265,7 @@ type metricsInfo struct {
 	NettapProcessPacketDropped           metricInfo
 	NettapProcessTCPConnects             metricInfo
 	NettapProcessTCPRetransmits          metricInfo
+	NettapProcessTCPRtt                  metricInfo
 	NettapSocketWaitDuration             metricInfo
 	NettapTCPReset                       metricInfo
 	ProcessNetworkIo                     metricInfo
@@ -1054,6 +1059,59 @@ func newMetricNettapProcessTCPRetransmits(cfg NettapProcessTCPRetransmitsMetricC
 	return m
 }
 
+type metricNettapProcessTCPRtt struct {
+	data     pmetric.Metric                  // data buffer for generated metric.
+	config   NettapProcessTCPRttMetricConfig // metric config provided by user.
+	capacity int                             // max observed number of data points added to the metric.
+}
+
+// init fills nettap.process.tcp.rtt metric with initial data.
+func (m *metricNettapProcessTCPRtt) init() {
+	m.data.SetName("nettap.process.tcp.rtt")
+	m.data.SetDescription("Smoothed round-trip times of the TCP connections of the process, each when it ends.")
+	m.data.SetUnit("s")
+	m.data.SetEmptyHistogram()
+	m.data.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	m.data.Histogram().DataPoints().EnsureCapacity(m.capacity)
+}
+
+func (m *metricNettapProcessTCPRtt) recordDataPoint(start pcommon.Timestamp, ts pcommon.Timestamp, val float64, nettapConnectionRoleAttributeValue string) {
+	if !m.config.Enabled {
+		return
+	}
+	dp := m.data.Histogram().DataPoints().AppendEmpty()
+	dp.SetStartTimestamp(start)
+	dp.SetTimestamp(ts)
+	dp.SetSum(val)
+	dp.Attributes().PutStr("nettap.connection.role", nettapConnectionRoleAttributeValue)
+}
+
+// updateCapacity saves max length of data point slices that will be used for the slice capacity.
+func (m *metricNettapProcessTCPRtt) updateCapacity() {
+	if m.data.Histogram().DataPoints().Len() > m.capacity {
+		m.capacity = m.data.Histogram().DataPoints().Len()
+	}
+}
+
+// emit appends recorded metric data to a metrics slice and prepares it for recording another set of data points.
+func (m *metricNettapProcessTCPRtt) emit(metrics pmetric.MetricSlice) {
+	if m.config.Enabled && m.data.Histogram().DataPoints().Len() > 0 {
+		m.updateCapacity()
+		m.data.MoveTo(metrics.AppendEmpty())
+		m.init()
+	}
+}
+
+func newMetricNettapProcessTCPRtt(cfg NettapProcessTCPRttMetricConfig) metricNettapProcessTCPRtt {
+	m := metricNettapProcessTCPRtt{config: cfg}
+
+	if cfg.Enabled {
+		m.data = pmetric.NewMetric()
+		m.init()
+	}
+	return m
+}
+
 type metricNettapSocketWaitDuration struct {
 	data     pmetric.Metric                       // data buffer for generated metric.
 	config   NettapSocketWaitDurationMetricConfig // metric config provided by user.
@@ -1291,6 +1349,7 @@ type MetricsBuilder struct {
 	metricNettapProcessPacketDropped           metricNettapProcessPacketDropped
 	metricNettapProcessTCPConnects             metricNettapProcessTCPConnects
 	metricNettapProcessTCPRetransmits          metricNettapProcessTCPRetransmits
+	metricNettapProcessTCPRtt                  metricNettapProcessTCPRtt
 	metricNettapSocketWaitDuration             metricNettapSocketWaitDuration
 	metricNettapTCPReset                       metricNettapTCPReset
 	metricProcessNetworkIo                     metricProcessNetworkIo
@@ -1331,6 +1390,7 @@ func NewMetricsBuilder(mbc MetricsBuilderConfig, settings receiver.Settings, opt
 		metricNettapProcessPacketDropped:           newMetricNettapProcessPacketDropped(mbc.Metrics.NettapProcessPacketDropped),
 		metricNettapProcessTCPConnects:             newMetricNettapProcessTCPConnects(mbc.Metrics.NettapProcessTCPConnects),
 		metricNettapProcessTCPRetransmits:          newMetricNettapProcessTCPRetransmits(mbc.Metrics.NettapProcessTCPRetransmits),
+		metricNettapProcessTCPRtt:                  newMetricNettapProcessTCPRtt(mbc.Metrics.NettapProcessTCPRtt),
 		metricNettapSocketWaitDuration:             newMetricNettapSocketWaitDuration(mbc.Metrics.NettapSocketWaitDuration),
 		metricNettapTCPReset:                       newMetricNettapTCPReset(mbc.Metrics.NettapTCPReset),
 		metricProcessNetworkIo:                     newMetricProcessNetworkIo(mbc.Metrics.ProcessNetworkIo),
@@ -1527,6 +1587,7 @@ func (mb *MetricsBuilder) EmitForResource(options ...ResourceMetricsOption) {
 	mb.metricNettapProcessPacketDropped.emit(ils.Metrics())
 	mb.metricNettapProcessTCPConnects.emit(ils.Metrics())
 	mb.metricNettapProcessTCPRetransmits.emit(ils.Metrics())
+	mb.metricNettapProcessTCPRtt.emit(ils.Metrics())
 	mb.metricNettapSocketWaitDuration.emit(ils.Metrics())
 	mb.metricNettapTCPReset.emit(ils.Metrics())
 	mb.metricProcessNetworkIo.emit(ils.Metrics())
@@ -1619,6 +1680,11 @@ func (mb *MetricsBuilder) RecordNettapProcessTCPConnectsDataPoint(ts pcommon.Tim
 // RecordNettapProcessTCPRetransmitsDataPoint adds a data point to nettap.process.tcp.retransmits metric.
 func (mb *MetricsBuilder) RecordNettapProcessTCPRetransmitsDataPoint(ts pcommon.Timestamp, val int64) {
 	mb.metricNettapProcessTCPRetransmits.recordDataPoint(mb.startTime, ts, val)
+}
+
+// RecordNettapProcessTCPRttDataPoint adds a data point to nettap.process.tcp.rtt metric.
+func (mb *MetricsBuilder) RecordNettapProcessTCPRttDataPoint(ts pcommon.Timestamp, val float64, nettapConnectionRoleAttributeValue string) {
+	mb.metricNettapProcessTCPRtt.recordDataPoint(mb.startTime, ts, val, nettapConnectionRoleAttributeValue)
 }
 
 // RecordNettapSocketWaitDurationDataPoint adds a data point to nettap.socket.wait.duration metric.

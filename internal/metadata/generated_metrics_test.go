@@ -116,6 +116,9 @@ func TestMetricsBuilder(t *testing.T) {
 			defaultMetricsCount++
 			allMetricsCount++
 			mb.RecordNettapProcessTCPRetransmitsDataPoint(ts, 1)
+			defaultMetricsCount++
+			allMetricsCount++
+			mb.RecordNettapProcessTCPRttDataPoint(ts, 1, "nettap.connection.role-val")
 
 			allMetricsCount++
 			mb.RecordNettapSocketWaitDurationDataPoint(ts, 1, AttributeNettapWaitPartPeer, 23, 25)
@@ -506,6 +509,21 @@ func TestMetricsBuilder(t *testing.T) {
 					assert.Equal(t, ts, dp.Timestamp())
 					assert.Equal(t, pmetric.NumberDataPointValueTypeInt, dp.ValueType())
 					assert.Equal(t, int64(1), dp.IntValue())
+				case "nettap.process.tcp.rtt":
+					assert.False(t, validatedMetrics["nettap.process.tcp.rtt"], "Found a duplicate in the metrics slice: nettap.process.tcp.rtt")
+					validatedMetrics["nettap.process.tcp.rtt"] = true
+					assert.Equal(t, pmetric.MetricTypeHistogram, mi.Type())
+					assert.Equal(t, 1, mi.Histogram().DataPoints().Len())
+					assert.Equal(t, "Smoothed round-trip times of the TCP connections of the process, each when it ends.", mi.Description())
+					assert.Equal(t, "s", mi.Unit())
+					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Histogram().AggregationTemporality())
+					dp := mi.Histogram().DataPoints().At(0)
+					assert.Equal(t, start, dp.StartTimestamp())
+					assert.Equal(t, ts, dp.Timestamp())
+					assert.InDelta(t, float64(1), dp.Sum(), 0.01)
+					nettapConnectionRoleAttrVal, ok := dp.Attributes().Get("nettap.connection.role")
+					assert.True(t, ok)
+					assert.Equal(t, "nettap.connection.role-val", nettapConnectionRoleAttrVal.Str())
 				case "nettap.socket.wait.duration":
 					assert.False(t, validatedMetrics["nettap.socket.wait.duration"], "Found a duplicate in the metrics slice: nettap.socket.wait.duration")
 					validatedMetrics["nettap.socket.wait.duration"] = true
