@@ -102,7 +102,7 @@ struct {
 	__type(value, struct closing);
 } closings SEC(".maps");
 
-/* The verifier trusts the pointers here, so fields are read without helper calls. */
+/* The pointers are trusted by the verifier, so the fields are read directly, which is faster than by helper calls. */
 static __always_inline void note_statistics(struct closing *c, struct sock *sk, struct tcp_sock___statistics *tcp)
 {
 	c->bytes_sent = tcp->bytes_sent - tcp->bytes_retrans;
@@ -148,6 +148,7 @@ static __always_inline void report_end(struct sock *sk, const struct connection 
 		count_stat(STAT_LOST_RING_FULL);
 		return;
 	}
+	/* The fields before bytes_sent are all written below. */
 	__builtin_memset(&c->bytes_sent, 0, sizeof(*c) - offsetof(struct closing, bytes_sent));
 	c->connection = *connection;
 	c->closed_ns = bpf_ktime_get_boot_ns();
@@ -179,7 +180,7 @@ static __always_inline void end(struct sock *sk)
 	bpf_map_delete_elem(&connections, &address);
 }
 
-/* A connection came in. */
+/* Records a connection that came in. It may be in a soft interrupt, so the running process is not its process. */
 static __always_inline void enter_incoming(struct sock *sk)
 {
 	struct connection one = { .established_ns = bpf_ktime_get_boot_ns() };
@@ -187,7 +188,7 @@ static __always_inline void enter_incoming(struct sock *sk)
 	enter(sk, &one);
 }
 
-/* connect() runs in the process. */
+/* Records a connection that the running process begins: connect() changes the state in the process's context. */
 static __always_inline void enter_outgoing(struct sock *sk)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();

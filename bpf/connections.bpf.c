@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * connections - what becomes of the TCP connections of each process: how many it made or
- * could not make, what was sent again on them, and how long their round trips took.
+ * connections - what becomes of the TCP connections of each process: how many connects
+ * succeeded or failed, how many segments were retransmitted, and how long round trips took.
  *
  * Hooks:   tp_btf inet_sock_set_state     a connect succeeds or fails; a connection ends
- *          tp_btf tcp_retransmit_skb      a segment is sent again. Since Linux 6.17 it tells of
- *                                         those, too, that could not be sent, so there are two
- *                                         programs
- *          tp_btf tcp_retransmit_synack   the answer to a SYN is sent again
- * Output:  map tallies, one entry a process and what is counted; user space reads it and
- *          deletes those of processes that have ended. Whose a socket is say the maps of
- *          owner.bpf.c.
- * Counts:  connects and ends once each, segments as the kernel's RetransSegs does.
- * Loss:    STAT_LOST_MAP_FULL when there is no place for a process or an error.
+ *          tp_btf tcp_retransmit_skb      a segment is retransmitted. Since Linux 6.17 the
+ *                                         tracepoint also fires for segments that could not be
+ *                                         sent, so there are two programs
+ *          tp_btf tcp_retransmit_synack   a SYN-ACK is retransmitted
+ * Output:  map tallies, one entry for each process and each thing that is counted. User space
+ *          reads it and deletes the entries of processes that have ended. The maps of
+ *          owner.bpf.c say which process owns a socket.
+ * Counts:  each connect and each end once, segments as the kernel's RetransSegs does.
+ * Loss:    STAT_LOST_MAP_FULL when there is no room for another entry.
  * Needs:   BTF, Linux 5.12.
  */
 #include "lib/program/selftest.h"
@@ -28,7 +28,7 @@ struct tcp_skb_cb {
 };
 
 struct tcp_sock___smoothed {
-	__u32 srtt_us; /* eight times it */
+	__u32 srtt_us; /* eight times the smoothed round-trip time */
 };
 
 struct sock___connecting {
@@ -38,7 +38,7 @@ struct sock___connecting {
 
 enum socket_state {
 	SOCKET_FREE,
-	SOCKET_UNCONNECTED, /* as it is until the kernel's connect has sent a SYN */
+	SOCKET_UNCONNECTED, /* the state until the kernel's connect has sent a SYN */
 };
 
 struct socket___connecting {
@@ -56,35 +56,35 @@ enum __attribute__((packed)) deed {
 
 /* Who began a connection. */
 enum __attribute__((packed)) role {
-	ROLE_UNKNOWN, /* it is older than us */
+	ROLE_UNKNOWN, /* the connection is older than this program */
 	ROLE_CLIENT,
 	ROLE_SERVER,
 };
 
-/* Errors of a connect that are none of the kernel's. */
+/* Why a connect failed: an errno of the kernel, or one of these. */
 enum failure {
 	FAILURE_NONE = 0,
 	FAILURE_GIVEN_UP = 10001, /* the program closed the socket before the answer */
-	FAILURE_UNKNOWN,          /* the kernel gave up before it sent anything, and only connect() says why */
+	FAILURE_UNKNOWN,          /* the kernel gave up before it sent anything; only connect() returns the reason */
 };
 
 struct tally_key {
-	__u64 number;  /* of the process: struct process_entry; NOBODY: unknown */
-	enum failure failure; /* of a connect: it may be an errno, too */
+	__u64 number;         /* of the process, as in struct process_entry; NOBODY: unknown */
+	enum failure failure; /* of DEED_CONNECT */
 	enum deed deed;
-	enum role role; /* of an end */
+	enum role role; /* of DEED_END */
 	__u8 pad[2];
 };
 
 #define BOUNDS 15
 
-/* The upper ends of the ranges into which round trips are sorted. Set by user space. */
+/* The upper bounds of the ranges of round-trip times. Set by user space. */
 const volatile __u32 bounds_us[BOUNDS];
 
 struct tally {
 	__u64 count;
-	__u64 sum_us; /* this and the next of an end */
-	__u64 ranges[BOUNDS + 1];
+	__u64 sum_us;             /* of DEED_END: the sum of the round-trip times */
+	__u64 ranges[BOUNDS + 1]; /* of DEED_END: how many were in each range; the last has no upper bound */
 };
 
 /* User space sets the size. */
@@ -148,7 +148,7 @@ static __always_inline __u64 segments_of(struct sk_buff *skb)
 
 bool fired_see_retransmit;
 
-/* up to 6.16 */
+/* For Linux up to 6.16. */
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(see_retransmit, struct sock *sk, struct sk_buff *skb)
 {
@@ -159,7 +159,7 @@ int BPF_PROG(see_retransmit, struct sock *sk, struct sk_buff *skb)
 
 bool fired_see_retransmit_result;
 
-/* from 6.17 */
+/* For Linux 6.17 and later. */
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(see_retransmit_result, struct sock *sk, struct sk_buff *skb, int error)
 {
@@ -178,7 +178,10 @@ int BPF_PROG(see_answer_again, struct sock *listener)
 	return 0;
 }
 
-/* Why a connect failed, at the change of the socket's state that says that it did. */
+/*
+ * Why a connect failed. It is called when the socket's state changes to TCP_CLOSE. The kernel
+ * may not have set an error by then.
+ */
 static __always_inline enum failure failure_of(struct sock *sk)
 {
 	struct sock___connecting *connecting = (struct sock___connecting *)sk;
@@ -219,7 +222,7 @@ static __always_inline void count_end(struct sock *sk)
 	struct tally *t;
 
 	if (!round_trip_us)
-		return; /* none was measured */
+		return; /* no round trip was measured */
 	owner = stored_owner(sk);
 	key.role = role_of(sk, owner);
 	key.number = number_of_socket(sk, owner);
@@ -234,7 +237,7 @@ static __always_inline void count_end(struct sock *sk)
 		__sync_fetch_and_add(&t->ranges[range], 1);
 }
 
-/* Whether a connection that closes was established before. */
+/* Whether a change of state is the end of a connection that was established. */
 static __always_inline bool is_end(int old, int new)
 {
 	return new == STATE_CLOSE && old != STATE_SYN_RECV && old != STATE_LISTEN && old != STATE_CLOSE;
@@ -242,7 +245,10 @@ static __always_inline bool is_end(int old, int new)
 
 bool fired_see_change;
 
-/* Two that connect to each other at once go from SYN_SENT to SYN_RECV. */
+/*
+ * Any change from SYN_SENT but that to CLOSE is a connect that succeeded. If two sockets connect
+ * to each other at the same time, the change is to SYN_RECV.
+ */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(see_change, struct sock *sk, int old, int new)
 {

@@ -315,7 +315,7 @@ int BPF_PROG(learn_from_message, struct sock *sk)
 	if (!is_enabled(&fired_learn_from_message))
 		return 0;
 	if (with_users && !is_mptcp(sk))
-		note_user(sk); /* otherwise the user that was noted before stays */
+		note_user(sk); /* an earlier user in socket_users would take precedence over one in the storage */
 	else
 		learn(sk);
 	return 0;

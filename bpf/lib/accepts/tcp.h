@@ -11,7 +11,7 @@ static __always_inline bool is_tcp(struct sock *sk)
 	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
-/* The TCP socket under an MPTCP one; of any other the socket itself. */
+/* The first subflow of an MPTCP socket, which is a TCP socket; any other socket itself. */
 static __always_inline struct sock *tcp_of(struct sock *sk)
 {
 	if (bpf_core_type_exists(struct mptcp_sock) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_MPTCP)

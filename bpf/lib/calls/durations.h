@@ -5,28 +5,30 @@
 #include "tree.h"
 
 /*
- * How long waits for something to read took, by process and port, on request. Each wait is
- * counted here, whether it is reported as a span or not. Go: internal/calls/durations.go.
+ * How long programs waited for something to read, by process and port, if user space asks for
+ * it. Each wait is counted here, whether or not it is reported as a span. In Go these are in
+ * internal/calls/durations.go.
  */
 bool with_durations;
 
 #define DURATION_BOUNDS 16
 
-const volatile __u64 duration_bounds[DURATION_BOUNDS] = {}; /* the upper ends of all buckets but the last, in ns */
+const volatile __u64 duration_bounds[DURATION_BOUNDS] = {}; /* the upper bounds of all buckets but the last, in ns */
 
-/* Whom the program waited for: the network and the peer, or itself. */
+/* What the program waited for: the network and the peer, or itself. */
 enum wait_part {
 	WAIT_PART_PEER,
 	WAIT_PART_LOCAL,
 	WAIT_PARTS,
 };
 
-const volatile enum wait_part last_part = WAIT_PART_LOCAL; /* by its type Go gets to know them */
+/* Not used. With a variable of this type, the enum is in BTF, and bpf2go gives Go its constants. */
+const volatile enum wait_part last_part = WAIT_PART_LOCAL;
 
 struct duration_key {
 	struct process process;
-	__u16 port; /* host byte order: the peer's of a program that asks, its own of one that serves; 0: there is none */
-	__u8 serves;
+	__u16 port;  /* host byte order: the peer's of a client, the local one of a server; 0: there is none */
+	__u8 serves; /* the program is a server: it waits for requests */
 	__u8 pad[5];
 };
 
@@ -45,7 +47,7 @@ const struct durations no_durations = {};
 /* All elements are allocated at the start: before Linux 6.1 a kprobe must not allocate. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1); /* user space sets it if durations are counted */
+	__uint(max_entries, 1); /* user space sets the size if durations are counted */
 	__type(key, struct duration_key);
 	__type(value, struct durations);
 } wait_durations SEC(".maps");
@@ -64,7 +66,7 @@ static __always_inline void count_duration(struct distribution *d, __u64 ns)
 	__sync_fetch_and_add(&d->counts[i], 1);
 }
 
-/* The durations of the running process at a port. NULL if the map is full. */
+/* The entry of the running process and a port; NULL if the map is full. */
 static __always_inline struct durations *durations_of(__u16 port, bool serves)
 {
 	struct duration_key key = { .process = current_process(), .port = port, .serves = serves };
@@ -80,7 +82,7 @@ static __always_inline struct durations *durations_of(__u16 port, bool serves)
 	return d;
 }
 
-/* Counts a wait of the running process. A global function, which is verified once. */
+/* Counts a wait of the running process. It is a global function, so that it is verified only once. */
 __noinline int count_durations(__u64 socket, bool serves, __u64 peer_ns, __u64 local_ns)
 {
 	struct sock *sk = (struct sock *)socket;

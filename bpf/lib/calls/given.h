@@ -4,9 +4,9 @@
 #include "expected.h"
 
 /*
- * The address that a program gave to a call that failed. If a call succeeds, the socket has
- * the address. If it fails, the kernel forgets it, so it is read from the program's memory. If
- * that cannot be read, or the address was not given to a system call, it is not known.
+ * The address that a program passed to a call that failed. If a call succeeds, the socket has
+ * the address. If it fails, the kernel does not keep it, so it is read from the program's memory.
+ * If that cannot be read, or no system call passed the address, it is unknown.
  */
 #define SYS_BIND NR(49, 200)
 
@@ -26,21 +26,21 @@ struct given_address6 {
 	__u8 address[16];
 };
 
-/* Where an address is in the program's memory. A struct msghdr begins with these fields. */
+/* Where an address is in the program's memory. The fields are those with which struct msghdr begins. */
 struct given {
-	__u64 at;
+	__u64 at; /* 0: no address was passed */
 	__u32 length;
 	__u32 pad;
 };
 
-/* Whether a call ignores the address that it is given: what is sent on a connected stream goes to its peer. */
+/* Whether a call ignores the address that it is passed: data sent on a connected stream go to its peer. */
 static __always_inline bool has_only_peer(struct call *call, struct sock *sk)
 {
 	return call->syscall != SYS_BIND && call->syscall != SYS_CONNECT && call->peer_port &&
 	       BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
 }
 
-/* The address that the running thread's system call was given. */
+/* The address that was passed to the running thread's system call. */
 static __always_inline struct given given_to(__s32 syscall, struct pt_regs *regs)
 {
 	struct given given = {};
@@ -56,14 +56,14 @@ static __always_inline struct given given_to(__s32 syscall, struct pt_regs *regs
 		given.length = sixth_of(regs);
 		break;
 	case SYS_SENDMSG:
-	case SYS_SENDMMSG: /* it fails only if its first message does */
+	case SYS_SENDMMSG: /* it fails only if its first message fails, whose header comes first */
 		bpf_probe_read_user(&given, sizeof(given), (void *)second_of(regs));
 		break;
 	}
 	return given;
 }
 
-/* Where the path is in a record: behind the nodes. NULL if there are more nodes than there can be. */
+/* Where the path of a record is: behind the nodes. NULL if the number of nodes is out of range, for the verifier. */
 static __always_inline char *room_for_path(struct call *call)
 {
 	__u64 n = READ_ONCE(call->nodes);
@@ -74,7 +74,7 @@ static __always_inline char *room_for_path(struct call *call)
 	return (char *)&call->node[n];
 }
 
-/* The length of a path, from the length of its address. */
+/* The length of a path, computed from the length of its address, which begins with the family. */
 #define PATH_LENGTH(address_length)                                        \
 	({                                                                 \
 		__u64 length = (__u32)(address_length) - FAMILY_BYTES;     \
@@ -101,7 +101,7 @@ static __always_inline void note_given_path(struct call *call, const struct give
 		keep_path(call, end, bytes);
 }
 
-/* Notes the path of a Unix socket's peer, or that of the socket if the peer has none. */
+/* Records the path of a Unix socket's peer, or that of the socket itself if the peer has none. */
 static __always_inline void note_path(struct call *call, struct sock *sk)
 {
 	struct unix_sock *peer = (struct unix_sock *)BPF_CORE_READ((struct unix_sock *)sk, peer);
@@ -121,7 +121,7 @@ static __always_inline void note_path(struct call *call, struct sock *sk)
 		keep_path(call, end, bytes);
 }
 
-/* Notes a given address of IPv4 as that of one end, and below one of IPv6. */
+/* Records the passed IPv4 address as that of one end. */
 static __always_inline void take_address(__u8 *end, __u16 *port, const struct given *given)
 {
 	struct given_address address;
@@ -134,6 +134,7 @@ static __always_inline void take_address(__u8 *end, __u16 *port, const struct gi
 	*port = bpf_ntohs(address.port);
 }
 
+/* Records the passed IPv6 address as that of one end. */
 static __always_inline void take_address6(__u8 *end, __u16 *port, const struct given *given)
 {
 	struct given_address6 address;
@@ -144,7 +145,7 @@ static __always_inline void take_address6(__u8 *end, __u16 *port, const struct g
 	*port = bpf_ntohs(address.port);
 }
 
-/* Notes the given address as that of the end that it is about. */
+/* Records the passed address as that of the local end for bind, and of the peer otherwise. */
 static __always_inline void take_given(struct call *call, const struct given *given)
 {
 	bool local = call->syscall == SYS_BIND;
@@ -162,7 +163,7 @@ static __always_inline void take_given(struct call *call, const struct given *gi
 		note_given_path(call, given, local ? PATH_OF_LOCAL : PATH_OF_PEER);
 }
 
-/* Notes the address that the running thread's call, which failed, was given, and the path of a Unix socket. */
+/* Records the address that was passed to the running thread's call, which failed, and the path of a Unix socket. */
 static __always_inline void note_given(struct call *call, struct sock *sk)
 {
 	struct given given;

@@ -139,7 +139,7 @@ static __always_inline enum reason reason_of(struct tree *t, __u32 kind)
 }
 
 bool keep_unsampled; /* calls of spans that are not recorded */
-bool with_reader;    /* somebody reads the ring */
+bool with_reader;    /* user space reads the ring; otherwise only durations are counted */
 
 #define REST_NS 10000000 /* how long a thread of a silent process is left alone */
 

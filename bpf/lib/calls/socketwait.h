@@ -53,7 +53,8 @@ struct turn {
 /*
  * A socket in blocking mode is mostly read by calls that wait themselves and are reported as calls.
  * After this many such reads in a row, before none of which data lay there for the least duration,
- * only one read in about 250 is examined, until one finds otherwise. If durations are counted, all are.
+ * only one read in about 250 is examined, until one finds otherwise. If durations are counted, all
+ * reads are examined.
  */
 #define SETTLED 8
 

@@ -55,7 +55,7 @@ enum __attribute__((packed)) wait_flag {
 	WAIT_GIVEN_UP = 4,  /* the program closed the socket before it was over */
 };
 
-/* Which end of a Unix socket the path in a record is of. */
+/* The end of a Unix socket whose path is in a record. */
 enum __attribute__((packed)) path_end {
 	PATH_OF_NONE,
 	PATH_OF_LOCAL,
@@ -76,9 +76,9 @@ struct call_node {
 };
 
 #define PATH_BYTES 108 /* of a Unix socket: sockaddr_un.sun_path */
-#define PATH_NODES 6   /* the room for it, in nodes */
+#define PATH_NODES 6   /* the room for a path, as a number of nodes */
 
-/* The record in the ring, cut after its last node, or after the path that is behind that one. */
+/* The record in the ring. It ends after its last node, or after the path that follows that node. */
 struct call {
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u64 duration_ns;
@@ -109,9 +109,9 @@ struct call {
 	__u8 root_only; /* the functions inside were not traced */
 	enum socket_wait wait;
 	enum wait_flag wait_flags;
-	__u8 expected; /* it failed as was to be expected: see expected.h */
+	__u8 expected; /* the failure is an expected one: see expected.h */
 	enum path_end path_end;
-	__u8 path_bytes; /* length of the path; 0: there is none */
+	__u8 path_bytes; /* the length of the path; 0: there is none */
 	__u8 pad[2];
 	struct call_node node[MAX_NODES + PATH_NODES];
 };

@@ -3,9 +3,9 @@
 #include "owner.h"
 
 /*
- * Who listens. Nobody sends or receives on a listener, so its owner is the process
- * that made it one, until that is dead: then it is the next one that uses one of its
- * connections, or has it open at a collection.
+ * The owner of a listener. No process sends or receives on a listener, so its owner is the
+ * process that called listen(). When that process is dead, the owner is the next process that
+ * uses one of its connections, or has the listener open at a collection.
  */
 struct listener {
 	__u64 number;
@@ -13,8 +13,8 @@ struct listener {
 };
 
 /*
- * By address, for a SYN-ACK carries a request_sock, and the verifier does not let
- * its listener be used as a socket.
+ * The key is the listener's address: a SYN-ACK carries a request_sock, and the verifier does not
+ * accept the pointer to its listener as a socket, so the listener's storage cannot be used.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -29,7 +29,7 @@ static __always_inline __u64 listener_of(struct sock *request)
 	return (__u64)BPF_CORE_READ((struct request_sock *)request, __req_common.skc_listener);
 }
 
-/* Processes that listen or have listened, and whether they are dead. */
+/* Processes that listen or have listened; the value is 1 if the process is dead. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -50,9 +50,10 @@ static __always_inline bool is_orphan(const struct listener *l)
 }
 
 /*
- * Whose the bytes of a socket are that nobody has used. NOBODY's, for now, where
- * the process that listened for it is dead; self is one that may be said to be dead
- * and is at its last deeds.
+ * The number of the process to which the bytes of a socket are credited that no process has used
+ * yet. It is NOBODY if the process that listened for it is dead, since another one may use it
+ * later. self is the running process, for which this is not so: it may already be marked as dead
+ * while it closes its sockets.
  */
 __noinline __u64 heir_of(const struct owner *owner, __u64 self_start_ns, __u32 self_pid)
 {

@@ -14,8 +14,8 @@ struct owner {
 	__u64 listener;       /* address of the listener that this socket is, or from which it comes; 0: neither */
 	struct process maker; /* written before anyone else can see the socket */
 	__u32 tried;          /* low half of the round in which its user last found no room */
-	__u8 subflow;         /* of MPTCP: has the owner of the socket above it */
-	__u8 connects;        /* or has: the connection is one that a process made */
+	__u8 subflow;         /* of MPTCP: its owner is that of the MPTCP socket */
+	__u8 connects;        /* the socket connects or has connected; it was not accepted */
 	__u8 pad[2];
 };
 
@@ -35,13 +35,13 @@ const volatile bool with_users;
 struct user {
 	__u64 number;
 	struct instance who;
-	__u32 tried; /* as of struct owner */
+	__u32 tried; /* as in struct owner */
 	__u32 pad;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1); /* user space sets it where it is used */
+	__uint(max_entries, 1); /* user space sets the size if the map is used */
 	__type(key, __u64);
 	__type(value, struct user);
 } socket_users SEC(".maps");
@@ -55,7 +55,7 @@ static __always_inline bool is_mptcp(struct sock *sk)
 	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
 }
 
-/* A socket of the kernel's own: its traffic belongs to no process. */
+/* Whether a socket is the kernel's own, whose traffic belongs to no process. */
 static __always_inline bool is_kernel_socket(struct sock *sk)
 {
 	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && !is_mptcp(sk);

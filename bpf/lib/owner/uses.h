@@ -9,7 +9,7 @@
 
 /*
  * User space sets these if another hook runs when a call has succeeded: a call that sends by TCP, or
- * one that receives by TCP, by UDP, or on a raw or packet socket. Then the call itself is no use.
+ * one that receives by TCP, by UDP, or on a raw or packet socket. Then the call itself does not count.
  */
 const volatile bool sees_sent, sees_segments, sees_datagrams, sees_packets;
 
@@ -26,7 +26,7 @@ struct sock_common___with_functions {
 
 struct sock___with_functions {
 	struct sock_common___with_functions __sk_common;
-	struct proto *sk_prot_creator; /* what skc_prot was at first */
+	struct proto *sk_prot_creator; /* the first value of skc_prot */
 };
 
 #pragma clang attribute pop
@@ -41,8 +41,8 @@ static __always_inline bool is_replaced(struct sock *at)
 }
 
 /*
- * Whether another hook runs when a call has sent something on the socket. This takes fewer
- * instructions than the same question in is_send, if the verifier knows the socket's type.
+ * Whether another hook runs when a call has sent something on the socket. is_send checks the same
+ * with helper calls. Where the verifier knows the pointer's type, this takes fewer instructions.
  */
 static __always_inline bool is_pushed(struct sock *sk)
 {
@@ -68,7 +68,7 @@ static __always_inline bool is_seen_later(struct sock *sk, int flags)
 {
 	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
-	if (flags & (MSG_OOB | MSG_ERRQUEUE) || is_replaced(sk)) /* it receives something else */
+	if (flags & (MSG_OOB | MSG_ERRQUEUE) || is_replaced(sk)) /* it does not take from the queue that the hooks see */
 		return false;
 	switch (BPF_CORE_READ(sk, sk_type)) {
 	case SOCK_STREAM:
@@ -91,7 +91,7 @@ static __always_inline bool is_at_end(struct sock *sk)
 	       !BPF_CORE_READ(sk, sk_err) && !BPF_CORE_READ(sk, sk_receive_queue.qlen);
 }
 
-/* Whether there may be something to receive. MPTCP keeps it elsewhere. */
+/* Whether there may be something to receive. MPTCP has queues of its own, which are not read here. */
 static __always_inline bool has_data(struct sock *sk)
 {
 	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);

@@ -11,8 +11,8 @@ static __always_inline __u64 number_of_listener(__u64 address)
 }
 
 /*
- * The number of the process that owns a socket. owner is the content of its storage, and may be
- * NULL.
+ * The number of the process that owns a socket; NOBODY if it is unknown. owner is the content of
+ * the socket's storage, and may be NULL.
  */
 static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner *owner)
 {
