@@ -89,6 +89,11 @@ func (s *suite) unpack(ctx context.Context, p debianPackage) error {
 	if err := s.download(ctx, temporary, append(slices.Clone(p.needs), p.name+"="+p.version)...); err != nil {
 		return err
 	}
+	if len(p.lists) > 0 {
+		if err := s.download(ctx, temporary, p.lists...); err != nil {
+			log.Printf("vm: what is built into %s %s cannot be fetched: %v", p.name, p.version, err)
+		}
+	}
 	files, err := filepath.Glob(filepath.Join(temporary, "*.deb"))
 	if err != nil {
 		return err

@@ -4,7 +4,10 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,12 +52,21 @@ func one(directory string, patterns ...string) (string, error) {
 }
 
 // modules returns the files of the named modules and of those that they need, in the order in
-// which to load them. Modules that are part of the kernel have no files.
+// which to load them. Modules that are part of the kernel have no files. If no list says which
+// these are, every module without a file is taken for one, and the log tells so.
 func (i image) modules(ctx context.Context, names []string) ([]string, error) {
+	directory := filepath.Join(i.base, "lib/modules", i.release)
+	if _, err := os.Stat(filepath.Join(directory, "modules.builtin")); errors.Is(err, fs.ErrNotExist) {
+		var missing []string
+		if names, missing, err = inFiles(os.DirFS(directory), names); err != nil {
+			return nil, fmt.Errorf("find modules of %s: %w", i.release, err)
+		}
+		log.Printf("vm: no list says what is built into %s, which is taken to be %s", i.release, strings.Join(missing, ", "))
+	}
 	if len(names) == 0 {
 		return nil, nil
 	}
-	if _, err := os.Stat(filepath.Join(i.base, "lib/modules", i.release, "modules.dep.bin")); err != nil {
+	if _, err := os.Stat(filepath.Join(directory, "modules.dep.bin")); err != nil {
 		if _, err := Output(exec.CommandContext(ctx, "/sbin/depmod", "--basedir", i.base, i.release)); err != nil {
 			return nil, err
 		}
@@ -62,6 +74,26 @@ func (i image) modules(ctx context.Context, names []string) ([]string, error) {
 	commands, err := Output(exec.CommandContext(ctx, "/sbin/modprobe", append([]string{
 		"--dirname", i.base, "--set-version", i.release, "--all", "--show-depends"}, names...)...))
 	return modulesOf(string(commands)), err
+}
+
+// inFiles parts the names of modules into those that have a file below a directory and those that
+// have none.
+func inFiles(directory fs.FS, names []string) (found, missing []string, err error) {
+	files := map[string]bool{}
+	err = fs.WalkDir(directory, ".", func(_ string, entry fs.DirEntry, err error) error {
+		if name, _, isModule := strings.Cut(entry.Name(), ".ko"); isModule {
+			files[strings.ReplaceAll(name, "-", "_")] = true
+		}
+		return err
+	})
+	for _, name := range names {
+		if files[strings.ReplaceAll(name, "-", "_")] {
+			found = append(found, name)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	return found, missing, err
 }
 
 // modulesOf returns the files that modprobe --show-depends would insert, each once.

@@ -13,12 +13,18 @@ import (
 type debianPackage struct {
 	name, version string
 	// needs are the packages that contain its files. From Linux 6.19 on linux-image-* is
-	// empty: the kernel is in linux-binary-*, its modules are in linux-modules-*, and the list
-	// of those built in is in linux-base-*.
+	// empty: the kernel is in linux-binary-*, and its modules are in linux-modules-*.
 	needs []string
+	// lists are the packages that contain the list of the modules that are built in. They are in
+	// Debian's archive for every architecture at once, so they are removed from it before the
+	// kernel is.
+	lists []string
 }
 
-var kernelPart = regexp.MustCompile(`\blinux-(?:base|binary|modules)-[0-9][^ ,]*`)
+var (
+	kernelPart = regexp.MustCompile(`\blinux-(?:binary|modules)-[0-9][^ ,]*`)
+	kernelList = regexp.MustCompile(`\blinux-base-[0-9][^ ,]*`)
+)
 
 // parsePackages reads the stanzas that apt-cache show prints.
 func parsePackages(stanzas string) []debianPackage {
@@ -34,6 +40,7 @@ func parsePackages(stanzas string) []debianPackage {
 				p.version = value
 			case "Depends":
 				p.needs = kernelPart.FindAllString(value, -1)
+				p.lists = kernelList.FindAllString(value, -1)
 			}
 		}
 		if p.name != "" {

@@ -24,7 +24,8 @@ Depends: dracut | linux-initramfs-tool, linux-base-7.3.4+deb13-cloud-amd64 (= 7.
 	want := []debianPackage{
 		{name: "linux-image-6.1.0-56-cloud-amd64", version: "6.1.192-2"},
 		{name: "linux-image-7.3.4+deb13-cloud-amd64", version: "7.3.4-1~bpo13+1",
-			needs: []string{"linux-base-7.3.4+deb13-cloud-amd64", "linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"}},
+			needs: []string{"linux-binary-7.3.4+deb13-cloud-amd64", "linux-modules-7.3.4+deb13-cloud-amd64"},
+			lists: []string{"linux-base-7.3.4+deb13-cloud-amd64"}},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(debianPackage{})); diff != "" {
 		t.Errorf("parsePackages() differs (-want +got):\n%s", diff)
