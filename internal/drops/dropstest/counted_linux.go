@@ -127,7 +127,8 @@ func (l *Lab) sendSYNsFrom(t *testing.T, header ipHeader, ports int) {
 }
 
 // fullQueue lets the receiver send more than the queue of its interface can hold. The number of
-// lost packets is the difference to those that left the queue.
+// lost packets is what the queue counts: any other that is sent meanwhile is lost, too. Afterwards
+// the queue takes all, so that it stays at that number.
 func fullQueue(t *testing.T, lab *Lab) map[string]int {
 	const sent = 30
 	lab.inReceiver(t, func() {
@@ -153,6 +154,10 @@ func fullQueue(t *testing.T, lab *Lab) map[string]int {
 		for range sent {
 			// the error may be ENOBUFS
 			_, _ = socket.WriteTo(make([]byte, 900), net.UDPAddrFromAddrPort(netip.AddrPortFrom(lab.Sender.IPv4, closedPort)))
+		}
+		queue.Rate, queue.Limit = 1e9, 1e6
+		if err := netlink.QdiscChange(queue); err != nil {
+			t.Fatalf("let a queue take all: %v", err)
 		}
 	})
 	return map[string]int{"qdisc drops": lab.queueDrops(t)}
