@@ -25,7 +25,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// acceptsOnly has the instrument's own interval.
+// acceptsOnly runs accepts alone, at its default interval.
 const acceptsOnly = `
 	nettap:
 	  traffic: {enabled: false}
@@ -70,9 +70,9 @@ func TestDistributionReportsEachAccept(t *testing.T) {
 	c.Wait("each accept is accounted for", c.balanced)
 }
 
-// requireAccepts waits until as many connections are reported on the local ports
-// of the wanted ones, and holds the records, which it returns, against those.
-// It calls meanwhile between two looks.
+// requireAccepts waits until as many connections are reported on the local ports of want as want
+// has, requires that their records say what want says, and returns the records. It calls
+// meanwhile each time before it reads them.
 func (c *Collector) requireAccepts(want []accepted, meanwhile func()) (records []Record) {
 	c.t.Helper()
 	ports := map[any]bool{}
@@ -94,7 +94,7 @@ func (c *Collector) requireAccepts(want []accepted, meanwhile func()) (records [
 		if want[i].Thread == 0 && isThread(got[i].PID, got[i].Thread) {
 			got[i].Thread = 0
 		}
-		const clocks = time.Millisecond // the kernel's and ours
+		const clocks = time.Millisecond // how far the kernel's clock and the client's may differ
 		if at := got[i].earliest; at.Before(want[i].earliest.Add(-clocks)) || at.After(want[i].latest.Add(clocks)) {
 			c.t.Errorf("%q is of %v, and was accepted from %v to %v", got[i].Body, at, want[i].earliest, want[i].latest)
 		}
@@ -106,7 +106,9 @@ func (c *Collector) requireAccepts(want []accepted, meanwhile func()) (records [
 	return records
 }
 
-// TestDistributionReportsAcceptsOfEveryKind has what a hook can easily get wrong.
+// TestDistributionReportsAcceptsOfEveryKind has accepts that a hook can easily get wrong: those of
+// threads that waited before the Collector started, of IPv4 on an IPv6 socket, in another
+// network namespace, and of clients that have already closed.
 func TestDistributionReportsAcceptsOfEveryKind(t *testing.T) {
 	waiting := servePython(t, "alone", "127.0.0.1", 0)
 	waitingThreads := servePython(t, "threads", "127.0.0.1", nobody)
@@ -129,8 +131,8 @@ func TestDistributionReportsAcceptsOfEveryKind(t *testing.T) {
 	c.Wait("each accept is accounted for", c.balanced)
 }
 
-// acceptLate accepts two connections whose clients have gone meanwhile, one with
-// a FIN and one with a reset.
+// acceptLate accepts two connections whose clients have closed them before, one with a FIN and
+// one with a reset.
 func acceptLate(t *testing.T) []accepted {
 	t.Helper()
 	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -166,7 +168,7 @@ func acceptLate(t *testing.T) []accepted {
 				t.Fatal(err)
 			}
 		}
-		client.Close() // over lo, so that the listener's end knows when this returns
+		client.Close() // on lo, the listener's end has received the FIN or reset when this returns
 	}
 	for i := range all {
 		all[i].earliest = time.Now()
@@ -180,7 +182,7 @@ func acceptLate(t *testing.T) []accepted {
 	return all
 }
 
-// arrivals are when records were seen to have come out, by their bodies.
+// arrivals has the time at which each record was first seen in the output, by its body.
 type arrivals map[string]time.Time
 
 func (a arrivals) note(c *Collector) {
@@ -192,7 +194,7 @@ func (a arrivals) note(c *Collector) {
 	}
 }
 
-// commOf returns what the kernel calls a process that runs the executable.
+// commOf returns the kernel's name (comm) of a process that runs the executable.
 func commOf(executable string) string {
 	name := filepath.Base(executable)
 	return name[:min(len(name), 15)]
@@ -203,7 +205,7 @@ func isThread(pid, thread int64) bool {
 	return err == nil
 }
 
-// reported returns what a record says, and checks what is the same in all.
+// reported returns what a record says, and checks what all records have in common.
 func reported(t testing.TB, record Record) accepted {
 	t.Helper()
 	address := func(side string) netip.AddrPort {
@@ -243,7 +245,7 @@ func reported(t testing.TB, record Record) accepted {
 	return a
 }
 
-// balanced says whether all accepts that were seen are accounted for.
+// balanced reports whether all accepts that were seen were exported, sampled out or lost.
 func (c *Collector) balanced() bool {
 	c.t.Helper()
 	events := func(fate string) float64 {
@@ -267,13 +269,13 @@ func TestDistributionReportsAtMostMaxPerSecond(t *testing.T) {
 		return c.OwnValue("otelcol_nettap_events_sampled_out", "instrument", "accepts") >= float64(1000-limit*seconds) && c.balanced()
 	})
 	c.Wait("records come out", func() bool { return len(c.Records(Attributes{"network.local.port": port})) > 0 })
-	c.Stop() // which writes the last ones
+	c.Stop() // the last records are written at the shutdown
 	if got := len(c.Records(Attributes{"network.local.port": port})); got > limit*seconds {
 		t.Errorf("%d records of parts of %d seconds, want at most %d of each", got, seconds, limit)
 	}
 }
 
-// flood makes connections as fast as they are accepted, and returns their port.
+// flood makes connections as fast as they are accepted, and returns the listener's port.
 func flood(t *testing.T, connections int) (port int) {
 	t.Helper()
 	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -290,7 +292,7 @@ func flood(t *testing.T, connections int) (port int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		client.SetLinger(0) //nolint:errcheck // only spares the ports
+		client.SetLinger(0) //nolint:errcheck // without it, the ports would be in use a minute longer
 		client.Close()
 		server.Close()
 	}
@@ -327,7 +329,7 @@ func TestDistributionReportsWhatWasRefused(t *testing.T) {
 	c.Stop()
 }
 
-// TestDistributionReportsHowAConnectionEnded kills a client that has no time to close anything.
+// TestDistributionReportsHowAConnectionEnded kills a client, whose connection the kernel closes.
 func TestDistributionReportsHowAConnectionEnded(t *testing.T) {
 	c := Start(t, `
 		nettap:
@@ -367,7 +369,8 @@ func TestDistributionReportsHowAConnectionEnded(t *testing.T) {
 	c.Stop()
 }
 
-// TestDistributionReportsListeners has one that was there before, and one that comes and goes.
+// TestDistributionReportsListeners has a listener that was open before the Collector started, and
+// one that is opened and closed meanwhile.
 func TestDistributionReportsListeners(t *testing.T) {
 	former, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

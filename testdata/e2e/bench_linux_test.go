@@ -20,7 +20,7 @@ import (
 )
 
 // BenchmarkCollector runs all instruments with their defaults, exports every 5 seconds
-// by OTLP over HTTP, and says how much of a core the Collector's process takes. An
+// by OTLP over HTTP, and reports how much of a core the Collector's process takes. An
 // iteration is a collection:
 //
 //	go test -run '^$' -bench BenchmarkCollector -benchtime 12x ./testdata/e2e
@@ -41,7 +41,7 @@ func BenchmarkCollector(b *testing.B) {
 			const interval = 5 * time.Second
 			var exports atomic.Int64
 			sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				io.Copy(io.Discard, r.Body) //nolint:errcheck // the client says what went wrong
+				io.Copy(io.Discard, r.Body) //nolint:errcheck // the Collector's log has the error
 				w.Header().Set("Content-Type", "application/x-protobuf")
 				if r.URL.Path == "/v1/metrics" {
 					exports.Add(1)
@@ -82,7 +82,8 @@ func BenchmarkCollector(b *testing.B) {
 	}
 }
 
-// startLoad returns when it is at work. It ends with the benchmark.
+// startLoad starts a program that makes load, and returns when it has begun. The program ends
+// with the benchmark.
 func startLoad(b *testing.B, command *exec.Cmd) {
 	b.Helper()
 	output, err := command.StdoutPipe()
@@ -95,7 +96,7 @@ func startLoad(b *testing.B, command *exec.Cmd) {
 	}
 }
 
-// processorTime returns what the Collector's process has taken, in seconds.
+// processorTime returns the CPU time that the Collector's process has taken, in seconds.
 func (c *Collector) processorTime() (user, system float64) {
 	c.t.Helper()
 	const ticks = 100 // USER_HZ

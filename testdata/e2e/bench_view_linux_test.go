@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// BenchmarkView says how much of a core the Collector takes with 5,000 processes that
-// send each second: without a view, with one that nobody watches, and while somebody
-// follows its events. An iteration is 10 seconds:
+// BenchmarkView reports how much of a core the Collector takes with 5,000 processes that
+// send each second: without a view, with one that has no client, and while a client
+// follows its events. An iteration takes 10 seconds:
 //
 //	go test -run '^$' -bench BenchmarkView -benchtime 3x ./testdata/e2e
 func BenchmarkView(b *testing.B) {
@@ -52,7 +52,7 @@ func BenchmarkView(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			time.Sleep(25 * time.Second) // all that was there before is known
+			time.Sleep(25 * time.Second) // by then all processes have been read and described
 			userBefore, systemBefore := c.processorTime()
 			began := time.Now()
 			for b.Loop() {

@@ -17,8 +17,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// Spans returns every root span that came out so far and has the wanted
-// attributes, and fails the test where a trace is no tree.
+// Spans returns every root span that was written so far and has the wanted
+// attributes. It fails the test if the spans of a call are not a tree.
 func (c *Collector) Spans(want Attributes) []Span {
 	c.t.Helper()
 	batches, _ := read(c, "traces.json", 0, (&ptrace.JSONUnmarshaler{}).UnmarshalTraces)
@@ -44,7 +44,7 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 			trace = map[pcommon.SpanID]bool{}
 			inTrace[span.TraceID()] = trace
 		}
-		_, isRoot := attributes["nettap.call.kept"] // its parent may be a span of the application
+		_, isRoot := attributes["nettap.call.kept"] // a root may have a parent, which is a span of the application
 		if isRoot == trace[span.ParentSpanID()] || isRoot && span.ParentSpanID().IsEmpty() && len(trace) > 0 {
 			c.t.Errorf("span %s of trace %v has no place in it", span.Name(), span.TraceID())
 		}
@@ -56,8 +56,8 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 	return roots
 }
 
-// callsAlone is the beginning of a receiver that has no other instrument, and whose calls
-// nothing limits.
+// callsAlone is the beginning of a receiver without other instruments and without a limit on its
+// CPU time.
 const callsAlone = `
 	nettap:
 	  max_cpu: 0
@@ -122,8 +122,8 @@ func TestDistributionTracesCalls(t *testing.T) {
 	}
 }
 
-// exchange is a client that waits for a slow answer, of a server that waits for a
-// request before it and after it.
+// exchange is a client that waits for a slow answer, and a server that waits for a request before
+// it answers and afterwards.
 const exchange = `
 import socket, sys, threading, time
 listener = socket.socket(); listener.bind(("127.0.0.1", 0)); listener.listen()
@@ -171,7 +171,8 @@ func TestDistributionKeepsSlowAndFailedCalls(t *testing.T) {
 	}
 }
 
-// callsBalanced says that each call that was seen is reported, sampled out or lost.
+// callsBalanced reports whether each call that was seen was exported, sampled out or rate limited,
+// and whether all exported calls were written.
 func (c *Collector) callsBalanced() bool {
 	events := func(kind string) (sum float64) {
 		for _, sample := range c.Own("otelcol_nettap_events_"+kind, "instrument", "calls") {

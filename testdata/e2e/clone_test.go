@@ -15,8 +15,8 @@ import (
 
 const module = "github.com/seed-7756021b/nettap"
 
-// TestPlainCloneIsEnough uses this repository as somebody does who has nothing but its
-// address: what is generated must be in it, and no module may need a replacement.
+// TestPlainCloneIsEnough uses this repository the way a user does who has only its address: the
+// generated files must be in it, and no module may need a replace directive.
 func TestPlainCloneIsEnough(t *testing.T) {
 	published := publish(t)
 
@@ -52,7 +52,7 @@ import "`+module+`/receiver"
 func main() { nettapreceiver.NewFactory() }
 `)
 		published.run(t, directory, "go", "get", module+"/receiver@"+published.version)
-		published.run(t, directory, "go", "vet", ".") // builds all but the program itself
+		published.run(t, directory, "go", "vet", ".") // it compiles all dependencies, and does not link
 	})
 
 	t.Run("an application gets pproflabels and no Collector", func(t *testing.T) {
@@ -82,14 +82,14 @@ func main() { trace.NewTracerProvider(trace.WithSpanProcessor(pproflabels.New())
 	})
 }
 
-// publication is a clone of this repository that go finds at the repository's address.
+// publication is a copy of this repository that the go command finds at the repository's address.
 type publication struct {
 	commit, version string
 	environment     []string
 }
 
-// publish commits the files that git would add here, as they are now, to a repository of
-// their own.
+// publish commits the files of the working tree, except for those that git ignores, to a new
+// repository.
 func publish(t *testing.T) publication {
 	t.Helper()
 	if _, err := os.Stat("../../.git"); err != nil {
@@ -110,7 +110,7 @@ func publish(t *testing.T) publication {
 	return p
 }
 
-// forget removes from Go's cache of modules what nobody will ask for again.
+// forget removes this version of the modules from Go's module cache, because no build needs it again.
 func (p publication) forget(t *testing.T) {
 	cache := strings.TrimSpace(p.run(t, ".", "go", "env", "GOMODCACHE"))
 	for _, pattern := range []string{"%s/" + module + "@%s", "%s/" + module + "/receiver/pproflabels@%s",

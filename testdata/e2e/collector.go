@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e drives build/otelcol-nettap the way an operator does: with a
-// configuration, real traffic and signals, looking only at what comes out.
+// Package e2e tests build/otelcol-nettap the way an operator uses it: with a configuration, real
+// traffic and signals. It looks only at the output.
 package e2e
 
 import (
@@ -18,21 +18,21 @@ import (
 	"time"
 )
 
-// binary is the distribution, as seen from a test of this package.
+// binary is the path of the distribution. Tests run in the directory of this package.
 const binary = "../../build/otelcol-nettap"
 
-// inherited is the same for a process that runs as nobody, to whom the way to the
-// repository may be closed.
+// inherited is the same file as a descriptor that the process has inherited: a process that runs
+// as nobody may not have access to the directories above the repository.
 const inherited = "/proc/self/fd/3"
 
-// patience is how long anything awaited may take before the test fails.
+// patience is how long [Collector.Wait] waits for a condition before the test fails.
 const patience = 3 * time.Minute
 
 // Collector is a running otelcol-nettap. It ends with the test.
 type Collector struct {
 	t         testing.TB
 	options   Options
-	directory string // of its configuration and output
+	directory string // of the configuration and the output
 	command   *exec.Cmd
 	exited    chan struct{}
 
@@ -43,29 +43,29 @@ type Collector struct {
 	series series
 }
 
-// Options say how a Collector is run.
+// Options are how a Collector is run.
 type Options struct {
 	// Receivers is the YAML block below "receivers:".
 	Receivers string
 
-	// Traces puts the receiver "nettap" into a pipeline of traces also.
+	// Traces adds a pipeline of traces with the receiver "nettap".
 	Traces bool
 
-	// Applications lets applications send spans and points, to [Collector.Endpoint].
+	// Applications adds a receiver of spans and points for applications, at [Collector.Endpoint].
 	Applications bool
 
-	// Overlay is YAML merged over the whole configuration, if not empty.
+	// Overlay is YAML that is merged over the whole configuration. It may be empty.
 	Overlay string
 
 	// Wrap is the command that runs the Collector, such as "unshare", "--cgroup".
 	Wrap []string
 
-	// Capabilities are the only ones that the Collector has, as "bpf"; it runs as
-	// nobody then. None leaves it root.
+	// Capabilities are the only capabilities of the Collector, such as "bpf". With them it runs as
+	// nobody; if they are nil it runs as root.
 	Capabilities []string
 }
 
-// nobody is the user without privileges.
+// nobody is the id of a user without privileges.
 const nobody = 65534
 
 // Start starts a Collector with one or more receivers of type nettap, given as
@@ -76,7 +76,7 @@ const nobody = 65534
 //	    traffic: {collection_interval: 200ms, initial_delay: 0s}
 //	`)
 //
-// It returns when everything is ready.
+// It returns when the Collector is ready.
 func Start(t testing.TB, receivers string) *Collector {
 	t.Helper()
 	return StartWith(t, Options{Receivers: receivers})
@@ -92,7 +92,7 @@ func StartWith(t testing.TB, options Options) *Collector {
 }
 
 // Refuse runs a Collector that is expected to end by itself with an error, and
-// returns what it wrote.
+// returns its log.
 func Refuse(t testing.TB, options Options) string {
 	t.Helper()
 	c := prepare(t, options)
@@ -108,7 +108,7 @@ func Refuse(t testing.TB, options Options) string {
 	return c.Log()
 }
 
-// prepare writes the configuration; see frame for what runs beside nettap.
+// prepare writes the configuration. Apart from the receivers it is that of frame.
 func prepare(t testing.TB, options Options) *Collector {
 	t.Helper()
 	if _, err := os.Stat(binary); err != nil {
@@ -137,7 +137,7 @@ func prepare(t testing.TB, options Options) *Collector {
 
 func (c *Collector) path(name string) string { return filepath.Join(c.directory, name) }
 
-// words is the command that runs the Collector.
+// words returns the command that runs the Collector.
 func (c *Collector) words() []string {
 	words, executable := append([]string{}, c.options.Wrap...), binary
 	if c.options.Capabilities != nil {
@@ -173,7 +173,7 @@ func (c *Collector) awaitReady() {
 		}
 		return strings.Contains(c.Log(), "Everything is ready")
 	})
-	time.Sleep(100 * time.Millisecond) // it says so before it takes signals, which would kill it
+	time.Sleep(100 * time.Millisecond) // it logs this before it handles signals, which would kill it until then
 }
 
 func (c *Collector) launch(words ...string) {
@@ -197,7 +197,7 @@ func (c *Collector) launch(words ...string) {
 	c.exited = make(chan struct{})
 	go func() {
 		defer close(c.exited)
-		c.command.Wait() //nolint:errcheck // the state says how it ended
+		c.command.Wait() //nolint:errcheck // ProcessState has the result
 	}()
 	c.t.Cleanup(func() {
 		c.end(syscall.SIGKILL)
@@ -207,13 +207,13 @@ func (c *Collector) launch(words ...string) {
 	})
 }
 
-// Endpoint is where applications send, as OTEL_EXPORTER_OTLP_ENDPOINT has it.
+// Endpoint returns the URL to which applications send, in the form of OTEL_EXPORTER_OTLP_ENDPOINT.
 func (c *Collector) Endpoint() string { return fmt.Sprintf("http://127.0.0.1:%d", c.otlpPort) }
 
 // PID returns the process id of the Collector.
 func (c *Collector) PID() int { return c.command.Process.Pid }
 
-// Stop asks the Collector to shut down, and waits until it has.
+// Stop asks the Collector to shut down, waits until it has ended, and requires success.
 func (c *Collector) Stop() {
 	c.t.Helper()
 	c.end(syscall.SIGTERM)
@@ -222,14 +222,13 @@ func (c *Collector) Stop() {
 	}
 }
 
-// Kill ends the Collector at once, so that it cannot tidy up.
+// Kill ends the Collector with SIGKILL, so that it cannot clean up.
 func (c *Collector) Kill() {
 	c.t.Helper()
 	c.end(syscall.SIGKILL)
 }
 
-// Halted stops the Collector's process while work is done, as if the machine had no
-// time for it.
+// Halted stops the Collector's process while work runs, as if it got no CPU time.
 func (c *Collector) Halted(work func()) {
 	c.t.Helper()
 	if err := c.command.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -251,7 +250,7 @@ func (c *Collector) end(signal syscall.Signal) {
 	}
 }
 
-// Log returns what the Collector wrote so far.
+// Log returns what the Collector has logged so far.
 func (c *Collector) Log() string {
 	log, err := os.ReadFile(c.path("log"))
 	if err != nil {
@@ -260,7 +259,8 @@ func (c *Collector) Log() string {
 	return string(log)
 }
 
-// Wait waits until the condition holds, and fails the test if it takes too long.
+// Wait waits until the condition holds, and fails the test if that takes longer than patience. what
+// completes the message "waited in vain until ...".
 func (c *Collector) Wait(what string, condition func() bool) {
 	c.t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(50 * time.Millisecond) {
@@ -270,16 +270,16 @@ func (c *Collector) Wait(what string, condition func() bool) {
 	}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody has, and nobody is given until the test
-// ends: it stays bound here, in a way that lets a listener have it who asks for this very
-// port. While none does, connections to it are refused.
+// freePort returns a port of 127.0.0.1 that is free, and that the kernel chooses for no other
+// socket until the test ends: it stays bound here with SO_REUSEADDR, so that a listener can still
+// bind it by its number. While none listens, connections to it are refused.
 func freePort(t testing.TB) int {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Close(fd) }) //nolint:errcheck // nothing was sent
+	t.Cleanup(func() { syscall.Close(fd) }) //nolint:errcheck // the socket has no data that could be lost
 	err = errors.Join(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1),
 		syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	if err != nil {
@@ -292,7 +292,7 @@ func freePort(t testing.TB) int {
 	return address.(*syscall.SockaddrInet4).Port
 }
 
-// constants is what every line of the log repeats.
+// constants matches what every line of the log repeats.
 var constants = regexp.MustCompile(`"resource": {[^}]*}(, )?`)
 
 func tail(log string, lines int) string {

@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// frame is everything around the receivers under test. Data goes to files, and
-// metrics to a Prometheus endpoint too.
+// frame is the configuration around the receivers under test. All data are written to files, and
+// metrics are also on a Prometheus endpoint.
 const frame = `
 exporters:
   file/metrics: {path: "%[1]s/metrics.json", flush_interval: 50ms}
@@ -32,7 +32,7 @@ service:
     logs: {receivers: [%[4]s], exporters: [file/logs]}
 `
 
-// traces adds a pipeline for traces, into a file too.
+// traces adds a pipeline that writes traces to a file.
 const traces = `
 exporters:
   file/traces: {path: "%[1]s/traces.json", flush_interval: 50ms}
@@ -41,8 +41,8 @@ service:
     traces: {receivers: [nettap], exporters: [file/traces]}
 `
 
-// applications adds a receiver of what applications say of themselves. Their points
-// go where those of nettap go, their spans into a file of their own.
+// applications adds a receiver of applications' own telemetry. Their points are written to the
+// same file as those of nettap, and their spans to a separate file.
 const applications = `
 receivers:
   otlp: {protocols: {grpc: {endpoint: "127.0.0.1:%[2]d"}}}
@@ -54,8 +54,8 @@ service:
     traces/applications: {receivers: [otlp], exporters: [file/applications]}
 `
 
-// configuration returns the Collector's configuration with the YAML block
-// receivers below "receivers:".
+// configuration returns the Collector's configuration. The parameter receivers is the YAML block
+// below "receivers:".
 func configuration(t testing.TB, receivers, directory string, ownPort, prometheusPort int) string {
 	t.Helper()
 	block := "receivers:\n" + indent(receivers, "  ")
@@ -71,7 +71,7 @@ func configuration(t testing.TB, receivers, directory string, ownPort, prometheu
 	return block + fmt.Sprintf(frame, directory, ownPort, prometheusPort, strings.Join(names, ", "))
 }
 
-// indent puts text below a key, whatever its own indentation.
+// indent returns text, without the indentation that all of it has, with each line indented by by.
 func indent(text, by string) string {
 	lines := strings.Split(strings.TrimRight(strings.TrimLeft(text, "\n"), "\n\t "), "\n")
 	margin := lines[0][:len(lines[0])-len(strings.TrimLeft(lines[0], "\t "))]

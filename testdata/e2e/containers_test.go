@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// answers once, to whoever connects, and ends.
+// answers is a program that answers the first client that connects.
 const answers = `
 import socket
 input()
@@ -23,7 +23,8 @@ print(listener.getsockname()[1], flush=True)
 listener.accept()[0].sendall(b"x" * 1000)
 `
 
-// A container that is gone, with its cgroup, before anything of it is collected.
+// TestDistributionKnowsAContainerThatIsGone has a container that is removed, with its cgroup,
+// before the first collection.
 func TestDistributionKnowsAContainerThatIsGone(t *testing.T) {
 	c := StartWith(t, Options{Receivers: "nettap: {calls: {min_duration: 0s, max_per_second: 0}}", Traces: true})
 	container := kerneltest.Container(t)

@@ -19,7 +19,7 @@ const (
 	spanID  = "00f067aa0ba902b7"
 )
 
-// everything reports all there is about connections to one port.
+// everything is a receiver of drops, accepts, and every call on one port.
 const everything = `
 	nettap:
 	  max_cpu: 0
@@ -30,8 +30,8 @@ const everything = `
 	  trace_context: {late_bind: 10s}
 `
 
-// pythonPair is a server and, in a child, a client that says in a header at which span
-// it works. It goes on with its request when it is told to.
+// pythonPair is a server and, in a child process, a client whose traceparent header has its current
+// span. The client sends the rest of its request when it is told to.
 const pythonPair = `
 import http.server, os, socket, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,8 +57,8 @@ client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
 client.recv(1000)
 `
 
-// TestDistributionJoinsTraces follows a request whose client says in the traceparent
-// header at which span it works, from the accept to a packet of it that is dropped.
+// TestDistributionJoinsTraces follows a request with a traceparent header, from the accept to one
+// of its packets that is dropped.
 func TestDistributionJoinsTraces(t *testing.T) {
 	command := exec.Command("/usr/bin/python3", "-c", pythonPair, traceID, spanID)
 	tell, err := command.StdinPipe()
@@ -113,7 +113,7 @@ func TestDistributionJoinsTraces(t *testing.T) {
 			pid := span.Attributes["process.pid"].(int64)
 			got[pid] = append(got[pid], fmt.Sprint(syscall, " ", relation, " ", span.Attributes["nettap.trace_context.source"]))
 		}
-		got[int64(s.pid)] = slices.Compact(got[int64(s.pid)]) // Python reads and writes in as many parts as it likes
+		got[int64(s.pid)] = slices.Compact(got[int64(s.pid)]) // it is not known in how many parts Python reads and writes
 		return len(got[client]) >= 5 && len(got[int64(s.pid)]) >= 6
 	})
 	if found := c.OwnValue("otelcol_nettap_trace_context_found", "source", "http"); found < 2 {
@@ -131,14 +131,14 @@ func TestDistributionJoinsTraces(t *testing.T) {
 	}
 	wantOfServer := []string{
 		"recvfrom link " + spanID + " http", "recvfrom link " + spanID + " socket", "sendto link " + spanID + " socket",
-		"recvfrom alone <nil>", "sendto alone <nil>", "recvfrom alone <nil>", // the last one of nothing: the client has gone
+		"recvfrom alone <nil>", "sendto alone <nil>", "recvfrom alone <nil>", // the last one receives the end: the client has closed
 	}
 	if diff := cmp.Diff(wantOfServer, got[int64(s.pid)]); diff != "" {
 		t.Errorf("the server's calls differ (-want +got):\n%s", diff)
 	}
 }
 
-// dropPacketsTo lets a firewall drop what is sent to a port, until it is undone.
+// dropPacketsTo lets a firewall drop packets to a port until undo is called.
 func dropPacketsTo(t *testing.T, port int) (undo func()) {
 	t.Helper()
 	table := fmt.Sprintf("nettap_%d", port)

@@ -19,11 +19,11 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// Attributes are those of a resource and of a point or record together. Numbers
-// are int64 or float64, as in pdata.
+// Attributes are the attributes of a resource together with those of its point, record or span.
+// Numbers are int64 or float64, as in pdata.
 type Attributes map[string]any
 
-// has says whether a has each of the wanted attributes; int counts as int64, and
+// has reports whether a has each of the wanted attributes. An int in want counts as int64, and
 // nil means that the attribute must be absent.
 func (a Attributes) has(want Attributes) bool {
 	for key, value := range want {
@@ -37,13 +37,13 @@ func (a Attributes) has(want Attributes) bool {
 	return true
 }
 
-// Point is the last one of a series.
+// Point is the last point of a series.
 type Point struct {
 	Attributes  Attributes
 	Start, Time time.Time
-	Value       int64              // the last recorded one
-	Ended       bool               // NoRecordedValue came after it
-	Exemplars   []pmetric.Exemplar // of all its points
+	Value       int64              // the last that was recorded
+	Ended       bool               // the series ended with a point without a value
+	Exemplars   []pmetric.Exemplar // of all points of the series
 }
 
 // Record is a log record.
@@ -56,33 +56,33 @@ type Record struct {
 	TraceID        pcommon.TraceID
 }
 
-// SpanKey says which span of all there are.
+// SpanKey identifies a span.
 type SpanKey struct {
 	Trace pcommon.TraceID
 	Span  pcommon.SpanID
 }
 
-// Span is a span with the attributes of its resource and its own together.
+// Span is a span with its attributes and those of its resource.
 type Span struct {
 	ptrace.Span
 	Attributes Attributes
 }
 
-// Key says which span it is.
+// Key returns the ids of the span.
 func (s Span) Key() SpanKey { return SpanKey{s.TraceID(), s.SpanID()} }
 
-// Parent says which span it is below; without one, only the trace.
+// Parent returns the ids of the span's parent. Without a parent the span id is empty.
 func (s Span) Parent() SpanKey { return SpanKey{s.TraceID(), s.ParentSpanID()} }
 
-// Logs returns every batch of log records that came out so far.
+// Logs returns every batch of log records that was written so far.
 func (c *Collector) Logs() []plog.Logs {
 	c.t.Helper()
 	batches, _ := read(c, "logs.json", 0, (&plog.JSONUnmarshaler{}).UnmarshalLogs)
 	return batches
 }
 
-// read returns what is on the whole lines of a file from an offset on, and the
-// offset of what comes next; the last line may be half written.
+// read returns the content of the whole lines of a file from an offset on, and the offset after
+// them. A last line that is not complete yet is left for the next call.
 func read[T any](c *Collector, name string, offset int64, unmarshal func([]byte) (T, error)) ([]T, int64) {
 	c.t.Helper()
 	file, err := os.Open(c.path(name))
@@ -109,16 +109,14 @@ func read[T any](c *Collector, name string, offset int64, unmarshal func([]byte)
 	return batches, offset + int64(len(whole))
 }
 
-// series is the last point of each series, by metric and identity, of what has
-// been read so far.
+// series has the last point of each series that has been read so far, by metric and identity.
 type series struct {
 	offset int64
 	points map[string]map[string]Point
 }
 
-// Points returns the last point of each series of a metric that has the wanted
-// attributes, of its resource or its own. A series that began again with a new
-// start time is another series.
+// Points returns the last point of each series of a metric that has the wanted attributes. A
+// series that began again with a new start time is another series.
 func (c *Collector) Points(metric string, want Attributes) []Point {
 	c.t.Helper()
 	var batches []pmetric.Metrics
@@ -152,7 +150,7 @@ func (s *series) add(batch pmetric.Metrics) {
 	}
 }
 
-// collect takes the points of sums. Applications have histograms too.
+// collect adds the points of a sum. It ignores other metrics, such as the histograms of applications.
 func collect(series map[string]Point, resource pcommon.Resource, m pmetric.Metric) {
 	if m.Type() != pmetric.MetricTypeSum {
 		return
@@ -179,7 +177,7 @@ func collect(series map[string]Point, resource pcommon.Resource, m pmetric.Metri
 	}
 }
 
-// Value returns the sum over [Collector.Points].
+// Value returns the sum of the values of [Collector.Points].
 func (c *Collector) Value(metric string, want Attributes) int64 {
 	c.t.Helper()
 	var sum int64
@@ -189,14 +187,14 @@ func (c *Collector) Value(metric string, want Attributes) int64 {
 	return sum
 }
 
-// Records returns the log records that have the wanted attributes, of their resource or
-// their own, in the order they came out: but for those of listeners, which each server has.
+// Records returns the log records that have the wanted attributes, in the order in which they were
+// written. It leaves out those of listeners, because each server of a test has them.
 func (c *Collector) Records(want Attributes) []Record {
 	c.t.Helper()
 	return slices.DeleteFunc(c.AllRecords(want), func(r Record) bool { return strings.HasPrefix(r.Event, "nettap.listener.") })
 }
 
-// AllRecords is Records with those of listeners.
+// AllRecords is [Collector.Records] with those of listeners.
 func (c *Collector) AllRecords(want Attributes) []Record {
 	c.t.Helper()
 	var found []Record
@@ -223,14 +221,15 @@ func (c *Collector) AllRecords(want Attributes) []Record {
 	return found
 }
 
-// KernelSpans returns the spans of nettap that have the wanted attributes, roots and
-// others, in the order they came out.
+// KernelSpans returns the spans of nettap that have the wanted attributes, both roots and others,
+// in the order in which they were written.
 func (c *Collector) KernelSpans(want Attributes) []Span {
 	c.t.Helper()
 	return c.spans("traces.json", want)
 }
 
-// ApplicationSpans returns the spans that applications said they had, by their ids.
+// ApplicationSpans returns the spans that applications exported and that have the wanted
+// attributes, by their ids.
 func (c *Collector) ApplicationSpans(want Attributes) map[SpanKey]Span {
 	c.t.Helper()
 	spans := map[SpanKey]Span{}

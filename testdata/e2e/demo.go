@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// demo is the program of internal/demo, as seen from a test of this package.
+// demo is the path of the program of internal/demo. Tests run in the directory of this package.
 const demo = "../../build/demo"
 
 var buildDemo = sync.OnceValue(func() error {
@@ -27,8 +27,8 @@ var buildDemo = sync.OnceValue(func() error {
 	return nil
 })
 
-// Demo is an application of internal/demo that says of itself what it does, to a
-// Collector. It ends with the test.
+// Demo is a running application of internal/demo, which exports its own telemetry to a Collector.
+// It ends with the test.
 type Demo struct {
 	t       testing.TB
 	command *exec.Cmd
@@ -36,8 +36,8 @@ type Demo struct {
 	exited  chan struct{}
 }
 
-// StartDemo starts an application with arguments as on its command line, the first
-// is client or server. A server listens on any port.
+// StartDemo starts an application with the arguments of its command line, of which the first is
+// client or server. The kernel chooses the port of a server.
 func (c *Collector) StartDemo(arguments ...string) *Demo {
 	c.t.Helper()
 	if err := buildDemo(); err != nil {
@@ -62,7 +62,7 @@ func (c *Collector) StartDemo(arguments ...string) *Demo {
 	}
 	go func() {
 		defer close(d.exited)
-		d.command.Wait() //nolint:errcheck // the state says how it ended
+		d.command.Wait() //nolint:errcheck // ProcessState has the result
 	}()
 	c.t.Cleanup(func() {
 		d.command.Process.Kill() //nolint:errcheck // it may have ended
@@ -77,10 +77,10 @@ func (c *Collector) StartDemo(arguments ...string) *Demo {
 // PID returns the process id of the application.
 func (d *Demo) PID() int { return d.command.Process.Pid }
 
-// Service returns what the application is, client or server.
+// Service returns the application's role, client or server.
 func (d *Demo) Service() string { return d.command.Args[1] }
 
-// Output returns what the application wrote so far.
+// Output returns what the application has written so far.
 func (d *Demo) Output() string {
 	output, err := os.ReadFile(d.output)
 	if err != nil {
@@ -89,7 +89,7 @@ func (d *Demo) Output() string {
 	return string(output)
 }
 
-// Address waits until a server listens, and returns where.
+// Address waits until a server listens, and returns its address.
 func (c *Collector) Address(d *Demo) netip.AddrPort {
 	c.t.Helper()
 	var found []string
@@ -100,8 +100,8 @@ func (c *Collector) Address(d *Demo) netip.AddrPort {
 	return netip.MustParseAddrPort(found[1])
 }
 
-// End waits until the application ends by itself or, if told, because it is asked
-// to; then it has sent everything.
+// End waits until the application has ended, by which time it has exported everything. If ask is
+// set it sends SIGTERM; otherwise the application ends by itself.
 func (c *Collector) End(d *Demo, ask bool) {
 	c.t.Helper()
 	if ask {
@@ -120,7 +120,7 @@ func (c *Collector) End(d *Demo, ask bool) {
 	}
 }
 
-// Request is a request as the demo's client or server knows it.
+// Request is a request as the demo's client or server has logged it.
 type Request struct {
 	PID    int
 	Span   SpanKey // the client's or the server's span
@@ -131,8 +131,8 @@ type Request struct {
 
 var requestLine = regexp.MustCompile(`(?m)^(?:client|server) pid=(\d+) trace=(\w+) span=(\w+) (?:parent=\w+ )?(?:local|peer)=(\S+) (?:status=\d+ )?bytes=(\d+)( error=.*)?$`)
 
-// Requests returns the requests that the application has finished, in the order it
-// says so. A request that found no server is from no address.
+// Requests returns the requests that the application has finished, in the order of its log. A
+// request that found no server has no client address.
 func (d *Demo) Requests() []Request {
 	d.t.Helper()
 	var requests []Request
@@ -150,8 +150,8 @@ func (d *Demo) Requests() []Request {
 
 var dialedLine = regexp.MustCompile(`(?m)^client pid=\d+ dialed local=(\S+)$`)
 
-// Connections returns the client's address of each connection that a client made,
-// those included that no request was sent on.
+// Connections returns the local address of each connection that a client made, including
+// connections on which no request was sent.
 func (d *Demo) Connections() []string {
 	d.t.Helper()
 	var connections []string

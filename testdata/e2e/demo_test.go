@@ -15,8 +15,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// demoReceiver keeps every call of the demo's processes; those of another demo on
-// this machine, too.
+// demoReceiver keeps every call of processes named demo, including those of another test on this
+// machine.
 const demoReceiver = `
 	nettap:
 	  max_cpu: 0
@@ -25,19 +25,19 @@ const demoReceiver = `
 	  calls: {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {commands: [demo]}}
 `
 
-// large is the size of an answer that is written while its span is open.
+// large is the size of an answer, in bytes, from which on it is written while its span is open.
 const large = 100_000
 
-// seenTwice is what applications did and said, and nettap saw.
+// seenTwice is what applications did, as they have logged it and as nettap has observed it.
 type seenTwice struct {
 	*Collector
 	server  *Demo
 	clients []*Demo
-	// sent are the requests as their clients know them.
+	// sent are the requests as their clients have logged them.
 	sent []Request
 }
 
-// runDemo runs a server, and the clients one after another.
+// runDemo runs a server, and clients one after another.
 func runDemo(t *testing.T, options Options, clients ...[]string) *seenTwice {
 	t.Helper()
 	s := &seenTwice{Collector: StartWith(t, options)}
@@ -45,7 +45,7 @@ func runDemo(t *testing.T, options Options, clients ...[]string) *seenTwice {
 	address := s.Address(s.server)
 	for _, arguments := range clients {
 		arguments = append([]string{"client", "-url", fmt.Sprintf("http://%v/", address)}, arguments...)
-		client := s.StartDemo(arguments...) // the last -url counts
+		client := s.StartDemo(arguments...) // if there are two -url, the last one counts
 		s.End(client, false)
 		s.clients = append(s.clients, client)
 		s.sent = append(s.sent, client.Requests()...)
@@ -54,7 +54,7 @@ func runDemo(t *testing.T, options Options, clients ...[]string) *seenTwice {
 	return s
 }
 
-// serverSpans returns the spans of the server by the client's spans above them.
+// serverSpans returns the spans of the server, by their parents, which are spans of the client.
 func (s *seenTwice) serverSpans() map[SpanKey][]Span {
 	byParent := map[SpanKey][]Span{}
 	for _, span := range s.ApplicationSpans(Attributes{"process.pid": s.server.PID()}) {
@@ -66,7 +66,7 @@ func (s *seenTwice) serverSpans() map[SpanKey][]Span {
 }
 
 // accepts returns the record of each connection that the server accepted, by the
-// client's address.
+// client's address and port.
 func (s *seenTwice) accepts() map[string]Record {
 	records := map[string]Record{}
 	for _, record := range s.Records(Attributes{"process.pid": s.server.PID()}) {
@@ -94,8 +94,7 @@ func TestDistributionSeesWhatApplicationsSay(t *testing.T) {
 	s.checkTraces()
 }
 
-// checkSpans sees that of each request there are the spans of both sides, one below
-// the other.
+// checkSpans checks that each request has a span of the client and, below it, one of the server.
 func (s *seenTwice) checkSpans() {
 	s.t.Helper()
 	all, serverSpans := s.ApplicationSpans(nil), s.serverSpans()
@@ -113,7 +112,7 @@ func (s *seenTwice) checkSpans() {
 			s.t.Errorf("above the client's span of %+v is %v", request, above.Attributes)
 		}
 		below := serverSpans[request.Span]
-		if !request.Client.IsValid() { // it found no server
+		if !request.Client.IsValid() { // the request found no server
 			if len(below) > 0 {
 				s.t.Errorf("the server has spans of %+v", request)
 			}
@@ -126,9 +125,9 @@ func (s *seenTwice) checkSpans() {
 	}
 }
 
-// checkBytes holds what the applications counted against each other, and against
-// what the kernel had counted by then. That is more: headers, and what was sent to
-// the Collector; but not twice as much.
+// checkBytes compares the bytes that the applications counted with each other, and with what
+// nettap had counted by then. nettap counts more, but not twice as much: headers, and
+// the telemetry for the Collector.
 func (s *seenTwice) checkBytes() {
 	s.t.Helper()
 	said := map[string]map[string]int64{"transmit": {}, "receive": {}}
@@ -137,7 +136,7 @@ func (s *seenTwice) checkBytes() {
 			which := Attributes{"process.pid": d.PID(), "network.io.direction": direction}
 			points := s.Points("demo.io", which)
 			if len(points) == 0 && !d.Requests()[0].Client.IsValid() {
-				continue // it had no connection
+				continue // the request had no connection
 			}
 			if len(points) != 1 {
 				s.t.Fatalf("points of demo.io with %v are %v", which, points)
@@ -156,7 +155,7 @@ func (s *seenTwice) checkBytes() {
 	}
 }
 
-// kernelBytes returns what the kernel counted up to a time, or soon after.
+// kernelBytes returns what nettap had counted at a time, or soon after.
 func (s *seenTwice) kernelBytes(which Attributes, upTo time.Time) int64 {
 	s.t.Helper()
 	var bytes int64
@@ -172,7 +171,7 @@ func (s *seenTwice) kernelBytes(which Attributes, upTo time.Time) int64 {
 	return bytes
 }
 
-// checkCalls sees that there are calls of both sides on each request's connection.
+// checkCalls checks that there are calls of both sides on each request's connection.
 func (s *seenTwice) checkCalls() {
 	s.t.Helper()
 	for _, request := range s.sent {
@@ -188,7 +187,7 @@ func (s *seenTwice) checkCalls() {
 	}
 }
 
-// checkAccepts sees that each connection of a client has a record, and no other.
+// checkAccepts checks that there is a record for each connection of a client, and no other record.
 func (s *seenTwice) checkAccepts() {
 	s.t.Helper()
 	var want []string
@@ -202,9 +201,9 @@ func (s *seenTwice) checkAccepts() {
 	}
 }
 
-// checkTraces sees that what the kernel did is in the applications' traces: below a
-// span that was really exported, of the same process; and that for each connection
-// the server's first span, calls of the server below it and the accept are of one trace.
+// checkTraces checks that calls are in the applications' traces, below a span of the same process
+// that was really exported, and that for each connection the server's first span, calls of the
+// server below it and the accept are in one trace.
 func (s *seenTwice) checkTraces() {
 	s.t.Helper()
 	all, servers := s.ApplicationSpans(nil), s.serverSpans()
@@ -237,7 +236,7 @@ func (s *seenTwice) checkTraces() {
 			}
 		}
 		for _, server := range servers[request.Span] {
-			// A small answer is written when the span has ended already.
+			// A small answer is written after the span has ended.
 			if inTrace[server.Key()] == 0 && request.Bytes >= large {
 				s.t.Errorf("no call is below the server's span of %+v", request)
 			}
@@ -246,8 +245,7 @@ func (s *seenTwice) checkTraces() {
 }
 
 // TestDistributionGivesNoRequestAnothersTrace makes 10,000 requests, on kept connections
-// and on new ones, and holds each fifth call against the request that it is said to
-// belong to.
+// and on new ones, and compares each fifth call with the request to which it is attributed.
 func TestDistributionGivesNoRequestAnothersTrace(t *testing.T) {
 	s := runDemo(t, Options{Receivers: callsAlone + `
 	  calls:
@@ -268,11 +266,11 @@ func TestDistributionGivesNoRequestAnothersTrace(t *testing.T) {
 	for _, call := range s.Spans(nil) {
 		syscall := call.Attributes["nettap.call.syscall"]
 		if call.ParentSpanID().IsEmpty() || syscall != "read" && syscall != "write" {
-			continue // who dials for a request may get another one's connection
+			continue // a request that dials may be sent on a connection that was made for another one
 		}
 		above := all[call.Parent()]
 		request, ofClient := client[call.Parent()]
-		if !ofClient { // the server's span is below the client's
+		if !ofClient { // the parent of the server's span is the client's span
 			request = client[above.Parent()]
 		}
 		port := call.Attributes["network.local.port"]

@@ -54,10 +54,9 @@ func TestDistributionNamesEachDrop(t *testing.T) {
 	})
 }
 
-// drops returns how many packets were dropped on an interface, by how that was
-// said, without those that IPv6 makes by itself; nil are those of which no
-// interface is said. A function that another kernel calls otherwise has the name
-// it has in Linux 6.18.
+// drops returns how many packets were dropped on an interface, by what is reported of them, without
+// packets that IPv6 sends by itself. A nil device stands for drops without an interface. A
+// function that has another name on another kernel has the name of Linux 6.18.
 func (c *Collector) drops(device any) map[dropstest.Drop]int {
 	c.t.Helper()
 	drops := map[dropstest.Drop]int{}
@@ -91,8 +90,8 @@ func TestDistributionAccountsForEveryDrop(t *testing.T) {
 	})
 }
 
-// Without traffic too the process is known, until it has ended; the packets stay in the
-// host's series.
+// TestDistributionSaysWhoLostThePackets has no traffic instrument: the process is known without
+// it. When the process has ended, its series end, and the packets stay in the host's series.
 func TestDistributionSaysWhoLostThePackets(t *testing.T) {
 	c := Start(t, dropsOnly)
 	lab := dropstest.NewLab(t)

@@ -20,7 +20,7 @@ import (
 
 const example = "../../deploy/config.yaml"
 
-// commented is a line of the example that is ready to be uncommented.
+// commented matches a line of the example that can be uncommented.
 var commented = regexp.MustCompile(`(?m)^( *)# ( *(?:- )?[a-z0-9_]+:(?: .*)?)$`)
 
 func TestDistributionTakesTheExampleUncommented(t *testing.T) {
@@ -44,7 +44,8 @@ func TestDistributionTakesTheExampleUncommented(t *testing.T) {
 	}
 }
 
-// What the service runs with has no view: every local user could read it.
+// TestDistributionTakesTheServicesConfiguration also requires that the service has no view, because
+// every local user could read it.
 func TestDistributionTakesTheServicesConfiguration(t *testing.T) {
 	const path = "../../deploy/service.yaml"
 	if output, err := exec.Command(binary, "validate", "--config", path).CombinedOutput(); err != nil {
@@ -61,8 +62,8 @@ func TestDistributionTakesTheServicesConfiguration(t *testing.T) {
 	}
 }
 
-// TestDistributionPrintsTheExample is what make run promises: something that a
-// person can read, ten seconds after traffic at most.
+// TestDistributionPrintsTheExample checks what make run promises: a table that a
+// person can read, at most ten seconds after traffic.
 func TestDistributionPrintsTheExample(t *testing.T) {
 	c := &Collector{t: t, directory: t.TempDir()}
 	port := freePort(t)
@@ -90,8 +91,8 @@ func TestDistributionPrintsTheExample(t *testing.T) {
 	c.Stop()
 }
 
-// The examples for systemd and Kubernetes give the capabilities that
-// TestDistributionRunsAsNobody runs with.
+// TestExamplesGiveTheCapabilitiesNeeded requires that the examples for systemd and Kubernetes have
+// the capabilities with which TestDistributionRunsAsNobody runs.
 func TestExamplesGiveTheCapabilitiesNeeded(t *testing.T) {
 	var service, pod []string
 	for _, name := range capabilities {

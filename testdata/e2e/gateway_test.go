@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// agents are as many as send to one gateway. They run on one machine, so each sees
-// everything; what is tested is the way of the data, and each has a host.id of its own.
+// agents is how many agents send to the gateway. They run on one machine, so each of them sees
+// everything, and each has a host.id of its own. The test is about how the data are sent.
 const agents = 3
 
-// agentOverlay is what an agent has beside deploy/service.yaml. It tries again soon, and
-// keeps the calls of bash only.
+// agentOverlay is the configuration of an agent, merged over deploy/service.yaml. The agent retries
+// soon, and keeps only the calls of bash.
 const agentOverlay = `
 receivers: {nettap: {calls: {min_duration: 0s, max_per_second: 0, filter: {commands: [bash]}}}}
 processors: {resource: {attributes: [{action: upsert, key: host.id, value: agent%d}]}}
@@ -28,7 +28,7 @@ service:
     traces: {processors: [memory_limiter, resource_detection, resource]}
 `
 
-// gatewayOverlay is what the gateway has beside deploy/gateway.yaml.
+// gatewayOverlay is the configuration of the gateway, merged over deploy/gateway.yaml.
 const gatewayOverlay = `
 exporters:
   otlp_grpc/traces: {retry_on_failure: {initial_interval: 100ms, max_interval: 300ms}}
@@ -37,7 +37,7 @@ extensions: {health_check: {endpoint: "127.0.0.1:%d"}}
 service: {telemetry: {metrics: {level: none}}}
 `
 
-// backendConfig is a backend of traces.
+// backendConfig is the configuration of a Collector that stands for a backend of traces.
 const backendConfig = `
 receivers: {otlp: {protocols: {grpc: {endpoint: "127.0.0.1:%d"}}}}
 exporters: {file: {path: %q, append: true, flush_interval: 50ms}}
@@ -46,7 +46,7 @@ service:
   pipelines: {traces: {receivers: [otlp], exporters: [file]}}
 `
 
-// fleet is three agents, a gateway and a backend of traces.
+// fleet has the agents, a gateway and a backend of traces.
 type fleet struct {
 	agents           []*Collector
 	gateway, backend *Collector
@@ -84,8 +84,8 @@ func (f *fleet) start(c *Collector) {
 	c.awaitReady()
 }
 
-// accepted is how many connections to the port the gateway was told of by each agent.
-// What arrives twice, since its arrival was not acknowledged, is counted once.
+// accepted returns how many connections to the port each agent has reported to the gateway.
+// A record that arrives again, because its first arrival was not acknowledged, is counted once.
 func (f *fleet) accepted(port int) [agents]int {
 	var counts [agents]int
 	known := map[string]bool{}
@@ -98,7 +98,7 @@ func (f *fleet) accepted(port int) [agents]int {
 	return counts
 }
 
-// connected is how many of the processes the backend was told of by each agent.
+// connected returns of how many of the processes each agent has reported calls to the backend.
 func (f *fleet) connected(pids []int) [agents]int {
 	var counts [agents]int
 	for _, pid := range pids {
@@ -121,9 +121,9 @@ func (f *fleet) count(counts *[agents]int, attributes Attributes) {
 	}
 }
 
-// Nothing of accepts and calls is lost while the gateway is killed, an agent started anew
-// and the backend stopped: what cannot be sent waits in the queues of deploy/service.yaml
-// and deploy/gateway.yaml.
+// TestGatewayLosesNothing requires that no accept and no call is lost while the gateway is killed,
+// an agent restarted and the backend stopped: data that cannot be sent wait in the queues of
+// deploy/service.yaml and deploy/gateway.yaml.
 func TestGatewayLosesNothing(t *testing.T) {
 	f := startFleet(t)
 	address, heard := hear(t)
@@ -131,7 +131,7 @@ func TestGatewayLosesNothing(t *testing.T) {
 	talk := func() (want [agents]int) {
 		for range 4 {
 			pids = append(pids, talker(t, address))
-			<-heard // an agent that stops now has seen it
+			<-heard // the connection was accepted, so an agent that stops now has seen it
 		}
 		for i := range want {
 			want[i] = len(pids)
@@ -160,7 +160,8 @@ func TestGatewayLosesNothing(t *testing.T) {
 	f.await(t, "calls", connected, want)
 }
 
-// hear accepts connections and tells of each that something was said on it, until the test ends.
+// hear accepts connections until the test ends, and sends to the channel when it has received
+// something on one.
 func hear(t *testing.T) (*net.TCPAddr, <-chan struct{}) {
 	t.Helper()
 	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -184,7 +185,7 @@ func hear(t *testing.T) (*net.TCPAddr, <-chan struct{}) {
 	return listener.Addr().(*net.TCPAddr), heard
 }
 
-// await waits until what came out is what was caused.
+// await waits until count returns what is wanted of each agent.
 func (f *fleet) await(t *testing.T, what string, count func() [agents]int, want [agents]int) {
 	t.Helper()
 	var got [agents]int

@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// allOfAPort reports everything about connections to a port, and no others.
+// allOfAPort is a receiver that reports every call on a port, traffic, accepts and drops.
 const allOfAPort = `
 	nettap:
 	  traffic: {collection_interval: 100ms, initial_delay: 0s}
@@ -24,15 +24,15 @@ const allOfAPort = `
 	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, functions: [%s], filter: {ports: [%d]}}
 `
 
-// head says at which span each request is made.
+// head is the beginning of each request, with its span.
 const head = "POST / HTTP/1.1\r\ntraceparent: 00-" + traceID + "-" + spanID + "-01\r\n\r\n"
 
-// TestKernelDistributionSeesAConnection needs nothing but a kernel: it is run in
-// guests too, on hooks that other machines do not have.
+// TestKernelDistributionSeesAConnection needs no other programs, so it also runs in virtual
+// machines, on kernels with other hooks.
 func TestKernelDistributionSeesAConnection(t *testing.T) {
 	const rounds, size = 20, 1000
 	functions := "net/socket.c"
-	if testing.Short() { // of the file enough for each byte to be in a call
+	if testing.Short() { // some of that file's functions, enough for each byte to be in a call
 		functions = `"sock_[rw]*", "__sys_s[eh]*", "__sys_recv*"`
 	}
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -75,7 +75,7 @@ func TestKernelDistributionSeesAConnection(t *testing.T) {
 	if inside := c.functionsInside(); seesFunctions != (inside > 0) {
 		t.Errorf("%d functions are inside of calls", inside)
 	}
-	requests := 0 // in calls: a wait for an answer, or of a request, belongs to it too
+	requests := 0 // without waits for a request or an answer, which have its span too
 	for _, span := range c.Spans(Attributes{"network.peer.port": port, "nettap.trace_context.source": "http"}) {
 		if span.Attributes["nettap.wait.kind"] == nil {
 			requests++
@@ -100,7 +100,7 @@ func TestKernelDistributionSeesAConnection(t *testing.T) {
 	})
 }
 
-// functionsInside returns how many spans are below the roots of calls.
+// functionsInside returns how many spans of calls are not roots.
 func (c *Collector) functionsInside() (n int) {
 	c.t.Helper()
 	batches, _ := read(c, "traces.json", 0, (&ptrace.JSONUnmarshaler{}).UnmarshalTraces)
@@ -110,7 +110,7 @@ func (c *Collector) functionsInside() (n int) {
 	return n - len(c.Spans(nil))
 }
 
-// ask makes requests on one connection, each when the one before was answered.
+// ask makes requests on one connection, each after the one before was answered.
 func ask(address string, rounds, size int) error {
 	connection, err := net.Dial("tcp4", address)
 	if err != nil {
@@ -129,7 +129,7 @@ func ask(address string, rounds, size int) error {
 	return nil
 }
 
-// answer serves one connection.
+// answer accepts one connection and answers its requests.
 func answer(listener net.Listener, rounds, size int) error {
 	connection, err := listener.Accept()
 	if err != nil {

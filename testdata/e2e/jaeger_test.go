@@ -16,10 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// jaeger is the backend that make jaeger builds, as seen from a test of this package.
+// jaeger is the path of the backend that make jaeger builds.
 const jaeger = "../../build/jaeger"
 
-// Where Jaeger listens when it is told nothing.
+// The addresses on which Jaeger listens by default.
 const (
 	jaegerOTLP = "127.0.0.1:4317"
 	jaegerAPI  = "http://127.0.0.1:16686"
@@ -28,11 +28,11 @@ const (
 // drawn is a span as a backend shows it: its name, its parent's id, and how long it took.
 type drawn struct {
 	Name, Parent string
-	Duration     time.Duration // whole microseconds
+	Duration     time.Duration // in whole microseconds
 }
 
-// TestJaegerShowsTheSameTree asks Jaeger for a trace and compares it with what came
-// out of the distribution.
+// TestJaegerShowsTheSameTree asks Jaeger for a trace and compares it with what the distribution
+// has written.
 func TestJaegerShowsTheSameTree(t *testing.T) {
 	if _, err := os.Stat(jaeger); err != nil {
 		t.Skip("make test-jaeger builds it, which takes minutes: ", err)
@@ -85,7 +85,7 @@ func TestJaegerShowsTheSameTree(t *testing.T) {
 	}
 }
 
-// shownBy asks Jaeger's API for a trace; nothing while it does not have it.
+// shownBy asks Jaeger's API for a trace and returns its spans, or nil while Jaeger does not have it.
 func shownBy(t *testing.T, trace string) map[string]drawn {
 	t.Helper()
 	response, err := http.Get(jaegerAPI + "/api/traces/" + trace)

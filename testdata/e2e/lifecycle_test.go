@@ -22,7 +22,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// fast makes everything seen come out at once.
+// fast is a receiver with short intervals, so that everything is reported soon.
 const fast = `
 	nettap:
 	  traffic: {collection_interval: 200ms, initial_delay: 0s}
@@ -41,7 +41,7 @@ func TestDistributionStartsAndStops(t *testing.T) {
 	}
 }
 
-// Each hook has fired before the Collector is ready.
+// TestDistributionProvesItsHooks requires that each hook has fired before the Collector is ready.
 func TestDistributionProvesItsHooks(t *testing.T) {
 	c := Start(t, fast)
 	for _, instrument := range []string{"traffic", "drops", "accepts", "cgroups"} {
@@ -57,7 +57,8 @@ func TestDistributionProvesItsHooks(t *testing.T) {
 	}
 }
 
-// What made them fire was the Collector's own traffic, and is not reported.
+// TestDistributionDoesNotReportItsOwnProof requires that the traffic with which the Collector made
+// its hooks fire is not reported.
 func TestDistributionDoesNotReportItsOwnProof(t *testing.T) {
 	c := Start(t, fast)
 	pid := talker(t, listen(t))
@@ -80,8 +81,8 @@ func TestDistributionAvoidsHooks(t *testing.T) {
 	}
 }
 
-// The log says at debug of a hook that is not the best one why it was taken, and what it
-// does not see.
+// TestDistributionSaysWhyAHookWasTaken requires that the log says, at level debug, why a hook was
+// taken that is not the best one, and what it does not see.
 func TestDistributionSaysWhyAHookWasTaken(t *testing.T) {
 	c := StartWith(t, Options{
 		Receivers: "nettap: {avoid_hooks: [fentry, kprobe]}",
@@ -212,10 +213,11 @@ func TestDistributionNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-// capabilities are all that the instruments need, as docs/privileges.md says.
+// capabilities are all capabilities that the instruments need, as docs/privileges.md says.
 var capabilities = []string{"bpf", "perfmon", "net_admin", "sys_ptrace", "syslog"}
 
-// Nobody can run all instruments, with the capabilities they need and no other.
+// TestDistributionRunsAsNobody runs all instruments as user nobody, with the capabilities that they
+// need and no others.
 func TestDistributionRunsAsNobody(t *testing.T) {
 	const everyCall = "\t  calls: {collection_interval: 200ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0}\n"
 	c := StartWith(t, Options{Receivers: fast + everyCall, Traces: true, Capabilities: capabilities})
@@ -237,7 +239,7 @@ func TestDistributionRunsAsNobody(t *testing.T) {
 	provoked := dropstest.Provocations()[0].Provoke(t, lab)
 	provoked.Packets = 0
 	address := listen(t)
-	pid := talker(t, address) // of root
+	pid := talker(t, address) // it runs as root
 	c.Wait("what a process of another user sent is on its account", func() bool {
 		return c.Value("process.network.io", Attributes{
 			"process.pid": pid, "process.executable.name": "bash", "process.user.id": 0,
@@ -251,7 +253,7 @@ func TestDistributionRunsAsNobody(t *testing.T) {
 	c.Wait("the call that connected is traced", func() bool {
 		return len(c.Spans(Attributes{"process.pid": pid, "nettap.call.syscall": "connect", "network.peer.port": address.Port})) == 1
 	})
-	// Nobody may make a cgroup, so that these are not seen to fire; they are there.
+	// The user nobody may not make a cgroup, so these hooks are attached and not seen to fire.
 	for _, hook := range c.Own("otelcol_nettap_hook_active", "instrument", "cgroups") {
 		if !strings.HasPrefix(hook.Labels["hook"], "tp_btf/cgroup_") || hook.Value != 0 {
 			t.Errorf("cgroups has hook %v, which is said to fire: %v", hook.Labels, hook.Value)
@@ -260,7 +262,7 @@ func TestDistributionRunsAsNobody(t *testing.T) {
 	c.Stop()
 }
 
-// With one capability less the Collector says which.
+// TestDistributionNamesTheMissingCapability takes one capability away, which the Collector must name.
 func TestDistributionNamesTheMissingCapability(t *testing.T) {
 	for i, missing := range capabilities {
 		t.Run(missing, func(t *testing.T) {
@@ -273,7 +275,7 @@ func TestDistributionNamesTheMissingCapability(t *testing.T) {
 	}
 }
 
-// Neither file system is needed, so whether it is mounted is of no matter.
+// TestDistributionRunsWithoutTracefsAndBpffs unmounts both file systems, because neither is needed.
 func TestDistributionRunsWithoutTracefsAndBpffs(t *testing.T) {
 	c := StartWith(t, Options{Receivers: fast, Wrap: []string{
 		"unshare", "--mount", "sh", "-c", `umount --all --types tracefs,debugfs,bpf; exec "$@"`, "sh",
@@ -308,7 +310,8 @@ func TestDistributionRunsOtherPipelinesWithoutNettap(t *testing.T) {
 	c.Stop()
 }
 
-// One instrument without a hook that works does not keep the others from running.
+// TestDistributionRunsOtherInstruments has one instrument without a hook that works, which must
+// not keep the others from running.
 func TestDistributionRunsOtherInstruments(t *testing.T) {
 	c := Start(t, `
 		nettap:
@@ -338,8 +341,8 @@ func TestDistributionRunsOtherInstruments(t *testing.T) {
 	c.Stop()
 }
 
-// talker is a process of its own that sends one line to address and then keeps
-// the connection until its input ends.
+// talker starts a process that sends one line to address and keeps the connection until the test
+// ends, and returns its pid.
 func talker(t *testing.T, address *net.TCPAddr) (pid int) {
 	t.Helper()
 	return startTalker(t, address).Process.Pid

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// busy sends datagrams to itself until its input ends, and says how many.
+// busy is a program that sends datagrams to itself until its input ends, and then prints how many.
 const busy = `
 import select, socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -31,9 +31,9 @@ while not select.select([sys.stdin], [], [], 0.0005)[0]:
 print(n)
 `
 
-// A limit that any load is above has calls left out and then counters read less often; the
-// log, the Collector's own metrics and the view say so. What a process sends meanwhile is
-// counted to the packet.
+// TestDistributionLimitsItself has a limit that any load exceeds, so that calls are left out and
+// then counters are read less often. The log, the Collector's own metrics and the view must say so,
+// and the packets that a process sends meanwhile must be counted exactly.
 func TestDistributionLimitsItself(t *testing.T) {
 	port := freePort(t)
 	c := StartWith(t, Options{
@@ -59,12 +59,12 @@ func TestDistributionLimitsItself(t *testing.T) {
 		return int(c.OwnValue("otelcol_nettap_limit_step", "receiver", "nettap"))
 	}
 	c.Wait("calls are left out", func() bool { return step() >= 3 })
-	seen := func() float64 { // those under way at the change may be lost later
+	seen := func() float64 { // without the lost ones: calls that had begun at the change may be lost later
 		return c.OwnValue("otelcol_nettap_events_seen", "instrument", "calls") - c.OwnValue("otelcol_nettap_events_lost", "instrument", "calls")
 	}
-	time.Sleep(time.Second) // the accounts are as old as the last reading
+	time.Sleep(time.Second) // the accounts are only as recent as the last collection
 	before := seen()
-	time.Sleep(2 * time.Second) // in which calls would be seen
+	time.Sleep(2 * time.Second) // if calls were not left out, some would be seen in this time
 	if after := seen(); after != before || after == 0 {
 		t.Errorf("%v calls are seen without calls, and %v before", after-before, before)
 	}
@@ -129,8 +129,8 @@ func TestDistributionLimitsItself(t *testing.T) {
 	c.Stop()
 }
 
-// Without the capability to have programs timed there is no limit, and the log says so: as
-// a warning to who wants one.
+// TestDistributionSaysThatItCannotMeasure takes away the capability to measure the time of BPF
+// programs. Then there is no limit, and the log says so, as a warning if max_cpu is set.
 func TestDistributionSaysThatItCannotMeasure(t *testing.T) {
 	for name, test := range map[string]struct{ config, level string }{
 		"by default":   {"{}", "info"},

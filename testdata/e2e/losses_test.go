@@ -17,14 +17,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// tooMany is more accepts than the ring has room for: 2 MiB in records of about
+// tooMany is more accepts than the ring has room for, which has 2 MiB for records of about
 // 250 bytes.
 const tooMany = 20_000
 
-// TestDistributionCountsWhatTheRingLoses fills the ring while the Collector does not
-// run, and has a backend that takes nothing: the Collector's own metrics say
-// meanwhile what was lost. When the backend is back, what was kept comes out, and
-// each is accounted for.
+// TestDistributionCountsWhatTheRingLoses fills the ring while the Collector's process is stopped,
+// with a backend that refuses everything. Meanwhile the Collector's own metrics must say what was
+// lost. When the backend accepts again, the records that were kept are exported, and each
+// accept must be accounted for.
 func TestDistributionCountsWhatTheRingLoses(t *testing.T) {
 	var back atomic.Bool
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -97,7 +97,7 @@ func TestDistributionCountsDropsThatFindNoPlace(t *testing.T) {
 	}
 	lab := dropstest.NewLab(t)
 	devices := 0
-	scatter := func() { // a collection may come in between, and make room
+	scatter := func() { // it is repeated, because a collection meanwhile may make room
 		for made := 0; made < 5000; devices++ {
 			made += dropstest.Scatter(t, lab, devices)
 		}
@@ -111,7 +111,7 @@ func TestDistributionCountsDropsThatFindNoPlace(t *testing.T) {
 	}
 
 	kerneltest.ObjectsOf(t, c.PID()).Fill(t, "drops_without_detail")
-	closedPorts := dropstest.Provocations()[:3] // each can be done again
+	closedPorts := dropstest.Provocations()[:3] // those that can be repeated
 	next := 0
 	c.Wait("a kind after that is counted as lost", func() bool {
 		scatter()
@@ -142,6 +142,6 @@ func TestDistributionCountsPacketsThatFindNoPlace(t *testing.T) {
 	})
 	c.Wait("the Collector's own metrics say so", func() bool {
 		return own("map_entries", "map", "accounts") == own("map_limit", "map", "accounts") && own("map_limit", "map", "accounts") > 0 &&
-			own("events_lost", "cause", "map_full") >= 12 // three questions and answers, at two interfaces each
+			own("events_lost", "cause", "map_full") >= 12 // three requests and three replies, each on two interfaces
 	})
 }

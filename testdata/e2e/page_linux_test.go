@@ -12,8 +12,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestDistributionShowsThePage has real traffic looked at in Chromium; what the page makes
-// of it is in internal/view/page/test/traffic.mjs.
+// TestDistributionShowsThePage shows real traffic in Chromium. What the page must show is in
+// internal/view/page/test/traffic.mjs.
 func TestDistributionShowsThePage(t *testing.T) {
 	const sources = "../../internal/view/page"
 	for _, need := range []string{"node", "chromium", sources + "/node_modules/playwright-core/cli.js"} {

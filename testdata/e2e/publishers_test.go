@@ -20,18 +20,18 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// callsOfPublisher reports every call on a port.
+// callsOfPublisher is a receiver that reports every call of a command on a port.
 const callsOfPublisher = callsAlone + `
 	  calls:
 	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {ports: [%d], commands: [%s]}}
 `
 
-// TestDistributionReadsThreadContexts runs C programs with each way in which a
-// thread-local variable is found.
+// TestDistributionReadsThreadContexts runs C programs in which the thread-local variable has to be
+// found in different ways.
 func TestDistributionReadsThreadContexts(t *testing.T) {
 	const directory = "testdata/publisher/"
 	for name, test := range map[string]struct {
-		program []string // with the variable in it; nil: it is in a library
+		program []string // the flags of a program that has the variable itself; nil: a library has it
 		library []string
 	}{
 		"in the program":  {program: []string{"-rdynamic"}},
@@ -55,7 +55,7 @@ func TestDistributionReadsThreadContexts(t *testing.T) {
 	}
 }
 
-// TestDistributionReadsGoLabels runs Go programs that were built in each way.
+// TestDistributionReadsGoLabels runs Go programs that were built in different ways.
 func TestDistributionReadsGoLabels(t *testing.T) {
 	for name, test := range map[string]struct {
 		flags   []string
@@ -93,8 +93,8 @@ func run(t *testing.T, name string, arguments ...string) {
 	}
 }
 
-// TestDistributionRefusesAnUnknownGo runs a program that says it was built by a release of
-// Go that nobody has seen.
+// TestDistributionRefusesAnUnknownGo runs a program whose build information names a release of Go
+// that does not exist.
 func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 	const unknown = "go1.99.9"
 	program := filepath.Join(t.TempDir(), "labels")
@@ -136,8 +136,8 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 	}
 }
 
-// followPublisher runs a program that says at which spans it works, and holds its
-// calls against that.
+// followPublisher runs a program that publishes its current span in the way of source, and requires
+// that its calls are attributed to the spans in which it makes them.
 func followPublisher(t *testing.T, program, source, service string) {
 	t.Helper()
 	port := listen(t).Port

@@ -21,15 +21,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestDistributionLeavesNothingBehindWhenItReloads has the Collector shut down
-// and start everything again in the same process, as SIGHUP asks it to.
+// TestDistributionLeavesNothingBehindWhenItReloads sends SIGHUP, with which the Collector shuts down
+// and starts everything again in the same process.
 func TestDistributionLeavesNothingBehindWhenItReloads(t *testing.T) {
 	pprof := freePort(t)
 	c := StartWith(t, Options{Receivers: fast, Traces: true, Overlay: fmt.Sprintf(`
 		extensions: {pprof: {endpoint: "127.0.0.1:%d"}}
 		service: {extensions: [pprof]}
 	`, pprof)})
-	c.reload() // for what a process keeps for good, such as its poller's descriptors
+	c.reload() // the first reload opens what a process keeps until its end, such as its poller's descriptors
 	before := c.possessions(pprof)
 	looks := 0
 	c.Wait("what is there only now and then was seen to be gone", func() bool {
@@ -62,7 +62,7 @@ func TestDistributionLeavesNothingBehindWhenItReloads(t *testing.T) {
 		return diff == ""
 	})
 	for _, objects := range replaced {
-		// A map that is gone for the Collector may be in its memory until that is collected.
+		// A map that the Collector has closed may stay until the garbage collector frees its memory mapping.
 		objects.AwaitGone(t, func() { get(t, pprof, "heap?gc=1") })
 	}
 
@@ -86,11 +86,11 @@ func (c *Collector) reload() {
 	c.Wait("the Collector has reloaded", func() bool { return strings.Count(c.Log(), ready) == times+1 })
 }
 
-// possessions are how many of each kind a process has: of files by what
-// /proc/PID/fd says, and of goroutines by the function they began in.
+// possessions has the number of files that a process has open, by their links in /proc/PID/fd, and
+// of its goroutines, by the functions in which they began.
 type possessions map[string]int
 
-// least returns what is in both.
+// least returns the lower of both numbers of each kind.
 func (p possessions) least(other possessions) possessions {
 	both := possessions{}
 	for kind, n := range p {
@@ -101,10 +101,10 @@ func (p possessions) least(other possessions) possessions {
 	return both
 }
 
-// number is the one of a socket or a pipe.
+// number matches the number of a socket or a pipe.
 var number = regexp.MustCompile(`:\[\d+\]$`)
 
-// possessions returns what the Collector has. The port is that of the extension pprof.
+// possessions returns what the Collector has open. pprof is the port of the extension pprof.
 func (c *Collector) possessions(pprof int) possessions {
 	c.t.Helper()
 	p := goroutines(c.t, get(c.t, pprof, "goroutine?debug=1"))
@@ -126,7 +126,7 @@ var (
 	stackFrame = regexp.MustCompile(`^#\t0x[0-9a-f]+\t(\S+)\+0x`)
 )
 
-// goroutines counts those of a profile by the last frame of their stacks.
+// goroutines counts the goroutines of a profile by the last frames of their stacks.
 func goroutines(t testing.TB, profile string) possessions {
 	t.Helper()
 	counts := possessions{}
@@ -135,7 +135,7 @@ func goroutines(t testing.TB, profile string) possessions {
 		var began string
 		for line := range strings.Lines(stack) {
 			if found := stackCount.FindStringSubmatch(line); found != nil {
-				count, _ = strconv.Atoi(found[1]) // digits they are
+				count, _ = strconv.Atoi(found[1]) // the expression matches only digits
 			}
 			if found := stackFrame.FindStringSubmatch(line); found != nil {
 				began = found[1]
@@ -152,7 +152,7 @@ func goroutines(t testing.TB, profile string) possessions {
 	return counts
 }
 
-// get returns a page of the extension pprof, over a connection of its own.
+// get returns a page of the extension pprof. It makes a new connection.
 func get(t testing.TB, pprof int, page string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/%s", pprof, page), http.NoBody)
@@ -172,7 +172,7 @@ func get(t testing.TB, pprof int, page string) string {
 	return string(content)
 }
 
-// TestDistributionReloadsItsPolicy changes the rules of a Collector that runs.
+// TestDistributionReloadsItsPolicy changes the rules of a running Collector.
 func TestDistributionReloadsItsPolicy(t *testing.T) {
 	address := listen(t)
 	rules := func(port int) string {

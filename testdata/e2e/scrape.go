@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Sample is one line of a Prometheus page.
+// Sample is one line of metrics in Prometheus's text format.
 type Sample struct {
 	Name   string
 	Labels map[string]string
@@ -19,7 +19,7 @@ type Sample struct {
 }
 
 // Own returns the samples of one of the Collector's own metrics that have the
-// wanted labels, as in
+// wanted labels, which are names and values in turn:
 //
 //	c.Own("otelcol_nettap_events_lost", "instrument", "accepts", "cause", "ring_full")
 func (c *Collector) Own(name string, labels ...string) []Sample {
@@ -27,7 +27,7 @@ func (c *Collector) Own(name string, labels ...string) []Sample {
 	return choose(c.scrape(c.ownPort), name, labels)
 }
 
-// OwnValue returns the sum of [Collector.Own].
+// OwnValue returns the sum of the values of [Collector.Own].
 func (c *Collector) OwnValue(name string, labels ...string) float64 {
 	c.t.Helper()
 	var sum float64
@@ -37,7 +37,7 @@ func (c *Collector) OwnValue(name string, labels ...string) float64 {
 	return sum
 }
 
-// Prometheus returns the samples of the prometheus exporter, chosen as in [Collector.Own].
+// Prometheus returns samples of the prometheus exporter, chosen as in [Collector.Own].
 func (c *Collector) Prometheus(name string, labels ...string) []Sample {
 	c.t.Helper()
 	return choose(c.scrape(c.prometheusPort), name, labels)
@@ -62,7 +62,7 @@ var (
 	labelPair  = regexp.MustCompile(`([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"`)
 )
 
-// scrape reads a Prometheus page; one that is not there yet is empty.
+// scrape reads all samples at a port of this machine. While nothing listens there, it returns none.
 func (c *Collector) scrape(port int) []Sample {
 	c.t.Helper()
 	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port))

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// A server tells each client which thread accepted, so that a record can be held
-// against what the server itself says.
+// pythonServer is a server in several forms. It tells each client which thread has accepted the
+// connection, so that a record can be compared with that.
 const pythonServer = `
 import os, socket, sys, threading
 how, address, user = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -42,8 +42,8 @@ if how == "prefork":
 serve()
 `
 
-// goServerVariable makes this test binary the server whose port is asked for,
-// so that one is written in Go.
+// goServerVariable is an environment variable that makes this test binary a server, so that one of
+// the servers is written in Go.
 const goServerVariable = "NETTAP_E2E_GO_SERVER"
 
 func init() {
@@ -60,22 +60,22 @@ func init() {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Fprint(connection, os.Getpid(), 0, os.Getuid()) // Go does not say on which thread it accepted
+		fmt.Fprint(connection, os.Getpid(), 0, os.Getuid()) // a Go program does not know which thread accepted
 		connection.Close()
 	}
 }
 
-// server is one that runs until the test ends.
+// server is a server that runs until the test ends.
 type server struct {
 	address netip.AddrPort // to connect to
 	pid     int
 	comm    string
-	output  *bufio.Reader // what it says beside
+	output  *bufio.Reader // after the line with the port
 }
 
 var portLine = regexp.MustCompile(`port (\d+)`)
 
-// serve starts a server, whose output says "port" and the port.
+// serve starts a server that prints "port" and its port, and waits for that line.
 func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 	t.Helper()
 	output, err := command.StdoutPipe()
@@ -132,18 +132,18 @@ func (s server) awaitWaiting(t *testing.T, threads int) {
 	}
 }
 
-// accepted is what a record has to say. A thread of 0 is not known.
+// accepted is what a record must say. A thread of 0 is not known.
 type accepted struct {
 	PID, Thread, User int64
 	Local, Peer       netip.AddrPort
 	Netns             int64
 	Body              string
 
-	// When it was accepted, as far as a client knows. A record has one time.
+	// The times between which it was accepted, as far as a client knows. Of a record both are its time.
 	earliest, latest time.Time
 }
 
-// netnsOf returns the network namespace of a process, by its inode.
+// netnsOf returns the inode of a process's network namespace.
 func netnsOf(t *testing.T, pid int) int64 {
 	t.Helper()
 	var status syscall.Stat_t
@@ -153,13 +153,13 @@ func netnsOf(t *testing.T, pid int) int64 {
 	return int64(status.Ino)
 }
 
-// compare orders by connection; a client's port may be used twice.
+// compare orders by connection, and by time where a client's port is used twice.
 func (a accepted) compare(b accepted) int {
 	return cmp.Or(a.Local.Compare(b.Local), a.Peer.Compare(b.Peer), a.earliest.Compare(b.earliest))
 }
 
-// visit sends a request and returns what a record of it has to say. A server
-// that does not say who accepted is its first process, in its first thread.
+// visit connects, sends a request and returns what the record of the connection must say. If the
+// server does not say which thread has accepted, it is the main thread of the server's first process.
 func (s server) visit(t *testing.T, request string, user int64) accepted {
 	t.Helper()
 	earliest := time.Now()
@@ -192,7 +192,7 @@ func (s server) visit(t *testing.T, request string, user int64) accepted {
 	return a
 }
 
-// line is the body of a record, of a process of that name.
+// line returns the body of the record, for a process with that name.
 func (a accepted) line(comm string) string {
 	return fmt.Sprintf("%s[%d] uid %d accepted %v on %v", comm, a.PID, a.User, a.Peer, a.Local)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// prelude is what the Python programs below share. A process says what it does:
-// it "sends" or "receives" 100 kB, or "does neither".
+// prelude is the beginning of the Python programs below. Each process prints what it does: it
+// "sends" or "receives" 100 kB, or "does neither".
 const prelude = `
 import os, socket, subprocess, sys, time
 
@@ -66,8 +66,8 @@ def finish():
         pass
 `
 
-// TestDistributionChargesWhoeverUsesTheSocket has programs whose sockets are made
-// by one process and used by another.
+// TestDistributionChargesWhoeverUsesTheSocket runs programs in which one process makes a socket
+// and another one uses it.
 func TestDistributionChargesWhoeverUsesTheSocket(t *testing.T) {
 	c := Start(t, everywhere)
 	a, _ := kerneltest.Namespaces(t)
@@ -134,8 +134,8 @@ child(lambda: send(dial(l)))
 	}
 }
 
-// TestDistributionKnowsSocketsOlderThanItself starts the Collector when two
-// processes are connected already.
+// TestDistributionKnowsSocketsOlderThanItself starts the Collector when two processes are already
+// connected.
 func TestDistributionKnowsSocketsOlderThanItself(t *testing.T) {
 	a, _ := kerneltest.Namespaces(t)
 	program := exec.Command("python3", "-c", prelude+`
@@ -186,8 +186,8 @@ finish()
 	}
 }
 
-// rolesOf runs a Python program in a namespace, and returns what each of its
-// processes says it does.
+// rolesOf runs a Python program in a namespace, and returns what each of its processes has printed
+// that it does, by pid.
 func rolesOf(t *testing.T, namespace, program string) map[int]string {
 	t.Helper()
 	command := exec.Command("python3", "-c", prelude+program+"\nfinish()\n")
@@ -218,7 +218,7 @@ func addRole(t *testing.T, roles map[int]string, line string) {
 	roles[pid] = role
 }
 
-// role says in a word what a process did that moved so many bytes.
+// role returns what a process did that received and sent so many bytes, as the programs print it.
 func role(received, sent int64) string {
 	const much, little = 100_000, 5_000 // little are handshakes and acknowledgements
 	switch {

@@ -20,8 +20,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestDistributionBelievesOBI starts OBI, which says in its map at which span a thread of
-// this process works, after the distribution, and lets it end.
+// TestDistributionBelievesOBI imitates OBI: after the distribution has started, it pins a map in
+// which a thread of this process has a span, and then ends, which leaves the map behind.
 func TestDistributionBelievesOBI(t *testing.T) {
 	path := kerneltest.OBIPath(t)
 	address := listen(t)
@@ -29,7 +29,7 @@ func TestDistributionBelievesOBI(t *testing.T) {
 	  calls: {collection_interval: 100ms, initial_delay: 0s, min_duration: 0s, max_per_second: 0, filter: {ports: [%d]}}
 	  trace_context: {obi: {map: %q}}
 	`, address.Port, path)})
-	runtime.LockOSThread() // OBI knows threads
+	runtime.LockOSThread() // the keys of OBI's map are threads
 	defer runtime.UnlockOSThread()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -43,7 +43,8 @@ func TestDistributionBelievesOBI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// sources are what the calls have, in order, after one more.
+	// sources makes one more call and returns the sources of all calls' contexts, in
+	// order and without repetitions.
 	sources := func() (found []string) {
 		if err := unix.Sendto(fd, []byte("x"), 0, nil); err != nil {
 			t.Fatal(err)
@@ -63,14 +64,14 @@ func TestDistributionBelievesOBI(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Wait("OBI is believed", ends(nothing, believed))
-	m.Close() // it leaves its map behind
+	m.Close() // the map stays pinned
 	c.Wait("the thread has no context any more, only its socket", ends(nothing, believed, socket))
 	for _, said := range []string{"source obi is on: OBI has pinned its map at " + path, "source obi is off: OBI has ended and has left its map behind: " + path} {
 		c.Wait("the log says "+said, func() bool { return strings.Contains(c.Log(), said) })
 	}
 }
 
-// sends is a stranger that says nothing of itself, and sends on a connection.
+// sends is a program that publishes no context, and sends on a connection.
 const sends = `
 import socket, sys
 sys.stdin.readline()
@@ -79,8 +80,8 @@ for _ in range(10): connection.send(b"x")
 sys.stdin.readline()
 `
 
-// TestDistributionTellsAReusedPID lets a process that publishes end, and another one
-// have its pid.
+// TestDistributionTellsAReusedPID ends a process that publishes its context, and starts another one
+// with the same pid.
 func TestDistributionTellsAReusedPID(t *testing.T) {
 	const directory, tries = "testdata/publisher/", 50
 	publisher := filepath.Join(t.TempDir(), "publisher")
@@ -98,7 +99,7 @@ func TestDistributionTellsAReusedPID(t *testing.T) {
 	for range tries {
 		kerneltest.NextID(t, pid)
 		second := kerneltest.StartProgram(t, exec.Command("/usr/bin/python3", "-c", sends, fmt.Sprint(port)))
-		if second.Process.Pid != pid { // somebody else was faster
+		if second.Process.Pid != pid { // another process on this machine got the pid
 			second.Process.Kill() //nolint:errcheck // it may have ended
 			second.Wait()         //nolint:errcheck // it was killed
 			continue

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestDistributionForgetsEndedThreads runs C programs in which a thread ends in the
-// middle of a span, and another one has its id, stack and thread-local variables.
+// TestDistributionForgetsEndedThreads runs C programs in which a thread ends within a span, and
+// another thread gets its id, stack and thread-local variables.
 func TestDistributionForgetsEndedThreads(t *testing.T) {
 	const directory = "testdata/publisher/"
 	built := t.TempDir()

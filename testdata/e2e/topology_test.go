@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// segments sends twenty times ten datagrams with one call, which the kernel cuts.
+	// segments makes twenty calls, each of which sends ten datagrams that the kernel segments (UDP_SEGMENT).
 	segments = `
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -25,7 +25,7 @@ for _ in range(20):
     s.sendto(bytes(10_000), (sys.argv[1], 2001))
     time.sleep(0.01)
 `
-	// multicast sends to a group of which three sockets are members.
+	// multicast sends to a group that three sockets have joined.
 	multicast = `
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -35,7 +35,7 @@ for _ in range(20):
     s.sendto(bytes(4000), ("239.1.2.3", 2002))
     time.sleep(0.01)
 `
-	// receiver takes what those two send.
+	// receiver receives what those two send.
 	receiver = `
 import select, socket, sys
 def bound(address, port):
@@ -53,8 +53,8 @@ while True:
 `
 )
 
-// TestDistributionCountsAPacketOnce has packets that reach sockets in several
-// pieces, or in several copies.
+// TestDistributionCountsAPacketOnce has packets of which sockets receive several segments or several
+// copies.
 func TestDistributionCountsAPacketOnce(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)
@@ -79,15 +79,15 @@ func TestDistributionCountsAPacketOnce(t *testing.T) {
 			before, _ := usage(c, pid, far.Device)
 			carry(t, c, near, far, test.words...)
 			after, _ := usage(c, pid, far.Device)
-			if got := after - before; got == 0 || got%test.bytes != 0 { // carry may have tried again
+			if got := after - before; got == 0 || got%test.bytes != 0 { // carry may have run it more than once
 				t.Errorf("the receiver received %d bytes, and should have %d", got, test.bytes)
 			}
 		})
 	}
 }
 
-// TestDistributionGivesBothEndsTheSame holds what curl moved against what the
-// server at the other end moved, over a connection that curl closes first.
+// TestDistributionGivesBothEndsTheSame compares the bytes of curl with those of the server at the
+// other end, on a connection that curl closes first.
 func TestDistributionGivesBothEndsTheSame(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)
@@ -105,8 +105,8 @@ func TestDistributionGivesBothEndsTheSame(t *testing.T) {
 			received, sent := usage(c, curl, near.Device)
 			serverReceived, serverSent := usage(c, far.web, far.Device)
 			serverReceived, serverSent = serverReceived-receivedBefore, serverSent-sentBefore
-			// The last packet of either side may find or come from a socket in TIME_WAIT,
-			// which is nobody's any more.
+			// The last packet of either side may be received or sent by a socket in TIME_WAIT, which
+			// belongs to no process.
 			const last = 86
 			if off := serverSent - received; off < -last || off > last || received < 200_000 {
 				t.Errorf("the server sent %d bytes, and curl received %d", serverSent, received)
@@ -118,7 +118,8 @@ func TestDistributionGivesBothEndsTheSame(t *testing.T) {
 	}
 }
 
-// TestDistributionCountsABridgeAndItsPort has the far end's address on a bridge.
+// TestDistributionCountsABridgeAndItsPort moves the far end's address to a bridge. The processes'
+// packets must be counted on the bridge, and be carried by its port.
 func TestDistributionCountsABridgeAndItsPort(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)
@@ -143,9 +144,9 @@ func TestDistributionCountsABridgeAndItsPort(t *testing.T) {
 	far.requireStacked(t, c, map[string]bool{"br0": true, far.Device: false})
 }
 
-// TestDistributionSaysWhatIsUnobservedOnMacvlan has a web server behind a macvlan
-// of the far end's device. What the kernel itself takes of a macvlan, an answer
-// to who has an address, no hook sees there: it is in the accounts of the device below.
+// TestDistributionSaysWhatIsUnobservedOnMacvlan has a web server behind a macvlan of the far end's
+// device. No hook sees on a macvlan what the kernel itself receives there, such as an ARP reply: it
+// is unobserved on the macvlan, and in the accounts of the device below.
 func TestDistributionSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	c := Start(t, everywhere)
 	a, b := kerneltest.Namespaces(t)
@@ -156,9 +157,9 @@ func TestDistributionSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	address := netip.AddrFrom4(four)
 	far.ip(t, "link", "add", "link", far.Device, "name", "mac0", "netns", pod.Name, "type", "macvlan", "mode", "bridge")
 	pod.ip(t, "address", "add", address.String()+"/24", "dev", "mac0")
-	pod.ip(t, "link", "set", "mac0", "addrgenmode", "none") // or a timer sends for IPv6, maybe where no program runs
+	pod.ip(t, "link", "set", "mac0", "addrgenmode", "none") // without it, a timer sends for IPv6, sometimes where no program runs
 	pod.ip(t, "link", "set", "mac0", "up")
-	pod.run(t, "curl", "--silent", "--output", "/dev/null", url(near.IPv4, 80)) // it asks who has the near end's address
+	pod.run(t, "curl", "--silent", "--output", "/dev/null", url(near.IPv4, 80)) // it sends an ARP request for the near end's address
 	carry(t, c, near, far, "curl", "--silent", "--output", "/dev/null", url(address, 80))
 
 	_, unobserved := pod.balance(t, c, "mac0")
@@ -174,7 +175,7 @@ func TestDistributionSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	far.requireStacked(t, c, map[string]bool{far.Device: false})
 }
 
-// ip configures the namespace.
+// ip runs the command ip in the namespace.
 func (h host) ip(t *testing.T, words ...string) {
 	t.Helper()
 	words = append([]string{"-n", h.Name}, words...)
@@ -183,8 +184,8 @@ func (h host) ip(t *testing.T, words ...string) {
 	}
 }
 
-// requireOnlyCarried requires that a process, whose packets the namespace's device has
-// carried, has none of them there: it has them on a device above.
+// requireOnlyCarried requires that the namespace's device has carried packets, and that it counts
+// none for the process: they are counted on a device above.
 func (h host) requireOnlyCarried(t *testing.T, c *Collector, pid int) {
 	t.Helper()
 	received, sent := usage(c, pid, h.Device)
@@ -199,7 +200,7 @@ func (h host) requireOnlyCarried(t *testing.T, c *Collector, pid int) {
 	}
 }
 
-// requireStacked requires that devices are said to stand on others, or not.
+// requireStacked requires that nettap.interface.stacked says of devices whether they are above others.
 func (h host) requireStacked(t *testing.T, c *Collector, want map[string]bool) {
 	t.Helper()
 	got := map[string]bool{}

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// everywhere reports the interfaces of every network namespace.
+// everywhere is a receiver that reports the interfaces of all network namespaces.
 const everywhere = `
 	nettap:
 	  traffic: {collection_interval: 1s, initial_delay: 0s, namespaces: all}
@@ -46,7 +46,7 @@ func furnish(t *testing.T, namespace kerneltest.Namespace) host {
 	if err := os.WriteFile(filepath.Join(h.directory, "file"), make([]byte, 200_000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	kerneltest.InNamespace(t, h.Name, func() { // who looks for no router is sooner at rest
+	kerneltest.InNamespace(t, h.Name, func() { // without router solicitations there is less traffic of the kernel's own
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+h.Device+"/router_solicitations", []byte("0"), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -81,8 +81,8 @@ func (h host) start(t *testing.T, words ...string) (pid int) {
 	return command.Process.Pid
 }
 
-// run runs a command in the namespace to its end, as often as it takes for it to
-// succeed: the servers are only just started.
+// run runs a command in the namespace until it succeeds, because the servers may not listen yet, and
+// returns the pid of the last attempt.
 func (h host) run(t *testing.T, words ...string) (pid int) {
 	t.Helper()
 	var output []byte
@@ -98,7 +98,7 @@ func (h host) run(t *testing.T, words ...string) (pid int) {
 	return 0
 }
 
-// counted is what an interface's own counter, or its accounts, say.
+// counted has the values of an interface's own counter, or the sums of its accounts.
 type counted struct{ ReceivedPackets, ReceivedBytes, SentPackets, SentBytes int64 }
 
 func (c counted) minus(other counted) counted {
@@ -123,7 +123,7 @@ func (h host) counter(t *testing.T, device string) counted {
 	return counted{int64(line.RxPackets), int64(line.RxBytes), int64(line.TxPackets), int64(line.TxBytes)}
 }
 
-// sums adds up the points of two metrics of an interface, of packets and of bytes.
+// sums adds up the points of two metrics of an interface, one of packets and one of bytes.
 func (h host) sums(c *Collector, device, packets, bytes string) counted {
 	sum := func(metric string) (received, sent int64) {
 		for _, point := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device}) {
@@ -146,14 +146,14 @@ func (h host) accounts(c *Collector, device string) counted {
 	return h.sums(c, device, "nettap.interface.packet.count", "nettap.interface.io")
 }
 
-// unobserved returns what the interface's own counter has and no account.
+// unobserved returns what the interface's own counter has and no account has.
 func (h host) unobserved(c *Collector, device string) counted {
 	return h.sums(c, device, "nettap.interface.unobserved.packet.count", "nettap.interface.unobserved.io")
 }
 
-// balance waits until the accounts of an interface and what is unobserved come to
-// its counter, and returns the counter and what is unobserved of it. A packet on
-// its way is unobserved for a collection or two.
+// balance waits until the sum of an interface's accounts and what is unobserved equals its counter,
+// and stays so. It returns the counter and what is unobserved of it. A packet may be
+// unobserved for one or two collections, until it reaches its socket.
 func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobserved counted) {
 	t.Helper()
 	const rest = 2500 * time.Millisecond // two collections
@@ -173,7 +173,7 @@ func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobs
 	return counter, unobserved
 }
 
-// accountsTable prints the accounts of an interface, as docs/accounts.md shows them.
+// accountsTable returns the accounts of an interface as a table, as in docs/accounts.md.
 func (h host) accountsTable(c *Collector, device string) string {
 	var lines []string
 	for _, metric := range []string{"nettap.interface.io", "nettap.interface.unobserved.io"} {
@@ -189,7 +189,7 @@ func (h host) accountsTable(c *Collector, device string) string {
 	return strings.Join(lines, "\n")
 }
 
-// usage returns the bytes of a process on one interface, each way.
+// usage returns the bytes that a process received and sent on an interface.
 func usage(c *Collector, pid int, device string) (received, sent int64) {
 	at := func(direction string) int64 {
 		return c.Value("process.network.io", Attributes{"process.pid": pid, "network.interface.name": device, "network.io.direction": direction})
@@ -197,12 +197,11 @@ func usage(c *Collector, pid int, device string) (received, sent int64) {
 	return at("receive"), at("transmit")
 }
 
-// TestDistributionBalancesAccounts runs real programs over a veth pair. At both
-// ends the accounts must come to what the interface's own counter says, to the
-// byte, and nothing be unobserved.
+// TestDistributionBalancesAccounts runs real programs over a veth pair. At both ends the sum of the
+// accounts must equal the interface's own counter, to the byte, and nothing may be unobserved.
 func TestDistributionBalancesAccounts(t *testing.T) {
 	c := Start(t, everywhere)
-	a, b := kerneltest.Namespaces(t) // now, so that all their counters say is ours
+	a, b := kerneltest.Namespaces(t) // after Start, so that nettap has seen everything that they have counted
 	near, far := furnish(t, a), furnish(t, b)
 	near.run(t, "curl", "--silent", "--output", "/dev/null", url(far.IPv4, 80)) // the servers are up
 	near.run(t, "iperf3", "--client", far.IPv4.String(), "--bytes", "1K")
@@ -225,8 +224,8 @@ func TestDistributionBalancesAccounts(t *testing.T) {
 	t.Logf("the accounts of the server's end, in bytes:\n%s", far.accountsTable(c, far.Device))
 }
 
-// carry runs a program at the near end. All that it moves must be on accounts at
-// both ends, and be the program's, but for little.
+// carry runs a program at the near end. Everything that it sends and receives must be in the accounts
+// at both ends, and nearly all of it must be counted for the program.
 func carry(t *testing.T, c *Collector, near, far host, words ...string) {
 	t.Helper()
 	try := func() (missed bool) {
@@ -241,7 +240,7 @@ func carry(t *testing.T, c *Collector, near, far host, words ...string) {
 			t.Logf("unobserved: %+v, %+v", nearMissed.minus(nearUnobserved), farMissed.minus(farUnobserved))
 			return true
 		}
-		// All that moved was the program's, but for a question now and then who has which address.
+		// Only ARP and neighbour discovery are not the program's.
 		const questions = 1000
 		received, sent := usage(c, pid, near.Device)
 		if sent == 0 || moved.ReceivedBytes-received > questions || moved.SentBytes-sent > questions {
@@ -249,8 +248,9 @@ func carry(t *testing.T, c *Collector, near, far host, words ...string) {
 		}
 		return false
 	}
-	// Where a sandbox guards process 1, a soft interrupt on top of it runs no
-	// program. What it handles is unobserved, and is said to be; but not each time.
+	// On some machines process 1 runs in a sandbox, and no program runs in a soft interrupt that
+	// interrupts it. Packets that are handled there are reported as unobserved. This does not happen
+	// in each attempt.
 	for range 5 {
 		if !try() {
 			return
@@ -263,8 +263,8 @@ func url(address netip.Addr, port uint16) string {
 	return fmt.Sprintf("http://%v/file", netip.AddrPortFrom(address, port))
 }
 
-// TestDistributionChargesWhoeverItIs downloads over lo, where nettop.stp charges
-// curl with what the server sent, and soft interrupts with the rest.
+// TestDistributionChargesWhoeverItIs downloads over lo, where nettop.stp counts for curl what the
+// server sent, and the rest for whatever a soft interrupt has interrupted.
 func TestDistributionChargesWhoeverItIs(t *testing.T) {
 	c := Start(t, everywhere)
 	a, _ := kerneltest.Namespaces(t)
@@ -280,7 +280,7 @@ func TestDistributionChargesWhoeverItIs(t *testing.T) {
 	received, sent := usage(c, curl, "lo")
 	serverReceived, serverSent := usage(c, h.web, "lo")
 	serverReceived, serverSent = serverReceived-gotBefore, serverSent-sentBefore
-	// The last ACK of either side may be one of TIME_WAIT, which is nobody's any more.
+	// The last ACK of either side may be of a socket in TIME_WAIT, which belongs to no process.
 	const lastACK = 52
 	if off := received - serverSent; off != 0 && off != lastACK {
 		t.Errorf("curl received %d bytes, and the server sent %d", received, serverSent)
@@ -318,14 +318,14 @@ func TestDistributionEndsTheSeriesOfADeadProcess(t *testing.T) {
 	}
 }
 
-// TestDistributionLimitsInterfacesNotProcesses has the default, namespaces: host.
+// TestDistributionLimitsInterfacesNotProcesses runs with the default, namespaces: host.
 func TestDistributionLimitsInterfacesNotProcesses(t *testing.T) {
 	a, _ := kerneltest.Namespaces(t)
 	c := Start(t, fast)
 	h := furnish(t, a)
 	curl := h.run(t, "curl", "--silent", "--output", "/dev/null", url(netip.IPv6Loopback(), 80))
 
-	talker(t, listen(t)) // so that the host's lo has something to say
+	talker(t, listen(t)) // so that the host's lo has traffic to report
 	c.Wait("the process in the namespace has series", func() bool {
 		return len(c.Points("process.network.io", Attributes{"process.pid": curl})) == 2
 	})
@@ -337,8 +337,7 @@ func TestDistributionLimitsInterfacesNotProcesses(t *testing.T) {
 	}
 }
 
-// TestDistributionTellsWhoAProcessIs holds the resource of a process against
-// what /proc says of it.
+// TestDistributionTellsWhoAProcessIs compares the resource of a process with what /proc says of it.
 func TestDistributionTellsWhoAProcessIs(t *testing.T) {
 	c := Start(t, fast)
 	pid := talker(t, listen(t))
@@ -360,7 +359,7 @@ func TestDistributionTellsWhoAProcessIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if off := created.Sub(time.UnixMilli(int64(started * 1000))).Abs(); off > 1500*time.Millisecond { // /proc has whole seconds of boot time
+	if off := created.Sub(time.UnixMilli(int64(started * 1000))).Abs(); off > 1500*time.Millisecond { // /proc has the time of boot in whole seconds
 		t.Errorf("process.creation.time is %v, and /proc says %v", created, time.UnixMilli(int64(started*1000)))
 	}
 	want := Attributes{
@@ -378,7 +377,7 @@ func TestDistributionTellsWhoAProcessIs(t *testing.T) {
 	}
 }
 
-// await waits for points of a metric.
+// await waits until there are points of a metric that have the wanted attributes, and returns them.
 func (c *Collector) await(metric string, want Attributes) (points []Point) {
 	c.t.Helper()
 	c.Wait(fmt.Sprintf("%s has %v", metric, want), func() bool {

@@ -21,8 +21,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// startWithView starts a Collector whose calls no pipeline has, and returns the address
-// of its view.
+// startWithView starts a Collector in which no pipeline has calls, and returns the address of its view.
 func startWithView(t *testing.T, more string) (*Collector, string) {
 	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -36,7 +35,8 @@ func startWithView(t *testing.T, more string) (*Collector, string) {
 	`, address, more)), address
 }
 
-// curl runs until the answer ends. It is another process, so that what it moves is not ours.
+// curl runs curl and returns its output when the answer has ended. It is a process of its own, so
+// that its traffic is not counted for the test's process.
 func curl(t *testing.T, arguments ...string) string {
 	t.Helper()
 	output, err := exec.Command("curl", append([]string{"-sS", "--max-time", "60"}, arguments...)...).CombinedOutput()
@@ -46,18 +46,18 @@ func curl(t *testing.T, arguments ...string) string {
 	return string(output)
 }
 
-// during returns the answer to curl; meanwhile something happens, once it has begun.
+// during returns what curl receives from the URL. It calls meanwhile once the answer has begun.
 func during(t *testing.T, url string, meanwhile func()) string {
 	t.Helper()
 	answer := make(chan string)
 	go func() { answer <- curl(t, url) }()
-	time.Sleep(1500 * time.Millisecond) // it is watched, and was read once: what comes now is in the table
+	time.Sleep(1500 * time.Millisecond) // by then counters have been read once for this client, so what follows is in the table
 	meanwhile()
 	return <-answer
 }
 
-// The tables have known traffic as the scripts would print it, and nothing else of who
-// makes it.
+// TestDistributionShowsTables makes known traffic and requires that the tables show it as the scripts
+// would print it, and nothing else of the process that makes it.
 func TestDistributionShowsTables(t *testing.T) {
 	_, address := startWithView(t, "")
 	own, comm := os.Getpid(), filepath.Base(os.Args[0])
@@ -85,7 +85,7 @@ func TestDistributionShowsTables(t *testing.T) {
 		if want := "  PID   UID DEV          XMIT_PK RECV_PK XMIT_KB RECV_KB COMMAND        "; lines[0] != want {
 			t.Errorf("it begins with %q, want %q", lines[0], want)
 		}
-		// 1,000 bytes and 28 of headers
+		// A datagram has 1,000 bytes, and 28 of headers.
 		want := fmt.Sprintf("%5d %5d %-12s %7d %7d %7d %7d %-15s", own, os.Getuid(), "lo", 7, 7, 7*1028/1024, 7*1028/1024, comm)
 		if !strings.Contains(table, "\n"+want+"\n") {
 			t.Errorf("it lacks\n%s\nand is\n%s", want, table)
@@ -113,7 +113,7 @@ func TestDistributionShowsTables(t *testing.T) {
 				packets += n
 			}
 		}
-		if packets < 6 { // others may send to closed ports too
+		if packets < 6 { // other programs may send to closed ports, too
 			t.Errorf("it has %d datagrams to a closed port, want 6 at least:\n%s", packets, table)
 		}
 	})
@@ -130,7 +130,7 @@ func TestDistributionShowsTables(t *testing.T) {
 
 	t.Run("socket-trace", func(t *testing.T) {
 		command := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d", freePort(t)))
-		_ = command.Run() // it is refused
+		_ = command.Run() // it fails, because the connection is refused
 		pid := command.Process.Pid
 		tree := regexp.MustCompile(fmt.Sprintf(`(?m)^     0 bash\(%d\): -> (\S*connect\S*)\n(?:[ \d]{6} bash\(%[1]d\): +(?:->|<-) \S+\n)*[ \d]{6} bash\(%[1]d\): <- \S*connect\S*$`, pid))
 		until(t, "the call is in the table", func() bool {
@@ -169,8 +169,8 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Errorf("not after 30 s: %s", what)
 }
 
-// A table is followed for longer than the server's limit for an answer, and ends when the
-// Collector does.
+// TestDistributionFollowsATable follows a table for longer than the server's time limit for an
+// answer. The table must end when the Collector does.
 func TestDistributionFollowsATable(t *testing.T) {
 	c, address := startWithView(t, ", write_timeout: 1s")
 	answer := make(chan string)
@@ -207,7 +207,8 @@ func TestDistributionRefusesAForeignHost(t *testing.T) {
 	}
 }
 
-// A process that calls itself an escape sequence is shown with replacement characters.
+// TestDistributionShowsAHostileName has a process whose name is an escape sequence, which must be
+// shown with replacement characters.
 func TestDistributionShowsAHostileName(t *testing.T) {
 	_, address := startWithView(t, "")
 	at := listen(t)
@@ -231,8 +232,8 @@ func TestDistributionShowsAHostileName(t *testing.T) {
 	}
 }
 
-// Pipelines get the same points at the same times while somebody watches: one each
-// collection, with one start, and one end.
+// TestDistributionDeliversTheSameWhileWatched requires that pipelines get the same points while the
+// view has a client: one at each collection, all with the same start, and one end.
 func TestDistributionDeliversTheSameWhileWatched(t *testing.T) {
 	c, address := startWithView(t, "")
 	follower := exec.CommandContext(t.Context(), "curl", "-sN", "http://"+address+"/api/v1/events")

@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitPorts are where a server answers late, where nobody listens, and where nobody answers.
+// waitPorts are the port of a server that answers late, one on which nothing listens, and one from
+// which no answer comes.
 type waitPorts struct{ late, refused, silent int }
 
 const answersAfter = 300 * time.Millisecond
@@ -32,14 +33,14 @@ func listenForWaits(t *testing.T) waitPorts {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(answersAfter)
-		io.WriteString(w, "late") //nolint:errcheck // the client says what it got
+		io.WriteString(w, "late") //nolint:errcheck // the client prints what it has received
 	})}
-	go server.Serve(listener) //nolint:errcheck // it is closed
+	go server.Serve(listener) //nolint:errcheck // it always ends with an error, when the listener is closed
 	t.Cleanup(func() { server.Close() })
 	return waitPorts{late: listener.Addr().(*net.TCPAddr).Port, refused: freePort(t), silent: silentPort(t)}
 }
 
-// silentPort is one whose queue of connections is full.
+// silentPort returns the port of a listener whose accept queue is full.
 func silentPort(t *testing.T) int {
 	t.Helper()
 	socket := func() int {
@@ -62,13 +63,13 @@ func silentPort(t *testing.T) int {
 		t.Fatal(err)
 	}
 	for range 2 {
-		unix.Connect(socket(), address) //nolint:errcheck // it is under way
+		unix.Connect(socket(), address) //nolint:errcheck // the socket does not block, so this is EINPROGRESS
 	}
 	return address.(*unix.SockaddrInet4).Port
 }
 
-// The clients that are programs connect to a port of 127.0.0.1, ask, and print what they got. They
-// give up a connect after half a second.
+// These clients are programs that connect to a port of 127.0.0.1, send a request, and print what they
+// have received. They give up a connect after half a second.
 const (
 	nodeClient = `
 const http = require("http")
@@ -88,7 +89,7 @@ except OSError as e:
 client.close()`
 )
 
-// runClient starts a client, awaits its end and returns its pid.
+// runClient starts a client, waits until it has ended and returns its pid.
 func runClient(t *testing.T, name string, arguments ...string) int64 {
 	t.Helper()
 	command := exec.Command(name, arguments...)
@@ -97,21 +98,21 @@ func runClient(t *testing.T, name string, arguments ...string) int64 {
 	return int64(command.Process.Pid)
 }
 
-// goClient is a client of this process.
+// goClient is a client in this process, whose pid it returns.
 func goClient(port int) int64 {
 	dialer := net.Dialer{Timeout: 500 * time.Millisecond}
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, address)
 	}}}
 	if answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d", port)); err == nil {
-		io.Copy(io.Discard, answer.Body) //nolint:errcheck // its end is what counts
+		io.Copy(io.Discard, answer.Body) //nolint:errcheck // only its end matters
 		answer.Body.Close()
 	}
 	client.CloseIdleConnections()
 	return int64(os.Getpid())
 }
 
-// TestDistributionReportsWaits has clients of four kinds ask a server that answers late, one
+// TestDistributionReportsWaits runs clients of four kinds, with a server that answers late, a port
 // that refuses, and one that never answers.
 func TestDistributionReportsWaits(t *testing.T) {
 	ports := listenForWaits(t)
@@ -145,14 +146,15 @@ func TestDistributionReportsWaits(t *testing.T) {
 			late, refused := ask(ports.late), ask(ports.refused)
 			c.requireOne(t, late, ports.late, lateAnswer(blocks))
 			c.requireOne(t, refused, ports.refused, failedConnect(blocks, "ECONNREFUSED"))
-			if !blocks { // it would wait for two minutes
+			if !blocks { // a connect that blocks would wait for two minutes
 				c.requireOne(t, ask(ports.silent), ports.silent, failedConnect(blocks, "given_up"))
 			}
 		})
 	}
 }
 
-// lateAnswer is the span of who waits for an answer: of a wait, or of a call that waits itself.
+// lateAnswer returns the attributes of the span of a client that waits for an answer: the span of a
+// wait, or of a call that blocks.
 func lateAnswer(blocks bool) Attributes {
 	if blocks {
 		return Attributes{"nettap.call.kept": "slow", "nettap.call.syscall": "recvfrom", "nettap.wait.kind": nil}
@@ -167,8 +169,8 @@ func failedConnect(blocks bool, with string) Attributes {
 	return Attributes{"nettap.call.kept": "failed", "nettap.wait.kind": "connect", "error.type": with}
 }
 
-// requireOne fails unless there is one span of a process and a port that failed or took as
-// long as the server, and has what is wanted.
+// requireOne requires that there is one span of a process and a port that failed or took as long as
+// the server took to answer, and that it has the wanted attributes.
 func (c *Collector) requireOne(t *testing.T, pid int64, port int, want Attributes) {
 	t.Helper()
 	about := Attributes{"process.pid": pid, "network.peer.port": int64(port)}

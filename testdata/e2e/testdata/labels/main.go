@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command labels labels its goroutine with the span it works at, as
-// receiver/pproflabels does, and sends over a connection to a port: with labels,
-// which are others each time, until it gets a line; then ten times with labels and
-// without them in turn. It ends with its input.
+// Command labels labels its goroutine with its current span, as receiver/pproflabels does, and sends
+// on a connection to a port. Until it reads a line it sends with labels that differ each time. Then
+// it sends ten times, with labels and without them in turn. It ends when its input ends.
 package main
 
 import (

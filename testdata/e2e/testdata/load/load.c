@@ -6,12 +6,13 @@
  *                          one process with N sockets; each sends itself a datagram
  *                          every PAUSE_MS
  *   load interfaces N PAUSE_MS
- *                          one with N interfaces, in a network namespace of its own; half
- *                          of them get a datagram each every PAUSE_MS, for the other half
- *   load execs RATE        RATE processes a second, each its own program; one in four
- *                          sends itself a datagram before it ends
+ *                          one process with N interfaces, which are veth pairs in a network
+ *                          namespace of its own; one end of each pair sends a datagram to
+ *                          the other every PAUSE_MS
+ *   load execs RATE        RATE processes a second, each of which executes a program; one in
+ *                          four sends itself a datagram before it ends
  *
- * Says "ready" when all are at work. Ends, and all with it, when its standard input does.
+ * It prints "ready" when all are at work. When its standard input ends, it ends with all of them.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -116,7 +117,7 @@ static void take_turns(const int *fds, int n, int pause_ms, void (*act)(int fd))
 	} while (!has_ended(pause_ms));
 }
 
-/* Room for n file descriptors, and as many may be open. */
+/* Memory for n file descriptors, after raising the limit of open files. */
 static int *descriptors(int n)
 {
 	struct rlimit files = { n + 16, n + 16 };
@@ -136,7 +137,7 @@ static void sockets(int n, int pause_ms)
 	take_turns(fds, n, pause_ms, exchange);
 }
 
-/* Pairs of them; what arrives at the other one is for nobody. */
+/* The peer of a pair has no address, so no socket receives the datagrams. */
 static void interfaces(int n, int pause_ms)
 {
 	struct sockaddr_in peer = { .sin_family = AF_INET, .sin_port = htons(9) };
