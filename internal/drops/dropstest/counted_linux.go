@@ -131,6 +131,7 @@ func (l *Lab) sendSYNsFrom(t *testing.T, header ipHeader, ports int) {
 // the queue takes all, so that it stays at that number.
 func fullQueue(t *testing.T, lab *Lab) map[string]int {
 	const sent = 30
+	lab.knowNeighbour(t, lab.Sender.IPv4) // whom the receiver could not ask for, as the queue takes nothing
 	lab.inReceiver(t, func() {
 		queue := &netlink.Tbf{
 			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lab.Receiver.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
