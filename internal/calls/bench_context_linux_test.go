@@ -12,10 +12,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// BenchmarkContext makes calls on a TCP connection that have no context. It reports by
-// the kernel's statistics what a call takes more with trace contexts than without: the
-// instrument runs twice at once, with them and without, and what looks at messages is
-// compared with an empty program that had its hook before, in the same run.
+// BenchmarkContext makes calls without a trace context on a TCP connection. From the kernel's
+// statistics it reports how much more time a call takes with trace contexts than without. For that two
+// instruments run at the same time, one with trace contexts and one without. The program that searches
+// messages is compared with an empty program that was on its hook before, in the same run.
 func BenchmarkContext(b *testing.B) {
 	others := []tracecontext.Source{tracecontext.HTTP, tracecontext.OTelThread, tracecontext.OBI, tracecontext.Socket}
 	for _, who := range []struct {
@@ -62,12 +62,12 @@ func benchContext(b *testing.B, sources []tracecontext.Source, options Options) 
 		}
 		return c
 	}
-	begin(nil) // what comes first pays for what is not in the caches
+	begin(nil) // the first instrument would be slower than the others, because the caches are cold
 	with, without := begin(contexts), begin(nil)
 	b.ResetTimer()
 	exchange(b, client, server, b.Loop)
 	b.StopTimer()
-	var more float64 // of a message and its receipt
+	var more float64 // the time in addition, for a message that is sent and received
 	for name, program := range seen {
 		ours, _ := kerneltest.PerRun(b, program)
 		more += ours - empty[name]

@@ -17,10 +17,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// BenchmarkCall sends and receives a byte over a pair of sockets: without the
-// instrument, with it and with nothing that is wanted, and with all of it reported.
-// Beside the time it reports by the kernel's statistics what a run of each program
-// takes above one of an empty program that had its hook before, in the same run.
+// BenchmarkCall sends and receives a byte on a pair of sockets: without the instrument, with the
+// instrument and a filter that lets nothing through, and with all calls reported. In addition to the
+// time it reports, from the kernel's statistics, how much longer each program runs than an empty
+// program that was on its hook before, in the same run.
 func BenchmarkCall(b *testing.B) {
 	for _, test := range []struct {
 		name    string
@@ -56,7 +56,6 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// start starts the instrument.
 func start(b *testing.B, contexts *tracecontext.Contexts, options Options) *Calls {
 	b.Helper()
 	options.Functions = []string{socketFile}
@@ -69,7 +68,8 @@ func start(b *testing.B, contexts *tracecontext.Contexts, options Options) *Call
 	return c
 }
 
-// watched are the tracepoints that the instrument is on here, by the name of the program.
+// watched returns the tracepoints to which the instrument is attached on this kernel, by the name of
+// the program.
 func watched(b *testing.B) map[string]string {
 	b.Helper()
 	c := start(b, nil, Options{})

@@ -13,49 +13,50 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// call is a call that a thread made, with the functions it went through.
+// call is a call that a thread made, with the functions that it went through. The record of a wait is
+// one, too.
 type call struct {
 	process     process.ID
 	seen        process.Seen
-	context     tracecontext.Context // of the application
+	context     tracecontext.Context // the application's
 	startNanos  uint64               // CLOCK_BOOTTIME
 	duration    time.Duration
-	runnable    time.Duration                    // off the CPU, though nothing was waited for
-	blocked     [bpfWaitWAIT_KINDS]time.Duration // off the CPU, by what was waited for
-	idle        time.Duration                    // of these, waiting for work
+	runnable    time.Duration                    // time off the CPU in which the thread could have run
+	blocked     [bpfWaitWAIT_KINDS]time.Duration // time off the CPU, by what the thread waited for
+	idle        time.Duration                    // the part of these in which it waited for work
 	result      int64
 	threadID    uint32
 	threadName  string
-	syscall     int // number; negative is none
-	fd          int // negative is none
+	syscall     int // the number; negative: there is none
+	fd          int // negative: there is none
 	local, peer netip.AddrPort
 	path        socketPath
-	netnsInode  uint32 // 0 is unknown
+	netnsInode  uint32 // 0: unknown
 	family      uint16
 	protocol    uint16
-	lostNodes   uint32 // that the tree has no room for
+	lostNodes   uint32 // nodes for which the record has no room
 	missedExits uint16
 	rootOnly    bool // the functions inside were not followed
-	expected    bool // it failed, which was no news
+	expected    bool // it failed with an error that is expected of such a call
 	reason      bpfReason
-	nodes       []node // the root first, each after the one it is in; a wait has none
+	nodes       []node // the root comes first, and each node after its parent; a wait has none
 	wait        wait
 }
 
-// wait is what of a record is about a wait that began in one call and ended in another.
+// wait has the fields of a record that only waits have. A wait begins in one call and ends in another.
 type wait struct {
-	kind        bpfSocketWait // none: the record is of a call
+	kind        bpfSocketWait // 0: the record is of a call
 	flags       bpfWaitFlag
-	peer, local time.Duration // that it waited for the peer, and for the program itself, as flags say
+	peer, local time.Duration // how long the program waited for the peer, and for itself; flags say which is known
 }
 
 // socketPath is the name of one end of a Unix socket. An abstract name begins with @, as in /proc/net/unix.
 type socketPath struct {
-	end  bpfPathEnd // none: it is not known, or there is none
+	end  bpfPathEnd // PATH_OF_NONE: the name is unknown, or there is none
 	name string
 }
 
-// kindNames is the attribute nettap.wait.kind.
+// kindNames has the values of the attribute nettap.wait.kind.
 var kindNames = map[bpfSocketWait]string{
 	bpfSocketWaitSOCKET_WAIT_CONNECT: "connect",
 	bpfSocketWaitSOCKET_WAIT_RECEIVE: "receive",
@@ -66,31 +67,31 @@ var kindNames = map[bpfSocketWait]string{
 type node struct {
 	kind     kind
 	function int           // index in the table of functions; not for offCPU
-	parent   int           // index in the call's nodes; -1 is the root
+	parent   int           // index in the call's nodes; -1: this is the root
 	start    time.Duration // from the start of the call
 	duration time.Duration
 	missed   bool // its end was not seen
 	result   int32
-	runnable time.Duration // of offCPU: how long it could have run, up to 2.1 s
-	wait     bpfWait       // of offCPU
+	runnable time.Duration // for offCPU: how long the thread could have run, up to 2.1 s
+	wait     bpfWait       // for offCPU: what the thread waited for
 }
 
 type kind uint8
 
 const (
 	ofFunction   kind = iota
-	ofTracepoint      // it has no duration
+	ofTracepoint      // it has no duration and becomes an event
 	offCPU
 )
 
-// keptNames is the attribute nettap.call.kept.
+// keptNames has the values of the attribute nettap.call.kept.
 var keptNames = map[bpfReason]string{
 	bpfReasonREASON_FAILED:  "failed",
 	bpfReasonREASON_SLOW:    "slow",
 	bpfReasonREASON_SAMPLED: "sampled",
 }
 
-// waitNames is the attribute nettap.call.blocked.on.
+// waitNames has the values of the attribute nettap.call.blocked.on.
 var waitNames = [bpfWaitWAIT_KINDS]string{
 	bpfWaitWAIT_OTHER:         "other",
 	bpfWaitWAIT_RECEIVE_QUEUE: "receive_queue",
@@ -100,19 +101,19 @@ var waitNames = [bpfWaitWAIT_KINDS]string{
 	bpfWaitWAIT_HANDSHAKE:     "handshake",
 }
 
-// byProcess groups calls by the process that made them, each group in the given
-// order, the groups in the order of their first.
+// byProcess groups calls by the process that made them. The calls of a group keep their order, and
+// the groups are in the order of their first calls.
 func byProcess(calls []call) [][]call {
 	return process.Group(calls, func(c call) process.ID { return c.process })
 }
 
-// onCPU is how long a call ran.
+// onCPU returns how long a call ran.
 func (c call) onCPU() time.Duration {
 	rest := c.duration - min(c.runnable, c.duration)
 	return rest - min(c.blockedTime(), rest)
 }
 
-// blockedTime is how long a call waited for something.
+// blockedTime returns how long a call waited for something.
 func (c call) blockedTime() time.Duration {
 	var sum time.Duration
 	for _, d := range c.blocked {
@@ -121,7 +122,7 @@ func (c call) blockedTime() time.Duration {
 	return sum
 }
 
-// blockedOn returns what a call waited for longest; "" is nothing.
+// blockedOn returns what a call waited for longest, or "" if it did not wait.
 func (c call) blockedOn() string {
 	most := slices.Index(c.blocked[:], slices.Max(c.blocked[:]))
 	if c.blocked[most] == 0 {
@@ -130,7 +131,7 @@ func (c call) blockedOn() string {
 	return waitNames[most]
 }
 
-// networkType is the attribute network.type; "" is none.
+// networkType returns the attribute network.type, or "" for other families.
 func (c call) networkType() string {
 	switch {
 	case c.local.Addr().Is4(), c.peer.Addr().Is4(), c.family == familyIPv4:
@@ -141,7 +142,7 @@ func (c call) networkType() string {
 	return ""
 }
 
-// networkTransport is the attribute network.transport; "" is unknown.
+// networkTransport returns the attribute network.transport, or "" if it is unknown.
 func (c call) networkTransport() string {
 	switch {
 	case c.family == familyUnix:
@@ -156,6 +157,8 @@ func (c call) networkTransport() string {
 	return packet.Transport(uint8(c.protocol))
 }
 
+// The kernel's numbers of address families and protocols.
+//
 // Source: include/linux/socket.h, include/uapi/linux/in.h.
 const (
 	familyUnix = 1

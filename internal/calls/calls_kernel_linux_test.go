@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestKernelReportsCalls starts each rung once: on an emulated machine that takes a
-// while.
+// TestKernelReportsCalls starts each rung only once, for all tests, because that takes long on an
+// emulated machine.
 func TestKernelReportsCalls(t *testing.T) {
 	onEachRung(t, func(t *testing.T, o *fixture) {
 		type named struct {
@@ -53,7 +53,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			tests = append(tests, named{"as far as they go", truncated})
 		}
 		if o.best || !testing.Short() {
-			tests = append(tests, []named{ // these are about what is made of a call, however it is seen
+			tests = append(tests, []named{ // these do not depend on the rung
 				{"that fail with chosen errors", chosenErrors},
 				{"by chance that fail as was expected", expectedByChance},
 				{"that fail in a thread as was expected", expectedOfThreads},
@@ -70,7 +70,7 @@ func TestKernelReportsCalls(t *testing.T) {
 	})
 }
 
-// pair is two connected sockets.
+// pair returns two connected sockets.
 func pair(t testing.TB, kind int) [2]int {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
@@ -91,7 +91,7 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// receive is not to fail but where a test wants it to.
+// receive ignores an error, because some tests provoke one; in the others the reported calls would show it.
 func receive(fd int) int {
 	n, _, _ := unix.Recvfrom(fd, make([]byte, 1<<16), 0)
 	return n
@@ -138,8 +138,7 @@ func callsOfAPair(t testing.TB, o *fixture) {
 	}
 }
 
-// functionsInside looks for functions that no compiler puts into their callers on
-// any of the kernels.
+// functionsInside looks for functions that no compiler inlines on any of the kernels.
 func functionsInside(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	o.want(t, Options{})
@@ -204,7 +203,7 @@ func filesAndSockets(t testing.TB, o *fixture) {
 	}
 }
 
-// connectTCP returns the ends of a connection over lo.
+// connectTCP returns the ends of a connection on lo.
 func connectTCP(t testing.TB) (client, server int) {
 	t.Helper()
 	listener := listenTCP(t)
@@ -241,8 +240,8 @@ func localOf(fd int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4(address.Addr), uint16(address.Port))
 }
 
-// rootsAlone makes calls that are slow, that fail and that do neither: what is inside of
-// them is known if they were chosen beforehand.
+// rootsAlone makes calls that are slow, that fail and that do neither. The functions inside a call are
+// only known if it was chosen when it began.
 func rootsAlone(t testing.TB, o *fixture) {
 	const long = 300 * time.Millisecond
 	client, server := connectTCP(t)
@@ -279,11 +278,11 @@ func rootsAlone(t testing.TB, o *fixture) {
 		for _, tr := range o.by(t, thread) {
 			inside := len(tr.nestings())
 			if tr.value("nettap.call.root_only") != test.rootOnly || test.rootOnly == true && inside > 0 ||
-				test.rootOnly == nil && inside == 0 && o.functions() { // not every kernel has tracepoints in each call
+				test.rootOnly == nil && inside == 0 && o.functions() { // on some kernels not every call has tracepoints inside
 				t.Errorf("%s: %s has %v inside, root_only: %v", name, tr.root.Name(), tr.nestings(), tr.value("nettap.call.root_only"))
 			}
 		}
-		eventually(t, func() string { // who sent last may still be on the way out of its call
+		eventually(t, func() string { // the last call to send may not have returned yet
 			if counts := o.counts(t); counts.Seen != counts.SampledOut+uint64(len(o.trees)) || counts.Seen < 5 {
 				return fmt.Sprintf("%s: the counts are %+v, and there are %d trees", name, counts, len(o.trees))
 			}
@@ -332,7 +331,7 @@ func connectionEnds(t testing.TB, o *fixture) {
 	}
 }
 
-// closedPort returns an address nobody listens on, or can listen on until the test ends.
+// closedPort returns an address on which nothing listens, and nothing can listen until the test ends.
 func closedPort(t testing.TB) unix.Sockaddr {
 	t.Helper()
 	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))
@@ -397,10 +396,10 @@ func manyThatWait(t testing.TB, o *fixture) {
 	for _, tr := range o.trees {
 		d := deedOf(tr)
 		if d.Syscall != "recvfrom" || tr.value("nettap.call.errno") == "ERESTARTSYS" {
-			continue // a signal came, and the call began again
+			continue // a signal interrupted the call, which was made again
 		}
 		seen[int(tr.value("nettap.thread.id").(int64))]++
-		// Where the beginning of a call was missed, what it goes through are calls.
+		// If the beginning of a call was missed, the functions inside it are seen as calls.
 		if missed == 0 && (d.BlockedOn != "receive_queue" || d.Bytes != int64(1)) {
 			t.Errorf("a call that waited is %+v", d)
 		}
@@ -419,7 +418,7 @@ func manyThatWait(t testing.TB, o *fixture) {
 }
 
 // blockAtOnce lets threads wait for a byte, all at the same time, and returns their
-// ids. Each makes one more call, so that one whose end was not seen is noticed.
+// ids. Each makes one more call, by which the programs notice that they did not see the end of the first.
 func blockAtOnce(t testing.TB, threads int) []int {
 	t.Helper()
 	var waiting sync.WaitGroup
@@ -481,7 +480,7 @@ func manyAtOnce(t testing.TB, o *fixture) {
 			}
 		}
 	}
-	eventually(t, func() string { // the last call of a thread may be known to be lost when the thread has ended
+	eventually(t, func() string { // that the last call of a thread is lost may be known only after the thread has ended
 		lacking := 0
 		for _, id := range ids {
 			lacking += 2*rounds - len(o.deeds(t, id))
@@ -497,8 +496,8 @@ func manyAtOnce(t testing.TB, o *fixture) {
 	})
 }
 
-// waitingForWork lets a server and a client wait for each other. What counts as
-// long is more than a busy machine takes for a call.
+// waitingForWork lets a server and a client wait for each other. The waits are longer than a call
+// takes on a busy machine.
 func waitingForWork(t testing.TB, o *fixture) {
 	const long = 300 * time.Millisecond
 	client, server := connectTCP(t)
@@ -506,21 +505,21 @@ func waitingForWork(t testing.TB, o *fixture) {
 	serving := make(chan int)
 	go func() {
 		serving <- onThread(func() {
-			receive(server) // the request: it waits for work
+			receive(server) // it waits for the request, which is work
 			time.Sleep(2 * long)
 			send(t, server, 2)
-			receive(server) // the next request: it waits for work again
+			receive(server) // it waits for the next request
 		})
 	}()
 	time.Sleep(2 * long)
 	asking := onThread(func() {
 		send(t, client, 1)
-		receive(client) // the answer
+		receive(client) // it waits for the answer
 		go func() {
 			time.Sleep(2 * long)
 			send(t, server, 3)
 		}()
-		receive(client) // nothing was asked for
+		receive(client) // it waits without having sent a request
 		send(t, client, 1)
 	})
 	got := append(o.deeds(t, <-serving), o.deeds(t, asking)...)
@@ -546,7 +545,7 @@ func waitingForWork(t testing.TB, o *fixture) {
 	}
 }
 
-// readingForOthers lets a thread only receive: what it has done itself does not say
+// readingForOthers has a thread that only receives, while others send: its own calls do not show
 // whether it waits for an answer.
 func readingForOthers(t testing.TB, o *fixture) {
 	const long = 300 * time.Millisecond
@@ -554,16 +553,16 @@ func readingForOthers(t testing.TB, o *fixture) {
 	o.want(t, Options{MinDuration: long})
 	go func() {
 		time.Sleep(2 * long)
-		send(t, server, 1) // nobody has asked
+		send(t, server, 1) // without a request
 		time.Sleep(long)   // until it was received
 		send(t, client, 1)
 		receive(server)
 		time.Sleep(2 * long)
 		send(t, server, 2) // the answer
 		time.Sleep(2 * long)
-		send(t, server, 3) // nobody has asked again
+		send(t, server, 3) // again without a request
 		time.Sleep(2 * long)
-		send(t, client, 1) // while the thread waits already
+		send(t, client, 1) // a request, while the thread is already waiting
 		receive(server)
 		time.Sleep(2 * long)
 		send(t, server, 4)
@@ -581,7 +580,7 @@ func readingForOthers(t testing.TB, o *fixture) {
 	}
 }
 
-// interrupts sends over lo: what receives it there runs on top of the sender.
+// interrupts sends on lo, where the packet is received in a soft interrupt that interrupts the sender.
 func interrupts(t testing.TB, o *fixture) {
 	const sends = 500
 	client, server := connectTCP(t)
@@ -620,7 +619,7 @@ func interrupted(t testing.TB, o *fixture) {
 	})
 	thread := <-ready
 	awaitReceive(t, thread)
-	// The runtime's own signal, whose handler is there and restarts nothing by itself.
+	// The runtime has a handler for this signal, so that it does not end the process.
 	if err := unix.Tgkill(unix.Getpid(), thread, unix.SIGURG); err != nil {
 		t.Fatal(err)
 	}
@@ -650,7 +649,7 @@ func offTheCPU(t testing.TB, o *fixture) {
 	}()
 	awaitReceive(t, <-ready)
 	send(t, fds[1], 1)
-	// Where probes miss the end of a function, what comes after it can be a call of its own.
+	// If probes miss the end of a function, the functions after it can be seen as another call.
 	trees := slices.DeleteFunc(o.by(t, <-done), func(tr tree) bool { return !tr.has("off_cpu") })
 	if len(trees) != 1 {
 		t.Fatalf("there are %d trees with time off the CPU, want 1", len(trees))
@@ -680,7 +679,7 @@ func byChance(t testing.TB, o *fixture) {
 		}
 	})
 	trees := o.by(t, thread)
-	if n := len(trees); n < 800 || n > 1200 { // 9 standard deviations
+	if n := len(trees); n < 800 || n > 1200 { // 9 standard deviations from the expected number
 		t.Errorf("of %d calls %d are kept, want half", 2*sends, n)
 	}
 	for _, tr := range trees {

@@ -32,22 +32,22 @@ type Calls struct {
 	recorder  *stats.Recorder
 	contexts  *tracecontext.Contexts
 	options   Options
-	ringBytes int // size of the ring; 0 is the kernel side's default
+	ringBytes int // size of the ring; 0: the default of the BPF object
 	ownPID    int // the process whose calls are left out
 	bootNow   func() uint64
 
 	mu         sync.Mutex
-	references int  // of the instruments that use the kernel side
-	started    bool // this one does
+	references int  // how many instruments use the BPF programs
+	started    bool // this instrument uses them
 	seesWaits  bool
 
 	object    *kernel.Object
 	ring      *ringbuf.Reader
 	open      kernel.Closers
-	cgroups   map[uint64]bool // in the filter
-	cgroupsAt uint64          // the version of the directory's cgroups that they are from; 0 is none
-	corrupt   uint64          // records that made no sense, since Start
-	filters   uint32          // how often they were set
+	cgroups   map[uint64]bool // the ids of cgroups in the filter
+	cgroupsAt uint64          // the version of the directory's cgroups from which they are; 0: none yet
+	corrupt   uint64          // how many records could not be decoded
+	filters   uint32          // how often the filters were set
 }
 
 // New returns a Calls whose spans have resources with the given attributes and a
@@ -75,7 +75,7 @@ func (c *Calls) Start(ctx context.Context) error {
 	return nil
 }
 
-// acquire starts the kernel side, if nobody uses it yet.
+// acquire loads and attaches the BPF programs, unless the other instrument has done so.
 func (c *Calls) acquire(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +88,7 @@ func (c *Calls) acquire(ctx context.Context) error {
 	return nil
 }
 
-// release closes the kernel side, if nobody else uses it.
+// release closes the BPF programs, unless the other instrument still uses them.
 func (c *Calls) release() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +129,8 @@ func (c *Calls) Shutdown(context.Context) error {
 	return errors.Join(c.object.Variables[bpfVarWithReader].Set(false), c.release())
 }
 
-// drain returns the calls in the ring, as many as it can hold.
+// drain returns the calls that are in the ring. It reads at most as many bytes as the ring has, so
+// that it ends even if new records come all the time.
 func (c *Calls) drain() ([]call, error) {
 	var calls []call
 	err := kernel.DrainOnce(c.ring, func(record []byte) error {
@@ -144,8 +145,8 @@ func (c *Calls) drain() ([]call, error) {
 	return calls, err
 }
 
-// Audit brings the counts up to date without reading the ring: calls that are in it have
-// been seen and are not reported yet.
+// Audit brings the recorder's counts up to date. It does not read the ring: calls that are in it
+// count as seen, and not as exported yet.
 func (c *Calls) Audit() error {
 	counts, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
 	if err != nil {
@@ -162,7 +163,7 @@ func (c *Calls) Audit() error {
 	c.recorder.Update(func(totals *stats.Totals) {
 		totals.MissedRuns = missed
 		totals.Hooks = c.object.Hooks()
-		totals.Seen = counts[bpfStatSTAT_SEEN] + counts[bpfStatSTAT_SAMPLED_OUT] // what is in one of these is not in another
+		totals.Seen = counts[bpfStatSTAT_SEEN] + counts[bpfStatSTAT_SAMPLED_OUT] // a call is in only one of these counts
 		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT]
 		totals.RateLimited = map[string]uint64{}
 		for reason, name := range keptNames {
@@ -180,8 +181,8 @@ func (c *Calls) Audit() error {
 	return nil
 }
 
-// rateLimited returns how many calls were left out for max_per_second, by why they
-// would have been reported.
+// rateLimited returns how many calls were left out because of max_per_second, by the reason for
+// which they would have been reported.
 func (c *Calls) rateLimited() (limited [bpfReasonREASON_SAMPLED + 1]uint64, err error) {
 	if err := c.object.Variables[bpfVarRateLimited].Get(&limited); err != nil {
 		return limited, fmt.Errorf("read what was left out: %w", err)

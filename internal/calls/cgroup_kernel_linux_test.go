@@ -19,8 +19,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/host"
 )
 
-// inCgroups filters by cgroups that it makes, of which one is a container's and comes
-// when the filter is set already.
+// inCgroups filters by cgroups that it makes. One of them is a container's, and is made after the
+// filter was set.
 func inCgroups(t testing.TB, o *fixture) {
 	outer := fmt.Sprintf("/nettap-test-%d", os.Getpid())
 	container := strings.Repeat("ab", 32)
@@ -38,11 +38,11 @@ func inCgroups(t testing.TB, o *fixture) {
 		"another container":       {Filter{Containers: []string{strings.Repeat("cd", 32)}}, nil},
 	} {
 		makeCgroup(t, outer)
-		test.filter.PIDs = []uint32{} // of any process
+		test.filter.PIDs = []uint32{} // any process
 		o.want(t, Options{Filter: test.filter})
 		makeCgroup(t, inner)
 		h.sendIn(t, inner, 9)
-		o.collect(t) // which looks for new cgroups: what was sent before is not seen
+		o.collect(t) // it adds new cgroups to the filter, so the calls before it are not seen
 		sent := map[any]string{}
 		for i, cgroup := range []string{outer, inner, "/"} {
 			h.sendIn(t, cgroup, i+1)
@@ -69,7 +69,7 @@ func inCgroups(t testing.TB, o *fixture) {
 	}
 }
 
-// sendIn moves the process to a cgroup, and lets it send once.
+// sendIn moves the helper to a cgroup, and lets it send once.
 func (h helper) sendIn(t testing.TB, cgroup string, bytes int) {
 	t.Helper()
 	members := filepath.Join(directoryOf(t, cgroup), "cgroup.procs")
@@ -82,7 +82,7 @@ func (h helper) sendIn(t testing.TB, cgroup string, bytes int) {
 	}
 }
 
-// sends is what that process does.
+// sends is what that helper runs.
 func sends(fd int) {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); fmt.Println("sent") {
 		if err := unix.Sendto(fd, make([]byte, must(strconv.Atoi(lines.Text()))), 0, nil); err != nil {

@@ -12,11 +12,10 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// maxCgroups is how many cgroups the filter holds: those named, and all in them.
+// maxCgroups is how many cgroups the filter can have: those that it names, and all below them.
 const maxCgroups = 4096
 
-// refreshCgroups brings the filter of cgroups up to date: those that are wanted
-// come and go.
+// refreshCgroups brings the filter up to date with the cgroups that exist now.
 func (c *Calls) refreshCgroups() error {
 	filter := c.options.Filter
 	if len(filter.Cgroups)+len(filter.Containers) == 0 {
@@ -50,7 +49,7 @@ func (c *Calls) refreshCgroups() error {
 	return nil
 }
 
-// wantsCgroup says whether the filter names a cgroup, one that it is in, or its container.
+// wantsCgroup reports whether the filter names a cgroup, one above it, or its container.
 func (f Filter) wantsCgroup(path, containerID string) bool {
 	if containerID != "" && slices.Contains(f.Containers, containerID) {
 		return true

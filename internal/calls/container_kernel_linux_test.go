@@ -13,7 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// A container may be gone, with its cgroup, before its calls are read.
+// TestKernelKnowsTheContainerOfACallThatIsGone removes a container and its cgroup before its calls are
+// read.
 func TestKernelKnowsTheContainerOfACallThatIsGone(t *testing.T) {
 	watch := cgroups.New(nil, new(stats.Recorder))
 	kerneltest.Start(t, watch)
@@ -21,7 +22,7 @@ func TestKernelKnowsTheContainerOfACallThatIsGone(t *testing.T) {
 		c.processes.WatchCgroups(watch)
 	})
 	container := kerneltest.Container(t)
-	o.want(t, Options{Filter: Filter{Syscalls: []string{"sendto"}}}) // a process is described once: not before it is in there
+	o.want(t, Options{Filter: Filter{Syscalls: []string{"sendto"}}}) // the process must not be described before it is in the container
 	h := startHelper(t, "sends")
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 	container.Enter(t, h.Process.Pid)

@@ -22,15 +22,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// relation is what a call's root says of the application's spans.
+// relation is how a call's root refers to a span of the application.
 type relation struct {
 	Syscall string
 	Source  string
-	Parent  string // span id, in the root's trace
-	Link    string // span id
+	Parent  string // a span id, in the root's trace
+	Link    string // a span id
 }
 
-// relations are those of a thread's calls, in order, without what it does beside.
+// relations returns the relations of a thread's calls, in order.
 func (o *fixture) relations(t testing.TB, thread int) []relation {
 	t.Helper()
 	var relations []relation
@@ -67,7 +67,7 @@ func write(t testing.TB, fd int, text string) {
 	}
 }
 
-// contextOptions are those of the tests, with a map of OBI that is not there.
+// contextOptions returns the options of the tests. OBI's map does not exist.
 func contextOptions(sources ...tracecontext.Source) tracecontext.Options {
 	return tracecontext.Options{
 		Sources: sources, HeadBytes: 2048, TraceIDLabel: "trace_id", SpanIDLabel: "span_id", SocketTTL: time.Minute,
@@ -75,8 +75,8 @@ func contextOptions(sources ...tracecontext.Source) tracecontext.Options {
 	}
 }
 
-// observeContexts starts the instrument with trace contexts by all sources, on a rung
-// that starts fast.
+// observeContexts starts the instrument with trace contexts from all sources, on a rung that starts
+// fast.
 func observeContexts(t *testing.T, change func(*tracecontext.Options)) *fixture {
 	t.Helper()
 	kerneltest.Require(t)
@@ -104,7 +104,7 @@ func observeContexts(t *testing.T, change func(*tracecontext.Options)) *fixture 
 	return o
 }
 
-// needMessages skips the test where this kernel does not show the messages of processes.
+// needMessages skips the test if this kernel has no hooks for the messages of processes.
 func needMessages(t *testing.T, o *fixture) {
 	t.Helper()
 	hooks, _ := o.calls.contexts.Hooks()
@@ -115,9 +115,9 @@ func needMessages(t *testing.T, o *fixture) {
 	}
 }
 
-// TestKernelFindsContexts starts the instrument once for all that can share it: on an
-// emulated machine that takes a while. OBI comes first: a process that publishes contexts
-// itself, as by labels, has those of OBI only as links.
+// TestKernelFindsContexts starts the instrument once for all tests that can share it, because that takes
+// long on an emulated machine. OBI comes first: once this process has published contexts itself, as with
+// labels, those of OBI are only links.
 func TestKernelFindsContexts(t *testing.T) {
 	path, said := kerneltest.OBIPath(t), make(chan string, 9)
 	o := observeContexts(t, func(options *tracecontext.Options) {
@@ -137,7 +137,7 @@ func TestKernelFindsContexts(t *testing.T) {
 	})
 }
 
-// heads sends heads in each way, and others that are none.
+// heads sends heads of requests with each system call, and messages that are none.
 func heads(t *testing.T, o *fixture) {
 	for name, test := range map[string]struct {
 		text  string
@@ -210,12 +210,12 @@ func goLabels(t *testing.T, o *fixture) {
 	})
 }
 
-// records runs a program that publishes at which span its thread works.
+// records runs a program whose thread publishes its current span.
 func records(t *testing.T, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	publisher := exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH))
 	h, silent := startWith(t, publisher, fds[0]), startWith(t, exec.Command(publisher.Path), fds[0])
-	// sends lets one send at each of some spans.
+	// sends lets a helper send in each of some spans.
 	sends := func(t testing.TB, o *fixture, h helper, at string) []relation {
 		o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 		must(io.WriteString(h.in, at))
@@ -235,7 +235,7 @@ func records(t *testing.T, o *fixture) {
 		}
 	})
 	h.end(t)
-	// One that has long been silent is looked at now and then only, but is not given up.
+	// A process that has published nothing for long is examined less often, but is not given up.
 	eventually(t, func() string {
 		sends(t, o, silent, strings.Repeat("-", 600))
 		time.Sleep(20 * time.Millisecond)
@@ -254,7 +254,7 @@ func exchanges(t testing.TB, o *fixture) {
 			receive(server)
 			write(t, server, "HTTP/1.1 200 OK\r\n\r\n")
 			receive(client)
-			if i == 0 { // more of the same answer
+			if i == 0 { // another part of the same answer
 				write(t, server, "the body")
 				receive(client)
 			}

@@ -12,10 +12,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// otherRequests makes 5,000 requests on a kept connection and as many on new ones, of
-// which every other one has no context.
+// otherRequests makes 5,000 requests on one connection and as many on new ones. Every other request has
+// no context.
 func otherRequests(t *testing.T, o *fixture) {
-	const each = 100 // between two readings
+	const each = 100 // requests between two collections
 	rounds := 50
 	if testing.Short() {
 		rounds = 3
@@ -62,8 +62,8 @@ func otherRequests(t *testing.T, o *fixture) {
 	}
 }
 
-// resetTCP is connectTCP of connections that are reset when they are closed: their
-// ports and the kernel's memory of them are soon another's.
+// resetTCP is connectTCP for connections that are reset when they are closed, so that other connections
+// soon get their ports and their sockets' memory.
 func resetTCP(t testing.TB) (client, server int) {
 	t.Helper()
 	listener := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
@@ -85,7 +85,7 @@ func resetTCP(t testing.TB) (client, server int) {
 	return client, server
 }
 
-// otherProcesses lets a child go on with its parent's exchange.
+// otherProcesses lets a child process continue its parent's exchange.
 func otherProcesses(t testing.TB, o *fixture) {
 	client, server := connectTCP(t)
 	write(t, client, request(traceparent(7)))
@@ -94,7 +94,7 @@ func otherProcesses(t testing.TB, o *fixture) {
 	child := startOneShot(t, server, "writes")
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{child.pid(), uint32(unix.Getpid())}, Syscalls: []string{"sendto"}}})
 	child.end(t)
-	thread := onThread(func() { send(t, server, 3) }) // who has the context still has it
+	thread := onThread(func() { send(t, server, 3) }) // the parent still has the context
 	want := []relation{{Syscall: "sendto", Source: "socket", Link: spanIDOf(7)}}
 	if diff := gocmp.Diff(want, o.relations(t, thread)); diff != "" {
 		t.Errorf("the parent's relations differ (-want +got):\n%s", diff)
@@ -109,7 +109,7 @@ func otherProcesses(t testing.TB, o *fixture) {
 	}
 }
 
-// unsampled looks at what a span that nobody records does.
+// unsampled makes calls in a span that is not recorded.
 func unsampled(t *testing.T, o *fixture) {
 	parent := "traceparent: 00-" + traceIDOf(1) + "-" + spanIDOf(1) + "-00\r\n"
 	for name, test := range map[string]struct {
@@ -138,8 +138,8 @@ func unsampled(t *testing.T, o *fixture) {
 	}
 }
 
-// TestKernelKeepsContexts lets a socket remember a context for a short time, and the
-// memory of this process be read, but of no other.
+// TestKernelKeepsContexts lets sockets keep a context only for a short time, and allows the memory of
+// this process to be read, but of no other.
 func TestKernelKeepsContexts(t *testing.T) {
 	const ttl = 20 * time.Millisecond
 	o := observeContexts(t, func(options *tracecontext.Options) {
@@ -147,7 +147,7 @@ func TestKernelKeepsContexts(t *testing.T) {
 	})
 	needMessages(t, o)
 	t.Run("of wanted processes", func(t *testing.T) {
-		eventually(t, func() string { // user space has to say that this one is wanted
+		eventually(t, func() string { // user space first has to tell the programs that this process is allowed
 			client, _ := connectTCP(t)
 			o.want(t, Options{})
 			thread := onThread(func() { write(t, client, request(traceparent(1))) })

@@ -18,11 +18,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// inOBIMap pins maps as OBI does that starts late, starts again and stops.
+// inOBIMap pins maps like an OBI that starts late, starts again and stops.
 func inOBIMap(t *testing.T, o *fixture, path string, said <-chan string) {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
-	// sourceWith is what a call has whose thread is in the map, if there is one.
+	// sourceWith returns the relation of a call whose thread is in the map, if there is a map.
 	sourceWith := func(m *ebpf.Map) (r relation) {
 		thread := onThread(func() {
 			if m != nil {
@@ -39,7 +39,7 @@ func inOBIMap(t *testing.T, o *fixture, path string, said <-chan string) {
 		t.Helper()
 		eventually(t, func() string { return gocmp.Diff(want, sourceWith(m)) })
 	}
-	// A map whose pin is being replaced has one user fewer for a moment.
+	// While the pin of a map is being replaced, it has one user fewer for a moment.
 	ended := "source obi is off: OBI has ended and has left its map behind: " + path
 	says := func(want string) {
 		t.Helper()
@@ -94,7 +94,7 @@ func inOBIMap(t *testing.T, o *fixture, path string, said <-chan string) {
 	}
 }
 
-// tellOBI writes into a map at which span a thread works.
+// tellOBI writes the current span of a thread into a map.
 func tellOBI(t testing.TB, m *ebpf.Map, pid, thread, n int) {
 	t.Helper()
 	if err := m.Put(uint64(pid)<<32|uint64(thread), must(hex.DecodeString(traceIDOf(n)+spanIDOf(n)))); err != nil {
@@ -112,7 +112,7 @@ func pinned(t testing.TB, path string) *ebpf.Map {
 	return m
 }
 
-// saysForAWhile is a thread that works at nothing, at a span, and at nothing again.
+// saysForAWhile has a thread that the map gives no span, then a span, and then none again.
 func saysForAWhile(t testing.TB, o *fixture, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
@@ -131,8 +131,8 @@ func saysForAWhile(t testing.TB, o *fixture, path string) {
 	}
 }
 
-// leavesItsMap lets OBI end in the midst of a request, whose thread goes on, and start
-// again with the map it has left.
+// leavesItsMap lets OBI end during a request, whose thread continues, and start again with the map that
+// it has left.
 func leavesItsMap(t *testing.T, o *fixture, m *ebpf.Map, path string, says func(string)) *ebpf.Map {
 	fds := pair(t, unix.SOCK_STREAM)
 	o.want(t, Options{})
@@ -157,21 +157,20 @@ func leavesItsMap(t *testing.T, o *fixture, m *ebpf.Map, path string, says func(
 	return m
 }
 
-// ofAProgramBefore lets a process execute another program while the map still says something
-// of it.
+// ofAProgramBefore lets a process execute another program while the map still has an entry of it.
 func ofAProgramBefore(t testing.TB, o *fixture, path string) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	shell := startWith(t, exec.Command("/bin/sh", "-c", "read line; "+helperVariable+"=writes exec "+must(os.Executable())), fds[0])
 	tellOBI(t, m, shell.Process.Pid, shell.Process.Pid, 6)
 	must(io.WriteString(shell.in, "\n"))
-	must(shell.out.ReadString('\n')) // of the program
+	must(shell.out.ReadString('\n')) // the new program runs
 	if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.sent(t, shell)); diff != "" {
 		t.Errorf("relations differ (-want +got):\n%s", diff)
 	}
 }
 
-// ofAProcessBefore lets a process end of which the map still says something, and another one
-// have its id.
+// ofAProcessBefore lets a process end while the map still has an entry of it, and another process get its
+// id. It returns false if no other process of the test got the id.
 func ofAProcessBefore(t testing.TB, o *fixture, path string) (again bool) {
 	m, fds := pinned(t, path), pair(t, unix.SOCK_STREAM)
 	first := startOneShot(t, fds[0], "writes")
@@ -187,7 +186,7 @@ func ofAProcessBefore(t testing.TB, o *fixture, path string) (again bool) {
 		relations := o.sent(t, second)
 		receive(fds[1])
 		if second.Process.Pid != pid {
-			continue // somebody else was faster
+			continue // another process on this machine got the id
 		}
 		if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, relations); diff != "" {
 			t.Errorf("relations of the second process differ (-want +got):\n%s", diff)
@@ -209,7 +208,7 @@ func ofAThreadBefore(t testing.TB, o *fixture, path string) (again bool) {
 		_, err := os.Stat(fmt.Sprint("/proc/self/task/", id))
 		return err != nil
 	}
-	for range tries { // the first thread ends with the process, and now and then Go's runtime keeps another one
+	for range tries { // it may take several: the main thread does not end, and Go's runtime sometimes keeps another one
 		o.want(t, Options{})
 		id = onThread(func() {
 			tellOBI(t, m, unix.Getpid(), unix.Gettid(), 5)
@@ -231,7 +230,7 @@ func ofAThreadBefore(t testing.TB, o *fixture, path string) (again bool) {
 	defer close(release)
 	for range tries {
 		kerneltest.NextID(t, id)
-		go onThread(func() { // whose thread is a new one once there is no idle one left
+		go onThread(func() { // its thread is a new one if the runtime has no idle thread
 			found := unix.Gettid() == id
 			if found {
 				send(t, fds[0], 1)

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// TestKernelWhatAProcessSaysOfItselfIsALink has processes say that they work at a span
-// whose ids they know, each way there is, where that is not believed.
+// TestKernelWhatAProcessSaysOfItselfIsALink has processes that publish a span whose ids they know, in
+// each way, where the options say that this is not trusted.
 func TestKernelWhatAProcessSaysOfItselfIsALink(t *testing.T) {
 	kerneltest.Require(t)
 	o := observeContexts(t, func(options *tracecontext.Options) { options.OutboundLink = true })

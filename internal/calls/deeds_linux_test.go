@@ -23,7 +23,7 @@ func awaitReceive(t testing.TB, thread int) {
 func awaitCall(t testing.TB, pid, thread, number int) {
 	t.Helper()
 	for range 1000 {
-		// The number of the system call that it sleeps in, or "running".
+		// The number of the system call in which it sleeps, or "running".
 		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, thread))
 		if err != nil {
 			t.Fatal(err)
@@ -36,7 +36,7 @@ func awaitCall(t testing.TB, pid, thread, number int) {
 	t.Fatalf("thread %d does not wait", thread)
 }
 
-// comm is the command name of this process.
+// comm returns the command name of this process.
 func comm(t testing.TB) string {
 	t.Helper()
 	name, err := os.ReadFile("/proc/self/comm")
@@ -46,14 +46,15 @@ func comm(t testing.TB) string {
 	return strings.TrimSpace(string(name))
 }
 
-// sendMany sends messages of a byte in one system call.
+// sendMany sends messages of one byte in one system call.
 func sendMany(t testing.TB, fd, messages int) {
 	if n, err := sendAll(fd, messages, nil); n != messages {
 		t.Errorf("sent %d of %d messages: %v", n, messages, err)
 	}
 }
 
-// sendAll is sendmmsg, which fails if the first message cannot be sent to where all are to go.
+// sendAll sends messages to one address with one sendmmsg, which fails if the first of them cannot be
+// sent.
 func sendAll(fd, messages int, to *unix.RawSockaddrInet4) (int, error) {
 	content := []byte{1}
 	vector := unix.Iovec{Base: &content[0], Len: 1}

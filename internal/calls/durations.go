@@ -18,8 +18,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// durationBounds are the upper ends of the buckets. What takes longer than the last one is in
-// one more bucket.
+// durationBounds are the upper bounds of the buckets. There is one more bucket for what takes longer
+// than the last one.
 var durationBounds = [...]time.Duration{
 	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
@@ -27,7 +27,7 @@ var durationBounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// distribution is how often something took how long.
+// distribution is a histogram of durations.
 type distribution struct {
 	sum    time.Duration
 	counts [len(durationBounds) + 1]uint64
@@ -40,7 +40,7 @@ func (d *distribution) add(other distribution) {
 	}
 }
 
-// durations are those of the waits of a process at a port, by [bpfWaitPart].
+// durations has the distributions of the waits of a process and a port, by [bpfWaitPart].
 type durations [bpfWaitPartWAIT_PARTS]distribution
 
 func (d *durations) add(other durations) {
@@ -49,10 +49,10 @@ func (d *durations) add(other durations) {
 	}
 }
 
-// waiter has series: a process as it is shown, at a port. What becomes of a process by an
-// exec that its resource does not show is the same waiter.
+// waiter identifies series: a process, by what its resource shows, and a port. If a process executes
+// a program and its resource stays the same, it is the same waiter.
 type waiter struct {
-	shown  string // the attributes of the resource
+	shown  string // the attributes of the resource, as in shownOf
 	port   uint16
 	serves bool
 }
@@ -67,22 +67,23 @@ func (w waiter) compare(other waiter) int {
 	return cmp.Or(cmp.Compare(w.shown, other.shown), cmp.Compare(serves(w), serves(other)), cmp.Compare(w.port, other.port))
 }
 
-// line is what is said of a waiter.
+// line is the state of the series of a waiter.
 type line struct {
 	life.Life
 	resource process.Process
-	removed  durations // of entries that are not in the kernel's map any more
+	removed  durations // the sum of entries that are no longer in the kernel's map
 }
 
-// entry is what is known of a key of the kernel's map.
+// entry is the state of a key of the kernel's map.
 type entry struct {
 	of  waiter
 	now durations
 }
 
-// durationsLedger keeps the series from one collection to the next. It is pure.
+// durationsLedger keeps the series from one collection to the next. It needs no kernel: what was read
+// and the time are arguments.
 type durationsLedger struct {
-	posted  time.Time // of the collection before
+	posted  time.Time // the time of the last collection
 	entries map[bpfDurationKey]*entry
 	lines   map[waiter]*line
 }
@@ -91,7 +92,8 @@ func newDurationsLedger(start time.Time) *durationsLedger {
 	return &durationsLedger{posted: start, entries: map[bpfDurationKey]*entry{}, lines: map[waiter]*line{}}
 }
 
-// enter takes what was read of a key. describe says whose it is when it is met.
+// enter records the value that was read of a key. It calls describe for a key that is new, which
+// returns the process and its attributes as text.
 func (l *durationsLedger) enter(key bpfDurationKey, now durations, describe func() (p process.Process, shown string)) {
 	e, known := l.entries[key]
 	if !known {
@@ -103,7 +105,7 @@ func (l *durationsLedger) enter(key bpfDurationKey, now durations, describe func
 	e.now = now
 }
 
-// feed notes that one more entry feeds the series of a waiter. Series whose last value was
+// feed records that one more entry belongs to the series of a waiter. Series whose last value was
 // delivered begin anew.
 func (l *durationsLedger) feed(of waiter, p process.Process) {
 	to, known := l.lines[of]
@@ -114,7 +116,7 @@ func (l *durationsLedger) feed(of waiter, p process.Process) {
 	to.Feed()
 }
 
-// remove notes that a key was taken out of the kernel's map, with its last value.
+// remove records that a key was deleted from the kernel's map, and its last value.
 func (l *durationsLedger) remove(key bpfDurationKey, last durations) {
 	e := l.entries[key]
 	delete(l.entries, key)
@@ -123,7 +125,7 @@ func (l *durationsLedger) remove(key bpfDurationKey, last durations) {
 	of.Leave()
 }
 
-// posting is what is to be said of a waiter.
+// posting is what one collection reports of a waiter.
 type posting struct {
 	waiter
 	resource process.Process
@@ -132,8 +134,8 @@ type posting struct {
 	durations
 }
 
-// post ends the collection at now, and returns what there is to say, the waiters of a
-// resource together.
+// post ends the collection at now, and returns what it reports. The waiters of one resource follow
+// each other.
 func (l *durationsLedger) post(now time.Time) []posting {
 	sums := map[waiter]*durations{}
 	for of, line := range l.lines {
@@ -152,10 +154,10 @@ func (l *durationsLedger) post(now time.Time) []posting {
 	return all
 }
 
-// delivered notes that what was last posted has been taken.
+// delivered records that a consumer has taken what was last posted.
 func (l *durationsLedger) delivered() { life.Deliver(l.lines) }
 
-// inOurDurations translates a value of the kernel's map.
+// inOurDurations converts a value of the kernel's map.
 func inOurDurations(raw *bpfDurations) (d durations) {
 	for part, of := range raw.Part {
 		d[part] = distribution{duration(of.SumNs), of.Counts}
@@ -163,7 +165,7 @@ func inOurDurations(raw *bpfDurations) (d durations) {
 	return d
 }
 
-// shownOf is a resource as text, in the order of its keys.
+// shownOf returns the attributes of a resource as text, sorted by their keys.
 func shownOf(resource pcommon.Resource) string {
 	return fmt.Sprintf("%#v", resource.Attributes().AsRaw())
 }
@@ -179,8 +181,8 @@ type durationPoint struct {
 	part bpfWaitPart
 }
 
-// emitDurations makes one point of each waiter's waits for itself, and one of its waits for a
-// peer if it asks.
+// emitDurations makes a point of each waiter's local waits and, if it is a client, another one of
+// its waits for the peer.
 func emitDurations(builder *metadata.MetricsBuilder, now time.Time, all []posting) pmetric.Metrics {
 	metrics := pmetric.NewMetrics()
 	for len(all) > 0 {
@@ -194,7 +196,7 @@ func emitDurations(builder *metadata.MetricsBuilder, now time.Time, all []postin
 	return metrics
 }
 
-// emitWaiters emits those of one resource.
+// emitWaiters makes the points of the waiters of one resource.
 func emitWaiters(builder *metadata.MetricsBuilder, now pcommon.Timestamp, all []posting) pmetric.Metrics {
 	var points []durationPoint
 	for i := range all {
@@ -219,8 +221,8 @@ func emitWaiters(builder *metadata.MetricsBuilder, now pcommon.Timestamp, all []
 	return metrics
 }
 
-// complete sets what the generated builder cannot, which gives the points in the order they
-// were recorded.
+// complete sets what the generated builder cannot set. The builder has the points in the order in
+// which they were recorded.
 func (d durationPoint) complete(point pmetric.HistogramDataPoint) {
 	point.SetStartTimestamp(pcommon.NewTimestampFromTime(d.start))
 	if d.serves || d.port == 0 {

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// countedWaits has a program and its server wait for so long that a busy machine does not
-// make it another bucket. The answer is read as late as the request.
+// countedWaits has a program and its server wait for so long that the waits are in the same bucket even
+// on a busy machine. The answer is read as late as the request.
 func countedWaits(t testing.TB, o *fixture) {
 	const long = 1200 * time.Millisecond // the bucket ends at 2.5 s
 	recorder := &stats.Recorder{}
@@ -32,7 +32,7 @@ func countedWaits(t testing.TB, o *fixture) {
 		}
 	})
 	options := slowWaits
-	options.MinDuration, options.Durations = time.Hour, true // no span
+	options.MinDuration, options.Durations = time.Hour, true // no wait becomes a span
 	o.want(t, options)
 	if err := durations.Enable(); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func countedWaits(t testing.TB, o *fixture) {
 	}
 	took := func(part, end string, from, to time.Time) histogramPoint {
 		p := histogramPoint{PID: int64(unix.Getpid()), Part: part, End: end, Port: int64(port), Sum: to.Sub(from).Seconds(), Count: 1}
-		p.Buckets[13] = 1 // from 1 s to 2.5 s
+		p.Buckets[13] = 1 // above 1 s, up to 2.5 s
 		return p
 	}
 	want := []histogramPoint{
@@ -87,12 +87,12 @@ func countedWaits(t testing.TB, o *fixture) {
 	waitsWithoutPlace(t, o, durations)
 }
 
-// waitsWithoutPlace has waits of a program and its server when all places are taken.
+// waitsWithoutPlace has waits of a program and its server while the map is full.
 func waitsWithoutPlace(t testing.TB, o *fixture, durations *Durations) {
 	before := durations.recorder.Read()
 	m := o.calls.object.Maps[bpfMapWaitDurations]
 	var taken []bpfDurationKey
-	for pid := uint32(1 << 30); ; pid++ { // no process has such a pid
+	for pid := uint32(1 << 30); ; pid++ { // pids that no process can have
 		key := bpfDurationKey{}
 		key.Process.Pid = pid
 		if err := m.Put(key, bpfDurations{}); errors.Is(err, unix.E2BIG) {

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// maxWaiters is how many processes, each at a port, the kernel side counts at the same time.
+// maxWaiters is how many pairs of a process and a port can be counted at the same time.
 const maxWaiters = 4096
 
 var (
@@ -26,9 +26,9 @@ var (
 	_ instrument.Deliverer                   = (*Durations)(nil)
 )
 
-// Durations is the instrument that reports how long waits took, as a metric. It shares the
-// kernel side of a Calls, which runs while either does. Its zero value is not usable: see
-// [NewDurations].
+// Durations is the instrument that reports how long waits took, as a metric. It shares the BPF
+// programs of a Calls, which run while one of the two instruments does. Its zero value is not
+// usable: see [NewDurations].
 type Durations struct {
 	calls     *Calls
 	builder   *metadata.MetricsBuilder
@@ -37,17 +37,17 @@ type Durations struct {
 	recorder  *stats.Recorder
 	started   bool
 	ledger    *durationsLedger
-	offered   bool // what was last collected has all that has ended
+	offered   bool // the last collection was complete, so that a delivery ends series
 	held      map[process.ID]int
 }
 
-// NewDurations returns Durations that record into builder, and are not started. The options
-// of of ask for durations.
+// NewDurations returns Durations that record into builder, and are not started. The options of the
+// Calls must have Durations set.
 func NewDurations(of *Calls, builder *metadata.MetricsBuilder, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder) *Durations {
 	return &Durations{calls: of, builder: builder, processes: processes, clock: c, recorder: recorder}
 }
 
-// setDurations makes room for durations if the options ask for them.
+// setDurations sets the size of the map and the bounds of the buckets, if durations are wanted.
 func (c *Calls) setDurations(spec *ebpf.CollectionSpec) error {
 	if !c.options.Durations {
 		return nil
@@ -60,7 +60,8 @@ func (c *Calls) setDurations(spec *ebpf.CollectionSpec) error {
 	return spec.Variables[bpfVarDurationBounds].Set(bounds)
 }
 
-// Start implements [instrument.Instrument].
+// Start implements [instrument.Instrument]. If the kernel has no hooks for waits, the error matches
+// [kernel.ErrUnsupported].
 func (d *Durations) Start(ctx context.Context) error {
 	if err := d.calls.acquire(ctx); err != nil {
 		return err
@@ -79,8 +80,8 @@ func (d *Durations) Enable() error {
 	return d.calls.object.Enable()
 }
 
-// Collect implements [instrument.Instrument]. Every series that has not ended is in what it
-// returns.
+// Collect implements [instrument.Instrument]. The result has a point of each series that has not
+// ended, and the last point of each that has.
 func (d *Durations) Collect(context.Context) (pmetric.Metrics, error) {
 	d.offered = false
 	now := d.clock.Now()
@@ -91,7 +92,7 @@ func (d *Durations) Collect(context.Context) (pmetric.Metrics, error) {
 	}
 	for key, raw := range read {
 		if raw.Seen.FirstNs == 0 {
-			continue // it is about to be counted for the first time
+			continue // the program has added the entry, and has not counted in it yet
 		}
 		d.ledger.enter(key, inOurDurations(&raw), func() (process.Process, string) { return d.describe(key, &raw) })
 	}
@@ -118,7 +119,7 @@ func idOf(key bpfDurationKey) process.ID {
 	}
 }
 
-// removeEnded takes out of the kernel's map what is of processes that have ended.
+// removeEnded deletes the entries of processes that have ended from the kernel's map.
 func (d *Durations) removeEnded() error {
 	var errs error
 	m := d.calls.object.Maps[bpfMapWaitDurations]
@@ -146,8 +147,8 @@ func (d *Durations) removeEnded() error {
 	return errs
 }
 
-// release lets the directory forget a process. Its description stays in the series until
-// they have ended.
+// release lets the directory forget a process. The series have a copy of its description until they
+// have ended.
 func (d *Durations) release(id process.ID) {
 	d.processes.Release(id)
 	if d.held[id]--; d.held[id] == 0 {
@@ -155,7 +156,7 @@ func (d *Durations) release(id process.ID) {
 	}
 }
 
-// audit brings the counts up to date. An event is a wait.
+// audit brings the recorder's counts up to date. Each wait is an event.
 func (d *Durations) audit(entries int) error {
 	var counted, lost uint64
 	if err := d.calls.object.Variables[bpfVarWaitsCounted].Get(&counted); err != nil {

@@ -14,10 +14,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// histogramPoint is a point in the words of a test.
+// histogramPoint has what these tests compare of a point.
 type histogramPoint struct {
 	PID       int64
-	Part, End string // the attribute that has the port
+	Part, End string // End is the name of the attribute that has the port
 	Port      int64
 	Sum       float64
 	Count     uint64
@@ -47,7 +47,7 @@ func histogramPoints(metrics pmetric.Metrics) (points []histogramPoint) {
 	return points
 }
 
-// distributionOf has so many waits in one bucket.
+// distributionOf returns a distribution of n waits in one bucket.
 func distributionOf(bucket int, n uint64, each time.Duration) (d distribution) {
 	d.counts[bucket], d.sum = n, time.Duration(n)*each
 	return d
@@ -101,7 +101,7 @@ func TestDurations(t *testing.T) {
 	expect("a program that asks, and serves",
 		unixPoints[0], unixPoints[1], point("peer", asked, 5432, one), point("local", asked, 5432, late), point("local", served, 80, two))
 
-	enter(key(7, 2, 5432, 0), durations{two, late}) // it has executed the same program
+	enter(key(7, 2, 5432, 0), durations{two, late}) // the same process, after an exec of the same program
 	l.remove(client, durations{one, late})
 	both := late
 	both.add(late)

@@ -17,10 +17,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// function is what the number of a node stands for.
+// function is an element of the table to which the numbers of nodes refer.
 type function struct {
 	name  string // of the function or the tracepoint
-	fails bool   // a result from -4095 to -1 is an error
+	fails bool   // its results from -4095 to -1 are errors
 }
 
 // RootAttribute is on the root span of each call, and on no other.
@@ -29,9 +29,9 @@ const RootAttribute = "nettap.call.kept"
 // emitter turns calls into traces.
 type emitter struct {
 	resource  metadata.ResourceAttributesConfig
-	version   string // of the receiver
+	version   string // the receiver's
 	functions []function
-	ratio     float64 // the share of calls that is sampled
+	ratio     float64 // the share of calls that is sampled, from 0 to 1
 	describe  func(process.ID, process.Seen) process.Process
 	service   func(process.ID) tracecontext.Service
 	wall      func(bootNanos uint64) time.Time
@@ -60,7 +60,8 @@ func (e *emitter) emit(calls []call) ptrace.Traces {
 }
 
 // resourceOf returns the process of a call as a resource, with the service that the process
-// publishes. Otherwise the service has the name that the conventions have for that case.
+// publishes. If it publishes none, service.name is "unknown_service:" and its executable's name, as
+// the semantic conventions say.
 func (e *emitter) resourceOf(c call) pcommon.Resource {
 	p := e.describe(c.process, c.seen)
 	service := e.service(c.process)
@@ -82,7 +83,7 @@ func (e *emitter) resourceOf(c call) pcommon.Resource {
 // tree appends the spans of a call: its root, then the others, each after its parent.
 func (e *emitter) tree(spans ptrace.SpanSlice, c call) {
 	trace, state := e.traceOf(c)
-	began := e.wall(c.startNanos) // once, because the wall clock may be set at any moment
+	began := e.wall(c.startNanos) // only once, so that all spans agree if the clock is set meanwhile
 	ofNode := make([]ptrace.Span, len(c.nodes))
 	for i, n := range c.nodes {
 		if n.kind == ofTracepoint {
@@ -143,7 +144,7 @@ func (e *emitter) wait(spans ptrace.SpanSlice, c call) {
 	putSocket(attributes, c)
 }
 
-// givenUp is the error of a wait that the program has ended itself.
+// givenUp is the error.type of a wait that the program has ended by closing the socket.
 const givenUp = "given_up"
 
 // traceOf returns the trace to which a call belongs: the trace of the span that caused it,
@@ -225,7 +226,7 @@ func putError(attributes pcommon.Map, result int64) bool {
 	return true
 }
 
-// putResult says which error a call ended with, and returns whether that is a failure.
+// putResult sets the error with which a call ended, and returns whether that is a failure.
 func putResult(attributes pcommon.Map, c call) bool {
 	if number, ok := errnoOf(c.result); ok && c.expected {
 		attributes.PutStr("nettap.call.errno", errnoName(number))
@@ -258,7 +259,7 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	}
 }
 
-// describeCaller sets why a call is reported, and which thread made it.
+// describeCaller sets the attributes that say why a call is reported and which thread made it.
 func describeCaller(attributes pcommon.Map, c call) {
 	attributes.PutStr(RootAttribute, keptNames[c.reason])
 	attributes.PutInt("nettap.thread.id", int64(c.threadID))

@@ -21,7 +21,7 @@ import (
 
 var boot = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// testEmitter gives the same ids in each run.
+// testEmitter returns an emitter that makes the same ids in each run.
 func testEmitter() *emitter {
 	wall := func(bootNanos uint64) time.Time { return boot.Add(time.Duration(bootNanos)) }
 	return &emitter{
@@ -64,7 +64,7 @@ func TestEmit(t *testing.T) {
 	golden.Compare(t, "calls.json", compact)
 }
 
-// TestEmitWaits compares a wait of each kind, of which one has failed and one was given up.
+// TestEmitWaits compares a wait of each kind. One of them has failed and one was given up.
 func TestEmitWaits(t *testing.T) {
 	answer := decodedCall()
 	answer.syscall, answer.result, answer.nodes = -1, 0, nil
@@ -178,7 +178,7 @@ func TestEmitService(t *testing.T) {
 
 func TestEmitContext(t *testing.T) {
 	type relation struct {
-		trace      pcommon.TraceID // of the whole tree; empty is one of its own
+		trace      pcommon.TraceID // of the whole tree; empty: a trace of its own
 		parent     pcommon.SpanID
 		link       pcommon.SpanID
 		source     any
@@ -266,8 +266,7 @@ func randomnessOf(id pcommon.TraceID) uint64 {
 	return n
 }
 
-// FuzzEmit makes a call of three bytes a node: which node it is in, what kind it
-// is, and how long it lasts.
+// FuzzEmit makes a call with a node for every three bytes: its parent, its kind, and how long it lasts.
 func FuzzEmit(f *testing.F) {
 	f.Add([]byte{0, 0, 200, 1, 0, 100, 1, 1, 50, 2, 2, 20, 0, 3, 9})
 	f.Fuzz(func(t *testing.T, shape []byte) {
@@ -288,7 +287,7 @@ func FuzzEmit(f *testing.F) {
 	})
 }
 
-// nodeIn returns a node in one of those that are functions.
+// nodeIn returns a node inside one of the nodes that are functions.
 func nodeIn(nodes []node, parent, kindOf, part byte) node {
 	in := int(parent) % len(nodes)
 	for nodes[in].kind != ofFunction {
@@ -316,7 +315,7 @@ func checkTree(t *testing.T, spans []ptrace.Span) {
 			t.Errorf("the id %v of span %d is none of its own", span.SpanID(), i)
 		}
 		known[span.SpanID()] = span
-		parent, ok := known[span.ParentSpanID()] // which came before it
+		parent, ok := known[span.ParentSpanID()] // a parent must come before its children
 		if ok == (i == 0) {
 			t.Errorf("the parent of span %d is %v", i, span.ParentSpanID())
 		}

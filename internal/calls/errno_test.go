@@ -11,7 +11,7 @@ import (
 func TestErrnoNumber(t *testing.T) {
 	for name, want := range map[string]uint32{
 		"ECONNREFUSED": 111, "ETIMEDOUT": 110, "EAGAIN": 11, "EWOULDBLOCK": 11, "EOPNOTSUPP": 95, "ENOTSUP": 95,
-		"ERESTARTSYS": 0, // no system call ends with it
+		"ERESTARTSYS": 0, // no system call returns it
 		"ENOSUCH":     0,
 		"":            0,
 	} {

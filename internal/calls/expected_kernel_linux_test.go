@@ -23,10 +23,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketsThatFail are in a network namespace of their own, where nothing leads beyond lo.
+// socketsThatFail are in a network namespace of their own, which has only lo.
 type socketsThatFail struct {
 	tcp, tcp6, udp, udp6, stream, datagram, netlink, pipe int
-	path                                                  string // nobody listens there
+	path                                                  string // nothing listens there
 	bound                                                 unix.Sockaddr
 }
 
@@ -47,7 +47,7 @@ func newSocketsThatFail(t testing.TB) (s socketsThatFail) {
 	s.pipe = pipe[0]
 	unix.Close(pipe[1])
 	bound := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-	if err := unix.Bind(bound, &unix.SockaddrUnix{}); err != nil { // a name that the kernel chooses
+	if err := unix.Bind(bound, &unix.SockaddrUnix{}); err != nil { // the kernel chooses the name
 		t.Error(err)
 	}
 	s.bound = must(unix.Getsockname(bound))
@@ -83,7 +83,7 @@ type failing struct {
 	few                         bool // it is seen where only few functions are
 }
 
-// noNews is what the table in docs/calls.md has, each by one call.
+// noNews has one call for each expected failure in the table of docs/calls.md.
 var noNews = []failing{
 	{"a Unix socket that is not there", "connect", "ENOENT", "PATH", func(s socketsThatFail) error { return unix.Connect(s.stream, &unix.SockaddrUnix{Name: s.path}) }, true},
 	{"a datagram for one", "sendto", "ENOENT", "PATH", func(s socketsThatFail) error {
@@ -115,7 +115,7 @@ var noNews = []failing{
 	}, false},
 }
 
-// news fails, too.
+// news has calls whose failures are not expected.
 var news = []failing{
 	{"a Unix socket where nobody listens", "connect", "ECONNREFUSED", "BOUND", func(s socketsThatFail) error { return unix.Connect(s.stream, s.bound) }, true},
 	{"no way", "connect", "ENETUNREACH", "192.0.2.1:9", func(s socketsThatFail) error { return unix.Connect(s.tcp, nowhere) }, true},
@@ -151,14 +151,14 @@ var news = []failing{
 	}, true},
 }
 
-// sendToAddressAt sends a byte to what is at an address of memory.
+// sendToAddressAt sends a byte to the socket address that is at an address of memory.
 func sendToAddressAt(fd int, address uintptr) error {
 	content := []byte{1}
 	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&content[0])), 1, 0, address, unix.SizeofSockaddrInet4)
 	return errno
 }
 
-// sendToClosed sends to a Unix socket that was listened at a path.
+// sendToClosed sends to a Unix socket that was bound to a path and has been closed.
 func sendToClosed(path string) error {
 	listener, client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)), must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
 	defer unix.Close(client)
@@ -171,10 +171,10 @@ func sendToClosed(path string) error {
 	return unix.Sendto(client, []byte{1}, unix.MSG_NOSIGNAL, nil)
 }
 
-// forbid has the kernel refuse to send to one address.
+// forbid makes the kernel refuse to send to one address.
 func forbid(t testing.TB, to *unix.SockaddrInet4) {
 	t.Helper()
-	const userIP4 = 4 // in struct bpf_sock_addr
+	const userIP4 = 4 // the offset of user_ip4 in struct bpf_sock_addr
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupUDP4Sendmsg, License: "GPL",
 		Instructions: asm.Instructions{
@@ -202,7 +202,7 @@ func (s socketsThatFail) where(words string) string {
 	return strings.NewReplacer("PATH", s.path, "BOUND", s.bound.(*unix.SockaddrUnix).Name).Replace(words)
 }
 
-// fail makes calls and returns those that the fixture can see, as they are to be reported.
+// fail makes calls, and returns what must be reported of those that the fixture can see.
 func (o *fixture) fail(t testing.TB, s socketsThatFail, calls []failing) (want []reported) {
 	t.Helper()
 	for _, f := range calls {
@@ -218,8 +218,8 @@ func (o *fixture) fail(t testing.TB, s socketsThatFail, calls []failing) (want [
 	return want
 }
 
-// seesFail says whether the fixture sees that a function fails: not all BTF has the types of
-// functions that are static.
+// seesFail reports whether the fixture sees that a function fails. The BTF of some kernels has no types
+// of static functions.
 func (o *fixture) seesFail(name string) bool {
 	return o.functions() && slices.ContainsFunc(o.calls.emitter.functions, func(f function) bool { return f.name == name && f.fails })
 }
@@ -229,10 +229,10 @@ type reported struct {
 	Syscall, Kept string
 	Error, Errno  any
 	Failed        bool
-	Where         string // the call was to go to; of a bind, where it was to be
+	Where         string // the address that was passed to the call
 }
 
-// whereOf is an end of a socket, as "192.0.2.1:9", "/run/socket" or "".
+// whereOf returns the address of an end of a socket, such as "192.0.2.1:9" or "/run/socket", or "".
 func whereOf(tr tree, end string) string {
 	address, _ := tr.value("network." + end + ".address").(string)
 	if port, ok := tr.value("network." + end + ".port").(int64); ok {
@@ -258,12 +258,13 @@ func (o *fixture) reported(t testing.TB, thread int) (all []reported) {
 	return all
 }
 
-// expectedFailures are not reported unless all failures are. Each says where the call was to go.
+// expectedFailures requires that expected failures are reported only if all failures are, each with the
+// address that was passed to the call.
 func expectedFailures(t testing.TB, o *fixture) {
 	forbid(t, forbidden)
 	for name, test := range map[string]struct {
 		errnos   Errnos
-		reported bool // the failures that are no news are, too
+		reported bool // whether expected failures are reported, too
 	}{
 		"unexpected": {errnos: Errnos{Unexpected: true}},
 		"always":     {errnos: Errnos{All: true}, reported: true},
@@ -284,7 +285,7 @@ func expectedFailures(t testing.TB, o *fixture) {
 	}
 }
 
-// expectedByChance is of the sample, and no failure there.
+// expectedByChance requires that an expected failure in the sample is not reported as a failure.
 func expectedByChance(t testing.TB, o *fixture) {
 	thread := onThread(func() {
 		s := newSocketsThatFail(t)
@@ -301,7 +302,7 @@ func expectedByChance(t testing.TB, o *fixture) {
 	}
 }
 
-// expectedOfThreads are those for which a thread needs something of its own.
+// expectedOfThreads has the expected failures for which a thread must have certain properties.
 func expectedOfThreads(t testing.TB, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
@@ -336,7 +337,7 @@ func expectedOfThreads(t testing.TB, o *fixture) {
 	if got := o.reported(t, interrupted); len(got) > 0 {
 		t.Errorf("of the call that a signal interrupts there is %+v", got)
 	}
-	want := []reported{{Syscall: "setsockopt", Kept: "failed", Error: "EPERM", Failed: true}} // of the priority
+	want := []reported{{Syscall: "setsockopt", Kept: "failed", Error: "EPERM", Failed: true}} // for setting the priority
 	if diff := gocmp.Diff(want, o.reported(t, unprivileged)); diff != "" {
 		t.Errorf("calls of a thread without privileges differ (-want +got):\n%s", diff)
 	}

@@ -27,26 +27,26 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// beyondTheFile are functions that the tests look at too: what a process does when
-// it sends, and what only a soft interrupt does.
+// beyondTheFile are functions that the tests observe in addition to those of net/socket.c: one that a
+// process calls when it sends, and one that only a soft interrupt calls.
 var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
 
-// few are functions that stand for the whole file on rungs that are not the best of
-// the kernel, and in short tests where each function has a copy of the programs: to
-// load them takes an emulated machine a minute.
+// few are functions that stand for the whole file on rungs that are not the kernel's best one, and in
+// short tests where each function needs a copy of the programs. Loading all copies takes a minute on
+// an emulated machine.
 var few = []string{
 	"__sys_sendto", "__sys_sendmsg", "__sys_recvfrom", "__sys_recvmsg", "__sys_setsockopt", "__sys_shutdown",
 	"__sys_connect*", "__sys_accept4", "do_accept", "__sys_get*name",
 	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_send*", "sock_splice*", "sock_close", "sock_release", "__sock_release",
-	"sock_set_ti*", // one of these takes a struct, which not every fentry does
+	"sock_set_ti*", // one of these has a struct as an argument, which fentry does not support on every kernel
 }
 
 // onEachRung runs a test on each rung of the ladder that this kernel has.
 func onEachRung(t *testing.T, test func(t *testing.T, o *fixture)) {
 	kerneltest.Require(t)
 	types := kernelTypes(t)
-	var better []string // than the hook of the subtest
-	found := false      // the best hook of this kernel
+	var better []string // hooks that are better than that of the subtest
+	found := false      // whether the kernel's best hook was found
 	for _, hook := range ladder {
 		avoid := slices.Clone(better)
 		better = append(better, hook.Name)
@@ -79,18 +79,18 @@ func kernelTypes(t *testing.T) *btf.Spec {
 	return types
 }
 
-// fixture is a running instrument and what came out of it.
+// fixture is a running instrument and what it has reported.
 type fixture struct {
 	calls    *Calls
 	recorder *stats.Recorder
 	rung     string
-	best     bool // it is this kernel's best one
-	few      bool // functions of the file are looked at
+	best     bool // the rung is this kernel's best one
+	few      bool // only few functions of the file are observed
 	trees    []tree
-	base     stats.Totals // when the present options were set
+	base     stats.Totals // the totals when the current options were set
 }
 
-// observe starts the instrument, which also looks at this process.
+// observe starts the instrument, which also observes this process.
 func observe(t *testing.T, options Options, change func(*Calls)) *fixture {
 	t.Helper()
 	if options.Functions == nil {
@@ -105,11 +105,10 @@ func observe(t *testing.T, options Options, change func(*Calls)) *fixture {
 	return o
 }
 
-// functions says whether the rung sees functions, and not only system calls.
+// functions reports whether the rung sees functions, and not only system calls.
 func (o *fixture) functions() bool { return o.rung != "tp_btf/sys_enter" }
 
-// want sets what is reported from now on, by this process unless the filter says
-// otherwise.
+// want sets what is reported from now on. Unless the filter has pids, only this process is observed.
 func (o *fixture) want(t testing.TB, options Options) {
 	t.Helper()
 	o.collect(t)
@@ -127,7 +126,7 @@ func (o *fixture) want(t testing.TB, options Options) {
 	o.trees, o.base = nil, o.recorder.Read()
 }
 
-// empty takes from the filters what they let through.
+// empty deletes the elements of all filters.
 func (o *fixture) empty(t testing.TB) {
 	t.Helper()
 	for _, name := range []string{"pids", "commands", "users", "syscalls", "ports", "addresses"} {
@@ -145,8 +144,8 @@ func (o *fixture) empty(t testing.TB) {
 	}
 }
 
-// collect reads everything until now, and returns all that was seen, in the order in
-// which it ended.
+// collect reads the ring, and returns everything that was reported since want, in the order in which it
+// ended.
 func (o *fixture) collect(t testing.TB) []tree {
 	t.Helper()
 	traces, err := o.calls.Collect(context.Background())
@@ -157,7 +156,7 @@ func (o *fixture) collect(t testing.TB) []tree {
 	return o.trees
 }
 
-// counts returns what was counted in the time since want.
+// counts returns what was counted since want.
 func (o *fixture) counts(t testing.TB) stats.Counts {
 	t.Helper()
 	o.collect(t)
@@ -180,17 +179,17 @@ func (o *fixture) counts(t testing.TB) stats.Counts {
 	return now
 }
 
-// missed returns how often the kernel did not run one of the programs since want.
-// Then a function, or a whole call, is missing here: it happens where programs take
-// long, as on an emulated machine, and can be preempted.
+// missed returns how often the kernel did not run one of the programs since want. Then a function or a
+// whole call is missing. It happens if programs can be preempted and take long, as on an emulated
+// machine.
 func (o *fixture) missed(t testing.TB) int {
 	t.Helper()
 	o.collect(t)
 	return int(o.recorder.Read().MissedRuns - o.base.MissedRuns)
 }
 
-// try runs a test, and again where it finds something wrong while the kernel did not
-// run one of the programs: what these would have told is counted, and missing.
+// try runs a test, and runs it again if it fails and the kernel did not run one of the programs
+// meanwhile: what these programs would have reported is missing.
 func (o *fixture) try(t *testing.T, test func(t testing.TB, o *fixture)) {
 	t.Helper()
 	const times = 5
@@ -253,11 +252,11 @@ func (o *fixture) by(t testing.TB, thread int) []tree {
 	return slices.DeleteFunc(slices.Clone(o.collect(t)), func(tr tree) bool { return tr.value("nettap.thread.id") != int64(thread) })
 }
 
-// onThread calls f on a thread of its own, and returns its id.
+// onThread calls f on a new thread, and returns the thread's id.
 func onThread(f func()) int {
 	thread := make(chan int)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // it is not unlocked, so that the thread ends with the goroutine
 		id := unix.Gettid()
 		f()
 		thread <- id
@@ -265,15 +264,15 @@ func onThread(f func()) int {
 	return <-thread
 }
 
-// tree is a trace in the words of a test.
+// tree is the spans of a call.
 type tree struct {
 	root     ptrace.Span
 	resource pcommon.Map
 	spans    map[pcommon.SpanID]ptrace.Span
 }
 
-// treesOf returns the trees in the order of their roots. Calls of one application's
-// trace are trees of one trace.
+// treesOf returns the trees in the order of their roots. Trees of calls that belong to the same trace of
+// an application have the same trace id.
 func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 	t.Helper()
 	spans := map[pcommon.SpanID]ptrace.Span{}
@@ -309,7 +308,7 @@ func treesOf(t testing.TB, traces ptrace.Traces) []tree {
 	return trees
 }
 
-// check holds what is true of any tree.
+// check fails the test if something is wrong that must hold for every tree.
 func (tr tree) check(t testing.TB) {
 	t.Helper()
 	for _, span := range tr.spans {
@@ -334,10 +333,10 @@ func value(attributes pcommon.Map, name string) any {
 
 func (tr tree) value(name string) any { return value(tr.root.Attributes(), name) }
 
-// function is the one that the call began with.
+// function returns the function with which the call began.
 func (tr tree) function() string { return functionOf(tr.root) }
 
-// functionOf is what a span is about: a root's name is what the call does.
+// functionOf returns the function of a span. The name of a root is that of the operation instead.
 func functionOf(span ptrace.Span) string {
 	if function, ok := span.Attributes().Get("code.function.name"); ok {
 		return function.Str()
@@ -369,7 +368,7 @@ func (tr tree) has(name string) bool {
 	return tr.function() == name
 }
 
-// deed is what a tree says was done, in short.
+// deed is a summary of a tree.
 type deed struct {
 	Syscall   string
 	FD        any // int64, or nil
@@ -380,8 +379,8 @@ type deed struct {
 	BlockedOn any
 }
 
-// deedOf leaves out a wait for what is no socket's: any call may wait for a lock, and on a
-// real-time kernel that is what a spinlock is.
+// deedOf leaves out waits that are not for a socket: any call may wait for a lock, and on a real-time
+// kernel a thread sleeps when it waits for a spinlock.
 func deedOf(tr tree) deed {
 	syscall, _ := tr.value("nettap.call.syscall").(string)
 	kept, _ := tr.value("nettap.call.kept").(string)
@@ -395,7 +394,7 @@ func deedOf(tr tree) deed {
 	}
 }
 
-// deeds returns what a thread did, in order, without what closes sockets.
+// deeds returns what a thread did, in order, without calls that close sockets.
 func (o *fixture) deeds(t testing.TB, thread int) []deed {
 	t.Helper()
 	var deeds []deed
@@ -407,7 +406,8 @@ func (o *fixture) deeds(t testing.TB, thread int) []deed {
 	return deeds
 }
 
-// eventually waits until complaint has none, and fails with its last one.
+// eventually waits until complaint returns "", and fails the test with the last complaint if that takes
+// too long.
 func eventually(t testing.TB, complaint func() string) {
 	t.Helper()
 	var last string

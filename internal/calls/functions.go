@@ -16,16 +16,15 @@ import (
 
 const (
 	socketFile   = "net/socket.c"
-	maxFunctions = 1024 // at once
+	maxFunctions = 1024 // how many functions can be traced at the same time
 )
 
-// functionName is what the name of a function looks like; a dot is only in names
-// of the compiler's.
+// functionName matches the name of a function. Only names that the compiler makes have a dot.
 var functionName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 
-// CheckFunctionPattern returns an error unless pattern can name functions: as
-// "net/socket.c" all of that file, as "tcp_sendmsg" one, as "tcp_*" what
-// [path.Match] says.
+// CheckFunctionPattern returns an error unless pattern can name functions. "net/socket.c" names all
+// functions of that file, a name such as "tcp_sendmsg" one function, and a glob such as "tcp_*"
+// the functions that [path.Match] matches.
 func CheckFunctionPattern(pattern string) error {
 	switch _, err := path.Match(pattern, ""); {
 	case pattern == socketFile:
@@ -44,13 +43,13 @@ func CheckFunctionPattern(pattern string) error {
 
 func isGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
 
-// chooseFunctions returns the functions that the patterns name, in the order of
-// their names, each once, with what types knows of them. A function of several
-// names goes by the one that was written out, or else by one that has a type.
+// chooseFunctions returns the functions that the patterns name, each once, sorted by their names, with
+// what types returns for them. A function with several names has the one that is a pattern, or
+// otherwise one that has a type.
 //
-// What cannot be traced is passed over where a file or a glob names it, and an
-// error where it is written out. So is a pattern that names nothing; of net/socket.c
-// the error matches [kernel.ErrUnsupported].
+// A function that cannot be traced is left out if a file or a glob names it, and is an error if
+// a pattern is its name. A pattern that names no function is an error, too; for net/socket.c that
+// error matches [kernel.ErrUnsupported].
 func chooseFunctions(patterns []string, symbols *symbols.Table, types func(name string) (kernel.Function, error)) ([]kernel.Function, error) {
 	attachable := symbols.Attachable()
 	chosen := map[uint64][]string{} // names by address
@@ -86,7 +85,7 @@ func chooseFunctions(patterns []string, symbols *symbols.Table, types func(name 
 	return functions, nil
 }
 
-// choose returns the function of one of the names, which are of one address.
+// choose returns the function at one address, by the best of its names.
 func choose(names, patterns []string, types func(string) (kernel.Function, error)) (kernel.Function, error) {
 	slices.Sort(names)
 	var best kernel.Function
@@ -102,7 +101,7 @@ func choose(names, patterns []string, types func(string) (kernel.Function, error
 	return best, nil
 }
 
-// rank is higher for the better of two names.
+// rank returns a number that is higher for a better name of a function.
 func rank(f kernel.Function, patterns []string) int {
 	switch {
 	case slices.Contains(patterns, f.Name):
@@ -115,7 +114,7 @@ func rank(f kernel.Function, patterns []string) int {
 	return 0
 }
 
-// find returns what a pattern names of the attachable functions.
+// find returns the attachable functions that a pattern names.
 func find(pattern string, attachable []symbols.Symbol) ([]symbols.Symbol, error) {
 	if err := CheckFunctionPattern(pattern); err != nil {
 		return nil, err
@@ -144,7 +143,7 @@ func find(pattern string, attachable []symbols.Symbol) ([]symbols.Symbol, error)
 	return found, nil
 }
 
-// lookup returns the function of a name, or nothing.
+// lookup returns the function with a name, or nil.
 func lookup(attachable []symbols.Symbol, name string) []symbols.Symbol {
 	i, ok := slices.BinarySearchFunc(attachable, name, func(s symbols.Symbol, name string) int { return strings.Compare(s.Name, name) })
 	if !ok {
@@ -153,18 +152,17 @@ func lookup(attachable []symbols.Symbol, name string) []symbols.Symbol {
 	return attachable[i : i+1]
 }
 
-// isObserver says whether a function runs because something is traced. Our own
-// programs call some, and the kernel leaves out the hooks that it meets on the
-// way there: a glob that is after the network would give what is no part of it,
-// and losses.
+// isObserver reports whether a function runs only because something is traced. nettap's own programs
+// call some of these, and the kernel does not run hooks inside a program. A glob for functions of the
+// network must not match them: they do not belong to the network, and would be counted as losses.
 func isObserver(name string) bool {
 	return slices.ContainsFunc([]string{
 		"bpf_", "__bpf_", "__traceiter_", "__do_trace_", "__probestub_", "perf_trace_", "trace_event_", "trace_raw_output_",
-		"call_trace_sock_", // where a tracepoint of sending or receiving is in use
+		"call_trace_sock_", // called if a tracepoint of sending or receiving is in use
 	}, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
-// nothing says why a pattern names no function that can be traced.
+// nothing returns an error that says why a pattern names no function that can be traced.
 func nothing(pattern string, symbols *symbols.Table) error {
 	if pattern == socketFile {
 		return fmt.Errorf("%q: none of its functions is known: %w", pattern, kernel.ErrUnsupported)

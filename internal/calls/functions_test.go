@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 )
 
-// someSymbols is a small kernel without any function of net/socket.c.
+// someSymbols has the symbols of a small kernel without any function of net/socket.c.
 const someSymbols = `ffffffff81000000 T _stext
 ffffffff81000100 T tcp_sendmsg
 ffffffff81000200 T tcp_sendmsg_locked
@@ -161,7 +161,7 @@ func FuzzChooseFunctions(f *testing.F) {
 	})
 }
 
-// typesOf has a type for each of these names, and none for others.
+// typesOf returns a function that has a type for each of these names, and none for others.
 func typesOf(names ...string) func(string) (kernel.Function, error) {
 	return func(name string) (kernel.Function, error) {
 		f := kernel.Function{Name: name}

@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helperVariable makes this test binary a process that ends, or becomes another
-// program, while one of its threads is in a call.
+// helperVariable is an environment variable that makes this test binary a helper, such as a process
+// that ends or executes another program while one of its threads is in a call.
 const helperVariable = "NETTAP_TEST_HELPER"
 
-// withoutPreemption keeps Go's runtime from interrupting system calls by its signals:
-// then one call of a test would be two.
+// withoutPreemption keeps Go's runtime from interrupting system calls by its signals, which would make
+// two calls of one.
 const withoutPreemption = "asyncpreemptoff=1"
 
-// init keeps the main goroutine of a helper on the process's first thread.
+// init keeps the main goroutine of a helper on the process's main thread.
 func init() {
 	if os.Getenv(helperVariable) != "" {
 		runtime.LockOSThread()
@@ -43,13 +43,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// messages are what a process sends once on its descriptor 3.
+// messages are what helpers send once on their descriptor 3.
 var messages = map[string]string{"writes": "xyz", "asks": request(traceparent(8))}
 
 func help(how string) {
 	if message, ok := messages[how]; ok {
 		fmt.Println("ready")
-		bufio.NewReader(os.Stdin).ReadString('\n') //nolint:errcheck // the test has set what it looks at
+		bufio.NewReader(os.Stdin).ReadString('\n') //nolint:errcheck // the test writes a line when it has set what is observed
 		unix.Sendto(3, []byte(message), 0, nil)
 		return
 	}
@@ -71,14 +71,14 @@ func help(how string) {
 		receive(fds[0])
 	})
 	fmt.Println(<-thread, fds[0])
-	bufio.NewReader(os.Stdin).ReadString('\n') //nolint:errcheck // the test has seen the thread wait
+	bufio.NewReader(os.Stdin).ReadString('\n') //nolint:errcheck // the test writes a line when the thread waits
 	if how == "executes" {
 		panic(unix.Exec("/proc/self/exe", []string{"executed"}, []string{helperVariable + "=executed"}))
 	}
 }
 
-// ended lets a process end that has a thread in a call, and returns what it did:
-// that call, and afterwards its main thread.
+// ended lets a process end while one of its threads is in a call. It returns that call, and what the main
+// thread did afterwards.
 func ended(t testing.TB, o *fixture, how string) (thread []deed, errno any, main []deed) {
 	t.Helper()
 	h := startHelper(t, how)
@@ -89,8 +89,8 @@ func ended(t testing.TB, o *fixture, how string) (thread []deed, errno any, main
 	}
 	awaitCall(t, h.Process.Pid, id, unix.SYS_RECVFROM)
 	h.end(t)
-	for _, tr := range o.collect(t) { // whoever executes takes the id of the process over
-		// A process closes what it had open when it ends, in whatever call that is.
+	for _, tr := range o.collect(t) { // a thread that executes a program gets the id of the main thread
+		// When a process ends, it closes its sockets within the call that ends it.
 		switch d := deedOf(tr); {
 		case d.Syscall == "recvfrom" && d.BlockedOn != nil:
 			thread, errno = append(thread, d), tr.value("nettap.call.errno")
@@ -101,10 +101,10 @@ func ended(t testing.TB, o *fixture, how string) (thread []deed, errno any, main
 	return thread, errno, main
 }
 
-// ends and becomes are what happens to a thread that waits when its process does.
+// ends and becomes have a thread that waits in a call when its process ends, or executes a program.
 func ends(t testing.TB, o *fixture) {
 	thread, _, _ := ended(t, o, "ends")
-	// A thread may be in the call still when the process has gone.
+	// The thread may not have left the call yet when the process has ended.
 	if len(thread) > 1 || len(thread) == 1 && thread[0].Syscall != "recvfrom" {
 		t.Errorf("the calls are %+v", thread)
 	}
@@ -131,15 +131,14 @@ func becomes(t testing.TB, o *fixture) {
 	}
 }
 
-// helper is a process of a test that ends with its input.
+// helper is a process of a test, which ends when its input ends.
 type helper struct {
 	*exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
-// startHelper starts this test binary as a helper, with a descriptor as its 3 if one is
-// given.
+// startHelper starts this test binary as a helper, with the given descriptors as its 3 and following.
 func startHelper(t testing.TB, how string, fds ...int) helper {
 	t.Helper()
 	command := exec.Command("/proc/self/exe")

@@ -15,11 +15,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 )
 
-// ladder is how functions are seen, the best way first. Calls that block are the
-// ones that are looked for, so what counts is that their ends are seen. On a kernel
-// that can be preempted, fentry and fexit are not run where another run of them was:
-// so probes of many functions come before them, which also are attached at once, but
-// see frequentFunctions.
+// ladder has the hooks by which functions can be seen, the best first. Calls that block are the most
+// interesting ones, so the ends of functions must be seen reliably. On a preemptible kernel, an
+// fentry or fexit program is not run on a CPU where it is already running. So probes of many functions
+// come before them. These are also attached all at once; see frequentFunctions for their disadvantage.
 var ladder = []kernel.Hook{
 	{Job: "call", Name: "kprobe.session", Programs: []string{bpfProgVisitFunction}},
 	{Job: "call", Name: "kprobe.multi", Programs: []string{bpfProgEnterProbe}},
@@ -35,7 +34,7 @@ const (
 	notSeenOfSyscalls = "the functions inside a call, only tracepoints; 32-bit system calls; calls of kernel threads and of io_uring's workers"
 )
 
-// exits is what sees the end of a function, by what sees its beginning.
+// exits has the hook that sees the end of a function, by the hook that sees its beginning.
 var exits = map[string]kernel.Hook{
 	"fentry.multi":     {Job: "call_end", Name: "fexit.multi", Programs: []string{bpfProgLeaveFunction}},
 	"kprobe.multi":     {Job: "call_end", Name: "kretprobe.multi", Programs: []string{bpfProgLeaveProbe}},
@@ -44,7 +43,7 @@ var exits = map[string]kernel.Hook{
 	"tp_btf/sys_enter": {Job: "call_end", Name: "tp_btf/sys_exit", Programs: []string{bpfProgLeaveSyscall}},
 }
 
-// always is what sees a thread wait, and with whom it connects.
+// always has the hooks that every rung needs: they see a thread wait, and to which peer it connects.
 var always = []kernel.Hook{
 	{Job: "off_cpu", Name: "tp_btf/sched_switch", Programs: []string{bpfProgSeeSwitch}},
 	{Job: "wakeup", Name: "tp_btf/sched_wakeup", Programs: []string{bpfProgSeeWakeup}},
@@ -52,10 +51,10 @@ var always = []kernel.Hook{
 	{Job: "thread_end", Name: "tp_btf/sched_process_free", Programs: []string{bpfProgForgetThread}, Cause: selftest.Thread},
 }
 
-// chooseHooks returns the best way to see calls that this kernel has, fits spec to
-// it, and makes the table of what the nodes' numbers stand for. What sees an end is
-// attached first, so that no call is begun whose end nobody sees. withoutWaits says why no
-// waits are to be seen, if it is not nil.
+// chooseHooks returns the best hooks for calls that this kernel has. It also changes spec to have the
+// programs for them, and makes the table of functions to which nodes refer. Hooks for ends are attached
+// first, so that no call begins whose end would not be seen. If withoutWaits is not nil it says why
+// waits are left out.
 func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutWaits error) ([]kernel.Hook, error) {
 	begin, err := kernel.Choose(kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) }), ladder...)
 	if err != nil {
@@ -100,13 +99,13 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	if apart {
 		hooks = append(hooks, end)
 	}
-	// What was attached last at the end of a function runs first: an io_uring's call may be
-	// over with the function that tells what was read.
+	// Of the programs at the end of a function, the one that was attached last runs first. The hooks
+	// for waits are last, because a call by io_uring may end with the function that they observe.
 	return slices.Concat(hooks, []kernel.Hook{begin}, waits), errors.Join(err, spec.Variables[bpfVarProbesWithCookies].Set(!copies),
 		spec.Variables[bpfVarWithCookies].Set(begin.Name == "fentry.multi"))
 }
 
-// replaceProgram has another program in place of one.
+// replaceProgram replaces one program of the hooks with another one.
 func replaceProgram(hooks []kernel.Hook, program, other string) {
 	for i, hook := range hooks {
 		if slices.Contains(hook.Programs, program) {
@@ -115,12 +114,12 @@ func replaceProgram(hooks []kernel.Hook, program, other string) {
 	}
 }
 
-// isMulti says whether a hook takes a probe of many functions.
+// isMulti reports whether a hook is a probe that is attached to many functions at once.
 func isMulti(hook string) bool { return hook == "kprobe.session" || hook == "kprobe.multi" }
 
-// frequentFunctions are those that most calls go through, and each connection. Programs
-// that they call themselves take a third of what probes do, but to attach them takes long
-// for each function: all others have probes where these can be had for many at once.
+// frequentFunctions are functions that most calls and each connection go through. A trampoline (fentry)
+// takes a third of the time of a probe at each call, but attaching one takes long. So these have
+// trampolines, and all other functions have probes if the kernel can attach them to many at once.
 var frequentFunctions = []string{
 	"sock_write_iter", "sock_read_iter", "sock_recvmsg", "__sys_sendto", "__sys_recvfrom", "____sys_sendmsg", "____sys_recvmsg", "sock_poll",
 	"__sys_socket", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file",
@@ -139,7 +138,7 @@ func partFrequent(functions []kernel.Function) (frequent, rest []kernel.Function
 	return frequent, rest
 }
 
-// probe is [kernel.Probe] of what sees the beginning of a function, and its end.
+// probe is [kernel.Probe] of a hook for the beginning of a function, and of the one for its end.
 func probe(hook string, types *btf.Spec) error {
 	if (hook == "kprobe.session" || hook == "kprobe.multi") && kernel.ExitsFromPool(types) {
 		return fmt.Errorf("%s: this kernel notes only so many calls whose end is to be seen: %w", hook, kernel.ErrUnsupported)
@@ -153,8 +152,8 @@ func probe(hook string, types *btf.Spec) error {
 	return nil
 }
 
-// findFunctions returns the functions that the options name and the hook can see,
-// and notes their names.
+// findFunctions returns the functions that the options name and the hook can see, and makes the
+// table of their names.
 func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, error) {
 	if err := kernel.RequireSymbols(); err != nil {
 		return nil, err
@@ -174,7 +173,7 @@ func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, 
 	return functions, nil
 }
 
-// noteNames makes the table of what the nodes' numbers stand for.
+// noteNames makes the table of functions to which the numbers of nodes refer.
 func (c *Calls) noteNames(functions []kernel.Function) {
 	c.emitter.functions = nil
 	for _, f := range functions {
@@ -182,8 +181,8 @@ func (c *Calls) noteNames(functions []kernel.Function) {
 	}
 }
 
-// canSee says whether a function can be seen by a hook, as far as its type tells. A
-// program for one that cannot would fail the load of all.
+// canSee reports whether a hook can see a function, as far as its type says. If one program
+// cannot be loaded for its function, none of the programs is loaded.
 func canSee(hook string, f kernel.Function) bool {
 	switch hook {
 	case "fentry.multi":

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ofKernelThread lets a worker of the kernel close the sockets of a network namespace
-// that nobody is in any more.
+// ofKernelThread lets a worker of the kernel close the sockets of a network namespace that has no
+// process left.
 func ofKernelThread(t testing.TB, o *fixture) {
 	o.want(t, Options{Filter: Filter{PIDs: []uint32{}}}) // of any process
 	thread := onThread(func() {

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// maxThreads is how many threads can have a tree at the same time before Linux 5.11, which
-// has no task storage: 8 MB.
+// maxThreads is how many threads can have a tree at the same time on kernels before Linux 5.11, which
+// have no task storage. The trees take 8 MB.
 const maxThreads = 4096
 
 func (c *Calls) load() error {
@@ -28,7 +28,7 @@ func (c *Calls) load() error {
 	}
 	c.object, err = c.loadPrograms(types, nil)
 	if refused := (*ebpf.VerifierError)(nil); c.options.Waits && errors.As(err, &refused) {
-		c.object, err = c.loadPrograms(types, err) // waits are an extra
+		c.object, err = c.loadPrograms(types, err) // without waits, calls can still be reported
 	}
 	if err != nil {
 		return err
@@ -65,12 +65,13 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 	return kernel.Load(spec, hooks, c.contexts.Maps(spec))
 }
 
-// wantsElements is how many elements the kernel side has for what processes want.
+// wantsElements is the size of the array in which the BPF programs count how many processes want to
+// report how many calls.
 //
 // Kernel side: WANTS in bpf/lib/calls/shares.h.
 const wantsElements = 128
 
-// setRate tells how many calls a second are reported.
+// setRate sets how many calls are reported in a second.
 func setRate(spec *ebpf.CollectionSpec, perSecond int) error {
 	step := max(1, (perSecond+wantsElements-1)/wantsElements)
 	return errors.Join(spec.Variables[bpfVarMaxPerSecond].Set(uint64(perSecond)), spec.Variables[bpfVarStepOfWant].Set(uint32(step)))
@@ -101,11 +102,11 @@ func (c *Calls) configure() error {
 	if errs = errors.Join(errs, fill(c.object, filter), c.refreshCgroups()); errs != nil {
 		return errs
 	}
-	c.filters++ // last: what was let through until now, was so by the former ones
+	c.filters++ // set last, so that calls that passed the former filters are checked again
 	return c.object.Variables[bpfVarFiltersVersion].Set(c.filters)
 }
 
-// wantedErrors is a bit for each errno whose failures are kept.
+// wantedErrors returns a set of bits, one for each errno whose failures are kept.
 func wantedErrors(errnos Errnos) [3]uint64 {
 	var bits [3]uint64
 	numbers := errnos.Numbers
@@ -122,7 +123,7 @@ func wantedErrors(errnos Errnos) [3]uint64 {
 	return bits
 }
 
-// fill enters into the maps of the filters what passes them.
+// fill puts the elements of the filters into their maps.
 func fill(object *kernel.Object, filter Filter) error {
 	var errs error
 	put := func(name string, key any) {
@@ -153,7 +154,7 @@ func fill(object *kernel.Object, filter Filter) error {
 	return errs
 }
 
-// prefixKey is a prefix in the form of the kernel side: IPv4 as ::ffff:a.b.c.d.
+// prefixKey returns a prefix as a key of the kernel's map, with IPv4 as ::ffff:a.b.c.d.
 func prefixKey(prefix netip.Prefix) [20]byte {
 	var key [20]byte
 	bits := prefix.Bits()

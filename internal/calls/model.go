@@ -20,13 +20,13 @@ import (
 const (
 	functionOffCPU = 0xffff
 	noNode         = 0xff
-	waitShift      = 4 // of the flags of functionOffCPU
+	waitShift      = 4 // the position of the wait in the flags of functionOffCPU
 )
 
 const (
 	headBytes = int(unsafe.Offsetof(bpfCall{}.Node))
 	nodeBytes = int(unsafe.Sizeof(bpfCall{}.Node[0]))
-	pathNodes = 6 // the room of a path
+	pathNodes = 6 // the room for a path, as a number of nodes
 	maxNodes  = len(bpfCall{}.Node) - pathNodes
 )
 
@@ -35,7 +35,8 @@ const (
 // match its number of nodes, if the nodes are not a tree, or if a node is outside of the
 // time of its parent.
 //
-// Kernel side: struct call in bpf/lib/calls/tree.h, which is cut after its last node, or the path behind it.
+// Kernel side: struct call in bpf/lib/calls/tree.h, which ends after its last node, or after the path
+// that follows that node.
 func decode(record []byte, functions int) (call, error) {
 	var raw bpfCall
 	if len(record) < headBytes || len(record) > int(unsafe.Sizeof(raw)) {
@@ -64,7 +65,7 @@ func decode(record []byte, functions int) (call, error) {
 	return c, nil
 }
 
-// pathBytes is the room that the path of a Unix socket takes in a record.
+// pathBytes returns how many bytes the path of a Unix socket takes in a record.
 func pathBytes(raw *bpfCall) int {
 	if raw.PathBytes == 0 {
 		return 0
@@ -72,8 +73,8 @@ func pathBytes(raw *bpfCall) int {
 	return pathNodes * nodeBytes
 }
 
-// pathOf returns the path that is in room, if there is one: up to its first zero byte, except
-// that an abstract name begins with one and can have others.
+// pathOf returns the path that is in room, if there is one. A path ends at its first zero byte. An
+// abstract name begins with a zero byte and may have more of them.
 func pathOf(raw *bpfCall, room []byte) (socketPath, error) {
 	if raw.PathBytes == 0 && raw.PathEnd == bpfPathEndPATH_OF_NONE {
 		return socketPath{}, nil
@@ -89,7 +90,7 @@ func pathOf(raw *bpfCall, room []byte) (socketPath, error) {
 	return socketPath{raw.PathEnd, name}, nil
 }
 
-// inOurWords translates the record of a call, without its nodes.
+// inOurWords converts the record of a call, without its nodes.
 func inOurWords(raw *bpfCall) (call, error) {
 	if raw.StartNs > math.MaxInt64 || raw.DurationNs > math.MaxInt64-raw.StartNs {
 		return call{}, fmt.Errorf("it lasts %d ns from %d on", raw.DurationNs, raw.StartNs)

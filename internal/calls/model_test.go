@@ -20,7 +20,7 @@ var (
 	nginx = process.ID{StartNanos: 900, PID: 71, ExecID: 5, UserID: 33, RealUserID: 33}
 )
 
-// functions is the table that the records of these tests point into.
+// functions is the table to which the records of these tests refer.
 var functions = []function{
 	{name: "__sys_recvfrom", fails: true},
 	{name: "sock_recvmsg", fails: true},
@@ -29,7 +29,7 @@ var functions = []function{
 	{name: "net_dev_queue"},
 }
 
-// compare lets whole calls be compared.
+// compare has the options with which calls are compared.
 var compare = cmp.Options{
 	cmp.AllowUnexported(call{}, node{}, wait{}, socketPath{}),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
@@ -225,7 +225,7 @@ func FuzzDecode(f *testing.F) {
 		if c.onCPU() < 0 || c.onCPU() > c.duration || c.blockedTime() < 0 {
 			t.Errorf("of %v the call was %v on the CPU and %v blocked", c.duration, c.onCPU(), c.blockedTime())
 		}
-		one(t, c) // no panic
+		one(t, c) // it must not panic
 	})
 }
 
@@ -311,7 +311,7 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// rawCall is a record as the kernel side writes it, decodedCall the same in our words.
+// rawCall returns a record as the BPF programs write it, and decodedCall the call that it must become.
 func rawCall() bpfCall {
 	var raw bpfCall
 	raw.StartNs, raw.DurationNs = 5_000_000_000, 4_000_000
@@ -374,10 +374,10 @@ func decodedCall() call {
 	return c
 }
 
-// number is that of a system call, which differs between architectures.
+// number returns the number of a system call, which depends on the architecture.
 func number(syscall string) int { return int(syscallNumbers([]string{syscall})[0]) }
 
-// encode cuts a record after its last node, or the path behind it.
+// encode returns a record up to its last node, or to the path that follows it.
 func encode(t testing.TB, raw bpfCall) []byte {
 	t.Helper()
 	record, err := binary.Append(nil, binary.NativeEndian, raw)

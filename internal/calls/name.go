@@ -4,10 +4,10 @@ package calls
 
 import "strings"
 
-// nameOf is what a person would say that a call does, from the function that it began
-// with: the system call on the descriptor, as "recvfrom". What an io_uring does, or the
-// kernel by itself, is on none: that goes by what its function is for, as "connect" of
-// __sys_connect_file, and else by the function.
+// nameOf returns the name of a call's span, from the function with which the call began. For a
+// system call on a descriptor it is the system call, such as "recvfrom". Operations of io_uring
+// and of the kernel itself have no descriptor: their name is that of the operation for which the
+// function is, such as "connect" for __sys_connect_file, or otherwise that of the function.
 func nameOf(c call, function string) string {
 	if c.syscall >= 0 && c.fd >= 0 {
 		return syscallName(c.syscall)
@@ -21,15 +21,15 @@ func nameOf(c call, function string) string {
 	return function
 }
 
-// wrappers are what stands before the name of a system call in that of a function
-// which carries it out.
+// wrappers are the prefixes of functions that carry out a system call. The rest of the function's
+// name is that of the system call.
 var wrappers = []string{
 	"__x64_sys_", "__arm64_sys_", "__ia32_compat_sys_", "__ia32_sys_", "__se_sys_", "__do_sys_",
 	"____sys_", "___sys_", "__sys_", "kernel_sock_", "kernel_", "do_sock_", "do_",
 }
 
-// operations are those of functions whose names do not have it, as an io_uring's
-// requests are called.
+// operations has the operations of functions whose names do not say them. They have the names of
+// io_uring's requests.
 //
 // Source: net/socket.c, io_uring/opdef.c.
 var operations = map[string]string{
@@ -55,8 +55,8 @@ var operations = map[string]string{
 	"sock_write_iter":   "write",
 }
 
-// operationOf returns what a function of the kernel is for, if it is a system call's
-// or an operation of an io_uring: "accept" of do_accept.
+// operationOf returns the system call or the operation of io_uring that a function of the kernel
+// carries out, if it does: "accept" for do_accept.
 func operationOf(function string) (string, bool) {
 	if operation, ok := operations[function]; ok {
 		return operation, true
@@ -75,7 +75,8 @@ func operationOf(function string) (string, bool) {
 	return "", false
 }
 
-// isSocketCall says whether a name is that of a system call which is about sockets alone, or may be.
+// isSocketCall reports whether a name is that of a system call that is only, or may be only, about
+// sockets.
 func isSocketCall(name string) bool {
 	switch name {
 	case "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "io_uring_enter", "listen", "recv", "recvfrom",

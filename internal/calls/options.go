@@ -10,39 +10,39 @@ import (
 	"time"
 )
 
-// Options are what the configuration says of the instrument.
+// Options are the configuration of the instruments.
 type Options struct {
 	RootPath      string        // where the host's / is mounted; empty means /
-	MinDuration   time.Duration // calls that took at least this long are kept; 0 is all
-	SampleRatio   float64       // of the others, from 0 to 1
-	MaxPerSecond  int           // trees a second; 0 is no limit
-	IdleWaits     bool          // waiting for work counts into the duration
-	OffCPU        bool          // what a thread waits for becomes nodes
-	Waits         bool          // waits that are of no one call are reported too
+	MinDuration   time.Duration // calls that took at least this long are kept; 0: all calls
+	SampleRatio   float64       // the share of the other calls that is kept, from 0 to 1
+	MaxPerSecond  int           // how many trees are reported in a second; 0: no limit
+	IdleWaits     bool          // the time of waiting for work counts for MinDuration
+	OffCPU        bool          // time off the CPU becomes nodes
+	Waits         bool          // waits that begin in one call and end in another are reported
 	Durations     bool          // how long waits took is counted, for [Durations]
-	FollowAll     bool          // the functions inside are kept of all calls, not only of those of the sample
-	KeepUnsampled bool          // calls of an application's spans that are not recorded are kept
+	FollowAll     bool          // the functions inside are kept for all calls, not only for those of the sample
+	KeepUnsampled bool          // calls are kept even if the application does not record their span
 	Errors        Errnos        // failures that are kept
-	Functions     []string      // as [CheckFunctionPattern] takes them
+	Functions     []string      // patterns as in [CheckFunctionPattern]
 	AvoidHooks    []string      // as in kernel.Avoiding
 	Filter        Filter
 }
 
-// followsAll says whether the functions inside of all calls are wanted.
+// followsAll reports whether the functions inside are followed for all calls.
 func (o Options) followsAll() bool { return o.FollowAll || o.MinDuration == 0 }
 
-// Filter says which calls are looked at. An empty list is all; a call has to be
-// in each list, of which cgroups and containers are one.
+// Filter says which calls are observed. A call must be in each list that is not empty. Cgroups and
+// Containers count as one list.
 type Filter struct {
 	PIDs       []uint32
-	Commands   []string       // of the thread group leader, at most [MaxCommand] bytes
+	Commands   []string       // names of thread group leaders, of at most [MaxCommand] bytes
 	Users      []uint32       // real user ids
-	Cgroups    []string       // as "/system.slice/nginx.service", and all below
+	Cgroups    []string       // paths such as "/system.slice/nginx.service", which include all cgroups below
 	Containers []string       // ids
-	Syscalls   []string       // as [CheckSyscall] takes them
-	Prefixes   []netip.Prefix // of either end
+	Syscalls   []string       // names as in [CheckSyscall]
+	Prefixes   []netip.Prefix // of the address of either end
 	Ports      []uint16       // of either end
 }
 
-// MaxCommand is how long a command is at most, in bytes.
+// MaxCommand is the maximum length of a command, in bytes. The kernel cuts longer names.
 const MaxCommand = 15

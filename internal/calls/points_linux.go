@@ -11,8 +11,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// tracepoints are those that are seen inside of system calls, where functions
-// cannot be.
+// tracepoints are the tracepoints that are seen inside system calls, if functions cannot be traced.
 var tracepoints = []struct {
 	point   bpfPoint
 	name    string
@@ -25,10 +24,10 @@ var tracepoints = []struct {
 	{bpfPointPOINT_START_XMIT, "net_dev_start_xmit", bpfProgSeeStartXmit},
 	{bpfPointPOINT_RECEIVE_SKB, "netif_receive_skb", bpfProgSeeReceiveSkb},
 	{bpfPointPOINT_KFREE_SKB, "kfree_skb", bpfProgSeeKfreeSkb},
-	{bpfPointPOINT_SET_STATE, "inet_sock_set_state", ""}, // it is always seen
+	{bpfPointPOINT_SET_STATE, "inet_sock_set_state", ""}, // a hook that is always attached
 }
 
-// points returns the hooks of those tracepoints that this kernel has.
+// points returns the hooks of the tracepoints that this kernel has.
 func points(types *btf.Spec) []kernel.Hook {
 	var hooks []kernel.Hook
 	for _, t := range tracepoints {
@@ -39,8 +38,8 @@ func points(types *btf.Spec) []kernel.Hook {
 	return hooks
 }
 
-// syscallTable is what the nodes' numbers stand for there: system calls by their
-// own number, then tracepoints.
+// syscallTable returns the table to which the numbers of nodes refer if functions cannot be traced:
+// system calls by their numbers, then the tracepoints.
 func syscallTable() []function {
 	table := make([]function, bpfPointPOINT_SET_STATE+1)
 	for number := range table {
@@ -52,7 +51,8 @@ func syscallTable() []function {
 	return table
 }
 
-// wrapperOf is the kernel function that a system call enters: "__x64_sys_recvfrom".
+// wrapperOf returns the name of the kernel function that a system call enters, such as
+// "__x64_sys_recvfrom".
 func wrapperOf(number int) string {
 	return fmt.Sprintf("__%s_sys_%s", map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH], syscallName(number))
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// reduce takes a step.
 func (o *fixture) reduce(t testing.TB, step budget.Step) {
 	t.Helper()
 	if err := o.calls.Reduce(step); err != nil {
@@ -22,7 +21,7 @@ func (o *fixture) reduce(t testing.TB, step budget.Step) {
 	}
 }
 
-// onEachStep does the same on each step, forward and back.
+// onEachStep makes the same calls on each step, forwards and backwards.
 func onEachStep(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	client, server := connectTCP(t)
@@ -52,7 +51,7 @@ func onEachStep(t testing.TB, o *fixture) {
 		}
 		made := o.deeds(t, thread)
 		for i := range made {
-			made[i].BlockedOn = nil // what is sent over lo may arrive a little later on a busy machine
+			made[i].BlockedOn = nil // on a busy machine a message on lo may arrive a little later
 		}
 		if diff := gocmp.Diff(want, made); diff != "" {
 			t.Errorf("%v: calls differ (-want +got):\n%s", step, diff)
@@ -70,8 +69,8 @@ func onEachStep(t testing.TB, o *fixture) {
 	}
 }
 
-// acrossSteps has one call that ends while calls are not looked at, and one that is under
-// way before and after: nothing is made of either, and what comes then is whole.
+// acrossSteps has a call that ends while calls are not observed, and one that begins before that and ends
+// after it. Neither must be reported, and the calls that follow must be complete.
 func acrossSteps(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	ends, stays := pair(t, unix.SOCK_DGRAM), pair(t, unix.SOCK_DGRAM)
@@ -101,7 +100,7 @@ func acrossSteps(t testing.TB, o *fixture) {
 		}()
 		awaitReceive(t, <-r.thread)
 	}
-	poke := func(r receiver) { // by a thread of its own, whose id nobody looks for
+	poke := func(r receiver) { // on another thread, whose calls the test ignores
 		onThread(func() { send(t, r.fds[1], 3) })
 		<-r.ended
 	}
@@ -118,7 +117,7 @@ func acrossSteps(t testing.TB, o *fixture) {
 			want = append(want, deed{Syscall: "sendto", FD: int64(r.fds[1]), Bytes: bytes, Transport: "unix", Kept: "slow"},
 				deed{Syscall: "recvfrom", FD: int64(r.fds[0]), Bytes: bytes, Transport: "unix", Kept: "slow"})
 		}
-		// Of what was under way the next functions can be calls of their own, as at the start.
+		// Functions that begin in a call that was not seen to begin can be calls of their own, as at the start.
 		got := slices.DeleteFunc(o.deeds(t, thread), func(d deed) bool { return d.Syscall == "recvfrom" && d.Bytes != int64(1) && d.Bytes != int64(2) })
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("calls differ (-want +got):\n%s", diff)
@@ -135,7 +134,7 @@ func acrossSteps(t testing.TB, o *fixture) {
 	}
 }
 
-// waitsAcrossSteps changes whether waits are noted while a thread waits.
+// waitsAcrossSteps changes whether time off the CPU is recorded, while a thread waits.
 func waitsAcrossSteps(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	fds := pair(t, unix.SOCK_STREAM)

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Reduces says whether a step leaves out anything that the options ask for.
+// Reduces reports whether a step leaves out anything that the options ask for.
 func (c *Calls) Reduces(step budget.Step) bool {
 	o := c.options
 	switch step {
@@ -34,7 +34,7 @@ func (c *Calls) Reduce(step budget.Step) error {
 		return fmt.Errorf("see whether calls are looked at: %w", err)
 	}
 	if !enabled && step < budget.NoCalls {
-		// What was under way when they were looked at last has ended, or is about to.
+		// The calls that had begun when calls were last observed have ended, or are about to.
 		if err := kernel.RunIterator(c.object.Programs[bpfProgForgetCalls]); err != nil {
 			return fmt.Errorf("forget former calls: %w", err)
 		}
@@ -47,7 +47,7 @@ func (c *Calls) Reduce(step budget.Step) error {
 	return c.setVariables(flags)
 }
 
-// flags are the variables of the programs that a step changes.
+// flags returns the values of the programs' variables that a step changes.
 func (c *Calls) flags(step budget.Step) map[string]any {
 	o := c.options
 	threshold := uint64(o.SampleRatio * (1 << 32))

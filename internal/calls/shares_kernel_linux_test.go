@@ -19,11 +19,10 @@ import (
 
 const refusals = 40
 
-// slowCall is more than a call takes on a busy machine that waits for nothing.
+// slowCall is longer than a call that does not wait takes on a busy machine.
 const slowCall = 500 * time.Millisecond
 
-// loads are what a helper does again and again, from the first line of its input to the
-// end of it; refusedOnce does it so many times.
+// loads are what helpers do repeatedly, from the first line of their input until it ends.
 var loads = map[string]func(fds [2]int, closed unix.Sockaddr){
 	"sends all the time": func(fds [2]int, _ unix.Sockaddr) {
 		unix.Sendto(fds[0], make([]byte, 1), 0, nil)
@@ -59,19 +58,19 @@ func beRefused(closed unix.Sockaddr) {
 	unix.Connect(fd, closed)
 }
 
-// load is a helper's side of it.
+// load runs in the helper, and calls once repeatedly.
 func load(once func([2]int, unix.Sockaddr)) {
-	bound := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)) // nobody else gets its port, and nobody listens
+	bound := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)) // so that no other socket gets the port, on which nothing listens
 	if err := unix.Bind(bound, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		panic(err)
 	}
 	closed := must(unix.Getsockname(bound))
 	fds := must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0))
 	input := bufio.NewReader(os.Stdin)
-	input.ReadString('\n') //nolint:errcheck // the test begins
+	input.ReadString('\n') //nolint:errcheck // the test writes a line when it begins
 	var ended atomic.Bool
 	go func() {
-		input.ReadString('\n') //nolint:errcheck // the test ends
+		input.ReadString('\n') //nolint:errcheck // the input ends when the test does
 		ended.Store(true)
 		os.Exit(0)
 	}()
@@ -99,7 +98,7 @@ func (o *fixture) keptOf(t testing.TB, h helper, reason string) (n int) {
 	return n
 }
 
-// awaitRateLimited waits until so many were left out.
+// awaitRateLimited waits until n calls were left out that would have been reported for a reason.
 func (o *fixture) awaitRateLimited(t testing.TB, reason string, n uint64) {
 	t.Helper()
 	eventually(t, func() string {
@@ -110,8 +109,8 @@ func (o *fixture) awaitRateLimited(t testing.TB, reason string, n uint64) {
 	})
 }
 
-// start starts helpers that the fixture looks at. What was wanted before is forgotten by
-// then: how a second is shared depends on the second before it.
+// start starts helpers that the fixture observes. How a second is shared depends on what processes wanted
+// in the second before, so it waits until the processes of a test before have no influence.
 func (o *fixture) start(t testing.TB, options Options, loads ...string) (helpers []helper, end func()) {
 	t.Helper()
 	for _, load := range loads {
@@ -128,8 +127,8 @@ func (o *fixture) start(t testing.TB, options Options, loads ...string) (helpers
 	}
 }
 
-// besides returns how many calls of a helper are kept for a reason that does all it does
-// while another one has as much left out as there is no room for.
+// besides returns how many calls of a helper are reported for a reason, while the calls of another helper
+// exceed the limit.
 func (o *fixture) besides(t testing.TB, options Options, hog, helper, reason string) int {
 	t.Helper()
 	h, end := o.start(t, options, hog, helper)
@@ -148,7 +147,7 @@ func (o *fixture) besides(t testing.TB, options Options, hog, helper, reason str
 	return n
 }
 
-// checkRate holds what is true of any limit.
+// checkRate fails the test if more was reported than the limit allows.
 func (o *fixture) checkRate(t testing.TB, began time.Time) {
 	t.Helper()
 	counts := o.counts(t)
@@ -157,7 +156,7 @@ func (o *fixture) checkRate(t testing.TB, began time.Time) {
 		limited += n
 	}
 	trees := len(o.trees)
-	seconds := int(time.Since(began)/time.Second) + 2 // the first and the last one are parts
+	seconds := int(time.Since(began)/time.Second) + 2 // the first and the last second are not whole
 	if trees > 100*seconds {
 		t.Errorf("there are %d trees in %d seconds", trees, seconds)
 	}
@@ -203,8 +202,8 @@ func TestKernelSharesTheRate(t *testing.T) {
 	})
 }
 
-// functionHooks are all ways to see calls but that which starts at once: what is shared is
-// shared on each.
+// functionHooks returns all rungs but the one that starts fastest, so that the tests run on that one.
+// The limit does not depend on the rung.
 func functionHooks() (names []string) {
 	for _, hook := range ladder {
 		if hook.Name != "tp_btf/sys_enter" {
@@ -221,7 +220,7 @@ func asMuchAsEachOther(t testing.TB, o *fixture, failed Options) {
 	h[1].begin(t)
 	o.awaitRateLimited(t, "failed", 1000)
 	before := []int{o.keptOf(t, h[0], "failed"), o.keptOf(t, h[1], "failed")}
-	eventually(t, func() string { // three seconds of theirs, and a part of one
+	eventually(t, func() string { // they have run for three whole seconds and part of one
 		if n := o.keptOf(t, h[0], "failed") - before[0]; n < 3*26 {
 			return fmt.Sprintf("the first process has %d more", n)
 		}

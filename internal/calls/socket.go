@@ -15,23 +15,22 @@ import (
 //go:embed socket.txt
 var socketText string
 
-// socketAnchors are functions of net/socket.c and no other file, among them those
-// that mostly are its first and its last. What lies between them is of that file
-// too, since a linker keeps the functions of a file together: on Linux 6.1 it is
-// all that SystemTap finds by the file's debug information, and nothing else.
+// socketAnchors are functions of net/socket.c alone. On most kernels they include the first and the
+// last function of that file. The functions between them belong to the file, too, because a linker
+// keeps the functions of a file together. On Linux 6.1 these are exactly the functions that SystemTap
+// finds by the file's debug information.
 var socketAnchors = []string{
 	"__sock_create", "__sys_recvmsg", "__sys_sendto", "__sys_socket", "kernel_accept", "kernel_connect", "kernel_sock_shutdown",
 	"sock_alloc", "sock_alloc_file", "sock_from_file", "sock_is_registered", "sock_register", "sock_release", "sock_show_fdinfo",
 	"sock_unregister", "socket_seq_show",
 }
 
-// maxBetween is how many functions can lie between the anchors. There are 145;
-// where there are more, a linker sorted the functions by another order.
+// maxBetween is how many functions can be between the anchors. The file has about 145. If there are
+// more between them, the linker has not kept the functions of a file together.
 const maxBetween = 256
 
-// socketFunctions returns the functions of net/socket.c: those of the list, which
-// on a kernel with an order of its own is all, and those between the anchors.
-// Some are returned twice.
+// socketFunctions returns the functions of net/socket.c: those in socketText, and those between the
+// anchors if the linker has kept the functions together. Some are returned twice.
 func socketFunctions(attachable []symbols.Symbol) []symbols.Symbol {
 	found := between(attachable, socketAnchors)
 	if len(found) > maxBetween {

@@ -11,13 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The table in testdata is the part of Debian's 6.1.0-56-cloud-amd64 around net/socket.c.
+// TestSocketFunctionsAreThoseOfTheFile uses the part around net/socket.c of the symbols of Debian's
+// 6.1.0-56-cloud-amd64, which is in testdata.
 func TestSocketFunctionsAreThoseOfTheFile(t *testing.T) {
 	text, err := os.ReadFile("testdata/kallsyms-6.1.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := listed("Linux 6.1, x86-64") // what SystemTap finds, but for init_once, the name of several
+	want := listed("Linux 6.1, x86-64") // what SystemTap finds, without init_once, which is the name of several functions
 
 	got, err := chooseFunctions([]string{"net/socket.c"}, symbolsOf(t, string(text)), typesOf())
 	if err != nil {
@@ -99,7 +100,7 @@ func TestSocketTextListsEachFunctionOnce(t *testing.T) {
 	}
 }
 
-// listed returns the names of socket.txt below a heading.
+// listed returns the names below a heading in socket.txt.
 func listed(heading string) []string {
 	_, text, _ := strings.Cut(socketText, "# "+heading)
 	_, text, _ = strings.Cut(text, "\n")

@@ -10,7 +10,7 @@ import (
 	"github.com/elastic/go-seccomp-bpf/arch"
 )
 
-// syscalls are the names and numbers of the running architecture.
+// syscalls has the names and numbers of the system calls of the running architecture.
 var syscalls = func() *arch.Info {
 	if runtime.GOARCH == "arm64" {
 		return arch.AARCH64
@@ -18,8 +18,7 @@ var syscalls = func() *arch.Info {
 	return arch.X86_64
 }()
 
-// CheckSyscall returns an error unless Linux has a system call of this name, on
-// x86-64 or arm64.
+// CheckSyscall returns an error unless Linux has a system call of this name on x86-64 or arm64.
 func CheckSyscall(name string) error {
 	_, amd64 := arch.X86_64.SyscallNames[name]
 	_, arm64 := arch.AARCH64.SyscallNames[name]
@@ -41,7 +40,8 @@ func syscallNumbers(names []string) []uint32 {
 	return numbers
 }
 
-// syscallName is the inverse: "recvfrom". A number without a name gives "syscall_999".
+// syscallName returns the name of a system call, such as "recvfrom". For a number without a name it
+// returns "syscall_999".
 func syscallName(number int) string {
 	if name, ok := syscalls.SyscallNumbers[number]; ok {
 		return name
@@ -49,9 +49,9 @@ func syscallName(number int) string {
 	return fmt.Sprintf("syscall_%d", number)
 }
 
-// movesBytes says whether the result of a system call is a number of bytes, and is
-// that of a function which stands for the whole call: what its first function was
-// may not have been seen.
+// movesBytes reports whether the result of a system call is a number of bytes, and whether function,
+// the first that was seen, has that result. It may not have been seen which function was really the
+// first.
 func movesBytes(number int, function string) bool {
 	name := syscallName(number)
 	switch name {

@@ -13,9 +13,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelNestsAsSystemTapDid makes the system calls of which SystemTap printed
-// the functions inside, and looks for each of those in the trees, on the kernel
-// where it printed them and on the hooks that it used.
+// TestKernelNestsAsSystemTapDid makes the system calls of which SystemTap has printed the functions
+// inside, and looks for each of these functions in the trees. It runs on the kernel on which SystemTap
+// ran, with the kind of hooks that SystemTap used.
 func TestKernelNestsAsSystemTapDid(t *testing.T) {
 	kerneltest.Require(t)
 	var name unix.Utsname

@@ -16,17 +16,17 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// ringRequest is one that an io_uring carried out, and what the tree of it says.
+// ringRequest is what a tree says of a request that io_uring carried out.
 type ringRequest struct {
 	Name string
 	Deed deed
 }
 
-// requested are the requests of exchangeThrough, as their trees are named.
+// requested are the names of the trees of the requests of exchangeThrough.
 var requested = []string{"connect", "accept", "send", "recv"}
 
-// ringRequests returns those that the trees are of, each once: one that could not be
-// carried out at once is tried again.
+// ringRequests returns the requests of the trees, each once. A request that could not be carried out
+// at once is tried again, and then has several trees.
 func ringRequests(trees []tree) []ringRequest {
 	var found []ringRequest
 	for _, tr := range trees {
@@ -46,8 +46,8 @@ func requireRing(t testing.TB) {
 	}
 }
 
-// exchangeThrough makes a connection and moves 5 bytes through an io_uring, on a
-// thread whose id it returns.
+// exchangeThrough makes a connection and sends and receives 5 bytes through io_uring, on a new thread
+// whose id it returns.
 func exchangeThrough(t testing.TB, flags uint8) int {
 	t.Helper()
 	requireRing(t)
@@ -73,7 +73,7 @@ func exchangeThrough(t testing.TB, flags uint8) int {
 		client := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
 		defer unix.Close(client)
 		do(kerneltest.Submission{Opcode: kerneltest.RingConnect, FD: int32(client), Address: addressOf(&address), Offset: unix.SizeofSockaddrInet4})
-		awaitReadable(t, listener) // else a request begins in one thread, and ends in another one
+		awaitReadable(t, listener) // otherwise the request would begin in one thread and end in another one
 		server := do(kerneltest.Submission{Opcode: kerneltest.RingAccept, FD: int32(listener)})
 		defer unix.Close(server)
 		do(kerneltest.Submission{Opcode: kerneltest.RingSend, FD: int32(client), Address: addressOf(&buffer), Length: 5})
@@ -108,8 +108,7 @@ func throughRing(t testing.TB, o *fixture) {
 	}
 }
 
-// throughRingByCalls looks for what tracepoints tell of the system calls in which it
-// was connected, sent and received.
+// throughRingByCalls looks for the events of the system calls that connected, sent and received.
 func (o *fixture) throughRingByCalls(t testing.TB, trees []tree) {
 	t.Helper()
 	want := map[string]int{"net_dev_queue": 2}
@@ -155,8 +154,8 @@ func byRingWorkers(t testing.TB, o *fixture) {
 	}
 }
 
-// behindAnother lets a request wait for what its own thread writes: it is carried out
-// when that call has returned, and before the thread goes on.
+// behindAnother lets a request wait for a message that its own thread writes. It is carried out after that
+// call, before the thread returns to the program.
 func behindAnother(t testing.TB, o *fixture) {
 	requireRing(t)
 	fds := pair(t, unix.SOCK_STREAM)
@@ -183,7 +182,7 @@ func behindAnother(t testing.TB, o *fixture) {
 	want := []deed{{Syscall: "write", FD: int64(fds[0]), Bytes: int64(5), Transport: "unix", Kept: "slow"}}
 	behind := deed{Syscall: "write", Kept: "slow"}
 	if runtime.GOARCH == "arm64" {
-		behind.Syscall = "" // which has forgotten it by then
+		behind.Syscall = "" // arm64 has overwritten the number of the system call by then
 	}
 	if o.functions() {
 		want = append(want, behind)

@@ -20,8 +20,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelReportsWaits starts each way to see calls, each with the best ways to see what
-// programs send and read.
+// TestKernelReportsWaits starts each rung for calls, with the best rungs for what programs send and read.
 func TestKernelReportsWaits(t *testing.T) {
 	kerneltest.Require(t)
 	types := kernelTypes(t)
@@ -32,13 +31,13 @@ func TestKernelReportsWaits(t *testing.T) {
 	best := true
 	for _, hook := range ladder {
 		if !best && testing.Short() {
-			break // each way to see calls is the best one of some kernel
+			break // every other rung is the best one of another kernel
 		}
 		avoid := slices.Clone(better)
 		better = append(better, hook.Name)
 		waits, err := chooseWaitHooks(kernel.Avoiding(avoid, kernel.Probe))
 		if err != nil || probe(hook.Name, types) != nil {
-			continue // what is avoided can be what waits are seen by, too
+			continue // a hook that is avoided may be needed for waits, too
 		}
 		seesResults := !slices.ContainsFunc(waits, func(hook kernel.Hook) bool { return hook.Name == exchangeByProbes })
 		t.Run(path.Base(hook.Name), func(t *testing.T) {
@@ -56,11 +55,11 @@ func TestKernelReportsWaits(t *testing.T) {
 	}
 }
 
-// waitTests are on the best way to see calls, and where the way matters on each.
+// waitTests run on the best rung for calls, and on each rung if the result depends on it.
 var waitTests = []struct {
 	name      string
 	onEach    bool
-	ofResults bool // of calls that send
+	ofResults bool // it needs the results of calls that send
 	test      func(t testing.TB, o *fixture)
 }{
 	{name: "for an answer", onEach: true, test: answerAfterAWhile},
@@ -84,17 +83,17 @@ var waitTests = []struct {
 	{name: "and not what was under way as a step was taken", test: questionsAcrossSteps},
 }
 
-// waited is what a span of a wait says, its times in seconds.
+// waited is what the span of a wait says, with times in seconds.
 type waited struct {
 	Kind, Kept  string
 	Duration    float64
 	Peer, Local any
 	Transport   string
-	Port        any // of the peer
+	Port        any // the peer's
 	Error       any
 }
 
-// waits returns those with an end at a port.
+// waits returns the waits on sockets of which one end has the port.
 func (o *fixture) waits(t testing.TB, port int) []waited {
 	t.Helper()
 	var all []waited
@@ -106,7 +105,7 @@ func (o *fixture) waits(t testing.TB, port int) []waited {
 	return all
 }
 
-// waitOf says whether a tree is of a wait.
+// waitOf returns the wait of a tree, and whether the tree is the span of one.
 func waitOf(tr tree) (waited, bool) {
 	kind, ok := tr.value("nettap.wait.kind").(string)
 	kept, _ := tr.value("nettap.call.kept").(string)
@@ -119,13 +118,13 @@ func waitOf(tr tree) (waited, bool) {
 	return w, ok
 }
 
-// about lets the times of two waits differ by what a busy machine takes between two steps of a test.
+// about lets the times of two waits differ by as much as a busy machine takes between two steps of a test.
 var about = cmpopts.EquateApprox(0, 0.05)
 
-// moments are those at which a test has asked, made something to be read, and read it.
+// moments are the times at which a test has sent a request, has sent what is to be read, and has read it.
 type moments struct{ asked, ready, read time.Time }
 
-// answer is a wait for what was asked.
+// answer returns the wait for the answer to a request.
 func (m moments) answer(transport string, port any) waited {
 	return waited{
 		Kind: "receive", Kept: "slow", Transport: transport, Port: port,
@@ -133,27 +132,27 @@ func (m moments) answer(transport string, port any) waited {
 	}
 }
 
-// request is what lay there for the program.
+// request returns the wait of a request for the program that serves it.
 func (m moments) request(transport string, port any) waited {
 	lay := m.read.Sub(m.ready).Seconds()
 	return waited{Kind: "receive", Kept: "slow", Transport: transport, Port: port, Duration: lay, Local: lay}
 }
 
-// failed is a wait that came to nothing, from its first moment to its last.
+// failed returns a wait that failed, from the first of the moments to the last.
 func (m moments) failed(kind, with string, port any) waited {
 	return waited{Kind: kind, Kept: "failed", Transport: "tcp", Port: port, Error: with, Duration: m.read.Sub(m.asked).Seconds()}
 }
 
 const (
-	thinks = 300 * time.Millisecond // a server that is asked
-	lies   = 200 * time.Millisecond // what nobody reads
+	thinks = 300 * time.Millisecond // how long a server takes to answer
+	lies   = 200 * time.Millisecond // how long something is not read
 )
 
-// slowWaits is what the tests want to be told of: half of what anybody is kept waiting, and
-// more than a busy machine takes to read what has come.
+// slowWaits has a MinDuration of half of the shortest wait of the tests, which is longer than a busy
+// machine takes to read what has come.
 var slowWaits = Options{MinDuration: 100 * time.Millisecond, Waits: true, Errors: Errnos{All: true}}
 
-// wantWaits compares what was reported of a port.
+// wantWaits compares the waits that were reported of a port.
 func (o *fixture) wantWaits(t testing.TB, port int, want ...waited) {
 	t.Helper()
 	if diff := gocmp.Diff(want, o.waits(t, port), about); diff != "" {
@@ -161,7 +160,7 @@ func (o *fixture) wantWaits(t testing.TB, port int, want ...waited) {
 	}
 }
 
-// connectAtOnce begins to connect a socket that does not block to a port on lo.
+// connectAtOnce begins to connect a non-blocking socket to a port on lo, and does not wait for it.
 func connectAtOnce(t testing.TB, address [4]byte, port int) int {
 	t.Helper()
 	fd := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
@@ -173,7 +172,7 @@ func connectAtOnce(t testing.TB, address [4]byte, port int) int {
 
 var loopback = [4]byte{127, 0, 0, 1}
 
-// connectWithoutBlocking connects a client that does not block, whose server does.
+// connectWithoutBlocking connects a non-blocking client to a server in blocking mode.
 func connectWithoutBlocking(t testing.TB) (client, server, port int) {
 	t.Helper()
 	listener := listenTCP(t)
@@ -205,7 +204,7 @@ func answerAfterAWhile(t testing.TB, o *fixture) {
 		time.Sleep(lies)
 		m.read = time.Now()
 		receive(client)
-		time.Sleep(lies) // it waits for nothing
+		time.Sleep(lies) // it has asked for nothing
 		want = append(want, m.answer("tcp", int64(port)))
 	}
 	o.wantWaits(t, port, want...)
@@ -223,7 +222,7 @@ func answerNever(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, m.failed("receive", "given_up", int64(port)))
 }
 
-// answerInTheCall waits in a call that blocks, which says so itself.
+// answerInTheCall waits in a call that blocks, which is reported as a call and not as a wait.
 func answerInTheCall(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
@@ -259,7 +258,7 @@ func idleConnection(t testing.TB, o *fixture) {
 	o.wantWaits(t, port)
 }
 
-// requestsThatLie has a server whose loop is late, which is what its clients wait for.
+// requestsThatLie has a server that reads its requests late, for which its clients wait.
 func requestsThatLie(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
@@ -281,7 +280,7 @@ func requestsThatLie(t testing.TB, o *fixture) {
 		receive(client)
 		want = append(want, m.request("tcp", int64(port)))
 	}
-	got := slices.DeleteFunc(o.waits(t, port), func(w waited) bool { return w.Port != int64(port) }) // the client's are of another test
+	got := slices.DeleteFunc(o.waits(t, port), func(w waited) bool { return w.Port != int64(port) }) // without the client's waits, which another test has
 	if diff := gocmp.Diff(want, got, about); diff != "" {
 		t.Errorf("waits differ (-want +got):\n%s", diff)
 	}
@@ -315,10 +314,10 @@ func datagrams(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, moments{ready: m.asked, read: m.ready}.request("udp", nil), m.answer("udp", int64(port)))
 }
 
-// bindDatagrams binds a socket to a port that it names, as servers do.
+// bindDatagrams binds a socket to a certain port, as servers do.
 func bindDatagrams(t testing.TB, fd int) {
 	t.Helper()
-	port := int(localOf(listenTCP(t)).Port()) // one that is likely to be free for datagrams too
+	port := int(localOf(listenTCP(t)).Port()) // a port that is free for TCP is likely to be free for UDP, too
 	for ; port < 1<<16; port++ {
 		if unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: loopback}) == nil {
 			return
@@ -376,7 +375,7 @@ func roomToSend(t testing.TB, o *fixture) {
 	}
 	full := time.Now()
 	time.Sleep(lies)
-	for err := error(unix.EAGAIN); err != nil; { // until there is room
+	for err := error(unix.EAGAIN); err != nil; { // it fails until there is room
 		receive(server)
 		err = unix.Sendto(client, make([]byte, 1), 0, nil)
 	}
@@ -387,7 +386,7 @@ func roomToSend(t testing.TB, o *fixture) {
 	}
 }
 
-// connections is a connect that succeeds; nothing is slow here, so it is kept by chance.
+// connections has a connect that succeeds. It is not slow, so it is reported as part of the sample.
 func connections(t testing.TB, o *fixture) {
 	o.want(t, Options{MinDuration: time.Hour, SampleRatio: 1, Waits: true})
 	client, server, port := connectWithoutBlocking(t)
@@ -409,7 +408,7 @@ func refusedConnection(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, moments{}.failed("connect", "ECONNREFUSED", int64(port)))
 }
 
-// silentPort is one where nobody answers: its queue of connections is full.
+// silentPort fills the accept queue of a listener, so that nothing answers at its port.
 func silentPort(t testing.TB, address [4]byte, port int) int {
 	t.Helper()
 	listener := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
@@ -463,8 +462,8 @@ func givenUpConnection(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, m.failed("connect", "given_up", int64(port)))
 }
 
-// lostRace connects to two addresses of a port, as programs do that have two of a name:
-// the one that does not answer is closed when the other one has.
+// lostRace connects to a port at two addresses, as programs do for a name with two addresses. The socket
+// that has not connected is closed when the other one has.
 func lostRace(t testing.TB, o *fixture) {
 	listener := listenTCP(t)
 	port := silentPort(t, [4]byte{127, 0, 0, 2}, int(localOf(listener).Port()))
@@ -475,7 +474,7 @@ func lostRace(t testing.TB, o *fixture) {
 	defer unix.Close(winner)
 	unix.Close(loser)
 	o.wantWaits(t, port)
-	// What is closed later was no loser.
+	// A socket that is closed later has not lost a race.
 	m := moments{asked: time.Now()}
 	other := connectAtOnce(t, [4]byte{127, 0, 0, 2}, port)
 	time.Sleep(thinks)
@@ -484,8 +483,8 @@ func lostRace(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, m.failed("connect", "given_up", int64(port)))
 }
 
-// settledSocket has a socket in blocking mode that is polled: its answers are looked at
-// until so many have waited for nothing.
+// settledSocket has a socket in blocking mode that is polled: its reads are examined until SETTLED of
+// them in a row found no data that had been waiting.
 func settledSocket(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
 	client, server := connectTCP(t)
@@ -520,8 +519,8 @@ func settledSocket(t testing.TB, o *fixture) {
 	}
 }
 
-// waitsOfRing has an io_uring ask, and read an answer and a request late: it tries at
-// once, and again when there is something.
+// waitsOfRing lets io_uring send a request, and read an answer and a request late. io_uring tries to read
+// at once, and again when there is something.
 func waitsOfRing(t testing.TB, o *fixture) {
 	requireRing(t)
 	o.want(t, slowWaits)
@@ -601,7 +600,8 @@ func filteredWaits(t testing.TB, o *fixture) {
 	}
 }
 
-// questionsAcrossSteps asks before calls are not looked at for a while, and reads after it.
+// questionsAcrossSteps sends a request before calls are not observed for a while, and reads the answer
+// after that.
 func questionsAcrossSteps(t testing.TB, o *fixture) {
 	defer o.reduce(t, budget.Full)
 	o.want(t, slowWaits)

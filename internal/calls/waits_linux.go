@@ -11,7 +11,7 @@ import (
 
 const exchangeByProbes = "kprobe/security_socket_sendmsg"
 
-// exchangeLadder is how it is seen what a program sends and reads, the best way first.
+// exchangeLadder has the hooks by which it is seen what a program sends and reads, the best first.
 var exchangeLadder = []kernel.Hook{
 	{Job: "exchange", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgSeeSent, bpfProgSeeRead}},
 	{
@@ -24,14 +24,14 @@ var exchangeLadder = []kernel.Hook{
 	},
 }
 
-// readyLadder is how it is seen that there is something to read, the best way first.
+// readyLadder has the hooks by which it is seen that there is something to read, the best first.
 var readyLadder = []kernel.Hook{
 	{Job: "ready", Name: "tp_btf/sk_data_ready", Programs: []string{bpfProgSeeReady}},
 	{Job: "ready", Name: "fentry/sock_def_readable", Programs: []string{bpfProgSeeReadable}},
 	{Job: "ready", Name: "kprobe/sock_def_readable", Programs: []string{bpfProgSeeReadableProbe}},
 }
 
-// chooseWaitHooks returns the best ways to see waits that this kernel has.
+// chooseWaitHooks returns the best hooks for waits that this kernel has.
 func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	if err := kernel.ProbeSocketStorage(); err != nil {
 		return nil, err
@@ -47,8 +47,8 @@ func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	return []kernel.Hook{ready, exchange}, nil
 }
 
-// waitHooks returns what sees waits, and adds to what begin does not see that nothing does:
-// because this kernel has no way, or for the reason that is given.
+// waitHooks returns the hooks for waits. If there are none, because this kernel has none or for the
+// reason in without, it adds that to what begin does not see.
 func (c *Calls) waitHooks(begin *kernel.Hook, without error) ([]kernel.Hook, error) {
 	if !c.options.Waits {
 		return nil, nil
