@@ -29,7 +29,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// clientVariable makes of this test binary a client of the address that it says.
+// clientVariable is an environment variable with an address, of which it makes this test binary a client.
 const clientVariable = "NETTAP_TEST_CLIENT"
 
 func TestMain(m *testing.M) {
@@ -39,8 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// beClient connects once, and at each line that it reads closes what it has and connects
-// again.
+// beClient connects, and for each line that it reads it closes the connection and connects again.
 func beClient(address string) {
 	lines := bufio.NewScanner(os.Stdin)
 	for {
@@ -55,15 +54,15 @@ func beClient(address string) {
 	}
 }
 
-// told is what is said of one process.
+// told is what metrics say of one process.
 type told struct {
 	Connects    map[string]int64 // by error
 	Retransmits int64
 	RoundTrips  map[string]uint64 // ends by role
-	Ended       int               // series that have
+	Ended       int               // how many series have ended
 }
 
-// toldOf returns what metrics say of a process.
+// toldOf returns what metrics say of the process with a pid.
 func toldOf(metrics pmetric.Metrics, pid int) told {
 	all := told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}}
 	for _, resource := range metrics.ResourceMetrics().All() {
@@ -111,7 +110,7 @@ func textOf(attributes pcommon.Map, key string) string {
 	return value.Str()
 }
 
-// fixture is the instrument under test.
+// fixture is a running instrument.
 type fixture struct {
 	*Connections
 	recorder *stats.Recorder
@@ -139,7 +138,7 @@ func (f *fixture) collect(t *testing.T) pmetric.Metrics {
 	return metrics
 }
 
-// requireTold waits until that is said of a process, and no more.
+// requireTold waits until the metrics say want of a process, and nothing else.
 func (f *fixture) requireTold(t *testing.T, pid int, want told) {
 	t.Helper()
 	differ := func() string { return cmp.Diff(want, toldOf(f.collect(t), pid)) }
@@ -152,7 +151,7 @@ func (f *fixture) requireTold(t *testing.T, pid int, want told) {
 	}
 }
 
-// requireBalance waits until all that was seen is accounted for.
+// requireBalance waits until every event that was seen is aggregated or lost.
 func (f *fixture) requireBalance(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -167,7 +166,7 @@ func (f *fixture) requireBalance(t *testing.T) {
 	}
 }
 
-// network is two namespaces, with a server in the far one.
+// network is two network namespaces, with a server in the far one.
 type network struct {
 	t         *testing.T
 	near, far kerneltest.Namespace
@@ -189,7 +188,7 @@ func newNetwork(t *testing.T) *network {
 
 func (n *network) port() int { return n.listener.Addr().(*net.TCPAddr).Port }
 
-// connect makes a connection, and uses it.
+// connect makes a connection, and sends something both ways.
 func (n *network) connect() (client *net.TCPConn, server net.Conn) {
 	n.t.Helper()
 	kerneltest.InNamespace(n.t, n.near.Name, func() {
@@ -221,11 +220,11 @@ func (n *network) pass(from, to net.Conn) {
 // end closes both ends of a connection.
 func (n *network) end(client, server net.Conn) {
 	client.Close()
-	io.Copy(io.Discard, server) //nolint:errcheck // until the client's end
+	io.Copy(io.Discard, server) //nolint:errcheck // it waits until the client's end has arrived
 	server.Close()
 }
 
-// dial connects a socket that change has prepared to a port of the server's machine.
+// dial calls change with a new socket, and connects the socket to a port of the server's namespace.
 func (n *network) dial(port int, change func(fd int) error) (fd int, failed error) {
 	n.t.Helper()
 	kerneltest.InNamespace(n.t, n.near.Name, func() {
@@ -241,7 +240,7 @@ func (n *network) dial(port int, change func(fd int) error) (fd int, failed erro
 	return fd, failed
 }
 
-// retransmits is how many segments either machine has sent again by its own count.
+// retransmits returns how many segments both namespaces have retransmitted, by the kernel's RetransSegs.
 func (n *network) retransmits() (sum int64) {
 	n.t.Helper()
 	for _, namespace := range []kerneltest.Namespace{n.near, n.far} {
@@ -264,7 +263,7 @@ func (n *network) retransmits() (sum int64) {
 	return sum
 }
 
-// sentAgain waits until a connection has sent something again at least n times.
+// sentAgain waits until a connection has retransmitted at least n segments.
 func sentAgain(t *testing.T, c *net.TCPConn, n uint32) {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -299,7 +298,7 @@ func TestKernelFollowsConnections(t *testing.T) {
 	}
 	connected(5)
 
-	closed := n.port() + 1 // nobody else is there
+	closed := n.port() + 1 // nothing listens there, because nothing else runs in the namespace
 	for range 3 {
 		fd, err := n.dial(closed, func(int) error { return nil })
 		if !errors.Is(err, unix.ECONNREFUSED) {
@@ -362,8 +361,9 @@ func TestKernelFollowsConnections(t *testing.T) {
 	f.requireBalance(t)
 }
 
-// What is older than the instrument is in no connect, and it is not known who began it. The
-// series of a process that has ended do, too.
+// TestKernelFollowsConnectionsUntilTheirProcessEnds has a connection that is older than the instrument,
+// so that its connect is not counted and its role is not known. When the process ends, its series must
+// end.
 func TestKernelFollowsConnectionsUntilTheirProcessEnds(t *testing.T) {
 	kerneltest.Require(t)
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -408,10 +408,10 @@ func TestKernelFollowsConnectionsUntilTheirProcessEnds(t *testing.T) {
 		serve()
 	}
 	pid, want := client.Process.Pid, told{Connects: map[string]int64{"": 2}, RoundTrips: map[string]uint64{"": 1, "client": 1}}
-	f.requireTold(t, pid, want) // one is not closed yet
+	f.requireTold(t, pid, want) // the last connection is not closed yet
 	kill()
 	want.RoundTrips["client"]++
-	for range 3 { // that it has ended is known, and that nothing comes any more; nobody takes it
+	for range 3 { // enough collections for the tallies to be removed; without a delivery the last values stay
 		f.requireTold(t, pid, want)
 	}
 	f.Delivered()

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package connections counts what becomes of the TCP connections of each process. Kernel
-// side: bpf/connections.bpf.c.
+// Package connections counts what becomes of the TCP connections of each process: connects and their
+// errors, retransmitted segments, and round-trip times when connections end. The BPF programs are in
+// bpf/connections.bpf.c.
 package connections
 
 import (
@@ -28,8 +29,8 @@ var (
 	_ instrument.Deliverer                   = (*Connections)(nil)
 )
 
-// talliesPerProcess is how many tallies a process is expected to have: of segments, of
-// connects, of ends of either role, and of some errors.
+// talliesPerProcess is how many tallies a process is expected to have: one of segments, one of
+// successful connects, one of ends for each role, and some of errors.
 const talliesPerProcess = 8
 
 // Connections is the instrument. Its zero value is not usable: see [New].
@@ -41,17 +42,16 @@ type Connections struct {
 	recorder  *stats.Recorder
 	options   Options
 
-	maxTallies uint32 // 0 is as many as the processes need
+	maxTallies uint32 // 0: talliesPerProcess for each process
 	object     *kernel.Object
 	open       kernel.Closers
 	ledger     *ledger
 	roster     *owner.Roster
-	ended      map[uint64]bool // processes that had ended at the last reading, by number
-	offered    bool            // what the ledger last posted was returned
+	ended      map[uint64]bool // the numbers of processes that had ended at the last collection
+	offered    bool            // the last collection was returned, so that a delivery ends series
 }
 
-// New returns Connections that report through builder and are not started. They start owners
-// themselves.
+// New returns Connections that record into builder and are not started. Their Start also starts owners.
 func New(builder *metadata.MetricsBuilder, owners *owner.Owners, processes *process.Directory, c *clock.Clock, recorder *stats.Recorder, options Options) *Connections {
 	return &Connections{builder: builder, owners: owners, processes: processes, clock: c, recorder: recorder, options: options}
 }
@@ -101,7 +101,7 @@ func (c *Connections) load() error {
 	return nil
 }
 
-// hooksHere are those that this kernel has.
+// hooksHere returns the hooks with the programs that fit this kernel's tracepoints.
 func hooksHere() ([]kernel.Hook, error) {
 	types, err := kernel.Types()
 	if err != nil {
@@ -122,7 +122,7 @@ func hooksHere() ([]kernel.Hook, error) {
 	}, nil
 }
 
-// argumentsWithoutError is how many arguments tcp_retransmit_skb has where it tells of no
+// argumentsWithoutError is how many arguments tcp_retransmit_skb has before Linux 6.17, which added the
 // error.
 const argumentsWithoutError = 2
 
@@ -136,8 +136,8 @@ func (c *Connections) Enable() error {
 	return errors.Join(c.owners.Enable(), c.object.Enable())
 }
 
-// Collect implements [instrument.Instrument]. Every series that has not ended is in what it
-// returns.
+// Collect implements [instrument.Instrument]. The result has a point of each series that has not ended,
+// and the last point of each that has.
 func (c *Connections) Collect(context.Context) (pmetric.Metrics, error) {
 	c.offered = false
 	s, err := c.read()

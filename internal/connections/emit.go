@@ -18,8 +18,8 @@ type emitter struct {
 	host    pcommon.Resource
 }
 
-// emit makes one data point of each, those of no process on the host's resource, and those of
-// a process, which stand together, on its own.
+// emit makes a data point of each point. Points without a process are on the host's resource. The points
+// of a process must follow each other, and are on its resource.
 func (e emitter) emit(now time.Time, points []point) pmetric.Metrics {
 	all := pmetric.NewMetrics()
 	for len(points) > 0 {
@@ -38,7 +38,7 @@ func (e emitter) emit(now time.Time, points []point) pmetric.Metrics {
 	return all
 }
 
-// emitOf emits the points of one resource.
+// emitOf makes the data points of one resource.
 func (e emitter) emitOf(resource pcommon.Resource, now pcommon.Timestamp, points []point) pmetric.Metrics {
 	recorded := map[string][]point{} // by metric, in the order in which they are recorded
 	record := func(info string, p point) { recorded[info] = append(recorded[info], p) }
@@ -67,8 +67,8 @@ func (p point) options() []metadata.MetricAttributeOption {
 	return []metadata.MetricAttributeOption{metadata.WithErrorTypeConnectMetricAttribute(p.error)}
 }
 
-// complete sets what the generated builder cannot. It gives the points of a metric in the order
-// they were recorded, or none.
+// complete sets what the generated builder cannot set. The builder has all points of a metric in the
+// order in which they were recorded, or none if the metric is off.
 func complete(metrics pmetric.Metrics, recorded map[string][]point) {
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {

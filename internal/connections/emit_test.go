@@ -41,7 +41,7 @@ func TestEmit(t *testing.T) {
 	golden.Compare(t, "connections.json", encoded)
 }
 
-// What is turned off is left out, and nothing stays behind for another resource.
+// TestEmitLeavesOut requires that metrics that are off are left out.
 func TestEmitLeavesOut(t *testing.T) {
 	config := metadata.NewDefaultMetricsBuilderConfig()
 	config.Metrics.NettapProcessTCPRetransmits.Enabled, config.Metrics.NettapProcessTCPRtt.Enabled = false, false

@@ -13,47 +13,48 @@ import (
 
 // snapshot is all that was read at one collection.
 type snapshot struct {
-	now       time.Time // before the rest was read
+	now       time.Time // a time before the rest was read
 	tallies   map[bpfTallyKey]bpfTally
-	members   map[uint64]*owner.Member // by the numbers in tallies, those that are known
-	processes map[uint64]owner.Process // all that are known, by number
+	members   map[uint64]*owner.Member // the processes of tallies that are known, by number
+	processes map[uint64]owner.Process // all processes that are known, by number
 }
 
-// hasEnded says that a process has, or has become another one, or is not known any more.
+// hasEnded reports whether the process with a number has ended, has become another process by an exec,
+// or is no longer known.
 func (s *snapshot) hasEnded(number uint64) bool { return number != 0 && !s.processes[number].Alive }
 
-// ledger keeps the series from one collection to the next. It is pure: all it knows comes
-// in snapshots, and what is taken out of the kernel's map is told to it.
+// ledger keeps the series from one collection to the next. It needs no kernel: it is passed snapshots,
+// and the last values of tallies that were deleted from the kernel's map.
 //
-// A line adds up the tallies of its series: a process has several numbers if it has changed
-// itself. It begins when the first of them does, and ends with the last: with its last value
-// until a consumer has taken that, then without a value until a consumer has taken that, too.
+// A line is the sum of the tallies of its series. A process has several numbers, and so several
+// tallies of the same kind, if it has executed a program or changed its user. [life.Life] says when a
+// line begins and ends.
 type ledger struct {
-	posted  time.Time // of the last snapshot
+	posted  time.Time // the time of the last snapshot
 	turn    uint64    // how many snapshots there were
 	entries map[bpfTallyKey]*entry
 	lines   map[series]*line
-	removed uint64 // events of the tallies that were taken out
+	removed uint64 // the number of events in tallies that were removed
 }
 
-// entry is what is known of a tally in the kernel's map.
+// entry is the state of a tally in the kernel's map.
 type entry struct {
 	series
 	tally bpfTally
-	moved uint64 // the turn in which it last counted something
+	moved uint64 // the turn in which it last changed
 }
 
-// line is what is said of a series.
+// line is the state of a series.
 type line struct {
 	life.Life
-	removed bpfTally // of its entries that were taken out
+	removed bpfTally // the sum of its tallies that were removed
 }
 
 func newLedger(start time.Time) *ledger {
 	return &ledger{posted: start, entries: map[bpfTallyKey]*entry{}, lines: map[series]*line{}}
 }
 
-// enter takes in a snapshot.
+// enter records a snapshot.
 func (l *ledger) enter(s *snapshot) {
 	l.turn++
 	for key, tally := range s.tallies {
@@ -61,7 +62,7 @@ func (l *ledger) enter(s *snapshot) {
 			tally = tally.settled()
 		}
 		if tally.Count == 0 {
-			continue // it is about to be the first
+			continue // the program has added the tally, and has not counted in it yet
 		}
 		e, known := l.entries[key]
 		if !known {
@@ -75,8 +76,8 @@ func (l *ledger) enter(s *snapshot) {
 	}
 }
 
-// feed notes that one more entry feeds a line. One that has ended, or whose last value has
-// been delivered, begins anew: at the last snapshot there was nothing of it.
+// feed records that one more tally belongs to a line. If the last value of the line was delivered, a new
+// one begins at the time of the last snapshot, which did not have it.
 func (l *ledger) feed(s series) {
 	of, known := l.lines[s]
 	if !known || !of.Continues() {
@@ -86,8 +87,9 @@ func (l *ledger) feed(s series) {
 	of.Feed()
 }
 
-// departing returns the tallies to be taken out of the kernel's map: of processes that have
-// ended, and of whose connections nothing is told any more.
+// departing returns the tallies that are to be removed from the kernel's map: those of processes that
+// have ended, if they have not changed since the last snapshot. The kernel may still retransmit for a
+// process that has ended.
 func (l *ledger) departing(s *snapshot) []bpfTallyKey {
 	var leave []bpfTallyKey
 	for key, e := range l.entries {
@@ -98,7 +100,7 @@ func (l *ledger) departing(s *snapshot) []bpfTallyKey {
 	return leave
 }
 
-// remove notes that a tally was taken out of the kernel's map, which said last at the end.
+// remove records that a tally was removed from the kernel's map, and its last value.
 func (l *ledger) remove(key bpfTallyKey, last bpfTally) {
 	e := l.entries[key]
 	delete(l.entries, key)
@@ -111,7 +113,7 @@ func (l *ledger) remove(key bpfTallyKey, last bpfTally) {
 	of.Leave()
 }
 
-// numbers are those of the processes in the tallies.
+// numbers returns the numbers of the processes that have tallies.
 func (l *ledger) numbers() map[uint64]bool {
 	used := map[uint64]bool{}
 	for key := range l.entries {
@@ -120,7 +122,7 @@ func (l *ledger) numbers() map[uint64]bool {
 	return used
 }
 
-// aggregated is how many events are or were in a series.
+// aggregated returns how many events have been added to series.
 func (l *ledger) aggregated() uint64 {
 	sum := l.removed
 	for _, e := range l.entries {
@@ -129,7 +131,7 @@ func (l *ledger) aggregated() uint64 {
 	return sum
 }
 
-// post ends the turn and returns what there is to say, in an order that is always the same.
+// post ends the turn and returns a point of each series, sorted by [series.compare].
 func (l *ledger) post(now time.Time) []point {
 	sums := map[series]*bpfTally{}
 	for _, e := range l.entries {
@@ -153,5 +155,5 @@ func (l *ledger) post(now time.Time) []point {
 	return points
 }
 
-// delivered notes that what was last posted has been taken.
+// delivered records that a consumer has taken what was last posted.
 func (l *ledger) delivered() { life.Deliver(l.lines) }

@@ -18,7 +18,7 @@ func memberWith(pid uint32) *owner.Member {
 	return &owner.Member{Process: process.Process{ID: process.ID{PID: pid}}}
 }
 
-// book is a ledger in the hands of a test.
+// book is a ledger with the snapshot that a test builds for it.
 type book struct {
 	*ledger
 	next *snapshot
@@ -30,7 +30,7 @@ func newBook() *book {
 	}}
 }
 
-// meet makes a member known by a number.
+// meet gives a process a number.
 func (b *book) meet(number uint64, m *owner.Member) {
 	b.next.members[number], b.next.processes[number] = m, owner.Process{ID: m.Process.ID, Alive: true}
 }
@@ -48,8 +48,8 @@ func (b *book) count(key bpfTallyKey, n uint64) {
 	b.next.tallies[key] = t
 }
 
-// collect is what Collect does, ten seconds after the last one. Late events come while
-// tallies are taken out.
+// collect does what Collect does, ten seconds after the last collection. late is the number of events
+// that are counted in each tally while it is removed.
 func (b *book) collect(late uint64) []point {
 	b.next.now = b.next.now.Add(10 * time.Second)
 	b.enter(b.next)
@@ -109,13 +109,13 @@ func TestLedgerEndsWhatEnded(t *testing.T) {
 	}
 }
 
-// A process that has changed itself has several numbers, and the connections of a number that
-// is not known belong to nobody.
+// TestLedgerAddsUpWhatIsShownAlike has a process with several numbers, which belong to one series, and
+// a number that is not known, whose connections belong to no process.
 func TestLedgerAddsUpWhatIsShownAlike(t *testing.T) {
 	b, one := newBook(), memberWith(7)
 	b.meet(1, one)
 	b.meet(2, one)
-	for number := range uint64(4) { // 0 is nobody, 3 is not known
+	for number := range uint64(4) { // 0 is no process, and 3 is not known
 		key := bpfTallyKey{Number: number, Deed: bpfDeedDEED_RETRANSMIT}
 		b.count(key, number+1)
 	}
@@ -131,7 +131,8 @@ func TestLedgerAddsUpWhatIsShownAlike(t *testing.T) {
 	}
 }
 
-// The kernel side adds to a tally in three steps, and may be read in between.
+// TestLedgerCountsAnEndWhenItIsInARange reads a tally while the BPF program is adding to it, which it
+// does in three steps.
 func TestLedgerCountsAnEndWhenItIsInARange(t *testing.T) {
 	b := newBook()
 	key := bpfTallyKey{Deed: bpfDeedDEED_END, Role: bpfRoleROLE_SERVER}

@@ -10,13 +10,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// Options are what an operator can choose.
+// Options are the configuration of the instrument.
 type Options struct {
-	RootPath string // where the host's / is mounted; "" is /
+	RootPath string // where the host's / is mounted; "" means /
 }
 
-// bounds are the upper ends of the ranges into which round trips are sorted. The last range
-// has none.
+// bounds are the upper bounds of the ranges of round-trip times. There is one more range, which has none.
 var bounds = [...]time.Duration{
 	50 * time.Microsecond, 100 * time.Microsecond, 200 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond,
@@ -30,15 +29,15 @@ func boundsMicros() (micros [len(bounds)]uint32) {
 	return micros
 }
 
-// series is what one line is told apart by.
+// series identifies a series.
 type series struct {
 	member *owner.Member // nil: the connections belong to no process, or to one that is not known
 	deed   bpfDeed
-	error  string // of connects; "" is success
-	role   string // of ends: "client", "server"; "" is unknown
+	error  string // of connects, as in errorType
+	role   string // of ends: "client", "server"; "": unknown
 }
 
-// compare puts those of no process first, and those of a process together.
+// compare orders series without a process first, and the series of a process after each other.
 func (s series) compare(other series) int {
 	return cmp.Or(s.member.Compare(other.member), cmp.Compare(s.deed, other.deed), cmp.Compare(s.error, other.error), cmp.Compare(s.role, other.role))
 }
@@ -52,8 +51,8 @@ func seriesOf(key bpfTallyKey, member *owner.Member) series {
 
 var roles = map[bpfRole]string{bpfRoleROLE_CLIENT: "client", bpfRoleROLE_SERVER: "server"}
 
-// errorType is an error's name, as "ECONNREFUSED". An error that is not known is what the
-// semantic conventions call so.
+// errorType returns the attribute error.type of a connect, such as "ECONNREFUSED", or "" for success. For
+// an unknown error it is "_OTHER", as the semantic conventions say.
 func errorType(failure bpfFailure) string {
 	switch failure {
 	case bpfFailureFAILURE_NONE:
@@ -66,7 +65,7 @@ func errorType(failure bpfFailure) string {
 	return errno.Name(uint32(failure))
 }
 
-// point is what is said of a series.
+// point is what a collection reports of a series.
 type point struct {
 	series
 	start time.Time
@@ -74,7 +73,7 @@ type point struct {
 	ended bool
 }
 
-// membersOf are those that something is said of.
+// membersOf returns the processes of points.
 func membersOf(points []point) map[*owner.Member]bool {
 	members := make(map[*owner.Member]bool, len(points))
 	for _, p := range points {
@@ -91,8 +90,8 @@ func (t *bpfTally) add(other bpfTally) {
 	}
 }
 
-// settled returns a tally of which the parts agree: it may have been read while the kernel
-// side added to it.
+// settled returns a tally whose count agrees with its ranges. It may have been read while the BPF program
+// was adding to it.
 func (t bpfTally) settled() bpfTally {
 	t.Count = 0
 	for _, n := range t.Ranges {

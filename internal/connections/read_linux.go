@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// read returns all that the kernel side has counted. Processes come last, so that those of
-// new tallies are among them.
+// read returns everything that the BPF programs have counted. Processes are read after the tallies, so
+// that they include the processes of new tallies.
 func (c *Connections) read() (*snapshot, error) {
 	errs := errors.Join(c.owners.Survey(), c.processes.FollowCgroups())
 	s := &snapshot{now: c.clock.Now(), members: map[uint64]*owner.Member{}}
@@ -29,7 +29,7 @@ func (c *Connections) read() (*snapshot, error) {
 	return s, errors.Join(errs, c.owners.Follow(s.processes, c.processes.Alive))
 }
 
-// meetProcesses finds out whose the tallies are.
+// meetProcesses finds the processes of the tallies.
 func (c *Connections) meetProcesses(s *snapshot) {
 	for key := range s.tallies {
 		if key.Number == 0 || s.members[key.Number] != nil {
@@ -43,7 +43,7 @@ func (c *Connections) meetProcesses(s *snapshot) {
 	}
 }
 
-// makeRoom takes the tallies of processes that have ended out of the kernel's map.
+// makeRoom removes the tallies of processes that have ended from the kernel's map.
 func (c *Connections) makeRoom(s *snapshot) error {
 	var errs error
 	for _, key := range c.ledger.departing(s) {
@@ -57,7 +57,8 @@ func (c *Connections) makeRoom(s *snapshot) error {
 	return errs
 }
 
-// forgetProcesses makes room for others, once those that have ended are in no tally.
+// forgetProcesses removes processes that had already ended at the last collection and have no tallies any
+// more, so that there is room for others.
 func (c *Connections) forgetProcesses(s *snapshot) error {
 	used := c.ledger.numbers()
 	ended := map[uint64]bool{}
@@ -75,8 +76,8 @@ func (c *Connections) forgetProcesses(s *snapshot) error {
 	return errs
 }
 
-// updateStats brings the statistics up to date. What happened while the map was read is
-// seen, and in a series with the next Collect.
+// updateStats brings the recorder's counts up to date. Events that came while the map was read count as
+// seen now, and as aggregated at the next Collect.
 func (c *Connections) updateStats(s *snapshot) error {
 	kinds, err := kernel.ReadCounts(c.object.Maps[bpfMapStats])
 	if err != nil {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package life keeps where a series is in its life: it begins with the first entry that feeds it
-// and ends with the last. Its last value is then reported until a consumer has taken it, and after
-// that a point without a value until a consumer has taken that.
+// Package life has the life cycle of a series. A series begins with the first entry of a kernel map
+// that belongs to it, and ends with the last. Its last value is then reported until a consumer has taken
+// it. After that a point without a value is reported, again until a consumer has taken it.
 package life
 
 import (
@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// Life is that of one series. It is embedded in what else is known of the series.
+// Life is the state of one series. It is embedded in a struct with the rest of the series' state. A
+// zero Life with Start is that of a series without entries, which [Life.Feed] adds.
 type Life struct {
-	Start   time.Time
+	Start   time.Time // the start time of the series' points
 	entries int
 	phase   phase
 }
@@ -21,14 +22,15 @@ type phase int
 
 const (
 	alive   phase = iota
-	leaving       // it has no entries any more; its last value is to be delivered
-	ending        // that was delivered; its end is to be delivered
+	leaving       // it has no entries any more, and its last value has not been delivered
+	ending        // its last value was delivered, and its end has not been
 )
 
-// Continues reports whether a new entry may feed the series. If not, it has to begin anew.
+// Continues reports whether a new entry may be added to the series. Otherwise a new series must begin,
+// because the last value of this one was already delivered.
 func (l *Life) Continues() bool { return l.phase != ending }
 
-// Ended reports whether the point without a value is to be reported.
+// Ended reports whether the series is at its end, so that a point without a value must be reported.
 func (l *Life) Ended() bool { return l.phase == ending }
 
 // Feed records that the series has one more entry.
@@ -52,8 +54,8 @@ func (l *Life) deliver() (over bool) {
 	return over
 }
 
-// Deliver records that what was last reported of all series was taken, and removes those whose end
-// was part of it.
+// Deliver records that a consumer has taken the last points of all series, and removes those series of
+// which these were the points without a value. S embeds a Life.
 func Deliver[K comparable, S interface{ deliver() bool }](all map[K]S) {
 	maps.DeleteFunc(all, func(_ K, s S) bool { return s.deliver() })
 }

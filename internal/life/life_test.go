@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestDeliver follows a series of two entries to its end, and one that is fed again before.
+// TestDeliver follows a series with two entries to its end, and one that gets another entry before.
 func TestDeliver(t *testing.T) {
 	type series struct{ Life }
 	ends, goesOn := &series{}, &series{}
@@ -23,10 +23,10 @@ func TestDeliver(t *testing.T) {
 	note() // one entry is left
 	ends.Leave()
 	goesOn.Leave()
-	note() // the last values are to be delivered
+	note() // the last value has not been delivered
 	goesOn.Feed()
 	Deliver(all)
-	note() // the last value was
+	note() // the last value was delivered
 	if ends.Continues() || !goesOn.Continues() {
 		t.Errorf("one of which the last value was delivered goes on: %v, one that was fed again: %v", ends.Continues(), goesOn.Continues())
 	}
