@@ -38,7 +38,7 @@ const (
 	manifest  = "../../deploy/daemonset.yaml"
 )
 
-// cases are values that those who install the chart may give.
+// cases are values with which the chart can be installed.
 var cases = map[string]map[string]any{
 	"the defaults": {},
 	"no permissions in the cluster": {
@@ -58,7 +58,7 @@ var cases = map[string]map[string]any{
 	},
 }
 
-// render returns what Helm makes of the chart, by the names of the templates.
+// render returns the rendered templates of the chart, by their names.
 func render(t *testing.T, values map[string]any) map[string]string {
 	t.Helper()
 	loaded, err := loader.Load(directory)
@@ -77,14 +77,15 @@ func render(t *testing.T, values map[string]any) map[string]string {
 	return rendered
 }
 
-// objects are what the chart makes in a cluster, of each kind.
+// objects are the objects that the chart makes in a cluster.
 type objects struct {
 	daemonSet appsv1.DaemonSet
 	configMap corev1.ConfigMap
 	kinds     []string
 }
 
-// decode reads the objects as the API server does that knows all fields and refuses others.
+// decode reads the objects like the Kubernetes API server with strict validation: an unknown field is an
+// error.
 func decode(t *testing.T, rendered map[string]string) objects {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -157,7 +158,7 @@ func TestChartIsWhatTheAPIKnows(t *testing.T) {
 	}
 }
 
-// The pod may do what docs/privileges.md says, and nothing else.
+// TestPodHasWhatItNeeds requires that the pod has the privileges in docs/privileges.md, and no others.
 func TestPodHasWhatItNeeds(t *testing.T) {
 	pod := decode(t, render(t, nil)).daemonSet.Spec.Template.Spec
 	if !pod.HostPID || pod.HostNetwork || pod.HostIPC {
@@ -197,7 +198,7 @@ func TestPodHasWhatItNeeds(t *testing.T) {
 	}
 }
 
-// configuration is the part of the Collector's configuration that fits to the pod.
+// configuration has the parts of the Collector's configuration that must match the pod.
 type configuration struct {
 	Receivers  map[string]map[string]any
 	Processors map[string]any
@@ -226,7 +227,7 @@ func TestConfigurationFitsToThePod(t *testing.T) {
 	if diff := cmp.Diff(wantNettap, got.Receivers["nettap"]); diff != "" {
 		t.Errorf("the receiver differs (-want +got):\n%s", diff)
 	}
-	// The kubelet asks the address of the pod, not localhost.
+	// The kubelet connects to the address of the pod, not to localhost.
 	if diff := cmp.Diff(map[string]any{"endpoint": ":13133"}, got.Extensions["health_check"]); diff != "" {
 		t.Errorf("health_check differs (-want +got):\n%s", diff)
 	}
@@ -250,7 +251,8 @@ func TestConfigurationFitsToThePod(t *testing.T) {
 	}
 }
 
-// The distribution is asked, which make test-chart has built.
+// TestDistributionTakesTheConfiguration lets the distribution, which make test-chart has built, validate
+// the configuration.
 func TestDistributionTakesTheConfiguration(t *testing.T) {
 	collector := os.Getenv("NETTAP_COLLECTOR")
 	if collector == "" {
@@ -272,7 +274,8 @@ func TestDistributionTakesTheConfiguration(t *testing.T) {
 	}
 }
 
-// deploy/daemonset.yaml is for those who have no Helm.
+// TestManifestIsTheChartsDefault requires that deploy/daemonset.yaml, which is for users without Helm, is
+// what the chart makes by default.
 func TestManifestIsTheChartsDefault(t *testing.T) {
 	rendered := render(t, nil)
 	var written strings.Builder

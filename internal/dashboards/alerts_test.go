@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// series is a series that grows by so much a second from so much on.
+// series is a series that begins at level and grows by slope in each second.
 type series struct {
 	name, labels string
 	level, slope float64
 }
 
-// occasion is what makes an alert fire, and what looks like it and is nothing to be told of.
+// occasion has series that make an alert fire, and similar series that must not.
 type occasion struct {
 	firing, quiet []series
 }
 
-// occasions are those of all alerts.
+// occasions has an occasion for each alert.
 var occasions = map[string]occasion{
 	"PacketsAreLost": {
 		firing: []series{{"nettap_packet_dropped_total", `nettap_drop_class="loss",nettap_drop_reason="netfilter_drop"`, 0, 20}},
@@ -80,7 +80,8 @@ var occasions = map[string]occasion{
 	},
 }
 
-// Each alert fires on its occasion, for as long as it has to, and not on one that looks like it.
+// TestAlertsFireOnTheirOccasions requires that each alert fires on its occasion, for at least as long as
+// its for clause says, and not on the similar series.
 func TestAlertsFireOnTheirOccasions(t *testing.T) {
 	b := startBackend(t, freePort(t))
 	now := time.Now().Truncate(time.Second)
@@ -110,8 +111,8 @@ func TestAlertsFireOnTheirOccasions(t *testing.T) {
 	}
 }
 
-// samples are those of two hours. Metrics of processes and interfaces have the host, the
-// Collector's own ones the address that they are scraped from.
+// samples returns the samples of two hours, as text for [backend.put]. host is the label host_id, or for
+// the Collector's own metrics, which are scraped, the label instance.
 func samples(host string, all []series, now time.Time) string {
 	var lines strings.Builder
 	const step = 15 * time.Second

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// collector and victoriaMetrics are the programs that make test-dashboards has built.
+// collector and victoriaMetrics are the paths of the programs that make test-dashboards has built.
 var collector, victoriaMetrics = os.Getenv("NETTAP_COLLECTOR"), os.Getenv("NETTAP_VICTORIAMETRICS")
 
 // backend is a VictoriaMetrics that scrapes a Collector's own metrics.
@@ -51,7 +51,7 @@ func startBackend(t *testing.T, scraped int) backend {
 	return b
 }
 
-// start starts a program that ends with the test, in an orderly way.
+// start starts a program, which is asked to end when the test ends.
 func start(t *testing.T, program string, arguments ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -73,7 +73,7 @@ func start(t *testing.T, program string, arguments ...string) {
 	})
 }
 
-// await waits for what has to become true.
+// await waits until the condition holds, and fails the test if that takes too long.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(90 * time.Second); !condition(); time.Sleep(100 * time.Millisecond) {
@@ -83,7 +83,7 @@ func await(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// flush makes everything that was taken visible to queries.
+// flush makes all samples that were received visible to queries.
 func (b backend) flush() { b.get("/internal/force_flush", nil) }
 
 func (b backend) get(path string, query url.Values) []byte {
@@ -100,7 +100,7 @@ func (b backend) get(path string, query url.Values) []byte {
 	return content
 }
 
-// query returns the labels of the series that the expression gives at a time.
+// query returns the labels of the series that are the result of the expression at a time.
 func (b backend) query(expression string, at time.Time) []map[string]string {
 	b.t.Helper()
 	content := b.get("/api/v1/query", url.Values{
@@ -121,7 +121,7 @@ func (b backend) query(expression string, at time.Time) []map[string]string {
 	return found
 }
 
-// put adds samples in Prometheus' text format.
+// put adds samples, in the text format of Prometheus.
 func (b backend) put(samples string) {
 	b.t.Helper()
 	response, err := http.Post("http://"+b.address+"/api/v1/import/prometheus", "text/plain", strings.NewReader(samples)) //nolint:noctx // it is on this machine

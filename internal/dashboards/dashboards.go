@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dashboards describes the dashboards of Grafana in deploy/grafana, which its test
-// writes, and has the tests of them and of the rules in deploy/prometheus.
+// Package dashboards has the source of the Grafana dashboards in deploy/grafana, which
+// go test -update writes, and the tests of these dashboards and of the rules in deploy/prometheus.
 package dashboards
 
-// dashboard is a page of panels.
+// dashboard is a dashboard of Grafana.
 type dashboard struct {
 	file, title string
-	process     bool // its panels are of processes that are chosen
+	process     bool // the user can choose processes, of which the panels are
 	panels      []panel
 }
 
-// panel draws what one expression gives. In it $host and $process are what was chosen.
+// panel draws the result of one expression, in which $host and $process are what the user has chosen.
 type panel struct {
 	title, description string
 	expression         string
 	legend             string
-	unit               string // Grafana's name of it
-	kind               string // of panel: a line for each series unless it is said
+	unit               string // in Grafana's notation
+	kind               string // lines or table; "" means lines
 }
 
 const (
@@ -25,8 +25,8 @@ const (
 	table = "table"
 )
 
-// dashboards are all of them. Only devices that stand on no other are added up, since a
-// packet is counted on each that it passes.
+// dashboards are all dashboards. Their sums over interfaces leave out devices that are above others
+// (nettap.interface.stacked), because a packet is counted on each device that it passes.
 var dashboards = []dashboard{
 	{
 		file: "overview", title: "nettap: overview",

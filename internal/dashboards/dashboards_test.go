@@ -46,8 +46,8 @@ func TestDashboardsAreWritten(t *testing.T) {
 	}
 }
 
-// expressions returns the expressions in deploy/grafana by panel, as they are there, with
-// everything chosen.
+// expressions returns the expressions of the files in deploy/grafana by panel, with variables that match
+// everything.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(grafana, "*.json"))
@@ -80,7 +80,7 @@ func expressions(t *testing.T) map[string]string {
 	return all
 }
 
-// Prometheus parses every expression.
+// TestExpressionsAreRight lets Prometheus's parser read every expression.
 func TestExpressionsAreRight(t *testing.T) {
 	prometheus := parser.NewParser(parser.Options{})
 	for panel, expression := range expressions(t) {
@@ -91,7 +91,7 @@ func TestExpressionsAreRight(t *testing.T) {
 	alerts(t)
 }
 
-// alerts returns the alerts, as Prometheus reads them.
+// alerts returns the alerts of deploy/prometheus, read by Prometheus's own code.
 func alerts(t *testing.T) []rulefmt.Rule {
 	t.Helper()
 	groups, errors := rulefmt.ParseFile(rules, false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))

@@ -4,17 +4,17 @@ package dashboards
 
 import "encoding/json"
 
-// object is one of JSON.
+// object is a JSON object.
 type object = map[string]any
 
-// A page of Grafana is 24 units wide; two panels stand side by side.
+// Grafana's grid is 24 units wide. Two panels are side by side.
 const (
 	width  = 12
 	height = 8
 )
 
-// grafana returns the dashboard as Grafana imports it. It asks for a data source of the
-// kind Prometheus, which VictoriaMetrics is, too.
+// grafana returns the dashboard as JSON that Grafana can import. When it is imported, the user chooses a
+// data source of type prometheus, which VictoriaMetrics can be, too.
 func (d dashboard) grafana() ([]byte, error) {
 	source := object{"type": "prometheus", "uid": "${source}"}
 	var panels []object
@@ -45,7 +45,7 @@ func (d dashboard) variables(source object) []object {
 	return variables
 }
 
-// choice is a variable of which several values or all may be chosen.
+// choice returns a variable of which the user can choose several values or all.
 func choice(name, label, query string, source object) object {
 	return object{
 		"name": name, "label": label, "type": "query", "datasource": source, "query": query, "refresh": 2, "sort": 1,

@@ -34,7 +34,8 @@ service:
     traces: {receivers: [nettap], exporters: [nop]}
 `
 
-// Every panel has something to show while there is traffic, drops and retransmissions.
+// TestPanelsShowTraffic requires that every panel has data while there are traffic, drops and
+// retransmits.
 func TestPanelsShowTraffic(t *testing.T) {
 	own := freePort(t)
 	b := startBackend(t, own)
@@ -45,7 +46,7 @@ func TestPanelsShowTraffic(t *testing.T) {
 	start(t, collector, "--config", config)
 	talk(t)
 	missing := expressions(t)
-	// It has data where the kernel counts drops that nettap does not see, which it is not to come to.
+	// This panel has data only if the kernel counts drops that nettap does not see, which should not happen.
 	delete(missing, "nettap: drops: Counted by the kernel and not seen")
 	for deadline := time.Now().Add(time.Minute); len(missing) > 0 && time.Now().Before(deadline); time.Sleep(time.Second) {
 		b.flush()
@@ -56,8 +57,8 @@ func TestPanelsShowTraffic(t *testing.T) {
 	}
 }
 
-// talk sends, until the test ends, messages on a connection whose packets get through, on one
-// whose packets a rule of the firewall discards, and to a socket that nobody reads.
+// talk sends messages until the test ends: on a connection, on a connection whose packets a firewall rule
+// drops, and to a socket that is not read.
 func talk(t *testing.T) {
 	t.Helper()
 	context, cancel := context.WithCancel(t.Context())
@@ -92,7 +93,7 @@ func talk(t *testing.T) {
 	}()
 }
 
-// fill returns a socket that sends to one that holds few datagrams and is not read.
+// fill returns a socket whose peer has a small receive buffer and is not read.
 func fill(t *testing.T) net.Conn {
 	t.Helper()
 	receiver, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -100,7 +101,7 @@ func fill(t *testing.T) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { receiver.Close() })
-	if err := receiver.SetReadBuffer(1); err != nil { // the kernel makes it the least that there is
+	if err := receiver.SetReadBuffer(1); err != nil { // the kernel raises it to the minimum
 		t.Fatal(err)
 	}
 	sender, err := net.DialUDP("udp4", nil, receiver.LocalAddr().(*net.UDPAddr))
@@ -111,7 +112,7 @@ func fill(t *testing.T) net.Conn {
 	return sender
 }
 
-// connect makes a connection to a server of this test's own that only reads.
+// connect makes a connection to a server of this test, which only reads.
 func connect(t *testing.T) net.Conn {
 	t.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // it ends with the test

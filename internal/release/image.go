@@ -22,22 +22,22 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// The users of the image. Kubernetes and Docker give capabilities to root only, and so to
-// programs that it may do nothing else with; another user needs a runtime that
-// gives ambient capabilities.
+// The users of the image. The program runs as root by default, because Kubernetes and Docker give
+// capabilities only to root. The pod takes all other capabilities away from it. With a runtime that gives
+// ambient capabilities it can run as the other user.
 const (
 	users  = "root:x:0:0:root:/:/sbin/nologin\n" + name + ":x:65532:65532:" + name + ":/:/sbin/nologin\n"
 	groups = "root:x:0:\n" + name + ":x:65532:\n"
 )
 
-// writeImage writes the image for all architectures, as a tar of the layout that the Open
-// Container Initiative describes: what podman load, docker load, skopeo and ctr take.
+// writeImage writes the image for all architectures, as a tar in the image layout of the Open Container
+// Initiative (OCI), which podman load, docker load, skopeo and ctr can read.
 func (r *release) writeImage() error {
 	directory := filepath.Join(r.directory, "image")
 	if err := r.writeLayout(directory); err != nil {
 		return err
 	}
-	defer os.RemoveAll(directory) //nolint:errcheck // the next run removes it, too
+	defer os.RemoveAll(directory) //nolint:errcheck // if this fails, the next run removes it
 	archive, err := r.archive(directory)
 	if err != nil {
 		return err
@@ -65,8 +65,8 @@ func (r *release) writeLayout(directory string) error {
 	}))
 }
 
-// image returns the image for one architecture: what seldom changes in one layer, the
-// program in another.
+// image returns the image for one architecture. Files that rarely change are in a layer of their own, so
+// that an update only has to transfer the layer with the program.
 func (r *release) image(p program) (v1.Image, error) {
 	program, err := os.ReadFile(p.path)
 	if err != nil {
@@ -94,10 +94,10 @@ func (r *release) image(p program) (v1.Image, error) {
 	return mutate.ConfigFile(image, r.imageConfig(image, p))
 }
 
-// imageConfig returns the configuration of the image, with the layers that it has.
+// imageConfig returns the configuration of the image, which includes the list of its layers.
 func (r *release) imageConfig(image v1.Image, p program) *v1.ConfigFile {
 	config, err := image.ConfigFile()
-	if err != nil { // it was made here
+	if err != nil { // impossible, because the image was made here and not read
 		panic(err)
 	}
 	config = config.DeepCopy()
@@ -132,7 +132,8 @@ func (r *release) layer(files []file) (v1.Layer, error) {
 		tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 }
 
-// tarOf returns the files in the order given, all of root's and of the one time.
+// tarOf returns a tar of the files, in the given order. All of them belong to root and have the time
+// modified.
 func tarOf(files []file, modified time.Time) ([]byte, error) {
 	var content bytes.Buffer
 	writer := tar.NewWriter(&content)
@@ -154,19 +155,19 @@ func tarOf(files []file, modified time.Time) ([]byte, error) {
 	return content.Bytes(), nil
 }
 
-// certificates returns the roots that Mozilla trusts, as of the release of their module
-// in go.mod, so that they are not those of the machine that built this.
+// certificates returns the root certificates that Mozilla trusts, as PEM. They come from a module in
+// go.mod, so that they do not depend on the machine that makes the release.
 func certificates() []byte {
 	var certificates bytes.Buffer
 	for root := range bundle.Roots() {
-		if root.Constraint == nil { // a file can say no constraint, so those with one are left out
-			_ = pem.Encode(&certificates, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // a buffer takes all
+		if root.Constraint == nil { // PEM has no constraints, so certificates with one are left out
+			_ = pem.Encode(&certificates, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // writing to a buffer never fails
 		}
 	}
 	return certificates.Bytes()
 }
 
-// archive returns the files of a directory as a tar, by name.
+// archive returns a tar of the files of a directory, sorted by their names.
 func (r *release) archive(directory string) ([]byte, error) {
 	var files []file
 	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {

@@ -24,7 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
-// readImage returns the images in an archive, one an architecture.
+// readImage returns the index of an archive, which has an image for each architecture.
 func readImage(t *testing.T, archive string) v1.ImageIndex {
 	t.Helper()
 	directory := t.TempDir()
@@ -127,8 +127,8 @@ func TestImageHasTheProgramAndNothingElse(t *testing.T) {
 	}
 }
 
-// configurationInside is what the image runs with where the host's / is mounted on /host,
-// as the DaemonSet has it.
+// configurationInside is the configuration in the container, with the host's / mounted on /host as in the
+// DaemonSet.
 const configurationInside = `
 receivers: {nettap: {root_path: /host}}
 exporters: {nop: }
@@ -142,7 +142,7 @@ service:
     traces: {receivers: [nettap], exporters: [nop]}
 `
 
-// mounts are what a runtime of containers and the DaemonSet mount.
+// mounts is a script that makes the mounts of a container runtime and of the DaemonSet.
 const mounts = `set -e
 mount --make-rprivate /
 mkdir -p "$0/proc" "$0/sys" "$0/host"
@@ -201,7 +201,7 @@ func TestImageRunsInAContainersRoot(t *testing.T) {
 	}
 }
 
-// awaitHealth waits until the Collector says that all of it runs.
+// awaitHealth waits until the Collector's health check says that all components run.
 func awaitHealth(t *testing.T, port int, ended <-chan error, log string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
@@ -211,7 +211,7 @@ func awaitHealth(t *testing.T, port int, ended <-chan error, log string) {
 			t.Fatalf("it ends with %v:\n%s", err, written)
 		case <-time.After(100 * time.Millisecond):
 		}
-		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port)) //nolint:noctx // it is on this machine
+		response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port)) //nolint:noctx // it needs no timeout, because the server is on this machine
 		if err != nil {
 			continue
 		}

@@ -16,11 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// made is the directory with what make release has made of the distribution, for tests that
-// install it; root is a tar of a Debian without anything that it does not need.
+// made is the directory with the release of the distribution, for tests that install it. root is a tar
+// of a minimal Debian.
 var made, root = os.Getenv("NETTAP_RELEASE"), os.Getenv("NETTAP_ROOT")
 
-// machine is a clean root in a directory, and what there is to know of it.
+// machine is a minimal Debian in a directory.
 type machine struct {
 	t    *testing.T
 	root string
@@ -36,7 +36,7 @@ func newMachine(t *testing.T) machine {
 	return m
 }
 
-// run runs a command outside of the root.
+// run runs a command outside the root, and returns its output.
 func (m machine) run(command ...string) string {
 	m.t.Helper()
 	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
@@ -46,14 +46,14 @@ func (m machine) run(command ...string) string {
 	return string(output)
 }
 
-// inside runs a command inside of the root.
+// inside runs a command inside the root, and returns its output.
 func (m machine) inside(command ...string) string {
 	m.t.Helper()
 	return m.run(append([]string{"chroot", m.root}, command...)...)
 }
 
-// files returns mode and owner of each file in the root but those in which the installer
-// and what adds users keep their own.
+// files returns mode and owner of each file in the root, without the files of the package managers and of
+// the programs that add users.
 func (m machine) files() map[string]string {
 	m.t.Helper()
 	own := regexp.MustCompile(`^(var/(lib/(dpkg|rpm|systemd)|log|cache)(/|$)|root/\.rpmdb|etc/(passwd|group|g?shadow|sub[ug]id|\.pwd\.lock)-?$|run(/|$))`)
@@ -68,7 +68,8 @@ func (m machine) files() map[string]string {
 	return files
 }
 
-// added are the files that are there now and were not before, with mode and owner.
+// added returns the files that are new or have changed, with mode and owner, and fails the test if a file
+// is gone.
 func (m machine) added(before map[string]string) map[string]string {
 	m.t.Helper()
 	after := m.files()
@@ -83,7 +84,7 @@ func (m machine) added(before map[string]string) map[string]string {
 
 const configuration = "etc/otelcol-nettap/config.yaml"
 
-// runs sees that the program runs, takes its configuration and has its user.
+// runs checks that the program runs, that its configuration is valid, and that its user exists.
 func (m machine) runs() {
 	m.t.Helper()
 	if got, want := m.inside("otelcol-nettap", "--version"), "otelcol-nettap version "; !strings.HasPrefix(got, want) {
@@ -96,7 +97,8 @@ func (m machine) runs() {
 	}
 }
 
-// change is what whoever administers the machine does.
+// change does what an administrator and the service do: it edits the configuration, whose new content it
+// returns, and leaves data in the queue.
 func (m machine) change() string {
 	m.t.Helper()
 	path := filepath.Join(m.root, configuration)
@@ -115,7 +117,7 @@ func (m machine) change() string {
 	return changed
 }
 
-// unchanged sees that what was changed is still so.
+// unchanged checks that a file still has the content of change.
 func (m machine) unchanged(path, want string) {
 	m.t.Helper()
 	got, err := os.ReadFile(filepath.Join(m.root, path))
@@ -143,7 +145,7 @@ var contents = map[string]string{
 	"usr/share/man/man8/otelcol-nettap.8.gz":        "-rw-r--r-- root root ",
 }
 
-// older is the package of the version before, with a small program in it.
+// older makes the package of an earlier version, with a small program in it, and returns its path.
 func older(t *testing.T, name string) string {
 	t.Helper()
 	r := testRelease(t, "0.0.9")
@@ -156,7 +158,7 @@ func older(t *testing.T, name string) string {
 	return filepath.Join(r.directory, name)
 }
 
-// newest is the package of the distribution.
+// newest returns the path of the package of the distribution.
 func newest(t *testing.T, pattern string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(made, pattern))
@@ -202,7 +204,7 @@ func TestDebIsInstalledUpgradedRemovedAndPurged(t *testing.T) {
 func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
 	m := newMachine(t)
 	before := m.files()
-	// Debian's rpm has no packages of its own to depend on.
+	// The dependencies are not in the rpm database of a Debian.
 	rpm := func(arguments ...string) string {
 		t.Helper()
 		return m.run(append([]string{"rpm", "--root", m.root, "--nodeps", "--nosignature"}, arguments...)...)
@@ -231,7 +233,7 @@ func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
 	}
 }
 
-// Those who judge services by what they could do give this one less than 3 of 10.
+// TestUnitIsHardened requires an exposure of less than 3 of 10 from systemd-analyze security.
 func TestUnitIsHardened(t *testing.T) {
 	if made == "" {
 		t.Skip("make test-packages installs systemd")
@@ -242,7 +244,8 @@ func TestUnitIsHardened(t *testing.T) {
 	}
 }
 
-// The program for arm64 is one for arm64.
+// TestPackagesAreForTheirArchitecture requires that the program in each package is built for the
+// package's architecture.
 func TestPackagesAreForTheirArchitecture(t *testing.T) {
 	if made == "" {
 		t.Skip("make test-packages says where the release is")

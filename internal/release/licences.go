@@ -17,14 +17,14 @@ import (
 	"golang.org/x/mod/module"
 )
 
-// moduleCache returns the directory in which Go keeps the modules that it has built.
+// moduleCache returns the directory in which Go keeps the sources of modules.
 func moduleCache() (string, error) {
 	output, err := exec.Command("go", "env", "GOMODCACHE").Output()
 	return strings.TrimSpace(string(output)), err
 }
 
-// modulesOf returns the modules that the program is made of, beside its own, those of
-// this repository among them.
+// modulesOf returns the build information of the program, which lists the modules of which it is built.
+// It fails if the program has none.
 func modulesOf(p program) (*debug.BuildInfo, error) {
 	info, err := buildinfo.ReadFile(p.path)
 	if err != nil {
@@ -36,20 +36,20 @@ func modulesOf(p program) (*debug.BuildInfo, error) {
 	return info, nil
 }
 
-// licences returns the licence of each module in the program and of Go itself, which
-// these ask to be handed on.
+// licences returns the licence texts of Go and of each module in the program. The licences require that
+// their texts are distributed with the program.
 func (r *release) licences(p program) ([]byte, error) {
 	info, err := modulesOf(p)
 	if err != nil {
 		return nil, err
 	}
 	var licences bytes.Buffer
-	if err := writeLicences(&licences, "Go "+info.GoVersion, runtime.GOROOT()); err != nil { //nolint:staticcheck // it has just built this
+	if err := writeLicences(&licences, "Go "+info.GoVersion, runtime.GOROOT()); err != nil { //nolint:staticcheck // go run has just built this program, so the directory exists
 		return nil, err
 	}
 	for _, dependency := range info.Deps {
 		if strings.HasPrefix(dependency.Path, ownModule) {
-			continue // it is said in copyright
+			continue // its licence is in the file copyright
 		}
 		directory, err := r.directoryOf(dependency)
 		if err != nil {
@@ -62,7 +62,7 @@ func (r *release) licences(p program) ([]byte, error) {
 	return licences.Bytes(), nil
 }
 
-// ownModule begins the names of the modules in this repository.
+// ownModule is the prefix of the modules in this repository.
 const ownModule = "github.com/seed-7756021b/nettap"
 
 func (r *release) directoryOf(dependency *debug.Module) (string, error) {
@@ -79,8 +79,8 @@ func (r *release) directoryOf(dependency *debug.Module) (string, error) {
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|unlicense)([-._].*)?$`)
 
-// writeLicences writes the licences in the directory of a module. A module without one is
-// an error: what may not be handed on would be.
+// writeLicences writes the licence texts in the directory of a module. A module without one is an error,
+// because it must not be distributed.
 func writeLicences(licences *bytes.Buffer, title, directory string) error {
 	entries, err := os.ReadDir(directory)
 	if err != nil {

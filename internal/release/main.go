@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command release makes what is handed to users out of the distribution's program:
-// deb and rpm packages, an image of containers, lists of what is in them, and the
-// checksums of all. What it makes follows from what it is given, byte for byte.
+// Command release makes a release from the distribution's program: deb and rpm packages, a container
+// image, software bills of materials (SBOM), and checksums. The result is reproducible: the same input
+// gives the same bytes.
 //
 //	release -repository ../.. -directory ../../build/release -version 0.1.0 amd64=../../build/otelcol-nettap
 //
-// SOURCE_DATE_EPOCH is the time that all files in them have: that of the commit.
+// The environment variable SOURCE_DATE_EPOCH, in seconds since 1970, is the time of all files in them.
+// make release sets it to the time of the commit.
 package main
 
 import (

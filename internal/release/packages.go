@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/goreleaser/nfpm/v2"
-	_ "github.com/goreleaser/nfpm/v2/deb" // registers itself
-	_ "github.com/goreleaser/nfpm/v2/rpm" // registers itself
+	_ "github.com/goreleaser/nfpm/v2/deb" // it registers its format
+	_ "github.com/goreleaser/nfpm/v2/rpm" // it registers its format
 )
 
 // writePackages writes a deb and an rpm of the program.
@@ -20,7 +20,7 @@ func (r *release) writePackages(p program) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(texts) //nolint:errcheck // nothing depends on it
+	defer os.RemoveAll(texts) //nolint:errcheck // a directory that stays is harmless
 	if err := r.writeTexts(p, texts); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (r *release) writePackages(p program) error {
 	return nil
 }
 
-// writeTexts writes the documents that packages have compressed.
+// writeTexts writes the documents that packages have in compressed form.
 func (r *release) writeTexts(p program, directory string) error {
 	licences, err := r.licences(p)
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *release) writeTexts(p program, directory string) error {
 	return nil
 }
 
-// description returns deploy/package/nfpm.yaml for the program.
+// description returns the configuration in deploy/package/nfpm.yaml, with the values for the program.
 func (r *release) description(p program, texts string) (nfpm.Config, error) {
 	content, err := os.ReadFile(filepath.Join(r.repository, "deploy/package/nfpm.yaml"))
 	if err != nil {
@@ -83,7 +83,7 @@ func (r *release) writePackage(config nfpm.Config, format string) error {
 		return err
 	}
 	info.MTime = r.time
-	info.RPM.BuildHost = "localhost" // or it would be the name of this machine
+	info.RPM.BuildHost = "localhost" // instead of the name of this machine, so that the package is reproducible
 	info = nfpm.WithDefaults(info)
 	packager, err := nfpm.Get(format)
 	if err != nil {

@@ -16,23 +16,24 @@ import (
 
 const name = "otelcol-nettap"
 
-// release is what a release is made from.
+// release is what a release is made from, and where it is written.
 type release struct {
 	version    string
-	time       time.Time // of all files
-	repository string    // with deploy/
-	directory  string    // to write to
-	modules    string    // Go's cache of modules, with the licence of each
+	time       time.Time // the time of all files
+	repository string    // the directory of the repository, which has deploy/
+	directory  string    // where the release is written
+	modules    string    // Go's module cache, which has the licence of each module
 	programs   []program
 }
 
-// program is the distribution for one architecture, by Go's name of it.
+// program is the distribution for one architecture.
 type program struct {
-	architecture string
+	architecture string // as in GOARCH
 	path         string
 }
 
-// make writes all files and returns their checksums, as sha256sum prints them.
+// make deletes the directory, writes all files of the release there, and returns their checksums as
+// sha256sum prints them.
 func (r *release) make() (string, error) {
 	if err := os.RemoveAll(r.directory); err != nil {
 		return "", err
@@ -59,9 +60,9 @@ func (r *release) write(name string, content []byte) error {
 	return os.WriteFile(filepath.Join(r.directory, name), content, 0o644)
 }
 
-// writeChecksums writes SHA256SUMS, for sha256sum --check, and returns it.
+// writeChecksums writes SHA256SUMS, which sha256sum --check reads, and returns its content.
 func (r *release) writeChecksums() (string, error) {
-	entries, err := os.ReadDir(r.directory) // sorted by name
+	entries, err := os.ReadDir(r.directory) // they are sorted by name
 	if err != nil {
 		return "", err
 	}
@@ -77,7 +78,7 @@ func (r *release) writeChecksums() (string, error) {
 	return list.String(), r.write("SHA256SUMS", []byte(list.String()))
 }
 
-// compress returns content as gzip -n makes it.
+// compress returns content compressed with gzip, without a name and a time, so that it is reproducible.
 func compress(content []byte) ([]byte, error) {
 	var compressed bytes.Buffer
 	writer, err := gzip.NewWriterLevel(&compressed, gzip.BestCompression)

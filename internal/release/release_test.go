@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// testRelease is a release of a small program, which has a module as the distribution has many.
+// testRelease returns a release of a small program, which depends on a module.
 func testRelease(t *testing.T, version string) *release {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "program")
@@ -34,7 +34,8 @@ func testRelease(t *testing.T, version string) *release {
 	}
 }
 
-// What is made depends on nothing but the sources: not on where and when.
+// TestReleaseIsTheSameEachTime makes a release twice, in different directories, and requires the same
+// bytes.
 func TestReleaseIsTheSameEachTime(t *testing.T) {
 	first := testRelease(t, "0.1.0")
 	want, err := first.make()
@@ -110,8 +111,8 @@ func TestSoftwareIsWhatTheProgramSaysOfItself(t *testing.T) {
 	}
 }
 
-// A module that says under what licence it may be handed on is named with it; one that
-// does not is no part of a release.
+// TestLicences requires that the licence of each module is included, and that a module without one is an
+// error.
 func TestLicences(t *testing.T) {
 	r := testRelease(t, "0.1.0")
 	licences, err := r.licences(r.programs[0])

@@ -13,7 +13,8 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeSoftware writes the list of the modules in the program (SBOM) as CycloneDX.
+// writeSoftware writes the software bill of materials (SBOM) of the program, which is the list of its
+// modules, in the format CycloneDX.
 func (r *release) writeSoftware(p program) error {
 	info, err := modulesOf(p)
 	if err != nil {
@@ -51,7 +52,7 @@ func (r *release) software(info *debug.BuildInfo, checksum [sha256.Size]byte) *c
 	return bom
 }
 
-// component describes a module; one that another replaces is that one.
+// component describes a module. If a module is replaced, it describes the replacement.
 func component(dependency *debug.Module) cyclonedx.Component {
 	if dependency.Replace != nil {
 		dependency = dependency.Replace
