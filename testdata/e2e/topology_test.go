@@ -96,11 +96,10 @@ func TestDistributionGivesBothEndsTheSame(t *testing.T) {
 
 	for name, address := range map[string]netip.Addr{"IPv4": far.IPv4, "IPv6": far.IPv6} {
 		t.Run(name, func(t *testing.T) {
-			far.balance(t, c, far.Device)
+			balance(t, c, far)
 			receivedBefore, sentBefore := usage(c, far.web, far.Device)
 			curl := near.run(t, "curl", "--silent", "--output", "/dev/null", url(address, 80))
-			near.balance(t, c, near.Device)
-			far.balance(t, c, far.Device)
+			balance(t, c, near, far)
 
 			received, sent := usage(c, curl, near.Device)
 			serverReceived, serverSent := usage(c, far.web, far.Device)
@@ -162,7 +161,9 @@ func TestDistributionSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	pod.run(t, "curl", "--silent", "--output", "/dev/null", url(near.IPv4, 80)) // it sends an ARP request for the near end's address
 	carry(t, c, near, far, "curl", "--silent", "--output", "/dev/null", url(address, 80))
 
-	_, unobserved := pod.balance(t, c, "mac0")
+	onMacvlan := pod
+	onMacvlan.Device = "mac0"
+	unobserved := balance(t, c, onMacvlan)[0].unobserved
 	const questions = 1000
 	if unobserved.ReceivedBytes <= 0 || unobserved.ReceivedBytes > questions || unobserved.SentPackets != 0 || unobserved.SentBytes != 0 {
 		t.Errorf("mac0 has unobserved packets and bytes: %+v, and should have an answer or two", unobserved)

@@ -26,7 +26,7 @@ import (
 // everywhere is a receiver that reports the interfaces of all network namespaces.
 const everywhere = `
 	nettap:
-	  traffic: {collection_interval: 1s, initial_delay: 0s, namespaces: all}
+	  traffic: {collection_interval: 200ms, initial_delay: 0s, namespaces: all}
 	  drops: {enabled: false}
 	  accepts: {enabled: false}
 `
@@ -108,8 +108,8 @@ func (c counted) minus(other counted) counted {
 	}
 }
 
-// counter reads an interface's own counter.
-func (h host) counter(t *testing.T, device string) counted {
+// counter reads the device's own counter.
+func (h host) counter(t *testing.T) counted {
 	t.Helper()
 	process, err := procfs.NewProc(h.web)
 	if err != nil {
@@ -119,14 +119,14 @@ func (h host) counter(t *testing.T, device string) counted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := lines[device]
+	line := lines[h.Device]
 	return counted{int64(line.RxPackets), int64(line.RxBytes), int64(line.TxPackets), int64(line.TxBytes)}
 }
 
-// sums adds up the points of two metrics of an interface, one of packets and one of bytes.
-func (h host) sums(c *Collector, device, packets, bytes string) counted {
+// sums adds up the points of two metrics of the device, one of packets and one of bytes.
+func (h host) sums(c *Collector, packets, bytes string) counted {
 	sum := func(metric string) (received, sent int64) {
-		for _, point := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device}) {
+		for _, point := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": h.Device}) {
 			if point.Attributes["network.io.direction"] == "receive" {
 				received += point.Value
 			} else {
@@ -141,43 +141,76 @@ func (h host) sums(c *Collector, device, packets, bytes string) counted {
 	return s
 }
 
-// accounts adds up all accounts of an interface.
-func (h host) accounts(c *Collector, device string) counted {
-	return h.sums(c, device, "nettap.interface.packet.count", "nettap.interface.io")
+// accounts adds up all accounts of the device.
+func (h host) accounts(c *Collector) counted {
+	return h.sums(c, "nettap.interface.packet.count", "nettap.interface.io")
 }
 
-// unobserved returns what the interface's own counter has and no account has.
-func (h host) unobserved(c *Collector, device string) counted {
-	return h.sums(c, device, "nettap.interface.unobserved.packet.count", "nettap.interface.unobserved.io")
+// unobserved returns what the device's own counter has and no account has.
+func (h host) unobserved(c *Collector) counted {
+	return h.sums(c, "nettap.interface.unobserved.packet.count", "nettap.interface.unobserved.io")
 }
 
-// balance waits until the sum of an interface's accounts and what is unobserved equals its counter,
-// and stays so. It returns the counter and what is unobserved of it. A packet may be
-// unobserved for one or two collections, until it reaches its socket.
-func (h host) balance(t *testing.T, c *Collector, device string) (counter, unobserved counted) {
+// standing is the counter of a host's device, and how much of that is unobserved.
+type standing struct{ counter, unobserved counted }
+
+// balance waits until the sum of the accounts of each host's device and what is unobserved equals
+// the device's counter, and stays so for several collections. It returns the counters and what is
+// unobserved of them. A packet may be unobserved for one or two collections, until it reaches its
+// socket.
+func balance(t *testing.T, c *Collector, hosts ...host) []standing {
 	t.Helper()
-	const rest = 2500 * time.Millisecond // two collections
-	var accounts counted
-	since := time.Now()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(250 * time.Millisecond) {
-		before := unobserved
-		counter, accounts, unobserved = h.counter(t, device), h.accounts(c, device), h.unobserved(c, device)
-		switch {
-		case counter.minus(unobserved) != accounts, before != unobserved:
-			since = time.Now()
-		case time.Since(since) > rest:
-			return counter, unobserved
+	const rest = 4 // collections: the first may have begun before the last packet
+	var before []standing
+	var wrong string
+	var last time.Time
+	collections := 0
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		var now []standing
+		wrong = ""
+		for _, h := range hosts {
+			one := standing{h.counter(t), h.unobserved(c)}
+			now = append(now, one)
+			if accounts := h.accounts(c); one.counter.minus(one.unobserved) != accounts {
+				wrong += fmt.Sprintf("the accounts of %s and %+v unobserved are not its counter (-counter +accounts):\n%s",
+					h.Device, one.unobserved, cmp.Diff(one.counter, accounts))
+			}
+		}
+		if wrong != "" || !slices.Equal(now, before) {
+			before, collections = now, 0
+			last = c.lastCollection()
+			continue
+		}
+		if collection := c.lastCollection(); collection.After(last) {
+			last = collection
+			collections++
+		}
+		if collections >= rest {
+			return now
 		}
 	}
-	t.Fatalf("the accounts of %s and %+v unobserved are not its counter (-counter +accounts):\n%s", device, unobserved, cmp.Diff(counter, accounts))
-	return counter, unobserved
+	if wrong == "" {
+		wrong = fmt.Sprintf("the counters do not come to rest: %+v", before)
+	}
+	t.Fatal(wrong)
+	return nil
 }
 
-// accountsTable returns the accounts of an interface as a table, as in docs/accounts.md.
-func (h host) accountsTable(c *Collector, device string) string {
+// lastCollection returns the time of the newest point of an interface.
+func (c *Collector) lastCollection() (last time.Time) {
+	for _, point := range c.Points("nettap.interface.io", nil) {
+		if point.Time.After(last) {
+			last = point.Time
+		}
+	}
+	return last
+}
+
+// accountsTable returns the accounts of the device as a table, as in docs/accounts.md.
+func (h host) accountsTable(c *Collector) string {
 	var lines []string
 	for _, metric := range []string{"nettap.interface.io", "nettap.interface.unobserved.io"} {
-		for _, p := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": device}) {
+		for _, p := range c.Points(metric, Attributes{"nettap.netns.inode": h.inode, "network.interface.name": h.Device}) {
 			account, known := p.Attributes["nettap.account"].(string)
 			if !known {
 				account = "(unobserved)"
@@ -221,7 +254,7 @@ func TestDistributionBalancesAccounts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { carry(t, c, near, far, words...) })
 	}
-	t.Logf("the accounts of the server's end, in bytes:\n%s", far.accountsTable(c, far.Device))
+	t.Logf("the accounts of the server's end, in bytes:\n%s", far.accountsTable(c))
 }
 
 // carry runs a program at the near end. Everything that it sends and receives must be in the accounts
@@ -229,15 +262,14 @@ func TestDistributionBalancesAccounts(t *testing.T) {
 func carry(t *testing.T, c *Collector, near, far host, words ...string) {
 	t.Helper()
 	try := func() (missed bool) {
-		nearBefore, nearUnobserved := near.balance(t, c, near.Device)
-		_, farUnobserved := far.balance(t, c, far.Device)
+		before := balance(t, c, near, far)
 		pid := near.run(t, words...)
 
-		nearAfter, nearMissed := near.balance(t, c, near.Device)
-		_, farMissed := far.balance(t, c, far.Device)
-		moved := nearAfter.minus(nearBefore)
-		if nearMissed != nearUnobserved || farMissed != farUnobserved {
-			t.Logf("unobserved: %+v, %+v", nearMissed.minus(nearUnobserved), farMissed.minus(farUnobserved))
+		after := balance(t, c, near, far)
+		moved := after[0].counter.minus(before[0].counter)
+		nearMissed, farMissed := after[0].unobserved.minus(before[0].unobserved), after[1].unobserved.minus(before[1].unobserved)
+		if nearMissed != (counted{}) || farMissed != (counted{}) {
+			t.Logf("unobserved: %+v, %+v", nearMissed, farMissed)
 			return true
 		}
 		// Only ARP and neighbour discovery are not the program's.
@@ -271,12 +303,14 @@ func TestDistributionChargesWhoeverItIs(t *testing.T) {
 	h := furnish(t, a)
 	loopback := netip.MustParseAddr("127.0.0.1")
 	h.run(t, "curl", "--silent", "--output", "/dev/null", url(loopback, 80)) // the server is up
-	h.balance(t, c, "lo")
+	onLoopback := h
+	onLoopback.Device = "lo"
+	balance(t, c, onLoopback)
 	gotBefore, sentBefore := usage(c, h.web, "lo")
 
 	curl := h.run(t, "curl", "--silent", "--output", "/dev/null", url(loopback, 80))
 
-	h.balance(t, c, "lo")
+	balance(t, c, onLoopback)
 	received, sent := usage(c, curl, "lo")
 	serverReceived, serverSent := usage(c, h.web, "lo")
 	serverReceived, serverSent = serverReceived-gotBefore, serverSent-sentBefore
