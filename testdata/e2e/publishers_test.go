@@ -30,6 +30,7 @@ const callsOfPublisher = callsAlone + `
 // found in different ways.
 func TestDistributionReadsThreadContexts(t *testing.T) {
 	const directory = "testdata/publisher/"
+	f := startFollower(t, "publisher")
 	for name, test := range map[string]struct {
 		program []string // the flags of a program that has the variable itself; nil: a library has it
 		library []string
@@ -49,7 +50,7 @@ func TestDistributionReadsThreadContexts(t *testing.T) {
 					run(t, compiler, append(test.library, "-shared", "-fPIC", "-o", filepath.Join(built, "libcontext.so"), directory+"context.c")...)
 					run(t, compiler, "-o", program, directory+"publisher.c", "-L"+built, "-lcontext", "-Wl,-rpath,"+built)
 				}
-				followPublisher(t, program, "otel_thread", "publisher")
+				f.follow(t, program, "otel_thread", "publisher")
 			})
 		}
 	}
@@ -57,6 +58,7 @@ func TestDistributionReadsThreadContexts(t *testing.T) {
 
 // TestDistributionReadsGoLabels runs Go programs that were built in different ways.
 func TestDistributionReadsGoLabels(t *testing.T) {
+	f := startFollower(t, "labels")
 	for name, test := range map[string]struct {
 		flags   []string
 		setting []string
@@ -81,7 +83,7 @@ func TestDistributionReadsGoLabels(t *testing.T) {
 			if output, err := command.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, output)
 			}
-			followPublisher(t, program, "go_labels", "unknown_service:labels")
+			f.follow(t, program, "go_labels", "unknown_service:labels")
 		})
 	}
 }
@@ -112,9 +114,8 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	port := listen(t).Port
-	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
-	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(port)))
+	c := startFollower(t, commOf(program))
+	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(c.port)))
 	warning := fmt.Sprintf("source go_labels is off for process %d, and for others of its program: unknown release of Go: %s for %s", command.Process.Pid, pretended, runtime.GOARCH)
 	c.Wait("the program was looked at", func() bool { return strings.Contains(c.Log(), warning) })
 	c.Wait("the refusal is counted", func() bool {
@@ -136,13 +137,23 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 	}
 }
 
-// followPublisher runs a program that publishes its current span in the way of source, and requires
-// that its calls are attributed to the spans in which it makes them.
-func followPublisher(t *testing.T, program, source, service string) {
+// follower is a Collector that reports the calls on a port of programs that have a certain name.
+type follower struct {
+	*Collector
+	port int
+}
+
+func startFollower(t *testing.T, comm string) follower {
 	t.Helper()
 	port := listen(t).Port
-	c := StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, commOf(program)), Traces: true})
-	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(port)))
+	return follower{StartWith(t, Options{Receivers: fmt.Sprintf(callsOfPublisher, port, comm), Traces: true}), port}
+}
+
+// follow runs a program that publishes its current span in the way of source, and requires that
+// its calls are attributed to the spans in which it makes them.
+func (c follower) follow(t *testing.T, program, source, service string) {
+	t.Helper()
+	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(c.port)))
 	relations := func() []string {
 		var all []string
 		for _, span := range c.Spans(Attributes{"process.pid": command.Process.Pid}) {
