@@ -32,6 +32,11 @@ const acceptsOnly = `
 	  drops: {enabled: false}
 `
 
+// acceptsSoon makes them come out at once.
+const acceptsSoon = acceptsOnly + `
+	  accepts: {collection_interval: 200ms, initial_delay: 0s%s}
+`
+
 func TestDistributionReportsEachAccept(t *testing.T) {
 	const each = 250
 	c := Start(t, acceptsOnly)
@@ -256,12 +261,7 @@ func (c *Collector) balanced() bool {
 
 func TestDistributionReportsAtMostMaxPerSecond(t *testing.T) {
 	const limit = 5
-	c := Start(t, `
-		nettap:
-		  traffic: {enabled: false}
-		  drops: {enabled: false}
-		  accepts: {max_per_second: 5, collection_interval: 200ms, initial_delay: 0s}
-	`)
+	c := Start(t, fmt.Sprintf(acceptsSoon, fmt.Sprintf(", max_per_second: %d", limit)))
 	start := time.Now()
 	port := flood(t, 1000)
 	seconds := int(time.Since(start)/time.Second) + 2
@@ -300,7 +300,7 @@ func flood(t *testing.T, connections int) (port int) {
 }
 
 func TestDistributionReportsWhatWasRefused(t *testing.T) {
-	c := Start(t, acceptsOnly)
+	c := Start(t, fmt.Sprintf(acceptsSoon, ""))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -331,12 +331,7 @@ func TestDistributionReportsWhatWasRefused(t *testing.T) {
 
 // TestDistributionReportsHowAConnectionEnded kills a client, whose connection the kernel closes.
 func TestDistributionReportsHowAConnectionEnded(t *testing.T) {
-	c := Start(t, `
-		nettap:
-		  traffic: {enabled: false}
-		  drops: {enabled: false}
-		  accepts: {events: {nettap.connection.closed: {enabled: true}}}
-	`)
+	c := Start(t, fmt.Sprintf(acceptsSoon, ", events: {nettap.connection.closed: {enabled: true}}"))
 	address := listen(t)
 	talker := startTalker(t, address)
 	records := func(event string, want Attributes) []Record {
@@ -376,7 +371,7 @@ func TestDistributionReportsListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Start(t, acceptsOnly)
+	c := Start(t, fmt.Sprintf(acceptsSoon, ""))
 	records := func(of net.Listener) (found []Record) {
 		return c.AllRecords(Attributes{
 			"network.local.port": of.Addr().(*net.TCPAddr).Port, "network.local.address": "127.0.0.1", "process.pid": os.Getpid(),

@@ -391,8 +391,8 @@ func TestDistributionShowsPrometheusEachProcess(t *testing.T) {
 
 func TestDistributionRunsTwoReceivers(t *testing.T) {
 	c := Start(t, `
-		nettap/a: {accepts: {collection_interval: 200ms}, traffic: {enabled: false}}
-		nettap/b: {accepts: {collection_interval: 200ms}, traffic: {enabled: false}}
+		nettap/a: {accepts: {collection_interval: 200ms, initial_delay: 0s}, traffic: {enabled: false}}
+		nettap/b: {accepts: {collection_interval: 200ms, initial_delay: 0s}, traffic: {enabled: false}}
 	`)
 	address := listen(t)
 	talker(t, address)

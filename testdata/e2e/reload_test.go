@@ -178,7 +178,7 @@ func TestDistributionReloadsItsPolicy(t *testing.T) {
 	rules := func(port int) string {
 		return fmt.Sprintf("receivers: {nettap: {accepts: {policy: {expect: [{ports: [%d]}]}}}}\n", port)
 	}
-	c := StartWith(t, Options{Receivers: acceptsOnly, Overlay: rules(address.Port)})
+	c := StartWith(t, Options{Receivers: fmt.Sprintf(acceptsSoon, ""), Overlay: rules(address.Port)})
 	visit := func(want string, severity plog.SeverityNumber) {
 		before := len(c.Records(Attributes{"network.local.port": address.Port, "nettap.policy.verdict": want}))
 		talker(t, address)
