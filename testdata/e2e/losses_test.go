@@ -88,7 +88,7 @@ func TestDistributionCountsProcessesBeyondTheLimit(t *testing.T) {
 // without detail. The latter are written into the map, because no kernel drops for so many
 // reasons.
 func TestDistributionCountsDropsThatFindNoPlace(t *testing.T) {
-	c := Start(t, strings.Replace(dropsOnly, "200ms", "5s", 1))
+	c := Start(t, strings.Replace(dropsOnly, "200ms", "2s", 1))
 	own := func(name string, labels ...string) int {
 		return int(c.OwnValue("otelcol_nettap_"+name, append(labels, "instrument", "drops")...))
 	}
@@ -140,8 +140,8 @@ func TestDistributionCountsPacketsThatFindNoPlace(t *testing.T) {
 			t.Fatalf("ping: %v\n%s", err, output)
 		}
 	})
-	c.Wait("the Collector's own metrics say so", func() bool {
-		return own("map_entries", "map", "accounts") == own("map_limit", "map", "accounts") && own("map_limit", "map", "accounts") > 0 &&
+	c.Wait("the Collector's own metrics say so", func() bool { // the entries include one that only the cell of a CPU has
+		return own("map_entries", "map", "accounts") >= own("map_limit", "map", "accounts") && own("map_limit", "map", "accounts") > 0 &&
 			own("events_lost", "cause", "map_full") >= 12 // three requests and three replies, each on two interfaces
 	})
 }
