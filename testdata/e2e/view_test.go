@@ -5,7 +5,9 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -46,14 +48,55 @@ func curl(t *testing.T, arguments ...string) string {
 	return string(output)
 }
 
-// during returns what curl receives from the URL. It calls meanwhile once the answer has begun.
+// following is an answer to curl that is read while it arrives.
+type following struct {
+	*bufio.Reader
+	command  *exec.Cmd
+	messages strings.Builder
+}
+
+func follow(t *testing.T, url string) *following {
+	t.Helper()
+	f := &following{command: exec.CommandContext(t.Context(), "curl", "-sSN", "--max-time", "60", url)}
+	f.command.Stderr = &f.messages
+	output, err := f.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Reader = bufio.NewReader(output)
+	if err := f.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// line returns the next line.
+func (f *following) line(t *testing.T) string {
+	t.Helper()
+	line, err := f.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%v after %q: %v %s", f.command, line, err, f.messages.String())
+	}
+	return line
+}
+
+// rest returns the rest of the answer, once it has ended.
+func (f *following) rest(t *testing.T) string {
+	t.Helper()
+	rest, err := io.ReadAll(f)
+	if err := errors.Join(err, f.command.Wait()); err != nil {
+		t.Fatalf("%v: %v\n%s%s", f.command, err, rest, f.messages.String())
+	}
+	return string(rest)
+}
+
+// during returns the table at the URL. It calls meanwhile once the table's interval has begun.
 func during(t *testing.T, url string, meanwhile func()) string {
 	t.Helper()
-	answer := make(chan string)
-	go func() { answer <- curl(t, url) }()
-	time.Sleep(1500 * time.Millisecond) // by then counters have been read once for this client, so what follows is in the table
+	table := follow(t, url)
+	head := table.line(t) // it is sent when the interval begins, so what follows is in the table
 	meanwhile()
-	return <-answer
+	return head + table.rest(t)
 }
 
 // TestDistributionShowsTables makes known traffic and requires that the tables show it as the scripts
@@ -71,7 +114,7 @@ func TestDistributionShowsTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer to.Close()
-		table := during(t, "http://"+address+"/nettop?interval=4s", func() {
+		table := during(t, "http://"+address+"/nettop?interval=3s", func() {
 			for range 7 {
 				if _, err := to.WriteTo(make([]byte, 1000), to.LocalAddr()); err != nil {
 					t.Error(err)
@@ -99,7 +142,7 @@ func TestDistributionShowsTables(t *testing.T) {
 
 	t.Run("dropwatch", func(t *testing.T) {
 		closed := freePort(t)
-		table := during(t, "http://"+address+"/dropwatch?interval=4s", func() {
+		table := during(t, "http://"+address+"/dropwatch?interval=3s", func() {
 			run(t, "bash", "-c", fmt.Sprintf("for i in 1 2 3 4 5 6; do echo x 2>/dev/null >/dev/udp/127.0.0.1/%d; done; true", closed))
 		})
 		layout := regexp.MustCompile(`^Monitoring for dropped packets\n\n\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\n(\d+ packets dropped at \S+\n)+Stopping dropped packet monitor\n$`)
@@ -173,13 +216,22 @@ func until(t *testing.T, what string, holds func() bool) {
 // answer. The table must end when the Collector does.
 func TestDistributionFollowsATable(t *testing.T) {
 	c, address := startWithView(t, ", write_timeout: 1s")
-	answer := make(chan string)
-	go func() { answer <- curl(t, "http://"+address+"/nettop?follow&interval=1s") }()
-	time.Sleep(4500 * time.Millisecond) // longer than write_timeout, and than the four tables take
-	c.Stop()
-	if tables := strings.Count(<-answer, "  PID   UID DEV "); tables < 4 {
-		t.Errorf("there were %d tables in 4.5 s, want 4 at least", tables)
+	tables := follow(t, "http://"+address+"/nettop?follow&interval=1s")
+	isHead := func() bool { return strings.HasPrefix(tables.line(t), "  PID   UID DEV ") }
+	if !isHead() {
+		t.Error("the first line is not the head of a table")
 	}
+	began := time.Now()
+	for heads := 1; heads < 4; { // which takes longer than write_timeout
+		if isHead() {
+			heads++
+		}
+	}
+	if took := time.Since(began); took < 2*time.Second || took > 4500*time.Millisecond {
+		t.Errorf("three tables of a second each took %v", took)
+	}
+	c.Stop()
+	tables.rest(t)
 }
 
 func TestDistributionRefusesAForeignHost(t *testing.T) {
@@ -220,7 +272,7 @@ func TestDistributionShowsAHostileName(t *testing.T) {
 	if err := os.WriteFile(name, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	table := during(t, "http://"+address+"/nettop?interval=4s", func() {
+	table := during(t, "http://"+address+"/nettop?interval=3s", func() {
 		run(t, name, "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo x >&3", at.Port))
 	})
 	if !strings.Contains(table, " \uFFFD[2J<b>\uFFFD") || strings.ContainsAny(table, "\x1b\x07") {
