@@ -113,7 +113,7 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 
 .PHONY: test-e2e
 test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
-	go test $(TESTFLAGS) -count=1 -timeout 30m -skip '^TestJaeger' ./testdata/e2e/
+	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger' ./testdata/e2e/
 
 .PHONY: test-matrix
 test-matrix: build ## run the kernel tests on the kernels of testdata/kernels.txt, under qemu

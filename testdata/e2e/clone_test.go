@@ -18,6 +18,7 @@ const module = "github.com/seed-7756021b/nettap"
 // TestPlainCloneIsEnough uses this repository the way a user does who has only its address: the
 // generated files must be in it, and no module may need a replace directive.
 func TestPlainCloneIsEnough(t *testing.T) {
+	t.Parallel()
 	published := publish(t)
 
 	t.Run("ocb builds a Collector with the receiver", func(t *testing.T) {

@@ -125,6 +125,7 @@ func (f *fleet) count(counts *[agents]int, attributes Attributes) {
 // an agent restarted and the backend stopped: data that cannot be sent wait in the queues of
 // deploy/service.yaml and deploy/gateway.yaml.
 func TestGatewayLosesNothing(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t)
 	address, heard := hear(t)
 	var pids []int

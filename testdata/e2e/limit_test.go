@@ -35,6 +35,7 @@ print(n)
 // then counters are read less often. The log, the Collector's own metrics and the view must say so,
 // and the packets that a process sends meanwhile must be counted exactly.
 func TestDistributionLimitsItself(t *testing.T) {
+	t.Parallel() // it takes two minutes until everything is left out
 	port := freePort(t)
 	c := StartWith(t, Options{
 		Receivers: fmt.Sprintf(`

@@ -58,6 +58,7 @@ func TestDistributionReadsThreadContexts(t *testing.T) {
 
 // TestDistributionReadsGoLabels runs Go programs that were built in different ways.
 func TestDistributionReadsGoLabels(t *testing.T) {
+	t.Parallel()
 	f := startFollower(t, "labels")
 	for name, test := range map[string]struct {
 		flags   []string
