@@ -8,12 +8,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// ConnectionsConfig is the block "connections". How single connections begin and end is told
-// by accepts.
+// ConnectionsConfig is the block "connections". It is about sums of each process; accepts reports how
+// individual connections begin and end.
 type ConnectionsConfig struct {
 	InstrumentConfig `mapstructure:",squash"`
 
-	// Metrics turns single metrics on and off.
+	// Metrics turns individual metrics on and off.
 	Metrics ConnectionsMetricsConfig `mapstructure:"metrics"`
 }
 
@@ -24,8 +24,8 @@ type ConnectionsMetricsConfig struct {
 	ProcessTCPRtt         metadata.NettapProcessTCPRttMetricConfig         `mapstructure:"nettap.process.tcp.rtt"`
 }
 
-// defaultConnectionsConfig has the instrument off: it runs at each change of a connection's
-// state.
+// defaultConnectionsConfig returns the defaults. The instrument is off, because its programs run at each
+// change of a connection's state.
 func defaultConnectionsConfig() ConnectionsConfig {
 	metrics := metadata.DefaultMetricsConfig()
 	c := ConnectionsConfig{

@@ -11,12 +11,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 )
 
-// step records in a common log what it is asked to do, and fails where a test wants it to.
+// step records its calls in a log that several steps share, and returns the errors that a test gives it.
 type step struct {
 	plain
 	name string
 	log  *[]string
-	errs map[string]error // by what it is asked to do
+	errs map[string]error // by the call that returns them
 }
 
 func (s step) note(deed string) error {
@@ -93,8 +93,8 @@ func TestDependentRunsWithinItsDependency(t *testing.T) {
 	}
 }
 
-// The optional methods of the instrument inside are called. If it does not have one nothing
-// happens.
+// TestDependentHandsOnWhatItsInstrumentCanDo requires that the optional methods of the instrument inside
+// are called, and that nothing happens if it has none.
 func TestDependentHandsOnWhatItsInstrumentCanDo(t *testing.T) {
 	var log []string
 	dependency := step{name: "dependency", log: &log}

@@ -23,7 +23,7 @@ type fake[T instrument.Telemetry] struct {
 	batches   []T
 	startErr  error
 	enableErr error
-	errs      []error // of the next calls of Collect
+	errs      []error // what the next calls of Collect return
 	log       []string
 }
 

@@ -109,7 +109,7 @@ func tracesInstruments(shared *sharedReceiver, settings receiver.Settings) []con
 	}
 }
 
-// sharedCalls is the instrument calls, whose kernel side a metric uses as well.
+// sharedCalls has the instrument calls, whose BPF programs the instrument wait_durations also uses.
 type sharedCalls struct {
 	once     sync.Once
 	calls    *calls.Calls
@@ -125,11 +125,11 @@ func (s *sharedCalls) of(shared *sharedReceiver, settings receiver.Settings) (*c
 	return s.calls, s.recorder
 }
 
-// durationsPerInterval is how many collection intervals of calls, whose ring is to be read
-// soon, are one of its metric.
+// durationsPerInterval is how many collection intervals of calls make one of wait_durations. The ring of
+// calls has to be read often, but counters do not.
 const durationsPerInterval = 10
 
-// waitDurations reports how long waits took, by the kernel side of calls.
+// waitDurations returns the instrument that reports how long waits took.
 func waitDurations(shared *sharedReceiver, settings receiver.Settings) configuredInstrument[pmetric.Metrics] {
 	c, recorder := shared.config.Calls, new(stats.Recorder)
 	of, _ := shared.calls.of(shared, settings)

@@ -28,15 +28,15 @@ const longestInterval = time.Minute
 // the loops. A nil limit measures and limits nothing.
 type limit struct {
 	logger   *zap.Logger
-	isChosen bool // the user has set it
+	isChosen bool // the user has set max_cpu
 	share    float64
 
 	every, timed time.Duration
 	rest         time.Duration // see [budget.Controller]
 	programs     func(wait func()) (ran, during time.Duration, err error)
 
-	loops    atomic.Int64 // CPU time that they used, in ns
-	reported assignment   // the signal that reports on it
+	loops    atomic.Int64 // the CPU time that loops have used, in ns
+	reported assignment   // the signal that reports on the limit
 
 	mu         sync.Mutex
 	control    budget.Controller
@@ -113,7 +113,7 @@ func (l *limit) add(calls reducible) error {
 	return calls.Reduce(l.usage.step)
 }
 
-// remove ends this, as the instrument is about to stop.
+// remove ends what add began, because the instrument is about to stop.
 func (l *limit) remove() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -29,18 +29,18 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// moved is what a process had to do with packets on lo.
+// moved is how many packets a process has sent and received on lo.
 type moved struct{ Transmitted, Received int64 }
 
-// TestKernelLimit takes every step because any load is above the limit, and back again,
-// while two processes send: each packet of theirs is counted, whatever the step.
+// TestKernelLimit takes every step forward, because any load is above the limit, and back again, while
+// two processes send. Each of their packets must be counted, whatever the step.
 func TestKernelLimit(t *testing.T) {
 	kerneltest.Require(t)
 	config := createDefaultConfig().(*Config)
-	config.Traffic.Enabled = !errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) // before Linux 5.12
+	config.Traffic.Enabled = !errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) // it needs Linux 5.12
 	config.MaxCPU = 100
 	config.Calls.Functions, config.Calls.MaxPerSecond = []string{"__sys_s*", "__sys_g*"}, 0
-	config.Calls.Errors = []string{errorsAlways} // that of an option that is not there is no news
+	config.Calls.Errors = []string{errorsAlways} // ENOPROTOOPT of an unknown option is an expected failure
 	config.Calls.CollectionInterval, config.Calls.InitialDelay = 20*time.Millisecond, 0
 	config.Traffic.CollectionInterval, config.Traffic.InitialDelay = 100*time.Millisecond, 0
 	core, logs := observer.New(zapcore.InfoLevel)
@@ -75,16 +75,16 @@ func TestKernelLimit(t *testing.T) {
 	if u := l.read(); u.programs <= 0 || u.loops <= 0 || u.programs > 1 || u.loops > 1 {
 		t.Errorf("the usage is %+v, and programs and loops ran", u)
 	}
-	time.Sleep(200 * time.Millisecond) // for what was reported before
+	time.Sleep(200 * time.Millisecond) // until calls that were made before are reported
 	traces.Reset()
-	time.Sleep(300 * time.Millisecond) // in which calls would be reported, and nothing tells that none was
+	time.Sleep(300 * time.Millisecond) // in this time calls would be reported; there is no condition to await
 	if n := traces.SpanCount(); n > 0 {
 		t.Errorf("%d spans are reported without calls", n)
 	}
 	want := map[int]moved{}
 	want[first.Process.Pid] = first.end(t)
 
-	setLimit(10) // as if the machine had grown
+	setLimit(10) // ten times the machine, so that any load is below the limit
 	second := startSender(t)
 	awaitUsage(t, l, "everything is seen again", func(u usage) bool { return u.step == budget.Full && !u.exceeded })
 	traces.Reset()
@@ -109,7 +109,7 @@ func TestKernelLimit(t *testing.T) {
 			steps = append(steps, line)
 		}
 	}
-	wantSteps := []string{ // the functions are chosen, so that all calls are followed
+	wantSteps := []string{ // functions are configured, so that the functions inside are followed for all calls
 		"warn: max_cpu is exceeded: now on step no_sampled_trees",
 		"warn: max_cpu is exceeded: now on step no_inner_functions",
 		"warn: max_cpu is exceeded: now on step no_calls",
@@ -135,7 +135,7 @@ func awaitUsage(t *testing.T, l *limit, what string, holds func(usage) bool) {
 	}
 }
 
-// sender is a process that sends to itself until it is ended.
+// sender is a process that sends to itself until end is called.
 type sender struct {
 	*kerneltest.Program
 	output io.Reader
@@ -154,7 +154,7 @@ func startSender(t *testing.T) sender {
 	return sender{kerneltest.StartProgram(t, command), output}
 }
 
-// end ends it, and returns what it has sent and received.
+// end ends the process, and returns what it has sent and received.
 func (s sender) end(t *testing.T) moved {
 	t.Helper()
 	s.Input.Close()
@@ -165,22 +165,22 @@ func (s sender) end(t *testing.T) moved {
 	return m
 }
 
-// TestSender is the process of a [sender], and no test: it sends datagrams to itself, and
-// now and then makes a call that fails.
+// TestSender is not a test, but the process of a [sender]: it sends datagrams to itself, and from time to
+// time makes a call that fails.
 func TestSender(t *testing.T) {
 	if os.Getenv(asSender) == "" {
 		return
 	}
 	over := make(chan bool)
 	go func() {
-		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // its end is what counts
+		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // only the end of the input matters
 		close(over)
 	}()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A datagram that is lost must not end the sending: nothing else would wake this.
+	// Without a timeout, a datagram that is lost would block the process for ever.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestSender(t *testing.T) {
 		if err := unix.Sendto(fd, message, 0, address); err == nil {
 			m.Transmitted++
 		}
-		for { // a receive that has a timeout does not go on after a signal by itself
+		for { // the kernel does not restart a receive with a timeout after a signal
 			_, _, err := unix.Recvfrom(fd, message, 0)
 			if errors.Is(err, unix.EINTR) {
 				continue
@@ -214,7 +214,7 @@ func TestSender(t *testing.T) {
 			break
 		}
 		if n%64 == 0 {
-			unix.GetsockoptInt(fd, 250, 1) //nolint:errcheck // it is to fail: ENOPROTOOPT
+			unix.GetsockoptInt(fd, 250, 1) //nolint:errcheck // it fails intentionally, with ENOPROTOOPT
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -248,7 +248,7 @@ func movedBy(sink *consumertest.MetricsSink, pid int) moved {
 	return m
 }
 
-// keptOf returns how many calls of a process are reported, by why.
+// keptOf returns how many calls of a process are reported, by nettap.call.kept.
 func keptOf(sink *consumertest.TracesSink, pid int) map[string]int {
 	kept := map[string]int{}
 	for _, batch := range sink.AllTraces() {

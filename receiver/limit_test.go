@@ -52,7 +52,7 @@ func (r *reduced) taken() []budget.Step {
 	return steps
 }
 
-// burden is the part of the machine that programs keep busy.
+// burden is the share of the machine that simulated programs keep busy.
 type burden struct {
 	mu    sync.Mutex
 	share float64
@@ -151,7 +151,7 @@ func TestLimitTakesStepsForwardAndBack(t *testing.T) {
 	})
 }
 
-// The CPU time of loops counts like that of programs.
+// TestLimitCountsLoops requires that the CPU time of loops counts like that of programs.
 func TestLimitCountsLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, logs := limitTo(50, &burden{})
@@ -176,7 +176,7 @@ func TestLimitCountsLoops(t *testing.T) {
 	})
 }
 
-// Work is timed by its thread, and the time in which it waits does not count.
+// TestLimitTimesWork requires that only the CPU time of work counts, and not the time in which it waits.
 func TestLimitTimesWork(t *testing.T) {
 	l, _ := limitTo(2, &burden{})
 	const busy = 30 * time.Millisecond
@@ -235,8 +235,8 @@ func TestLimitOfZeroIsNone(t *testing.T) {
 	l.release()
 }
 
-// On the last step counters are read less often. Events are not, since their ring has a limited
-// size.
+// TestIntervalsOnTheLastStep requires that counters are read less often on the last step, and events are
+// not, because their ring has a limited size.
 func TestIntervalsOnTheLastStep(t *testing.T) {
 	for configured, want := range map[time.Duration]time.Duration{
 		time.Second: 4 * time.Second, 10 * time.Second: 40 * time.Second, 30 * time.Second: time.Minute, 2 * time.Minute: 2 * time.Minute,
@@ -271,7 +271,7 @@ func TestIntervalsOnTheLastStep(t *testing.T) {
 		l.usage.step = budget.Full
 		l.mu.Unlock()
 		time.Sleep(20 * time.Second)
-		// after one more reading at the long interval the configured one applies
+		// After one more read at the long interval, the configured interval applies.
 		if n := counters.count("collect"); n != 6+17 {
 			t.Errorf("in 20 s more counters were read %d times in all, want 23", n)
 		}

@@ -27,11 +27,11 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// pipeline is a consumer that records the bodies or values that it takes. Each offer gets the next
-// answer; without one it is taken.
+// pipeline is a consumer that records the bodies or values that it takes. It returns the next answer to
+// each offer, or takes it if there is no answer left.
 type pipeline struct {
 	answers []error
-	spoil   bool // changes what it is offered, as a processor may do
+	spoil   bool // it changes what it is offered, as a processor may do
 
 	mu     sync.Mutex
 	offers int
@@ -289,7 +289,7 @@ func TestLoopLeavesTheRingAloneWhileABatchWaits(t *testing.T) {
 
 func TestLoopShutdownWithABusyPipeline(t *testing.T) {
 	for name, test := range map[string]struct {
-		busyFor      int // number of offers
+		busyFor      int // how many offers it refuses
 		want         []string
 		wantExported uint64
 		wantLost     map[string]uint64

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// An instrument that already reports would report the self-test of another one, also one of
-// another signal or of another receiver.
+// TestAllInstrumentsProveThemselvesBeforeAnyReports requires that no instrument reports before all have
+// tested themselves, also those of other signals and other receivers: it would report their self-tests.
 func TestAllInstrumentsProveThemselvesBeforeAnyReports(t *testing.T) {
 	receivers := &sharedReceivers{}
 	create := func(config *Config, instrument *fake[plog.Logs]) *signalReceiver {

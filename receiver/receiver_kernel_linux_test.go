@@ -17,7 +17,7 @@ import (
 
 func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 	kerneltest.Require(t)
-	// What a process keeps for good, such as its poller's descriptors, is there after one instrument.
+	// The first instrument opens what a process keeps until its end, such as its poller's descriptors.
 	startAndShutDown(t, func(config *Config) {
 		config.Traffic.Enabled, config.Drops.Enabled, config.Calls.Enabled = false, false, false
 	})
@@ -32,8 +32,8 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 		if len(objects["map"]) < 4 || len(objects["prog"]) < 4 || len(objects["link"]) < 4 {
 			t.Errorf("while it ran there were %v, want several of each kind", objects)
 		}
-		// cilium/ebpf maps the memory of .bss and .data into this process, and Go's
-		// garbage collector undoes that.
+		// cilium/ebpf maps the memory of .bss and .data into this process, and only Go's garbage collector
+		// unmaps it, which frees the maps.
 		objects.AwaitGone(t, runtime.GC)
 	}
 
@@ -43,8 +43,8 @@ func TestKernelShutdownAndRestartLeaveNothing(t *testing.T) {
 	goleak.VerifyNone(t)
 }
 
-// startAndShutDown runs a receiver of all signals, and returns the BPF objects
-// that it had.
+// startAndShutDown starts a receiver of all signals, shuts it down, and returns the BPF objects that it
+// had.
 func startAndShutDown(t *testing.T, change func(*Config)) kerneltest.Objects {
 	t.Helper()
 	config := fewCalls()
@@ -64,14 +64,14 @@ func startAndShutDown(t *testing.T, change func(*Config)) kerneltest.Objects {
 	return objects
 }
 
-// fewCalls is the default configuration as far as this kernel can have it, and with few
-// functions.
+// fewCalls returns the default configuration, without instruments that this kernel does not support and
+// with few functions.
 func fewCalls() *Config {
 	config := createDefaultConfig().(*Config)
 	if errors.Is(kernel.ProbeSocketStorage(), kernel.ErrUnsupported) {
-		config.Traffic.Enabled = false // before Linux 5.12
+		config.Traffic.Enabled = false // it needs Linux 5.12
 	}
-	// Where each function has a program of its own, an emulated machine takes a minute for all of them.
+	// If each function needs a program of its own, loading all of them takes a minute on an emulated machine.
 	config.Calls.Functions = []string{"__sys_s*"}
 	return config
 }

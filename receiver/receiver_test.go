@@ -41,8 +41,7 @@ func (h *fakeHost) statuses() []componentstatus.Status {
 	return slices.Clone(h.reported)
 }
 
-// twoInstruments returns a receiver of the signal logs with these instruments, which need nothing
-// of the machine.
+// twoInstruments returns a receiver of the signal logs with these instruments. It runs on any machine.
 func twoInstruments(t *testing.T, onUnsupported string, first, second *fake[plog.Logs]) *signalReceiver {
 	t.Helper()
 	config := createDefaultConfig().(*Config)
@@ -116,7 +115,7 @@ func TestReceiverWithAnInstrumentThatCannotRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		onUnsupported string
 		hostErr       error
-		beginErr      error // the error of Enable in place of one of Start
+		beginErr      error // the error of Enable, for cases in which Start has none
 		wantErr       string
 		wantFirst     []string // what is called until it is shut down
 		wantSecond    []string
@@ -228,7 +227,7 @@ func TestReceiverIsOneInstanceAConfiguration(t *testing.T) {
 		}
 	}
 	shutDown(metrics, 2)
-	shutDown(metrics, 2) // once more
+	shutDown(metrics, 2) // a second shutdown of the same signal
 	shutDown(logs, 2)
 	shutDown(traces, 1)
 	if again, _, _ := create(config); again.shared == metrics.shared {

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelRootPathNeedsNoProc has the only mount below root_path that our own errors ask
-// for, and a Go program that says with labels what it works at.
+// TestKernelRootPathNeedsNoProc has only the host's cgroups below root_path, because errors ask for no
+// other mount, and a Go program that publishes its span with labels.
 func TestKernelRootPathNeedsNoProc(t *testing.T) {
 	kerneltest.Require(t)
 	config := fewCalls()
@@ -30,7 +30,7 @@ func TestKernelRootPathNeedsNoProc(t *testing.T) {
 	defer shutDownAll(t, signals)
 	contexts := signals[0].(*signalReceiver).shared.contexts
 	if !contexts.BindsLate() {
-		return // this kernel does not show messages, and so no contexts of theirs
+		return // this kernel has no hooks for messages
 	}
 
 	program := exec.Command(os.Args[0], "-test.run=^TestLabelledMessages$")
@@ -72,7 +72,7 @@ func mountOnlyCgroups(t *testing.T) string {
 
 const labelledEnv = "NETTAP_TEST_LABELLED_MESSAGES"
 
-// TestLabelledMessages is the program that sends messages to itself until its input ends.
+// TestLabelledMessages is not a test, but the program, which sends messages to itself until its input ends.
 func TestLabelledMessages(t *testing.T) {
 	if os.Getenv(labelledEnv) == "" {
 		t.Skip("it is run by TestKernelRootPathNeedsNoProc")

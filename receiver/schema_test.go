@@ -135,7 +135,7 @@ func (s *schema) properties(block string, v reflect.Value) object {
 		for of, list := range map[string]described{
 			"resource_attributes": s.described.ResourceAttributes, "metrics": s.described.Metrics, "events": s.described.Events,
 		} {
-			if of == block && list[key].Description != "" { // a histogram is in none
+			if of == block && list[key].Description != "" { // a field that is not in metadata.yaml keeps its own comment
 				description = list[key].Description
 			}
 		}

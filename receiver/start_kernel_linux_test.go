@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/metadata"
 )
 
-// TestKernelInstrumentsRunWithoutContextsThatCannotLoad starts all signals where the
-// programs of trace contexts cannot be attached.
+// TestKernelInstrumentsRunWithoutContextsThatCannotLoad starts all signals although the programs of trace
+// contexts cannot be attached.
 func TestKernelInstrumentsRunWithoutContextsThatCannotLoad(t *testing.T) {
 	kerneltest.Require(t)
 	config := fewCalls()
@@ -43,8 +43,8 @@ func TestKernelInstrumentsRunWithoutContextsThatCannotLoad(t *testing.T) {
 	}
 }
 
-// TestKernelASecondStartAfterAFailedOneIsClean has the last signal fail, since the view's
-// endpoint is taken, and starts all again when it is free.
+// TestKernelASecondStartAfterAFailedOneIsClean lets the last signal fail, because the view's endpoint is
+// in use, and starts all signals again when it is free.
 func TestKernelASecondStartAfterAFailedOneIsClean(t *testing.T) {
 	kerneltest.Require(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -54,7 +54,7 @@ func TestKernelASecondStartAfterAFailedOneIsClean(t *testing.T) {
 	config := fewCalls()
 	config.View.NetAddr.Endpoint = taken.Addr().String()
 	telemetry := componenttest.NewTelemetry()
-	defer telemetry.Shutdown(t.Context()) //nolint:errcheck // of a test
+	defer telemetry.Shutdown(t.Context()) //nolint:errcheck // an error would only affect the test's own metrics
 	signals := signalsWith(t, config, telemetry)
 
 	failed := 0
@@ -92,7 +92,7 @@ func TestKernelASecondStartAfterAFailedOneIsClean(t *testing.T) {
 	}
 }
 
-// instrumentsOf returns whose points a metric has.
+// instrumentsOf returns the instruments of which a metric has points.
 func instrumentsOf(metric metricdata.Metrics) map[string]bool {
 	all := map[string]bool{}
 	for _, point := range metric.Data.(metricdata.Gauge[int64]).DataPoints {

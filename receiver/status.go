@@ -29,7 +29,7 @@ func (s *status) open(host component.Host) {
 	s.host, s.off, s.failing = host, false, map[string]error{}
 }
 
-// close stops this. An error of a shutdown is returned by the shutdown.
+// close ends the reports. An error of a shutdown is returned by the shutdown itself.
 func (s *status) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -124,7 +124,8 @@ func TestLedgerLog(t *testing.T) {
 	}
 }
 
-// The watch of cgroups belongs to all signals, and its statistics are published once.
+// TestCgroupsAreReportedByOneSignal requires that the statistics of the watch of cgroups, which all signals
+// share, are published once.
 func TestCgroupsAreReportedByOneSignal(t *testing.T) {
 	core, logged := observer.New(zap.DebugLevel)
 	shared := newSharedReceiver(createDefaultConfig().(*Config), zap.NewNop())
@@ -136,7 +137,7 @@ func TestCgroupsAreReportedByOneSignal(t *testing.T) {
 		return names
 	}
 
-	got := [][]string{names()} // nothing that needs it has been started
+	got := [][]string{names()} // before any signal has started
 	shared.cgroupsStats.Update(func(totals *stats.Totals) {
 		totals.Hooks = []kernel.Hook{{Job: "cgroup_made", Name: "none", NotSeen: "some"}}
 	})

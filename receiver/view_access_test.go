@@ -56,7 +56,7 @@ func certificate(t *testing.T) (certFile, keyFile string, trusted *x509.CertPool
 	return certFile, keyFile, trusted
 }
 
-// password is an extension that admits those who know it, as basicauth and others do.
+// password is an extension that authenticates requests by a password, as basicauth and others do.
 type password struct {
 	component.StartFunc
 	component.ShutdownFunc
@@ -78,8 +78,9 @@ func (withExtension) GetExtensions() map[component.ID]component.Component {
 	return map[component.ID]component.Component{component.MustNewID("password"): password{}}
 }
 
-// The view has what the Collector's HTTP servers have: a certificate, and extensions that
-// authenticate. Whoever these do not admit gets nothing, not even the page.
+// TestViewIsBehindTLSAndAuth requires that the view supports what the Collector's HTTP servers support: a
+// certificate, and extensions that authenticate. A request that is not authenticated gets nothing, not
+// even the page.
 func TestViewIsBehindTLSAndAuth(t *testing.T) {
 	certFile, keyFile, trusted := certificate(t)
 	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
@@ -137,7 +138,8 @@ func TestViewIsBehindTLSAndAuth(t *testing.T) {
 	}
 }
 
-// A missing extension is an error at the start, and does not leave the server open.
+// TestViewNeedsItsAuthenticator requires that a missing extension is an error at the start, and that the
+// server does not run without it.
 func TestViewNeedsItsAuthenticator(t *testing.T) {
 	r := withView(t, "127.0.0.1:0", onUnsupportedError, fakeMetrics())
 	if err := load(t, "view: {auth: {authenticator: password}}", r.shared.config); err != nil {

@@ -62,8 +62,8 @@ func lookedAt(t *testing.T, p *peeked, taker *pipeline, show func(pmetric.Metric
 	return l
 }
 
-// Pipelines and instruments get the same whether someone watches or not. The watcher is shown
-// everything that pipelines get, and more.
+// TestPipelinesGetTheSameWhileSomebodyLooksOn requires that pipelines get the same whether someone watches
+// or not, and that the watcher is shown everything that pipelines get, and more.
 func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 	live := func(t *testing.T, watched bool) (pipelines, deeds []string, shown []int64) {
 		synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 4 {
-				time.Sleep(6 * time.Second) // so that it never looks at the time of a collection
+				time.Sleep(6 * time.Second) // so that it never peeks at the time of a collection
 				l.refreshView(t.Context())
 			}
 			if err := l.Shutdown(t.Context()); err != nil {
@@ -106,7 +106,8 @@ func TestPipelinesGetTheSameWhileSomebodyLooksOn(t *testing.T) {
 	}
 }
 
-// If the pipelines' points lack what distinguishes series, the view reads the instrument itself.
+// TestPartialBatchesAreNotShown requires that the view reads the instrument itself if the pipelines' points
+// lack something that distinguishes series.
 func TestPartialBatchesAreNotShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &peeked{fakeMetrics(points(1)), []pmetric.Metrics{points(9)}}
@@ -143,7 +144,7 @@ func TestPanicOfTheViewIsNothingToPipelines(t *testing.T) {
 	})
 }
 
-// withView returns a receiver of metrics with a view, which needs nothing of the machine.
+// withView returns a receiver of metrics with a view. It runs on any machine.
 func withView(t *testing.T, endpoint, onUnsupported string, instrument *fake[pmetric.Metrics]) *signalReceiver {
 	t.Helper()
 	config := createDefaultConfig().(*Config)

@@ -135,7 +135,7 @@ func enter(i *view.Instrument, totals stats.Totals) {
 	}
 }
 
-// processCost is the CPU time and the resident memory of this process.
+// processCost returns the CPU time of this process and its resident memory in bytes.
 func processCost() (cpu time.Duration, resident int64) {
 	self, err := procfs.Self()
 	if err != nil {

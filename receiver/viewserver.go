@@ -23,7 +23,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/view"
 )
 
-// viewServer is the view of one configured receiver. It exists while all signals of that run. A
+// viewServer is the view of one configured receiver. It is open while all signals of that receiver run. A
 // nil viewServer does nothing.
 type viewServer struct {
 	shared    *sharedReceiver
@@ -55,7 +55,7 @@ func newViewServer(shared *sharedReceiver) *viewServer {
 	return v
 }
 
-// consumers returns what takes the deliveries of instruments, by the names of these.
+// consumers returns the functions that take the deliveries of instruments, by the instruments' names.
 func (v *viewServer) consumers() map[string]any {
 	return map[string]any{"traffic": v.view.Traffic, "drops": v.view.Drops, "accepts": v.view.Accepts, "calls": v.view.Calls}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-7756021b/nettap/receiver/pproflabels"
 )
 
-// program is what a case does with spans, and what the goroutine's labels were.
+// program makes spans as a case says, and records the labels that the goroutine had.
 type program struct {
 	t         *testing.T
 	tracer    trace.Tracer
@@ -44,8 +44,8 @@ func (p *program) start(ctx context.Context, name string) (context.Context, trac
 	return ctx, span
 }
 
-// look notes the labels that the goroutine profile has of this goroutine, as in
-// "a step=parse" while span a is active.
+// look records the labels that the goroutine profile has for this goroutine, such as "a step=parse"
+// while span a is active.
 func (p *program) look() {
 	p.t.Helper()
 	labels := profiled(p.t)
@@ -322,7 +322,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// recordOnly samples nothing, and records all.
+// recordOnly samples no span, and records all of them.
 type recordOnly struct{ sdktrace.Sampler }
 
 func (recordOnly) ShouldSample(sdktrace.SamplingParameters) sdktrace.SamplingResult {
@@ -356,7 +356,7 @@ func TestSpansAtTheSameTimeHaveTheirOwnLabels(t *testing.T) {
 	const goroutines, spans = 50, 200
 	processor := pproflabels.New(pproflabels.WithKeys("t", "s"))
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(processor)).Tracer("test")
-	// Without reading a profile: one that starts a span with labels keeps them.
+	// The labels are read without a profile, which would take too long here.
 	is := func(ctx context.Context) error {
 		want := trace.SpanContextFromContext(ctx)
 		labels := pproflabels.GoroutineLabels()
