@@ -17,8 +17,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// tooMany is more accepts than the ring has room for, which has 2 MiB for records of about
-// 250 bytes.
+// tooMany is more accepts than the ring has room for, which has 2 MiB for records of 200 bytes.
 const tooMany = 20_000
 
 // TestDistributionCountsWhatTheRingLoses fills the ring while the Collector's process is stopped,
