@@ -331,7 +331,7 @@ type metricNettapDropUnseen struct {
 // init fills nettap.drop.unseen metric with initial data.
 func (m *metricNettapDropUnseen) init() {
 	m.data.SetName("nettap.drop.unseen")
-	m.data.SetDescription("What a counter of the kernel's own has grown beyond the drops in nettap.packet.dropped that it counts, too, in the host's network namespace; never negative. Counters overlap, so these are never added.")
+	m.data.SetDescription("How much more one of the kernel's own counters of lost packets has grown than nettap has seen of the drops that it counts. Counters overlap, so never add these.")
 	m.data.SetUnit("{packet}")
 	m.data.SetEmptySum()
 	m.data.Sum().SetIsMonotonic(false)
@@ -505,7 +505,7 @@ type metricNettapInterfaceUnobservedIo struct {
 // init fills nettap.interface.unobserved.io metric with initial data.
 func (m *metricNettapInterfaceUnobservedIo) init() {
 	m.data.SetName("nettap.interface.unobserved.io")
-	m.data.SetDescription("Bytes that the interface's own counter has and no account has. Negative where the counter missed what the hooks saw.")
+	m.data.SetDescription("Bytes that the interface's own counter has and no account has. Negative if the counter missed packets that the hooks saw.")
 	m.data.SetUnit("By")
 	m.data.SetEmptySum()
 	m.data.Sum().SetIsMonotonic(false)
@@ -564,7 +564,7 @@ type metricNettapInterfaceUnobservedPacketCount struct {
 // init fills nettap.interface.unobserved.packet.count metric with initial data.
 func (m *metricNettapInterfaceUnobservedPacketCount) init() {
 	m.data.SetName("nettap.interface.unobserved.packet.count")
-	m.data.SetDescription("Packets that the interface's own counter has and no account has. Negative where the counter missed what the hooks saw.")
+	m.data.SetDescription("Packets that the interface's own counter has and no account has. Negative if the counter missed packets that the hooks saw.")
 	m.data.SetUnit("{packet}")
 	m.data.SetEmptySum()
 	m.data.Sum().SetIsMonotonic(false)
@@ -681,7 +681,7 @@ type metricNettapListenerQueueLimit struct {
 // init fills nettap.listener.queue.limit metric with initial data.
 func (m *metricNettapListenerQueueLimit) init() {
 	m.data.SetName("nettap.listener.queue.limit")
-	m.data.SetDescription("Connections that the accept queue of a listener can hold. The kernel refuses those that come when as many wait and one more.")
+	m.data.SetDescription("Connections that the accept queue of a listener can hold. The kernel refuses connections when one more than this number is waiting.")
 	m.data.SetUnit("{connection}")
 	m.data.SetEmptyGauge()
 	m.data.Gauge().DataPoints().EnsureCapacity(m.capacity)
@@ -960,7 +960,7 @@ type metricNettapProcessTCPConnects struct {
 // init fills nettap.process.tcp.connects metric with initial data.
 func (m *metricNettapProcessTCPConnects) init() {
 	m.data.SetName("nettap.process.tcp.connects")
-	m.data.SetDescription("TCP connections that the process began, by the error with which they failed; those without were established.")
+	m.data.SetDescription("TCP connections that the process began, by the error with which they failed. Those without an error were established.")
 	m.data.SetUnit("{connection}")
 	m.data.SetEmptySum()
 	m.data.Sum().SetIsMonotonic(true)
@@ -1016,7 +1016,7 @@ type metricNettapProcessTCPRetransmits struct {
 // init fills nettap.process.tcp.retransmits metric with initial data.
 func (m *metricNettapProcessTCPRetransmits) init() {
 	m.data.SetName("nettap.process.tcp.retransmits")
-	m.data.SetDescription("TCP segments that were sent again on connections of the process.")
+	m.data.SetDescription("TCP segments that were retransmitted on connections of the process.")
 	m.data.SetUnit("{segment}")
 	m.data.SetEmptySum()
 	m.data.Sum().SetIsMonotonic(true)
@@ -1068,7 +1068,7 @@ type metricNettapProcessTCPRtt struct {
 // init fills nettap.process.tcp.rtt metric with initial data.
 func (m *metricNettapProcessTCPRtt) init() {
 	m.data.SetName("nettap.process.tcp.rtt")
-	m.data.SetDescription("Smoothed round-trip times of the TCP connections of the process, each when it ends.")
+	m.data.SetDescription("Smoothed round-trip time of each TCP connection of the process when it ended.")
 	m.data.SetUnit("s")
 	m.data.SetEmptyHistogram()
 	m.data.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
@@ -1121,7 +1121,7 @@ type metricNettapSocketWaitDuration struct {
 // init fills nettap.socket.wait.duration metric with initial data.
 func (m *metricNettapSocketWaitDuration) init() {
 	m.data.SetName("nettap.socket.wait.duration")
-	m.data.SetDescription("How long programs waited for something to read between two calls, as the spans of waits say it, but of all waits, reported or not.")
+	m.data.SetDescription("How long programs waited for something to read between two calls. It includes all waits, also those that are not reported as spans.")
 	m.data.SetUnit("s")
 	m.data.SetEmptyHistogram()
 	m.data.Histogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
@@ -1176,7 +1176,7 @@ type metricNettapTCPReset struct {
 // init fills nettap.tcp.reset metric with initial data.
 func (m *metricNettapTCPReset) init() {
 	m.data.SetName("nettap.tcp.reset")
-	m.data.SetDescription("TCP resets that were sent (transmit) and received, on the resource of the process whose connection it is; of no process, on the host's.")
+	m.data.SetDescription("TCP resets that were sent (transmit) or received, on the resource of the process to which the connection belongs, or on the host's.")
 	m.data.SetUnit("{segment}")
 	m.data.SetEmptySum()
 	m.data.Sum().SetIsMonotonic(true)

@@ -188,7 +188,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.drop.unseen"] = true
 					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
 					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
-					assert.Equal(t, "What a counter of the kernel's own has grown beyond the drops in nettap.packet.dropped that it counts, too, in the host's network namespace; never negative. Counters overlap, so these are never added.", mi.Description())
+					assert.Equal(t, "How much more one of the kernel's own counters of lost packets has grown than nettap has seen of the drops that it counts. Counters overlap, so never add these.", mi.Description())
 					assert.Equal(t, "{packet}", mi.Unit())
 					assert.False(t, mi.Sum().IsMonotonic())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
@@ -263,7 +263,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.interface.unobserved.io"] = true
 					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
 					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
-					assert.Equal(t, "Bytes that the interface's own counter has and no account has. Negative where the counter missed what the hooks saw.", mi.Description())
+					assert.Equal(t, "Bytes that the interface's own counter has and no account has. Negative if the counter missed packets that the hooks saw.", mi.Description())
 					assert.Equal(t, "By", mi.Unit())
 					assert.False(t, mi.Sum().IsMonotonic())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
@@ -289,7 +289,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.interface.unobserved.packet.count"] = true
 					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
 					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
-					assert.Equal(t, "Packets that the interface's own counter has and no account has. Negative where the counter missed what the hooks saw.", mi.Description())
+					assert.Equal(t, "Packets that the interface's own counter has and no account has. Negative if the counter missed packets that the hooks saw.", mi.Description())
 					assert.Equal(t, "{packet}", mi.Unit())
 					assert.False(t, mi.Sum().IsMonotonic())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
@@ -342,7 +342,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.listener.queue.limit"] = true
 					assert.Equal(t, pmetric.MetricTypeGauge, mi.Type())
 					assert.Equal(t, 1, mi.Gauge().DataPoints().Len())
-					assert.Equal(t, "Connections that the accept queue of a listener can hold. The kernel refuses those that come when as many wait and one more.", mi.Description())
+					assert.Equal(t, "Connections that the accept queue of a listener can hold. The kernel refuses connections when one more than this number is waiting.", mi.Description())
 					assert.Equal(t, "{connection}", mi.Unit())
 					dp := mi.Gauge().DataPoints().At(0)
 					assert.Equal(t, start, dp.StartTimestamp())
@@ -483,7 +483,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.process.tcp.connects"] = true
 					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
 					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
-					assert.Equal(t, "TCP connections that the process began, by the error with which they failed; those without were established.", mi.Description())
+					assert.Equal(t, "TCP connections that the process began, by the error with which they failed. Those without an error were established.", mi.Description())
 					assert.Equal(t, "{connection}", mi.Unit())
 					assert.True(t, mi.Sum().IsMonotonic())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
@@ -500,7 +500,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.process.tcp.retransmits"] = true
 					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
 					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
-					assert.Equal(t, "TCP segments that were sent again on connections of the process.", mi.Description())
+					assert.Equal(t, "TCP segments that were retransmitted on connections of the process.", mi.Description())
 					assert.Equal(t, "{segment}", mi.Unit())
 					assert.True(t, mi.Sum().IsMonotonic())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())
@@ -514,7 +514,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.process.tcp.rtt"] = true
 					assert.Equal(t, pmetric.MetricTypeHistogram, mi.Type())
 					assert.Equal(t, 1, mi.Histogram().DataPoints().Len())
-					assert.Equal(t, "Smoothed round-trip times of the TCP connections of the process, each when it ends.", mi.Description())
+					assert.Equal(t, "Smoothed round-trip time of each TCP connection of the process when it ended.", mi.Description())
 					assert.Equal(t, "s", mi.Unit())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Histogram().AggregationTemporality())
 					dp := mi.Histogram().DataPoints().At(0)
@@ -529,7 +529,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.socket.wait.duration"] = true
 					assert.Equal(t, pmetric.MetricTypeHistogram, mi.Type())
 					assert.Equal(t, 1, mi.Histogram().DataPoints().Len())
-					assert.Equal(t, "How long programs waited for something to read between two calls, as the spans of waits say it, but of all waits, reported or not.", mi.Description())
+					assert.Equal(t, "How long programs waited for something to read between two calls. It includes all waits, also those that are not reported as spans.", mi.Description())
 					assert.Equal(t, "s", mi.Unit())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Histogram().AggregationTemporality())
 					dp := mi.Histogram().DataPoints().At(0)
@@ -550,7 +550,7 @@ func TestMetricsBuilder(t *testing.T) {
 					validatedMetrics["nettap.tcp.reset"] = true
 					assert.Equal(t, pmetric.MetricTypeSum, mi.Type())
 					assert.Equal(t, 1, mi.Sum().DataPoints().Len())
-					assert.Equal(t, "TCP resets that were sent (transmit) and received, on the resource of the process whose connection it is; of no process, on the host's.", mi.Description())
+					assert.Equal(t, "TCP resets that were sent (transmit) or received, on the resource of the process to which the connection belongs, or on the host's.", mi.Description())
 					assert.Equal(t, "{segment}", mi.Unit())
 					assert.True(t, mi.Sum().IsMonotonic())
 					assert.Equal(t, pmetric.AggregationTemporalityCumulative, mi.Sum().AggregationTemporality())

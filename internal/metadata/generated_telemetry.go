@@ -401,19 +401,19 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.NettapCollectErrors, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_collect_errors",
-		metric.WithDescription("How often an instrument could not be read completely. What was read is reported all the same, and the status of the receiver is a recoverable error until a reading is whole. [Development]"),
+		metric.WithDescription("How often an instrument could not be read completely. The rest is reported all the same, and the status of the receiver is a recoverable error until everything can be read. [Development]"),
 		metric.WithUnit("{reading}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapCPUUsage, err = builder.meter.Float64ObservableGauge(
 		"otelcol_nettap_cpu_usage",
-		metric.WithDescription("Share of the machine's CPU time that nettap took when it was last measured, by what took it. part is programs, its own in the kernel, or loops, those that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]"),
+		metric.WithDescription("Share of the machine's CPU time that nettap took when it was last measured. part is programs, for its programs in the kernel, or loops, for the loops that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]"),
 		metric.WithUnit("1"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapDropsWithoutProcess, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_drops_without_process",
-		metric.WithDescription("Dropped packets of a process that are in nettap.packet.dropped alone, since there was no place in a kernel map for the process or its packets, or it was forgotten. [Development]"),
+		metric.WithDescription("Dropped packets of a process that are only in nettap.packet.dropped, because a kernel map had no room for the process or its packets, or because the process was forgotten. [Development]"),
 		metric.WithUnit("{packet}"),
 	)
 	errs = errors.Join(errs, err)
@@ -425,7 +425,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapEventsExported, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_events_exported",
-		metric.WithDescription("Events handed to the pipeline as items of their own. [Development]"),
+		metric.WithDescription("Events that were passed to the pipeline as individual items. [Development]"),
 		metric.WithUnit("{event}"),
 	)
 	errs = errors.Join(errs, err)
@@ -455,19 +455,19 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapHookActive, err = builder.meter.Int64ObservableGauge(
 		"otelcol_nettap_hook_active",
-		metric.WithDescription("A kernel hook in use, with what it is used for. 1 once it was seen to fire, 0 as long as nothing has made it. [Development]"),
+		metric.WithDescription("A kernel hook in use, with the job for which it is used. 1 if it was seen to fire, otherwise 0. [Development]"),
 		metric.WithUnit("{hook}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapHookMissedRuns, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_hook_missed_runs",
-		metric.WithDescription("How often the kernel did not run a program on a hook, since another run of it was interrupted there, where it is not known whether that lost an event. A tree of calls may lack a function then; of accepts by system call, at most so many were not seen. [Development]"),
+		metric.WithDescription("How often the kernel did not run a program on a hook, because another run of it was interrupted on that CPU, and it is not known whether an event was lost. For calls, a function may be missing in a tree. For accepts by system calls, this is an upper bound of the accepts that were not seen. [Development]"),
 		metric.WithUnit("{run}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapLimitStep, err = builder.meter.Int64ObservableGauge(
 		"otelcol_nettap_limit_step",
-		metric.WithDescription("What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also most readings of counters. Absent as nettap_cpu_usage is. [Development]"),
+		metric.WithDescription("What is left out because nettap_cpu_usage was above max_cpu. 0 is nothing, 1 is sampled calls, 2 is also the functions inside calls, 3 is all calls, 4 is also most reads of counters. Absent if nettap_cpu_usage is absent. [Development]"),
 		metric.WithUnit("{step}"),
 	)
 	errs = errors.Join(errs, err)
@@ -485,7 +485,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapMapRefused, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_map_refused",
-		metric.WithDescription("How often a kernel map had no place for another entry of a network namespace that is not the host's and has its part of the map, or of all such namespaces. [Development]"),
+		metric.WithDescription("How often a kernel map refused an entry of a network namespace other than the host's, because that namespace, or all such namespaces together, had used up their part of the map. [Development]"),
 		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)
@@ -497,13 +497,13 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapTraceContextRefused, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_trace_context_refused",
-		metric.WithDescription("Trace contexts that were not believed or could not be read, by cause. [Development]"),
+		metric.WithDescription("Trace contexts that were not trusted or could not be read, by cause. [Development]"),
 		metric.WithUnit("{context}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.NettapTrafficCopies, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_traffic_copies",
-		metric.WithDescription("Deliveries of a packet beyond its first (multicast, raw sockets), which are in no account. [Development]"),
+		metric.WithDescription("Deliveries of a packet after its first one (multicast, raw sockets), which are on no account. [Development]"),
 		metric.WithUnit("{packet}"),
 	)
 	errs = errors.Join(errs, err)

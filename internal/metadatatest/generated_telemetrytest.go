@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) receiver.Settings {
 func AssertEqualNettapCollectErrors(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_collect_errors",
-		Description: "How often an instrument could not be read completely. What was read is reported all the same, and the status of the receiver is a recoverable error until a reading is whole. [Development]",
+		Description: "How often an instrument could not be read completely. The rest is reported all the same, and the status of the receiver is a recoverable error until everything can be read. [Development]",
 		Unit:        "{reading}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -40,7 +40,7 @@ func AssertEqualNettapCollectErrors(t *testing.T, tt *componenttest.Telemetry, d
 func AssertEqualNettapCPUUsage(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_cpu_usage",
-		Description: "Share of the machine's CPU time that nettap took when it was last measured, by what took it. part is programs, its own in the kernel, or loops, those that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]",
+		Description: "Share of the machine's CPU time that nettap took when it was last measured. part is programs, for its programs in the kernel, or loops, for the loops that read them in user space. Absent while max_cpu is 0 or nothing can be measured. [Development]",
 		Unit:        "1",
 		Data: metricdata.Gauge[float64]{
 			DataPoints: dps,
@@ -54,7 +54,7 @@ func AssertEqualNettapCPUUsage(t *testing.T, tt *componenttest.Telemetry, dps []
 func AssertEqualNettapDropsWithoutProcess(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_drops_without_process",
-		Description: "Dropped packets of a process that are in nettap.packet.dropped alone, since there was no place in a kernel map for the process or its packets, or it was forgotten. [Development]",
+		Description: "Dropped packets of a process that are only in nettap.packet.dropped, because a kernel map had no room for the process or its packets, or because the process was forgotten. [Development]",
 		Unit:        "{packet}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -86,7 +86,7 @@ func AssertEqualNettapEventsAggregated(t *testing.T, tt *componenttest.Telemetry
 func AssertEqualNettapEventsExported(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_events_exported",
-		Description: "Events handed to the pipeline as items of their own. [Development]",
+		Description: "Events that were passed to the pipeline as individual items. [Development]",
 		Unit:        "{event}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -166,7 +166,7 @@ func AssertEqualNettapEventsSeen(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualNettapHookActive(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_hook_active",
-		Description: "A kernel hook in use, with what it is used for. 1 once it was seen to fire, 0 as long as nothing has made it. [Development]",
+		Description: "A kernel hook in use, with the job for which it is used. 1 if it was seen to fire, otherwise 0. [Development]",
 		Unit:        "{hook}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
@@ -180,7 +180,7 @@ func AssertEqualNettapHookActive(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualNettapHookMissedRuns(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_hook_missed_runs",
-		Description: "How often the kernel did not run a program on a hook, since another run of it was interrupted there, where it is not known whether that lost an event. A tree of calls may lack a function then; of accepts by system call, at most so many were not seen. [Development]",
+		Description: "How often the kernel did not run a program on a hook, because another run of it was interrupted on that CPU, and it is not known whether an event was lost. For calls, a function may be missing in a tree. For accepts by system calls, this is an upper bound of the accepts that were not seen. [Development]",
 		Unit:        "{run}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -196,7 +196,7 @@ func AssertEqualNettapHookMissedRuns(t *testing.T, tt *componenttest.Telemetry, 
 func AssertEqualNettapLimitStep(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_limit_step",
-		Description: "What is left out since nettap_cpu_usage was above max_cpu: 0 is nothing, 1 calls that are sampled, 2 also the functions inside of calls, 3 all calls, 4 also most readings of counters. Absent as nettap_cpu_usage is. [Development]",
+		Description: "What is left out because nettap_cpu_usage was above max_cpu. 0 is nothing, 1 is sampled calls, 2 is also the functions inside calls, 3 is all calls, 4 is also most reads of counters. Absent if nettap_cpu_usage is absent. [Development]",
 		Unit:        "{step}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
@@ -238,7 +238,7 @@ func AssertEqualNettapMapLimit(t *testing.T, tt *componenttest.Telemetry, dps []
 func AssertEqualNettapMapRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_map_refused",
-		Description: "How often a kernel map had no place for another entry of a network namespace that is not the host's and has its part of the map, or of all such namespaces. [Development]",
+		Description: "How often a kernel map refused an entry of a network namespace other than the host's, because that namespace, or all such namespaces together, had used up their part of the map. [Development]",
 		Unit:        "{entry}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -270,7 +270,7 @@ func AssertEqualNettapTraceContextFound(t *testing.T, tt *componenttest.Telemetr
 func AssertEqualNettapTraceContextRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_trace_context_refused",
-		Description: "Trace contexts that were not believed or could not be read, by cause. [Development]",
+		Description: "Trace contexts that were not trusted or could not be read, by cause. [Development]",
 		Unit:        "{context}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -286,7 +286,7 @@ func AssertEqualNettapTraceContextRefused(t *testing.T, tt *componenttest.Teleme
 func AssertEqualNettapTrafficCopies(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_traffic_copies",
-		Description: "Deliveries of a packet beyond its first (multicast, raw sockets), which are in no account. [Development]",
+		Description: "Deliveries of a packet after its first one (multicast, raw sockets), which are on no account. [Development]",
 		Unit:        "{packet}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
