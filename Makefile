@@ -1,5 +1,5 @@
-# Bare `make` lists the targets. Tools are built from internal/tools, so a
-# target needs Go, and what .ci/setup installs.
+# `make` without a target lists the targets. Tools are built from internal/tools, so a
+# target needs only Go and what .ci/setup installs.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
@@ -10,10 +10,10 @@ collector := build/otelcol-nettap
 FUZZTIME ?= 10s
 packages := ./internal/... ./receiver/...
 
-# Modules of their own: what applications import must bring no Collector along, and
-# the programs of the demo bring what no user of the receiver needs.
+# Modules of their own: the package that applications import must not depend on the Collector, and
+# the programs of the demo have dependencies that users of the receiver do not need.
 modules := receiver/pproflabels internal/demo
-# These are tested by targets of their own, with what they need.
+# These modules have test targets of their own, which build what they need.
 deployed := internal/release internal/chart internal/dashboards
 tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
 sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
@@ -23,11 +23,11 @@ help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # mdatagen takes the directory of the metadata for the component's package, so it
-# works on a copy that is a module with one. The tests that it writes read the metadata
-# beside them, for which receiver/metadata.yaml is a link. The Go structs that it makes
-# of the configuration are left there: they know no checks that compare two keys. The
+# works on a copy that is a module with one package. The tests that it writes read the metadata
+# in their own directory, for which receiver/metadata.yaml is a link. The Go structs that it makes
+# of the configuration are not used, because they cannot have checks that compare two keys. The
 # schema of the Collector's filters, which mdatagen would fetch, is in the module. The points of
-# a histogram have a sum, where mdatagen sets the value that only a number has.
+# a histogram have a sum, but mdatagen sets a value, which only points of numbers have.
 .PHONY: metadata
 metadata:
 	rm -rf build/nettapreceiver .schemas
@@ -47,8 +47,8 @@ metadata:
 filter_module := go.opentelemetry.io/collector/filter
 filter_schema = .schemas/$$(go list -m -f '{{.Version}}' $(filter_module))/filter
 
-# The schema of the configuration is made of the Go types, which have parts that mdatagen
-# writes: metadata comes before and after.
+# The schema of the configuration is made of the Go types. These include types that mdatagen
+# writes, and mdatagen reads the schema, so metadata is made before and after.
 .PHONY: generate
 generate: ## write everything that is generated: metadata from metadata.yaml, BPF objects from bpf/, the page of the view
 	@command -v clang-19 >/dev/null || .ci/setup
@@ -59,7 +59,7 @@ generate: ## write everything that is generated: metadata from metadata.yaml, BP
 	go generate ./internal/...
 	$(MAKE) --no-print-directory page
 
-# npm's own note of what it has installed.
+# The file in which npm records what it has installed.
 page_tools := internal/view/page/node_modules/.package-lock.json
 $(page_tools): internal/view/page/package-lock.json
 	@command -v npm >/dev/null || .ci/setup
@@ -76,8 +76,8 @@ page-tools: $(page_tools)
 .PHONY: build
 build: $(collector) ## build the Collector distribution with nettap: build/otelcol-nettap
 
-# ocb resolves the modules anew each time, since a source may import another one;
-# Go's build cache keeps the rest.
+# ocb resolves the modules each time, because a source may import another one.
+# The rest is in Go's build cache.
 $(collector): builder-config.yaml $(sources)
 	@mkdir -p build
 	$(tool) builder --config builder-config.yaml
@@ -97,9 +97,9 @@ test-unit: ## run the tests that need neither privileges nor a special kernel (R
 	go test $(RACE) $(TESTFLAGS) -short -skip '^TestKernel|^TestBrowser' $(packages)
 	@for module in $(modules); do go -C $$module test $(RACE) $(TESTFLAGS) ./... || exit 1; done
 
-# Programs of other releases of Go are built, which takes long where they were never used.
+# This builds programs with other releases of Go, which takes long if they have to be fetched.
 .PHONY: test-releases
-test-releases: ## see that programs of each release of Go are understood, and that pproflabels works with the oldest (3 minutes)
+test-releases: ## check that programs of each release of Go are understood, and that pproflabels works with the oldest (3 minutes)
 	go test $(TESTFLAGS) -count=1 -run '^TestGo|^TestReadGo' ./internal/tracecontext
 	GOTOOLCHAIN=go1.21.13 go -C receiver/pproflabels test ./...
 
@@ -139,7 +139,7 @@ bench-scale: build ## measure what the Collector takes by processes, sockets, in
 	go run ./internal/bench -scale -record
 
 .PHONY: bench-check
-bench-check: ## see that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (3 minutes)
+bench-check: ## check that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (3 minutes)
 	@.ci/setup matrix
 	go run ./internal/bench -check -every-rung=false -floors=false -kernel 'amd64 linux-image-6\.18\.'
 
@@ -147,7 +147,7 @@ bench-check: ## see that no instrument takes more instructions on Linux 6.18 tha
 benchmarks: ## run the Go benchmarks, which tell the time of each program (as root)
 	go test -run '^$$' -bench . -benchtime 3s $(packages)
 
-# Jaeger's modules replace some of their own, so it has a go.mod for itself.
+# Jaeger needs replace directives, so it has a go.mod of its own.
 build/jaeger: internal/tools/jaeger/go.mod
 	go build -modfile=$(CURDIR)/internal/tools/jaeger/go.mod -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
 
@@ -155,10 +155,10 @@ build/jaeger: internal/tools/jaeger/go.mod
 jaeger: build/jaeger ## build Jaeger, for make demo and make test-jaeger (minutes)
 
 .PHONY: test-jaeger
-test-jaeger: build jaeger ## see that Jaeger shows the trees of calls as they are (as root)
+test-jaeger: build jaeger ## check that Jaeger shows the trees of calls as they are (as root)
 	go test $(TESTFLAGS) -count=1 -run '^TestJaeger' ./testdata/e2e/
 
-# What ocb has written is built anew for another architecture, which takes as long as the first.
+# The sources that ocb has written are built for another architecture, which takes as long as the first build.
 build/otelcol-nettap-arm64: $(collector)
 	cd build/distribution && GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../otelcol-nettap-arm64 .
 
@@ -167,7 +167,7 @@ version = $(shell sed -n 's/^  version: //p' builder-config.yaml)
 programs = $(foreach architecture,$(ARCHITECTURES),$(collector)$(filter -arm64,-$(architecture)))
 
 .PHONY: release
-release: $(programs) ## make what is handed to users: deb, rpm and image, lists of what is in them, checksums (ARCHITECTURES=amd64: that one only)
+release: $(programs) ## make the files of a release: deb, rpm, image, SBOMs and checksums (ARCHITECTURES=amd64: only that one)
 	@test "$$(go env GOARCH)" = amd64 || { echo "make release takes build/otelcol-nettap for amd64, which this machine is not"; exit 1; }
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) go run -C internal/release . -repository $(CURDIR) -directory $(CURDIR)/build/release \
 		-version $(version) $(foreach architecture,$(ARCHITECTURES),$(architecture)=$(CURDIR)/$(collector)$(filter -arm64,-$(architecture)))
@@ -175,7 +175,7 @@ release: $(programs) ## make what is handed to users: deb, rpm and image, lists 
 .PHONY: package
 package: release ## the same: the packages are build/release/*.deb and *.rpm
 
-# A Debian with nothing that it does not need, for tests that install packages.
+# A minimal Debian, for tests that install packages.
 build/debian.tar:
 	@.ci/setup release
 	rm -rf build/debian
@@ -189,14 +189,14 @@ test-packages: release build/debian.tar ## install, upgrade and remove the packa
 	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/debian.tar go test -C internal/release $(TESTFLAGS) -count=1 ./...
 
 .PHONY: test-chart
-test-chart: build ## see that the Helm chart is what Helm, Kubernetes and the distribution take
+test-chart: build ## check that Helm, the Kubernetes API and the distribution accept the Helm chart
 	NETTAP_COLLECTOR=$(CURDIR)/$(collector) go test -C internal/chart $(TESTFLAGS) -count=1 ./...
 
 build/victoriametrics: internal/tools/victoriametrics/go.mod
 	go build -modfile=$(CURDIR)/internal/tools/victoriametrics/go.mod -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
 
 .PHONY: test-dashboards
-test-dashboards: build build/victoriametrics ## see that each panel and alert is right, in VictoriaMetrics (as root)
+test-dashboards: build build/victoriametrics ## check each panel and alert, in VictoriaMetrics (as root)
 	NETTAP_COLLECTOR=$(CURDIR)/$(collector) NETTAP_VICTORIAMETRICS=$(CURDIR)/build/victoriametrics \
 		go test -C internal/dashboards $(TESTFLAGS) -count=1 ./...
 
@@ -221,15 +221,15 @@ lint: ## run the linters over the Go code
 unlicensed = grep -rLE '^// (SPDX-License-Identifier: |Code generated )' --include='*.go' --exclude-dir=node_modules internal receiver testdata
 
 .PHONY: headers
-headers: ## write the licence atop each Go file that does not say it
+headers: ## write the SPDX line of the licence into each Go file that has none
 	@for file in $$($(unlicensed)); do sed -i '1i // SPDX-License-Identifier: Apache-2.0\n' $$file && echo $$file; done
 
 generated = find internal/metadata internal/metadatatest internal/*/bpf_* internal/drops/records_*_bpfel.* internal/view/page/dist receiver/generated_* receiver/config.schema.json receiver/README.md metadata.yaml docs/telemetry.md docs/configuration.md -type f | sort | xargs sha256sum
 
-# Outside internal/kernel the names of programs, maps and variables are constants that bpf2go
-# writes, so that the compiler knows each. In bpf/lib every header has a subject's folder. What
-# the glossary names is there. Words that it has others for are nowhere, and the running
-# instrument of a test is a fixture: an observer is what zap and OpenTelemetry call theirs.
+# Outside internal/kernel, the names of programs, maps and variables must be the constants that bpf2go
+# writes, so that the compiler checks them. In bpf/lib every header is in the folder of its subject. The
+# paths in the glossary exist. Words for which the glossary has others are not used. The running
+# instrument of a test is called a fixture, because zap and OpenTelemetry have observers.
 replaced = \b[bB]ooks\b|interfaceBooks|requireBooks|^type (observer|house|outlet|face|trait|sheet|page|worker) 
 
 .PHONY: check-names
@@ -247,7 +247,7 @@ check-names:
 		test -e "$$path" || { echo "docs/glossary.md: there is no $$path"; exit 1; }; done
 
 .PHONY: check
-check: lint check-names ## lint, vet, cross-compile, and see that generated files are what the sources give
+check: lint check-names ## lint, vet, cross-compile, and check that generated files are up to date
 	@unlicensed=$$($(unlicensed)); test -z "$$unlicensed" || { echo "no licence is said by $$unlicensed: run make headers"; exit 1; }
 	go vet $(packages) ./testdata/e2e/
 	GOARCH=arm64 go vet $(packages) ./testdata/e2e/
