@@ -87,17 +87,14 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 	return results, ctx.Err()
 }
 
-// order returns the indexes of the kernels in the order in which to boot them. Those that take
-// longest are first: they also run the distribution, or are last in the plan.
+// order returns the indexes of the kernels in the order in which to boot them: those that take
+// longest are first, so that no long one is left when all others have ended.
 func (m *matrix) order() []int {
-	var order []int
-	for _, distribution := range []bool{true, false} {
-		for i, kernel := range slices.Backward(m.Kernels) {
-			if kernel.Distribution == distribution {
-				order = append(order, i)
-			}
-		}
+	order := make([]int, len(m.Kernels))
+	for i := range order {
+		order[i] = i
 	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(m.Kernels[b].Minutes, m.Kernels[a].Minutes) })
 	return order
 }
 

@@ -77,8 +77,8 @@ func namesOf(packages []tested) []string {
 }
 
 func TestOrder(t *testing.T) {
-	m := &matrix{Plan: vm.Plan{Kernels: []vm.Kernel{{Pattern: "small"}, {Pattern: "runs it", Distribution: true}, {Pattern: "large"}}}}
-	if diff := cmp.Diff([]int{1, 2, 0}, m.order()); diff != "" {
+	m := &matrix{Plan: vm.Plan{Kernels: []vm.Kernel{{Pattern: "small", Minutes: 6}, {Pattern: "unknown"}, {Pattern: "large", Minutes: 20}, {Pattern: "as large", Minutes: 20}}}}
+	if diff := cmp.Diff([]int{2, 3, 0, 1}, m.order()); diff != "" {
 		t.Errorf("order() differs (-want +got):\n%s", diff)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -30,6 +31,7 @@ type Kernel struct {
 	LeftOut              []string // tests that are not run there
 	Distribution         bool     // the built distribution is run there, too
 	Lacks                []string // modules of the plan that Debian does not build for it
+	Minutes              int      // how long all tests take there, about; 0 if the plan does not say so
 }
 
 // Skip is a test that may or must skip itself on a kernel, and the reason.
@@ -117,6 +119,10 @@ func (p *Plan) add(keyword string, words []string) error {
 		last.LeftOut = append(last.LeftOut, words[0]) // the rest is the reason
 	case keyword == "distribution" && len(words) == 0 && len(p.Kernels) > 0:
 		p.Kernels[len(p.Kernels)-1].Distribution = true
+	case keyword == "minutes" && len(words) == 1 && len(p.Kernels) > 0:
+		minutes, err := strconv.Atoi(words[0])
+		p.Kernels[len(p.Kernels)-1].Minutes = minutes
+		return err
 	case keyword == "lacks" && len(words) > 0 && len(p.Kernels) > 0:
 		last := &p.Kernels[len(p.Kernels)-1]
 		last.Lacks = append(last.Lacks, words...)

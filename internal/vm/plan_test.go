@@ -48,6 +48,14 @@ func TestParsePlan(t *testing.T) {
 				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", Parameters: []string{"lockdown=confidentiality", "quiet"}, Only: "TestLocked", Distribution: true},
 			}},
 		},
+		"a kernel may take long": {
+			text: "kernel sid amd64 linux-image-7.*-amd64\nminutes 15",
+			want: Plan{Kernels: []Kernel{{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", Minutes: 15}}},
+		},
+		"minutes that are no number": {
+			text:      "kernel sid amd64 linux-image-7.*-amd64\nminutes long",
+			wantError: `line 2: strconv.Atoi: parsing "long": invalid syntax`,
+		},
 		"tests may be left out on a kernel": {
 			text: "kernel sid amd64 linux-image-7.*-amd64\nleave-out TestKernelA it is slow\nleave-out TestKernelB the same",
 			want: Plan{Kernels: []Kernel{
