@@ -116,7 +116,7 @@ func (p *Plan) add(keyword string, words []string) error {
 		p.Kernels[len(p.Kernels)-1].Only = words[0]
 	case keyword == "leave-out" && len(words) >= 2 && len(p.Kernels) > 0:
 		last := &p.Kernels[len(p.Kernels)-1]
-		last.LeftOut = append(last.LeftOut, words[0]) // the rest is the reason
+		last.LeftOut = append(last.LeftOut, strings.Split(words[0], ",")...) // the rest is the reason
 	case keyword == "distribution" && len(words) == 0 && len(p.Kernels) > 0:
 		p.Kernels[len(p.Kernels)-1].Distribution = true
 	case keyword == "minutes" && len(words) == 1 && len(p.Kernels) > 0:

@@ -57,9 +57,9 @@ func TestParsePlan(t *testing.T) {
 			wantError: `line 2: strconv.Atoi: parsing "long": invalid syntax`,
 		},
 		"tests may be left out on a kernel": {
-			text: "kernel sid amd64 linux-image-7.*-amd64\nleave-out TestKernelA it is slow\nleave-out TestKernelB the same",
+			text: "kernel sid amd64 linux-image-7.*-amd64\nleave-out TestKernelA,TestKernelB they are slow\nleave-out TestKernelC so is this",
 			want: Plan{Kernels: []Kernel{
-				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", LeftOut: []string{"TestKernelA", "TestKernelB"}},
+				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", LeftOut: []string{"TestKernelA", "TestKernelB", "TestKernelC"}},
 			}},
 		},
 		"a test that is left out without a reason": {
