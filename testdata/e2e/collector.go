@@ -36,6 +36,10 @@ type Collector struct {
 	command   *exec.Cmd
 	exited    chan struct{}
 
+	// The Collector logs that it is ready before it handles signals, which would kill it until
+	// then, and nothing tells when it does.
+	takesSignals time.Time
+
 	ownPort        int // of the Collector's own metrics
 	prometheusPort int // of the prometheus exporter
 	otlpPort       int // of the otlp receiver
@@ -173,7 +177,7 @@ func (c *Collector) awaitReady() {
 		}
 		return strings.Contains(c.Log(), "Everything is ready")
 	})
-	time.Sleep(100 * time.Millisecond) // it logs this before it handles signals, which would kill it until then
+	c.takesSignals = time.Now().Add(100 * time.Millisecond)
 }
 
 func (c *Collector) launch(words ...string) {
@@ -238,9 +242,16 @@ func (c *Collector) Halted(work func()) {
 	work()
 }
 
+func (c *Collector) signal(signal syscall.Signal) error {
+	if signal != syscall.SIGKILL {
+		time.Sleep(time.Until(c.takesSignals))
+	}
+	return c.command.Process.Signal(signal)
+}
+
 func (c *Collector) end(signal syscall.Signal) {
 	c.t.Helper()
-	c.command.Process.Signal(signal) //nolint:errcheck // it may have ended
+	c.signal(signal) //nolint:errcheck // it may have ended
 	select {
 	case <-c.exited:
 	case <-time.After(patience):

@@ -80,7 +80,7 @@ func (c *Collector) reload() {
 	c.t.Helper()
 	const ready = "Everything is ready"
 	times := strings.Count(c.Log(), ready)
-	if err := c.command.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := c.signal(syscall.SIGHUP); err != nil {
 		c.t.Fatal(err)
 	}
 	c.Wait("the Collector has reloaded", func() bool { return strings.Count(c.Log(), ready) == times+1 })
