@@ -262,6 +262,7 @@ func TestDistributionRefusesAForeignHost(t *testing.T) {
 // TestDistributionShowsAHostileName has a process whose name is an escape sequence, which must be
 // shown with replacement characters.
 func TestDistributionShowsAHostileName(t *testing.T) {
+	t.Parallel()
 	_, address := startWithView(t, "")
 	at := listen(t)
 	name := filepath.Join(t.TempDir(), "\x1b[2J<b>\x07")
@@ -272,7 +273,7 @@ func TestDistributionShowsAHostileName(t *testing.T) {
 	if err := os.WriteFile(name, content, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	table := during(t, "http://"+address+"/nettop?interval=3s", func() {
+	table := during(t, "http://"+address+"/nettop?interval=5s", func() {
 		run(t, name, "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; echo x >&3", at.Port))
 	})
 	if !strings.Contains(table, " \uFFFD[2J<b>\uFFFD") || strings.ContainsAny(table, "\x1b\x07") {
@@ -287,6 +288,7 @@ func TestDistributionShowsAHostileName(t *testing.T) {
 // TestDistributionDeliversTheSameWhileWatched requires that pipelines get the same points while the
 // view has a client: one at each collection, all with the same start, and one end.
 func TestDistributionDeliversTheSameWhileWatched(t *testing.T) {
+	t.Parallel()
 	c, address := startWithView(t, "")
 	follower := exec.CommandContext(t.Context(), "curl", "-sN", "http://"+address+"/api/v1/events")
 	if err := follower.Start(); err != nil {
