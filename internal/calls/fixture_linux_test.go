@@ -188,30 +188,59 @@ func (o *fixture) missed(t testing.TB) int {
 	return int(o.recorder.Read().MissedRuns - o.base.MissedRuns)
 }
 
-// try runs a test, and runs it again if it fails and the kernel did not run one of the programs
-// meanwhile: what these programs would have reported is missing.
+// try runs a test, and runs it again if it fails and the try says nothing: either the kernel did not
+// run one of the programs meanwhile, and what it would have reported is missing, or the machine stood
+// still for so long that what should take no time was slow.
 func (o *fixture) try(t *testing.T, test func(t testing.TB, o *fixture)) {
 	t.Helper()
 	const times = 5
 	for n := 1; ; n++ {
 		o.collect(t)
 		before := o.recorder.Read().MissedRuns
+		longestStandstill := watchForStandstills()
 		var complaints []string
 		t.Run(fmt.Sprint("try ", n), func(t *testing.T) {
 			attempt := &attempt{TB: t}
 			attempt.run(func() { test(attempt, o) })
 			complaints = attempt.complaints
 		})
+		stood := longestStandstill()
 		o.collect(t)
 		missed := o.recorder.Read().MissedRuns - before
-		if len(complaints) > 0 && missed > 0 && n < times {
-			t.Logf("try %d lacks %d runs of programs: %s", n, missed, strings.Join(complaints, "\n"))
+		if len(complaints) > 0 && (missed > 0 || stood > slowWaits.MinDuration/2) && n < times {
+			t.Logf("try %d lacks %d runs of programs, and the machine stood still for %v: %s", n, missed, stood, strings.Join(complaints, "\n"))
 			continue
 		}
 		for _, complaint := range complaints {
 			t.Error(complaint)
 		}
 		return
+	}
+}
+
+// watchForStandstills returns a function that ends the watch and returns the longest time for which
+// this process, with all of its threads, may have had no processor.
+func watchForStandstills() (longest func() time.Duration) {
+	const interval = 10 * time.Millisecond
+	ended, most := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		ticks := time.NewTicker(interval)
+		defer ticks.Stop()
+		stood, last := time.Duration(0), time.Now()
+		for ticking := true; ticking; {
+			select {
+			case <-ticks.C:
+			case <-ended:
+				ticking = false
+			}
+			stood = max(stood, time.Since(last))
+			last = time.Now()
+		}
+		most <- stood
+	}()
+	return func() time.Duration {
+		close(ended)
+		return <-most
 	}
 }
 
