@@ -103,6 +103,7 @@ func during(t *testing.T, url string, meanwhile func()) string {
 // would print it, and nothing else of the process that makes it.
 func TestDistributionShowsTables(t *testing.T) {
 	_, address := startWithView(t, "")
+	// The first table has all that this process moves, so the others are asked for after it, at once.
 	own, comm := os.Getpid(), filepath.Base(os.Args[0])
 	if len(comm) > 15 {
 		comm = comm[:15]
@@ -141,6 +142,7 @@ func TestDistributionShowsTables(t *testing.T) {
 	})
 
 	t.Run("dropwatch", func(t *testing.T) {
+		t.Parallel()
 		closed := freePort(t)
 		table := during(t, "http://"+address+"/dropwatch?interval=3s", func() {
 			run(t, "bash", "-c", fmt.Sprintf("for i in 1 2 3 4 5 6; do echo x 2>/dev/null >/dev/udp/127.0.0.1/%d; done; true", closed))
@@ -162,6 +164,7 @@ func TestDistributionShowsTables(t *testing.T) {
 	})
 
 	t.Run("tcp_connections", func(t *testing.T) {
+		t.Parallel()
 		at := listen(t)
 		talker(t, at)
 		want := fmt.Sprintf("%6d %16s %6d %6d %16s\n", os.Getuid(), comm, own, at.Port, "127.0.0.1")
@@ -172,6 +175,7 @@ func TestDistributionShowsTables(t *testing.T) {
 	})
 
 	t.Run("socket-trace", func(t *testing.T) {
+		t.Parallel()
 		command := exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d", freePort(t)))
 		_ = command.Run() // it fails, because the connection is refused
 		pid := command.Process.Pid
@@ -182,6 +186,7 @@ func TestDistributionShowsTables(t *testing.T) {
 	})
 
 	t.Run("health", func(t *testing.T) {
+		t.Parallel()
 		var state struct {
 			Health struct {
 				Instruments []struct {
