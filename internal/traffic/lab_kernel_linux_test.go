@@ -357,7 +357,7 @@ func differences(want counter, accounts map[string]quantity) string {
 func eventually(t *testing.T, what string, differ func() string) {
 	t.Helper()
 	var diff string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if diff = differ(); diff == "" {
 			return
 		}
