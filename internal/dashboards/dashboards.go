@@ -33,7 +33,7 @@ var dashboards = []dashboard{
 		panels: []panel{
 			{
 				title: "Traffic", unit: "Bps", legend: "{{network_io_direction}} {{network_interface_name}}",
-				description: "Of devices that stand on no other.",
+				description: "Only of devices that are not above another one.",
 				expression:  `sum by (network_interface_name, network_io_direction) (rate(nettap_interface_io_bytes_total{nettap_interface_stacked="false", host_id=~"$host"}[$__rate_interval]))`,
 			},
 			{
@@ -42,20 +42,20 @@ var dashboards = []dashboard{
 			},
 			{
 				title: "Dropped packets by class", unit: "pps", legend: "{{nettap_drop_class}}",
-				description: "A drop of class loss lost something that someone wanted.",
+				description: "Class loss means that a packet did not arrive that was sent for a purpose.",
 				expression:  `sum by (nettap_drop_class) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval]))`,
 			},
 			{
-				title: "Who loses packets", unit: "pps", legend: "{{process_executable_name}} {{process_pid}}: {{nettap_drop_reason}}",
+				title: "Processes that lose packets", unit: "pps", legend: "{{process_executable_name}} {{process_pid}}: {{nettap_drop_reason}}",
 				expression: `topk(10, sum by (host_id, process_executable_name, process_pid, nettap_drop_reason) (rate(nettap_process_packet_dropped_total{nettap_drop_class="loss", host_id=~"$host"}[$__rate_interval])))`,
 			},
 			{
 				title: "Connections that wait for an accept", unit: "percentunit", legend: "{{process_executable_name}} {{network_local_address}}:{{network_local_port}}",
-				description: "As a part of those that the queue can hold. Needs listeners: {enabled: true}.",
+				description: "As a share of what the queue can hold. Needs listeners: {enabled: true}.",
 				expression:  `topk(10, nettap_listener_queue_length{host_id=~"$host"} / (nettap_listener_queue_limit{host_id=~"$host"} > 0))`,
 			},
 			{
-				title: "Segments sent again", unit: "pps", legend: "{{process_executable_name}} {{process_pid}}",
+				title: "Retransmitted segments", unit: "pps", legend: "{{process_executable_name}} {{process_pid}}",
 				description: "Needs connections: {enabled: true}.",
 				expression:  `topk(10, sum by (host_id, process_executable_name, process_pid) (rate(nettap_process_tcp_retransmits_total{host_id=~"$host"}[$__rate_interval])))`,
 			},
@@ -77,7 +77,7 @@ var dashboards = []dashboard{
 				expression: `sum by (host_id, process_pid, nettap_drop_reason, nettap_drop_class) (rate(nettap_process_packet_dropped_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
 			},
 			{
-				title: "Segments sent again", unit: "pps", legend: "{{process_pid}}",
+				title: "Retransmitted segments", unit: "pps", legend: "{{process_pid}}",
 				description: "Needs connections: {enabled: true}.",
 				expression:  `sum by (host_id, process_pid) (rate(nettap_process_tcp_retransmits_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
 			},
@@ -93,7 +93,7 @@ var dashboards = []dashboard{
 		panels: []panel{
 			{
 				title: "Bytes by account", unit: "Bps", legend: "{{network_interface_name}} {{network_io_direction}} {{nettap_account}}",
-				description: "Whom the bytes belong to: docs/accounts.md.",
+				description: "docs/accounts.md describes the accounts.",
 				expression:  `sum by (host_id, network_interface_name, network_io_direction, nettap_account) (rate(nettap_interface_io_bytes_total{host_id=~"$host"}[$__rate_interval]))`,
 			},
 			{
@@ -116,7 +116,7 @@ var dashboards = []dashboard{
 		panels: []panel{
 			{
 				title: "By reason", unit: "pps", legend: "{{nettap_drop_reason}} ({{nettap_drop_class}})",
-				description: "What each reason means: docs/drop_reasons.md.",
+				description: "docs/drop_reasons.md explains each reason.",
 				expression:  `sum by (nettap_drop_reason, nettap_drop_class) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval]))`,
 			},
 			{
@@ -128,7 +128,7 @@ var dashboards = []dashboard{
 				expression: `sum by (network_interface_name, network_transport, network_type) (rate(nettap_packet_dropped_total{host_id=~"$host"}[$__rate_interval]))`,
 			},
 			{
-				title: "Whose", kind: table, unit: "short",
+				title: "Processes that lost packets", kind: table, unit: "short",
 				description: "Packets in the chosen time.",
 				expression:  `sum by (host_id, process_executable_name, process_pid, nettap_drop_reason, nettap_drop_class) (increase(nettap_process_packet_dropped_total{host_id=~"$host"}[$__range])) > 0`,
 			},
@@ -156,7 +156,7 @@ var dashboards = []dashboard{
 			},
 			{
 				title: "Step of the limit on itself", unit: "short", legend: "{{instance}}",
-				description: "Above 0 calls are left out: docs/cost.md.",
+				description: "Above 0, calls are left out: see docs/cost.md.",
 				expression:  `max by (instance) (otelcol_nettap_limit_step)`,
 			},
 			{

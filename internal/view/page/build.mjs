@@ -1,5 +1,5 @@
-// Writes dist/, which is embedded into the program: the same bytes for the same sources
-// and the same lock file.
+// Writes dist/, which is embedded into the program. The same sources and the same lock file
+// give the same bytes.
 import { build } from "esbuild";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 
@@ -15,7 +15,7 @@ const result = await build({
   jsx: "automatic",
   jsxImportSource: "preact",
   outdir: out,
-  legalComments: "none", // they are in LICENSES.txt
+  legalComments: "none", // the licences are in LICENSES.txt
   charset: "utf8",
   metafile: true,
   logLevel: "warning",
@@ -23,7 +23,7 @@ const result = await build({
 cpSync("src/index.html", `${out}/index.html`);
 cpSync("src/icon.svg", `${out}/icon.svg`);
 
-// What is bundled keeps its notice.
+// The licences of bundled libraries require that their notices are included.
 const bundled = new Set();
 for (const input of Object.keys(result.metafile.inputs)) {
   const name = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];

@@ -1,5 +1,5 @@
-// What the server answers: docs/view.md says what each field means. All strings may hold
-// what a process chose for itself, so they only ever become text nodes.
+// The types of the server's answers. docs/view.md says what each field means. All strings may contain
+// text that a process chose, so they must only become text nodes.
 
 export type Amounts = (number | null)[];
 
@@ -18,7 +18,7 @@ export interface State {
   processes_left_out: number;
   interfaces: Interface[];
   drops: Drop[];
-  losses: Drop[]; // of processes
+  losses: Drop[]; // the drops of processes
   listeners: Listener[];
   accepts: Accept[];
   accepts_left_out: number;
@@ -81,7 +81,7 @@ export interface Drop {
   interface?: string;
   transport?: string;
   type?: string;
-  process?: string; // the id of who lost it, with direction and victim; else they are all packets
+  process?: string; // the id of the process that lost the packets, with direction and victim; absent in drops, which are all packets
   direction?: string;
   victim?: string;
   packets: number;

@@ -8,7 +8,7 @@ import { Card, Choice, Empty, percent, TraceLink, Who, type Go } from "./parts";
 import { format, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
-// What a call spent its time on.
+// The states in which a call spends its time.
 const states = [
   { key: "cpu_ms", name: "ran", kind: "cpu" },
   { key: "runnable_ms", name: "could have run", kind: "runnable" },
@@ -125,8 +125,8 @@ type Tree = { nodes: Node[] } | { error: string } | undefined;
 
 const mostNodes = 400;
 
-// One is a call as a waterfall: the kernel functions it went through, and what it waited
-// for, each at its time.
+// One shows a call as a waterfall: the kernel functions that it went through and what it waited
+// for, over time.
 function One({ line, common, place, go }: { line: CallLine; common: Common; place: Place; go: Go }) {
   const c = line.about;
   const [tree, setTree] = useState<Tree>();

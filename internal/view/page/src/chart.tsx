@@ -10,7 +10,7 @@ export interface Shown {
   line: Line;
 }
 
-// css returns a colour of the style sheet as the canvas takes it, which knows nothing of
+// css returns a colour of the style sheet in a form for the canvas, which does not support
 // light-dark().
 function css(name: string, opacity = 1): string {
   const probe = document.createElement("i");
@@ -93,7 +93,7 @@ function shownSeconds(times: number[]): boolean {
   return times.length > 1 && times[1]! - times[0]! < 5;
 }
 
-// order puts what is drawn first last: of bars that are stacked the highest is behind.
+// order returns the order in which to draw: of stacked bars, the highest is drawn first, behind the others.
 function order(shown: Shown[], stacked: boolean): Shown[] {
   return stacked ? shown.toReversed() : shown;
 }

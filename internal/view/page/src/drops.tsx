@@ -139,7 +139,7 @@ function Place({ of: l, open, go, place }: { of: LossLine; open: boolean; go: Go
   );
 }
 
-// lossInWords says what a process has lost, and how that is known.
+// lossInWords returns a text with what a process has lost, and how that is known.
 export function lossInWords(w: Whose): string {
   const way = w.about.direction === "transmit" ? "that it sent" : "on the way to it";
   return `${count(w.packets)} packets ${way}${w.about.victim === "last_listener" ? ", which was the last to have the port" : ""}`;

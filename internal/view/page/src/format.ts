@@ -1,8 +1,8 @@
-// Numbers and times as people read them.
+// Numbers and times in a form for people.
 
 const prefixes = ["", "k", "M", "G", "T", "P"];
 
-// scaled returns three digits and the prefix of their unit.
+// scaled returns a number with three digits, and the prefix of its unit.
 function scaled(n: number): [string, string] {
   const sign = n < 0 ? "\u2212" : "";
   n = Math.abs(n);
@@ -15,7 +15,7 @@ function scaled(n: number): [string, string] {
   return [sign + digits, prefixes[i]!];
 }
 
-// Amount is a number and its unit, which are aligned apart from each other.
+// Amount is a number and its unit, which are aligned separately.
 export type Amount = [number: string, unit: string];
 
 export function bytes(n: number): Amount {
@@ -37,7 +37,7 @@ export function perSecond(n: number): string {
   return n < 0.1 ? "<0.1" : n < 10 ? n.toFixed(1) : count(n);
 }
 
-// brief is a count in three digits.
+// brief returns a count with three digits.
 export function brief(n: number): string {
   return n < 10_000 ? count(n) : scaled(n).join(" ").replace(" ", "\u00a0");
 }
@@ -73,5 +73,5 @@ export function end(e?: { address?: string; port?: number }): string {
 
 export const short = (id: string): string => (id.length > 12 ? id.slice(0, 12) : id);
 
-// words makes words of the kernel's names: no_socket is "no socket".
+// words returns a name of the kernel as words: "no socket" for no_socket.
 export const words = (name: string): string => name.replaceAll("_", " ");

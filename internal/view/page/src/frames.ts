@@ -1,4 +1,4 @@
-// What the page asks the worker for, and what it is told: only what is on the screen.
+// The messages between the page and the worker. They contain only what is on the screen.
 import type { Accept, Call, Drop, Health, Interface, Listener, Notice, Process } from "./api";
 import type { Phase } from "./stream";
 
@@ -13,12 +13,12 @@ export interface Query {
   sort: string;
   descending: boolean;
   group: Grouping;
-  open: string[]; // groups that are shown with what is in them
-  from: number; // rows that are on the screen
+  open: string[]; // groups whose members are shown
+  from: number; // the first row on the screen
   to: number;
-  selected: string; // what is shown in more detail
+  selected: string; // the element whose details are shown
   unit: Unit;
-  classes: string[]; // of drops
+  classes: string[]; // classes of drops that are shown
 }
 
 export type Line = (number | null)[];
@@ -26,7 +26,7 @@ export type Line = (number | null)[];
 export interface ProcessLine {
   kind: "process" | "group";
   key: string;
-  about: Process; // of a group only what all share
+  about: Process; // for a group, only the fields in which all members agree
   members: number;
   interfaces: string[];
   txRate: number;
@@ -63,10 +63,10 @@ export interface LossLine {
   packets: number; // in the range
   rate: number;
   line: Line;
-  whose: Whose[]; // those with most packets first; not all packets need be of a process
+  whose: Whose[]; // sorted by packets; not every packet belongs to a process
 }
 
-// Whose is what a process has lost.
+// Whose is the packets that a process has lost.
 export interface Whose {
   about: Drop;
   process: Process;
@@ -91,7 +91,7 @@ export interface CallLine {
   about: Call;
   key: string;
   process: Process;
-  alike: number; // calls that are summed up in it
+  alike: number; // how many calls the line stands for
 }
 
 export interface Stacked {
@@ -102,15 +102,15 @@ export interface Stacked {
 
 export interface Common {
   phase: Phase;
-  why?: string; // of being refused
+  why?: string; // why the server refused
   since: number; // when the phase began, in ms since 1970
-  at: number; // what is shown is of then; 0 before anything is
+  at: number; // the time of what is shown; 0 before there is anything
   instance: string;
   host: string;
   receiver: string;
   startedMS: number;
   traceURL?: string;
-  filter: string; // what is shown is filtered by
+  filter: string; // the filter of what is shown
   stepS: number;
   times: number[]; // of the slots, in s since 1970
   sent: Line;
@@ -133,9 +133,9 @@ export interface Common {
 export interface Body {
   rows?: ProcessLine[];
   from?: number;
-  total?: number; // rows there are
-  processes?: number; // processes in them
-  detail?: Detail | null; // null: what is selected is gone
+  total?: number; // how many rows there are
+  processes?: number; // how many processes are in them
+  detail?: Detail | null; // null: the selected element is gone
   devices?: DeviceLine[];
   stacked?: Stacked[];
   losses?: LossLine[];

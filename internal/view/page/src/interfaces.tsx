@@ -87,7 +87,7 @@ function colorOf(account: string): string {
   return (colored.includes(account) ? account : "unowned").replace("_", "-");
 }
 
-// AccountBars shows each interface's accounts as one bar each way, that is as long as all of it.
+// AccountBars shows the accounts of each interface as one bar for each direction, whose length is their sum.
 export function AccountBars({ devices, place, unit, small = false }: { devices: DeviceLine[]; place: Place; unit: Unit; small?: boolean }) {
   const used = new Set(devices.flatMap((d) => [...d.tx, ...d.rx].filter((l) => l.amount !== 0).map((l) => l.name)));
   used.add("unobserved");
@@ -124,8 +124,8 @@ export function AccountBars({ devices, place, unit, small = false }: { devices: 
   );
 }
 
-// Balance is one bar. What is unobserved may be negative: then it lies over the accounts
-// from the end, as it takes away from them.
+// Balance is one bar. If what is unobserved is negative, it covers the end of the
+// accounts, because it reduces their sum.
 function Balance({ lines, total, counted, unit, line, kind }: { lines: AccountLine[]; total: number; counted: boolean; unit: Unit; line?: DeviceLine["txLine"]; kind: string }) {
   const positive = lines.reduce((sum, l) => sum + Math.max(0, l.amount), 0);
   const unobserved = lines.find((l) => l.name === "unobserved")?.amount ?? 0;

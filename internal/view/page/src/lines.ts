@@ -1,4 +1,4 @@
-// Turns the model into what is on the screen.
+// Converts the model to what is on the screen.
 import type { Call, Process, Drop } from "./api";
 import type { AcceptLine, Body, AccountLine, CallLine, Common, Detail, DeviceLine, Line, LossLine, PortLine, ProcessLine, Query, Range, Whose } from "./frames";
 import type { Account, Device, Loss, Model, Port, Proc, Row } from "./model";
@@ -99,7 +99,7 @@ export class Lines {
     };
   }
 
-  // rates makes amounts a second of amounts in slots: null where nobody looked.
+  // rates converts amounts in slots to amounts per second; null in slots that were not observed.
   private rates(amounts: Float64Array): Line {
     const least = Math.min(1, this.model.slots.stepMS / 4000);
     return Array.from(amounts, (amount, i) => (this.covered[i]! >= least ? amount / this.covered[i]! : null));
@@ -165,7 +165,7 @@ export class Lines {
 
   private sources = new Map<ProcessLine, Row[]>();
 
-  // withLines adds the lines that are drawn: only what is on the screen needs them.
+  // withLines adds the graphs, which only rows on the screen need.
   private withLines(line: ProcessLine): ProcessLine {
     const rows = this.sources.get(line);
     if (!rows) return line;
@@ -220,7 +220,7 @@ export class Lines {
 
   private compare(a: ProcessLine, b: ProcessLine): number {
     const sign = this.query.descending ? -1 : 1;
-    const text = (x?: string, y?: string) => (x ? (y ? x.localeCompare(y) : -sign) : y ? sign : 0); // what is not known comes last
+    const text = (x?: string, y?: string) => (x ? (y ? x.localeCompare(y) : -sign) : y ? sign : 0); // unknown values are last
     let by = 0;
     switch (this.query.sort) {
       case "name":
@@ -327,8 +327,8 @@ export class Lines {
     return lines.filter((l) => l.packets > 0).sort((a, b) => classRank(a.about.class) - classRank(b.about.class) || b.packets - a.packets || a.key.localeCompare(b.key));
   }
 
-  // whose are the losses of processes, by the reason and the interface: at which place they
-  // were is not known.
+  // whose returns the losses of processes by reason and interface. The place of these losses
+  // is not known.
   private whose(): Map<string, Whose[]> {
     const all = new Map<string, Whose[]>();
     for (const l of this.model.victims.values()) {
@@ -361,7 +361,7 @@ export class Lines {
       shown.push({ name: `${rest.length} other reasons`, kind, amounts, packets: 0 });
     }
     shown.sort((a, b) => classRank(a.kind) - classRank(b.kind) || b.packets - a.packets);
-    const none = this.rates(new Float64Array(this.n)); // null where nobody looked
+    const none = this.rates(new Float64Array(this.n)); // null in slots that were not observed
     return { losses, stacked: shown.map(({ name, kind, amounts }) => ({ name, kind, line: Array.from(amounts, (a, i) => (none[i] === null ? null : a)) })) };
   }
 
@@ -410,8 +410,8 @@ export class Lines {
     return calls.map((about) => ({ about, key: callKey(about), process: this.process(about.process), alike: 1 }));
   }
 
-  // alike are the calls that were slow or failed, those of one process that are alike as
-  // one: the failed ones first, then the longest.
+  // alike returns the calls that were slow or failed, the failed ones first, then the longest. Calls
+  // of one process that are alike are one line.
   private alike(): CallLine[] {
     const by = new Map<string, CallLine>();
     for (const c of this.model.calls) {
@@ -433,7 +433,7 @@ export class Lines {
   }
 }
 
-const kept = 200; // accepts that are listed
+const kept = 200; // how many accepts are listed
 
 const nothing = { txRate: 0, rxRate: 0, txBytes: 0, rxBytes: 0, txPackets: 0, rxPackets: 0, tx: [] as Line, rx: [] as Line };
 
@@ -448,8 +448,8 @@ function reasonOf(d: Drop): string {
   return [d.reason, d.class, d.interface].map((s) => s ?? "").join("~");
 }
 
-// byReason puts the places together that have a reason and an interface in common, under
-// the one with most packets.
+// byReason groups places with the same reason and interface under
+// the place with the most packets.
 function byReason(losses: LossLine[]): LossLine[] {
   const all = new Map<string, LossLine>();
   for (const l of losses) {
@@ -473,7 +473,7 @@ function sumOf(lines: AccountLine[]): number {
   return lines.reduce((sum, l) => sum + l.amount, 0);
 }
 
-// waited is how long a call waited for something other than work.
+// waited returns how long a call waited for something other than work, in ms.
 export function waited(c: Call): number {
   return c.blocked_ms - c.idle_ms;
 }
@@ -497,17 +497,17 @@ function groupOf(grouping: string, p: Process): string {
   }
 }
 
-// keyOf names a process in a link, beyond this run of the receiver.
+// keyOf returns the key of a process in a link, which stays valid after a restart of the receiver.
 export function keyOf(p: Process): string {
   return p.pid ? `${p.pid}.${p.started_ms ?? 0}` : p.id;
 }
 
-// callKey names a call in a link.
+// callKey returns the key of a call in a link.
 export function callKey(c: Call): string {
   return c.span_id && c.span_id !== "0000000000000000" ? `${c.trace_id ?? ""}-${c.span_id}` : c.id;
 }
 
-// find returns the process of a key. Its start may be read a little differently.
+// find returns the process with a key. The start time may differ a little between two runs of the receiver.
 function find(model: Model, key: string): Proc | undefined {
   const [pid, started] = key.split(".").map(Number);
   let best: Proc | undefined;

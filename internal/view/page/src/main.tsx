@@ -19,7 +19,7 @@ const ask = (a: Ask) => worker.postMessage(a);
 type Theme = "auto" | "light" | "dark";
 const themes: Theme[] = ["auto", "light", "dark"];
 
-// What is remembered is a help: where it cannot be, nothing is.
+// The theme is stored in the browser, if it allows that.
 function remembered(): Theme {
   try {
     return themes.find((t) => t === localStorage.getItem("theme")) ?? "auto";
@@ -32,11 +32,11 @@ function remember(theme: Theme): void {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    // Nothing is remembered, then.
+    // The browser does not allow it, so the theme is not stored.
   }
 }
 
-// hiddenFor is how long the page goes on while nobody can see it, in ms: while it follows
+// hiddenFor is for how long a page that is not visible is updated, in ms. While it follows
 // the view, the instruments are read each second.
 const hiddenFor = 60_000;
 
@@ -55,7 +55,7 @@ function App() {
   const input = useRef<HTMLInputElement>(null);
 
   const go = useCallback((change: Partial<Place>) => {
-    // Links and buttons alike change the address, and the address changes the page.
+    // Both links and buttons change the address, and the page follows the address.
     const next = format({ ...parse(location.hash), ...change });
     if (next !== location.hash) location.hash = next;
   }, []);
@@ -110,7 +110,7 @@ function App() {
     remember(theme);
   }, [theme]);
 
-  // What is typed counts when nothing more is typed for a moment.
+  // The filter is applied when nothing has been typed for a moment.
   useEffect(() => {
     if (typed.trim() === place.filter) return;
     const timer = setTimeout(() => go({ filter: typed.trim() }), 250);
@@ -312,7 +312,7 @@ function State({ common, paused, asleep }: { common?: Common; paused: boolean; a
 function Banner({ common, place, restarted }: { common?: Common; place: Place; restarted: number }) {
   const [, tick] = useState(0);
   useEffect(() => {
-    const second = setInterval(() => tick((n) => n + 1), 1000); // it says how long ago something was
+    const second = setInterval(() => tick((n) => n + 1), 1000); // the page shows how long ago something was
     return () => clearInterval(second);
   }, []);
   if (common?.phase === "lost" && Date.now() - common.since > 700) {

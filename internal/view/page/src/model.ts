@@ -41,13 +41,13 @@ export interface Port {
   recent: Recent;
 }
 
-// Model is what the server has told: a snapshot, and the increments after it.
+// Model has what the server has sent: a snapshot, and the increments after it.
 export class Model {
   readonly slots: Slots;
   readonly processes = new Map<string, Proc>();
   readonly devices = new Map<string, Device>();
   readonly losses = new Map<string, Loss>();
-  readonly victims = new Map<string, Loss>(); // what processes have lost of it
+  readonly victims = new Map<string, Loss>(); // the losses of processes
   readonly ports = new Map<string, Port>();
   readonly sent: Series;
   readonly received: Series;
@@ -135,7 +135,7 @@ export class Model {
     }
   }
 
-  // add takes in what followed, or says that something is missing in between.
+  // add applies an increment. It returns false if an increment before it is missing.
   add(i: Increment): boolean {
     if (i.seq !== this.seq + 1) return false;
     this.seq = i.seq;
@@ -207,12 +207,12 @@ export class Model {
     return true;
   }
 
-  // now is how many seconds the recent amounts are of; 0 before the first increment.
+  // nowSeconds is the time in seconds that the recent amounts cover; 0 before the first increment.
   get nowSeconds(): number {
     return this.spans.reduce((sum, s) => sum + s, 0);
   }
 
-  // rate is what a row moves now, in bytes a second.
+  // rate returns what a row sends or receives now, in bytes per second.
   rate(row: Row, which: 0 | 1): number {
     const seconds = this.nowSeconds;
     return seconds > 0 ? row.recent.sum(this.beat, which) / seconds : row.seed[which];
@@ -261,7 +261,7 @@ export class Model {
   }
 }
 
-// newest puts what came before what was there, and counts what finds no room.
+// newest puts new elements before the old ones, and passes the number of those that find no room to leaveOut.
 function newest<T>(came: T[] | undefined, there: T[], leaveOut: (n: number) => void): T[] {
   if (!came?.length) return there;
   const all = came.concat(there);

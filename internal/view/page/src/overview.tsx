@@ -5,8 +5,8 @@ import { Card, Empty, Figure, Heads, mostOf, percent, Spark, Who } from "./parts
 import { beside, format, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
-// Overview answers in one look who talks most, what is lost and whose, who came in, and what
-// is slow.
+// Overview shows the processes with the most traffic, lost packets and their processes, newly accepted
+// connections, and slow calls.
 export function Overview({ common, body, place }: { common: Common; body: Body; place: Place }) {
   const to = (view: Place["view"], more: Partial<Place> = {}) => format(beside(place, view, more));
   const rows = body.rows ?? [];

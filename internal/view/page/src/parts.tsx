@@ -5,7 +5,7 @@ import type { Line } from "./frames";
 import { keyOf, nameOf } from "./lines";
 import { format, type Place } from "./place";
 
-// Go changes where the page is.
+// Go changes the state of the page.
 export type Go = (change: Partial<Place>) => void;
 
 export function Figure({ of, class: name = "" }: { of: Amount; class?: string }) {
@@ -17,12 +17,12 @@ export function Figure({ of, class: name = "" }: { of: Amount; class?: string })
   );
 }
 
-// path draws a line of amounts, with a gap where nobody looked. It is closed outside of
-// the picture, so that it can be filled too: one path is half as much to lay out as two.
+// path returns an SVG path for amounts, with gaps in slots that were not observed. It is closed outside of
+// the picture, so that it can also be filled: one path takes half the time of two to lay out.
 function path(line: Line, width: number, height: number, most: number): string {
   let d = "";
   let begun = -1;
-  if (line.at(-1) === null) line = line.slice(0, -1); // the slot that now is in has hardly begun
+  if (line.at(-1) === null) line = line.slice(0, -1); // the current slot has just begun
   const step = width / Math.max(1, line.length - 1);
   const y = (n: number) => (height - (most > 0 ? (n / most) * (height - 1.5) : 0) - 0.5).toFixed(1);
   const close = (atEnd: boolean) => {
@@ -52,7 +52,7 @@ export function mostOf(...lines: Line[]): number {
   return most;
 }
 
-// Spark is a small line without axes. What it says in numbers stands beside it.
+// Spark is a small graph without axes. The numbers are next to it.
 export function Spark({ line, kind, most, large = false }: { line: Line; kind: string; most?: number; large?: boolean }) {
   const [width, height] = large ? [240, 44] : [96, 22];
   const up = most ?? mostOf(line);
@@ -63,7 +63,7 @@ export function Spark({ line, kind, most, large = false }: { line: Line; kind: s
   );
 }
 
-// Who is a process as it is named everywhere: a name that it chose itself, as text.
+// Who shows a process by its name, which the process may have chosen, as text.
 export function Who({ of, place, plain = false }: { of: Process; place: Place; plain?: boolean }) {
   const where = of.service || (of.container && short(of.container));
   const inside = (
@@ -112,10 +112,10 @@ export function Card({ title, note, link, children, class: name = "" }: { title:
   );
 }
 
-// Head is a column's title, by which rows can be sorted.
+// Head is the title of a column, which sorts the rows by it.
 export function Head({ name, label, place, go, right, class: more = "", title }: { name: string; label: string; place: Place; go: Go; right?: boolean; class?: string; title?: string }) {
   const sorted = place.sort === name;
-  const first = !["name", "pid", "user", "where", "interface"].includes(name); // numbers begin with the largest
+  const first = !["name", "pid", "user", "where", "interface"].includes(name); // numbers are sorted from the largest
   return (
     <th scope="col" class={`${right ? "right" : ""} ${more}`} aria-sort={sorted ? (place.descending ? "descending" : "ascending") : "none"}>
       <button type="button" class="sort" title={title} onClick={() => go({ sort: name, descending: sorted ? !place.descending : first })}>
@@ -140,13 +140,13 @@ export function Choice<T extends string>({ label, all, value, set, names }: { la
   );
 }
 
-// percent is a width for a style, which is set as a property and never as markup.
+// percent returns a width as a style property, because the Content-Security-Policy forbids styles in markup.
 export function percent(part: number, whole: number): JSX.CSSProperties {
   return { width: `${whole > 0 ? Math.max(0, Math.min(100, (100 * part) / whole)).toFixed(2) : 0}%` };
 }
 
-// TraceLink leads to a trace where it is configured where traces can be looked at. The
-// server takes only URLs of http and https.
+// TraceLink links to a trace in the configured tracing backend. The
+// server accepts only URLs of http and https.
 export function TraceLink({ url, id, label = "trace" }: { url?: string; id?: string; label?: string }) {
   if (!url || !id || !/^[0-9a-f]{32}$/.test(id) || !/^https?:\/\//.test(url)) return null;
   return (

@@ -1,4 +1,4 @@
-// Where the page is: all of it is in the address, so that it can be linked to.
+// The state of the page, all of which is in the address, so that it can be linked to.
 import type { Grouping, Range, Unit, View } from "./frames";
 
 export interface Place {
@@ -27,7 +27,7 @@ export const ranges: Range[] = ["1m", "5m", "15m"];
 export const groupings: Grouping[] = ["none", "container", "service", "name", "interface"];
 export const allClasses = ["loss", "unknown", "benign"];
 
-// Each view has its own order in the beginning.
+// The initial order of each view.
 const sorts: Partial<Record<View, string>> = { processes: "now", calls: "time" };
 
 function oneOf<T extends string>(value: string | null, all: readonly T[], otherwise: T): T {
@@ -67,7 +67,7 @@ export function format(place: Place): string {
   return `#/${place.view}${query ? `?${query}` : ""}`;
 }
 
-// beside returns the place of another view, with the same filter and range.
+// beside returns the state for another view, with the same filter and range.
 export function beside(place: Place, view: View, more: Partial<Place> = {}): Place {
   return { ...parse(`#/${view}`), filter: place.filter, range: place.range, ...more };
 }

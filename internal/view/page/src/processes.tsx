@@ -11,7 +11,7 @@ import { Card, Choice, Empty, Figure, Head, Heads, mostOf, Spark, type Go } from
 import { beside, format, groupings, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
-// rowHeight is that of the style sheet, in pixels: rows off the screen are only a height.
+// rowHeight is the height of a row in the style sheet, in pixels. Rows off the screen are replaced by empty space.
 export const rowHeight = 31;
 
 export interface Window {
@@ -25,7 +25,7 @@ export function Processes({ common, body, place, go, theme, window: seen, setWin
   const from = body.from ?? 0;
   const table = useRef<HTMLTableSectionElement>(null);
 
-  // Only rows on the screen, and some around them, are asked for and drawn.
+  // Only rows on the screen, and some around them, are requested and drawn.
   useEffect(() => {
     const look = () => {
       const top = table.current?.getBoundingClientRect().top ?? 0;

@@ -1,4 +1,4 @@
-// Why there is nothing to show: because there was nothing, or because nobody looks.
+// The texts that say why there is nothing to show: nothing happened, or nothing is observed.
 import type { Common } from "./frames";
 
 export function whyNothing(common: Common, instrument: string, nothing: string): string {
@@ -10,7 +10,7 @@ export function whyNothing(common: Common, instrument: string, nothing: string):
   return nothing;
 }
 
-// accountsInWords are those of docs/accounts.md.
+// accountsInWords describes the accounts of docs/accounts.md.
 export const accountsInWords: Record<string, string> = {
   process: "owned by a process",
   carried: "a process's too, which has it on an interface above",

@@ -1,13 +1,13 @@
-// Time is cut into slots, numbered since 1970. A series keeps the last of them.
+// Time is divided into slots, which are numbered since 1970. A series keeps the last slots.
 
 export class Slots {
-  // seconds of a slot in which somebody looked, by its number
+  // for each slot, how many of its seconds were observed
   private covered: Series;
 
   constructor(
     readonly stepMS: number,
     readonly count: number,
-    public last: number, // the slot that now is in
+    public last: number, // the current slot
   ) {
     this.covered = new Series(count);
   }
@@ -21,7 +21,7 @@ export class Slots {
     this.covered.add(slot, seconds);
   }
 
-  // share calls for each slot that a time lies in, with the part of it that does.
+  // share calls each for every slot that a span of time touches, with the share of the span that is in the slot.
   share(untilMS: number, seconds: number, each: (slot: number, part: number) => void): void {
     const from = untilMS - seconds * 1000;
     const last = Math.floor((untilMS - 1) / this.stepMS);
@@ -31,13 +31,13 @@ export class Slots {
     }
   }
 
-  // coverage is in seconds, of the last n slots.
+  // coverage returns how many seconds of each of the last n slots were observed.
   coverage(n: number): Float64Array {
     return this.covered.read(this.last, n);
   }
 }
 
-// Series is an amount in each slot. What is before it was begun is 0.
+// Series has an amount for each slot. Amounts before its beginning are 0.
 export class Series {
   private amounts: Float64Array | undefined;
   private last = 0;
@@ -55,12 +55,12 @@ export class Series {
     if (slot > this.last - this.count) this.amounts[slot % this.count]! += amount;
   }
 
-  // fill takes over what the server has, from slot first on.
+  // fill sets the amounts that the server has sent, beginning with the slot first.
   fill(first: number, amounts: (number | null)[] | undefined): void {
     amounts?.forEach((amount, i) => this.add(first + i, amount ?? 0));
   }
 
-  // read returns the n slots until last.
+  // read returns the amounts of n slots, of which last is the last.
   read(last: number, n: number): Float64Array {
     const all = new Float64Array(n);
     if (this.amounts) {
@@ -79,10 +79,10 @@ export class Series {
   }
 }
 
-// lately is how many increments "now" is: some seconds, so that it can be read.
+// lately is how many increments count as "now": several seconds, so that the numbers can be read.
 const lately = 5;
 
-// Recent is what came with the last few increments, of two amounts.
+// Recent has two amounts of the last few increments.
 export class Recent {
   private readonly amounts = new Float64Array(2 * lately);
   private readonly at = new Float64Array(lately);

@@ -4,16 +4,16 @@ export type Phase = "connecting" | "live" | "lost" | "refused" | "paused";
 
 export interface Listener {
   snapshot(state: State): void;
-  increment(increment: Increment): boolean; // false: something is missing, begin anew
+  increment(increment: Increment): boolean; // false: an increment is missing, so a new snapshot is needed
   phase(phase: Phase, why?: string): void;
 }
 
-// silence is how long a server says nothing before it is taken for gone, in ms: it speaks
-// each second.
+// silence is after how long without a message the server is considered gone, in ms. It sends one
+// every second.
 const silence = 10_000;
 
-// Stream follows the server's events. It reads them itself, as an EventSource does not say
-// with what words it was refused.
+// Stream follows the server's events. It does not use EventSource, which does not give the
+// text of a refusal.
 export class Stream {
   private abort: AbortController | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -22,7 +22,7 @@ export class Stream {
 
   constructor(private readonly listener: Listener) {}
 
-  // follow begins anew with other parameters.
+  // follow starts again with other parameters.
   follow(query: string): void {
     this.stop();
     this.failures = 0;
@@ -30,7 +30,7 @@ export class Stream {
     void this.run(query, ++this.wanted);
   }
 
-  // ask has the state once, and follows nothing.
+  // ask requests the state once, without following events.
   ask(query: string): void {
     this.stop();
     const mine = ++this.wanted;
@@ -62,7 +62,7 @@ export class Stream {
       if (!answer.ok || !answer.body) throw new Refusal(answer.status, await sentence(answer));
       await this.read(answer.body, abort, current);
     } catch (error) {
-      if (error instanceof Refusal) refusal = error; // else the connection has ended
+      if (error instanceof Refusal) refusal = error; // otherwise the connection has ended
     }
     abort.abort();
     if (!current()) return;
@@ -73,8 +73,8 @@ export class Stream {
 
   private async read(body: ReadableStream<Uint8Array>, abort: AbortController, current: () => boolean): Promise<void> {
     const reader = body.pipeThrough(new TextDecoderStream() as unknown as ReadableWritablePair<string, Uint8Array>).getReader();
-    let parts: string[] = []; // of an event that has not ended
-    let held = ""; // a line break at the end of a piece: the next may make it the event's end
+    let parts: string[] = []; // the parts of an event that is not complete
+    let held = ""; // a line break at the end of a chunk; with one at the start of the next chunk it ends the event
     let watchdog = setTimeout(() => abort.abort(), silence);
     try {
       for (;;) {
@@ -97,7 +97,7 @@ export class Stream {
     }
   }
 
-  // take says whether to read on.
+  // take handles an event, and returns whether to continue.
   private take(event: string): boolean {
     const name = /^event: (\w+)\n/.exec(event)?.[1];
     if (!name) return true; // retry, or a comment
@@ -127,13 +127,13 @@ class Refusal extends Error {
   }
 }
 
-// sentence is what the server says of a refusal.
+// sentence returns the server's explanation of a refusal.
 async function sentence(answer: Response): Promise<string> {
   try {
     const body = (await answer.json()) as { error?: string };
     if (body.error) return body.error;
   } catch {
-    // It is no JSON: something between us and the server has answered.
+    // It is not JSON, so a proxy has answered and not the server.
   }
   return `the server answers ${answer.status}`;
 }

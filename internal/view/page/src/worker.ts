@@ -1,5 +1,5 @@
-// The worker follows the server and keeps what it tells, so that the page is never busy
-// with more than what is on the screen.
+// The worker follows the server and keeps the model, so that the page only has to handle
+// what is on the screen.
 import type { Ask, Common, Frame, Query } from "./frames";
 import { Lines } from "./lines";
 import { Model } from "./model";
@@ -10,8 +10,8 @@ let query: Query | undefined;
 let phase: Phase = "connecting";
 let why: string | undefined;
 let since = Date.now();
-let filter = ""; // that is asked for
-let shown = ""; // that the model is of
+let filter = ""; // the filter that is requested
+let shown = ""; // the filter of the model
 let paused = false;
 
 const stream = new Stream({

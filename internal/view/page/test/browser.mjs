@@ -1,4 +1,4 @@
-// The browser that pages are looked at in.
+// The browser in which the pages are tested.
 import { chromium } from "playwright-core";
 
 export const launch = () =>

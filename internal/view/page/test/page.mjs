@@ -1,4 +1,4 @@
-// Looks at the page in Chromium, as the Go test that starts this has it served. Each
+// Tests the page in Chromium. The Go test that starts this program serves the page. Each
 // line of the output is the result of one test, as JSON.
 import axe from "axe-core";
 import { launch } from "./browser.mjs";
@@ -11,7 +11,7 @@ const views = ["overview", "processes", "interfaces", "drops", "accepts", "calls
 const browser = await launch();
 
 let log = [];
-let complaints = []; // of the console, and requests to elsewhere
+let complaints = []; // errors on the console, and requests to other servers
 const said = (line) => log.push(line);
 
 function equal(got, want, what) {
@@ -53,8 +53,8 @@ async function test(name, run) {
 const names = (page) => page.locator(".processes tbody tr.process .who .name").allTextContents();
 const live = (page) => page.locator(".state-of.live").waitFor();
 
-// quick is for what depends on time: others on the machine can only make it slower, so one
-// time of three is enough.
+// quick checks a time limit. Other programs on the machine can only make it slower, so one
+// success in three attempts is enough.
 async function quick(limit, what, measure) {
   let best = Infinity;
   for (let i = 0; i < 3 && best >= limit; i++) {
@@ -71,7 +71,7 @@ await test("data appears within 2 s", async () => {
     await page?.context().close();
     page = await open(`${at.live}/`);
     const moment = await page.waitForFunction(() => document.querySelector(".talk tbody tr") && performance.now(), undefined, { polling: 20 });
-    return moment.jsonValue(); // since the page was asked for
+    return moment.jsonValue(); // since the page was requested
   });
   equal(await page.locator(".card h2").allTextContents(), ["Who talks most now", "What is lost, and whose", "Who came in", "What is slow, or failed", "Do the accounts add up"], "cards");
   for (const card of await page.locator(".card").all()) holds((await card.locator("tbody tr").count()) > 0, `a card is empty: ${await card.textContent()}`);
@@ -318,7 +318,7 @@ await test("nothing is in the way of who cannot see it", async () => {
     const page = await open(`${at.live}/`, { colorScheme });
     await live(page);
     for (const view of views) {
-      // A few rows are as good as many, and looked at in less time.
+      // A few rows are enough, and take less time to check.
       await page.goto(`${at.live}/#/${view}?filter=${{ accepts: "process:sshd", calls: "process:java", processes: "process:/ng|postgres|img/" }[view] ?? ""}`);
       await page.locator("main .card").first().waitFor();
       await live(page);
@@ -343,8 +343,8 @@ await test("5,000 processes and 1,000 accepts a second", async () => {
   await live(page);
   equal(await page.locator(".tools .note").textContent(), "5,000 processes", "what is said");
   holds((await page.locator(".processes tbody tr.process").count()) < 120, "rows off the screen are drawn");
-  // A frame takes as long as the page's thread works for it: what others have the
-  // processors for in between is not the page's.
+  // The time of a frame is that for which the page's thread works: times in which other programs have the
+  // processors do not count.
   const measure = async (view, during) => await quick(100, `${view}: the longest frame`, async () => {
     await browser.startTracing(page, { categories: ["toplevel", "devtools.timeline"] });
     const began = performance.now();
@@ -372,7 +372,7 @@ await test("5,000 processes and 1,000 accepts a second", async () => {
   await measure("overview", () => page.waitForTimeout(3000));
 });
 
-// What the page looks like, for who wants to look.
+// Screenshots, for people.
 await test("screenshots", async () => {
   for (const [width, height] of [[1440, 900], [390, 844]]) {
     for (const colorScheme of ["dark", "light"]) {

@@ -1,4 +1,4 @@
-// Looks at real traffic: of a process that sends to a listener, and to a closed port.
+// Tests the page with real traffic, of a process that sends to a listener and to a closed port.
 import { launch } from "./browser.mjs";
 
 const { address, pid, port } = JSON.parse(process.env.NETTAP_TRAFFIC);
@@ -16,7 +16,7 @@ try {
   await page.goto(`${address}/#/processes?filter=process:${pid}&range=1m`);
   const row = page.locator(".processes tr.process", { hasText: "bash" });
   await row.waitFor();
-  // It sends ten times a second, to two ports: something over 1 kB.
+  // It sends ten times a second, to two ports: a little more than 1 kB.
   await page.waitForFunction(() => /[1-9]/.test(document.querySelector(".processes tr.process .figure.tx")?.textContent ?? ""));
   await row.locator("a.who").click();
   await page.locator(".detail tbody tr", { hasText: "lo" }).first().waitFor();
