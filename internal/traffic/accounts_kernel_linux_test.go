@@ -8,9 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What each end's accounts must grow by, to the byte: nothing but what the test
-// sent has been on the wire. Every frame has 14 bytes of Ethernet header, which
-// the counters have too.
+// TestKernelCreditsEveryPacket requires by how much each end's accounts grow, to the byte: only what the test sends is on the
+// wire. Every frame has 14 bytes of Ethernet header, which the counters include.
 func TestKernelCreditsEveryPacket(t *testing.T) {
 	l := share(t)
 	for name, test := range map[string]struct {

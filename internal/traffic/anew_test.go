@@ -4,8 +4,8 @@ package traffic
 
 import "testing"
 
-// An interface that is called otherwise says its last by its old name, and begins at
-// zero by the new one.
+// TestRenamedInterfaceBeginsAnew gives an interface another name. Its series must have a last point with the old name, and begin
+// at zero with the new one.
 func TestRenamedInterfaceBeginsAnew(t *testing.T) {
 	l := opened(counter{{packets: 50, bytes: 5000}, {}})
 	named := func(name byte, n uint64) func(s *snapshot) {
@@ -50,7 +50,7 @@ func TestRenamedInterfaceBeginsAnew(t *testing.T) {
 	equal(t, "departed", nil, report.departed)
 }
 
-// What was published in a unit that turns out to be wrong ends.
+// TestWrongGuessOfAUnitBeginsAnew requires that series end if their unit turns out to be wrong.
 func TestWrongGuessOfAUnitBeginsAnew(t *testing.T) {
 	l := newLedger(10*second, hostInode, false, seenIdentity)
 	kernel := bpfAccountKey{Netns: host, Ifindex: 2, Account: bpfAccountACCOUNT_KERNEL}
@@ -80,14 +80,14 @@ func TestWrongGuessOfAUnitBeginsAnew(t *testing.T) {
 
 	equal(t, "while it is a guess", booked(10*second, 3, 3300), l.taken(at(20, counter{}, hardware(1, false))).interfaces)
 	equal(t, "when the counter is read", known(booked(10*second, 6, 6600)), l.taken(at(30, said(2), hardware(2, true))).interfaces)
-	l.taken(at(40, said(4), hardware(4, true))) // says its last, in frames
+	l.taken(at(40, said(4), hardware(4, true))) // it reports its last points, in frames
 	equal(t, "ended", 1, len(l.ending))
 
 	report := l.taken(at(50, said(9), hardware(9, true)))
 	equal(t, "in skbs", known(booked(40*second, 5, 15500)), report.interfaces)
 }
 
-// taken posts a snapshot, and a consumer takes what there is to say.
+// taken posts a snapshot, and a consumer takes the report.
 func (l *ledger) taken(s *snapshot) *report {
 	r := l.post(s, nil)
 	l.endings.delivered()

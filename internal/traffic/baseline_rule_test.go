@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// A baseline by the narrowest pair of the first 30 s would be the simpler rule. It takes
-// what is missed in these 30 s for something from before; and a counter that is brought up
-// to date once a second always has the narrowest pair, but not the right one.
+// TestBaselineIsNearerThanTheNarrowestPair compares the rule for the baseline with a simpler one: the narrowest pair of the first 30 s. That
+// one counts what is missed in these 30 s for something from before. And a counter that is updated
+// only once a second always has the narrowest pair, but not the right one.
 func TestBaselineIsNearerThanTheNarrowestPair(t *testing.T) {
 	for name, how := range map[string]driver{
 		"where all is seen, and nothing rests":    {},
@@ -32,8 +32,7 @@ func TestBaselineIsNearerThanTheNarrowestPair(t *testing.T) {
 	}
 }
 
-// narrowest is the baseline by the narrowest pair of the first 30 s, which later ones
-// correct within its width.
+// narrowest is the baseline of the simpler rule, which later pairs correct within its width.
 type narrowest struct {
 	known  bool
 	first  uint64
@@ -86,7 +85,7 @@ func (l *line) pass(ms int) {
 	}
 }
 
-// look reads the counter, the accounts, and the counter again, which takes a while.
+// look reads the counter, the accounts, and the counter again, between which time passes.
 func (l *line) look() reading {
 	counter := func() quantity { return wholePackets(packets(l.said, 100*l.said)) }
 	r := reading{now: l.now * 1e6, readable: true, earlier: counter()}
@@ -97,8 +96,8 @@ func (l *line) look() reading {
 	return r
 }
 
-// baselines returns how far the origin is from what the interface had moved before, by
-// our rule and by the other.
+// baselines returns by how much the origin differs from what the interface had moved before, by
+// nettap's rule and by the simpler one.
 func (how driver) baselines(seed int64) (ours, theirs int64) {
 	l := &line{Rand: rand.New(rand.NewSource(seed)), driver: how, busy: true, before: 1000}
 	l.pass(1000 + l.Intn(1000))

@@ -4,7 +4,7 @@ package traffic
 
 import "testing"
 
-// glance is what one snapshot says of what eth0 transmits, in packets of 100 bytes.
+// glance is what one snapshot has of the packets that eth0 transmits, which have 100 bytes.
 type glance struct {
 	seconds         uint64
 	earlier, later  uint64 // its counter, before and after the accounts
@@ -64,7 +64,7 @@ func TestBaseline(t *testing.T) {
 			{seconds: 40, earlier: 604, later: 604, accounted: 104, want: -1},
 			{seconds: 50, earlier: 604, later: 604, accounted: 104},
 			{seconds: 60, earlier: 604, later: 604, accounted: 404, want: -300},
-			{seconds: 70, earlier: 604, later: 604, accounted: 404, want: -300 + 10 - 1}, // which no packet on its way explains
+			{seconds: 70, earlier: 604, later: 604, accounted: 404, want: -300 + 10 - 1}, // a difference that packets on their way do not explain
 		},
 		"a counter that is late is believed when it has rested": {
 			{seconds: 10, earlier: 500, later: 500, wantAbsent: true, wantNotExactYet: true},
@@ -131,7 +131,7 @@ func (g glance) check(t *testing.T, l *ledger, r *report) {
 	equal(t, "unobserved", want, got)
 }
 
-// A card goes home when the network namespace that had it ends, and its counter with it.
+// TestBaselineOfACardThatReturns ends the network namespace of a card. The card returns to the host's namespace, with its counter.
 func TestBaselineOfACardThatReturns(t *testing.T) {
 	const container, containerInode = uint64(3), uint32(4026532000)
 	away := bpfInterfaceKey{Netns: container, Ifindex: 5}

@@ -20,9 +20,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// BenchmarkLoopback compares sending over lo with and without the instrument, in
-// one run: both ends share the machine, so every packet pays twice. Beside the
-// time it reports what a run of each program takes by the kernel's statistics.
+// BenchmarkLoopback compares sending on lo with and without the instrument, in one run. Both ends are
+// on the machine, so the programs run for both ends of every packet. In addition to the time it
+// reports, from the kernel's statistics, how long a run of each program takes.
 func BenchmarkLoopback(b *testing.B) {
 	for _, traffic := range []struct {
 		name string

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// BenchmarkReport draws up what a collection says of 8,000 processes that have all moved
-// something, both ways on one interface, and writes it as OTLP and as protobuf. The
-// kernel's maps have been read.
+// BenchmarkReport makes the report of a collection of 8,000 processes, each of which has sent and
+// received on one interface, and writes it as OTLP and as protobuf. Reading the kernel's maps is not
+// included.
 func BenchmarkReport(b *testing.B) {
 	const crowd = 8000
 	lo := bpfInterfaceKey{Netns: 1, Ifindex: 1}
@@ -61,8 +61,8 @@ func BenchmarkReport(b *testing.B) {
 	}
 }
 
-// BenchmarkRosterMeets meets a process for the first time. It has ended, so that nothing
-// is read of it.
+// BenchmarkRosterMeets meets a process for the first time. The process has ended, so that nothing is
+// read from /proc.
 func BenchmarkRosterMeets(b *testing.B) {
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	r := newRoster(process.NewDirectory("", clock.New()), builder)

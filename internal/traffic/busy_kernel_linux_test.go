@@ -14,8 +14,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// Traffic that was there before the receiver and does not pause while it looks: all
-// of it is seen, so nothing may be unobserved.
+// TestKernelBalancesAnInterfaceThatNeverRests has traffic that began before the receiver and never pauses. All of it is seen, so nothing may be
+// unobserved.
 func TestKernelBalancesAnInterfaceThatNeverRests(t *testing.T) {
 	const entered = "in namespaces that a process enters"
 	for name, enter := range map[string]func(t *testing.T, w *wire, looks func()){
@@ -74,7 +74,7 @@ func inhabit(t *testing.T, w *wire) {
 	start(t, w.far.Name)
 }
 
-// look collects until the far end has moved on a few times.
+// look collects until the far end's counter has changed several times.
 func (w *wire) look(t *testing.T) {
 	t.Helper()
 	for range 5 {
@@ -103,7 +103,7 @@ func (w *wire) stream(t *testing.T) (rest func()) {
 			case <-stop:
 				return
 			default:
-				from.WriteTo(datagram, to.LocalAddr()) //nolint:errcheck // what is not sent is not counted
+				from.WriteTo(datagram, to.LocalAddr()) //nolint:errcheck // a datagram that is not sent is not counted
 			}
 		}
 	})

@@ -13,14 +13,13 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// consumer reads what is published as any OTLP consumer does, and says what is wrong
-// with the series.
+// consumer reads what is published like any OTLP consumer, and reports what is wrong with the series.
 type consumer struct {
 	series map[string]*stream
 	wrong  []string
 }
 
-// stream is a series as its points have described it so far.
+// stream is what the points of a series have said so far.
 type stream struct {
 	metric      string
 	attributes  map[string]any // of its resource and its own
@@ -33,7 +32,7 @@ type stream struct {
 
 func newConsumer() *consumer { return &consumer{series: map[string]*stream{}} }
 
-// read takes in a batch. All that goes on must be in it.
+// read reads a batch. It must have a point of each series that has not ended.
 func (c *consumer) read(metrics pmetric.Metrics, at time.Time) {
 	points := map[string]time.Time{} // when the last one started
 	for _, resource := range metrics.ResourceMetrics().All() {
@@ -98,7 +97,7 @@ func (c *consumer) point(key string, metric pmetric.Metric, resource pcommon.Map
 
 func (c *consumer) complain(key, what string) { c.wrong = append(c.wrong, key+" "+what) }
 
-// sum adds up all values of a metric, of all starts.
+// sum adds up all values of a metric, including those of earlier starts.
 func (c *consumer) sum(metric string, matches func(s *stream) bool) int64 {
 	var sum int64
 	for _, s := range c.series {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// Whoever looks between two collections, what is published is the same.
+// TestPeekingChangesNothing requires that what is published does not depend on whether somebody peeks between collections.
 func TestPeekingChangesNothing(t *testing.T) {
 	for _, blind := range []bool{false, true} {
 		for seed := range int64(10) {
@@ -33,7 +33,7 @@ func TestPeekingChangesNothing(t *testing.T) {
 	}
 }
 
-// published lives a life, and returns what each collection published of it.
+// published simulates a random machine, and returns what each collection published of it.
 func published(t *testing.T, seed int64, blind, peeks bool) []string {
 	w := newWorld(seed, conditions{blind: blind})
 	v := startReceiver(w)
@@ -50,7 +50,7 @@ func published(t *testing.T, seed int64, blind, peeks bool) []string {
 		s := v.snapshot(v.epoch)
 		departing := v.ledger.departing(s)
 		report := v.ledger.post(s, departing)
-		if w.Intn(3) != 0 { // else it is refused
+		if w.Intn(3) != 0 { // otherwise the batch is refused
 			v.ledger.endings.delivered()
 		}
 		v.forgotten(v.ledger, departing)
@@ -82,8 +82,8 @@ func (v *witness) peek() {
 	v.emitter.emit(v.boot.Add(time.Duration(v.now)), v.ledger.copy(seenIdentity).post(s, nil))
 }
 
-// A copy that shares a map would be changed by who looks at it: a field that is added
-// and not copied fails here.
+// TestCopySharesNothing requires that a copy shares no map or slice with the original, because a peek would change it. It
+// fails for a new field that is not copied.
 func TestCopySharesNothing(t *testing.T) {
 	var l ledger
 	fill(reflect.ValueOf(&l).Elem())
@@ -101,7 +101,7 @@ func TestCopySharesNothing(t *testing.T) {
 // replaced are fields whose content is never changed, but only replaced as a whole.
 var replaced = []string{"previous", "before", "booked", "spoken", "renamed", "relearned", "departure"}
 
-// fill gives the maps and slices of a struct an entry each.
+// fill puts an entry into each map and slice of a struct.
 func fill(v reflect.Value) {
 	for i := range v.NumField() {
 		field := reflect.NewAt(v.Field(i).Type(), v.Field(i).Addr().UnsafePointer()).Elem()
@@ -123,8 +123,8 @@ func fill(v reflect.Value) {
 	}
 }
 
-// pairs returns the maps and slices of two structs, what pointers in those maps point to,
-// and the same of that.
+// pairs returns the maps and slices of two structs, and recursively those of what their pointers point
+// to.
 func pairs(a, b reflect.Value, path string) map[string][2]reflect.Value {
 	all := map[string][2]reflect.Value{}
 	for i := range a.NumField() {

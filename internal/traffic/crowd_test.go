@@ -11,8 +11,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// crowd is a machine whose processes come and go, and what a consumer knows of it that
-// refuses a report now and then.
+// crowd is a machine whose processes come and go, and the state of a consumer that sometimes refuses a
+// report.
 type crowd struct {
 	t          *testing.T
 	random     *rand.Rand
@@ -34,8 +34,9 @@ type known struct {
 	ended        bool
 }
 
-// Whatever lives processes have, and whatever is refused: no series goes on after its
-// end, each that stops has one, and all that a process moved is in its series.
+// TestSeriesOfAnyLives requires, for random lives of processes and random refusals, that no series continues after its
+// end, that each series that stops has an end, and that everything that a process moved is in its
+// series.
 func TestSeriesOfAnyLives(t *testing.T) {
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint("of seed ", seed), func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestSeriesOfAnyLives(t *testing.T) {
 	}
 }
 
-// happen lets something happen to somebody.
+// happen makes a random event.
 func (w *crowd) happen() {
 	number := w.random.Uint64N(w.last+1) + 1
 	p, there := w.processes[number]
@@ -110,7 +111,7 @@ func (w *crowd) move(number uint64) {
 	w.moved[instanceOf(p.ID)] += 100
 }
 
-// collect reads the machine, and the consumer takes or refuses what there is to say.
+// collect reads the machine, and the consumer takes or refuses the report.
 func (w *crowd) collect(refuse bool) {
 	w.now += 10
 	s := at(w.now, counter{}, func(s *snapshot) {

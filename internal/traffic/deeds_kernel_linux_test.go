@@ -21,15 +21,15 @@ import (
 // Descriptors of a helper. All but those of the listener and the connection are
 // closed when it executes something.
 const (
-	heritageFD   = 3 // from whoever started it
+	heritageFD   = 3 // inherited from the process that has started it
 	listenerFD   = 10
 	connectionFD = 11
 )
 
-// descriptors are those that a helper can give away.
+// descriptors are the descriptors that a helper can pass to others.
 var descriptors = map[string]int{"listener": listenerFD, "connection": connectionFD}
 
-// deeds are what a helper can be told.
+// deeds are the commands of a helper.
 var deeds = map[string]func(words []string) any{
 	"listen": func(words []string) any { return listen(words[0], netip.MustParseAddr(words[1])) },
 	"dial":   func(words []string) any { dial(words[0], netip.MustParseAddrPort(words[1])); return nil },
@@ -67,7 +67,7 @@ var deeds = map[string]func(words []string) any{
 	"exec":   func(words []string) any { return syscall.Exec(words[0], words, os.Environ()) },
 }
 
-// help does what standard input says, a line at a time.
+// help carries out the commands on standard input, one on each line.
 func help() {
 	lines := bufio.NewScanner(os.Stdin)
 	fmt.Println("ready")
@@ -111,14 +111,14 @@ func again(call func() (int, error)) int {
 	}
 }
 
-// keep gives a descriptor a number that it has over exec too.
+// keep gives a descriptor a fixed number, which it also has after an exec.
 func keep(fd, as int) {
 	if err := errors.Join(unix.Dup2(fd, as), unix.Close(fd)); err != nil {
 		panic(err)
 	}
 }
 
-// socket makes one of a kind, "tcp", "mptcp", "udp" or "raw", for an address.
+// socket makes a socket of a kind, "tcp", "mptcp", "udp" or "raw", for an address.
 func socket(kind string, address netip.Addr) int {
 	family, sort, protocol := unix.AF_INET, unix.SOCK_STREAM, 0
 	if address.Is6() {
@@ -142,8 +142,8 @@ func sockaddr(address netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: int(address.Port()), Addr: address.Addr().As4()}
 }
 
-// listen makes the listener, or where there is none the connection, with room for all that a
-// test sends, and returns where it is.
+// listen makes the listener, or for protocols without listeners the connection, with room for
+// everything that a test sends, and returns its address.
 func listen(kind string, address netip.Addr) netip.AddrPort {
 	fd, as := socket(kind, address), listenerFD
 	err := errors.Join(
@@ -218,7 +218,7 @@ func sendNow() (int, error) {
 	return unix.SendmsgN(connectionFD, make([]byte, 1), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
-// requireError requires that a call failed, and how.
+// requireError requires that a call failed with a certain error.
 func requireError(want, err error) any {
 	if errors.Is(err, want) {
 		return nil
@@ -226,7 +226,7 @@ func requireError(want, err error) any {
 	return errors.New(fmt.Sprint("want ", want, ", but it is ", err))
 }
 
-// child is what this helper has spawned.
+// child is the helper that this helper has spawned.
 var child *helper
 
 // spawn starts another helper that has the same sockets, and returns its pid.
@@ -240,13 +240,13 @@ func spawn() int {
 	return child.pid()
 }
 
-// ask hands on what to do, and what is answered.
+// ask passes a command to the child, and returns its answer.
 func (h *helper) ask(words []string) string {
 	must(fmt.Fprintln(h.in, strings.Join(words, " ")))
 	return strings.TrimSpace(must(h.out.ReadString('\n')))
 }
 
-// take receives a descriptor over the heritage.
+// take receives a descriptor on the inherited socket.
 func take() int {
 	rights := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(heritageFD, make([]byte, 1), rights, 0)
@@ -254,7 +254,7 @@ func take() int {
 	return must(unix.ParseUnixRights(&messages[0]))[0]
 }
 
-// pin keeps what the helper does from now on to one CPU.
+// pin makes the helper run on one CPU from now on.
 func pin(cpu int) error {
 	runtime.LockOSThread()
 	var set unix.CPUSet
@@ -271,8 +271,8 @@ func spin(cpu int, howLong time.Duration) {
 	}
 }
 
-// stalledSend is a call that sends a byte on the connection, from memory that is not
-// there. It has the socket locked, and waits.
+// stalledSend is a call that sends a byte on the connection, from memory that is not present
+// (userfaultfd). It has locked the socket, and waits for the memory.
 type stalledSend struct {
 	faults int // descriptor
 	memory []byte
@@ -281,7 +281,7 @@ type stalledSend struct {
 
 var stalled *stalledSend
 
-// What userfaultfd is asked for.
+// The commands of userfaultfd.
 //
 // Source: include/uapi/linux/userfaultfd.h.
 const (
@@ -291,7 +291,7 @@ const (
 	uffdMissing  = 1
 )
 
-// stall begins one, and returns when it waits.
+// stall begins such a call, and returns when it waits.
 func stall() *stalledSend {
 	faults, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
 	if errno != 0 {
@@ -317,7 +317,7 @@ func (s *stalledSend) ask(request uintptr, argument ...uint64) {
 	}
 }
 
-// fail lets the call go on without memory, and returns how it failed.
+// fail lets the call continue without the memory, and returns its error.
 func (s *stalledSend) fail() error {
 	if err := unix.Mprotect(s.memory, unix.PROT_NONE); err != nil {
 		return err

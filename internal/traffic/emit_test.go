@@ -79,7 +79,7 @@ func TestEmit(t *testing.T) {
 	}
 }
 
-// membersOf shows processes as they are described.
+// membersOf returns processes with their descriptions.
 func membersOf(builder *metadata.MetricsBuilder, describe func(process.ID, process.Seen) process.Process) func(process.ID, process.Seen) *member {
 	members := map[process.ID]*member{}
 	return func(id process.ID, seen process.Seen) *member {
@@ -90,8 +90,8 @@ func membersOf(builder *metadata.MetricsBuilder, describe func(process.ID, proce
 	}
 }
 
-// What is copied from another process's points is what the builder would have made, also
-// where the configuration adds up series or leaves processes out.
+// TestCopiedPointsAreAsBuilt requires that points that are copied from those of another process are what the builder would have
+// made, also if the configuration adds up series or leaves processes out.
 func TestCopiedPointsAreAsBuilt(t *testing.T) {
 	var both report
 	for pid := range uint32(4) {
@@ -136,7 +136,7 @@ func TestCopiedPointsAreAsBuilt(t *testing.T) {
 				}
 				return string(json)
 			}
-			var each []report // there is none to copy from
+			var each []report // with one process in a report, there is no other to copy from
 			for _, u := range both.processes {
 				each = append(each, report{processes: []usage{u}})
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// dies is a snapshot of the machine when curl has sent 200 bytes and is gone.
+// dies returns a snapshot of the machine when curl has sent 200 bytes and has ended.
 func dies(seconds uint64) *snapshot {
 	return at(seconds, counter{}, func(s *snapshot) {
 		s.processes[1] = curl(false)
@@ -54,7 +54,7 @@ func TestWhatNobodyTookOfAProcessIsSaidAgain(t *testing.T) {
 	equal(t, "gone, after somebody took it", nil, r.gone)
 }
 
-// A process that is gone is heard again, by a socket that still sends.
+// TestSeriesThatBeginsAgainDoesNotEnd has a process that has ended, one of whose sockets still sends.
 func TestSeriesThatBeginsAgainDoesNotEnd(t *testing.T) {
 	heard := func(seconds uint64) *snapshot {
 		return at(seconds, counter{}, func(s *snapshot) { s.traffic[sent(1)] = packets(1, 40) })
@@ -65,7 +65,7 @@ func TestSeriesThatBeginsAgainDoesNotEnd(t *testing.T) {
 	l.endings.delivered()
 	equal(t, "gone", lastOf(curl(false), 10*second, 2, 200), l.next(at(40, counter{}, nil)).gone)
 
-	r := l.next(heard(50)) // and nobody has taken that it is gone
+	r := l.next(heard(50)) // before a consumer has taken its end
 	equal(t, "its points", lastOf(curl(false), 30*second, 1, 40), r.processes)
 	equal(t, "gone", nil, r.gone)
 	l.endings.delivered()
@@ -136,7 +136,8 @@ func TestWhatNobodyTookOfAnInterfaceIsSaidAgain(t *testing.T) {
 	equal(t, "departed in the final report", last, r.departed)
 }
 
-// The final report has the last of all that are gone, and ends them too.
+// TestFinalReportEndsWhatIsGone requires that the final report has the last values of all processes that have ended, and their
+// ends.
 func TestFinalReportEndsWhatIsGone(t *testing.T) {
 	wget := owner.Process{ID: process.ID{PID: 8, StartNanos: 6 * second}, Alive: true}
 	l := opened(counter{})
@@ -168,7 +169,8 @@ func TestFinalReportEndsWhatIsGone(t *testing.T) {
 	equal(t, "points of the dead process, by time", map[time.Time]int{boot: 2, boot.Add(time.Millisecond): 2}, times)
 }
 
-// Where nobody takes anything, memory is bounded, and what it costs is said.
+// TestEndingsAreBounded requires that memory is limited if no consumer takes anything, and that what is given up for that is
+// counted.
 func TestEndingsAreBounded(t *testing.T) {
 	e := &endings{identityOf: seenIdentity}
 	if err := e.takeComplaint(); err != nil {
@@ -202,10 +204,11 @@ func TestEndingsAreBounded(t *testing.T) {
 	}
 }
 
-// The dead are remembered for their sockets, but not all of them.
+// TestLedgerForgetsTheDead requires that processes that have ended are remembered because of their sockets, but only a limited
+// number of them.
 func TestLedgerForgetsTheDead(t *testing.T) {
 	l := opened(counter{})
-	const each = 4096 // as many as there may be at one time
+	const each = 4096 // as many processes as there may be at a time
 	for collection := range uint64(6) {
 		s := at(20+collection, counter{}, func(s *snapshot) {
 			for i := range uint64(each) {
@@ -242,7 +245,8 @@ func TestLedgerForgetsTheDead(t *testing.T) {
 	}
 }
 
-// A series that begins anew before anybody took its last has both in one report.
+// TestLastThatNobodyTookIsSaidBeforeTheSeriesBeginsAnew requires that a series that begins again before a consumer has taken its last value has both in one
+// report.
 func TestLastThatNobodyTookIsSaidBeforeTheSeriesBeginsAnew(t *testing.T) {
 	l := opened(counter{})
 	l.next(dies(20))

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A CPU that is held up in the middle of a packet, as a virtual one is whose host is
-// short of time, has not lost it: until the packet's socket has it, it is not unclaimed.
+// TestKernelCollectsWhileACPUIsHeldUp delays a CPU while it handles a packet, as happens to a virtual CPU on a busy host. The packet must
+// not be unclaimed before it has reached its socket.
 func TestKernelCollectsWhileACPUIsHeldUp(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
@@ -47,8 +47,8 @@ func TestKernelCollectsWhileACPUIsHeldUp(t *testing.T) {
 	}
 }
 
-// holdUp holds up the CPU for so long at each packet that arrives at the far end, after
-// its arrival was counted.
+// holdUp delays the CPU for the given time at each packet that arrives at the far end, after its arrival
+// was counted.
 func (w *wire) holdUp(t *testing.T, howLong time.Duration) {
 	t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "Dual BSD/GPL", Instructions: busyFor(howLong)})
@@ -65,9 +65,9 @@ func (w *wire) holdUp(t *testing.T, howLong time.Duration) {
 	})
 }
 
-// busyFor returns a program that reads the clock until so much time has passed.
+// busyFor returns a program that reads the clock until the given time has passed.
 func busyFor(howLong time.Duration) asm.Instructions {
-	const mayGoto = 0xe5 // BPF_JMP | BPF_JCOND: leaves a loop after eight million rounds, from 6.9 on
+	const mayGoto = 0xe5 // BPF_JMP | BPF_JCOND: it leaves a loop after eight million rounds, from Linux 6.9 on
 	return asm.Instructions{
 		asm.FnKtimeGetNs.Call(),
 		asm.Mov.Reg(asm.R6, asm.R0),

@@ -15,9 +15,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// A helper is this test binary, started again: a process of its own with sockets
-// of its own. It does what it is told, a line at a time, and answers each with a
-// line. Its system calls block and are its own, so that each packet is known.
+// A helper is this test binary, started again, so that it is a process of its own with its own
+// sockets. It carries out commands, one on each line, and answers each with a line. It makes blocking
+// system calls itself, without Go's poller, so that each packet is known.
 const helperVariable = "NETTAP_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// helper is a running one. It ends with the test.
+// helper is a running helper. It ends with the test.
 type helper struct {
 	t       *testing.T
 	command *exec.Cmd
@@ -36,7 +36,7 @@ type helper struct {
 	out     *bufio.Reader
 }
 
-// start starts a helper in a network namespace; heritage is its descriptor 3.
+// start starts a helper in a network namespace. heritage becomes its descriptor 3.
 func start(t *testing.T, namespace string, heritage ...*os.File) *helper {
 	t.Helper()
 	h := newHelper("/proc/self/exe", heritage...)
@@ -70,14 +70,14 @@ func (h *helper) stop() {
 	h.command.Wait()         //nolint:errcheck // it was killed
 }
 
-// do tells the helper what to do and returns its answer, when it has done it.
+// do sends a command to the helper, and returns its answer when it is done.
 func (h *helper) do(format string, words ...any) string {
 	h.t.Helper()
 	h.begin(format, words...)
 	return h.end()
 }
 
-// begin tells the helper what to do.
+// begin sends a command to the helper, and does not wait.
 func (h *helper) begin(format string, words ...any) {
 	h.t.Helper()
 	if _, err := fmt.Fprintf(h.in, format+"\n", words...); err != nil {
@@ -85,7 +85,7 @@ func (h *helper) begin(format string, words ...any) {
 	}
 }
 
-// end waits until it is done.
+// end waits until the command is done, and returns the answer.
 func (h *helper) end() string {
 	h.t.Helper()
 	answer := make(chan string)

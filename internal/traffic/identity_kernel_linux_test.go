@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// A process is the same from its first point to its end, which comes when it is gone,
-// and the cgroup of its container with it.
+// TestKernelKnowsAProcessToItsEnd requires that a process has the same attributes from its first point to its end, which is reported
+// after the process and the cgroup of its container are gone.
 func TestKernelKnowsAProcessToItsEnd(t *testing.T) {
 	l := share(t)
 	for name, test := range map[string]struct {
@@ -22,7 +22,7 @@ func TestKernelKnowsAProcessToItsEnd(t *testing.T) {
 	}{
 		"that has sent at a collection":       {after: true},
 		"that lives for a few collections":    {before: true, after: true},
-		"that had only made a socket by then": {before: true}, // which alone is not looked into
+		"that had only made a socket by then": {before: true}, // a process that only makes a socket is not described
 		"that is shorter than an interval":    {},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// A process that executes its own program again goes on with its series, whatever
-// becomes of what it was.
+// TestProcessThatLooksTheSame requires that a process that executes its own program again continues its series, whatever happens
+// to its former number.
 func TestProcessThatLooksTheSame(t *testing.T) {
 	l := opened(counter{})
 	before := owner.Process{ID: process.ID{PID: 7, StartNanos: 5 * second, ExecID: 1}, Seen: process.Seen{FirstNanos: 12 * second}}
@@ -33,19 +33,19 @@ func TestProcessThatLooksTheSame(t *testing.T) {
 		s.processes[1] = before
 		s.traffic[sent(1)], s.traffic[received(1)] = of(100), of(50)
 	})
-	r := post(30, func(s *snapshot) { // it has sent 30 bytes more, and then executed itself
+	r := post(30, func(s *snapshot) { // it has sent 30 more bytes, and has then executed its own program
 		s.processes[1], s.processes[2] = before, after
 		s.traffic[sent(1)], s.traffic[received(1)] = of(130), of(50)
 		s.traffic[sent(2)] = of(10)
 	})
 	equal(t, "processes, by both numbers", said(after, 10*second, 140, 50), r.processes)
-	r = post(40, func(s *snapshot) { // what it was departs
+	r = post(40, func(s *snapshot) { // its former number is removed
 		s.processes[1], s.processes[2] = before, after
 		s.traffic[sent(1)], s.traffic[received(1)] = of(130), of(50)
 		s.traffic[sent(2)] = of(20)
 	})
 	equal(t, "processes, when the first number departs", said(after, 10*second, 150, 50), r.processes)
-	r = post(50, func(s *snapshot) { // and is heard again
+	r = post(50, func(s *snapshot) { // and is seen again
 		s.processes[2] = after
 		s.traffic[sent(1)], s.traffic[sent(2)] = of(40), of(20)
 	})
@@ -65,8 +65,8 @@ func TestProcessThatLooksTheSame(t *testing.T) {
 	equal(t, "what is still inherited", 0, len(l.rows))
 }
 
-// One that has executed its own program, and was known as what it was when that ended,
-// begins anew after that end.
+// TestSeriesBeginsAfterTheLastEndedThatLooksTheSame has a process that has executed its own program, of which only the former number was known when
+// that ended. Its series begin again after that end.
 func TestSeriesBeginsAfterTheLastEndedThatLooksTheSame(t *testing.T) {
 	l := opened(counter{})
 	after := curl(true)
