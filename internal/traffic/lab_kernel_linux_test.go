@@ -28,20 +28,19 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// patience is how long anything awaited may take before a test fails: the accounts of
-// an interface after its last packet, which settle_unused alone makes wait for 3 s,
-// or a helper's answer on a busy machine.
+// patience is how long a test waits for a condition before it fails. It is long because the program
+// settle_unused keeps bytes for 3 s, and because a helper may answer late on a busy machine.
 const patience = time.Minute
 
-// lab is the instrument on this machine's kernel.
+// lab is the instrument, running on this machine's kernel.
 type lab struct {
-	mu       sync.Mutex // Collect is called by one at a time
+	mu       sync.Mutex // for Collect, which must not be called concurrently
 	traffic  *Traffic
 	recorder *stats.Recorder
 	cgroups  *cgroups.Cgroups
-	ended    publication     // every point so far that ended its series
-	sent     map[int64]int64 // the last bytes published of each process, by pid
-	reader   *consumer       // of all that is published, where a test wants one
+	ended    publication     // all points so far that ended their series
+	sent     map[int64]int64 // how many sent bytes were last published of each process, by pid
+	reader   *consumer       // it reads everything that is published; nil unless a test wants it
 }
 
 // publication is what one collection published.
@@ -62,7 +61,7 @@ type place struct {
 	name  string
 }
 
-// observe starts a lab that ends with the test.
+// observe starts a lab, which ends with the test.
 func observe(t *testing.T, options owner.Options) *lab {
 	t.Helper()
 	l, owners := newLab(options)
@@ -73,11 +72,10 @@ func observe(t *testing.T, options owner.Options) *lab {
 	return l
 }
 
-// shared is the lab of all tests that need none of their own.
+// shared is the lab of all tests that do not need their own.
 var shared *lab
 
-// share returns a lab that other tests use before and after, which spares the
-// time to start one.
+// share returns a lab that other tests also use, one after another, because starting one takes time.
 func share(t *testing.T) *lab {
 	t.Helper()
 	if shared == nil {
@@ -112,7 +110,7 @@ func newLab(options owner.Options) (*lab, *owner.Owners) {
 	return l, owners
 }
 
-// collect reads all that is published now.
+// collect makes a collection, and returns what it publishes.
 func (l *lab) collect(t *testing.T) publication {
 	t.Helper()
 	l.mu.Lock()
@@ -172,8 +170,7 @@ func (p point) place() place {
 
 func (p point) direction() string { return p.attributes["network.io.direction"].(string) }
 
-// accounts returns what the accounts of an interface say, by direction and
-// account, as in "receive process".
+// accounts returns the accounts of an interface, by direction and account, such as "receive process".
 func (p publication) accounts(at place) map[string]quantity {
 	accounts := map[string]quantity{}
 	for _, point := range p {
@@ -196,9 +193,8 @@ func (p publication) accounts(at place) map[string]quantity {
 	return accounts
 }
 
-// unobserved returns what the interface has counted and no account has, in the
-// order packets transmitted and received, bytes transmitted and received; nil
-// where nothing is known.
+// unobserved returns what the interface has counted and no account has, in the order packets transmitted
+// and received, bytes transmitted and received. It is nil if that is not known.
 func (p publication) unobserved(at place) []int64 {
 	index := map[string]int{
 		"nettap.interface.unobserved.packet.count transmit": 0,
@@ -231,8 +227,7 @@ func (p publication) processesOn(device string) map[int]bool {
 	return pids
 }
 
-// usage returns what a process moved through the interfaces of this name, "" is
-// any, by direction.
+// usage returns what a process moved through the interfaces with a name, by direction. "" means any name.
 func (p publication) usage(pid int, device string) map[string]quantity {
 	usage := map[string]quantity{}
 	for _, point := range p {
@@ -251,7 +246,7 @@ func (p publication) usage(pid int, device string) map[string]quantity {
 	return usage
 }
 
-// counterOf reads what an interface itself has counted.
+// counterOf reads the own counter of an interface.
 func counterOf(t *testing.T, namespace, device string) counter {
 	t.Helper()
 	var c counter
@@ -269,7 +264,7 @@ func counterOf(t *testing.T, namespace, device string) counter {
 	return c
 }
 
-// in returns the interface as the instrument names it.
+// in returns the key of the interface in the instrument.
 func in(t *testing.T, namespace, device string) place {
 	t.Helper()
 	info, err := os.Stat(filepath.Join("/run/netns", namespace))
@@ -279,7 +274,7 @@ func in(t *testing.T, namespace, device string) place {
 	return place{netns: int64(info.Sys().(*syscall.Stat_t).Ino), name: device}
 }
 
-// total adds up accounts.
+// total returns the sum of accounts.
 func total(accounts map[string]quantity) counter {
 	var sums counter
 	for key, q := range accounts {
@@ -292,8 +287,8 @@ func total(accounts map[string]quantity) counter {
 	return sums
 }
 
-// balanced waits until the accounts of all ends, whose interfaces are younger than
-// the instrument and whose namespaces have a process, are their counters.
+// balanced waits until the sums of the accounts of all ends equal their counters. The interfaces must be
+// younger than the instrument, and their namespaces must have a process.
 func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 	t.Helper()
 	var published publication
@@ -321,7 +316,7 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 	return published
 }
 
-// rawCounts returns what the kernel side has of an interface, by direction and account.
+// rawCounts returns what the kernel's maps have of an interface, by direction and account.
 func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount {
 	raw := map[bpfDirection]map[bpfAccount]bpfCount{bpfDirectionTRANSMIT: {}, bpfDirectionRECEIVE: {}}
 	counts, err := l.traffic.readAccounts()
@@ -353,7 +348,7 @@ func differences(want counter, accounts map[string]quantity) string {
 	return fmt.Sprintf("counter and accounts differ (-counter +accounts):\n%s\naccounts: %+v", diff, accounts)
 }
 
-// eventually calls differ until it returns "" or patience has passed.
+// eventually calls differ until it returns "", and fails the test if that takes longer than patience.
 func eventually(t *testing.T, what string, differ func() string) {
 	t.Helper()
 	var diff string

@@ -43,7 +43,7 @@ func arrived(account bpfAccount) bpfAccountKey {
 	return bpfAccountKey{Netns: host, Ifindex: 2, Account: account, Direction: bpfDirectionRECEIVE}
 }
 
-// at is a snapshot of a host with one interface, eth0, whose counter says own.
+// at returns a snapshot of a host with one interface, eth0, whose counter is own.
 func at(seconds uint64, own counter, change func(s *snapshot)) *snapshot {
 	s := &snapshot{
 		now:        seconds * second,
@@ -61,7 +61,7 @@ func at(seconds uint64, own counter, change func(s *snapshot)) *snapshot {
 	return s
 }
 
-// seenIdentity is an identity of what the kernel side has seen.
+// seenIdentity is an identity that the kernel side has seen.
 func seenIdentity(p owner.Process) identity {
 	text := fmt.Sprint(p.ID.UserID, p.ID.RealUserID, p.Seen.Comm, p.Seen.Executable)
 	return identity{instance: instanceOf(p.ID), shown: maphash.String(seed, text)}
@@ -69,7 +69,7 @@ func seenIdentity(p owner.Process) identity {
 
 var seed = maphash.MakeSeed()
 
-// opened is a ledger that began 10 s after the boot, when eth0 had counted before.
+// opened returns a ledger that began 10 s after the boot, at which time eth0 had counted before.
 func opened(before counter) *ledger {
 	l := newLedger(10*second, hostInode, false, seenIdentity)
 	l.withNamespace = true
@@ -328,8 +328,8 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// A device's unit is learned from the first skb that tells, and kept: a series
-// must not jump.
+// TestUnitIsKept requires that a device's unit is learned from the first skb that shows it, and does not change
+// afterwards, because a series must not jump.
 func TestUnitIsKept(t *testing.T) {
 	l := opened(counter{})
 	big := bpfCount{Packets: 1, Bytes: 3100, Frames: 3, FrameBytes: 3300}
@@ -452,7 +452,7 @@ func TestInterfaceThatIsGoneEnds(t *testing.T) {
 	equal(t, "interfaces met again", 1, len(back.interfaces))
 }
 
-// The inode number of a namespace that is gone is the next one's at once.
+// TestInterfaceWithTheIdentityOfAnotherBeginsAnew gives a new namespace the inode number of one that has ended.
 func TestInterfaceWithTheIdentityOfAnotherBeginsAnew(t *testing.T) {
 	l := opened(counter{})
 	moved := func(key bpfInterfaceKey, n uint64) func(s *snapshot) {
@@ -506,7 +506,7 @@ func TestTotals(t *testing.T) {
 	}
 }
 
-// What the kernel's maps no longer have was still seen.
+// TestTotalsDoNotShrink requires that what was removed from the kernel's maps still counts as seen.
 func TestTotalsDoNotShrink(t *testing.T) {
 	l := opened(counter{})
 	gone := bpfAccountKey{Netns: host, Ifindex: 3, Account: bpfAccountACCOUNT_ARRIVED}

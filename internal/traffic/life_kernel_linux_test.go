@@ -24,7 +24,7 @@ func TestKernelKnowsSocketsOlderThanTheReceiver(t *testing.T) {
 	open.open("tcp", w.far.IPv4)
 	pump(open.client, open.server, 1000)
 	waiting.client.do("dial tcp %s", waiting.server.do("listen tcp %v", w.far.IPv4))
-	waiting.client.do("send 50000") // and nobody has accepted
+	waiting.client.do("send 50000") // before the server has accepted
 	started := time.Now()
 	w.lab = observe(t, owner.Options{MaxProcesses: 4096})
 
@@ -75,7 +75,8 @@ func TestKernelCreditsTheHandshakeOnWhoListens(t *testing.T) {
 	onlyProcesses(t, far)
 }
 
-// Who closes first has no socket when the other side does.
+// TestKernelCreditsTheEndOfAConnection requires that the ACK for the other side's FIN is counted, although the side that closed first has no
+// socket any more.
 func TestKernelCreditsTheEndOfAConnection(t *testing.T) {
 	p := converse(t, share(t))
 	p.open("tcp", p.far.IPv4)
@@ -99,7 +100,7 @@ func TestKernelCreditsTheEndOfAConnection(t *testing.T) {
 	}
 }
 
-// A process that becomes another one is counted anew, from then on.
+// TestKernelTellsAProcessFromWhatItBecomes has processes that execute a program or change their user, and so become other processes.
 func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 	l := share(t)
 	this, another := copyOfThis(t, "this"), copyOfThis(t, "another")
@@ -107,7 +108,7 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 	for name, test := range map[string]struct {
 		change string
 		want   appearance
-		ended  []appearance // nil: it looks the same, and its series goes on
+		ended  []appearance // nil: its resource is the same, and its series continues
 	}{
 		"by executing another program, with the same socket": {
 			change: "exec " + another,
@@ -138,7 +139,7 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 			p.mark()
 			was := l.collect(t).transmitted(p.client.pid())
 			before := time.Now()
-			l.mu.Lock() // a collection before it uses the socket again would end what it was
+			l.mu.Lock() // a collection before the process uses the socket again would end its former series
 			p.client.do(test.change)
 			pump(p.client, p.server, 100_000)
 			l.mu.Unlock()
@@ -176,7 +177,7 @@ func TestKernelTellsAProcessFromWhatItBecomes(t *testing.T) {
 	}
 }
 
-// appearance is what a resource shows of a process beside its pid.
+// appearance is what a resource shows of a process in addition to its pid.
 type appearance struct {
 	Executable         string
 	UserID, RealUserID int64
@@ -197,7 +198,7 @@ func (p publication) transmitted(pid int) []point {
 	})
 }
 
-// endings returns what a process was when one of its series of sent bytes ended.
+// endings returns the appearances of a process whose series of sent bytes have ended.
 func (l *lab) endings(pid int) []appearance {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,7 +211,7 @@ func (l *lab) endings(pid int) []appearance {
 	return ended
 }
 
-// copyOfThis copies this test binary, so that a helper can become another program.
+// copyOfThis copies this test binary, so that a helper can execute another program.
 func copyOfThis(t *testing.T, name string) string {
 	t.Helper()
 	from, err := os.Open("/proc/self/exe")
@@ -252,14 +253,14 @@ func TestKernelLetsADeadProcessSayItsLast(t *testing.T) {
 			t.Errorf("it has a point after its end: %+v", series)
 		}
 	}
-	// What it sent stays on the interface's account.
+	// What the process has sent stays on the interface's account.
 	if again, _, _ := p.moved(); again["transmit process"].bytes != sent {
 		t.Errorf("the account of processes is %d bytes, and was %d", again["transmit process"].bytes, sent)
 	}
 }
 
 func TestKernelCreditsProcessesBeyondTheLimit(t *testing.T) {
-	const limit = 1 // and there are the machine's own
+	const limit = 1 // other processes of the machine need places, too
 	w := connect(t, observe(t, owner.Options{MaxProcesses: limit}))
 	for range 3 {
 		p := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
@@ -281,7 +282,7 @@ func TestKernelCreditsProcessesBeyondTheLimit(t *testing.T) {
 	}
 }
 
-// Every packet that a hook saw is in a series, or named as lost.
+// TestKernelLosesNoPacketUnnamed requires that every packet that a hook saw is in a series, or counted as lost.
 func TestKernelLosesNoPacketUnnamed(t *testing.T) {
 	l := observe(t, owner.Options{MaxProcesses: 4096})
 	w := connect(t, l)
@@ -298,7 +299,7 @@ func TestKernelLosesNoPacketUnnamed(t *testing.T) {
 	}
 }
 
-// Not even when its interface is gone.
+// TestKernelForgetsNoPacket requires the same for packets whose interface is gone.
 func TestKernelForgetsNoPacket(t *testing.T) {
 	l := observe(t, owner.Options{MaxProcesses: 4096})
 	w := connect(t, l)
@@ -327,12 +328,12 @@ func TestKernelForgetsNoPacket(t *testing.T) {
 	l.loseNothing(t)
 }
 
-// A process that finds no cell is counted all the same, and the cells of one that is gone
-// are another's.
+// TestKernelCountsWithoutACell requires that a process that finds no cell is counted in the map, and that the cells of a process that
+// has ended are given to another one.
 func TestKernelCountsWithoutACell(t *testing.T) {
 	l := observe(t, owner.Options{MaxProcesses: 4096})
 	if len(l.traffic.cells.all) == cellSize {
-		return // the kernel has PREEMPT_RT, and all is counted so
+		return // with PREEMPT_RT there are no cells
 	}
 	w := connect(t, l)
 	first := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
@@ -402,11 +403,11 @@ func TestKernelCountsWithoutACell(t *testing.T) {
 	})
 }
 
-// What finds no memory is kept apart, and published with the rest. When there is no place
-// either, what an interface receives is its own, and not lost.
+// TestKernelLosesNoPacketWithoutMemory requires that what is counted while the kernel has no memory is kept separately, and published with the
+// rest. If there is no room for that either, what an interface receives is on its account, and not lost.
 func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	l := observe(t, owner.Options{MaxProcesses: 256})
-	l.traffic.quotas = nil // the maps are filled by hand, with entries of no namespace there is
+	l.traffic.quotas = nil // the test fills the maps with entries of namespaces that do not exist
 	known := connect(t, l)
 	known.send(t, 100, 1000, known.far.IPv4)
 	l.loseNothing(t)
@@ -431,7 +432,7 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	l.loseNothing(t)
 }
 
-// loseNothing waits until all packets seen are in a series or named as lost.
+// loseNothing waits until all packets that were seen are in a series or counted as lost.
 func (l *lab) loseNothing(t *testing.T) {
 	t.Helper()
 	eventually(t, "what was seen is in the accounts", func() string {

@@ -43,8 +43,8 @@ func TestKernelCollectsWhilePacketsArrive(t *testing.T) {
 	}
 }
 
-// A driver that polls hands packets up in lists: several have arrived before the
-// first is delivered.
+// TestKernelTellsPacketsOfAListApart has a driver that polls, which passes packets on in lists: several have arrived before the first of
+// them is delivered.
 func TestKernelTellsPacketsOfAListApart(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
@@ -97,8 +97,8 @@ func TestKernelTellsPacketsOfAListApart(t *testing.T) {
 	}
 }
 
-// holdBack keeps what the near end sends until letGo and one packet more. Then it
-// comes all at once.
+// holdBack keeps what the near end sends until letGo is called and one more packet is sent. Then all of it
+// arrives at once.
 func (w *wire) holdBack(t *testing.T) {
 	t.Helper()
 	w.shape(t, 400, 4*time.Second)
@@ -109,8 +109,8 @@ func (w *wire) letGo(t *testing.T) {
 	w.shape(t, 1e9, time.Millisecond)
 }
 
-// shape limits the near end to a rate in bytes a second, beyond what it may send
-// at once in the time of burst.
+// shape limits the near end to a rate in bytes per second. It may send at once what that rate allows in the
+// time of burst.
 func (w *wire) shape(t *testing.T, rate uint64, burst time.Duration) {
 	t.Helper()
 	w.inNear(func() {

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// What is published of random lives of processes and interfaces must be right for who
-// only reads the points. A seed that fails is a test of its own:
+// TestRandomLives requires that what is published of random lives of processes and interfaces is right for a consumer,
+// which only reads the points. A seed that fails can be run alone:
 // go test -run 'TestRandomLives/units_to_learn/seed_7$'.
 func TestRandomLives(t *testing.T) {
 	for name, how := range map[string]conditions{
@@ -59,7 +59,7 @@ func live(t *testing.T, seed int64, how conditions) {
 	}
 }
 
-// witness is the receiver, and who reads what it publishes.
+// witness is the receiver, and a consumer of what it publishes.
 type witness struct {
 	*world
 	*consumer
@@ -110,7 +110,7 @@ func (v *witness) collect(t *testing.T) {
 	v.wrong = nil
 }
 
-// audit holds what is published against what happened.
+// audit compares what is published with what happened.
 func (v *witness) audit(r *report) {
 	for task, want := range v.fact.tasks {
 		got := v.sum("process.network.io", func(s *stream) bool { return s.attributes["process.pid"] == int64(task.pid) })
@@ -120,7 +120,7 @@ func (v *witness) audit(r *report) {
 	}
 	got := v.sum("nettap.interface.io", func(*stream) bool { return true })
 	for _, iface := range v.ledger.interfaces {
-		if len(iface.spoken.accounts) == 0 { // it waits until another one has ended
+		if len(iface.spoken.accounts) == 0 { // it is published when the interface that had its identity has ended
 			got += iface.baseline[0].sums.bytes + iface.baseline[1].sums.bytes
 		}
 	}
@@ -133,8 +133,8 @@ func (v *witness) audit(r *report) {
 	}
 }
 
-// auditCounter sees that the accounts of an interface and what is unobserved are what
-// its counter has moved since they began.
+// auditCounter checks that the sum of an interface's accounts and what is unobserved equals what its counter
+// has counted since they began.
 func (v *witness) auditCounter(st statement) {
 	last := slices.Concat(v.ledger.ending, v.ledger.endings.closing)
 	ending := slices.ContainsFunc(last, func(other statement) bool { return other.identity() == st.identity() })
@@ -166,7 +166,7 @@ func (v *witness) auditCounter(st statement) {
 	}
 }
 
-// auditStarts sees that no series has more than its process moved since its start.
+// auditStarts checks that no series has more than its process has moved since its start.
 func (v *witness) auditStarts() {
 	for key, s := range v.series {
 		pid, ofProcess := s.attributes["process.pid"].(int64)

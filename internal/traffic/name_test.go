@@ -4,7 +4,7 @@ package traffic
 
 import "testing"
 
-// A user with a network namespace may call a device anything.
+// TestNameOfAHostileInterface has hostile names of devices, which a user with a network namespace can choose.
 func TestNameOfAHostileInterface(t *testing.T) {
 	var entry bpfInterfaceEntry
 	for i, b := range []byte("e\x1b[1m\xff\n") {

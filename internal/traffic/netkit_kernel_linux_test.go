@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// A netkit pair is as a veth: what one end sends the other one receives, and each is a
-// process's there. Nothing is below them, and the wire has none of it.
+// TestKernelCarriesInNetkit uses a netkit pair, which is like a veth pair: what one end sends, the other one receives, and on each
+// end it is counted for the process. There is no device below, and the wire carries nothing of it.
 func TestKernelCarriesInNetkit(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.220.0.1"), netip.MustParseAddr("10.220.0.2")

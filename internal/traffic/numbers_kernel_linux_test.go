@@ -13,8 +13,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// Two processes that send on one socket at the same time take it from each other
-// all the time. Whoever has it in the end has it wholly.
+// TestKernelCreditsATurnOnWhoseItIs has two processes that send on one socket at the same time, so that its owner changes all the time. The
+// one that uses it last must have all of what follows.
 func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 	const small, large = 1, 1000
 	rounds := 1000
@@ -32,7 +32,7 @@ func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 		other.begin("repeat 50 %d", small)
 		one.end()
 		other.end()
-		other.do("repeat 1 %d", small) // from now on it is this one's
+		other.do("repeat 1 %d", small) // from now on the socket belongs to this process
 		other.do("repeat 1 %d", large)
 	}
 
@@ -43,15 +43,15 @@ func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 	}
 }
 
-// A process that found no place is looked for again once a collection, not with
-// each packet.
+// TestKernelCreditsNobodyInBetween requires that a process for which there was no room is looked up again once in each collection, and not
+// at each packet.
 func TestKernelCreditsNobodyInBetween(t *testing.T) {
 	p := converse(t, observe(t, owner.Options{MaxProcesses: 1024}))
 	processes := p.lab.traffic.owners.Maps()["processes"]
 	p.client.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
 	kerneltest.Fill(t, processes)
 	p.client.do("repeat 10 100")
-	for range 100 { // others on the machine take some
+	for range 100 { // other processes of the machine may take free places
 		if err := processes.Delete(must(firstKey(processes))); err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,7 @@ func TestKernelCreditsNobodyInBetween(t *testing.T) {
 	}
 }
 
-// Who only makes a socket takes no place from those that use theirs.
+// TestKernelCreditsNoOneWhoOnlyMadeASocket requires that a process that only makes a socket takes no place from processes that use theirs.
 func TestKernelCreditsNoOneWhoOnlyMadeASocket(t *testing.T) {
 	p := converse(t, share(t))
 	idle := start(t, p.far.Name)
@@ -88,7 +88,8 @@ func TestKernelCreditsNoOneWhoOnlyMadeASocket(t *testing.T) {
 	}
 }
 
-// What came for a socket that nobody uses is its creator's, who may be gone by then.
+// TestKernelTellsWhoMadeASocketAndIsGone requires that packets for a socket that no process uses are counted for its creator, which may have
+// ended by then.
 func TestKernelTellsWhoMadeASocketAndIsGone(t *testing.T) {
 	p := converse(t, share(t))
 	ours, theirs := socketPair(t)
@@ -112,10 +113,10 @@ func TestKernelTellsWhoMadeASocketAndIsGone(t *testing.T) {
 	}
 }
 
-// firstKey returns a key of a map.
+// firstKey returns any key of a map.
 func firstKey(m *ebpf.Map) ([]byte, error) { return m.NextKeyBytes(nil) }
 
-// receivers returns what each process received on a device, in words.
+// receivers returns what each process received on a device, as text.
 func receivers(points publication, device string) []string {
 	var all []string
 	for _, point := range points {

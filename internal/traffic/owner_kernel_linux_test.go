@@ -18,8 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// pair is a server at the far end of a wire and a client at the near end, each a
-// process of its own.
+// pair is a server at the far end of a wire and a client at the near end, which are two processes.
 type pair struct {
 	*wire
 	client, server *helper
@@ -50,8 +49,8 @@ func pump(from, to *helper, bytes int) {
 	from.end()
 }
 
-// What one process sent is what the other one received, and both are what the
-// interfaces between them counted.
+// TestKernelGivesBothProcessesWhatTheWireCarried requires that what one process has sent equals what the other one has received, and what the interfaces
+// between them have counted.
 func TestKernelGivesBothProcessesWhatTheWireCarried(t *testing.T) {
 	l := share(t)
 	for name, test := range map[string]struct {
@@ -89,7 +88,7 @@ func TestKernelGivesBothProcessesWhatTheWireCarried(t *testing.T) {
 	}
 }
 
-// Who gets the bytes of a socket, when there is more than one who could.
+// TestKernelGivesBytesToWhoUsesTheSocket has sockets that more than one process could own, and requires which process gets the bytes.
 func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 	avoid := []string{}
 	found := false // the best hook of this kernel
@@ -106,7 +105,7 @@ func TestKernelGivesBytesToWhoUsesTheSocket(t *testing.T) {
 			if hooks := l.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Name == hook }) {
 				t.Fatalf("the hooks in use are %v, want %s", hooks, hook)
 			}
-			// On an emulated machine all of them take a while: each hook is the best of some kernel.
+			// All of them take long on an emulated machine, and each hook is the best one on some kernel.
 			testUsers(t, l, found && testing.Short())
 			found = true
 		})
@@ -290,8 +289,8 @@ func testUsers(t *testing.T, l *lab, few bool) {
 	}
 }
 
-// waitInVain lets another process that has the server's connection wait for what does not
-// come, and sends that much then, which the server receives.
+// waitInVain lets another process, which also has the server's connection, wait for data that do not come.
+// Afterwards it sends so many bytes, which the server receives.
 func (p *pair) waitInVain(t *testing.T, kind string, much int) map[int]string {
 	t.Helper()
 	p.client.do("dial %s %s", kind, p.server.do("listen %s %v", kind, p.far.IPv4))
@@ -309,8 +308,8 @@ func (p *pair) waitInVain(t *testing.T, kind string, much int) map[int]string {
 	return map[int]string{p.client.pid(): "sends", p.server.pid(): "receives", idle: "does neither"}
 }
 
-// bequeath has a server listen, hand its listener on to another process and end,
-// when it has done one thing more. It returns where the listener is, and the heir.
+// bequeath has a server that listens, passes its listener to another process, carries out one more command and
+// ends. It returns the address of the listener, and the other process.
 func (p *pair) bequeath(t *testing.T, kind, deed string) (at string, heir *helper) {
 	t.Helper()
 	ours, theirs := socketPair(t)
@@ -325,8 +324,8 @@ func (p *pair) bequeath(t *testing.T, kind, deed string) (at string, heir *helpe
 	return at, heir
 }
 
-// role says in a word what a process did that sent or received at least 100 kB,
-// or no more than handshakes and acknowledgements.
+// role returns what a process did, in a word: whether it sent or received at least 100 kB, or no more than
+// handshakes and acknowledgements.
 func role(usage map[string]quantity) string {
 	const much, little = 100_000, 5_000
 	sent, received := usage["transmit"].bytes, usage["receive"].bytes
@@ -341,7 +340,7 @@ func role(usage map[string]quantity) string {
 	return "does something else"
 }
 
-// arrived waits until an end has received so many bytes since mark.
+// arrived waits until an end has received a number of bytes since mark.
 func (w *wire) arrived(t *testing.T, n kerneltest.Namespace, bytes uint64) {
 	t.Helper()
 	want := total(w.before.accounts(in(t, n.Name, n.Device)))[bpfDirectionRECEIVE].bytes + bytes
@@ -375,7 +374,7 @@ func socketPair(t *testing.T) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// requireUsage requires that a process moved as much through n's device.
+// requireUsage requires that a process moved certain amounts through n's device.
 func requireUsage(t *testing.T, published publication, h *helper, n kerneltest.Namespace, want map[string]quantity) {
 	t.Helper()
 	if diff := cmp.Diff(want, published.usage(h.pid(), n.Device), cmp.AllowUnexported(quantity{})); diff != "" {
@@ -383,8 +382,7 @@ func requireUsage(t *testing.T, published publication, h *helper, n kerneltest.N
 	}
 }
 
-// Over lo client and server are on one interface, and a packet is sent and
-// received by the same kernel.
+// TestKernelGivesBothProcessesWhatLoopbackCarried uses lo, where client and server are on one interface, and the same kernel sends and receives a packet.
 func TestKernelGivesBothProcessesWhatLoopbackCarried(t *testing.T) {
 	l := share(t)
 	for name, test := range map[string]struct{ kind, address string }{

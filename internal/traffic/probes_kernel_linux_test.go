@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Packets that live for one hop, as traceroute sends them, are answered by the router.
-// The answer to a datagram reaches no socket as a packet; that to an echo request reaches
-// the raw socket that sent it.
+// TestKernelCreditsProbes sends packets with a TTL of one hop, like traceroute, which the router answers. The answer to a datagram
+// reaches no socket as a packet. The answer to an echo request reaches the raw socket that sent it.
 func TestKernelCreditsProbes(t *testing.T) {
 	const probes = 10
 	w := connect(t, share(t))
@@ -46,7 +45,7 @@ func TestKernelCreditsProbes(t *testing.T) {
 	}
 }
 
-// probe sends datagrams of 32 bytes to an address behind the far end that do not get there.
+// probe sends datagrams of 32 bytes to an address behind the far end, which do not arrive there.
 func (w *wire) probe(t *testing.T, to netip.Addr, n int) {
 	t.Helper()
 	var from *net.UDPConn
@@ -59,7 +58,7 @@ func (w *wire) probe(t *testing.T, to netip.Addr, n int) {
 	}
 }
 
-// probeByEcho sends as many echo requests.
+// probeByEcho sends the same number of echo requests.
 func (w *wire) probeByEcho(t *testing.T, to netip.Addr, n int) {
 	t.Helper()
 	var from *net.IPConn

@@ -15,15 +15,15 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// TestKernelLetsACrowdedNamespaceHaveItsPart has one network namespace receive on more
-// devices than it may have accounts: what those lack is counted, and others have theirs.
+// TestKernelLetsACrowdedNamespaceHaveItsPart has a network namespace with more devices than it can have
+// accounts. Packets without an account must be counted as lost, and other namespaces must have theirs.
 func TestKernelLetsACrowdedNamespaceHaveItsPart(t *testing.T) {
 	const part, devices = 60, 80
 	l := observe(t, owner.Options{MaxProcesses: 4096})
 	l.traffic.limitOf = map[string]uint32{bpfMapAccounts: 4 * part}
 	l.traffic.quotas = l.traffic.newQuotas()
 	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
-	l.collect(t) // which finds out which namespace is the host's
+	l.collect(t) // it finds out which namespace is the host's
 	crowded, _ := kerneltest.Namespaces(t)
 	kerneltest.InNamespace(t, crowded.Name, func() {
 		for i := range devices {
@@ -63,7 +63,7 @@ func TestKernelLetsACrowdedNamespaceHaveItsPart(t *testing.T) {
 	l.loseNothing(t)
 }
 
-// receiveOnTun makes a device, and has one packet arrive on it that nobody wants.
+// receiveOnTun makes a device, on which one packet arrives that no socket receives.
 func receiveOnTun(t *testing.T, name string) {
 	t.Helper()
 	tun := &netlink.Tuntap{

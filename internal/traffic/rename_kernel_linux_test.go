@@ -19,8 +19,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// An interface that is called otherwise in the middle of known traffic: all is in the
-// series of one name or the other, once.
+// TestKernelBeginsAnewWithAnotherName renames an interface during known traffic. Everything must be counted once, in the series of the old or
+// the new name.
 func TestKernelBeginsAnewWithAnotherName(t *testing.T) {
 	w := connect(t, observe(t, owner.Options{MaxProcesses: 4096}))
 	w.lab.reader = newConsumer()
@@ -41,7 +41,7 @@ func TestKernelBeginsAnewWithAnotherName(t *testing.T) {
 	w.requireRight(t)
 }
 
-// An interface that goes into another network namespace takes its counter along.
+// TestKernelBeginsAnewInAnotherNamespace moves an interface to another network namespace, together with its counter.
 func TestKernelBeginsAnewInAnotherNamespace(t *testing.T) {
 	w := connect(t, observe(t, owner.Options{MaxProcesses: 4096}))
 	w.lab.reader = newConsumer()
@@ -116,8 +116,8 @@ func (w *wire) requireEnd(t *testing.T, at place) {
 	})
 }
 
-// requireSums waits until this process has sent so much by all that is said of
-// the interfaces, which were one, and the rest is right too.
+// requireSums waits until the series of the interfaces, which are one interface, say together that this process
+// has sent so much, and checks the other series.
 func (w *wire) requireSums(t *testing.T, sent quantity, places ...place) {
 	t.Helper()
 	eventually(t, "the sums are right", func() string {
@@ -150,7 +150,7 @@ func (w *wire) requireSums(t *testing.T, sent quantity, places ...place) {
 	})
 }
 
-// requireRight says what is wrong with any series of this wire.
+// requireRight fails the test if a series of this wire is wrong.
 func (w *wire) requireRight(t *testing.T) {
 	t.Helper()
 	for _, wrong := range w.lab.reader.wrong {

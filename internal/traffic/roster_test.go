@@ -13,7 +13,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// An identity is what the resource shows, no more and no less.
+// TestIdentityIsWhatTheResourceShows requires that an identity consists of exactly what the resource shows.
 func TestIdentityIsWhatTheResourceShows(t *testing.T) {
 	gone := owner.Process{ID: process.ID{PID: 1 << 22, StartNanos: 1, ExecID: 1}, Seen: process.Seen{Comm: "a", Executable: "a"}}
 	for name, test := range map[string]struct {

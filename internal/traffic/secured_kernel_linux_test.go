@@ -19,14 +19,14 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// What is around a packet of 1028 bytes below each: a header, and what is behind the packet.
+// How many bytes each kind of encryption adds to a packet of 1028 bytes: a header, and a trailer.
 const (
 	aroundMACsec = ethernet + 16 + 16
 	aroundXFRM   = ethernet + outer4 + 8 + 4
 )
 
-// What goes through a device of MACsec is the process's there. The device below carries
-// it, in frames that have a tag in front and a check at their end.
+// TestKernelCreditsMACsec requires that packets through a MACsec device are counted for the process there, and carried by the device
+// below, in frames with a tag before them and a checksum behind them.
 func TestKernelCreditsMACsec(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
@@ -36,7 +36,7 @@ func TestKernelCreditsMACsec(t *testing.T) {
 	w.requireCarried(t, "macsec0", 100, 50, 1000+outer4+udp, 1000+outer4+udp+aroundMACsec)
 }
 
-// A packet that is received in fragments came in so many frames.
+// TestKernelCreditsFragmentsInMACsec requires that a packet that is received in fragments counts as so many frames.
 func TestKernelCreditsFragmentsInMACsec(t *testing.T) {
 	const below = 4008 + 3*(outer4+aroundMACsec) // three fragments
 	w := connect(t, share(t))
@@ -58,7 +58,7 @@ func TestKernelCreditsFragmentsInMACsec(t *testing.T) {
 	}
 }
 
-// TCP keeps what it sends to send it again, so that MACsec has to encrypt a copy.
+// TestKernelCreditsStreamsInMACsec uses TCP, which keeps what it sends for retransmits, so that MACsec has to encrypt a copy.
 func TestKernelCreditsStreamsInMACsec(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := netip.MustParseAddr("10.221.0.1"), netip.MustParseAddr("10.221.0.2")
@@ -134,8 +134,8 @@ func secure(t *testing.T, device string, own []byte, peer net.HardwareAddr, othe
 	generic(t, "macsec", commandAddReceiveKey, of, channel, key(others))
 }
 
-// generic asks a family of generic netlink for something, in the current namespace. That
-// nobody listens for what it has changed is no failure.
+// generic sends a request to a family of generic netlink, in the current namespace. It ignores the error that
+// nothing listens for a change.
 func generic(t *testing.T, family string, command uint8, attributes ...*nl.RtAttr) {
 	t.Helper()
 	f, err := netlink.GenlFamilyGet(family)
@@ -152,8 +152,8 @@ func generic(t *testing.T, family string, command uint8, attributes ...*nl.RtAtt
 	}
 }
 
-// Where a policy encrypts, there is no device above: a packet is the process's, with all
-// headers, and each is there once.
+// TestKernelCreditsESP encrypts by a policy, without a device above. Packets must be counted once, for the process and with all
+// headers.
 func TestKernelCreditsESP(t *testing.T) {
 	l := share(t)
 	const header = 8
@@ -188,7 +188,7 @@ func TestKernelCreditsESP(t *testing.T) {
 	}
 }
 
-// Streams are cut into segments before they are encrypted.
+// TestKernelCreditsStreamsInESP has streams, which are segmented before they are encrypted.
 func TestKernelCreditsStreamsInESP(t *testing.T) {
 	l := share(t)
 	for name, mode := range map[string]netlink.Mode{"transport": netlink.XFRM_MODE_TRANSPORT, "tunnel": netlink.XFRM_MODE_TUNNEL} {
@@ -213,9 +213,9 @@ func TestKernelCreditsStreamsInESP(t *testing.T) {
 	}
 }
 
-// A policy's packets are decrypted one by one, and joined then. Each came in one of its own.
+// TestKernelCreditsWhatIsJoinedBehindESP has packets of a policy, which are decrypted one by one and joined afterwards. Each must count as received.
 func TestKernelCreditsWhatIsJoinedBehindESP(t *testing.T) {
-	const much = 60_000 // fewer packets than arrivals that are remembered
+	const much = 60_000 // in fewer packets than arrivals that are remembered
 	p := converse(t, share(t))
 	p.encrypt(t, netlink.XFRM_MODE_TUNNEL, 0)
 	p.mark()
@@ -234,7 +234,7 @@ func TestKernelCreditsWhatIsJoinedBehindESP(t *testing.T) {
 	}
 }
 
-// An interface of xfrm is a device of its own, and the one below carries its packets.
+// TestKernelCreditsXFRMInterface uses an xfrm interface, whose packets the device below carries.
 func TestKernelCreditsXFRMInterface(t *testing.T) {
 	w := connect(t, share(t))
 	near, far := w.addXFRM(t)
@@ -266,8 +266,8 @@ func (w *wire) addXFRM(t *testing.T) (near, far netip.Addr) {
 	return near, far
 }
 
-// encrypt lets both ends of the wire encrypt all that they send each other: with an id,
-// what goes through the interfaces of that id.
+// encrypt lets both ends of the wire encrypt everything that they send to each other, or with an id, what they send
+// through the interfaces with that id.
 func (w *wire) encrypt(t *testing.T, mode netlink.Mode, id int) {
 	t.Helper()
 	near, far := w.near.IPv4.AsSlice(), w.far.IPv4.AsSlice()
@@ -306,8 +306,8 @@ func (w *wire) encrypt(t *testing.T, mode netlink.Mode, id int) {
 	}
 }
 
-// converse sends 1000 bytes to and fro so many times, over a connection between addresses
-// of the ends that stays open.
+// converse sends 1000 bytes back and forth a number of times, on a connection between addresses of the ends, which
+// stays open.
 func (w *wire) converse(t *testing.T, far netip.Addr, turns int) {
 	t.Helper()
 	var listener net.Listener
@@ -346,9 +346,9 @@ func (w *wire) converse(t *testing.T, far netip.Addr, turns int) {
 	}
 }
 
-// requireAllCarried waits until all that a device above has is a process's, and as many
-// packets, each longer by what is around it, are carried below it at both ends. The length
-// is not looked at where it depends on that of the packet.
+// requireAllCarried waits until everything on a device above is counted for a process, and as many packets, each
+// longer by the encapsulation, are carried below it at both ends. It does not check the length if that depends on
+// the length of the packet.
 func (w *wire) requireAllCarried(t *testing.T, above string, around uint64) {
 	t.Helper()
 	eventually(t, "all that "+above+" has is carried below it", func() string { // an ACK may be late

@@ -10,12 +10,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// byQueue are the options with which a process that sends is known when its packets are
-// queued, as before Linux 6.16.
+// byQueue are the options with which the sending process is learned when its packets are queued, as before Linux
+// 6.16.
 var byQueue = owner.Options{MaxProcesses: 4096, AvoidHooks: []string{"tp_btf/tcp_sendmsg_locked"}}
 
-// Packets of a tunnel that had to wait are sent on by a soft interrupt, while their sender
-// is in its next call: who runs then is not the sender.
+// TestKernelGivesNothingToWhomASenderInterrupts has packets of a tunnel that have to wait, so that a soft interrupt sends them while another process runs. That
+// process must not count as the sender.
 func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
 	sighted(t, observe(t, byQueue), func(w *wire) bool {
 		p := converseOver(w)
@@ -41,8 +41,8 @@ func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
 	})
 }
 
-// Who has a socket locked when its packets come and go has them handled when he is done,
-// and sends what they allow for: he may have failed, and it is not his.
+// TestKernelFailedCallIsNoUse has a process that holds the lock of a socket while packets arrive. It handles them when it releases the lock, and
+// sends what they allow. Its own call may have failed, so it must not become the owner.
 func TestKernelFailedCallIsNoUse(t *testing.T) {
 	sighted(t, observe(t, byQueue), func(w *wire) bool {
 		p := converseOver(w)
@@ -65,7 +65,7 @@ func TestKernelFailedCallIsNoUse(t *testing.T) {
 	})
 }
 
-// trickle lets a device of the current namespace send 15 kB a second.
+// trickle limits a device of the current namespace to 15 kB per second.
 func trickle(t *testing.T, device string) {
 	t.Helper()
 	err := netlink.QdiscReplace(&netlink.Tbf{
