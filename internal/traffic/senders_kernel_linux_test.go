@@ -28,7 +28,7 @@ func (w *wire) send(t *testing.T, n, size int, to netip.Addr) {
 	sendTo(t, from, receiver.LocalAddr(), n, size, receiver)
 }
 
-// sendTo sends n datagrams and waits until each of the receivers has them all.
+// sendTo sends n datagrams and waits until each of the receivers has received all of them.
 func sendTo(t *testing.T, from *net.UDPConn, to net.Addr, n, size int, receivers ...*net.UDPConn) {
 	t.Helper()
 	for range n {
@@ -55,8 +55,8 @@ func receive(t *testing.T, receiver *net.UDPConn, size int) {
 	}
 }
 
-// sendSegmented sends n times a number of datagrams of 1000 bytes at once, to a
-// receiver that takes them at once too, or one by one.
+// sendSegmented makes n calls, each of which sends a number of datagrams of 1000 bytes, to a receiver
+// that receives them joined or one by one.
 func (w *wire) sendSegmented(t *testing.T, n, datagramsAtOnce int, whole bool) {
 	t.Helper()
 	var from, receiver *net.UDPConn
@@ -69,7 +69,7 @@ func (w *wire) sendSegmented(t *testing.T, n, datagramsAtOnce int, whole bool) {
 	sendTo(t, from, receiver.LocalAddr(), n, 1000*datagramsAtOnce, receiver)
 }
 
-// multicast sends n datagrams to a group that a number of sockets are in.
+// multicast sends n datagrams to a group that a number of sockets have joined.
 func (w *wire) multicast(t *testing.T, n, size, sockets int) {
 	t.Helper()
 	group := &net.UDPAddr{IP: net.IPv4(224, 0, 0, 213), Port: 21300}
@@ -137,7 +137,7 @@ func (w *wire) ping(t *testing.T, n, size int, to netip.Addr) {
 	}
 }
 
-// checksum is the internet's.
+// checksum returns the internet checksum.
 func checksum(message []byte) uint16 {
 	var sum uint32
 	for i, b := range message {
@@ -149,7 +149,7 @@ func checksum(message []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// sendToNobody sends n datagrams to a port without a socket.
+// sendToNobody sends n datagrams to a port on which there is no socket.
 func (w *wire) sendToNobody(t *testing.T, n, size int) {
 	t.Helper()
 	var from *net.UDPConn
@@ -161,7 +161,7 @@ func (w *wire) sendToNobody(t *testing.T, n, size int) {
 	}
 }
 
-// dialNobody connects n times to a port without a listener.
+// dialNobody connects n times to a port on which nothing listens.
 func (w *wire) dialNobody(t *testing.T, n int) {
 	t.Helper()
 	w.inNear(func() {
@@ -189,7 +189,7 @@ func (w *wire) sendFrames(t *testing.T, n, size int) {
 	frame := make([]byte, size)
 	copy(frame, w.macs[w.far.Device])
 	copy(frame[6:], w.macs[w.near.Device])
-	frame[12], frame[13] = 0x88, 0xb5 // for experiments: IEEE 802
+	frame[12], frame[13] = 0x88, 0xb5 // the Local Experimental Ethertype of IEEE 802
 	for range n {
 		if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.near.Index}); err != nil {
 			t.Fatal(os.NewSyscallError("sendto", err))

@@ -15,16 +15,16 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// interfaceAccounts are what an interface's accounts must be, and what it has counted beside
-// them: packets transmitted and received, bytes transmitted and received.
+// interfaceAccounts has what an interface's accounts must be, and what it has counted in addition:
+// packets transmitted and received, bytes transmitted and received.
 type interfaceAccounts struct {
 	Accounts   map[string]quantity
 	Unobserved []int64
 	Stacked    bool
 }
 
-// requireAccounts waits until the accounts of an interface that is younger than the
-// instrument, and in a namespace with a process, are as wanted.
+// requireAccounts waits until the accounts of an interface are as wanted. The interface must be younger
+// than the instrument, and in a namespace with a process.
 func (l *lab) requireAccounts(t *testing.T, namespace, device string, want interfaceAccounts) {
 	t.Helper()
 	if want.Unobserved == nil {
@@ -61,7 +61,7 @@ func TestKernelCreditsIPvlanOnItAlone(t *testing.T) {
 	w.requireOnPodAlone(t, pod, "ipv0", address)
 }
 
-// A socket of a VRF sends past its device, and what it receives comes through that.
+// TestKernelCreditsVRF has a socket of a VRF, which does not send through the VRF's device, but receives through it.
 func TestKernelCreditsVRF(t *testing.T) {
 	w := connect(t, share(t))
 	w.inFar(func() {
@@ -73,7 +73,7 @@ func TestKernelCreditsVRF(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	w.introduce(w.far, w.near) // which it forgot when it came under the VRF
+	w.introduce(w.far, w.near) // the device forgot its neighbour when it was put into the VRF
 	var from, receiver *net.UDPConn
 	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
 	w.inFar(func() {
@@ -104,8 +104,8 @@ func TestKernelCreditsVRF(t *testing.T) {
 	}
 }
 
-// requireOnPodAlone requires that what a process in a pod sends and receives is its own on
-// the pod's device, and carried by the far end's.
+// requireOnPodAlone requires that what a process in a pod sends and receives is counted for it on the
+// pod's device, and carried by the far end's device.
 func (w *wire) requireOnPodAlone(t *testing.T, pod, device string, address netip.Addr) {
 	t.Helper()
 	l := w.lab
@@ -130,8 +130,8 @@ func (w *wire) requireOnPodAlone(t *testing.T, pod, device string, address netip
 	}
 }
 
-// No hook sees a packet on a macvlan unless a socket gets it. What the kernel
-// itself takes is in the accounts of the lower device, and unobserved on this one.
+// TestKernelSaysWhatIsUnobservedOnMacvlan requires that packets that the kernel itself receives on a macvlan, which no hook sees there, are in
+// the accounts of the lower device and unobserved on the macvlan.
 func TestKernelSaysWhatIsUnobservedOnMacvlan(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
@@ -237,8 +237,8 @@ func TestKernelCreditsWhatIsForwarded(t *testing.T) {
 	}
 }
 
-// A packet over a VLAN on a bond goes over three devices. Each has what it sent;
-// of what is received the one in the middle is not told.
+// TestKernelCreditsVLANOnBond sends over a VLAN on a bond, which are three devices. Each of them has what is sent. What is received
+// is not seen on the one in the middle.
 func TestKernelCreditsVLANOnBond(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
@@ -285,7 +285,7 @@ func TestKernelCreditsVLANOnBond(t *testing.T) {
 	})
 }
 
-// A team is as a bond, by another driver.
+// TestKernelCreditsTeam uses a team, which is like a bond with another driver.
 func TestKernelCreditsTeam(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
@@ -309,7 +309,7 @@ func TestKernelCreditsTeam(t *testing.T) {
 	})
 }
 
-// What an interface is called never changes because another one is put on it.
+// TestKernelCreditsABridgeUnderOneName requires that the attributes of an interface do not change when another one is put on it.
 func TestKernelCreditsABridgeUnderOneName(t *testing.T) {
 	l := share(t)
 	w := connect(t, l)
@@ -332,7 +332,7 @@ func TestKernelCreditsABridgeUnderOneName(t *testing.T) {
 			}
 		}
 	}
-	send(10) // to no port yet
+	send(10) // before the bridge has a port
 	l.requireAccounts(t, w.far.Name, "br0", interfaceAccounts{
 		Accounts: map[string]quantity{"transmit process": {10, 10 * 1042}}, Stacked: true,
 	})

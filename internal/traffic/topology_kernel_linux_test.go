@@ -25,8 +25,8 @@ func (w *wire) addMacvlan(t *testing.T, name string) (namespace string, address 
 	return w.addPod(t, &netlink.Macvlan{LinkAttrs: attributes, Mode: netlink.MACVLAN_MODE_BRIDGE})
 }
 
-// addPod puts a device that is on the far end's into a namespace of its own, as for a
-// container, and introduces it and the near end to each other.
+// addPod puts a device above the far end's device into a namespace of its own, as for a container. It tells
+// this device and the near end each other's link address.
 func (w *wire) addPod(t *testing.T, link netlink.Link) (namespace string, address netip.Addr) {
 	t.Helper()
 	namespace = inhabited(t)
@@ -131,8 +131,7 @@ func (w *wire) addTeam(t *testing.T) (namespace string) {
 	return namespace
 }
 
-// takeTurns lets a team of the current namespace, which has no port yet, send through its
-// ports in turn.
+// takeTurns sets the mode roundrobin of a team of the current namespace, which must not have a port yet.
 //
 // Source: include/uapi/linux/if_team.h.
 func takeTurns(t *testing.T, device string) {
@@ -185,7 +184,7 @@ func (w *wire) addTunnel(t *testing.T, name string, near, far netip.Addr) {
 	w.acquaint(t, w.near.Name, name, near, w.far.Name, name, far)
 }
 
-// inhabited makes a namespace with a process in it, beside those of the wire.
+// inhabited makes a namespace with a process in it, in addition to those of the wire.
 func inhabited(t *testing.T) string {
 	t.Helper()
 	n, _ := kerneltest.Namespaces(t)
@@ -251,7 +250,7 @@ func (w *wire) settle(t *testing.T, namespace, device string, addresses ...netip
 	})
 }
 
-// acquaint tells two neighbours each other's link address.
+// acquaint tells two neighbours each other's link addresses.
 func (w *wire) acquaint(t *testing.T, namespace, device string, address netip.Addr,
 	otherNamespace, otherDevice string, otherAddress netip.Addr,
 ) {
@@ -294,8 +293,8 @@ func linkOf(t *testing.T, device string) netlink.Link {
 	return link
 }
 
-// awaitCarrier waits until a device of the current namespace can send. The state of a
-// new veth is unknown until the kernel has looked at its carrier; a tunnel's stays so.
+// awaitCarrier waits until a device of the current namespace can send. The state of a new veth is unknown
+// until the kernel has checked its carrier. The state of a tunnel stays unknown.
 func awaitCarrier(t *testing.T, device string) {
 	t.Helper()
 	for range 500 {

@@ -17,7 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// A raw socket sends packets of any transport, and a packet socket also what has none.
+// TestKernelTellsTransportsOfRawSockets has a raw socket, which sends packets of any transport, and a packet socket, which also sends packets
+// without one.
 func TestKernelTellsTransportsOfRawSockets(t *testing.T) {
 	l, owners := newLab(owner.Options{MaxProcesses: 4096})
 	config := metadata.NewDefaultMetricsBuilderConfig()
@@ -33,7 +34,7 @@ func TestKernelTellsTransportsOfRawSockets(t *testing.T) {
 
 	w.inNear(func() {
 		w.sendRaw(t, unix.IPPROTO_UDP, 3)
-		w.sendRaw(t, 253, 2) // an experiment
+		w.sendRaw(t, 253, 2) // a number for experiments: RFC 3692
 		w.sendARP(t, 4)
 	})
 	_, _, published := w.moved()
@@ -49,7 +50,7 @@ func TestKernelTellsTransportsOfRawSockets(t *testing.T) {
 	}
 }
 
-// sendRaw sends n packets of a protocol, by a socket that is of none.
+// sendRaw sends n packets of a protocol, on a raw socket for all protocols.
 func (w *wire) sendRaw(t *testing.T, protocol byte, n int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
@@ -69,7 +70,7 @@ func (w *wire) sendRaw(t *testing.T, protocol byte, n int) {
 	}
 }
 
-// sendARP sends n frames that are as long as ARP's and nobody answers.
+// sendARP sends n frames that are as long as those of ARP, and that nothing answers.
 func (w *wire) sendARP(t *testing.T, n int) {
 	t.Helper()
 	const arp = 0x0608 // in network byte order

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a virtual machine or a VPN writes to its device, and what it is given there, is its
-// own on that device, though the kernel forwards it.
+// TestKernelCreditsATunOnWhoWritesToIt requires that packets that a virtual machine or a VPN writes to its device or reads from it are counted
+// for it on that device, although the kernel forwards them.
 func TestKernelCreditsATunOnWhoWritesToIt(t *testing.T) {
 	const packets, size = 20, 500
 	w := connect(t, share(t))
@@ -38,7 +38,7 @@ func TestKernelCreditsATunOnWhoWritesToIt(t *testing.T) {
 		if _, err := receiver.WriteToUDPAddrPort(make([]byte, size), netip.AddrPortFrom(guest, 7)); err != nil {
 			t.Fatal(err)
 		}
-		for { // the kernel has things to say by itself
+		for { // the kernel also sends packets of its own
 			n, err := device.Read(buffer)
 			if err != nil {
 				t.Fatal(err)
@@ -53,7 +53,7 @@ func TestKernelCreditsATunOnWhoWritesToIt(t *testing.T) {
 	eventually(t, "the device's packets are the writer's", func() string {
 		published := w.lab.collect(t)
 		accounts := published.accounts(in(t, w.far.Name, "tun0"))
-		delete(accounts, "transmit no_socket") // the kernel's own
+		delete(accounts, "transmit no_socket") // packets of the kernel itself
 		delete(accounts, "transmit kernel")
 		want := map[string]quantity{"receive process": each, "transmit process": each}
 		if diff := cmp.Diff(want, accounts, cmp.AllowUnexported(quantity{})); diff != "" {
@@ -92,7 +92,7 @@ func (w *wire) openTun(t *testing.T, address netip.Prefix) *os.File {
 	return device
 }
 
-// datagram is a packet of IPv4 and UDP with that many bytes for the receiver.
+// datagram returns a packet of IPv4 and UDP, with a number of bytes of payload.
 func datagram(from, to netip.AddrPort, size int) []byte {
 	packet := make([]byte, ipHeader+udpHeader+size)
 	packet[0], packet[8], packet[9] = 0x45, 64, unix.IPPROTO_UDP

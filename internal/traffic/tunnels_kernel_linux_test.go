@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// tunnel is a kind of device that puts packets into others.
+// tunnel is a kind of device that encapsulates packets.
 type tunnel struct {
 	kind string
 	link func(attributes netlink.LinkAttrs, here, there kerneltest.Namespace) netlink.Link
@@ -56,8 +56,8 @@ var tunnels = []tunnel{
 	}, ethernet + outer4, false, true},
 }
 
-// What goes through a tunnel is the process's there. The device below carries it, in
-// packets that are longer.
+// TestKernelCreditsTunnels requires that packets through a tunnel are counted for the process there, and carried by the device below,
+// where they are longer.
 func TestKernelCreditsTunnels(t *testing.T) {
 	w := connect(t, share(t))
 	for i, tunnel := range tunnels {
@@ -74,9 +74,9 @@ func TestKernelCreditsTunnels(t *testing.T) {
 	}
 }
 
-// requireCarried waits until what was exchanged over a device of both ends since mark is
-// the process's there and carried below it: so many packets each way, and so many bytes
-// each. What a device above counts of a link header is up to its kind.
+// requireCarried waits until what was exchanged on a device of both ends since mark is counted for the process
+// there and carried below it: a number of packets each way, with a number of bytes each. Whether the device above
+// counts a link header depends on its kind.
 func (w *wire) requireCarried(t *testing.T, above string, there, back, packet, below int) {
 	t.Helper()
 	for _, end := range []struct {
@@ -107,7 +107,7 @@ func (w *wire) requireCarried(t *testing.T, above string, there, back, packet, b
 	}
 }
 
-// exchange sends datagrams of 1000 bytes to and fro between addresses of the ends.
+// exchange sends datagrams of 1000 bytes back and forth between addresses of the ends.
 func (w *wire) exchange(t *testing.T, near, far netip.Addr, there, back int) {
 	t.Helper()
 	var from, receiver *net.UDPConn
@@ -141,7 +141,7 @@ func (w *wire) digTunnel(t *testing.T, tunnel tunnel, i int) (near, far netip.Ad
 	return near, far
 }
 
-// What segmentation cuts is the packet in the tunnel: each frame has the headers of both.
+// TestKernelMeasuresFramesInTunnels requires that each frame of a segmented packet in a tunnel counts with the headers of both.
 func TestKernelMeasuresFramesInTunnels(t *testing.T) {
 	const times, segments = 20, 10
 	w := connect(t, share(t))

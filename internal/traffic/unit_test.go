@@ -9,7 +9,7 @@ import (
 )
 
 func TestUnitLearn(t *testing.T) {
-	// Ten skbs of a stream, which a wire would carry as 440 frames.
+	// These are ten skbs of a stream, which a wire would carry as 440 frames.
 	stream := bpfCount{Packets: 10, Bytes: 600_660, Frames: 440, FrameBytes: 629_040}
 	exactly := func(packets, bytes int64) span {
 		return span{from: tally{packets, bytes}, to: tally{packets, bytes}}
@@ -64,8 +64,8 @@ func TestUnitLearn(t *testing.T) {
 	}
 }
 
-// Packets of 70 bytes are in the accounts of which the counter lacks one, that weighs as
-// much as the link headers of five.
+// TestUnitLearnWithoutAPacket has packets of 70 bytes in the accounts, one of which is missing in the counter. That is as many bytes as
+// the link headers of five packets.
 func TestUnitLearnWithoutAPacket(t *testing.T) {
 	type look struct {
 		packets uint64 // in the accounts

@@ -27,7 +27,7 @@ const (
 	accept      = 1 // NF_ACCEPT
 )
 
-// jury decides on the packets that netfilter queues in a namespace.
+// jury gives the verdicts on packets that netfilter queues in a namespace.
 type jury struct {
 	t      *testing.T
 	socket *nl.NetlinkSocket
@@ -103,7 +103,7 @@ func (j *jury) acquit(ids [][]byte) {
 	}
 }
 
-// onCPU keeps what f does on one CPU, soft interrupts of lo and veth included.
+// onCPU runs f on one CPU, including soft interrupts of lo and veth.
 func onCPU(t *testing.T, cpu int, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -121,8 +121,8 @@ func onCPU(t *testing.T, cpu int, f func()) {
 	f()
 }
 
-// A packet that a program has held back goes on where it gives its verdict. It is no
-// part of what has arrived there last.
+// TestKernelTakesUpWhatWaitsForAVerdict has a packet that a program has held back. It continues on the CPU on which the program gives its verdict,
+// and must not be counted as part of the packet that has arrived there last.
 func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
 	const packets, pings = 20, 30
 	if runtime.NumCPU() < 2 {

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// slow lets a device of the current namespace send 70 kB at once. What is more waits, and
-// is sent by a timer.
+// slow lets a device of the current namespace send 70 kB at once. Packets beyond that wait, and a timer sends
+// them.
 func slow(t *testing.T, device string) {
 	t.Helper()
 	link := linkOf(t, device)
@@ -33,7 +33,7 @@ func slow(t *testing.T, device string) {
 	}
 }
 
-// burst sends n datagrams of 1000 bytes at once and waits until the receiver has them all.
+// burst sends n datagrams of 1000 bytes at once and waits until all of them are received.
 func burst(t *testing.T, from *net.UDPConn, receiver *net.UDPConn, n int) {
 	t.Helper()
 	setOption(t, from, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20)
@@ -46,8 +46,8 @@ func burst(t *testing.T, from *net.UDPConn, receiver *net.UDPConn, n int) {
 	receive(t, receiver, 1000*n)
 }
 
-// A packet that had to wait below the device where it is the process's is sent later,
-// by whoever is there then, and is carried all the same.
+// TestKernelCreditsWhatWaitsBelow has packets that wait below the device on which they are counted for the process. They are sent later, in
+// whatever context, and must be carried all the same.
 func TestKernelCreditsWhatWaitsBelow(t *testing.T) {
 	const packets = 300
 	l := share(t)
@@ -108,8 +108,8 @@ func TestKernelCreditsWhatWaitsBelow(t *testing.T) {
 	}
 }
 
-// A host begins to forward: by the next collection all of it is claimed as soon as it is
-// there, and what was forwarded before, if it did not wait.
+// TestKernelNoticesForwarding has a host that begins to forward. From the next collection on, all forwarded packets must be claimed as soon
+// as they arrive, and before that, those that did not have to wait.
 func TestKernelNoticesForwarding(t *testing.T) {
 	w := connect(t, observe(t, owner.Options{MaxProcesses: 4096}))
 	end := w.addRoute(t)
@@ -139,8 +139,8 @@ func TestKernelNoticesForwarding(t *testing.T) {
 	}
 }
 
-// A packet that is forwarded is claimed though it waits behind hundreds of others, and
-// though what came as one is sent as several.
+// TestKernelCreditsWhatIsForwardedUnderLoad requires that a forwarded packet is claimed although it waits behind hundreds of others, and although it
+// is sent as several packets.
 func TestKernelCreditsWhatIsForwardedUnderLoad(t *testing.T) {
 	const packets, atOnce = 400, 20
 	sighted(t, share(t), func(w *wire) bool {

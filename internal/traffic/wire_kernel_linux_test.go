@@ -19,19 +19,17 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// wire is two namespaces joined by a veth pair, each with a process in it. It
-// carries nothing but what a test sends: the ends know each other's address and
-// ask for nothing.
+// wire is two namespaces that are connected by a veth pair, each with a process in it. It carries only what a
+// test sends: the ends know each other's link address, and send nothing by themselves.
 type wire struct {
 	t         *testing.T
 	lab       *lab
 	near, far kerneltest.Namespace
 	macs      map[string]net.HardwareAddr // by device
-	before    publication                 // when it was marked
+	before    publication                 // what was published at the last mark
 }
 
-// connect makes a wire, and marks. A wire that is older than the instrument has
-// no lab yet.
+// connect makes a wire, and calls mark. A wire that is older than the instrument does not have a lab yet.
 func connect(t *testing.T, l *lab) *wire {
 	t.Helper()
 	w := lay(t)
@@ -63,7 +61,7 @@ func lay(t *testing.T) *wire {
 	return w
 }
 
-// silence keeps n, the current namespace, from sending by itself.
+// silence keeps n, which must be the current namespace, from sending by itself.
 func (w *wire) silence(n kerneltest.Namespace) {
 	w.t.Helper()
 	sysctl(w.t, "net/ipv4/igmp_link_local_mcast_reports", "0")
@@ -101,23 +99,23 @@ func knowNeighbour(t *testing.T, index int, address netip.Addr, mac net.Hardware
 	}
 }
 
-// mark waits until the accounts of both ends balance, and remembers them for moved.
+// mark waits until the accounts of both ends balance, and keeps them for moved.
 func (w *wire) mark() {
 	w.t.Helper()
 	w.before = w.lab.balanced(w.t, w.near, w.far)
 }
 
-// moved waits until the accounts of both ends balance, and returns by how much the
-// accounts have grown since mark, and all that was published then.
+// moved waits until the accounts of both ends balance. It returns by how much the accounts have grown since mark,
+// and everything that was published with them.
 func (w *wire) moved() (near, far map[string]quantity, published publication) {
 	w.t.Helper()
 	published = w.lab.balanced(w.t, w.near, w.far)
 	return w.grown(w.near, published), w.grown(w.far, published), published
 }
 
-// sighted lets try move something over a new wire, until it was one of which all was seen:
-// where a sandbox guards process 1, a soft interrupt on top of it runs no program. What it
-// handles is unobserved, and is said to be; but not each time. try returns whether it saw all.
+// sighted calls try with a new wire until everything that try sends is seen. On some machines process 1 runs in a
+// sandbox, and no program runs in a soft interrupt that interrupts it. What is handled there is reported as
+// unobserved. This does not happen each time. try returns whether everything was seen.
 func sighted(t *testing.T, l *lab, try func(w *wire) bool) {
 	t.Helper()
 	for range 5 {
@@ -129,8 +127,8 @@ func sighted(t *testing.T, l *lab, try func(w *wire) bool) {
 	t.Error("something was unobserved each time")
 }
 
-// sawAll says whether nothing of what the ends have moved is unobserved, nor of what other
-// devices of the far one have, after a while at most.
+// sawAll reports whether, after a while at most, nothing is unobserved at the ends and at the other devices of
+// the far end.
 func (w *wire) sawAll(others ...string) bool {
 	w.t.Helper()
 	places := []place{in(w.t, w.near.Name, w.near.Device), in(w.t, w.far.Name, w.far.Device)}
@@ -167,7 +165,7 @@ func grown(before, after map[string]quantity) map[string]quantity {
 	return grown
 }
 
-// sysctl sets one of the current network namespace.
+// sysctl sets a sysctl of the current network namespace.
 func sysctl(t *testing.T, name, value string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
@@ -175,11 +173,11 @@ func sysctl(t *testing.T, name, value string) {
 	}
 }
 
-// inNear and inFar call f with a thread in that end's namespace: its sockets are there.
+// inNear and inFar call f on a thread in that end's namespace, so that its sockets are there.
 func (w *wire) inNear(f func()) { w.t.Helper(); kerneltest.InNamespace(w.t, w.near.Name, f) }
 func (w *wire) inFar(f func())  { w.t.Helper(); kerneltest.InNamespace(w.t, w.far.Name, f) }
 
-// datagrams opens a UDP socket at an address; port 0 is any.
+// datagrams opens a UDP socket at an address. With port 0 the kernel chooses the port.
 func datagrams(t *testing.T, address netip.Addr, port int) *net.UDPConn {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: address.AsSlice(), Port: port})

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// WireGuard encrypts and decrypts on other CPUs. What it sends for a process is carried
-// below it; what it receives cannot be tied to what is in it, and is the kernel's.
+// TestKernelCreditsWireGuard uses WireGuard, which encrypts and decrypts on other CPUs. What it sends for a process must be carried below
+// it. What it receives cannot be related to the packet inside, and must be on the account kernel.
 func TestKernelCreditsWireGuard(t *testing.T) {
 	const (
 		there, back = 100, 50
@@ -28,7 +28,7 @@ func TestKernelCreditsWireGuard(t *testing.T) {
 	keys := []wgtypes.Key{must(wgtypes.GeneratePrivateKey()), must(wgtypes.GeneratePrivateKey())}
 	w.addWireGuard(t, w.near, w.far, near, keys[0], keys[1].PublicKey())
 	w.addWireGuard(t, w.far, w.near, far, keys[1], keys[0].PublicKey())
-	w.exchange(t, near, far, 1, 1) // the ends come to know each other
+	w.exchange(t, near, far, 1, 1) // the ends make their handshake
 	w.mark()
 	before := w.lab.collect(t)
 	w.exchange(t, near, far, there, back)
@@ -44,7 +44,7 @@ func TestKernelCreditsWireGuard(t *testing.T) {
 		if diff := cmp.Diff(quantity{packets[0], packets[0] * below}, got["transmit carried"], cmp.AllowUnexported(quantity{})); diff != "" {
 			t.Errorf("what %s carried differs (-want +got):\n%s", end.Device, diff)
 		}
-		kept := got["receive kernel"].packets - packets[1] // it may have been told that the other end is there
+		kept := got["receive kernel"].packets - packets[1] // it may have received keepalives
 		if diff := cmp.Diff(packets[1]*below+kept*around, got["receive kernel"].bytes); diff != "" {
 			t.Errorf("what %s received differs (-want +got):\n%s", end.Device, diff)
 		}

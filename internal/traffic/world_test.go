@@ -12,13 +12,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
-// world is a kernel and our programs in it, as far as the ledger can tell: devices
-// whose counters go on, and maps that have what was seen of it. Every choice is the
-// random source's.
+// world simulates a kernel with nettap's programs, as far as the ledger can see it: devices with counters, and maps
+// that have what was seen. The random source makes every choice.
 type world struct {
 	*rand.Rand
 	now       uint64 // ns since boot
-	next      uint64 // number of what is made next
+	next      uint64 // the number of the next thing that is made
 	surveyed  uint64 // epoch of the last survey
 	spaces    []*space
 	devices   []*device
@@ -31,16 +30,16 @@ type world struct {
 	fact      fact
 	conditions
 
-	processless map[uint32]bool // by inode: nobody knows what was in it when the receiver started
+	processless map[uint32]bool // by inode: the counters in it were not known when the receiver started
 }
 
-// conditions are what a world may have on top of it all.
+// conditions are difficulties that a world can have in addition.
 type conditions struct {
 	blind   bool // devices count in units that have to be learned
-	refused bool // some batches are taken by nobody
+	refused bool // the consumer refuses some batches
 }
 
-// fact is what really happened since the receiver started.
+// fact is what has really happened since the receiver started.
 type fact struct {
 	tasks    map[instance]int64 // bytes, of those that are in a series
 	accounts int64              // the same of all accounts
