@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Whoever looks between two collections, what is published is the same.
+// TestPeekingChangesNoDrops requires that what is published does not depend on whether somebody peeks between collections.
 func TestPeekingChangesNoDrops(t *testing.T) {
 	for seed := range uint64(30) {
 		undisturbed, disturbed := published(t, seed, false), published(t, seed, true)
@@ -17,7 +17,7 @@ func TestPeekingChangesNoDrops(t *testing.T) {
 	}
 }
 
-// published lives a life, and returns what each collection published of it.
+// published simulates a random machine, and returns what each collection published of it.
 func published(t *testing.T, seed uint64, peeks bool) (all [][]drop) {
 	w := newWorld(t, seed)
 	for range 100 {

@@ -24,7 +24,7 @@ What each drop reason means, and what to do about it. Where a row has a function
 | --- | --- | --- | --- | --- |
 `
 
-// TestReasonsAreDocumented holds docs/drop_reasons.md against the table that it is written from.
+// TestReasonsAreDocumented compares docs/drop_reasons.md with the table from which it is generated.
 func TestReasonsAreDocumented(t *testing.T) {
 	const path = "../../docs/drop_reasons.md"
 	rows, err := readTable(reasonsCSV)
@@ -47,7 +47,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	}
 }
 
-// quoted writes a name as code, but for those that stand for something that is none.
+// quoted returns a name formatted as code, unless it is a description such as "(no name)".
 func quoted(name string) string {
 	if name == "" || strings.HasPrefix(name, "(") {
 		return name

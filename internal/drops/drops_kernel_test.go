@@ -46,7 +46,8 @@ func TestKernelNamesEachDrop(t *testing.T) {
 	}
 }
 
-// What a full listener answers is not lost, though it comes to the same place.
+// TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue requires that a SYN that a full listener answers does not count as lost, although it reaches the same
+// place in the kernel.
 func TestKernelBlamesNoAnsweredPacketOnTheAcceptQueue(t *testing.T) {
 	drops := startDrops(t, new(stats.Recorder))
 	lab := dropstest.NewLab(t)
@@ -79,7 +80,7 @@ func TestKernelBlamesALostCookieOnTheAcceptQueue(t *testing.T) {
 	}
 }
 
-// TCP clears an skb's device before it looks at the segment.
+// TestKernelFindsTheInterfaceThatTCPForgot has drops in TCP, which clears an skb's device before it handles the segment.
 func TestKernelFindsTheInterfaceThatTCPForgot(t *testing.T) {
 	drops := startDrops(t, new(stats.Recorder))
 	if len(drops.words.reasons) == 0 {
@@ -147,7 +148,7 @@ func TestKernelCountsOnWithoutDetailWhenTheMapIsFull(t *testing.T) {
 	}
 }
 
-// A namespace that fills its part of the map leaves room for the detail of another one's.
+// TestKernelANamespaceHasItsPartOfTheDrops has a namespace that fills its part of the map. There must be room for the detail of another one.
 func TestKernelANamespaceHasItsPartOfTheDrops(t *testing.T) {
 	kerneltest.NeedDroppers(t)
 	b := new(stats.Recorder)
@@ -201,7 +202,7 @@ func TestKernelCountsDropsThatFindNoPlaceAsLost(t *testing.T) {
 	}
 }
 
-// full are drops whose maps, of one place each, have no room from the beginning.
+// full is an instrument whose maps have one entry each, and are full from the beginning.
 type full struct{ *Drops }
 
 func (f full) Enable() error {
@@ -231,8 +232,8 @@ func TestKernelStartsAgainFromZero(t *testing.T) {
 	}
 }
 
-// BenchmarkKernelDrop tells what it costs to count a dropped packet, and to look
-// at one that reaches its socket.
+// BenchmarkKernelDrop measures what it costs to count a dropped packet, and what the programs cost for a
+// packet that reaches its socket.
 func BenchmarkKernelDrop(b *testing.B) {
 	kerneltest.CountRuns(b)
 	drops := newDrops(new(stats.Recorder))
@@ -279,7 +280,8 @@ func newDrops(b *stats.Recorder) *Drops {
 	return New(builder, owner.New(owner.Options{MaxProcesses: 4096}), interfaces.New().NewReader(), nil, process.NewDirectory("", c), c, b, Options{Victims: true})
 }
 
-// A kernel newer than the table may have more reasons; they come out as unknown.
+// TestKernelReasonsHaveAClass requires that each reason of the kernel has a class. A kernel that is newer than the table may have
+// more reasons, which are unknown.
 func TestKernelReasonsHaveAClass(t *testing.T) {
 	drops := startDrops(t, new(stats.Recorder))
 	reasons := slices.Sorted(maps.Values(drops.words.reasons))
@@ -308,7 +310,7 @@ func begin(t *testing.T, drops *Drops) {
 	kerneltest.Start(t, drops)
 }
 
-// asKnown returns a drop as a kernel without reasons (before 5.17) tells it.
+// asKnown returns a drop as it is reported on a kernel without reasons (before 5.17).
 func asKnown(drops *Drops, drop dropstest.Drop) dropstest.Drop {
 	if drop.Function != "" && len(drops.words.reasons) == 0 {
 		drop.Reason, drop.Class = "not_available", "unknown"
@@ -316,7 +318,7 @@ func asKnown(drops *Drops, drop dropstest.Drop) dropstest.Drop {
 	return drop
 }
 
-// settled calls differ until it returns "" or a minute has passed.
+// settled calls differ until it returns "", and fails the test after a minute.
 func settled(differ func() string) (diff string) {
 	for range 600 {
 		if diff = differ(); diff == "" {
@@ -336,7 +338,7 @@ func dropsOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]int {
 	return counts
 }
 
-// everyDropOn is dropsOn with those.
+// everyDropOn is dropsOn with those of IPv6.
 func everyDropOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]int {
 	t.Helper()
 	metrics, err := drops.Collect(t.Context())
@@ -354,7 +356,7 @@ func everyDropOn(t *testing.T, drops *Drops, device string) map[dropstest.Drop]i
 	return counts
 }
 
-// since returns what grew.
+// since returns the counts that have grown, and by how much.
 func since(before, after map[dropstest.Drop]int) []dropstest.Drop {
 	var grown []dropstest.Drop
 	for drop, packets := range after {

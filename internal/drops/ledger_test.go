@@ -14,7 +14,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// book is a ledger, with the snapshot that its next turn gives it.
+// book is a ledger with the snapshot for its next turn.
 type book struct {
 	*ledger
 	next  *snapshot
@@ -32,10 +32,10 @@ func newBook() *book {
 	}}
 }
 
-// at is when the n-th turn is.
+// at returns the time of the n-th turn.
 func at(n int) time.Time { return started.Add(time.Duration(n) * time.Second) }
 
-// named notes what an interface is called.
+// named gives an interface a name.
 func (b *book) named(index uint32, name string) {
 	var entry interfaces.Entry
 	for i, c := range []byte(name) {
@@ -45,7 +45,7 @@ func (b *book) named(index uint32, name string) {
 	b.next.interfaces[interfaces.Key{Netns: 1, Ifindex: index}] = entry
 }
 
-// collect is one turn. late is what each key that leaves has counted since the reading.
+// collect makes one turn. late is how many packets each key that is removed has counted since it was read.
 func (b *book) collect(late uint64) []drop {
 	b.next.now = at(int(b.turn) + 1)
 	b.enter(b.next, testWords())
@@ -71,12 +71,12 @@ func requireDrops(t *testing.T, when string, got []drop, want ...drop) {
 	}
 }
 
-// on is the series of a refused segment.
+// on returns the series of a refused segment.
 func on(name string) series {
 	return series{"tcp_v4_rcv", "no_socket", loss, name, "tcp", "ipv4", false}
 }
 
-// refused is its key; there are two places in the function.
+// refused returns the key of a refused segment, which has one of two places in the function.
 func refused(location uint64, index uint32) bpfDropKey {
 	return bpfDropKey{Location: location, Netns: 1, Ifindex: index, Reason: 3, Type: 0x0800, Transport: 6}
 }
@@ -180,7 +180,8 @@ func TestLedgerBeginsARenamedInterfaceAnew(t *testing.T) {
 		drop{series: on("lan0"), start: at(2), packets: 2})
 }
 
-// A series that nobody was told the end of goes on; one that has ended begins anew.
+// TestLedgerTakesASeriesUpAgain requires that a series continues if its end was not delivered, and that one whose end was delivered
+// begins again.
 func TestLedgerTakesASeriesUpAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		deliveries int
@@ -222,7 +223,7 @@ func TestLedgerMakesRoomOfTheSilentOfANamespace(t *testing.T) {
 	requireRoomOfTheSilent(t, b)
 }
 
-// The host's may have all that there is.
+// TestLedgerMakesNoRoomWhereThereIsSome requires that the host's namespace can use all entries.
 func TestLedgerMakesNoRoomWhereThereIsSome(t *testing.T) {
 	b := newBook()
 	b.each, b.next.survey.Host = 0, 1
@@ -232,7 +233,7 @@ func TestLedgerMakesNoRoomWhereThereIsSome(t *testing.T) {
 	requireDrops(t, "it is silent", b.collect(5), drop{series: on("a"), start: started, packets: 1})
 }
 
-// requireRoomOfTheSilent has four keys where there is room for two.
+// requireRoomOfTheSilent has four keys, of which the limit allows two.
 func requireRoomOfTheSilent(t *testing.T, b *book) {
 	t.Helper()
 	for index, name := range []string{2: "a", 3: "b", 4: "c", 5: "d"} {
@@ -260,13 +261,13 @@ func requireRoomOfTheSilent(t *testing.T, b *book) {
 		drop{series: on("d"), start: at(4), packets: 1})
 }
 
-// lostBy is a key of a packet that a process has lost.
+// lostBy returns the key of a packet that a process has lost.
 func lostBy(number uint64, key bpfDropKey) bpfDropKey {
 	key.Number, key.Victim, key.Direction = number, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE
 	return key
 }
 
-// ofProcess is a process's series of a refused segment.
+// ofProcess returns a process's series of a refused segment.
 func ofProcess(v *victim, name string) (series, loser) {
 	return series{reason: "no_socket", class: loss, interfaceName: name}, loser{v, bpfVictimVICTIM_SOCKET, bpfDirectionRECEIVE}
 }

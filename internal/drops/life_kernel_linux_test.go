@@ -16,13 +16,13 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// consumer takes all that an instrument says of the tests' interfaces.
+// consumer takes everything that an instrument reports of the tests' interfaces.
 type consumer struct {
 	*Drops
 	series map[said]dropstest.Point // the last of each
 }
 
-// said is what a series says.
+// said is what the points of a series say.
 type said struct {
 	device string
 	drop   dropstest.Drop
@@ -30,8 +30,8 @@ type said struct {
 
 func consume(drops *Drops) *consumer { return &consumer{drops, map[said]dropstest.Point{}} }
 
-// collect takes what there is now. A series that goes on after its end, or stops
-// without one, is a failure.
+// collect makes a collection and takes it. It fails the test if a series continues after its end, or stops
+// without one.
 func (c *consumer) collect(t *testing.T) {
 	t.Helper()
 	metrics, err := c.Collect(t.Context())
@@ -62,11 +62,11 @@ func (c *consumer) collect(t *testing.T) {
 	}
 }
 
-// sums is what the series of an interface say together.
+// sums is the sums over the series of an interface.
 type sums struct{ Packets, Open int }
 
-// of adds up the last values, and how many series have not ended. What IPv6 says by
-// itself is left out.
+// of adds up the last values, and counts the series that have not ended. It leaves out packets that IPv6 sends
+// by itself.
 func (c *consumer) of(device string) (s sums) {
 	for key, point := range c.series {
 		if key.device != device || key.drop.Transport == "icmpv6" {
@@ -80,7 +80,7 @@ func (c *consumer) of(device string) (s sums) {
 	return s
 }
 
-// await collects until the series of an interface say what is wanted.
+// await makes collections until the series of an interface are as wanted.
 func (c *consumer) await(t *testing.T, device string, want sums) {
 	t.Helper()
 	if diff := settled(func() string {
@@ -178,7 +178,7 @@ func TestKernelBeginsARenamedInterfaceAnew(t *testing.T) {
 	requireBalance(t, drops, b)
 }
 
-// requireNoKeys sees to it that nothing is kept of an interface.
+// requireNoKeys requires that the maps and the ledger have nothing of an interface.
 func requireNoKeys(t *testing.T, drops *Drops, of kerneltest.Namespace) {
 	t.Helper()
 	counts, err := readCounts(drops.object.Maps[bpfMapDrops])

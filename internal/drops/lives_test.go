@@ -12,9 +12,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// world is a machine whose interfaces come, drop packets, are renamed and go, whose
-// processes lose some of those packets and end, and a consumer that takes most of what it
-// is told.
+// world simulates a machine whose interfaces are made, drop packets, are renamed and are removed, and whose
+// processes lose some of these packets and end. It has a consumer that takes most of the reports.
 type world struct {
 	*book
 	t       *testing.T
@@ -39,7 +38,7 @@ type story struct {
 
 func (w *world) names() string { return fmt.Sprintf("eth%d", w.random.IntN(4)) }
 
-// one returns some interface that lives, 0 if none does.
+// one returns an interface that exists, or 0 if there is none.
 func (w *world) one() uint32 {
 	indexes := make([]uint32, 0, len(w.living))
 	for index := range w.last + 1 {
@@ -96,7 +95,7 @@ func (w *world) drop(index uint32) {
 	w.dropped += packets
 }
 
-// survey finds what lives.
+// survey finds the interfaces and processes that exist.
 func (w *world) survey() {
 	epoch := w.turn + 2
 	w.next.survey = interfaces.Survey{Epoch: epoch, Whole: true}
@@ -108,7 +107,7 @@ func (w *world) survey() {
 	}
 }
 
-// report collects, and delivers or not; the consumer sees to it that the rules are kept.
+// report makes a collection, which the consumer takes or refuses. The consumer checks the rules of series.
 func (w *world) report() {
 	w.survey()
 	drops := w.collect(0)
@@ -156,7 +155,7 @@ func (w *world) hear(d drop) {
 	w.told[line{d.series, d.loser}] = &story{start: d.start, until: now, packets: d.packets}
 }
 
-// total is all that the consumer was told, of processes or of the host.
+// total returns the sum of everything that the consumer has taken, of processes or of the host.
 func (w *world) total(ofProcesses bool) uint64 {
 	sum := w.sums[ofProcesses]
 	for of, known := range w.told {

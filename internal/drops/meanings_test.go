@@ -15,7 +15,7 @@ import (
 //go:embed testdata/reasons.txt
 var reasonsTXT string
 
-// unclassified returns those of the reasons whose class the table leaves open.
+// unclassified returns the reasons for which the table has no class.
 func unclassified(t *testing.T, reasons []string) []string {
 	t.Helper()
 	table, err := readMeanings(reasonsCSV)

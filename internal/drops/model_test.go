@@ -19,7 +19,7 @@ const (
 	unknown = metadata.AttributeNettapDropClassUnknown
 )
 
-// testWords are those of a kernel that is not this one.
+// testWords are the names of an imaginary kernel.
 func testWords() words {
 	return words{
 		reasons:   map[uint32]string{1: "consumed", 2: "not_specified", 3: "no_socket", 13: "otherhost"},

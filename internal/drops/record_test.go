@@ -16,7 +16,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/golden"
 )
 
-// kernelRecord is a record as the kernel writes it: a SYN for a closed port.
+// kernelRecord returns a record as the BPF program writes it, of a SYN for a closed port.
 func kernelRecord() recordsDropRecord {
 	var raw recordsDropRecord
 	raw.TimeNs = uint64(2 * time.Second)

@@ -24,8 +24,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-// Five datagrams of one flow for a closed port are one record, with all that is known, and so
-// are three segments; those of another flow are another one.
+// TestKernelReportsADroppedPacketOnce requires that five datagrams of one flow for a closed port make one record with all attributes, and so do
+// three segments. Those of another flow make another record.
 func TestKernelReportsADroppedPacketOnce(t *testing.T) {
 	kerneltest.NeedDroppers(t)
 	records, _ := startRecords(t, RecordOptions{Interval: time.Hour, MaxPerSecond: 1000})
@@ -75,7 +75,7 @@ func TestKernelReportsADroppedPacketOnce(t *testing.T) {
 	}
 }
 
-// flowRecord is the record of a packet for a closed port of a lab.
+// flowRecord returns the record of a packet for a closed port of a lab.
 func flowRecord(records *Records, lab *dropstest.Lab, own map[string]any) map[string]any {
 	record := map[string]any{
 		"nettap.drop.reason": "no_socket", "nettap.drop.class": "loss", "network.type": "ipv4", "network.interface.name": lab.Receiver.Device,
@@ -88,7 +88,8 @@ func flowRecord(records *Records, lab *dropstest.Lab, own map[string]any) map[st
 	return record
 }
 
-// However much is dropped, there are no more records than allowed, and all is counted.
+// TestKernelReportsNoMoreThanAllowedInAStorm requires that there are no more records than allowed, however much is dropped, and that everything is
+// counted.
 func TestKernelReportsNoMoreThanAllowedInAStorm(t *testing.T) {
 	const flows, allowed = 20_000, 10
 	records, recorder := startRecords(t, RecordOptions{Interval: time.Hour, MaxPerSecond: allowed})
@@ -133,8 +134,7 @@ func startRecords(t *testing.T, options RecordOptions) (*Records, *stats.Recorde
 	return records, recorder
 }
 
-// A request has a trace, and its segments are dropped, because the queue of the sender's interface
-// has no room.
+// TestKernelReportsTheTraceOfADroppedSegment has a request with a trace, whose segments are dropped because the queue of the sender's interface is full.
 func TestKernelReportsTheTraceOfADroppedSegment(t *testing.T) {
 	kerneltest.Require(t)
 	contexts := startContexts(t)
@@ -177,7 +177,7 @@ func TestKernelReportsTheTraceOfADroppedSegment(t *testing.T) {
 	}
 }
 
-// traced is a record in the words of a test of traces.
+// traced has what a test of traces compares of a record.
 type traced struct {
 	Trace, Span, Transport string
 	Port                   int64 // of the sender
@@ -204,7 +204,7 @@ func tracedTo(t *testing.T, records *Records, address string) (found []traced) {
 	return found
 }
 
-// startContexts finds the trace contexts of messages, which not every kernel shows.
+// startContexts starts trace contexts of messages. It skips the test if the kernel has no hooks for them.
 func startContexts(t *testing.T) *tracecontext.Contexts {
 	t.Helper()
 	contexts := tracecontext.NewContexts(tracecontext.Options{

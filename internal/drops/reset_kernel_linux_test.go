@@ -77,7 +77,7 @@ func collectResets(t *testing.T, drops *Drops) map[dropstest.Reset]int {
 	return dropstest.Resets(metrics)
 }
 
-// newResets are those of a process that were not there before.
+// newResets returns the resets of a process that are in after and not in before.
 func newResets(before, after map[dropstest.Reset]int, pid int) map[dropstest.Reset]int {
 	grown := maps.Clone(after)
 	for reset := range grown {

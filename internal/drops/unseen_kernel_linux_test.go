@@ -12,8 +12,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// Each packet that a counter counts is one that we see, and without the rule that says so it
-// would be unseen.
+// TestKernelSeesWhatTheKernelCounts requires that nettap sees each packet that a counter counts, and that the packet would be unseen without
+// the rule for it.
 func TestKernelSeesWhatTheKernelCounts(t *testing.T) {
 	lab := dropstest.NewLab(t)
 	with, without := unseenIn(t, lab), unseenIn(t, lab)
@@ -50,7 +50,7 @@ func TestKernelSaysWhatItDoesNotSee(t *testing.T) {
 	}
 }
 
-// unseenIn starts drops that take a lab's receiver for the host.
+// unseenIn starts drops for which the namespace of a lab's receiver is the host's.
 func unseenIn(t *testing.T, lab *dropstest.Lab) *Drops {
 	t.Helper()
 	drops := newDrops(new(stats.Recorder))
@@ -77,7 +77,7 @@ func collectUnseen(t *testing.T, lab *dropstest.Lab, drops *Drops) (unseen map[s
 	return unseen
 }
 
-// grown is by how much each counter differs, if it does.
+// grown returns by how much counters have grown, without those that have not.
 func grown(before, after map[string]int) map[string]int {
 	by := map[string]int{}
 	for counter, n := range after {

@@ -135,7 +135,8 @@ func TestEmitUnseen(t *testing.T) {
 	golden.Compare(t, "unseen.json", compact)
 }
 
-// An entry's packets are covered once, until it is taken out and with what came last.
+// TestLedgerCoversWhatCountersCount requires that the packets of an entry are subtracted from a counter once, including those that came until the
+// entry was removed.
 func TestLedgerCoversWhatCountersCount(t *testing.T) {
 	l, w := newLedger(started), words{rules: []rule{{counter: "A", reason: "reason_5"}, {counter: "B", reason: "reason_5"}}}
 	key, elsewhere := bpfDropKey{Reason: 5, Netns: 1}, bpfDropKey{Reason: 5, Netns: 2}

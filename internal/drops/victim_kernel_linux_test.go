@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// needOwners skips the test where it cannot be known who owns a socket.
+// needOwners skips the test if owners of sockets cannot be known on this kernel.
 func needOwners(t *testing.T, drops *Drops) {
 	t.Helper()
 	if drops.refused != nil {
@@ -30,7 +30,7 @@ func needOwners(t *testing.T, drops *Drops) {
 	}
 }
 
-// overrun is what a reader has lost that had no room.
+// overrun returns what a reader has lost whose buffer was full.
 func overrun(drops *Drops, lab *dropstest.Lab, pid, packets int) dropstest.Loss {
 	loss := dropstest.Loss{
 		PID: pid, Reason: "socket_rcvbuff", Class: "loss", Victim: "socket", Direction: "receive",
@@ -48,7 +48,7 @@ func lossesOf(metrics pmetric.Metrics, pids ...int) []dropstest.Loss {
 	return slices.DeleteFunc(losses, func(loss dropstest.Loss) bool { return !slices.Contains(pids, loss.PID) })
 }
 
-// requireLosses waits until that is what processes have lost, and no more.
+// requireLosses waits until processes have lost exactly want.
 func requireLosses(t *testing.T, drops *Drops, pids []int, want ...dropstest.Loss) {
 	t.Helper()
 	if diff := settled(func() string {
@@ -71,7 +71,7 @@ func TestKernelFindsTheVictimOfAFullReceiveBuffer(t *testing.T) {
 	requireLosses(t, drops, []int{reader.PID, os.Getpid()}, overrun(drops, lab, reader.PID, dropped))
 }
 
-// Two processes lose packets at one time; one of them has its socket from another one.
+// TestKernelFindsTheVictimsOfTwoBuffers has two processes that lose packets at the same time. One of them has its socket from another process.
 func TestKernelFindsTheVictimsOfTwoBuffers(t *testing.T) {
 	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)
@@ -130,7 +130,7 @@ func TestKernelFindsTheVictimWithoutANeighbour(t *testing.T) {
 	}
 }
 
-// The series of a process that has ended end, whenever that was; the host's go on.
+// TestKernelFindsTheVictimThatHasEnded requires that the series of a process that has ended end, whenever it ended, and that the host's continue.
 func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 	b := new(stats.Recorder)
 	drops := startDrops(t, b)
@@ -176,7 +176,8 @@ func TestKernelFindsTheVictimThatHasEnded(t *testing.T) {
 	requireBalance(t, drops, b)
 }
 
-// What finds no place is counted for the host alone, and said to be.
+// TestKernelFindsNoPlaceForTheVictim requires that packets for whose process there is no room are counted only for the host, and that this is
+// reported.
 func TestKernelFindsNoPlaceForTheVictim(t *testing.T) {
 	for name, full := range map[string]func(drops *Drops){
 		"in the map of drops":     func(drops *Drops) { drops.maxKeys, drops.maxCoarse = 1, 4096 },
@@ -213,7 +214,7 @@ func TestKernelFindsNoPlaceForTheVictim(t *testing.T) {
 	}
 }
 
-// The process has ended, and nobody else has the port, so what comes there is still its loss.
+// TestKernelFindsTheVictimThatWasTheLastListener has a process that has ended. No other process has the port, so packets for it still count as its losses.
 func TestKernelFindsTheVictimThatWasTheLastListener(t *testing.T) {
 	drops := startDrops(t, new(stats.Recorder))
 	needOwners(t, drops)

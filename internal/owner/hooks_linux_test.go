@@ -10,8 +10,8 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
-// Where the kernel tells of calls before they are made, hooks of their own show what they
-// have moved, or it is said that this is not seen.
+// TestChoose requires, for kernels whose hooks run before a call is made, that further hooks show what the call has moved,
+// or that the hook says that this is not seen.
 func TestChoose(t *testing.T) {
 	const (
 		traced, probed, sender           = "fentry/security_socket_sendmsg", "kprobe/security_socket_sendmsg", "tp_btf/tcp_sendmsg_locked"

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-// TestKernelOwnersForgetApart has two instruments' views of what is known of this process,
-// which uses a socket. A process that one has forgotten the other one still has; one that
-// both have forgotten makes room, and is another one when it uses a socket again.
+// TestKernelOwnersForgetApart has two instruments that know this process, which uses a socket. If one of them forgets
+// the process, the other one still knows it. If both have forgotten it, its place is free, and it gets another number
+// when it uses a socket again.
 func TestKernelOwnersForgetApart(t *testing.T) {
 	one := New(Options{MaxProcesses: 1024})
 	other := one.Another()
@@ -120,8 +120,8 @@ func startUser(t *testing.T) (pid int, end func()) {
 	return command.Process.Pid, program.End
 }
 
-// TestKernelOwnersGoWithoutAHookThatDoesNotFire gives hooks that show what a call has moved a
-// cause which is none. The owners are known without them, and it is said what is not seen.
+// TestKernelOwnersGoWithoutAHookThatDoesNotFire gives the hooks that show what a call has moved a cause that does not
+// make them fire. Owners must be known without them, and the hook must say what is not seen.
 func TestKernelOwnersGoWithoutAHookThatDoesNotFire(t *testing.T) {
 	kerneltest.Require(t)
 	rung := ladder[2]
@@ -175,7 +175,7 @@ func user(t *testing.T) func() {
 	}
 }
 
-// find surveys, and returns this process and its number, 0 if it is not known.
+// find makes a survey, and returns this process and its number, which is 0 if it is not known.
 func find(t *testing.T, o *Owners) (number uint64, found Process) {
 	t.Helper()
 	return findPID(t, o, os.Getpid())

@@ -32,7 +32,7 @@ const acceptsOnly = `
 	  drops: {enabled: false}
 `
 
-// acceptsSoon makes them come out at once.
+// acceptsSoon runs accepts alone, at a short interval.
 const acceptsSoon = acceptsOnly + `
 	  accepts: {collection_interval: 200ms, initial_delay: 0s%s}
 `

@@ -227,7 +227,7 @@ func TestDistributionFollowsATable(t *testing.T) {
 		t.Error("the first line is not the head of a table")
 	}
 	began := time.Now()
-	for heads := 1; heads < 4; { // which takes longer than write_timeout
+	for heads := 1; heads < 4; { // it takes longer than write_timeout
 		if isHead() {
 			heads++
 		}
