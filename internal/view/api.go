@@ -251,13 +251,17 @@ type Increment struct {
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	Drops      []Drop      `json:"drops,omitempty"`
 	Losses     []Drop      `json:"losses,omitempty"`
+	Resets     []Drop      `json:"resets,omitempty"`
+	Unseen     []Drop      `json:"unseen,omitempty"`
 	Listeners  []Listener  `json:"listeners,omitempty"`
 
-	Moved    [][]any `json:"moved,omitempty"`
-	Booked   [][]any `json:"booked,omitempty"`
-	Dropped  [][]any `json:"dropped,omitempty"`
-	Lost     [][]any `json:"lost,omitempty"`
-	Accepted [][]any `json:"accepted,omitempty"`
+	Moved      [][]any `json:"moved,omitempty"`
+	Booked     [][]any `json:"booked,omitempty"`
+	Dropped    [][]any `json:"dropped,omitempty"`
+	Lost       [][]any `json:"lost,omitempty"`
+	Reset      [][]any `json:"reset,omitempty"`
+	Overlooked [][]any `json:"overlooked,omitempty"`
+	Accepted   [][]any `json:"accepted,omitempty"`
 
 	Accepts        []Accept `json:"accepts,omitempty"`
 	AcceptsLeftOut int      `json:"accepts_left_out,omitempty"`
@@ -275,6 +279,8 @@ type Gone struct {
 	Interfaces []string `json:"interfaces,omitempty"`
 	Drops      []string `json:"drops,omitempty"`
 	Losses     []string `json:"losses,omitempty"`
+	Resets     []string `json:"resets,omitempty"`
+	Unseen     []string `json:"unseen,omitempty"`
 	Listeners  []string `json:"listeners,omitempty"`
 }
 

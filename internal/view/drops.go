@@ -38,7 +38,7 @@ type drops struct {
 	view    *View
 	clock   clock
 	name    string    // for the report of what found no room
-	gone    *[]string // receives the ids of those that are forgotten; nil if nobody asks
+	gone    *[]string // receives the ids of those that are forgotten
 	byPlace map[place]*drop
 }
 
@@ -134,9 +134,7 @@ func (ds *drops) prune(old int64) {
 	for at, d := range ds.byPlace {
 		if d.active < old && ds.clock.seq-d.seen > missing {
 			delete(ds.byPlace, at)
-			if ds.gone != nil {
-				*ds.gone = append(*ds.gone, d.ID)
-			}
+			*ds.gone = append(*ds.gone, d.ID)
 		}
 	}
 }

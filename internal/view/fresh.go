@@ -4,17 +4,19 @@ package view
 
 // fresh is what has happened since a tick.
 type fresh struct {
-	since    int64 // ms since 1970
-	until    int64
-	accepts  []Accept
-	notices  []Notice
-	calls    []*keptCall
-	gone     Gone
-	moved    []movedRow
-	booked   []bookedAccount
-	dropped  []droppedPackets
-	lost     []droppedPackets
-	accepted []acceptedOn
+	since      int64 // ms since 1970
+	until      int64
+	accepts    []Accept
+	notices    []Notice
+	calls      []*keptCall
+	gone       Gone
+	moved      []movedRow
+	booked     []bookedAccount
+	dropped    []droppedPackets
+	lost       []droppedPackets
+	reset      []droppedPackets
+	overlooked []droppedPackets
+	accepted   []acceptedOn
 }
 
 type movedRow struct {
@@ -62,8 +64,7 @@ func (v *View) takeFresh() fresh {
 		}
 	}
 	f.dropped, f.lost = v.drops.takeFresh(), v.losses.takeFresh()
-	v.resets.takeFresh() // they are in no increment
-	v.unseen.takeFresh()
+	f.reset, f.overlooked = v.resets.takeFresh(), v.unseen.takeFresh()
 	for _, l := range v.listeners.byKey {
 		if l.moved[0] != 0 {
 			f.accepted = append(f.accepted, acceptedOn{l, l.moved})

@@ -2,6 +2,8 @@
 
 package view
 
+import "slices"
+
 // incrementEvents is the maximum number of accepts and of calls in an increment.
 const incrementEvents = 50
 
@@ -19,6 +21,7 @@ func (v *View) increment(f filter) *Increment {
 		i.Booked = append(i.Booked, []any{b.of.ID, b.way, b.name, b.amount[0], b.amount[1]})
 	}
 	i.Dropped, i.Lost = selected.dropped(last.dropped), selected.dropped(last.lost)
+	i.Reset, i.Overlooked = selected.dropped(last.reset), selected.dropped(last.overlooked)
 	for _, a := range last.accepted {
 		if selected.listener(a.listener) {
 			i.Accepted = append(i.Accepted, []any{a.ID, a.connections[0], a.connections[1]})
@@ -46,7 +49,7 @@ func (v *View) increment(f filter) *Increment {
 	if len(f.terms) > 0 {
 		v.introduce(i)
 	}
-	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Losses)+len(g.Listeners) > 0 {
+	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Losses)+len(g.Resets)+len(g.Unseen)+len(g.Listeners) > 0 {
 		i.Gone = &g
 	}
 	return i
@@ -66,6 +69,7 @@ func (v *View) news(i *Increment, selected *selection) {
 		}
 	}
 	i.Drops, i.Losses = v.drops.news(since, selected), v.losses.news(since, selected)
+	i.Resets, i.Unseen = v.resets.news(since, selected), v.unseen.news(since, selected)
 	for _, l := range v.listeners.byKey {
 		if l.updated >= since && selected.listener(l) {
 			shown := l.Listener
@@ -112,7 +116,7 @@ func (v *View) introduce(i *Increment) {
 	for _, m := range i.Moved {
 		add(m[0].(string))
 	}
-	for _, d := range i.Losses {
+	for _, d := range slices.Concat(i.Losses, i.Resets) {
 		add(d.Process)
 	}
 	for _, a := range i.Accepts {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -132,5 +133,45 @@ func TestDropwatchTellsOfResetsAndOfWhatIsUnseen(t *testing.T) {
 	}
 	if len(state.Resets) != 2 || len(state.Unseen) != 1 || state.Unseen[0].Packets != 7 || state.Unseen[0].Symbol != "TcpExtListenDrops" {
 		t.Errorf("the resets are %+v, and unseen is %+v", state.Resets, state.Unseen)
+	}
+}
+
+// An increment has what is new, how much more there is of what is known, and what was forgotten.
+func TestIncrementsTellOfResetsAndOfWhatIsUnseen(t *testing.T) {
+	f := newFeed()
+	count := func(resets, unseen int64) func() {
+		return func() {
+			metrics := pmetric.NewMetrics()
+			putCount(metrics, &fed{pid: 3120, comm: "java"}, "nettap.tcp.reset", resets, map[string]string{"network.io.direction": "receive"})
+			putCount(metrics, nil, "nettap.drop.unseen", unseen, map[string]string{"nettap.drop.counter": "TcpExtListenDrops"})
+			f.Drops(metrics)
+		}
+	}
+	later := func() { f.now = f.now.Add(keep * time.Millisecond) }
+	seconds := []func(){count(1, 7), count(5, 10), later}
+	for range missing + coarseStep/1000 { // the view forgets once in a coarse step
+		seconds = append(seconds, func() {})
+	}
+	body := f.during(t, "/api/v1/events", append(seconds, func() { f.Close() })...)
+	var told Increment
+	for line := range strings.Lines(body) {
+		data, ok := strings.CutPrefix(line, "data: ")
+		var one Increment
+		if !ok || json.Unmarshal([]byte(data), &one) != nil || one.SpanS == 0 { // a snapshot has no span
+			continue
+		}
+		told.Resets, told.Unseen = append(told.Resets, one.Resets...), append(told.Unseen, one.Unseen...)
+		told.Reset, told.Overlooked = append(told.Reset, one.Reset...), append(told.Overlooked, one.Overlooked...)
+		if one.Gone != nil {
+			told.Gone = one.Gone
+		}
+	}
+	want := Increment{
+		Resets: []Drop{{ID: "2", Process: "1", Direction: "receive"}}, Reset: [][]any{{"2", 1.0}, {"2", 4.0}},
+		Unseen: []Drop{{ID: "3", Symbol: "TcpExtListenDrops"}}, Overlooked: [][]any{{"3", 7.0}, {"3", 3.0}},
+		Gone: &Gone{Resets: []string{"2"}, Unseen: []string{"3"}},
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("the increments differ (-want +got):\n%s", diff)
 	}
 }

@@ -93,8 +93,8 @@ func New(options Options) *View {
 	v.interfaces.init(v)
 	v.drops.init(v, "drops", &v.fresh.gone.Drops)
 	v.losses.init(v, "losses", &v.fresh.gone.Losses)
-	v.resets.init(v, "resets", nil)
-	v.unseen.init(v, "unseen", nil)
+	v.resets.init(v, "resets", &v.fresh.gone.Resets)
+	v.unseen.init(v, "unseen", &v.fresh.gone.Unseen)
 	v.listeners.init(v)
 	return v
 }

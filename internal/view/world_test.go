@@ -24,7 +24,7 @@ type world struct {
 	answers []float64    // and received
 	drops   []dropped
 	ports   []visited
-	scans   bool // someone tries a closed port each minute
+	scans   bool // someone tries a closed port each minute, which is reset, and other resets and losses are counted
 	calls   []called
 	seconds int
 	until   time.Time // what happened is known until then
@@ -207,6 +207,11 @@ func (w *world) dropPoints() pmetric.Metrics {
 				point.Attributes().PutStr(name, value)
 			}
 		}
+	}
+	if w.scans {
+		putCount(metrics, nil, "nettap.tcp.reset", int64(w.seconds/60), map[string]string{"network.io.direction": "transmit", "nettap.tcp.reset.reason": "no_socket"})
+		putCount(metrics, &w.processes[0], "nettap.tcp.reset", int64(w.seconds), map[string]string{"network.io.direction": "receive"})
+		putCount(metrics, nil, "nettap.drop.unseen", int64(w.seconds), map[string]string{"nettap.drop.counter": "TcpExtListenDrops"})
 	}
 	return metrics
 }

@@ -26,6 +26,8 @@ export interface State {
   notices_left_out: number;
   calls: Call[];
   calls_left_out: number;
+  resets: Drop[]; // of TCP connections
+  unseen: Drop[]; // by counter of the kernel
   health: Health;
 }
 
@@ -180,11 +182,15 @@ export interface Increment {
   interfaces?: Interface[];
   drops?: Drop[];
   losses?: Drop[];
+  resets?: Drop[];
+  unseen?: Drop[];
   listeners?: Listener[];
   moved?: [string, string, number, number, number, number][];
   booked?: [string, "tx" | "rx", string, number, number][];
   dropped?: [string, number][];
   lost?: [string, number][];
+  reset?: [string, number][];
+  overlooked?: [string, number][];
   accepted?: [string, number, number][];
   accepts?: Accept[];
   accepts_left_out?: number;
@@ -192,7 +198,7 @@ export interface Increment {
   notices_left_out?: number;
   calls?: Call[];
   calls_left_out?: number;
-  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; losses?: string[]; listeners?: string[] };
+  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; losses?: string[]; resets?: string[]; unseen?: string[]; listeners?: string[] };
   health: Health;
 }
 

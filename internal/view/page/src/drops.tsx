@@ -1,7 +1,7 @@
 import { Chart } from "./chart";
 import { count, perSecond, words } from "./format";
 import type { Body, Common, LossLine, Whose } from "./frames";
-import { Card, Empty, Spark, Who, type Go } from "./parts";
+import { Card, Empty, Heads, Spark, Who, type Go } from "./parts";
 import { allClasses, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
@@ -75,7 +75,49 @@ export function Drops({ common, body, place, go, theme }: { common: Common; body
           </table>
         </Card>
       ) : null}
+      {body.resets?.length ? <Resets of={body.resets} place={place} /> : null}
+      {body.unseen?.length ? <Unseen of={body.unseen} /> : null}
     </>
+  );
+}
+
+function Resets({ of: resets, place }: { of: Whose[]; place: Place }) {
+  return (
+    <Card title="TCP resets" note="of each process, those with most first">
+      <table class="rows">
+        <Heads of={[["Process"], ["Way"], ["Reason"], ["Resets", "right"]]} />
+        <tbody>
+          {resets.map((r) => (
+            <tr key={r.about.id}>
+              <td class="grow">
+                <Who of={r.process} place={place} />
+              </td>
+              <td class="nowrap">{r.about.direction === "transmit" ? "sent" : "received"}</td>
+              <td>{words(r.about.reason ?? "")}</td>
+              <td class="right figures">{count(r.packets)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Card>
+  );
+}
+
+function Unseen({ of: unseen }: { of: Whose[] }) {
+  return (
+    <Card title="Lost unseen" note="what counters of the kernel have beyond the drops above; counters overlap, so never add them">
+      <table class="rows">
+        <Heads of={[["Counter"], ["Packets", "right"]]} />
+        <tbody>
+          {unseen.map((u) => (
+            <tr key={u.about.id}>
+              <td class="grow mono">{u.about.symbol ?? ""}</td>
+              <td class="right figures">{count(u.packets)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Card>
   );
 }
 

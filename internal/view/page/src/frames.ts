@@ -66,11 +66,12 @@ export interface LossLine {
   whose: Whose[]; // sorted by packets; not every packet belongs to a process
 }
 
-// Whose is the packets that a process has lost.
+// Whose is the packets that a process has lost, the resets of its connections, or what a counter of
+// the kernel has beyond the drops.
 export interface Whose {
   about: Drop;
   process: Process;
-  packets: number; // in the range
+  packets: number; // or segments, in the range
 }
 
 export interface PortLine {
@@ -139,6 +140,8 @@ export interface Body {
   devices?: DeviceLine[];
   stacked?: Stacked[];
   losses?: LossLine[];
+  resets?: Whose[]; // sorted by packets, as unseen is
+  unseen?: Whose[];
   ports?: PortLine[];
   accepts?: AcceptLine[];
   acceptsLeftOut?: number;

@@ -331,13 +331,17 @@ export class Lines {
   // is not known.
   private whose(): Map<string, Whose[]> {
     const all = new Map<string, Whose[]>();
-    for (const l of this.model.victims.values()) {
-      const packets = Math.round(l.series.sum(this.last, this.n));
-      const process = this.model.processes.get(l.about.process ?? "")?.about ?? { id: "" };
-      if (packets > 0) all.set(reasonOf(l.about), [...(all.get(reasonOf(l.about)) ?? []), { about: l.about, process, packets }]);
-    }
-    for (const losses of all.values()) losses.sort((a, b) => b.packets - a.packets || (a.process.pid ?? 0) - (b.process.pid ?? 0));
+    for (const w of this.counted(this.model.victims)) all.set(reasonOf(w.about), [...(all.get(reasonOf(w.about)) ?? []), w]);
     return all;
+  }
+
+  // counted returns what had packets in the range, sorted by packets.
+  private counted(of: Map<string, Loss>): Whose[] {
+    const all = Array.from(of.values(), (l): Whose => {
+      const process = this.model.processes.get(l.about.process ?? "")?.about ?? { id: "" };
+      return { about: l.about, process, packets: Math.round(l.series.sum(this.last, this.n)) };
+    });
+    return all.filter((w) => w.packets > 0).sort((a, b) => b.packets - a.packets || (a.process.pid ?? 0) - (b.process.pid ?? 0));
   }
 
   private drops(): Body {
@@ -362,7 +366,12 @@ export class Lines {
     }
     shown.sort((a, b) => classRank(a.kind) - classRank(b.kind) || b.packets - a.packets);
     const none = this.rates(new Float64Array(this.n)); // null in slots that were not observed
-    return { losses, stacked: shown.map(({ name, kind, amounts }) => ({ name, kind, line: Array.from(amounts, (a, i) => (none[i] === null ? null : a)) })) };
+    return {
+      losses,
+      stacked: shown.map(({ name, kind, amounts }) => ({ name, kind, line: Array.from(amounts, (a, i) => (none[i] === null ? null : a)) })),
+      resets: this.counted(this.model.resets).slice(0, 100),
+      unseen: this.counted(this.model.unseen).slice(0, 100),
+    };
   }
 
   private ports(): PortLine[] {

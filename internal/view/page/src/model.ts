@@ -48,6 +48,8 @@ export class Model {
   readonly devices = new Map<string, Device>();
   readonly losses = new Map<string, Loss>();
   readonly victims = new Map<string, Loss>(); // the losses of processes
+  readonly resets = new Map<string, Loss>();
+  readonly unseen = new Map<string, Loss>(); // what counters of the kernel have beyond the losses
   readonly ports = new Map<string, Port>();
   readonly sent: Series;
   readonly received: Series;
@@ -113,6 +115,8 @@ export class Model {
       device.about = { ...i, tx: undefined, rx: undefined };
     }
     for (const d of state.losses) this.loss(this.victims, d).series.fill(first, d.series?.packets);
+    for (const d of state.resets) this.loss(this.resets, d).series.fill(first, d.series?.packets);
+    for (const d of state.unseen) this.loss(this.unseen, d).series.fill(first, d.series?.packets);
     for (const d of state.drops) {
       this.loss(this.losses, d).series.fill(first, d.series?.packets);
       unlooked(d.series?.packets);
@@ -154,6 +158,8 @@ export class Model {
     for (const d of i.interfaces ?? []) this.device(d).about = d;
     for (const d of i.drops ?? []) this.loss(this.losses, d);
     for (const d of i.losses ?? []) this.loss(this.victims, d);
+    for (const d of i.resets ?? []) this.loss(this.resets, d);
+    for (const d of i.unseen ?? []) this.loss(this.unseen, d);
     for (const l of i.listeners ?? []) this.port(l);
     for (const [id, name, ...amounts] of i.moved ?? []) {
       const proc = this.processes.get(id);
@@ -184,6 +190,8 @@ export class Model {
     };
     for (const dropped of i.dropped ?? []) lose(this.losses, dropped);
     for (const lost of i.lost ?? []) lose(this.victims, lost);
+    for (const reset of i.reset ?? []) lose(this.resets, reset);
+    for (const overlooked of i.overlooked ?? []) lose(this.unseen, overlooked);
     for (const [id, connections, unexpected] of i.accepted ?? []) {
       const port = this.ports.get(id);
       if (!port) continue;
@@ -203,6 +211,8 @@ export class Model {
     for (const id of i.gone?.interfaces ?? []) this.devices.delete(id);
     for (const id of i.gone?.drops ?? []) this.losses.delete(id);
     for (const id of i.gone?.losses ?? []) this.victims.delete(id);
+    for (const id of i.gone?.resets ?? []) this.resets.delete(id);
+    for (const id of i.gone?.unseen ?? []) this.unseen.delete(id);
     for (const id of i.gone?.listeners ?? []) this.ports.delete(id);
     return true;
   }

@@ -185,6 +185,26 @@ await test("drops are explained", async () => {
   await page.locator(".explained").waitFor();
 });
 
+await test("resets and unseen losses are told, and go on", async () => {
+  const page = await open(`${at.live}/#/drops`);
+  await live(page);
+  const row = (card, text) => page.locator(`.card[aria-label="${card}"] tbody tr`, { hasText: text });
+  // The sum falls when a slot leaves the range, so only that it rises shows that something came.
+  for (const [card, text] of [["TCP resets", "nginx"], ["Lost unseen", "TcpExtListenDrops"]]) {
+    await row(card, text).waitFor();
+    await page.waitForFunction((label) => {
+      const [now, before] = [Number(document.querySelector(`.card[aria-label="${label}"] td.right`).textContent), window[label]];
+      window[label] = now;
+      return now > before;
+    }, card);
+  }
+  equal(await row("TCP resets", "nginx").locator("td").allTextContents().then((all) => all.slice(1, 3)), ["received", ""], "a received reset");
+  equal(await row("TCP resets", "no socket").locator("td").allTextContents().then((all) => all.slice(0, 3)), ["process not known", "sent", "no socket"], "a sent reset");
+  await page.goto(`${at.live}/#/drops?filter=process:java`);
+  await row("TCP resets", "nginx").waitFor({ state: "detached" });
+  holds((await page.locator('.card[aria-label="Lost unseen"]').count()) === 0, "a table of nothing is shown");
+});
+
 await test("unobserved is on each interface's bar", async () => {
   const page = await open(`${at.live}/#/interfaces`);
   await live(page);
