@@ -9,6 +9,8 @@
  *            tcp_push, skb_consume_udp, skb_free_datagram, tp_btf tcp_rcv_space_adjust
  *          tp_btf tcp_sendmsg_locked   a process sends on TCP, and has not returned yet;
  *            before Linux 6.16: net_dev_queue
+ *          tp_btf net_dev_queue        a process sends a datagram on a socket that several use in
+ *                                      turn: attached when there is one
  *          tp_btf inet_sock_set_state  a process connects or listens; a connection is
  *                                      established for a listener
  *          tp_btf sched_process_exit   a process that listened has ended
@@ -51,6 +53,14 @@ const volatile __u64 patience_ns = 3000000000ULL;
 bool orphaned;
 
 /*
+ * Set when several processes use a socket of datagrams in turn. User space then attaches the program
+ * that sees which of them sends.
+ */
+bool shared_datagrams;
+
+#define SHARED 3 /* a daemon that forks or changes its user gives its socket to another process once or twice */
+
+/*
  * The instances of processes that have executed a program or changed their user, by the number that
  * they had before. User space fills the map.
  */
@@ -80,6 +90,16 @@ static __always_inline bool is_known_beyond(__u64 number, __u32 tried, __u32 mar
 	return number == number_beyond(mark) && tried == (__u32)current_round();
 }
 
+/* A socket of datagrams that a process used goes to another one. */
+static __always_inline void count_turn(struct sock *sk, struct owner *owner)
+{
+	if (owner->turns == SHARED || (sk->sk_type != SOCK_DGRAM && sk->sk_type != SOCK_RAW))
+		return;
+	owner->turns++;
+	if (owner->turns == SHARED)
+		shared_datagrams = true;
+}
+
 /* Makes the running process the owner of sk. */
 static __always_inline void take_over(struct sock *sk, struct owner *owner, const struct process *process)
 {
@@ -95,6 +115,8 @@ static __always_inline void take_over(struct sock *sk, struct owner *owner, cons
 		owner->tried = current_round();
 	if (!is_used(owner->number))
 		owner->subflow = is_mptcp(sk);
+	else
+		count_turn(sk, owner);
 	if (hand_over(owner, number, &who) && settle(sk, number))
 		bpf_sk_storage_delete(&pendings, sk);
 }
@@ -370,6 +392,38 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 	if ((__u32)owner->number == mark_of(&process))
 		return 0;
 	if (is_system_call(position_of(ctx))) /* a tunnel passes on what others sent, as if it were new */
+		take_over(sk, owner, &process);
+	return 0;
+}
+
+/*
+ * sock_send_length tells that a process has sent when the datagram has left. That is too late on a
+ * socket on which several processes send in turn, where it would belong to the one before.
+ */
+bool fired_learn_from_datagram;
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(learn_from_datagram, struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+	struct process process;
+	struct owner *owner;
+	__u8 state;
+
+	if (!is_enabled(&fired_learn_from_datagram))
+		return 0;
+	if (!sk || skb->skb_iif)
+		return 0;
+	state = sk->__sk_common.skc_state;
+	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol == IPPROTO_TCP || is_known_user(sk))
+		return 0;
+	owner = owner_to_learn(sk);
+	if (!owner || owner->turns < SHARED)
+		return 0;
+	process = current_process();
+	if ((__u32)owner->number == mark_of(&process))
+		return 0;
+	if (is_system_call(position_of(ctx)))
 		take_over(sk, owner, &process);
 	return 0;
 }

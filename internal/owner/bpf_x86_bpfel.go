@@ -89,7 +89,8 @@ type bpfOwner struct {
 	Tried    uint32
 	Subflow  uint8
 	Connects uint8
-	Pad      [2]uint8
+	Turns    uint8
+	Pad      uint8
 }
 
 type bpfPending struct {
@@ -184,78 +185,81 @@ type bpfUser struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccounts              = "accounts"
-	bpfMapCells                 = "cells"
-	bpfMapDeaths                = "deaths"
-	bpfMapFormer                = "former"
-	bpfMapHandshakes            = "handshakes"
-	bpfMapKnowledge             = "knowledge"
-	bpfMapLastListeners         = "last_listeners"
-	bpfMapListeners             = "listeners"
-	bpfMapMakers                = "makers"
-	bpfMapNumbering             = "numbering"
-	bpfMapOwners                = "owners"
-	bpfMapPendings              = "pendings"
-	bpfMapProcesses             = "processes"
-	bpfMapShares                = "shares"
-	bpfMapSocketUsers           = "socket_users"
-	bpfMapSpareAccounts         = "spare_accounts"
-	bpfMapSpareTraffic          = "spare_traffic"
-	bpfMapStats                 = "stats"
-	bpfMapTraffic               = "traffic"
-	bpfProgLearnFromCreate      = "learn_from_create"
-	bpfProgLearnFromFiles       = "learn_from_files"
-	bpfProgLearnFromMessage     = "learn_from_message"
-	bpfProgLearnFromPush        = "learn_from_push"
-	bpfProgLearnFromQueue       = "learn_from_queue"
-	bpfProgLearnFromReceive     = "learn_from_receive"
-	bpfProgLearnFromRecvmsg     = "learn_from_recvmsg"
-	bpfProgLearnFromSend        = "learn_from_send"
-	bpfProgLearnFromSendmsg     = "learn_from_sendmsg"
-	bpfProgLearnFromState       = "learn_from_state"
-	bpfProgNoteDatagram         = "note_datagram"
-	bpfProgNoteEnd              = "note_end"
-	bpfProgNotePacket           = "note_packet"
-	bpfProgNotePush             = "note_push"
-	bpfProgNoteRecvmsg          = "note_recvmsg"
-	bpfProgNoteSegments         = "note_segments"
-	bpfProgNoteSendmsg          = "note_sendmsg"
-	bpfProgSettleAtDestroy      = "settle_at_destroy"
-	bpfProgSettleAtRelease      = "settle_at_release"
-	bpfProgSettleUnused         = "settle_unused"
-	bpfProgSurveyProcesses      = "survey_processes"
-	bpfProgSurveyProcesses66    = "survey_processes_6_6"
-	bpfVarEnabled               = "enabled"
-	bpfVarFiredLearnFromCreate  = "fired_learn_from_create"
-	bpfVarFiredLearnFromMessage = "fired_learn_from_message"
-	bpfVarFiredLearnFromPush    = "fired_learn_from_push"
-	bpfVarFiredLearnFromQueue   = "fired_learn_from_queue"
-	bpfVarFiredLearnFromReceive = "fired_learn_from_receive"
-	bpfVarFiredLearnFromRecvmsg = "fired_learn_from_recvmsg"
-	bpfVarFiredLearnFromSend    = "fired_learn_from_send"
-	bpfVarFiredLearnFromSendmsg = "fired_learn_from_sendmsg"
-	bpfVarFiredLearnFromState   = "fired_learn_from_state"
-	bpfVarFiredNoteDatagram     = "fired_note_datagram"
-	bpfVarFiredNoteEnd          = "fired_note_end"
-	bpfVarFiredNotePacket       = "fired_note_packet"
-	bpfVarFiredNotePush         = "fired_note_push"
-	bpfVarFiredNoteRecvmsg      = "fired_note_recvmsg"
-	bpfVarFiredNoteSegments     = "fired_note_segments"
-	bpfVarFiredNoteSendmsg      = "fired_note_sendmsg"
-	bpfVarFiredSettleAtDestroy  = "fired_settle_at_destroy"
-	bpfVarFiredSettleAtRelease  = "fired_settle_at_release"
-	bpfVarHandovers             = "handovers"
-	bpfVarNoShare               = "no_share"
-	bpfVarNothing               = "nothing"
-	bpfVarNothingWaits          = "nothing_waits"
-	bpfVarOrphaned              = "orphaned"
-	bpfVarPatienceNs            = "patience_ns"
-	bpfVarSeesDatagrams         = "sees_datagrams"
-	bpfVarSeesPackets           = "sees_packets"
-	bpfVarSeesSegments          = "sees_segments"
-	bpfVarSeesSent              = "sees_sent"
-	bpfVarUnknown               = "unknown"
-	bpfVarWithUsers             = "with_users"
+	bpfMapAccounts               = "accounts"
+	bpfMapCells                  = "cells"
+	bpfMapDeaths                 = "deaths"
+	bpfMapFormer                 = "former"
+	bpfMapHandshakes             = "handshakes"
+	bpfMapKnowledge              = "knowledge"
+	bpfMapLastListeners          = "last_listeners"
+	bpfMapListeners              = "listeners"
+	bpfMapMakers                 = "makers"
+	bpfMapNumbering              = "numbering"
+	bpfMapOwners                 = "owners"
+	bpfMapPendings               = "pendings"
+	bpfMapProcesses              = "processes"
+	bpfMapShares                 = "shares"
+	bpfMapSocketUsers            = "socket_users"
+	bpfMapSpareAccounts          = "spare_accounts"
+	bpfMapSpareTraffic           = "spare_traffic"
+	bpfMapStats                  = "stats"
+	bpfMapTraffic                = "traffic"
+	bpfProgLearnFromCreate       = "learn_from_create"
+	bpfProgLearnFromDatagram     = "learn_from_datagram"
+	bpfProgLearnFromFiles        = "learn_from_files"
+	bpfProgLearnFromMessage      = "learn_from_message"
+	bpfProgLearnFromPush         = "learn_from_push"
+	bpfProgLearnFromQueue        = "learn_from_queue"
+	bpfProgLearnFromReceive      = "learn_from_receive"
+	bpfProgLearnFromRecvmsg      = "learn_from_recvmsg"
+	bpfProgLearnFromSend         = "learn_from_send"
+	bpfProgLearnFromSendmsg      = "learn_from_sendmsg"
+	bpfProgLearnFromState        = "learn_from_state"
+	bpfProgNoteDatagram          = "note_datagram"
+	bpfProgNoteEnd               = "note_end"
+	bpfProgNotePacket            = "note_packet"
+	bpfProgNotePush              = "note_push"
+	bpfProgNoteRecvmsg           = "note_recvmsg"
+	bpfProgNoteSegments          = "note_segments"
+	bpfProgNoteSendmsg           = "note_sendmsg"
+	bpfProgSettleAtDestroy       = "settle_at_destroy"
+	bpfProgSettleAtRelease       = "settle_at_release"
+	bpfProgSettleUnused          = "settle_unused"
+	bpfProgSurveyProcesses       = "survey_processes"
+	bpfProgSurveyProcesses66     = "survey_processes_6_6"
+	bpfVarEnabled                = "enabled"
+	bpfVarFiredLearnFromCreate   = "fired_learn_from_create"
+	bpfVarFiredLearnFromDatagram = "fired_learn_from_datagram"
+	bpfVarFiredLearnFromMessage  = "fired_learn_from_message"
+	bpfVarFiredLearnFromPush     = "fired_learn_from_push"
+	bpfVarFiredLearnFromQueue    = "fired_learn_from_queue"
+	bpfVarFiredLearnFromReceive  = "fired_learn_from_receive"
+	bpfVarFiredLearnFromRecvmsg  = "fired_learn_from_recvmsg"
+	bpfVarFiredLearnFromSend     = "fired_learn_from_send"
+	bpfVarFiredLearnFromSendmsg  = "fired_learn_from_sendmsg"
+	bpfVarFiredLearnFromState    = "fired_learn_from_state"
+	bpfVarFiredNoteDatagram      = "fired_note_datagram"
+	bpfVarFiredNoteEnd           = "fired_note_end"
+	bpfVarFiredNotePacket        = "fired_note_packet"
+	bpfVarFiredNotePush          = "fired_note_push"
+	bpfVarFiredNoteRecvmsg       = "fired_note_recvmsg"
+	bpfVarFiredNoteSegments      = "fired_note_segments"
+	bpfVarFiredNoteSendmsg       = "fired_note_sendmsg"
+	bpfVarFiredSettleAtDestroy   = "fired_settle_at_destroy"
+	bpfVarFiredSettleAtRelease   = "fired_settle_at_release"
+	bpfVarHandovers              = "handovers"
+	bpfVarNoShare                = "no_share"
+	bpfVarNothing                = "nothing"
+	bpfVarNothingWaits           = "nothing_waits"
+	bpfVarOrphaned               = "orphaned"
+	bpfVarPatienceNs             = "patience_ns"
+	bpfVarSeesDatagrams          = "sees_datagrams"
+	bpfVarSeesPackets            = "sees_packets"
+	bpfVarSeesSegments           = "sees_segments"
+	bpfVarSeesSent               = "sees_sent"
+	bpfVarSharedDatagrams        = "shared_datagrams"
+	bpfVarUnknown                = "unknown"
+	bpfVarWithUsers              = "with_users"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -301,6 +305,7 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	LearnFromCreate   *ebpf.ProgramSpec `ebpf:"learn_from_create"`
+	LearnFromDatagram *ebpf.ProgramSpec `ebpf:"learn_from_datagram"`
 	LearnFromFiles    *ebpf.ProgramSpec `ebpf:"learn_from_files"`
 	LearnFromMessage  *ebpf.ProgramSpec `ebpf:"learn_from_message"`
 	LearnFromPush     *ebpf.ProgramSpec `ebpf:"learn_from_push"`
@@ -353,37 +358,39 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Enabled               *ebpf.VariableSpec `ebpf:"enabled"`
-	FiredLearnFromCreate  *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
-	FiredLearnFromMessage *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
-	FiredLearnFromPush    *ebpf.VariableSpec `ebpf:"fired_learn_from_push"`
-	FiredLearnFromQueue   *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
-	FiredLearnFromReceive *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
-	FiredLearnFromRecvmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
-	FiredLearnFromSend    *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
-	FiredLearnFromSendmsg *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
-	FiredLearnFromState   *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
-	FiredNoteDatagram     *ebpf.VariableSpec `ebpf:"fired_note_datagram"`
-	FiredNoteEnd          *ebpf.VariableSpec `ebpf:"fired_note_end"`
-	FiredNotePacket       *ebpf.VariableSpec `ebpf:"fired_note_packet"`
-	FiredNotePush         *ebpf.VariableSpec `ebpf:"fired_note_push"`
-	FiredNoteRecvmsg      *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
-	FiredNoteSegments     *ebpf.VariableSpec `ebpf:"fired_note_segments"`
-	FiredNoteSendmsg      *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
-	FiredSettleAtDestroy  *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
-	FiredSettleAtRelease  *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
-	Handovers             *ebpf.VariableSpec `ebpf:"handovers"`
-	NoShare               *ebpf.VariableSpec `ebpf:"no_share"`
-	Nothing               *ebpf.VariableSpec `ebpf:"nothing"`
-	NothingWaits          *ebpf.VariableSpec `ebpf:"nothing_waits"`
-	Orphaned              *ebpf.VariableSpec `ebpf:"orphaned"`
-	PatienceNs            *ebpf.VariableSpec `ebpf:"patience_ns"`
-	SeesDatagrams         *ebpf.VariableSpec `ebpf:"sees_datagrams"`
-	SeesPackets           *ebpf.VariableSpec `ebpf:"sees_packets"`
-	SeesSegments          *ebpf.VariableSpec `ebpf:"sees_segments"`
-	SeesSent              *ebpf.VariableSpec `ebpf:"sees_sent"`
-	Unknown               *ebpf.VariableSpec `ebpf:"unknown"`
-	WithUsers             *ebpf.VariableSpec `ebpf:"with_users"`
+	Enabled                *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredLearnFromCreate   *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
+	FiredLearnFromDatagram *ebpf.VariableSpec `ebpf:"fired_learn_from_datagram"`
+	FiredLearnFromMessage  *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
+	FiredLearnFromPush     *ebpf.VariableSpec `ebpf:"fired_learn_from_push"`
+	FiredLearnFromQueue    *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
+	FiredLearnFromReceive  *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
+	FiredLearnFromRecvmsg  *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
+	FiredLearnFromSend     *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
+	FiredLearnFromSendmsg  *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
+	FiredLearnFromState    *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
+	FiredNoteDatagram      *ebpf.VariableSpec `ebpf:"fired_note_datagram"`
+	FiredNoteEnd           *ebpf.VariableSpec `ebpf:"fired_note_end"`
+	FiredNotePacket        *ebpf.VariableSpec `ebpf:"fired_note_packet"`
+	FiredNotePush          *ebpf.VariableSpec `ebpf:"fired_note_push"`
+	FiredNoteRecvmsg       *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
+	FiredNoteSegments      *ebpf.VariableSpec `ebpf:"fired_note_segments"`
+	FiredNoteSendmsg       *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
+	FiredSettleAtDestroy   *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
+	FiredSettleAtRelease   *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
+	Handovers              *ebpf.VariableSpec `ebpf:"handovers"`
+	NoShare                *ebpf.VariableSpec `ebpf:"no_share"`
+	Nothing                *ebpf.VariableSpec `ebpf:"nothing"`
+	NothingWaits           *ebpf.VariableSpec `ebpf:"nothing_waits"`
+	Orphaned               *ebpf.VariableSpec `ebpf:"orphaned"`
+	PatienceNs             *ebpf.VariableSpec `ebpf:"patience_ns"`
+	SeesDatagrams          *ebpf.VariableSpec `ebpf:"sees_datagrams"`
+	SeesPackets            *ebpf.VariableSpec `ebpf:"sees_packets"`
+	SeesSegments           *ebpf.VariableSpec `ebpf:"sees_segments"`
+	SeesSent               *ebpf.VariableSpec `ebpf:"sees_sent"`
+	SharedDatagrams        *ebpf.VariableSpec `ebpf:"shared_datagrams"`
+	Unknown                *ebpf.VariableSpec `ebpf:"unknown"`
+	WithUsers              *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -455,37 +462,39 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Enabled               *ebpf.Variable `ebpf:"enabled"`
-	FiredLearnFromCreate  *ebpf.Variable `ebpf:"fired_learn_from_create"`
-	FiredLearnFromMessage *ebpf.Variable `ebpf:"fired_learn_from_message"`
-	FiredLearnFromPush    *ebpf.Variable `ebpf:"fired_learn_from_push"`
-	FiredLearnFromQueue   *ebpf.Variable `ebpf:"fired_learn_from_queue"`
-	FiredLearnFromReceive *ebpf.Variable `ebpf:"fired_learn_from_receive"`
-	FiredLearnFromRecvmsg *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
-	FiredLearnFromSend    *ebpf.Variable `ebpf:"fired_learn_from_send"`
-	FiredLearnFromSendmsg *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
-	FiredLearnFromState   *ebpf.Variable `ebpf:"fired_learn_from_state"`
-	FiredNoteDatagram     *ebpf.Variable `ebpf:"fired_note_datagram"`
-	FiredNoteEnd          *ebpf.Variable `ebpf:"fired_note_end"`
-	FiredNotePacket       *ebpf.Variable `ebpf:"fired_note_packet"`
-	FiredNotePush         *ebpf.Variable `ebpf:"fired_note_push"`
-	FiredNoteRecvmsg      *ebpf.Variable `ebpf:"fired_note_recvmsg"`
-	FiredNoteSegments     *ebpf.Variable `ebpf:"fired_note_segments"`
-	FiredNoteSendmsg      *ebpf.Variable `ebpf:"fired_note_sendmsg"`
-	FiredSettleAtDestroy  *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
-	FiredSettleAtRelease  *ebpf.Variable `ebpf:"fired_settle_at_release"`
-	Handovers             *ebpf.Variable `ebpf:"handovers"`
-	NoShare               *ebpf.Variable `ebpf:"no_share"`
-	Nothing               *ebpf.Variable `ebpf:"nothing"`
-	NothingWaits          *ebpf.Variable `ebpf:"nothing_waits"`
-	Orphaned              *ebpf.Variable `ebpf:"orphaned"`
-	PatienceNs            *ebpf.Variable `ebpf:"patience_ns"`
-	SeesDatagrams         *ebpf.Variable `ebpf:"sees_datagrams"`
-	SeesPackets           *ebpf.Variable `ebpf:"sees_packets"`
-	SeesSegments          *ebpf.Variable `ebpf:"sees_segments"`
-	SeesSent              *ebpf.Variable `ebpf:"sees_sent"`
-	Unknown               *ebpf.Variable `ebpf:"unknown"`
-	WithUsers             *ebpf.Variable `ebpf:"with_users"`
+	Enabled                *ebpf.Variable `ebpf:"enabled"`
+	FiredLearnFromCreate   *ebpf.Variable `ebpf:"fired_learn_from_create"`
+	FiredLearnFromDatagram *ebpf.Variable `ebpf:"fired_learn_from_datagram"`
+	FiredLearnFromMessage  *ebpf.Variable `ebpf:"fired_learn_from_message"`
+	FiredLearnFromPush     *ebpf.Variable `ebpf:"fired_learn_from_push"`
+	FiredLearnFromQueue    *ebpf.Variable `ebpf:"fired_learn_from_queue"`
+	FiredLearnFromReceive  *ebpf.Variable `ebpf:"fired_learn_from_receive"`
+	FiredLearnFromRecvmsg  *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
+	FiredLearnFromSend     *ebpf.Variable `ebpf:"fired_learn_from_send"`
+	FiredLearnFromSendmsg  *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
+	FiredLearnFromState    *ebpf.Variable `ebpf:"fired_learn_from_state"`
+	FiredNoteDatagram      *ebpf.Variable `ebpf:"fired_note_datagram"`
+	FiredNoteEnd           *ebpf.Variable `ebpf:"fired_note_end"`
+	FiredNotePacket        *ebpf.Variable `ebpf:"fired_note_packet"`
+	FiredNotePush          *ebpf.Variable `ebpf:"fired_note_push"`
+	FiredNoteRecvmsg       *ebpf.Variable `ebpf:"fired_note_recvmsg"`
+	FiredNoteSegments      *ebpf.Variable `ebpf:"fired_note_segments"`
+	FiredNoteSendmsg       *ebpf.Variable `ebpf:"fired_note_sendmsg"`
+	FiredSettleAtDestroy   *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
+	FiredSettleAtRelease   *ebpf.Variable `ebpf:"fired_settle_at_release"`
+	Handovers              *ebpf.Variable `ebpf:"handovers"`
+	NoShare                *ebpf.Variable `ebpf:"no_share"`
+	Nothing                *ebpf.Variable `ebpf:"nothing"`
+	NothingWaits           *ebpf.Variable `ebpf:"nothing_waits"`
+	Orphaned               *ebpf.Variable `ebpf:"orphaned"`
+	PatienceNs             *ebpf.Variable `ebpf:"patience_ns"`
+	SeesDatagrams          *ebpf.Variable `ebpf:"sees_datagrams"`
+	SeesPackets            *ebpf.Variable `ebpf:"sees_packets"`
+	SeesSegments           *ebpf.Variable `ebpf:"sees_segments"`
+	SeesSent               *ebpf.Variable `ebpf:"sees_sent"`
+	SharedDatagrams        *ebpf.Variable `ebpf:"shared_datagrams"`
+	Unknown                *ebpf.Variable `ebpf:"unknown"`
+	WithUsers              *ebpf.Variable `ebpf:"with_users"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -493,6 +502,7 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	LearnFromCreate   *ebpf.Program `ebpf:"learn_from_create"`
+	LearnFromDatagram *ebpf.Program `ebpf:"learn_from_datagram"`
 	LearnFromFiles    *ebpf.Program `ebpf:"learn_from_files"`
 	LearnFromMessage  *ebpf.Program `ebpf:"learn_from_message"`
 	LearnFromPush     *ebpf.Program `ebpf:"learn_from_push"`
@@ -519,6 +529,7 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.LearnFromCreate,
+		p.LearnFromDatagram,
 		p.LearnFromFiles,
 		p.LearnFromMessage,
 		p.LearnFromPush,

@@ -29,11 +29,27 @@ func choose(probe func(hook string) error) (choice, error) {
 		return choice{}, err
 	}
 	c := choice{users: strings.HasPrefix(learns.Name, "kprobe/")}
-	if err := c.addDeeds(probe, &learns); err != nil {
+	if err := errors.Join(c.addDatagramSender(probe, &learns), c.addDeeds(probe, &learns)); err != nil {
 		return choice{}, err
 	}
 	c.hooks = append(c.hooks, learns, sender)
 	return c, nil
+}
+
+// addDatagramSender adds the hook that shows who sends on a socket that several processes use, if
+// learns sees a call only at its end.
+func (c *choice) addDatagramSender(probe func(hook string) error, learns *kernel.Hook) error {
+	if learns.Name != ladder[0].Name {
+		return nil
+	}
+	hook, err := kernel.Choose(probe, datagramSender)
+	if errors.Is(err, kernel.ErrUnsupported) {
+		learns.Refused = append(learns.Refused, err.Error())
+		learns.DoesNotSee("which process sends first after another one on a socket of datagrams that both use")
+		return nil
+	}
+	c.hooks = append(c.hooks, hook)
+	return err
 }
 
 // addDeeds adds the hooks that show what a call has moved, and to what learns does not see
@@ -93,6 +109,14 @@ var senders = []kernel.Hook{
 	{Job: "sender", Name: "tp_btf/tcp_sendmsg_locked", Programs: []string{bpfProgLearnFromMessage}},
 	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromQueue}},
 }
+
+// datagramSender is attached if several processes use a socket of datagrams in turn, and calls that
+// send are seen only at their end.
+var datagramSender = kernel.Hook{
+	Job: datagramSending, Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromDatagram}, Later: true,
+}
+
+const datagramSending = "datagram_sender"
 
 // deed is a hook that only a call reaches which has moved something.
 type deed struct {

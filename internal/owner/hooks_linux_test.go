@@ -23,7 +23,12 @@ func TestChoose(t *testing.T) {
 		notSeen     string // by the one before the last
 	}{
 		"a kernel that tells what a call has moved": {
-			hooks: []string{"tp_btf/sock_send_length", sender},
+			hooks: []string{"tp_btf/net_dev_queue", "tp_btf/sock_send_length", sender},
+		},
+		"one where a packet must not be looked at as it is queued": {
+			avoid:   []string{"tp_btf/net_dev_queue"},
+			hooks:   []string{"tp_btf/sock_send_length", sender},
+			notSeen: "which process sends first after another one on a socket of datagrams that both use",
 		},
 		"one before": {
 			avoid: []string{"tp_btf/sock_send_length"},

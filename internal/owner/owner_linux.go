@@ -291,13 +291,23 @@ func (o *Owners) Survey() error {
 	if err := kernel.RunOverTasks(o.object.Programs[o.survey]); err != nil {
 		return fmt.Errorf("survey processes: %w", err)
 	}
-	if err := o.adopt(); err != nil {
+	if err := errors.Join(o.followSharing(), o.adopt()); err != nil {
 		return err
 	}
 	if err := kernel.RunMapIterator(o.object.Programs[bpfProgSettleUnused], o.object.Maps[bpfMapPendings]); err != nil {
 		return fmt.Errorf("settle unused sockets: %w", err)
 	}
 	return nil
+}
+
+// followSharing begins to see who sends on sockets of datagrams that several processes use in turn,
+// once there is one.
+func (o *knowledge) followSharing() error {
+	var shared bool
+	if err := o.object.Variables[bpfVarSharedDatagrams].Get(&shared); err != nil || !shared {
+		return err
+	}
+	return o.object.AttachLater(datagramSending)
 }
 
 // adopt finds the processes that have the listeners of ended processes open.

@@ -183,7 +183,8 @@ type bpfOwner struct {
 	Tried    uint32
 	Subflow  uint8
 	Connects uint8
-	Pad      [2]uint8
+	Turns    uint8
+	Pad      uint8
 }
 
 type bpfPart struct {

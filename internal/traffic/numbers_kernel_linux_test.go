@@ -43,6 +43,45 @@ func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 	}
 }
 
+// TestKernelCreditsWhoSendsInTurn requires that two processes that send on one socket in turn have their own datagrams each, from the
+// collection after a few turns on.
+func TestKernelCreditsWhoSendsInTurn(t *testing.T) {
+	const rounds, small, large = 10, 1, 1000
+	p := converse(t, share(t))
+	ours, theirs := socketPair(t)
+	one, other := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
+	one.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
+	one.do("give connection")
+	other.do("take connection")
+	turns := func(rounds int) {
+		for range rounds {
+			one.do("repeat 1 %d", small)
+			other.do("repeat 1 %d", large)
+		}
+	}
+	sent := func() map[string]quantity {
+		published := p.lab.collect(t)
+		return map[string]quantity{
+			"one":   published.usage(one.pid(), p.near.Device)["transmit"],
+			"other": published.usage(other.pid(), p.near.Device)["transmit"],
+		}
+	}
+	turns(2)
+	before := sent()
+	turns(rounds)
+	got := sent()
+	for name, first := range before {
+		got[name] = quantity{got[name].packets - first.packets, got[name].bytes - first.bytes}
+	}
+	want := map[string]quantity{
+		"one":   {rounds, rounds * (14 + 20 + 8 + small)},
+		"other": {rounds, rounds * (14 + 20 + 8 + large)},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("what they sent differs (-want +got):\n%s", diff)
+	}
+}
+
 // TestKernelCreditsNobodyInBetween requires that a process for which there was no room is looked up again once in each collection, and not
 // at each packet.
 func TestKernelCreditsNobodyInBetween(t *testing.T) {

@@ -16,7 +16,8 @@ struct owner {
 	__u32 tried;          /* low half of the round in which its user last found no room */
 	__u8 subflow;         /* of MPTCP: its owner is that of the MPTCP socket */
 	__u8 connects;        /* the socket connects or has connected; it was not accepted */
-	__u8 pad[2];
+	__u8 turns;           /* how often it went from one process to another, up to SHARED; only of datagrams */
+	__u8 pad;
 };
 
 struct {
