@@ -434,6 +434,7 @@ const (
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
 	bpfVarNoDurations           = "no_durations"
+	bpfVarNotObserved           = "not_observed"
 	bpfVarOmitsExpected         = "omits_expected"
 	bpfVarOutboundIsLink        = "outbound_is_link"
 	bpfVarOwnPid                = "own_pid"
@@ -613,6 +614,7 @@ type bpfVariableSpecs struct {
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
 	NoDurations           *ebpf.VariableSpec `ebpf:"no_durations"`
+	NotObserved           *ebpf.VariableSpec `ebpf:"not_observed"`
 	OmitsExpected         *ebpf.VariableSpec `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
@@ -760,6 +762,7 @@ type bpfVariables struct {
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
 	NoDurations           *ebpf.Variable `ebpf:"no_durations"`
+	NotObserved           *ebpf.Variable `ebpf:"not_observed"`
 	OmitsExpected         *ebpf.Variable `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`

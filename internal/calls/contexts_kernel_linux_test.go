@@ -79,6 +79,12 @@ func contextOptions(sources ...tracecontext.Source) tracecontext.Options {
 // fast.
 func observeContexts(t *testing.T, change func(*tracecontext.Options)) *fixture {
 	t.Helper()
+	return observeContextsWith(t, Options{AvoidHooks: []string{"fentry", "kprobe"}}, change)
+}
+
+// observeContextsWith does the same on other rungs.
+func observeContextsWith(t *testing.T, of Options, change func(*tracecontext.Options)) *fixture {
+	t.Helper()
 	kerneltest.Require(t)
 	options := contextOptions()
 	options.Warn = func(message string) { t.Log(message) }
@@ -95,7 +101,7 @@ func observeContexts(t *testing.T, change func(*tracecontext.Options)) *fixture 
 			t.Error(err)
 		}
 	})
-	o := observe(t, Options{AvoidHooks: []string{"fentry", "kprobe"}}, func(c *Calls) {
+	o := observe(t, of, func(c *Calls) {
 		c.contexts, c.emitter.service = contexts, contexts.Service
 	})
 	if err := contexts.Enable(); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/budget"
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
+	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
 // TestKernelReportsWaits starts each rung for calls, with the best rungs for what programs send and read.
@@ -52,6 +53,20 @@ func TestKernelReportsWaits(t *testing.T) {
 			}
 		})
 		best = false
+	}
+}
+
+// TestKernelSeesWaitsAtTheDefaults requires that the programs for waits load together with those for
+// trace contexts, which make them much longer. If they did not, calls would run without waits.
+func TestKernelSeesWaitsAtTheDefaults(t *testing.T) {
+	kerneltest.Require(t)
+	if _, err := chooseWaitHooks(kernel.Probe); err != nil {
+		t.Skip(err)
+	}
+	o := observeContextsWith(t, Options{Functions: few, Waits: true}, func(*tracecontext.Options) {})
+	hooks := o.recorder.Read().Hooks
+	if !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Job == "exchange" }) {
+		t.Errorf("waits are not seen: the hooks in use are %+v", hooks)
 	}
 }
 

@@ -184,6 +184,7 @@ const (
 	bpfVarGeneration      = "generation"
 	bpfVarHeadBytes       = "head_bytes"
 	bpfVarInboundIsParent = "inbound_is_parent"
+	bpfVarNotObserved     = "not_observed"
 	bpfVarObiIsThere      = "obi_is_there"
 	bpfVarObiMapHolders   = "obi_map_holders"
 	bpfVarOutboundIsLink  = "outbound_is_link"
@@ -284,6 +285,7 @@ type bpfVariableSpecs struct {
 	Generation      *ebpf.VariableSpec `ebpf:"generation"`
 	HeadBytes       *ebpf.VariableSpec `ebpf:"head_bytes"`
 	InboundIsParent *ebpf.VariableSpec `ebpf:"inbound_is_parent"`
+	NotObserved     *ebpf.VariableSpec `ebpf:"not_observed"`
 	ObiIsThere      *ebpf.VariableSpec `ebpf:"obi_is_there"`
 	ObiMapHolders   *ebpf.VariableSpec `ebpf:"obi_map_holders"`
 	OutboundIsLink  *ebpf.VariableSpec `ebpf:"outbound_is_link"`
@@ -364,6 +366,7 @@ type bpfVariables struct {
 	Generation      *ebpf.Variable `ebpf:"generation"`
 	HeadBytes       *ebpf.Variable `ebpf:"head_bytes"`
 	InboundIsParent *ebpf.Variable `ebpf:"inbound_is_parent"`
+	NotObserved     *ebpf.Variable `ebpf:"not_observed"`
 	ObiIsThere      *ebpf.Variable `ebpf:"obi_is_there"`
 	ObiMapHolders   *ebpf.Variable `ebpf:"obi_map_holders"`
 	OutboundIsLink  *ebpf.Variable `ebpf:"outbound_is_link"`

@@ -551,18 +551,16 @@ static __always_inline __u64 read_at(const struct ended *w, __u64 call_ns, int f
 	return came_later ? bpf_ktime_get_boot_ns() : call_ns;
 }
 
-/* Reports a wait for something to read. This is a global function, which is verified once. */
-__noinline int report_read(struct ended *w, struct turn *turn, __u64 call_ns, enum reason reason)
+/*
+ * Finds the context of a wait that ends in the running thread's call, which began at call_ns. This is
+ * a global function, which is verified once. It does not report the wait as well: before Linux 6.13
+ * all functions that are called inside of each other share 512 bytes of stack.
+ */
+__noinline int note_end(struct ended *w, struct turn *turn, __u64 call_ns)
 {
-	if (!w || !turn)
-		return 0;
-	if (turn->serves) {
+	if (w && turn)
 		context_at(&w->context, call_ns, w->end_ns, &turn->silent_ns);
-	} else {
-		w->context = turn->context;
-		w->flags = w->ready_ns ? WAIT_HAS_PEER : 0;
-	}
-	return report_wait(w, reason);
+	return 0;
 }
 
 /* Counts the reads in blocking mode before which no data lay there. */
@@ -611,7 +609,13 @@ static __always_inline void note_read(struct sock *sk, int result, int flags, bo
 	if (reason == REASON_SLOW || reason == REASON_FAILED)
 		turn->blocks = 0;
 	w.sk = known ? address_of(sk) : (__u64)sk;
-	report_read(&w, turn, call_ns, reason);
+	if (turn->serves) {
+		note_end(&w, turn, call_ns);
+	} else {
+		w.context = turn->context;
+		w.flags = w.ready_ns ? WAIT_HAS_PEER : 0;
+	}
+	report_wait(&w, reason);
 }
 
 /*
@@ -650,26 +654,18 @@ static __always_inline bool may_have_context(struct sock *sk, const struct turn 
 	return turn->found || call_ns - turn->silent_ns >= REST_NS || FIELD_OF(sk, __sk_common.skc_cookie.counter);
 }
 
-/* Reports that there is room to send again. This is a global function, which is verified once. */
-__noinline int report_room(struct ended *w, struct turn *turn)
-{
-	enum reason reason;
-
-	if (!w || !turn || !is_of_interest(w, &reason))
-		return 0;
-	context_at(&w->context, w->end_ns, w->end_ns, &turn->silent_ns);
-	return report_wait(w, reason);
-}
-
 /* A program can send again after it had found no room. */
 static __always_inline void end_full(struct sock *sk, struct turn *turn, __u64 call_ns, bool known)
 {
 	struct ended w = { .wait = SOCKET_WAIT_SEND, .start_ns = turn->full_ns, .end_ns = call_ns };
+	enum reason reason;
 
 	turn->full_ns = 0;
+	if (w.start_ns <= waits_since_ns || !is_of_interest(&w, &reason))
+		return;
 	w.sk = known ? address_of(sk) : (__u64)sk;
-	if (w.start_ns > waits_since_ns)
-		report_room(&w, turn);
+	note_end(&w, turn, w.end_ns);
+	report_wait(&w, reason);
 }
 
 /* A program has sent, or has found no room. */

@@ -13,6 +13,9 @@ struct {
 	__type(value, __u32);
 } questions SEC(".maps");
 
+/* A new entry of a process. It is not on the stack, of which the callers need most. */
+const struct observed not_observed = {};
+
 /*
  * Asks user space about a process, once. known is what is known of it, or NULL. Any other entry of
  * the same pid in the table is about an earlier process.
@@ -20,13 +23,14 @@ struct {
 static __always_inline void ask(struct task_struct *task, struct observed *known)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
-	struct observed new = {};
 
 	if (!known) {
-		new.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-		new.exec_id = BPF_CORE_READ(task, self_exec_id);
-		if (!bpf_map_update_elem(&observed, &pid, &new, BPF_ANY))
+		if (!bpf_map_update_elem(&observed, &pid, &not_observed, BPF_ANY))
 			known = bpf_map_lookup_elem(&observed, &pid);
+		if (known) {
+			known->exec_id = BPF_CORE_READ(task, self_exec_id);
+			known->start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+		}
 	}
 	if (!known) {
 		count_context(REFUSED_TABLE_FULL);
