@@ -42,7 +42,7 @@ func Run(t *testing.T, instrument Instrument) {
 	Require(t)
 	err := instrument.Start(t.Context())
 	if errors.Is(err, kernel.ErrUnsupported) {
-		skip(t, err)
+		Lack(t, err)
 	}
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
@@ -68,7 +68,7 @@ func Require(t *testing.T) {
 	t.Helper()
 	keep()
 	if err := errors.Join(kernel.RequireHost(""), kernel.Probe("cgroup_skb/ingress")); err != nil {
-		skip(t, err)
+		Lack(t, err)
 	}
 }
 
@@ -94,7 +94,8 @@ func NeedOwnMachine(t *testing.T) {
 	}
 }
 
-func skip(t *testing.T, err error) {
+// Lack skips a test since this machine lacks something, or fails it if NETTAP_KERNEL_TESTS=require.
+func Lack(t *testing.T, err error) {
 	t.Helper()
 	if os.Getenv("NETTAP_KERNEL_TESTS") == "require" {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ package kerneltest
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -166,4 +167,12 @@ func (r *Ring) enter(submit, completions uintptr) {
 	if errno != 0 && errno != unix.EINTR {
 		panic(fmt.Errorf("io_uring_enter: %w", errno))
 	}
+}
+
+// Move sends or receives through a socket.
+func (r *Ring) Move(opcode uint8, fd int32, buffer []byte) Completion {
+	var pinner runtime.Pinner
+	defer pinner.Unpin()
+	pinner.Pin(&buffer[0])
+	return r.Do(Submission{Opcode: opcode, FD: fd, Address: uint64(uintptr(unsafe.Pointer(&buffer[0]))), Length: uint32(len(buffer))})
 }
