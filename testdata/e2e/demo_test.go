@@ -28,6 +28,9 @@ const demoReceiver = `
 // large is the size of an answer, in bytes, from which on it is written while its span is open.
 const large = 100_000
 
+// nobodyListens is a port of 127.0.0.1.
+const nobodyListens = 1
+
 // seenTwice is what applications did, as they have logged it and as nettap has observed it.
 type seenTwice struct {
 	*Collector
@@ -76,13 +79,16 @@ func (s *seenTwice) accepts() map[string]Record {
 }
 
 func TestDistributionSeesWhatApplicationsSay(t *testing.T) {
-	const each = 20
+	const (
+		each  = 20
+		delay = 2 * time.Millisecond
+	)
 	s := runDemo(t, Options{Receivers: demoReceiver, Traces: true, Applications: true},
 		[]string{"-requests", fmt.Sprint(each)},
-		[]string{"-requests", fmt.Sprint(each), "-keep-alive=false", "-delay", "2ms"},
+		[]string{"-requests", fmt.Sprint(each), "-keep-alive=false", "-delay", delay.String()},
 		[]string{"-requests", fmt.Sprint(each), "-size", fmt.Sprint(large), "-parallel", "4"},
 		[]string{"-requests", fmt.Sprint(each), "-fail", "2"},
-		[]string{"-requests", "1", "-url", "http://127.0.0.1:1/"}, // where nothing listens
+		[]string{"-requests", "1", "-url", fmt.Sprintf("http://127.0.0.1:%d/", nobodyListens)},
 	)
 	if want := 4*each + 1; len(s.sent) != want {
 		t.Fatalf("the clients sent %d requests, want %d", len(s.sent), want)
@@ -90,6 +96,7 @@ func TestDistributionSeesWhatApplicationsSay(t *testing.T) {
 	s.checkSpans()
 	s.checkBytes()
 	s.checkCalls()
+	s.checkWaits(map[int]time.Duration{s.clients[1].PID(): delay})
 	s.checkAccepts()
 	s.checkTraces()
 }
@@ -183,6 +190,48 @@ func (s *seenTwice) checkCalls() {
 			{"process.pid": request.PID, "network.local.port": port}, {"process.pid": s.server.PID(), "network.peer.port": port},
 		} {
 			s.Wait(fmt.Sprintf("calls with %v are reported", side), func() bool { return len(s.KernelSpans(side)) > 0 })
+		}
+	}
+}
+
+// checkWaits checks that below the client's span of each request there is one wait. It is for the
+// answer, and took the server at least the delay that the client's process had asked for; or it is for
+// a connection and failed. Waits for other connections are not checked, because it is not known which
+// request they were made for.
+func (s *seenTwice) checkWaits(delays map[int]time.Duration) {
+	s.t.Helper()
+	got := map[SpanKey][]string{}
+	for _, request := range s.sent {
+		got[request.Span] = nil
+	}
+	for _, wait := range s.Spans(nil) {
+		kind := wait.Attributes["nettap.wait.kind"]
+		below, ofClient := got[wait.Parent()]
+		if kind == nil || !ofClient || kind == "connect" && wait.Attributes["error.type"] == nil {
+			continue
+		}
+		port := wait.Attributes["network.local.port"]
+		if kind == "connect" { // the kernel has chosen the local port
+			port = wait.Attributes["network.peer.port"]
+		}
+		pid := int(wait.Attributes["process.pid"].(int64))
+		said := fmt.Sprintf("%v by process %d, port %v: %v", kind, pid, port, wait.Attributes["error.type"])
+		if seconds, _ := wait.Attributes["nettap.wait.peer.duration"].(float64); seconds < delays[pid].Seconds() {
+			said += fmt.Sprintf(", the peer took %v s", seconds)
+		}
+		got[wait.Parent()] = append(below, said)
+	}
+	for _, request := range s.sent {
+		want := fmt.Sprintf("receive by process %d, port %d: ", request.PID, request.Client.Port())
+		if !request.Client.IsValid() {
+			want = fmt.Sprintf("connect by process %d, port %d: ECONNREFUSED", request.PID, nobodyListens)
+		} else if request.Failed {
+			want += "ECONNRESET"
+		} else {
+			want += "<nil>"
+		}
+		if diff := cmp.Diff([]string{want}, got[request.Span]); diff != "" {
+			s.t.Errorf("waits of %+v differ (-want +got):\n%s", request, diff)
 		}
 	}
 }
