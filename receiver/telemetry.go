@@ -24,7 +24,7 @@ type namedStats struct {
 
 // log logs once, in one line, what runs and by which hooks. At debug, and in the view's health, it
 // also tells why a hook is not the best one, and what it does not see. If it is not known whether
-// a hook fires there is a warning.
+// a hook fires, or if a program could not be loaded that should be, there is a warning.
 func (l namedStats) log(logger *zap.Logger) {
 	var hooks []string
 	limits := map[string]int{}
@@ -43,7 +43,11 @@ func (l namedStats) log(logger *zap.Logger) {
 			logger.Debug(what+", since better hooks are not to be had", zap.Strings("because", hook.Refused))
 		}
 		if hook.NotSeen != "" {
-			logger.Debug(what+" does not see everything", zap.String("not_seen", hook.NotSeen))
+			level := zap.DebugLevel
+			if hook.Faulty {
+				level = zap.WarnLevel
+			}
+			logger.Log(level, what+" does not see everything", zap.String("not_seen", hook.NotSeen))
 		}
 		switch {
 		case hook.Unproven == "":

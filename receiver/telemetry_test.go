@@ -90,6 +90,7 @@ func TestLedgerLog(t *testing.T) {
 			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
 			{Job: "io_uring_accept", Name: "tp_btf/io_uring_complete", Unproven: "io_uring_setup: function not implemented"},
 			{Job: "exec", Name: "tp_btf/sched_process_exec", Cause: selftest.Exec, Unproven: "no program was run"},
+			{Job: "call", Name: "fentry", NotSeen: "waits", Faulty: true},
 		},
 		Maps: map[string]stats.Map{"listeners": {Limit: 4096}},
 	}}.log(zap.New(core))
@@ -105,7 +106,7 @@ func TestLedgerLog(t *testing.T) {
 	}
 	want := []line{
 		{zap.InfoLevel, "instrument runs", map[string]any{
-			"instrument": "accepts", "hooks": []any{"accept by tp_btf/sys_exit", "io_uring_accept by tp_btf/io_uring_complete", "exec by tp_btf/sched_process_exec"},
+			"instrument": "accepts", "hooks": []any{"accept by tp_btf/sys_exit", "io_uring_accept by tp_btf/io_uring_complete", "exec by tp_btf/sched_process_exec", "call by fentry"},
 		}},
 		{zap.DebugLevel, "accepts: what its maps hold at most", map[string]any{"map_limits": map[string]int{"listeners": 4096}}},
 		{zap.DebugLevel, "accepts: accept by tp_btf/sys_exit, since better hooks are not to be had", map[string]any{
@@ -118,6 +119,7 @@ func TestLedgerLog(t *testing.T) {
 		{zap.DebugLevel, "accepts: exec by tp_btf/sched_process_exec is attached, and nothing has made it fire yet", map[string]any{
 			"because": "no program was run",
 		}},
+		{zap.WarnLevel, "accepts: call by fentry does not see everything", map[string]any{"not_seen": "waits"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log differs (-want +got):\n%s", diff)

@@ -61,6 +61,7 @@ func (c *Calls) waitHooks(begin *kernel.Hook, without error) ([]kernel.Hook, err
 		}
 	}
 	if err != nil {
+		begin.Faulty = without != nil
 		begin.DoesNotSee(fmt.Sprintf("waits that are of no one call, as they cannot be seen here (%v)", err))
 	}
 	return waits, nil

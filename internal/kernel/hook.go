@@ -18,6 +18,7 @@ type Hook struct {
 	Programs []string       // in the order to attach them
 	Cause    selftest.Cause // the event that makes each of them run
 	NotSeen  string         // what it does not see and a better hook would; "" for nothing
+	Faulty   bool           // part of NotSeen is because the kernel refused a program, which is a fault of ours
 
 	Functions []Function // the functions that each program is attached to, if not only the one in Name
 	First     int        // the index of the first of them, if other hooks of the object have functions too
