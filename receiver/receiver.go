@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/receiver"
@@ -49,6 +50,7 @@ type loop interface {
 	Enable() error
 	Shutdown(ctx context.Context) error
 	namedStats() namedStats
+	interval() time.Duration
 	refreshView(ctx context.Context)
 	lastReading() reading
 }

@@ -156,7 +156,11 @@ func withView(t *testing.T, endpoint, onUnsupported string, instrument *fake[pme
 		t.Fatal(err)
 	}
 	r := newSignalReceiver(&sharedReceivers{}, config, settings, consumer, func(*sharedReceiver, receiver.Settings) []configuredInstrument[pmetric.Metrics] {
-		return []configuredInstrument[pmetric.Metrics]{{"traffic", InstrumentConfig{Enabled: true, CollectionInterval: time.Second, InitialDelay: time.Hour}, new(stats.Recorder), instrument}}
+		config := InstrumentConfig{Enabled: true, CollectionInterval: time.Second, InitialDelay: time.Hour}
+		return []configuredInstrument[pmetric.Metrics]{
+			{"traffic", config, new(stats.Recorder), instrument},
+			{"listeners", config, new(stats.Recorder), fakeMetrics()},
+		}
 	})
 	r.requireHost = func(string) error { return nil }
 	return r
@@ -186,6 +190,7 @@ func TestViewAnswersWhileTheReceiverRuns(t *testing.T) {
 			// the test's receiver has none
 			"traffic running pipeline ", "drops off  no signal has it",
 			"accepts off  accepts.enabled is false", "calls off  calls.enabled is false",
+			"listeners running pipeline ",
 		}
 		if diff := cmp.Diff(want, health); diff != "" || !strings.HasPrefix(state.Receiver, "nettap") {
 			t.Errorf("health of %q differs (-want +got):\n%s", state.Receiver, diff)
@@ -235,8 +240,8 @@ func TestViewsPortIsInUse(t *testing.T) {
 	if err := r.Start(t.Context(), componenttest.NewNopHost()); err != nil {
 		t.Errorf("under warn: %v", err)
 	}
-	if len(r.running) != 1 {
-		t.Error("under warn the instrument does not run")
+	if len(r.running) != 2 {
+		t.Error("under warn the instruments do not run")
 	}
 	if err := r.Shutdown(t.Context()); err != nil {
 		t.Error(err)

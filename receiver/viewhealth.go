@@ -17,20 +17,10 @@ import (
 
 // health returns the state of the instruments, and what is not seen here.
 func (v *viewServer) health() view.Health {
-	c := v.shared.config
-	known := []struct {
-		name, signal string
-		config       InstrumentConfig
-	}{
-		{"traffic", signalMetrics, c.Traffic.InstrumentConfig},
-		{"drops", signalMetrics, c.Drops.InstrumentConfig},
-		{"accepts", signalLogs, c.Accepts.InstrumentConfig},
-		{"calls", signalTraces, c.Calls.InstrumentConfig},
-	}
-	running := v.all()
+	c, running := v.shared.config, v.all()
 	var all []view.Instrument
 	var notSeen []string
-	for _, k := range known {
+	for _, k := range v.shownInstruments() {
 		i := view.Instrument{Name: k.name, Signal: k.signal, State: "off", Why: "no signal has it", IntervalS: k.config.CollectionInterval.Seconds()}
 		if !k.config.Enabled {
 			i.Why = k.name + ".enabled is false"
@@ -64,6 +54,32 @@ func (v *viewServer) health() view.Health {
 		notSeen = append(notSeen, fmt.Sprintf("max_cpu: %s, on step %s.", leftOut, limit.Step))
 	}
 	return view.Health{Instruments: all, Limit: limit, NotSeen: notSeen}
+}
+
+// shownInstrument is an instrument whose state the view shows.
+type shownInstrument struct {
+	name, signal string
+	config       InstrumentConfig
+}
+
+// shownInstruments returns the four instruments that are on by default, and the others that are on.
+func (v *viewServer) shownInstruments() []shownInstrument {
+	c := v.shared.config
+	all := []shownInstrument{
+		{"traffic", signalMetrics, c.Traffic.InstrumentConfig},
+		{"drops", signalMetrics, c.Drops.InstrumentConfig},
+		{"accepts", signalLogs, c.Accepts.InstrumentConfig},
+		{"calls", signalTraces, c.Calls.InstrumentConfig},
+	}
+	for _, r := range v.all() {
+		for _, l := range r.loops {
+			name := l.namedStats().name
+			if !slices.ContainsFunc(all, func(s shownInstrument) bool { return s.name == name }) {
+				all = append(all, shownInstrument{name, r.signal, InstrumentConfig{Enabled: true, CollectionInterval: l.interval()}})
+			}
+		}
+	}
+	return all
 }
 
 // shown returns what the view shows of a limit, or nil if there is none, and what is not seen
