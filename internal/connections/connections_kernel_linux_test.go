@@ -240,27 +240,50 @@ func (n *network) dial(port int, change func(fd int) error) (fd int, failed erro
 	return fd, failed
 }
 
-// retransmits returns how many segments both namespaces have retransmitted, by the kernel's RetransSegs.
-func (n *network) retransmits() (sum int64) {
+// retransmits returns how many segments a namespace has retransmitted, by the kernel's RetransSegs.
+func (n *network) retransmits(in kerneltest.Namespace) (segments int64) {
 	n.t.Helper()
-	for _, namespace := range []kerneltest.Namespace{n.near, n.far} {
-		kerneltest.InNamespace(n.t, namespace.Name, func() {
-			snmp, err := os.ReadFile("/proc/thread-self/net/snmp")
-			if err != nil {
-				n.t.Fatal(err)
-			}
-			columns := regexp.MustCompile(`(?m)^Tcp: ((?:-?\d+ ){11})(\d+)`).FindSubmatch(snmp)
-			if columns == nil {
-				n.t.Fatalf("no RetransSegs in\n%s", snmp)
-			}
-			segments, err := strconv.ParseInt(string(columns[2]), 10, 64)
-			if err != nil {
-				n.t.Fatal(err)
-			}
-			sum += segments
-		})
+	kerneltest.InNamespace(n.t, in.Name, func() {
+		snmp, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		columns := regexp.MustCompile(`(?m)^Tcp: ((?:-?\d+ ){11})(\d+)`).FindSubmatch(snmp)
+		if columns == nil {
+			n.t.Fatalf("no RetransSegs in\n%s", snmp)
+		}
+		if segments, err = strconv.ParseInt(string(columns[2]), 10, 64); err != nil {
+			n.t.Fatal(err)
+		}
+	})
+	return segments
+}
+
+// answerAgain makes the far namespace retransmit a SYN-ACK. The listener and the client are closed then,
+// so that nothing else is retransmitted.
+func (n *network) answerAgain() {
+	n.t.Helper()
+	var listener net.Listener
+	kerneltest.InNamespace(n.t, n.far.Name, func() {
+		var err error
+		if listener, err = net.Listen("tcp4", net.JoinHostPort(n.far.IPv4.String(), "0")); err != nil {
+			n.t.Fatal(err)
+		}
+	})
+	defer listener.Close()
+	before := n.retransmits(n.far)
+	restore := kerneltest.Lose(n.t, n.far, n.near)
+	defer restore()
+	fd, err := n.dial(listener.Addr().(*net.TCPAddr).Port, func(fd int) error { return unix.SetNonblock(fd, true) })
+	defer unix.Close(fd)
+	if !errors.Is(err, unix.EINPROGRESS) {
+		n.t.Errorf("connect without an answer: %v", err)
 	}
-	return sum
+	for deadline := time.Now().Add(20 * time.Second); n.retransmits(n.far) == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			n.t.Fatal("no SYN-ACK is sent again")
+		}
+	}
 }
 
 // sentAgain waits until a connection has retransmitted at least n segments.
@@ -353,8 +376,11 @@ func TestKernelFollowsConnections(t *testing.T) {
 	n.end(client, server)
 	connected(1)
 
-	want.Retransmits = n.retransmits()
-	if want.Retransmits < 2 {
+	n.answerAgain()
+	want.Connects["given_up"]++
+
+	want.Retransmits = n.retransmits(n.near) + n.retransmits(n.far)
+	if want.Retransmits < 3 {
 		t.Errorf("the kernel says that %d segments were sent again", want.Retransmits)
 	}
 	f.requireTold(t, os.Getpid(), want)
