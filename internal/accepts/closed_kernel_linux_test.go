@@ -29,6 +29,7 @@ import (
 type ended struct {
 	Role, ClosedBy, Error string
 	Sent, Received        int64
+	PID                   int64
 	HasPackets            bool
 	HasRoundTrip          bool
 }
@@ -59,7 +60,7 @@ func (o *fixture) endsOn(t *testing.T, port uint16, n int) (found []ended, ids [
 			if record.EventName() != "nettap.connection.closed" || a["network.local.port"] != int64(port) && a["network.peer.port"] != int64(port) {
 				continue
 			}
-			e := ended{Role: a["nettap.connection.role"].(string), Sent: a["nettap.connection.sent.bytes"].(int64), Received: a["nettap.connection.received.bytes"].(int64)}
+			e := ended{PID: record.pid, Role: a["nettap.connection.role"].(string), Sent: a["nettap.connection.sent.bytes"].(int64), Received: a["nettap.connection.received.bytes"].(int64)}
 			e.ClosedBy, _ = a["nettap.connection.closed_by"].(string)
 			e.Error, _ = a["error.type"].(string)
 			e.HasPackets = a["nettap.connection.sent.packets"].(int64) > 0 && a["nettap.connection.received.packets"].(int64) > 0
@@ -72,6 +73,14 @@ func (o *fixture) endsOn(t *testing.T, port uint16, n int) (found []ended, ids [
 		found, ids = append(found, e.ended), append(ids, e.id)
 	}
 	return found, ids
+}
+
+// ofProcess sets the process that had both ends of a connection.
+func ofProcess(pid int, ends []ended) []ended {
+	for i := range ends {
+		ends[i].PID = int64(pid)
+	}
+	return ends
 }
 
 // abort closes a connection by a reset.
@@ -151,7 +160,7 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 			test.end(client.(*net.TCPConn), server.(*net.TCPConn))
 
 			got, ids := o.endsOn(t, port, 2)
-			if diff := gocmp.Diff(test.want, got); diff != "" {
+			if diff := gocmp.Diff(ofProcess(os.Getpid(), test.want), got); diff != "" {
 				t.Errorf("ends differ (-want +got):\n%s", diff)
 			}
 			accepted := o.on(t, port)
@@ -205,7 +214,7 @@ func TestKernelReportsConnectionsThatTimeOut(t *testing.T) {
 		{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
 	}
 	got, _ := o.endsOn(t, uint16(listener.Addr().(*net.TCPAddr).Port), 2)
-	if diff := gocmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(ofProcess(os.Getpid(), want), got); diff != "" {
 		t.Errorf("ends differ (-want +got):\n%s", diff)
 	}
 	o.balancedWithEnds(t)
@@ -251,7 +260,7 @@ func TestKernelReportsConnectionsOfARemovedNamespace(t *testing.T) {
 		{Role: "client", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true},
 		{Role: "server", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
 	}
-	if diff := gocmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(ofProcess(h.Process.Pid, want), got); diff != "" {
 		t.Errorf("ends differ (-want +got):\n%s", diff)
 	}
 	accepted := o.on(t, port)

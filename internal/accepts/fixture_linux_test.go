@@ -69,7 +69,13 @@ type fixture struct {
 	accepts  *Accepts
 	recorder *stats.Recorder
 	records  []sighting
-	others   []plog.LogRecord // of other events
+	others   []other
+}
+
+// other is a log record of another event.
+type other struct {
+	plog.LogRecord
+	pid int64 // of its resource; 0 if it has none
 }
 
 func observe(t *testing.T, options ...func(*Accepts)) *fixture {
@@ -108,7 +114,8 @@ func (o *fixture) collect(t *testing.T) {
 	}
 	for record, resource := range records(logs) {
 		if record.EventName() != "nettap.connection.accepted" {
-			o.others = append(o.others, record)
+			pid, _ := resource.Attributes().AsRaw()["process.pid"].(int64)
+			o.others = append(o.others, other{record, pid})
 			continue
 		}
 		o.records = append(o.records, newSighting(t, record, resource))
