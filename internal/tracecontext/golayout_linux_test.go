@@ -71,11 +71,13 @@ func wantLabel(t *testing.T, path string, layout goLayout) {
 		t.Fatal(err)
 	}
 	memory := memoryOf(t, pid)
-	g := memory.word(pointer + uint64(int64(layout.tls)))
-	curg := memory.word(memory.word(g+uint64(layout.m)) + uint64(layout.curg))
-	if curg != g {
-		t.Errorf("the thread's g is %#x, and curg of its m %#x", g, curg)
-	}
+	var curg uint64
+	// until it has returned from its output, the thread may run the scheduler instead of the goroutine
+	await(t, "the thread's g is curg of its m", func() bool {
+		g := memory.word(pointer + uint64(int64(layout.tls)))
+		curg = memory.word(memory.word(g+uint64(layout.m)) + uint64(layout.curg))
+		return curg == g
+	})
 	labels := memory.word(memory.word(curg + uint64(layout.labels)))
 	var got [2]string
 	if layout.labelMap {
