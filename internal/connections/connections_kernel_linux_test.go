@@ -10,12 +10,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"regexp"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/procfs"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
@@ -244,17 +243,19 @@ func (n *network) dial(port int, change func(fd int) error) (fd int, failed erro
 func (n *network) retransmits(in kerneltest.Namespace) (segments int64) {
 	n.t.Helper()
 	kerneltest.InNamespace(n.t, in.Name, func() {
-		snmp, err := os.ReadFile("/proc/thread-self/net/snmp")
+		threads, err := procfs.NewFS("/proc/self/task")
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		columns := regexp.MustCompile(`(?m)^Tcp: ((?:-?\d+ ){11})(\d+)`).FindSubmatch(snmp)
-		if columns == nil {
-			n.t.Fatalf("no RetransSegs in\n%s", snmp)
-		}
-		if segments, err = strconv.ParseInt(string(columns[2]), 10, 64); err != nil {
+		thread, err := threads.Proc(unix.Gettid())
+		if err != nil {
 			n.t.Fatal(err)
 		}
+		counters, err := thread.Snmp()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		segments = int64(*counters.Tcp.RetransSegs)
 	})
 	return segments
 }
