@@ -20,7 +20,7 @@ func (v *viewServer) health() view.Health {
 	c, running := v.shared.config, v.all()
 	var all []view.Instrument
 	var notSeen []string
-	for _, k := range v.shownInstruments() {
+	for _, k := range shownInstruments(c, running) {
 		i := view.Instrument{Name: k.name, Signal: k.signal, State: "off", Why: "no signal has it", IntervalS: k.config.CollectionInterval.Seconds()}
 		if !k.config.Enabled {
 			i.Why = k.name + ".enabled is false"
@@ -63,15 +63,14 @@ type shownInstrument struct {
 }
 
 // shownInstruments returns the four instruments that are on by default, and the others that are on.
-func (v *viewServer) shownInstruments() []shownInstrument {
-	c := v.shared.config
+func shownInstruments(c *Config, running []*signalReceiver) []shownInstrument {
 	all := []shownInstrument{
 		{"traffic", signalMetrics, c.Traffic.InstrumentConfig},
 		{"drops", signalMetrics, c.Drops.InstrumentConfig},
 		{"accepts", signalLogs, c.Accepts.InstrumentConfig},
 		{"calls", signalTraces, c.Calls.InstrumentConfig},
 	}
-	for _, r := range v.all() {
+	for _, r := range running {
 		for _, l := range r.loops {
 			name := l.namedStats().name
 			if !slices.ContainsFunc(all, func(s shownInstrument) bool { return s.name == name }) {

@@ -61,7 +61,9 @@ func (i image) modules(ctx context.Context, names []string) ([]string, error) {
 		if names, missing, err = inFiles(os.DirFS(directory), names); err != nil {
 			return nil, fmt.Errorf("find modules of %s: %w", i.release, err)
 		}
-		log.Printf("vm: no list says what is built into %s, which is taken to be %s", i.release, strings.Join(missing, ", "))
+		if len(missing) > 0 {
+			log.Printf("vm: no list says what is built into %s, which is taken to be %s", i.release, strings.Join(missing, ", "))
+		}
 	}
 	if len(names) == 0 {
 		return nil, nil
