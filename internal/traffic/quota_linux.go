@@ -33,6 +33,14 @@ func entriesOf(accounts map[bpfAccountKey]bpfCount, traffic map[bpfTrafficKey]bp
 	return map[string]map[uint64]uint64{bpfMapAccounts: ofAccounts, bpfMapTraffic: ofTraffic}
 }
 
+// allEntries returns how many entries all namespaces together have in a map.
+func allEntries(entries map[uint64]uint64) (n int) {
+	for _, ofNamespace := range entries {
+		n += int(ofNamespace)
+	}
+	return n
+}
+
 func (q quotas) apply(host uint64, entries map[string]map[uint64]uint64) error {
 	if host == 0 {
 		return nil // it is not known yet which namespace is the host's

@@ -321,8 +321,8 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 		totals.Hooks = t.hooks()
 		totals.Maps = map[string]stats.Map{
 			bpfMapProcesses: {Entries: len(s.processes), Limit: t.limit(bpfMapProcesses)},
-			bpfMapTraffic:   {Entries: len(s.traffic), Limit: t.limit(bpfMapTraffic), Refused: refused[bpfMapTraffic]},
-			bpfMapAccounts:  {Entries: len(s.accounts), Limit: t.limit(bpfMapAccounts), Refused: refused[bpfMapAccounts]},
+			bpfMapTraffic:   {Entries: allEntries(s.entries[bpfMapTraffic]), Limit: t.limit(bpfMapTraffic), Refused: refused[bpfMapTraffic]},
+			bpfMapAccounts:  {Entries: allEntries(s.entries[bpfMapAccounts]), Limit: t.limit(bpfMapAccounts), Refused: refused[bpfMapAccounts]},
 		}
 		maps.Copy(totals.Maps, t.interfaces.Usage())
 	})
