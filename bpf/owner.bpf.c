@@ -358,6 +358,29 @@ static __always_inline bool is_given_up(struct sock *sk)
 	return locked || (sk->sk_backlog.len && !sk->sk_backlog.head);
 }
 
+/* The socket that sends a packet, or NULL: a forwarded packet may have a sender that runs on another CPU. */
+static __always_inline struct sock *sender_of(struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+	__u8 state;
+
+	if (!sk || skb->skb_iif)
+		return NULL;
+	state = sk->__sk_common.skc_state;
+	return state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT ? NULL : sk;
+}
+
+/* The running process becomes the owner of sk, on which it sends, if that is what its system call does. */
+static __always_inline void learn_sender(struct sock *sk, struct owner *owner, __u32 position)
+{
+	struct process process = current_process();
+
+	if ((__u32)owner->number == mark_of(&process))
+		return;
+	if (is_system_call(position)) /* a tunnel passes on what others sent, as if it were new */
+		take_over(sk, owner, &process);
+}
+
 /*
  * The same before Linux 6.16. Only the holder of the lock of a TCP socket sends on it, and while a
  * task holds the lock no softirq does. So the running task is the sender.
@@ -367,18 +390,14 @@ bool fired_learn_from_queue;
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 {
-	struct sock *sk = skb->sk;
 	struct process process;
 	struct owner *owner;
-	__u8 state;
+	struct sock *sk;
 
 	if (!is_enabled(&fired_learn_from_queue))
 		return 0;
-	if (!sk || skb->skb_iif) /* a forwarded packet may have a sender that runs on another CPU */
-		return 0;
-	state = sk->__sk_common.skc_state;
-	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP ||
-	    !sk->sk_lock.owned || is_known_user(sk) || is_given_up(sk))
+	sk = sender_of(skb);
+	if (!sk || sk->sk_protocol != IPPROTO_TCP || !sk->sk_lock.owned || is_known_user(sk) || is_given_up(sk))
 		return 0;
 	if (with_users && !is_mptcp(sk)) {
 		if (is_another_user(sk, &process) && is_system_call(position_of(ctx)))
@@ -386,13 +405,8 @@ int BPF_PROG(learn_from_queue, struct sk_buff *skb)
 		return 0;
 	}
 	owner = owner_to_learn(sk);
-	if (!owner)
-		return 0;
-	process = current_process();
-	if ((__u32)owner->number == mark_of(&process))
-		return 0;
-	if (is_system_call(position_of(ctx))) /* a tunnel passes on what others sent, as if it were new */
-		take_over(sk, owner, &process);
+	if (owner)
+		learn_sender(sk, owner, position_of(ctx));
 	return 0;
 }
 
@@ -405,26 +419,17 @@ bool fired_learn_from_datagram;
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(learn_from_datagram, struct sk_buff *skb)
 {
-	struct sock *sk = skb->sk;
-	struct process process;
 	struct owner *owner;
-	__u8 state;
+	struct sock *sk;
 
 	if (!is_enabled(&fired_learn_from_datagram))
 		return 0;
-	if (!sk || skb->skb_iif)
-		return 0;
-	state = sk->__sk_common.skc_state;
-	if (state == STATE_NEW_SYN_RECV || state == STATE_TIME_WAIT || sk->sk_protocol == IPPROTO_TCP || is_known_user(sk))
+	sk = sender_of(skb);
+	if (!sk || sk->sk_protocol == IPPROTO_TCP || is_known_user(sk))
 		return 0;
 	owner = owner_to_learn(sk);
-	if (!owner || owner->turns < SHARED)
-		return 0;
-	process = current_process();
-	if ((__u32)owner->number == mark_of(&process))
-		return 0;
-	if (is_system_call(position_of(ctx)))
-		take_over(sk, owner, &process);
+	if (owner && owner->turns == SHARED)
+		learn_sender(sk, owner, position_of(ctx));
 	return 0;
 }
 

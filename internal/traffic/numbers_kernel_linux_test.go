@@ -22,11 +22,7 @@ func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 		rounds = 50
 	}
 	p := converse(t, share(t))
-	ours, theirs := socketPair(t)
-	one, other := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
-	one.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
-	one.do("give connection")
-	other.do("take connection")
+	one, other := p.withOneSocket(t)
 	for range rounds {
 		one.begin("repeat 50 %d", small)
 		other.begin("repeat 50 %d", small)
@@ -48,11 +44,7 @@ func TestKernelCreditsATurnOnWhoseItIs(t *testing.T) {
 func TestKernelCreditsWhoSendsInTurn(t *testing.T) {
 	const rounds, small, large = 10, 1, 1000
 	p := converse(t, share(t))
-	ours, theirs := socketPair(t)
-	one, other := start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
-	one.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
-	one.do("give connection")
-	other.do("take connection")
+	one, other := p.withOneSocket(t)
 	turns := func(rounds int) {
 		for range rounds {
 			one.do("repeat 1 %d", small)

@@ -362,6 +362,17 @@ func onlyProcesses(t *testing.T, accounts map[string]quantity) {
 	}
 }
 
+// withOneSocket starts two processes that have one socket, which is connected to the server by UDP.
+func (p *pair) withOneSocket(t *testing.T) (one, other *helper) {
+	t.Helper()
+	ours, theirs := socketPair(t)
+	one, other = start(t, p.near.Name, ours), start(t, p.near.Name, theirs)
+	one.do("dial udp %s", p.server.do("listen udp %v", p.far.IPv4))
+	one.do("give connection")
+	other.do("take connection")
+	return one, other
+}
+
 // socketPair returns two ends of a Unix socket, to be inherited.
 func socketPair(t *testing.T) (ours, theirs *os.File) {
 	t.Helper()
