@@ -48,8 +48,10 @@ func TestDistributionTakesTheExampleUncommented(t *testing.T) {
 // every local user could read it.
 func TestDistributionTakesTheServicesConfiguration(t *testing.T) {
 	const path = "../../deploy/service.yaml"
-	if output, err := exec.Command(binary, "validate", "--config", path).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, output)
+	for _, configs := range [][]string{{"--config", path}, {"--config", path, "--config", "../../deploy/counts.yaml"}} {
+		if output, err := exec.Command(binary, append([]string{"validate"}, configs...)...).CombinedOutput(); err != nil {
+			t.Errorf("%v: %v\n%s", configs, err, output)
+		}
 	}
 	for _, path := range []string{path, "../../deploy/daemonset.yaml"} {
 		content, err := os.ReadFile(path)
