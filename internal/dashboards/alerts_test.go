@@ -15,9 +15,10 @@ type series struct {
 	level, slope float64
 }
 
-// occasion has series that make an alert fire, and similar series that must not.
+// occasion has series that make an alert fire, and similar series that must not. The series in begun
+// have begun five minutes ago and make it fire, too.
 type occasion struct {
-	firing, quiet []series
+	firing, quiet, begun []series
 }
 
 // occasions has an occasion for each alert.
@@ -32,6 +33,14 @@ var occasions = map[string]occasion{
 	"ProcessLosesPackets": {
 		firing: []series{{"nettap_process_packet_dropped_total", `nettap_drop_class="loss",process_pid="7"`, 0, 2}},
 		quiet:  []series{{"nettap_process_packet_dropped_total", `nettap_drop_class="loss",process_pid="7"`, 1000, 0}},
+	},
+	"ConnectionsAreUnexpected": {
+		firing: []series{{"nettap_connection_accepted_count_total", `nettap_policy_verdict="unexpected",network_local_port="22"`, 1, 0.01}},
+		quiet: []series{
+			{"nettap_connection_accepted_count_total", `nettap_policy_verdict="unexpected",network_local_port="22"`, 3, 0},
+			{"nettap_connection_accepted_count_total", `nettap_policy_verdict="expected",network_local_port="80"`, 0, 100},
+		},
+		begun: []series{{"nettap_connection_accepted_count_total", `nettap_policy_verdict="unexpected",network_local_port="23"`, 1, 0}},
 	},
 	"AcceptQueueNearLimit": {
 		firing: []series{{"nettap_listener_queue_length", `network_local_port="80"`, 110, 0}, {"nettap_listener_queue_limit", `network_local_port="80"`, 128, 0}},
@@ -86,19 +95,24 @@ func TestAlertsFireOnTheirOccasions(t *testing.T) {
 	b := startBackend(t, freePort(t))
 	now := time.Now().Truncate(time.Second)
 	for name, occasion := range occasions {
-		b.put(samples(name+" fires", occasion.firing, now) + samples(name+" is quiet", occasion.quiet, now))
+		b.put(samples(name+" fires", occasion.firing, now.Add(-2*time.Hour), now) +
+			samples(name+" fires soon", occasion.begun, now.Add(-5*time.Minute), now) +
+			samples(name+" is quiet", occasion.quiet, now.Add(-2*time.Hour), now))
 	}
 	b.flush()
 	for _, alert := range alerts(t) {
-		want := map[string]bool{alert.Alert + " fires": true}
+		want := []string{alert.Alert + " fires"}
+		if len(occasions[alert.Alert].begun) > 0 {
+			want = append(want, alert.Alert+" fires soon")
+		}
 		for _, at := range []time.Time{now, now.Add(-time.Duration(alert.For))} {
 			got := map[string]bool{}
 			for _, labels := range b.query(alert.Expr, at) {
 				got[labels["host_id"]+labels["instance"]] = true
 			}
-			for host := range want {
+			for _, host := range want {
 				if !got[host] {
-					t.Errorf("%s does not fire %v before the end", alert.Alert, now.Sub(at))
+					t.Errorf("%s: %v before the end it does not", host, now.Sub(at))
 				}
 			}
 			if got[alert.Alert+" is quiet"] {
@@ -111,9 +125,9 @@ func TestAlertsFireOnTheirOccasions(t *testing.T) {
 	}
 }
 
-// samples returns the samples of two hours, as text for [backend.put]. host is the label host_id, or for
-// the Collector's own metrics, which are scraped, the label instance.
-func samples(host string, all []series, now time.Time) string {
+// samples returns the samples from begin to end, as text for [backend.put]. host is the label host_id, or
+// for the Collector's own metrics, which are scraped, the label instance.
+func samples(host string, all []series, begin, end time.Time) string {
 	var lines strings.Builder
 	const step = 15 * time.Second
 	for _, s := range all {
@@ -121,9 +135,8 @@ func samples(host string, all []series, now time.Time) string {
 		if strings.HasPrefix(s.name, "otelcol_") {
 			label = "instance"
 		}
-		for after := time.Duration(0); after <= 2*time.Hour; after += step {
-			at := now.Add(after - 2*time.Hour)
-			fmt.Fprintf(&lines, "%s{%s=%q,%s} %f %d\n", s.name, label, host, s.labels, s.level+s.slope*after.Seconds(), at.UnixMilli())
+		for at := begin; !at.After(end); at = at.Add(step) {
+			fmt.Fprintf(&lines, "%s{%s=%q,%s} %f %d\n", s.name, label, host, s.labels, s.level+s.slope*at.Sub(begin).Seconds(), at.UnixMilli())
 		}
 	}
 	return lines.String()

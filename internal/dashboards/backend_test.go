@@ -41,14 +41,17 @@ func startBackend(t *testing.T, scraped int) backend {
 	b := backend{t: t, address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	start(t, victoriaMetrics, "-storageDataPath="+t.TempDir(), "-httpListenAddr="+b.address, "-opentelemetry.usePrometheusNaming",
 		"-promscrape.config="+scrape, "-search.latencyOffset=0s", "-memory.allowedBytes=256MiB", "-loggerLevel=WARN")
-	await(t, "VictoriaMetrics answers", func() bool {
-		response, err := http.Get("http://" + b.address + "/health") //nolint:noctx // it is on this machine
-		if err != nil {
-			return false
-		}
-		return response.Body.Close() == nil && response.StatusCode == http.StatusOK
-	})
+	await(t, "VictoriaMetrics answers", func() bool { return answers(b.address + "/health") })
 	return b
+}
+
+// answers says whether the URL, without its scheme, has a page.
+func answers(url string) bool {
+	response, err := http.Get("http://" + url) //nolint:noctx // it is on this machine
+	if err != nil {
+		return false
+	}
+	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
 }
 
 // start starts a program, which is asked to end when the test ends.

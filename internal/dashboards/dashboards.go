@@ -25,6 +25,9 @@ const (
 	table = "table"
 )
 
+// needsWaits is part of the descriptions of panels about waits.
+const needsWaits = "Needs calls: {metrics: {nettap.socket.wait.duration: {enabled: true}}}."
+
 // dashboards are all dashboards. Their sums over interfaces leave out devices that are above others
 // (nettap.interface.stacked), because a packet is counted on each device that it passes.
 var dashboards = []dashboard{
@@ -135,6 +138,76 @@ var dashboards = []dashboard{
 			{
 				title: "Counted by the kernel and not seen", unit: "short", legend: "{{nettap_drop_counter}}",
 				expression: `nettap_drop_unseen{host_id=~"$host"}`,
+			},
+		},
+	},
+	{
+		file: "accepts", title: "nettap: accepts", process: true,
+		panels: []panel{
+			{
+				title: "Accepted connections", unit: "cps", legend: "{{process_executable_name}} {{network_local_port}}",
+				description: "By executable and port. Needs deploy/counts.yaml.",
+				expression:  `sum by (host_id, process_executable_name, network_local_port) (rate(nettap_connection_accepted_count_total{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
+			},
+			{
+				title: "Unexpected connections", kind: table, unit: "short",
+				description: "Connections that no rule of accepts.policy expects, in the chosen time. The log records have their peers. Needs deploy/counts.yaml and a policy.",
+				expression:  `sum by (host_id, process_executable_name, network_local_port) (increase(nettap_connection_accepted_count_total{nettap_policy_verdict="unexpected", host_id=~"$host", process_executable_name=~"$process"}[$__range])) > 0`,
+			},
+			{
+				title: "Time in the accept queue", unit: "s", legend: "{{process_executable_name}} {{network_local_port}}",
+				description: "95 % of the connections were accepted faster. Needs deploy/counts.yaml.",
+				expression:  `histogram_quantile(0.95, sum by (le, host_id, process_executable_name, network_local_port) (rate(nettap_accept_queue_duration_seconds_bucket{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval])))`,
+			},
+			{
+				title: "How full accept queues are", unit: "percentunit", legend: "{{process_executable_name}} {{process_pid}} {{network_local_address}}:{{network_local_port}}",
+				description: "Connections that wait for an accept, as a share of what the queue can hold. Needs listeners: {enabled: true}.",
+				expression:  `nettap_listener_queue_length{host_id=~"$host", process_executable_name=~"$process"} / (nettap_listener_queue_limit{host_id=~"$host", process_executable_name=~"$process"} > 0)`,
+			},
+			{
+				title: "Refused attempts", unit: "cps", legend: "{{host_id}} {{network_local_port}} ({{nettap_connection_refused_cause}})",
+				description: "On closed ports and full accept queues, of all processes. The log records have their peers. Needs deploy/counts.yaml.",
+				expression:  `topk(10, sum by (host_id, network_local_port, nettap_connection_refused_cause) (rate(nettap_connection_refused_count_total{host_id=~"$host"}[$__rate_interval])))`,
+			},
+			{
+				title: "Listeners", kind: table, unit: "short",
+				description: "The value is how many connections the accept queue can hold. Needs listeners: {enabled: true}.",
+				expression:  `max by (host_id, process_executable_name, process_pid, network_local_address, network_local_port) (nettap_listener_queue_limit{host_id=~"$host", process_executable_name=~"$process"})`,
+			},
+		},
+	},
+	{
+		file: "waits", title: "nettap: waits", process: true,
+		panels: []panel{
+			{
+				title: "How long peers take to answer", unit: "s", legend: "{{process_executable_name}} {{process_pid}}, port {{network_peer_port}}",
+				description: "95 % of the waits were shorter. " + needsWaits,
+				expression:  `topk(10, histogram_quantile(0.95, sum by (le, host_id, process_executable_name, process_pid, network_peer_port) (rate(nettap_socket_wait_duration_seconds_bucket{nettap_wait_part="peer", host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))))`,
+			},
+			{
+				title: "How late programs read", unit: "s", legend: "{{process_executable_name}} {{process_pid}}, serves {{network_local_port}}, asks {{network_peer_port}}",
+				description: "From the time at which there is something to read until the program reads it. In 95 % of the waits it was shorter. " + needsWaits,
+				expression:  `topk(10, histogram_quantile(0.95, sum by (le, host_id, process_executable_name, process_pid, network_local_port, network_peer_port) (rate(nettap_socket_wait_duration_seconds_bucket{nettap_wait_part="local", host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))))`,
+			},
+			{
+				title: "Time spent waiting for answers", unit: "short", legend: "{{process_executable_name}} {{process_pid}}, port {{network_peer_port}}",
+				description: "How many waits are in progress on average: seconds of waiting in each second. " + needsWaits,
+				expression:  `topk(10, sum by (host_id, process_executable_name, process_pid, network_peer_port) (rate(nettap_socket_wait_duration_seconds_sum{nettap_wait_part="peer", host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval])))`,
+			},
+			{
+				title: "Waits", unit: "ops", legend: "{{process_executable_name}} {{process_pid}}, serves {{network_local_port}}, asks {{network_peer_port}}",
+				description: "Answers and requests for which a program waited. " + needsWaits,
+				expression:  `topk(10, sum by (host_id, process_executable_name, process_pid, network_local_port, network_peer_port) (rate(nettap_socket_wait_duration_seconds_count{nettap_wait_part="local", host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval])))`,
+			},
+			{
+				title: "Round-trip time of connections", unit: "s", legend: "{{process_executable_name}} {{process_pid}} ({{nettap_connection_role}})",
+				description: "Of the connections that ended, 95 % had a shorter one. It shows whether the network makes peers slow. Needs connections: {enabled: true}.",
+				expression:  `topk(10, histogram_quantile(0.95, sum by (le, host_id, process_executable_name, process_pid, nettap_connection_role) (rate(nettap_process_tcp_rtt_seconds_bucket{host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))))`,
+			},
+			{
+				title: "Connects that failed", unit: "cps", legend: "{{process_executable_name}} {{process_pid}}: {{error_type}}",
+				description: "given_up means that the program closed the socket before there was an answer. Needs connections: {enabled: true}.",
+				expression:  `sum by (host_id, process_executable_name, process_pid, error_type) (rate(nettap_process_tcp_connects_total{error_type!="", host_id=~"$host", process_executable_name=~"$process"}[$__rate_interval]))`,
 			},
 		},
 	},

@@ -11,40 +11,62 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// counts has the connector that makes metrics of log records. It is merged below observing, which has
+// another exporter.
+const counts = "../../deploy/counts.yaml"
 
 const observing = `
 receivers:
   nettap:
     traffic: {collection_interval: 1s}
     drops: {collection_interval: 1s}
+    accepts: {policy: {expect: [{commands: [expected]}]}}
+    calls: {collection_interval: 100ms, metrics: {nettap.socket.wait.duration: {enabled: true}}}
     listeners: {enabled: true, collection_interval: 1s}
     connections: {enabled: true, collection_interval: 1s}
 exporters:
   nop:
   otlp_http:
     metrics_endpoint: http://%s/opentelemetry/v1/metrics
+extensions: {health_check: {endpoint: "127.0.0.1:%d"}}
 service:
+  extensions: [health_check]
   telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: %d}}}}]}}
   pipelines:
     metrics: {receivers: [nettap], exporters: [otlp_http]}
-    logs: {receivers: [nettap], exporters: [nop]}
+    logs: {receivers: [nettap], exporters: [nop, signal_to_metrics/accepts]}
+    metrics/accepts: {exporters: [otlp_http]}
     traces: {receivers: [nettap], exporters: [nop]}
 `
 
-// TestPanelsShowTraffic requires that every panel has data while there are traffic, drops and
-// retransmits.
+// TestPanelsShowTraffic requires that every panel has data while there are traffic, drops,
+// retransmits, accepts, refused attempts and waits. Then it requires that the counts of accepts and
+// refused attempts, which a connector makes of log records, are exact.
 func TestPanelsShowTraffic(t *testing.T) {
-	own := freePort(t)
+	own, health := freePort(t), freePort(t)
 	b := startBackend(t, own)
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, observing, b.address, own), 0o644); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, observing, b.address, health, own), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	start(t, collector, "--config", config)
+	start(t, collector, "--config", counts, "--config", config)
+	await(t, "the Collector is ready", func() bool { return answers(fmt.Sprintf("127.0.0.1:%d", health)) })
 	talk(t)
+	server, closed := serve(t), occupy(t)
+	visits := 0
+	stop := repeat(t, func() {
+		visits++
+		ask(t, server)
+		if connection, err := net.DialTCP("tcp4", nil, closed); err == nil {
+			t.Errorf("something listens on %v", closed)
+			connection.Close()
+		}
+	})
 	missing := expressions(t)
 	// This panel has data only if the kernel counts drops that nettap does not see, which should not happen.
 	delete(missing, "nettap: drops: Counted by the kernel and not seen")
@@ -55,14 +77,108 @@ func TestPanelsShowTraffic(t *testing.T) {
 	for _, panel := range slices.Sorted(maps.Keys(missing)) {
 		t.Errorf("%s has no data: %s", panel, missing[panel])
 	}
+
+	stop()
+	for _, expression := range []string{
+		fmt.Sprintf(`sum(nettap_connection_accepted_count_total{network_local_port="%d", nettap_policy_verdict="unexpected"})`, server.Port),
+		fmt.Sprintf(`sum(nettap_accept_queue_duration_seconds_count{network_local_port="%d"})`, server.Port),
+		fmt.Sprintf(`sum(nettap_connection_refused_count_total{network_local_port="%d", nettap_connection_refused_cause="closed_port"})`, closed.Port),
+	} {
+		await(t, fmt.Sprintf("%s is %d", expression, visits), func() bool {
+			b.flush()
+			return len(b.query(fmt.Sprintf("%s == %d", expression, visits), time.Now())) > 0
+		})
+	}
+}
+
+// repeat does something again and again until the test ends or stop is called, which returns when
+// it is done for the last time.
+func repeat(t *testing.T, action func()) (stop func()) {
+	t.Helper()
+	context, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-context.Done():
+				return
+			case <-ticker.C:
+				action()
+			}
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// serve starts a server that works a moment on each answer, and returns its address.
+func serve(t *testing.T) *net.TCPAddr {
+	t.Helper()
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for connection, err := listener.Accept(); err == nil; connection, err = listener.Accept() {
+			go func() {
+				defer connection.Close()
+				if _, err := connection.Read(make([]byte, 16)); err == nil {
+					time.Sleep(2 * time.Millisecond) // the time that the answer takes
+					_, _ = connection.Write([]byte("answer"))
+				}
+			}()
+		}
+	}()
+	return listener.Addr().(*net.TCPAddr)
+}
+
+// ask makes a connection to the server, asks, and waits for the answer.
+func ask(t *testing.T, server *net.TCPAddr) {
+	t.Helper()
+	connection, err := net.DialTCP("tcp4", nil, server)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer connection.Close()
+	if _, err := connection.Write([]byte("question")); err != nil {
+		t.Error(err)
+	}
+	if _, err := connection.Read(make([]byte, 16)); err != nil {
+		t.Error(err)
+	}
+}
+
+// occupy returns an address on which nothing listens until the test ends.
+func occupy(t *testing.T) *net.TCPAddr {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	address, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: address.(*syscall.SockaddrInet4).Port}
 }
 
 // talk sends messages until the test ends: on a connection, on a connection whose packets a firewall rule
 // drops, and to a socket that is not read.
 func talk(t *testing.T) {
 	t.Helper()
-	context, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
 	whole, lossy, unread := connect(t), connect(t), fill(t)
 	port := lossy.RemoteAddr().(*net.TCPAddr).Port
 	for _, action := range []string{"--append", "--delete"} {
@@ -78,19 +194,11 @@ func talk(t *testing.T) {
 			t.Cleanup(run)
 		}
 	}
-	go func() {
-		for ticker := time.NewTicker(20 * time.Millisecond); ; {
-			select {
-			case <-context.Done():
-				ticker.Stop()
-				return
-			case <-ticker.C:
-				_, _ = whole.Write([]byte("whole"))
-				_, _ = lossy.Write([]byte("lossy"))
-				_, _ = unread.Write(make([]byte, 1000))
-			}
-		}
-	}()
+	repeat(t, func() {
+		_, _ = whole.Write([]byte("whole"))
+		_, _ = lossy.Write([]byte("lossy"))
+		_, _ = unread.Write(make([]byte, 1000))
+	})
 }
 
 // fill returns a socket whose peer has a small receive buffer and is not read.
