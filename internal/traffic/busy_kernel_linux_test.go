@@ -36,12 +36,10 @@ func TestKernelBalancesAnInterfaceThatNeverRests(t *testing.T) {
 			looks()
 		},
 		"in namespaces that have no process for a while": func(t *testing.T, w *wire, looks func()) {
-			first := []*helper{start(t, w.near.Name), start(t, w.far.Name)}
+			leave := inhabit(t, w)
 			w.lab = observe(t, owner.Options{MaxProcesses: 4096})
 			looks()
-			for _, h := range first {
-				h.stop()
-			}
+			leave()
 			looks()
 			inhabit(t, w)
 			looks()
@@ -68,10 +66,11 @@ func TestKernelBalancesAnInterfaceThatNeverRests(t *testing.T) {
 	}
 }
 
-func inhabit(t *testing.T, w *wire) {
+// inhabit starts a process at each end. They end with the test, unless leave was called before.
+func inhabit(t *testing.T, w *wire) (leave func()) {
 	t.Helper()
-	start(t, w.near.Name)
-	start(t, w.far.Name)
+	leaveNear, leaveFar := kerneltest.Inhabit(t, w.near.Name), kerneltest.Inhabit(t, w.far.Name)
+	return func() { leaveNear(); leaveFar() }
 }
 
 // look collects until the far end's counter has changed several times.

@@ -303,7 +303,6 @@ func TestKernelLosesNoPacketUnnamed(t *testing.T) {
 func TestKernelForgetsNoPacket(t *testing.T) {
 	l := observe(t, owner.Options{MaxProcesses: 4096})
 	w := connect(t, l)
-	start(t, w.near.Name) // so that the survey finds the namespace
 	w.send(t, 100, 1000, w.far.IPv4)
 	l.loseNothing(t)
 	w.inNear(func() {

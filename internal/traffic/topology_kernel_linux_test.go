@@ -188,7 +188,7 @@ func (w *wire) addTunnel(t *testing.T, name string, near, far netip.Addr) {
 func inhabited(t *testing.T) string {
 	t.Helper()
 	n, _ := kerneltest.Namespaces(t)
-	start(t, n.Name)
+	kerneltest.Inhabit(t, n.Name)
 	return n.Name
 }
 

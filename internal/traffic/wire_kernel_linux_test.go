@@ -33,9 +33,7 @@ type wire struct {
 func connect(t *testing.T, l *lab) *wire {
 	t.Helper()
 	w := lay(t)
-	for _, n := range []kerneltest.Namespace{w.near, w.far} {
-		start(t, n.Name)
-	}
+	inhabit(t, w)
 	if l != nil {
 		w.lab = l
 		w.mark()
