@@ -27,7 +27,8 @@ help:
 # in their own directory, for which receiver/metadata.yaml is a link. The Go structs that it makes
 # of the configuration are not used, because they cannot have checks that compare two keys. The
 # schema of the Collector's filters, which mdatagen would fetch, is in the module. The points of
-# a histogram have a sum, but mdatagen sets a value, which only points of numbers have.
+# a histogram have a sum, but mdatagen sets a value, which only points of numbers have. In the
+# configuration metrics and events are below their instruments, which mdatagen's document does not know.
 .PHONY: metadata
 metadata:
 	rm -rf build/nettapreceiver .schemas
@@ -40,7 +41,7 @@ metadata:
 	cp -r build/nettapreceiver/internal/metadata build/nettapreceiver/internal/metadatatest internal/
 	cp build/nettapreceiver/generated_component_test.go build/nettapreceiver/generated_package_test.go receiver/
 	cp build/nettapreceiver/config.schema.json build/nettapreceiver/README.md receiver/
-	cp build/nettapreceiver/documentation.md docs/telemetry.md
+	sed '/^```yaml$$/,/^```$$/{s/^[^`]/  &/;s/^```yaml$$/&\n<instrument>:/}' build/nettapreceiver/documentation.md >docs/telemetry.md
 	chmod 644 receiver/config.schema.json
 	rm -rf build/nettapreceiver .schemas
 
