@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
+	"helm.sh/helm/v4/pkg/strvals"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -276,6 +278,37 @@ func TestDistributionTakesTheConfiguration(t *testing.T) {
 
 // TestManifestIsTheChartsDefault requires that deploy/daemonset.yaml, which is for users without Helm, is
 // what the chart makes by default.
+// TestChartTakesWhatIsDocumented renders the chart with the values that docs/deployment.md sets.
+func TestChartTakesWhatIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/deployment.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]any{}
+	for _, set := range regexp.MustCompile(`--set ([a-z]\S+)`).FindAllSubmatch(text, -1) {
+		if err := strvals.ParseInto(string(set[1]), values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]any{
+		"image": map[string]any{"repository": "registry.example/otelcol-nettap"},
+		"otlp":  map[string]any{"endpoint": "gateway.example:4317"},
+	}
+	if diff := cmp.Diff(want, values); diff != "" {
+		t.Errorf("what is documented differs (-want +got):\n%s", diff)
+	}
+	decoded := decode(t, render(t, values))
+	image := decoded.daemonSet.Spec.Template.Spec.Containers[0].Image
+	if !strings.HasPrefix(image, "registry.example/otelcol-nettap:") {
+		t.Errorf("the image is %s", image)
+	}
+	for name, config := range decoded.configMap.Data {
+		if !strings.Contains(config, "endpoint: gateway.example:4317") {
+			t.Errorf("%s does not send to the endpoint:\n%s", name, config)
+		}
+	}
+}
+
 func TestManifestIsTheChartsDefault(t *testing.T) {
 	rendered := render(t, nil)
 	var written strings.Builder
