@@ -70,8 +70,14 @@ func ReadPlan(file, only string) (Plan, error) {
 	return p, nil
 }
 
+// parser is a plan that is being read.
+type parser struct {
+	Plan
+	lists map[string][]string // of tests, by "@" and their names
+}
+
 func parsePlan(text string) (Plan, error) {
-	var p Plan
+	p := parser{lists: map[string][]string{}}
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
@@ -84,23 +90,21 @@ func parsePlan(text string) (Plan, error) {
 			return Plan{}, fmt.Errorf("line %d: %w", number, err)
 		}
 	}
-	return p, nil
+	return p.Plan, nil
 }
 
-func (p *Plan) add(keyword string, words []string) error {
+func (p *parser) add(keyword string, words []string) error {
 	switch {
 	case keyword == "busybox" && len(words) == 1:
 		p.Busybox = words[0]
 	case keyword == "modules":
 		p.Modules = append(p.Modules, words...)
 	case keyword == "feature" && len(words) >= 2:
-		f := Feature{Name: strings.Join(words[1:], " "), Patterns: strings.Split(words[0], ",")}
-		for _, pattern := range f.Patterns {
-			if _, err := path.Match(pattern, ""); err != nil {
-				return fmt.Errorf("pattern %s: %w", pattern, err)
-			}
-		}
-		p.Features = append(p.Features, f)
+		patterns, err := p.tests(words[0])
+		p.Features = append(p.Features, Feature{Name: strings.Join(words[1:], " "), Patterns: patterns})
+		return err
+	case keyword == "tests" && len(words) >= 2 && len(p.Kernels) == 0:
+		p.lists["@"+words[0]] = append(p.lists["@"+words[0]], words[1:]...)
 	case keyword == "kernel" && len(words) == 3:
 		if _, known := machines[words[1]]; !known {
 			return fmt.Errorf("unknown architecture %s", words[1])
@@ -115,8 +119,10 @@ func (p *Plan) add(keyword string, words []string) error {
 	case keyword == "only" && len(words) == 1 && len(p.Kernels) > 0:
 		p.Kernels[len(p.Kernels)-1].Only = words[0]
 	case keyword == "leave-out" && len(words) >= 2 && len(p.Kernels) > 0:
+		tests, err := p.tests(words[0])
 		last := &p.Kernels[len(p.Kernels)-1]
-		last.LeftOut = append(last.LeftOut, strings.Split(words[0], ",")...) // the rest is the reason
+		last.LeftOut = append(last.LeftOut, tests...) // the rest of the line is the reason
+		return err
 	case keyword == "distribution" && len(words) == 0 && len(p.Kernels) > 0:
 		p.Kernels[len(p.Kernels)-1].Distribution = true
 	case keyword == "minutes" && len(words) == 1 && len(p.Kernels) > 0:
@@ -127,18 +133,37 @@ func (p *Plan) add(keyword string, words []string) error {
 		last := &p.Kernels[len(p.Kernels)-1]
 		last.Lacks = append(last.Lacks, words...)
 	case (keyword == "must-skip" || keyword == "may-skip") && len(words) >= 2:
-		if _, err := path.Match(words[0], ""); err != nil {
-			return fmt.Errorf("pattern %s: %w", words[0], err)
-		}
+		patterns, err := p.tests(words[0])
 		skips := &p.Skips
 		if len(p.Kernels) > 0 {
 			skips = &p.Kernels[len(p.Kernels)-1].Skips
 		}
-		*skips = append(*skips, Skip{Pattern: words[0], Must: keyword == "must-skip", Reason: strings.Join(words[1:], " ")})
+		for _, pattern := range patterns {
+			*skips = append(*skips, Skip{Pattern: pattern, Must: keyword == "must-skip", Reason: strings.Join(words[1:], " ")})
+		}
+		return err
 	default:
 		return fmt.Errorf("%s does not go with %d words here", keyword, len(words))
 	}
 	return nil
+}
+
+// tests returns the names or patterns of a word such as "TestKernelA,TestKernelB/*" or "@list". The error is
+// about a list that the plan does not have, or a pattern that [path.Match] refuses.
+func (p *parser) tests(word string) ([]string, error) {
+	patterns := strings.Split(word, ",")
+	if strings.HasPrefix(word, "@") {
+		patterns = p.lists[word]
+		if patterns == nil {
+			return nil, fmt.Errorf("there is no list of tests %s", word)
+		}
+	}
+	for _, pattern := range patterns {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, fmt.Errorf("pattern %s: %w", pattern, err)
+		}
+	}
+	return patterns, nil
 }
 
 // modulesOf returns the modules to load on a kernel.

@@ -62,6 +62,22 @@ func TestParsePlan(t *testing.T) {
 				{Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", LeftOut: []string{"TestKernelA", "TestKernelB", "TestKernelC"}},
 			}},
 		},
+		"a list of tests has a name": {
+			text: `tests slow TestKernelA
+				tests slow TestKernelB/*
+				feature @slow slowness
+				kernel sid amd64 linux-image-7.*-amd64
+				leave-out @slow they are slow
+				must-skip @slow no time`,
+			want: Plan{
+				Features: []Feature{{Name: "slowness", Patterns: []string{"TestKernelA", "TestKernelB/*"}}},
+				Kernels: []Kernel{{
+					Suite: "sid", Arch: "amd64", Pattern: "linux-image-7.*-amd64", LeftOut: []string{"TestKernelA", "TestKernelB/*"},
+					Skips: []Skip{{Pattern: "TestKernelA", Must: true, Reason: "no time"}, {Pattern: "TestKernelB/*", Must: true, Reason: "no time"}},
+				}},
+			},
+		},
+		"a list that there is none of": {text: "may-skip @slow no time", wantError: "line 1: there is no list of tests @slow"},
 		"a test that is left out without a reason": {
 			text:      "kernel sid amd64 linux-image-7.*-amd64\nleave-out TestKernelA",
 			wantError: "line 2: leave-out does not go with 1 words here",
