@@ -235,7 +235,7 @@ static __always_inline void follow(struct sock *sk, struct context *c, struct ex
 {
 	if (e->multiplexed)
 		return;
-	if (e->pid != THIS_TASK(tgid) || e->start_ns != this_start()) {
+	if (!is_own_exchange(e)) {
 		count_context(REFUSED_FOREIGN);
 		return;
 	}

@@ -134,6 +134,26 @@ type bpfDurations struct {
 	}
 }
 
+type bpfExchange struct {
+	_       structs.HostLayout
+	Context struct {
+		_       structs.HostLayout
+		TraceId [16]uint8
+		SpanId  [8]uint8
+		Source  uint8
+		Link    uint8
+		Sampled uint8
+		Pad     [5]uint8
+	}
+	Check       uint64
+	TimeNs      uint64
+	StartNs     uint64
+	Pid         uint32
+	Direction   uint32
+	Multiplexed uint32
+	Pad         uint32
+}
+
 type bpfLabelKey struct {
 	_      structs.HostLayout
 	Name   [16]int8
@@ -342,6 +362,7 @@ const (
 	bpfMapCommands              = "commands"
 	bpfMapConnects              = "connects"
 	bpfMapContextCounts         = "context_counts"
+	bpfMapExchanges             = "exchanges"
 	bpfMapMessages              = "messages"
 	bpfMapObiLeftovers          = "obi_leftovers"
 	bpfMapObiMap                = "obi_map"
@@ -441,6 +462,7 @@ const (
 	bpfVarProbesWithCookies     = "probes_with_cookies"
 	bpfVarRateLimited           = "rate_limited"
 	bpfVarSampleThreshold       = "sample_threshold"
+	bpfVarSocketTtlNs           = "socket_ttl_ns"
 	bpfVarSpanIdLabel           = "span_id_label"
 	bpfVarStepOfWant            = "step_of_want"
 	bpfVarTraceIdLabel          = "trace_id_label"
@@ -546,6 +568,7 @@ type bpfMapSpecs struct {
 	Commands      *ebpf.MapSpec `ebpf:"commands"`
 	Connects      *ebpf.MapSpec `ebpf:"connects"`
 	ContextCounts *ebpf.MapSpec `ebpf:"context_counts"`
+	Exchanges     *ebpf.MapSpec `ebpf:"exchanges"`
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
 	ObiLeftovers  *ebpf.MapSpec `ebpf:"obi_leftovers"`
 	ObiMap        *ebpf.MapSpec `ebpf:"obi_map"`
@@ -621,6 +644,7 @@ type bpfVariableSpecs struct {
 	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
 	RateLimited           *ebpf.VariableSpec `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
+	SocketTtlNs           *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.VariableSpec `ebpf:"step_of_want"`
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
@@ -668,6 +692,7 @@ type bpfMaps struct {
 	Commands      *ebpf.Map `ebpf:"commands"`
 	Connects      *ebpf.Map `ebpf:"connects"`
 	ContextCounts *ebpf.Map `ebpf:"context_counts"`
+	Exchanges     *ebpf.Map `ebpf:"exchanges"`
 	Messages      *ebpf.Map `ebpf:"messages"`
 	ObiLeftovers  *ebpf.Map `ebpf:"obi_leftovers"`
 	ObiMap        *ebpf.Map `ebpf:"obi_map"`
@@ -693,6 +718,7 @@ func (m *bpfMaps) Close() error {
 		m.Commands,
 		m.Connects,
 		m.ContextCounts,
+		m.Exchanges,
 		m.Messages,
 		m.ObiLeftovers,
 		m.ObiMap,
@@ -769,6 +795,7 @@ type bpfVariables struct {
 	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`
 	RateLimited           *ebpf.Variable `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
+	SocketTtlNs           *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.Variable `ebpf:"step_of_want"`
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`

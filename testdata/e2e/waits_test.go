@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
-	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
@@ -54,14 +53,6 @@ const (
 	linkBySocket   = "link to " + traceID + "/" + spanID + " by socket"
 	withoutContext = "root by <nil>"
 )
-
-// relationByHead returns the relation of a wait for the answer to a request with a traceparent.
-func relationByHead() string {
-	if kernel.Probe("tp_btf/sock_send_length") != nil {
-		return withoutContext // the wait begins before the request has been read: see docs/waits.md
-	}
-	return childByHead
-}
 
 func relationOf(s Span) string {
 	relation := "root"
@@ -154,7 +145,7 @@ const python = "/usr/bin/python3"
 // answered lets the client ask a server that answers late.
 func (k waitingClient) answered(t *testing.T, port int) waiting {
 	t.Helper()
-	want := waitSpan{Name: "receive", Kind: "receive", Kept: "slow", Lasts: answersAfter, ForPeer: answersAfter, ForItself: time.Duration(0), Whole: true, Relation: relationByHead()}
+	want := waitSpan{Name: "receive", Kind: "receive", Kept: "slow", Lasts: answersAfter, ForPeer: answersAfter, ForItself: time.Duration(0), Whole: true, Relation: childByHead}
 	if !k.blocks {
 		return k.waiting(t, port, answersAfter, want)
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../context/socket.h"
 #include "durations.h"
 #include "report.h"
 
@@ -456,6 +457,37 @@ static __always_inline void end_connect(struct sock *sk, int state, __u32 positi
 }
 
 /*
+ * Finds the context of a question that was asked on the socket with a cookie, when the wait for the answer
+ * ends. Before Linux 6.3 a message is examined after the hook that tells that it was sent, so the context
+ * that it has of its own is known only now. This is a global function, which is verified once.
+ */
+__noinline int note_asked(struct ended *w, __u64 cookie)
+{
+	struct exchange *e = cookie ? bpf_map_lookup_elem(&exchanges, &cookie) : NULL;
+	struct context c;
+	bool is_question;
+
+	if (!w || !e || e->multiplexed || !is_own_exchange(e))
+		return 0;
+	is_question = e->time_ns >= w->start_ns;
+	if ((!is_question && w->context.source) || !recall(&c, e, is_question ? e->time_ns : w->start_ns))
+		return 0;
+	if (is_question) {
+		c.source = e->context.source;
+		c.link = e->context.link;
+	}
+	w->context = c;
+	return 0;
+}
+
+/* Finds the context of what the program asked. known tells whether the pointer has its type for the verifier. */
+static __always_inline void recall_question(struct ended *w, const struct turn *turn, struct sock *sk, bool known)
+{
+	w->context = turn->context;
+	note_asked(w, FIELD_OF(sk, __sk_common.skc_cookie.counter));
+}
+
+/*
  * A connection on which an answer is outstanding begins to close. Unless it is the program that
  * closes it, this is the answer.
  */
@@ -474,10 +506,11 @@ static __always_inline void end_question(struct sock *sk, struct turn *turn, int
 	turn->asked_ns = 0;
 	if (since(w.start_ns, w.end_ns) < GIVE_UP_NS || w.start_ns < waits_since_ns || (!turn->answered && turn->asks > MONOLOGUE))
 		return;
-	w.context = turn->context;
 	w.sk = address_of(sk);
-	if (is_of_interest(&w, &reason))
-		report_wait(&w, reason);
+	if (!is_of_interest(&w, &reason))
+		return;
+	recall_question(&w, turn, sk, true);
+	report_wait(&w, reason);
 }
 
 static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
@@ -612,7 +645,7 @@ static __always_inline void note_read(struct sock *sk, int result, int flags, bo
 	if (turn->serves) {
 		note_end(&w, turn, call_ns);
 	} else {
-		w.context = turn->context;
+		recall_question(&w, turn, sk, known);
 		w.flags = w.ready_ns ? WAIT_HAS_PEER : 0;
 	}
 	report_wait(&w, reason);

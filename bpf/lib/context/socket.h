@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../kernel/current.h"
 #include "ids.h"
 
 /*
@@ -52,6 +53,12 @@ static __always_inline bool recall(struct context *c, const struct exchange *e, 
 	c->source = CONTEXT_SOCKET;
 	c->link = 1;
 	return true;
+}
+
+/* Whether the running process moved the message with the context. */
+static __always_inline bool is_own_exchange(const struct exchange *e)
+{
+	return e->pid == THIS_TASK(tgid) && e->start_ns == this_start();
 }
 
 /* The context of a socket whose pointer may be invalid, such as that of a dropped packet. */

@@ -6,14 +6,6 @@
 #include "obi.h"
 #include "otel_thread.h"
 
-/* When the running process was started. */
-static __always_inline __u64 this_start(void)
-{
-	if (with_current_task)
-		return current_task()->group_leader->start_boottime;
-	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader, start_boottime);
-}
-
 /*
  * The entry of the running process, or NULL. An entry of its pid may be about an earlier process.
  */

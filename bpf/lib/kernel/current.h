@@ -19,3 +19,11 @@
 		struct task_struct *this = current_task();                          \
 		with_current_task ? this->field : BPF_CORE_READ(this, field);       \
 	})
+
+/* When the running process was started. */
+static __always_inline __u64 this_start(void)
+{
+	if (with_current_task)
+		return current_task()->group_leader->start_boottime;
+	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader, start_boottime);
+}
