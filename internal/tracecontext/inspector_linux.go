@@ -168,7 +168,7 @@ func (o *inspector) lookAgain(now time.Time) time.Time {
 		o.swept = now
 		o.sweep()
 	}
-	for len(o.due) > 0 && !o.due[0].next.After(now) {
+	for !o.closing.Load() && len(o.due) > 0 && !o.due[0].next.After(now) { // look leaves the process due when it closes
 		o.look(o.due[0].pid, now, false)
 	}
 	next := o.refreshed.Add(pauses[0])

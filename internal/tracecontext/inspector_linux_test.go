@@ -102,3 +102,21 @@ func TestTimetableHasTheNextOneFirst(t *testing.T) {
 		t.Errorf("the order differs (-want +got):\n%s", diff)
 	}
 }
+
+// TestInspectorStopsWhileAProcessIsDue closes an inspector when the time of a process has come.
+func TestInspectorStopsWhileAProcessIsDue(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	o := &inspector{known: map[uint32]*acquaintance{}, refreshed: now, swept: now}
+	o.meet(7, bpfObserved{StartNs: 100}).next = now
+	o.closing.Store(true)
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		o.lookAgain(now)
+	}()
+	select {
+	case <-looked:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not stop looking")
+	}
+}
