@@ -162,7 +162,48 @@ func (k kind) linkCgroup(rootPath string, program *ebpf.Program) (link.Link, err
 	if err != nil {
 		return nil, err
 	}
-	return link.AttachCgroup(link.CgroupOptions{Path: root, Program: program, Attach: k.attach})
+	attached, err := link.AttachCgroup(link.CgroupOptions{Path: root, Program: program, Attach: k.attach})
+	if !errors.Is(err, unix.EPERM) {
+		return attached, err
+	}
+	if reason := k.attachedAlone(root); reason != nil {
+		err = fmt.Errorf("%w (%w)", reason, err)
+	}
+	return nil, err
+}
+
+// attachedAlone returns an error that names the program of the kind that is attached to a cgroup
+// alone. It may be there without BPF_F_ALLOW_MULTI, and then the kernel attaches no other one. If
+// there is none or several it returns nil.
+//
+// Source: __cgroup_bpf_attach in kernel/bpf/cgroup.c.
+func (k kind) attachedAlone(path string) error {
+	cgroup, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer cgroup.Close()
+	attached, err := link.QueryPrograms(link.QueryOptions{Target: int(cgroup.Fd()), Attach: k.attach})
+	if err != nil || len(attached.Programs) != 1 {
+		return err
+	}
+	id := attached.Programs[0].ID
+	return fmt.Errorf("program %s of another application is attached to the cgroup %s so that no other can be: "+
+		"let it be attached with BPF_F_ALLOW_MULTI or detach it (bpftool cgroup show %s)", describe(id), path, path)
+}
+
+// describe returns the id of a program and, if this process may ask for it, its name.
+func describe(id ebpf.ProgramID) string {
+	program, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return fmt.Sprint(id)
+	}
+	defer program.Close()
+	info, err := program.Info()
+	if err != nil || info.Name == "" {
+		return fmt.Sprint(id)
+	}
+	return fmt.Sprintf("%d, %q,", id, info.Name)
 }
 
 // ProbeSocketStorage returns nil if tracing programs can store what they know of a socket with the

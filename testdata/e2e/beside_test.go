@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	kernelhost "github.com/seed-7756021b/nettap/internal/kernel/host"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
+)
+
+const (
+	// bounced is how many datagrams the program bounce sends for each line of its input.
+	bounced = 500
+
+	// bouncedLength is the length of such a datagram with its headers. No other traffic has it.
+	bouncedLength = 8643
+
+	// bounce sends datagrams to itself.
+	bounce = `
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 0))
+for line in sys.stdin:
+    for _ in range(%d):
+        s.sendto(bytes(%d), s.getsockname())
+        s.recv(10000)
+    print("done", flush=True)
+`
+)
+
+// stranger is a BPF program of another application, which counts the datagrams of bounce.
+type stranger struct {
+	counts   *ebpf.Map
+	attached io.Closer
+}
+
+// foreignHooks are the ways in which other applications attach programs where nettap does: Cilium and
+// systemd to cgroups, OBI and others to tracepoints.
+var foreignHooks = map[string]func(t *testing.T, pid int) stranger{
+	"a link to the cgroup": func(t *testing.T, _ int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
+		return s.attach(t, func() (io.Closer, error) {
+			return link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot(t), Attach: ebpf.AttachCGroupInetIngress, Program: program})
+		})
+	},
+	"the cgroup with BPF_F_ALLOW_MULTI": func(t *testing.T, _ int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
+		return s.attach(t, func() (io.Closer, error) { return attachToCgroup(t, program, unix.BPF_F_ALLOW_MULTI) })
+	},
+	"a typed tracepoint": func(t *testing.T, pid int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "net_dev_start_xmit"}, ofProcess(pid))
+		return s.attach(t, func() (io.Closer, error) { return link.AttachTracing(link.TracingOptions{Program: program}) })
+	},
+	"a raw tracepoint": func(t *testing.T, pid int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.RawTracepoint}, ofProcess(pid))
+		return s.attach(t, func() (io.Closer, error) {
+			return link.AttachRawTracepoint(link.RawTracepointOptions{Name: "net_dev_start_xmit", Program: program})
+		})
+	},
+}
+
+// ofBouncedLength goes on if the packet has the length, and otherwise jumps to the end.
+var ofBouncedLength = asm.Instructions{
+	asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), // len of struct __sk_buff
+	asm.JNE.Imm(asm.R2, bouncedLength, "end"),
+}
+
+// ofProcess goes on if a process is running.
+func ofProcess(pid int) asm.Instructions {
+	return asm.Instructions{
+		asm.FnGetCurrentPidTgid.Call(),
+		asm.RSh.Imm(asm.R0, 32),
+		asm.JNE.Imm(asm.R0, int32(pid), "end"),
+	}
+}
+
+// loadStranger loads a program that counts how often it runs under a condition.
+func loadStranger(t *testing.T, spec ebpf.ProgramSpec, condition asm.Instructions) (s stranger, program *ebpf.Program) {
+	t.Helper()
+	counts, err := ebpf.NewMap(&ebpf.MapSpec{Name: "stranger", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { counts.Close() })
+	spec.Name, spec.License = "stranger", "GPL"
+	spec.Instructions = append(condition,
+		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+		asm.LoadMapPtr(asm.R1, counts.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "end"),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
+		asm.Mov.Imm(asm.R0, 1).WithSymbol("end"), // 0 would drop the packet
+		asm.Return(),
+	)
+	program, err = ebpf.NewProgram(&spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	return stranger{counts: counts}, program
+}
+
+func (s stranger) attach(t *testing.T, attach func() (io.Closer, error)) stranger {
+	t.Helper()
+	var err error
+	if s.attached, err = attach(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.attached.Close() }) // again, if the test has
+	return s
+}
+
+func (s stranger) count(t *testing.T) (n int) {
+	t.Helper()
+	var count uint64
+	if err := s.counts.Lookup(uint32(0), &count); err != nil {
+		t.Fatal(err)
+	}
+	return int(count)
+}
+
+func cgroupRoot(t *testing.T) string {
+	t.Helper()
+	root, err := kernelhost.CgroupRoot("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// attachToCgroup attaches a program to the root cgroup without a link.
+func attachToCgroup(t *testing.T, program *ebpf.Program, flags uint32) (io.Closer, error) {
+	t.Helper()
+	cgroup, err := os.Open(cgroupRoot(t))
+	if err != nil {
+		return nil, err
+	}
+	attached := attachedToCgroup{cgroup, program}
+	return attached, link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: int(cgroup.Fd()), Program: program, Attach: ebpf.AttachCGroupInetIngress, Flags: flags,
+	})
+}
+
+type attachedToCgroup struct {
+	cgroup  *os.File
+	program *ebpf.Program
+}
+
+// Close implements [io.Closer].
+func (a attachedToCgroup) Close() error {
+	detached := link.RawDetachProgram(link.RawDetachProgramOptions{
+		Target: int(a.cgroup.Fd()), Program: a.program, Attach: ebpf.AttachCGroupInetIngress,
+	})
+	return errors.Join(detached, a.cgroup.Close())
+}
+
+// TestDistributionRunsBesideOthers has programs of other applications at hooks that nettap uses, which
+// were attached before it and after it. Each must see everything, also when others have gone.
+func TestDistributionRunsBesideOthers(t *testing.T) {
+	const udpAndIP = 28 // bytes of headers
+	command := exec.Command("python3", "-c", fmt.Sprintf(bounce, bounced, bouncedLength-udpAndIP))
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := kerneltest.StartProgram(t, command)
+	pid, lines := program.Process.Pid, bufio.NewReader(output)
+	send := func() {
+		fmt.Fprintln(program.Input)
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attachAll := func() map[string]stranger {
+		all := map[string]stranger{}
+		for name, attach := range foreignHooks {
+			all[name] = attach(t, pid)
+		}
+		return all
+	}
+	counts := func(strangers map[string]stranger) map[string]int {
+		all := map[string]int{}
+		for name, s := range strangers {
+			all[name] = s.count(t)
+		}
+		return all
+	}
+	require := func(when string, strangers map[string]stranger, times int) {
+		t.Helper()
+		want := map[string]int{}
+		for name := range foreignHooks {
+			want[name] = times * bounced
+		}
+		if diff := cmp.Diff(want, counts(strangers)); diff != "" {
+			t.Errorf("%s the programs count differently (-want +got):\n%s", when, diff)
+		}
+	}
+
+	before := attachAll()
+	c := Start(t, fast)
+	after := attachAll()
+	seen := func(times int) {
+		t.Helper()
+		for _, direction := range []string{"transmit", "receive"} {
+			c.Wait(fmt.Sprintf("nettap has %d times %d datagrams as %s", times, bounced, direction), func() bool {
+				return c.Value("nettap.process.network.packet.count", Attributes{
+					"process.pid": pid, "network.interface.name": "lo", "network.io.direction": direction,
+				}) == int64(times*bounced)
+			})
+		}
+	}
+	send()
+	require("attached before nettap", before, 1)
+	require("attached after nettap", after, 1)
+	seen(1)
+
+	for name, s := range before {
+		if err := s.attached.Close(); err != nil {
+			t.Errorf("detach %s: %v", name, err)
+		}
+	}
+	send()
+	require("once detached", before, 1)
+	require("when others are detached", after, 2)
+	seen(2)
+
+	c.Stop()
+	send()
+	require("when nettap has stopped", after, 3)
+}
+
+// TestDistributionNamesAProgramThatIsAlone has another program at the root cgroup that allows none
+// beside it.
+func TestDistributionNamesAProgramThatIsAlone(t *testing.T) {
+	s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
+	s = s.attach(t, func() (io.Closer, error) { return attachToCgroup(t, program, 0) })
+	output := Refuse(t, Options{Receivers: fast})
+	last := tail(strings.TrimSpace(output), 1)
+	for _, want := range []string{
+		`"stranger", of another application is attached to the cgroup ` + cgroupRoot(t) + " so that no other can be",
+		"let it be attached with BPF_F_ALLOW_MULTI or detach it (bpftool cgroup show",
+	} {
+		if !strings.Contains(last, want) {
+			t.Errorf("the error does not say %q:\n%s", want, tail(output, 5))
+		}
+	}
+	if err := s.attached.Close(); err != nil {
+		t.Fatal(err)
+	}
+	Start(t, fast).Stop()
+}
