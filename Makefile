@@ -119,7 +119,13 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 
 .PHONY: test-e2e
 test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
-	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger' ./testdata/e2e/
+	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSoak' ./testdata/e2e/
+
+SOAKTIME ?= 10m
+
+.PHONY: soak
+soak: build ## run the Collector for SOAKTIME (10m) while everything comes and goes, reload and kill it (as root; half as long again)
+	NETTAP_SOAK_TIME=$(SOAKTIME) go test $(TESTFLAGS) -count=1 -timeout 2h -run '^TestSoak' ./testdata/e2e/
 
 .PHONY: test-matrix
 test-matrix: build ## run the kernel tests on the kernels of testdata/kernels.txt, under qemu

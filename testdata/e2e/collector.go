@@ -195,6 +195,7 @@ func (c *Collector) launch(words ...string) {
 	c.command = exec.Command(words[0], words[1:]...)
 	c.command.ExtraFiles = []*os.File{distribution}
 	c.command.Stdout, c.command.Stderr = log, log
+	c.series = series{} // the exporter begins its file anew
 	if err := c.command.Start(); err != nil {
 		c.t.Fatal(err)
 	}

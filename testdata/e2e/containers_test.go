@@ -27,29 +27,7 @@ listener.accept()[0].sendall(b"x" * 1000)
 // before the first collection.
 func TestDistributionKnowsAContainerThatIsGone(t *testing.T) {
 	c := StartWith(t, Options{Receivers: "nettap: {calls: {min_duration: 0s, max_per_second: 0}}", Traces: true})
-	container := kerneltest.Container(t)
-	command := exec.Command("/usr/bin/python3", "-I", "-S", "-c", answers)
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := kerneltest.StartProgram(t, command)
-	pid := server.Process.Pid
-	container.Enter(t, pid)
-	fmt.Fprintln(server.Input)
-	port, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection, err := net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if answer, err := io.ReadAll(connection); len(answer) != 1000 || err != nil {
-		t.Fatalf("it answers %d bytes, and error %v", len(answer), err)
-	}
-	server.End()
-	container.Remove(t)
+	pid, container := answerInContainer(t)
 	c.Stop()
 
 	of, within := Attributes{"process.pid": pid}, Attributes{"process.pid": pid, "container.id": container.ContainerID}
@@ -67,4 +45,34 @@ func TestDistributionKnowsAContainerThatIsGone(t *testing.T) {
 	if len(spans) == 0 || len(spans) != len(c.Spans(of)) {
 		t.Errorf("%d spans of %d know its container", len(spans), len(c.Spans(of)))
 	}
+}
+
+// answerInContainer has a process in a container answer a client, and removes the container.
+func answerInContainer(t *testing.T) (pid int, container kerneltest.Cgroup) {
+	t.Helper()
+	container = kerneltest.Container(t)
+	command := exec.Command("/usr/bin/python3", "-I", "-S", "-c", answers)
+	output, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := kerneltest.StartProgram(t, command)
+	pid = server.Process.Pid
+	container.Enter(t, pid)
+	fmt.Fprintln(server.Input)
+	port, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	if answer, err := io.ReadAll(connection); len(answer) != 1000 || err != nil {
+		t.Fatalf("it answers %d bytes, and error %v", len(answer), err)
+	}
+	server.End()
+	container.Remove(t)
+	return pid, container
 }

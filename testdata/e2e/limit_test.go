@@ -118,14 +118,7 @@ func TestDistributionLimitsItself(t *testing.T) {
 		t.Errorf("packets differ (-want +got):\n%s", diff)
 	}
 	for _, instrument := range []string{"traffic", "calls"} {
-		c.Wait("each event is accounted for", func() bool {
-			sum := 0.0
-			for _, kind := range []string{"exported", "aggregated", "sampled_out", "rate_limited", "lost"} {
-				sum += c.OwnValue("otelcol_nettap_events_"+kind, "instrument", instrument)
-			}
-			seen := c.OwnValue("otelcol_nettap_events_seen", "instrument", instrument)
-			return seen > 0 && seen == sum
-		})
+		c.Wait("each event is accounted for", func() bool { return c.accountsFor(instrument) })
 	}
 	c.Stop()
 }

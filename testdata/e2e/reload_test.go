@@ -30,13 +30,7 @@ func TestDistributionLeavesNothingBehindWhenItReloads(t *testing.T) {
 		service: {extensions: [pprof]}
 	`, pprof)})
 	c.reload() // the first reload opens what a process keeps until its end, such as its poller's descriptors
-	before := c.possessions(pprof)
-	looks := 0
-	c.Wait("what is there only now and then was seen to be gone", func() bool {
-		looks++
-		before = before.least(c.possessions(pprof))
-		return looks == 20
-	})
+	before := c.atRest(pprof)
 	for _, kind := range []string{"anon_inode:bpf-map", "anon_inode:bpf-prog", "anon_inode:bpf_link"} {
 		if before[kind] < 5 {
 			t.Errorf("it has %d of %s, want several: %v", before[kind], kind, before)
@@ -49,21 +43,9 @@ func TestDistributionLeavesNothingBehindWhenItReloads(t *testing.T) {
 		c.reload()
 	}
 
-	after := c.possessions(pprof)
-	var diff string
-	t.Cleanup(func() {
-		if diff != "" {
-			t.Errorf("what the process has differs (-before +after):\n%s", diff)
-		}
-	})
-	c.Wait("the process has what it had before", func() bool {
-		after = after.least(c.possessions(pprof))
-		diff = cmp.Diff(before, after)
-		return diff == ""
-	})
+	c.awaitPossessions(pprof, before)
 	for _, objects := range replaced {
-		// A map that the Collector has closed may stay until the garbage collector frees its memory mapping.
-		objects.AwaitGone(t, func() { get(t, pprof, "heap?gc=1") })
+		awaitGone(t, pprof, objects)
 	}
 
 	address := listen(t)
@@ -73,6 +55,43 @@ func TestDistributionLeavesNothingBehindWhenItReloads(t *testing.T) {
 	})
 	c.await("process.network.io", Attributes{"process.pid": pid, "network.interface.name": "lo", "network.io.direction": "transmit"})
 	c.Stop()
+}
+
+// atRest returns what the Collector has at each of several looks, which leaves out what is there only
+// now and then.
+func (c *Collector) atRest(pprof int) possessions {
+	c.t.Helper()
+	p, looks := c.possessions(pprof), 0
+	c.Wait("what is there only now and then was seen to be gone", func() bool {
+		looks++
+		p = p.least(c.possessions(pprof))
+		return looks == 20
+	})
+	return p
+}
+
+// awaitPossessions waits until the Collector has no more and no less than before.
+func (c *Collector) awaitPossessions(pprof int, before possessions) {
+	c.t.Helper()
+	after := c.possessions(pprof)
+	var diff string
+	c.t.Cleanup(func() {
+		if diff != "" {
+			c.t.Errorf("what the process has differs (-before +after):\n%s", diff)
+		}
+	})
+	c.Wait("the process has what it had before", func() bool {
+		after = after.least(c.possessions(pprof))
+		diff = cmp.Diff(before, after)
+		return diff == ""
+	})
+}
+
+// awaitGone waits until the objects of a Collector that has reloaded are gone.
+func awaitGone(t *testing.T, pprof int, objects kerneltest.Objects) {
+	t.Helper()
+	// A map that the Collector has closed may stay until the garbage collector frees its memory mapping.
+	objects.AwaitGone(t, func() { get(t, pprof, "heap?gc=1") })
 }
 
 // reload has the Collector read its configuration again, and waits until it is ready.

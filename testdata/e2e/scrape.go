@@ -37,6 +37,30 @@ func (c *Collector) OwnValue(name string, labels ...string) float64 {
 	return sum
 }
 
+// fates are what can become of an event that was seen.
+var fates = []string{"exported", "aggregated", "sampled_out", "rate_limited", "lost"}
+
+// unaccounted returns how many of the events that each instrument has seen have no fate.
+func (c *Collector) unaccounted() map[string]int {
+	c.t.Helper()
+	samples, rest := c.scrape(c.ownPort), map[string]int{}
+	for _, seen := range choose(samples, "otelcol_nettap_events_seen", nil) {
+		rest[seen.Labels["instrument"]] += int(seen.Value)
+	}
+	for _, fate := range fates {
+		for _, sample := range choose(samples, "otelcol_nettap_events_"+fate, nil) {
+			rest[sample.Labels["instrument"]] -= int(sample.Value)
+		}
+	}
+	return rest
+}
+
+// accountsFor reports whether the instrument has seen events, and each of them has a fate.
+func (c *Collector) accountsFor(instrument string) bool {
+	c.t.Helper()
+	return c.unaccounted()[instrument] == 0 && c.OwnValue("otelcol_nettap_events_seen", "instrument", instrument) > 0
+}
+
 // Prometheus returns samples of the prometheus exporter, chosen as in [Collector.Own].
 func (c *Collector) Prometheus(name string, labels ...string) []Sample {
 	c.t.Helper()

@@ -101,6 +101,19 @@ func SendOldSegments(t *testing.T, lab *Lab, n int) {
 	handshake.send(t, n, segment{sequence: clientSequence - 100, ack: handshake.synACK.sequence + 1, flags: flagACK, payload: "old"})
 }
 
+// FloodSYNs sends SYNs to a listener that never accepts, from one port after the other of an address
+// that does not answer, as long as more returns true.
+func FloodSYNs(t *testing.T, lab *Lab, more func() bool) {
+	t.Helper()
+	header := lab.ip(protocolTCP)
+	header.source = neighbour(header.destination)
+	lab.knowNeighbour(t, header.source)
+	lab.listen(t, lab.Receiver.IPv4)
+	for more() {
+		lab.sendSYNsFrom(t, header, 100)
+	}
+}
+
 // fillQueue lets a client take the only place in a listener's queue. Until then another handshake
 // could take it.
 func (l *Lab) fillQueue(t *testing.T, listener int, address netip.Addr) {
