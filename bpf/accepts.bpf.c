@@ -45,21 +45,27 @@ struct {
 	__type(value, struct accept);
 } accepts SEC(".maps");
 
+/* What a thread accepts from. */
+struct source {
+	struct queue queue; /* after the accept */
+	__u64 listener;     /* address; 0: queue is known. Otherwise it is read when the connection is reported */
+};
+
 /*
- * The listener that a thread is accepting from, between the two functions. User space makes it an
- * LRU_HASH if a thread that found the queue empty leaves an entry behind.
+ * What a thread is accepting from, between the two functions. User space makes it an LRU_HASH if a
+ * thread that found the queue empty leaves an entry behind.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64); /* pid and tgid */
-	__type(value, struct sock *);
+	__type(value, struct source);
 } accepting SEC(".maps");
 
 const volatile bool complete_has_cqe = 1; /* io_uring_complete's 3rd argument, since 6.13 */
 
-/* The running task accepted sk from listener, which may be NULL. */
-static __always_inline void report(struct sock *sk, struct sock *listener)
+/* The running task accepted sk: see note_accept. */
+static __always_inline void report(struct sock *sk, struct tcp_sock *tcp, struct queue queue, bool known)
 {
 	struct accept *accept;
 
@@ -73,7 +79,7 @@ static __always_inline void report(struct sock *sk, struct sock *listener)
 		count_stat(STAT_LOST_RING_FULL);
 		return;
 	}
-	note_accept(accept, sk, listener);
+	note_accept(accept, sk, tcp, queue, known);
 	bpf_ringbuf_submit(accept, BPF_RB_NO_WAKEUP);
 }
 
@@ -85,32 +91,40 @@ static __always_inline void report_file(struct file *file, struct sock *listener
 	if (!sk) {
 		count_stat(STAT_SEEN);
 		count_stat(STAT_LOST_UNREADABLE);
-	} else if (is_tcp(sk)) {
-		report(sk, listener);
+	} else if (is_tcp(sk, false)) {
+		report(sk, (struct tcp_sock *)tcp_of(sk), queue_of(listener), false);
 	}
 }
 
-/* A new connection gets its struct socket, in the process that accepts it. */
-static __always_inline int report_grafted(struct sock *sk)
+/* The queue that the running thread accepts from. */
+static __always_inline struct queue accepted_from(__u64 thread)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct sock **listener = bpf_map_lookup_elem(&accepting, &thread);
+	struct source *source = bpf_map_lookup_elem(&accepting, &thread);
+	struct queue queue = { .length = UNKNOWN, .limit = UNKNOWN };
 
-	if (!is_tcp(sk))
-		return 0;
-	report(sk, listener ? *listener : NULL);
-	bpf_map_delete_elem(&accepting, &thread);
-	return 0;
+	if (source) {
+		queue = source->listener ? queue_of((struct sock *)source->listener) : source->queue;
+		bpf_map_delete_elem(&accepting, &thread);
+	}
+	return queue;
 }
 
 bool fired_see_graft;
 
+/* A new connection gets its struct socket, in the process that accepts it. */
 SEC("fentry/security_sock_graft")
 int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
 {
-	if (!is_enabled(&fired_see_graft))
+	struct tcp_sock *tcp;
+
+	if (!is_enabled(&fired_see_graft) || !is_tcp(sk, true))
 		return 0;
-	return report_grafted(sk);
+	tcp = bpf_skc_to_tcp_sock(sk); /* NULL for MPTCP */
+	if (tcp)
+		report(sk, tcp, accepted_from(bpf_get_current_pid_tgid()), true);
+	else
+		report(sk, (struct tcp_sock *)tcp_of(sk), accepted_from(bpf_get_current_pid_tgid()), false);
+	return 0;
 }
 
 bool fired_probe_graft;
@@ -119,17 +133,30 @@ bool fired_probe_graft;
 SEC("kprobe/security_sock_graft")
 int probe_graft(struct pt_regs *ctx)
 {
-	if (!is_enabled(&fired_probe_graft))
-		return 0;
-	return report_grafted(first_argument(ctx));
+	struct sock *sk = first_argument(ctx);
+
+	if (is_enabled(&fired_probe_graft) && is_tcp(sk, false))
+		report(sk, (struct tcp_sock *)tcp_of(sk), accepted_from(bpf_get_current_pid_tgid()), false);
+	return 0;
 }
 
-static __always_inline void note_listener(struct sock *listener, struct sock *sk)
+static __always_inline void note_source(const struct source *source)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 
-	if (sk) /* NULL if a non-blocking accept found the queue empty */
-		bpf_map_update_elem(&accepting, &thread, &listener, BPF_ANY);
+	bpf_map_update_elem(&accepting, &thread, source, BPF_ANY);
+}
+
+/* A thread has taken sk from the queue of a listener. */
+static __always_inline void note_queue(struct sock *listener, struct sock *sk)
+{
+	struct source source = {};
+
+	if (!sk) /* a non-blocking accept found the queue empty */
+		return;
+	source.queue.length = listener->sk_ack_backlog;
+	source.queue.limit = listener->sk_max_ack_backlog;
+	note_source(&source);
 }
 
 bool fired_note_accept_of;
@@ -139,7 +166,7 @@ int BPF_PROG(note_accept_of, struct sock *listener, struct proto_accept_arg *arg
 {
 	if (!is_enabled(&fired_note_accept_of))
 		return 0;
-	note_listener(listener, sk);
+	note_queue(listener, sk);
 	return 0;
 }
 
@@ -152,7 +179,7 @@ int BPF_PROG(note_accept_of_old, struct sock *listener, int flags, int *err, boo
 {
 	if (!is_enabled(&fired_note_accept_of_old))
 		return 0;
-	note_listener(listener, sk);
+	note_queue(listener, sk);
 	return 0;
 }
 
@@ -165,11 +192,10 @@ bool fired_note_accept_from;
 SEC("kprobe/inet_csk_accept")
 int note_accept_from(struct pt_regs *ctx)
 {
-	struct sock *listener = first_argument(ctx);
+	struct source source = { .listener = (__u64)first_argument(ctx) };
 
-	if (!is_enabled(&fired_note_accept_from))
-		return 0;
-	note_listener(listener, listener);
+	if (is_enabled(&fired_note_accept_from))
+		note_source(&source);
 	return 0;
 }
 

@@ -120,14 +120,7 @@ static __always_inline void note_statistics(struct closing *c, struct sock *sk, 
 
 static __always_inline void note_ends(struct closing *c, struct sock *sk, struct tcp_sock___statistics *tcp)
 {
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		note_addresses(c->local_address, c->peer_address, sk);
-	} else {
-		c->local_address[10] = c->local_address[11] = 0xff;
-		c->peer_address[10] = c->peer_address[11] = 0xff;
-		*(__be32 *)&c->local_address[12] = sk->__sk_common.skc_rcv_saddr;
-		*(__be32 *)&c->peer_address[12] = sk->__sk_common.skc_daddr;
-	}
+	note_addresses(c->local_address, c->peer_address, sk, true);
 	c->netns_inode = sk->__sk_common.skc_net.net->ns.inum;
 	c->local_port = bpf_ntohs(((struct inet_sock *)tcp)->inet_sport); /* see local_port_of */
 	c->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
@@ -191,14 +184,13 @@ static __always_inline void enter_incoming(struct sock *sk)
 /* Records a connection that the running process begins: connect() changes the state in the process's context. */
 static __always_inline void enter_outgoing(struct sock *sk)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct connection one = {};
 
 	if (with_current_task)
 		one.process = current_process();
 	else
-		one.process = process_of(task);
-	see_process(&one.seen, task);
+		one.process = process_of((struct task_struct *)bpf_get_current_task());
+	see_current(&one.seen);
 	enter(sk, &one);
 }
 

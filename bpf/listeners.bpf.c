@@ -168,7 +168,7 @@ int find_listeners(struct bpf_iter__task_file *ctx)
 	if (!task || !file)
 		return 0;
 	sk = sock_of_file(file);
-	if (!sk || !is_tcp(sk))
+	if (!sk || !is_tcp(sk, false))
 		return 0;
 	sk = tcp_of(sk);
 	if (!sk || !is_listening(sk))

@@ -190,7 +190,7 @@ static __always_inline void note_first(struct sock *sk, const struct context *c,
 	struct first_context *known, new = {.context = *c, .time_ns = now, .cookie = cookie};
 	struct connection connection = {};
 
-	note_addresses(connection.local_address, connection.peer_address, sk);
+	note_addresses(connection.local_address, connection.peer_address, sk, true);
 	connection.netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	connection.local_port = local_port_of(sk);
 	connection.peer_port = peer_port_of(sk);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../kernel/address.h"
+#include "../kernel/verifier.h"
 #include "../process/process.h"
 #include "tcp.h"
 
@@ -39,52 +40,71 @@ struct tcp_sock___sequence {
 } __attribute__((preserve_access_index));
 
 /* The difference stays the same while the connection lives, since both fields grow together. */
-static __always_inline __u32 first_sequence_of(struct sock *sk)
+static __always_inline __u32 first_sequence_of(struct tcp_sock *sk, bool known)
 {
 	struct tcp_sock___sequence *tcp = (struct tcp_sock___sequence *)sk;
 
-	return BPF_CORE_READ(tcp, snd_una) - (__u32)BPF_CORE_READ(tcp, bytes_acked);
+	return FIELD_OF(tcp, snd_una) - (__u32)FIELD_OF(tcp, bytes_acked);
 }
 
 /*
  * The kernel notes the time when the handshake ends (tcp_init_buffer_space), and
  * again only when the process reads.
  */
-static __always_inline __s64 queue_time(struct sock *sk)
+static __always_inline __s64 queue_time(struct tcp_sock *tcp, bool known)
 {
-	__u64 established_us = BPF_CORE_READ((struct tcp_sock *)tcp_of(sk), rcvq_space.time);
+	__u64 established_us = FIELD_OF(tcp, rcvq_space.time);
 	__s64 queue_ns = bpf_ktime_get_ns() - established_us * 1000;
 
 	return established_us && queue_ns >= 0 ? queue_ns : UNKNOWN;
 }
 
-static __always_inline void note_queue(struct accept *accept, struct sock *listener)
+/* How many connections wait in the queue of a listener, and how many can. */
+struct queue {
+	__s32 length;
+	__s32 limit;
+};
+
+/* The queue of a listener, which may be NULL. */
+static __always_inline struct queue queue_of(struct sock *listener)
 {
+	struct queue queue = { .length = UNKNOWN, .limit = UNKNOWN };
 	struct sock *sk = tcp_of(listener);
 
-	accept->queue_length = accept->queue_limit = UNKNOWN;
 	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_LISTEN) {
-		accept->queue_length = BPF_CORE_READ(sk, sk_ack_backlog);
-		accept->queue_limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
+		queue.length = BPF_CORE_READ(sk, sk_ack_backlog);
+		queue.limit = BPF_CORE_READ(sk, sk_max_ack_backlog);
 	}
+	return queue;
 }
 
-/* Fills a record: the running task accepted sk from listener, which may be NULL. */
-static __always_inline void note_accept(struct accept *accept, struct sock *sk, struct sock *listener)
+/* Fills in what is known of the running process. */
+static __always_inline void note_acceptor(struct accept *accept)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	if (with_current_task)
+		accept->process = current_process();
+	else
+		accept->process = process_of((struct task_struct *)bpf_get_current_task());
+	see_current(&accept->seen);
+	accept->thread_id = THIS_TASK(pid);
+}
 
+/*
+ * Fills a record: the running task accepted sk, from a listener with this queue. known tells whether tcp, which is
+ * sk or its first subflow, has its type for the verifier.
+ */
+static __always_inline void note_accept(struct accept *accept, struct sock *sk, struct tcp_sock *tcp, struct queue queue, bool known)
+{
 	__builtin_memset(accept, 0, sizeof(*accept));
 	accept->time_ns = bpf_ktime_get_boot_ns();
-	accept->queue_ns = queue_time(sk);
-	accept->process = process_of(task);
-	see_process(&accept->seen, task);
-	accept->thread_id = BPF_CORE_READ(task, pid);
-	note_addresses(accept->local_address, accept->peer_address, sk);
-	accept->local_port = local_port_of(sk);
-	accept->peer_port = peer_port_of(sk);
-	accept->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	note_queue(accept, listener);
+	accept->queue_ns = queue_time(tcp, known);
+	accept->queue_length = queue.length;
+	accept->queue_limit = queue.limit;
+	note_acceptor(accept);
+	note_addresses(accept->local_address, accept->peer_address, sk, known);
+	accept->local_port = known ? bpf_ntohs(((struct inet_sock *)tcp)->inet_sport) : local_port_of(sk);
+	accept->peer_port = bpf_ntohs(FIELD_OF(sk, __sk_common.skc_dport));
+	accept->netns_inode = known ? sk->__sk_common.skc_net.net->ns.inum : BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	if (with_sequence)
-		accept->first_sequence = first_sequence_of(tcp_of(sk));
+		accept->first_sequence = first_sequence_of(tcp, known);
 }

@@ -68,7 +68,7 @@ static __always_inline void look(struct listening *l, struct sock *sk)
 {
 	__u8 local[16] = {}, peer[16] = {};
 
-	note_addresses(local, peer, sk);
+	note_addresses(local, peer, sk, false);
 	__builtin_memcpy(l->local_address, local, sizeof(local));
 	l->local_port = local_port_of(sk);
 	l->queue_length = BPF_CORE_READ(sk, sk_ack_backlog);

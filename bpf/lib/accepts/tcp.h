@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "../kernel/types.h"
+#include "../kernel/verifier.h"
 
-static __always_inline bool is_tcp(struct sock *sk)
+static __always_inline bool is_tcp(struct sock *sk, bool known)
 {
-	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+	__u16 family = FIELD_OF(sk, __sk_common.skc_family);
+	__u16 protocol = FIELD_OF(sk, sk_protocol);
 
 	return (family == AF_INET || family == AF_INET6) &&
 	       (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);

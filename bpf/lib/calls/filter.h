@@ -160,6 +160,6 @@ static __always_inline bool is_wanted_socket(struct sock *sk)
 	if (!filters_addresses)
 		return true;
 	if (has_ports)
-		note_addresses(local, peer, sk);
+		note_addresses(local, peer, sk, false);
 	return is_wanted_address(local, peer);
 }

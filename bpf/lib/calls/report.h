@@ -56,7 +56,7 @@ static __always_inline void note_socket(struct call *call, struct sock *sk)
 	call->netns_inode = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	if (call->family != AF_INET && call->family != AF_INET6)
 		return;
-	note_addresses(call->local_address, call->peer_address, sk);
+	note_addresses(call->local_address, call->peer_address, sk, false);
 	call->local_port = local_port_of(sk);
 	call->peer_port = peer_port_of(sk);
 }
@@ -68,7 +68,7 @@ static __always_inline void note_caller(struct call *call)
 
 	call->process = process_of(task);
 	__builtin_memset(&call->seen, 0, sizeof(call->seen));
-	see_process(&call->seen, task);
+	see_current(&call->seen);
 	call->thread_id = BPF_CORE_READ(task, pid);
 	bpf_get_current_comm(call->thread_name, sizeof(call->thread_name));
 }

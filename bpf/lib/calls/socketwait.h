@@ -106,9 +106,6 @@ struct ended {
 #define GIVE_UP_NS 50000000ULL       /* closing a socket sooner than this after a last message is not giving up */
 #define MONOLOGUE 8                  /* after this many sends without anything received, no answers are expected */
 
-/* Reads a field of a socket. known tells whether the pointer has its type for the verifier. */
-#define FIELD_OF(sk, field) (known ? (sk)->field : BPF_CORE_READ(sk, field))
-
 static __always_inline bool has_turns(struct sock *sk, bool known)
 {
 	__u16 family = FIELD_OF(sk, __sk_common.skc_family);

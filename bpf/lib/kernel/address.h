@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "types.h"
+#include "verifier.h"
 
 /*
  * The addresses of both ends of a socket's connection. Each has 16 bytes, IPv4 as ::ffff:a.b.c.d.
- * The caller has set them to 0.
+ * The caller has set them to 0. known tells whether the pointer has its type for the verifier.
  */
-static __always_inline void note_addresses(__u8 *local, __u8 *peer, struct sock *sk)
+static __always_inline void note_addresses(__u8 *local, __u8 *peer, struct sock *sk, bool known)
 {
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+	if (FIELD_OF(sk, __sk_common.skc_family) == AF_INET6) {
 		bpf_probe_read_kernel(local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_probe_read_kernel(peer, 16, &sk->__sk_common.skc_v6_daddr);
 	} else {
 		local[10] = local[11] = 0xff;
 		peer[10] = peer[11] = 0xff;
-		*(__be32 *)&local[12] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		*(__be32 *)&peer[12] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+		*(__be32 *)&local[12] = FIELD_OF(sk, __sk_common.skc_rcv_saddr);
+		*(__be32 *)&peer[12] = FIELD_OF(sk, __sk_common.skc_daddr);
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
-#include "../kernel/types.h"
+#include "../kernel/current.h"
 
 #define COMM_SIZE 16
 #define EXECUTABLE_SIZE 64
@@ -94,4 +94,25 @@ static __always_inline void see_process(struct process_seen *seen, struct task_s
 	bpf_probe_read_kernel_str(seen->comm, sizeof(seen->comm), leader->comm);
 	if (name)
 		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), name);
+}
+
+/* The same for the running task, whose fields are read without helper calls. */
+static __always_inline void see_current(struct process_seen *seen)
+{
+	struct task_struct *task = current_task();
+	struct mm_struct *mm;
+	struct file *executable = NULL;
+
+	if (!with_current_task) {
+		see_process(seen, (struct task_struct *)bpf_get_current_task());
+		return;
+	}
+	mm = task->mm;
+	if (mm)
+		executable = mm->exe_file;
+	seen->first_ns = bpf_ktime_get_boot_ns();
+	seen->cgroup_id = task->cgroups->dfl_cgrp->kn->id;
+	bpf_probe_read_kernel_str(seen->comm, sizeof(seen->comm), task->group_leader->comm);
+	if (executable)
+		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), executable->f_path.dentry->d_name.name);
 }
