@@ -261,9 +261,9 @@ func (h holdings) requireNoMore(t *testing.T, now holdings, reloads int) {
 		heap = 8 << 20
 		// The file exporter, by which the test reads the output, keeps its logger at each reload.
 		logger = 600 << 10
-		// How much of Go's garbage is resident depends on when it was collected. The heap may grow to
-		// twice what lives, which is about 20 MiB here, and Go returns memory to the kernel slowly.
-		resident = 32 << 20
+		// How much of Go's garbage is resident depends on when it was collected, and Go returns memory
+		// to the kernel slowly. On a busy machine it was 27 MiB more in one round, and then 71 MiB less.
+		resident = 64 << 20
 		// The runtime starts a thread when others are in system calls, and keeps it.
 		threads = 8
 	)
