@@ -119,7 +119,7 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 
 .PHONY: test-e2e
 test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
-	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSoak' ./testdata/e2e/
+	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSoak|^TestGateway' ./testdata/e2e/
 
 SOAKTIME ?= 10m
 
@@ -211,6 +211,12 @@ build/victoriametrics: internal/tools/victoriametrics/go.mod
 test-dashboards: build build/victoriametrics ## check each panel and alert, in VictoriaMetrics (as root)
 	NETTAP_COLLECTOR=$(CURDIR)/$(collector) NETTAP_VICTORIAMETRICS=$(CURDIR)/build/victoriametrics \
 		go test -C internal/dashboards $(TESTFLAGS) -count=1 ./...
+
+# The traces go to Jaeger if make jaeger has built it, and otherwise to a Collector.
+OUTAGE ?= 0s
+.PHONY: test-gateway
+test-gateway: build build/victoriametrics ## check that agents, a gateway and backends lose nothing (as root; OUTAGE=1m: without the gateway for so long)
+	go test $(TESTFLAGS) -count=1 -run '^TestGateway' ./testdata/e2e/ -outage $(OUTAGE)
 
 .PHONY: demo
 demo: build ## run applications that trace themselves, and see what the kernel adds (as root; Ctrl-C ends it)
