@@ -16,7 +16,7 @@ modules := receiver/pproflabels internal/demo
 # These modules have test targets of their own, which build what they need.
 deployed := internal/release internal/chart internal/dashboards
 tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/selftests/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -119,7 +119,7 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 
 .PHONY: test-e2e
 test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
-	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSoak|^TestGateway' ./testdata/e2e/
+	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSelftests|^TestSoak|^TestGateway' ./testdata/e2e/
 
 SOAKTIME ?= 10m
 
@@ -169,6 +169,12 @@ jaeger: build/jaeger ## build Jaeger, for make demo and make test-jaeger (minute
 .PHONY: test-jaeger
 test-jaeger: build jaeger ## check that Jaeger shows the trees of calls as they are (as root)
 	go test $(TESTFLAGS) -count=1 -run '^TestJaeger' ./testdata/e2e/
+
+.PHONY: test-selftests
+test-selftests: build ## run the kernel's own tests of its network stack beside the Collector, on this kernel (as root; 5 minutes)
+	@.ci/setup selftests
+	go run ./internal/selftests build/selftests
+	go test $(TESTFLAGS) -count=1 -timeout 20m -v -run '^TestSelftests' ./testdata/e2e/
 
 # The sources that ocb has written are built for another architecture, which takes as long as the first build.
 build/otelcol-nettap-arm64: $(collector)

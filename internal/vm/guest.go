@@ -77,6 +77,12 @@ func (s *Store) Guest(ctx context.Context, p Plan, k Kernel) (Guest, error) {
 	return g, err
 }
 
+// Package fetches the newest package of a suite whose name matches pattern, as in [filepath.Match], and
+// returns the directory with its unpacked content.
+func (s *Store) Package(ctx context.Context, suite, arch, pattern string) (string, error) {
+	return s.suite(suite, arch).fetch(ctx, pattern)
+}
+
 // suite returns the suite of a name and architecture. All calls return the same one.
 func (s *Store) suite(name, arch string) *suite {
 	key := name + "-" + arch

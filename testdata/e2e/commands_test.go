@@ -249,6 +249,7 @@ var notInCI = map[string]string{
 	"run":             "it does not end; TestDistributionPrintsTheExample runs the same",
 	"test-dashboards": "it takes minutes to build VictoriaMetrics; it is run before a release",
 	"test-packages":   "it takes minutes to build; it is run before a release",
+	"test-selftests":  "it takes minutes; it is run before a release",
 }
 
 var (

@@ -111,16 +111,23 @@ func (c counted) minus(other counted) counted {
 // counter reads the device's own counter.
 func (h host) counter(t *testing.T) counted {
 	t.Helper()
-	process, err := procfs.NewProc(h.web)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines, err := process.NetDev()
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := lines[h.Device]
+	line := devices(t, h.Name)[h.Device]
 	return counted{int64(line.RxPackets), int64(line.RxBytes), int64(line.TxPackets), int64(line.TxBytes)}
+}
+
+// devices returns the counters of a namespace's devices.
+func devices(t *testing.T, namespace string) (lines procfs.NetDev) {
+	t.Helper()
+	kerneltest.InNamespace(t, namespace, func() {
+		fs, err := procfs.NewFS("/proc/thread-self")
+		if err == nil {
+			lines, err = fs.NetDev()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	return lines
 }
 
 // sums adds up the points of two metrics of the device, one of packets and one of bytes.
