@@ -97,8 +97,11 @@ func decisions(beside *Collector) map[string]decision {
 				echo "$OTLP_ENDPOINT, or else $(sed -n 's/.*{env:OTLP_ENDPOINT:-\(.*\)}$/\1/p' deploy/service.yaml)"`,
 		},
 		"mount -t cgroup2 none /sys/fs/cgroup": {in: alone, after: "cat /sys/fs/cgroup/cgroup.controllers"},
-		"ip -s link":                           {in: alone, until: "RX: "},
-		"nstat":                                {in: alone},
+		"mount -t cgroup2 none /sys/fs/cgroup/unified": {
+			in: alone, before: "mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/unified", after: "cat /sys/fs/cgroup/unified/cgroup.controllers",
+		},
+		"ip -s link": {in: alone, until: "RX: "},
+		"nstat":      {in: alone},
 
 		"sysctl kernel.kptr_restrict=1":                    {because: wholly},
 		"sysctl kernel.bpf_stats_enabled=1":                {because: wholly},
