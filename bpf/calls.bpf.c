@@ -329,13 +329,47 @@ static __always_inline struct tree *tree_at(struct thread *th, __u32 position, _
 	return t;
 }
 
+/*
+ * Adds a function that begins to the tree of the running thread's call. It is sampled if the call
+ * begins with the function, and was drawn. Few calls have a tree. This is a global function so that
+ * what it needs takes no part in the other calls: see report_call, too.
+ */
+__noinline int enter_tree(__u32 index, __u32 position, bool wanted, bool sampled)
+{
+	struct pt_regs *regs = user_registers();
+	struct thread *th = this_thread();
+	__u64 now, depth;
+	struct tree *t;
+	__s32 entry;
+
+	entry = syscall_of(regs);
+	t = tree_at(th, position, index, entry, wanted);
+	if (!t)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	depth = READ_ONCE(t->depth);
+	if (!depth) {
+		begin(t, regs, entry, now, !with_points);
+		t->sampled = th ? sampled : is_drawn(NULL);
+		if (th) {
+			th->progress = CALL_FOLLOWED;
+			th->touched = 0;
+		}
+	}
+	if (depth >= MAX_DEPTH) {
+		t->over++;
+		t->call.lost_nodes++;
+		return 0;
+	}
+	open_function(t, depth, index, position, now);
+	return 0;
+}
+
 static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs, bool wanted)
 {
 	struct thread *th = this_thread();
 	bool sampled = false;
-	__u64 now, depth;
 	__s32 entry, number;
-	struct tree *t;
 
 	entry = syscall_of(regs);
 	if (th && is_plain(th, position, index, entry))
@@ -353,71 +387,59 @@ static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *r
 			return;
 		}
 	}
-	t = tree_at(th, position, index, entry, wanted);
-	if (!t)
-		return;
-	now = bpf_ktime_get_boot_ns();
-	depth = READ_ONCE(t->depth);
-	if (!depth) {
-		begin(t, regs, entry, now, !with_points);
-		t->sampled = th ? sampled : is_drawn(NULL);
-		if (th) {
-			th->progress = CALL_FOLLOWED;
-			th->touched = 0;
-		}
-	}
-	if (depth >= MAX_DEPTH) {
-		t->over++;
-		t->call.lost_nodes++;
-		return;
-	}
-	open_function(t, depth, index, position, now);
+	enter_tree(index, position, wanted, sampled);
 }
 
-static __always_inline void leave(struct thread *th, struct tree *t, __u64 function, __s64 value)
+/* Ends a function in the running thread's tree. This is a global function: see enter_tree. */
+__noinline int leave_tree(__u32 function, __s64 value)
 {
+	struct thread *th = this_thread();
+	struct tree *t = this_tree();
 	struct frame *frame = t ? innermost(t) : NULL;
 	__s64 result;
 	__u64 now;
 
 	if (!frame)
-		return; /* it was under way before us, or is not wanted */
+		return 0; /* it was under way before us, or is not wanted */
 	if (t->over) {
 		t->over--;
-		return;
+		return 0;
 	}
 	if (frame->function != INDEX(function)) {
 		if (!unwind_to(INDEX(function)))
-			return; /* the beginning of that function was not seen */
+			return 0; /* the beginning of that function was not seen */
 		frame = innermost(t);
 		if (!frame)
-			return;
+			return 0;
 	}
 	now = bpf_ktime_get_boot_ns();
 	result = result_of(KIND(function), value);
 	close_node(t, frame->node, now, result >= -MAX_ERRNO && result <= 0x7fffffff ? result : 0, 0);
 	if (--t->depth)
-		return;
+		return 0;
 	finish(th, t, KIND(function), result, now);
 	if (th)
 		th->progress = CALL_NONE;
 	else
 		take_place(t);
+	return 0;
 }
 
-/* The running thread returns from a function. */
-static __always_inline void come_back(__u64 function, __s64 value, __u32 position)
+/* Whether the return of a function is to be noted. th is the running thread's place, or NULL. */
+static __always_inline bool ends_anything(struct thread *th, __u16 index, __u32 position)
 {
-	struct thread *th = this_thread();
-
 	if (th) {
 		if (th->progress == CALL_NONE)
-			return; /* it was under way before us, or is not wanted */
-		if (th->progress != CALL_FOLLOWED && th->function != INDEX(function))
-			return;
+			return false; /* it was under way before us, or is not wanted */
+		if (th->progress != CALL_FOLLOWED && th->function != index)
+			return false;
 	}
-	if (is_interrupt(position))
-		return;
+	return !is_interrupt(position);
+}
+
+/* The running thread returns from a function, which is to be noted. */
+static __always_inline void come_back(struct thread *th, __u64 function, __s64 value)
+{
 	if (th && th->progress != CALL_FOLLOWED) {
 		if (th->nested) {
 			th->nested--;
@@ -426,7 +448,7 @@ static __always_inline void come_back(__u64 function, __s64 value, __u32 positio
 		if (th->progress == CALL_PLAIN && (end_plain(th, function, value) || !raise_call(true)))
 			return;
 	}
-	leave(th, this_tree(), function, value);
+	leave_tree(function, value);
 }
 
 bool fired_enter_function;
@@ -445,9 +467,14 @@ bool fired_leave_function;
 SEC("fexit/sock_alloc_file")
 int leave_function(void *ctx)
 {
-	__u64 value = 0;
+	__u64 function, value;
+	struct thread *th;
 
 	if (!is_enabled(&fired_leave_function))
+		return 0;
+	th = this_thread();
+	function = function_of(ctx, with_cookies);
+	if (!ends_anything(th, INDEX(function), position_of(ctx)))
 		return 0;
 	/*
 	 * Without the helper the value is read from behind the arguments. User space puts their size
@@ -457,7 +484,7 @@ int leave_function(void *ctx)
 		bpf_get_func_ret(ctx, &value);
 	else
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
-	come_back(function_of(ctx, with_cookies), value, position_of(ctx));
+	come_back(th, function, value);
 	return 0;
 }
 
@@ -474,12 +501,21 @@ int enter_probe(struct pt_regs *ctx)
 
 bool fired_leave_probe;
 
+/* Ends the function at whose exit there is a probe. */
+static __always_inline void leave_by_probe(struct pt_regs *ctx)
+{
+	__u64 function = function_of(ctx, probes_with_cookies);
+	struct thread *th = this_thread();
+
+	if (ends_anything(th, INDEX(function), position_of(ctx)))
+		come_back(th, function, returned_value(ctx));
+}
+
 SEC("kretprobe/sock_alloc_file")
 int leave_probe(struct pt_regs *ctx)
 {
-	if (!is_enabled(&fired_leave_probe))
-		return 0;
-	come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
+	if (is_enabled(&fired_leave_probe))
+		leave_by_probe(ctx);
 	return 0;
 }
 
@@ -498,7 +534,7 @@ int visit_function(struct pt_regs *ctx)
 	if (!is_enabled(&fired_visit_function))
 		return 0;
 	if (is_return(ctx))
-		come_back(function_of(ctx, probes_with_cookies), returned_value(ctx), position_of(ctx));
+		leave_by_probe(ctx);
 	else
 		enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
 	return 0; /* 1 would mean that the exit is not wanted */
@@ -578,7 +614,7 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 	if (!t || !t->depth)
 		return 0;
 	if (!shows_inside(number, how) || (th ? th->touched : t->touched)) {
-		leave(th, t, function, result);
+		leave_tree(function, result);
 		return 0;
 	}
 	t->depth = 0; /* it had nothing to do with a socket */
