@@ -602,23 +602,13 @@ static __always_inline void settle(struct turn *turn, int flags)
 		turn->blocks++;
 }
 
-/* A program has read, or its read has failed. */
-static __always_inline void note_read(struct sock *sk, int result, int flags, bool known)
+/* A program has read, or its read has failed, on a socket that is not settled. */
+static __always_inline void end_reading(struct sock *sk, struct turn *turn, int result, int flags, bool known)
 {
-	struct turn *turn = turn_of(sk, known);
 	struct ended w = { .wait = SOCKET_WAIT_RECEIVE };
 	enum reason reason;
 	__u64 call_ns;
 
-	if (!turn || !is_answer(result) || flags & MSG_ERRQUEUE)
-		return;
-	if (is_settled(turn)) {
-		settle(turn, flags);
-		if (!turn->blocks) /* the counter has wrapped around */
-			turn->blocks = SETTLED - 1;
-		return;
-	}
-	settle(turn, flags);
 	w.ready_ns = turn->ready_ns;
 	w.start_ns = turn->serves ? w.ready_ns : turn->asked_ns;
 	turn->ready_ns = turn->asked_ns = 0;
@@ -646,6 +636,23 @@ static __always_inline void note_read(struct sock *sk, int result, int flags, bo
 		w.flags = w.ready_ns ? WAIT_HAS_PEER : 0;
 	}
 	report_wait(&w, reason);
+}
+
+/* A program has read, or its read has failed. */
+static __always_inline void note_read(struct sock *sk, int result, int flags, bool known)
+{
+	struct turn *turn = turn_of(sk, known);
+
+	if (!turn || !is_answer(result) || flags & MSG_ERRQUEUE)
+		return;
+	if (is_settled(turn)) {
+		settle(turn, flags);
+		if (!turn->blocks) /* the counter has wrapped around */
+			turn->blocks = SETTLED - 1;
+		return;
+	}
+	settle(turn, flags);
+	end_reading(sk, turn, result, flags, known);
 }
 
 /*
