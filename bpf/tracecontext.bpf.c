@@ -275,26 +275,23 @@ static __always_inline void tell(const struct context *c)
 	message->time_ns = bpf_ktime_get_boot_ns();
 }
 
-/* The running process has moved bytes on sk. */
-static __always_inline void see_message(struct sock *sk, int bytes, enum head_reader direction)
+/*
+ * Looks for the context of a message. This is a function of its own, so that its stack is no part of
+ * the programs' when they leave early, as for all datagrams.
+ */
+static __noinline int examine_message(struct sock *sk, struct spoken *spoken, int bytes, enum head_reader direction)
 {
 	struct task_struct *task = current_task();
 	enum beginning beginning = BEGINNING_OTHER;
 	struct observed *process = NULL;
 	struct context c = {};
-	struct spoken *spoken;
 
-	if (bytes <= 0 || sk->sk_type != SOCK_STREAM || task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->tgid == own_pid)
-		return;
-	spoken = bpf_sk_storage_get(&spokens, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!spoken || is_quiet(spoken, task))
-		return;
 	if (with_filter || !is_silent(spoken, task) || !(spoken->messages & AGAIN)) {
 		process = observed_process();
 		if (!process || process->ask)
 			ask(task, process);
 		if (with_filter && !(process && process->flags & OBSERVED_WANTED))
-			return;
+			return 0;
 	}
 	if (with_http)
 		beginning = read_message(&c, bytes, direction);
@@ -304,10 +301,27 @@ static __always_inline void see_message(struct sock *sk, int bytes, enum head_re
 	if (with_socket && is_connection(sk))
 		see_exchange(sk, &c, direction, beginning);
 	if (!c.source)
-		return;
+		return 0;
 	count_context((enum context_count)c.source);
 	if (c.source == CONTEXT_HTTP || c.source == CONTEXT_SOCKET)
 		tell(&c);
+	return 0;
+}
+
+/* The running process has moved bytes on sk. */
+static __always_inline void see_message(struct sock *sk, int bytes, enum head_reader direction)
+{
+	struct task_struct *task;
+	struct spoken *spoken;
+
+	if (bytes <= 0 || sk->sk_type != SOCK_STREAM)
+		return;
+	task = current_task();
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->tgid == own_pid)
+		return;
+	spoken = bpf_sk_storage_get(&spokens, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (spoken && !is_quiet(spoken, task))
+		examine_message(sk, spoken, bytes, direction);
 }
 
 bool fired_see_send;
