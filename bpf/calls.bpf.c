@@ -286,7 +286,7 @@ static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 v
 		return false;
 	if (!idle_waits && th->deed)
 		note_deed(th->conversation, th->deed, first_of(user_registers()), result);
-	count_stat(STAT_SAMPLED_OUT);
+	count_sampled_out(th);
 	return true;
 }
 

@@ -462,6 +462,7 @@ const (
 	bpfVarProbesWithCookies     = "probes_with_cookies"
 	bpfVarRateLimited           = "rate_limited"
 	bpfVarSampleThreshold       = "sample_threshold"
+	bpfVarSampledOut            = "sampled_out"
 	bpfVarSocketTtlNs           = "socket_ttl_ns"
 	bpfVarSpanIdLabel           = "span_id_label"
 	bpfVarStepOfWant            = "step_of_want"
@@ -644,6 +645,7 @@ type bpfVariableSpecs struct {
 	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
 	RateLimited           *ebpf.VariableSpec `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
+	SampledOut            *ebpf.VariableSpec `ebpf:"sampled_out"`
 	SocketTtlNs           *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.VariableSpec `ebpf:"step_of_want"`
@@ -795,6 +797,7 @@ type bpfVariables struct {
 	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`
 	RateLimited           *ebpf.Variable `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
+	SampledOut            *ebpf.Variable `ebpf:"sampled_out"`
 	SocketTtlNs           *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.Variable `ebpf:"step_of_want"`

@@ -152,6 +152,11 @@ func (c *Calls) Audit() error {
 	if err != nil {
 		return err
 	}
+	plain, err := c.sampledOut()
+	if err != nil {
+		return err
+	}
+	counts[bpfStatSTAT_SAMPLED_OUT] += plain
 	limited, err := c.rateLimited()
 	if err != nil {
 		return err
@@ -179,6 +184,20 @@ func (c *Calls) Audit() error {
 		totals.Lost["unreadable"] = c.corrupt
 	})
 	return nil
+}
+
+// sampledOut returns how many calls have ended without a record and have never had a tree. Each thread
+// counts its own.
+func (c *Calls) sampledOut() (total uint64, err error) {
+	variable := c.object.Variables[bpfVarSampledOut]
+	counts := make([]uint64, variable.Size()/8)
+	if err := variable.Get(counts); err != nil {
+		return 0, fmt.Errorf("read what threads have counted: %w", err)
+	}
+	for _, count := range counts {
+		total += count
+	}
+	return total, nil
 }
 
 // rateLimited returns how many calls were left out because of max_per_second, by the reason for

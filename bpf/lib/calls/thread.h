@@ -27,13 +27,25 @@ struct thread {
 	__u8 touched; /* the call had to do with a socket */
 	__u8 deed;    /* see deed_of */
 	__u32 wanted; /* the version of the filters that let all calls of the thread through */
-	__u32 pad;
+	__u32 place;  /* its index in threads */
 	struct conversation conversation[CONVERSATIONS];
 };
 
 #define THREADS 16384
 
 static struct thread threads[THREADS];
+
+/*
+ * How many plain calls have ended without a record, of all threads that have had the place. They are
+ * sampled out as those in STAT_SAMPLED_OUT are. Only the thread itself adds to this, so that no lock
+ * is needed. Go: Calls.sampledOut.
+ */
+__u64 sampled_out[THREADS];
+
+static __always_inline void count_sampled_out(const struct thread *th)
+{
+	sampled_out[th->place & (THREADS - 1)]++;
+}
 
 static __always_inline struct thread *place_of(__u32 id)
 {
@@ -80,10 +92,12 @@ static __always_inline struct thread *this_thread(void)
  */
 static __always_inline void take_place(const struct tree *t)
 {
-	struct thread *th = place_of(bpf_get_current_pid_tgid());
+	__u32 id = bpf_get_current_pid_tgid();
+	struct thread *th = place_of(id);
 
 	if (th->task)
 		return;
+	th->place = id & (THREADS - 1);
 	th->progress = CALL_NONE;
 	th->wanted = 0;
 	th->random = bpf_get_prandom_u32() | 1;

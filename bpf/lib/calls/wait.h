@@ -111,7 +111,9 @@ static __always_inline enum wait wait_of(struct tree *t, __u32 task_state)
 /* How much later now is than then; 0 if it is not, as the clocks of two CPUs differ a little. */
 static __always_inline __u64 since(__u64 then, __u64 now)
 {
-	return now > then ? now - then : 0;
+	__s64 passed = now - then;
+
+	return passed > 0 ? passed : 0;
 }
 
 static __always_inline __u32 add_node(struct tree *t, __u16 function, __u8 flags, __s32 result, __u64 now)
