@@ -244,22 +244,23 @@ static __always_inline bool is_inside(const struct thread *th, __u32 position, _
 	return is_above(th->position, position);
 }
 
-/* Whether nothing is to be done at the beginning of a function but to update the thread's place. */
-static __always_inline bool is_plain(struct thread *th, __u32 position, __u16 index, __s32 entry)
+/*
+ * Whether nothing is to be done at the beginning of a function but to update the thread's place. A
+ * call is under way that is plain or has only its root in the tree.
+ */
+static __always_inline bool is_in_plain(struct thread *th, __u32 position, __u16 index, __s32 entry)
 {
-	if (th->progress == CALL_PLAIN || th->progress == CALL_ROOT) {
-		if (is_inside(th, position, index, entry)) {
-			if (th->function == index && !is_interrupt(position))
-				th->nested++;
-			return true;
-		}
-		if (is_interrupt(position))
-			return true;
-		if (th->progress == CALL_PLAIN) { /* its end was not seen */
-			th->progress = CALL_NONE;
-			count_stat(STAT_SEEN);
-			count_stat(STAT_LOST_UNFINISHED);
-		}
+	if (is_inside(th, position, index, entry)) {
+		if (th->function == index && !is_interrupt(position))
+			th->nested++;
+		return true;
+	}
+	if (is_interrupt(position))
+		return true;
+	if (th->progress == CALL_PLAIN) { /* its end was not seen */
+		th->progress = CALL_NONE;
+		count_stat(STAT_SEEN);
+		count_stat(STAT_LOST_UNFINISHED);
 	}
 	return false;
 }
@@ -281,7 +282,7 @@ static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 v
 	__s64 result = result_of(KIND(function), value);
 
 	proceed(th, CALL_NONE);
-	if (filters_addresses || filters_ports || is_wanted_failure(KIND(function), result) ||
+	if (filters_connections || is_wanted_failure(KIND(function), result) ||
 	    since(th->start_ns, bpf_ktime_get_boot_ns()) >= min_duration_ns)
 		return false;
 	if (!idle_waits && th->deed)
@@ -365,27 +366,47 @@ __noinline int enter_tree(__u32 index, __u32 position, bool wanted, bool sampled
 	return 0;
 }
 
+/*
+ * Begins the call of a thread, if it is wanted. false if it is to have a tree; sampled is set then
+ * if it was drawn.
+ */
+static __always_inline bool begin_call(struct thread *th, __u16 index, __u32 position, struct pt_regs *regs, __s32 entry,
+				       bool wanted, bool *sampled)
+{
+	__s32 number = number_of(entry);
+	__u8 deed;
+
+	if (!wanted && !is_wanted_of(th, number))
+		return true;
+	*sampled = is_drawn(th);
+	if (*sampled || follows_all)
+		return false;
+	deed = deed_of(number);
+	if (deed && !is_about_fd(number, regs, !with_points))
+		deed = OPERATION_NONE;
+	begin_plain(th, position, index, entry, deed);
+	return true;
+}
+
 static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs, bool wanted)
 {
 	struct thread *th = this_thread();
 	bool sampled = false;
-	__s32 entry, number;
+	__s32 entry;
 
-	entry = syscall_of(regs);
-	if (th && is_plain(th, position, index, entry))
-		return;
-	if (!wanted && is_interrupt(position))
-		return;
-	if (th && th->progress == CALL_NONE) {
-		number = number_of(entry);
-		if (!wanted && !is_wanted_of(th, number))
+	if (th && th->progress != CALL_FOLLOWED) {
+		entry = syscall_of(regs);
+		if (th->progress != CALL_NONE && is_in_plain(th, position, index, entry))
 			return;
-		wanted = true;
-		sampled = is_drawn(th);
-		if (!sampled && !follows_all) {
-			begin_plain(th, position, index, entry, is_about_fd(number, regs, !with_points) ? deed_of(number) : OPERATION_NONE);
+		if (!wanted && is_interrupt(position))
 			return;
+		if (th->progress == CALL_NONE) {
+			if (begin_call(th, index, position, regs, entry, wanted, &sampled))
+				return;
+			wanted = true;
 		}
+	} else if (!wanted && is_interrupt(position)) {
+		return;
 	}
 	enter_tree(index, position, wanted, sampled);
 }
@@ -428,10 +449,10 @@ __noinline int leave_tree(__u32 function, __s64 value)
 /* Whether the return of a function is to be noted. th is the running thread's place, or NULL. */
 static __always_inline bool ends_anything(struct thread *th, __u16 index, __u32 position)
 {
-	if (th) {
+	if (th && th->progress != CALL_FOLLOWED) {
 		if (th->progress == CALL_NONE)
 			return false; /* it was under way before us, or is not wanted */
-		if (th->progress != CALL_FOLLOWED && th->function != index)
+		if (th->function != index)
 			return false;
 	}
 	return !is_interrupt(position);

@@ -413,6 +413,7 @@ const (
 	bpfVarFiltersAny            = "filters_any"
 	bpfVarFiltersCgroups        = "filters_cgroups"
 	bpfVarFiltersCommands       = "filters_commands"
+	bpfVarFiltersConnections    = "filters_connections"
 	bpfVarFiltersPids           = "filters_pids"
 	bpfVarFiltersPorts          = "filters_ports"
 	bpfVarFiltersSyscalls       = "filters_syscalls"
@@ -596,6 +597,7 @@ type bpfVariableSpecs struct {
 	FiltersAny            *ebpf.VariableSpec `ebpf:"filters_any"`
 	FiltersCgroups        *ebpf.VariableSpec `ebpf:"filters_cgroups"`
 	FiltersCommands       *ebpf.VariableSpec `ebpf:"filters_commands"`
+	FiltersConnections    *ebpf.VariableSpec `ebpf:"filters_connections"`
 	FiltersPids           *ebpf.VariableSpec `ebpf:"filters_pids"`
 	FiltersPorts          *ebpf.VariableSpec `ebpf:"filters_ports"`
 	FiltersSyscalls       *ebpf.VariableSpec `ebpf:"filters_syscalls"`
@@ -748,6 +750,7 @@ type bpfVariables struct {
 	FiltersAny            *ebpf.Variable `ebpf:"filters_any"`
 	FiltersCgroups        *ebpf.Variable `ebpf:"filters_cgroups"`
 	FiltersCommands       *ebpf.Variable `ebpf:"filters_commands"`
+	FiltersConnections    *ebpf.Variable `ebpf:"filters_connections"`
 	FiltersPids           *ebpf.Variable `ebpf:"filters_pids"`
 	FiltersPorts          *ebpf.Variable `ebpf:"filters_ports"`
 	FiltersSyscalls       *ebpf.Variable `ebpf:"filters_syscalls"`

@@ -82,21 +82,22 @@ func (c *Calls) configure() error {
 	o, filter := c.options, c.options.Filter
 	errs := c.setVariables(c.flags(budget.Full))
 	errs = errors.Join(errs, c.setVariables(map[string]any{
-		bpfVarOwnPid:           uint32(c.ownPID),
-		bpfVarMinDurationNs:    uint64(o.MinDuration),
-		bpfVarIdleWaits:        o.IdleWaits,
-		bpfVarWithDurations:    o.Durations,
-		bpfVarKeepUnsampled:    o.KeepUnsampled,
-		bpfVarWantedErrors:     wantedErrors(o.Errors),
-		bpfVarOmitsExpected:    o.Errors.Unexpected,
-		bpfVarFiltersAny:       len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
-		bpfVarFiltersPids:      len(filter.PIDs) > 0,
-		bpfVarFiltersCommands:  len(filter.Commands) > 0,
-		bpfVarFiltersUsers:     len(filter.Users) > 0,
-		bpfVarFiltersCgroups:   len(filter.Cgroups)+len(filter.Containers) > 0,
-		bpfVarFiltersSyscalls:  len(filter.Syscalls) > 0,
-		bpfVarFiltersAddresses: len(filter.Prefixes) > 0,
-		bpfVarFiltersPorts:     len(filter.Ports) > 0,
+		bpfVarOwnPid:             uint32(c.ownPID),
+		bpfVarMinDurationNs:      uint64(o.MinDuration),
+		bpfVarIdleWaits:          o.IdleWaits,
+		bpfVarWithDurations:      o.Durations,
+		bpfVarKeepUnsampled:      o.KeepUnsampled,
+		bpfVarWantedErrors:       wantedErrors(o.Errors),
+		bpfVarOmitsExpected:      o.Errors.Unexpected,
+		bpfVarFiltersAny:         len(filter.Commands)+len(filter.Users)+len(filter.Cgroups)+len(filter.Containers)+len(filter.Syscalls) > 0,
+		bpfVarFiltersPids:        len(filter.PIDs) > 0,
+		bpfVarFiltersCommands:    len(filter.Commands) > 0,
+		bpfVarFiltersUsers:       len(filter.Users) > 0,
+		bpfVarFiltersCgroups:     len(filter.Cgroups)+len(filter.Containers) > 0,
+		bpfVarFiltersSyscalls:    len(filter.Syscalls) > 0,
+		bpfVarFiltersConnections: len(filter.Prefixes)+len(filter.Ports) > 0,
+		bpfVarFiltersAddresses:   len(filter.Prefixes) > 0,
+		bpfVarFiltersPorts:       len(filter.Ports) > 0,
 	}))
 	c.cgroupsAt = 0
 	if errs = errors.Join(errs, fill(c.object, filter), c.refreshCgroups()); errs != nil {

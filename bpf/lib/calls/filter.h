@@ -13,6 +13,7 @@ __u32 own_pid; /* the Collector's: reporting its calls would cause more of them 
 bool filters_pids;
 bool filters_any; /* a filter beside filters_pids applies when a call begins: one of the next four */
 bool filters_commands, filters_users, filters_cgroups, filters_syscalls;
+bool filters_connections; /* one of the next two applies, to the ends of a connection */
 bool filters_addresses, filters_ports;
 __u32 filters_version; /* changes whenever a filter changes; never 0 */
 

@@ -340,7 +340,7 @@ __noinline int report_wait(const struct ended *w, enum reason reason)
 static __always_inline bool is_of_interest(const struct ended *w, enum reason *reason)
 {
 	*reason = reason_of_wait(since(w->start_ns, w->end_ns), w->result);
-	if (*reason != REASON_NONE || filters_addresses || filters_ports)
+	if (*reason != REASON_NONE || filters_connections)
 		return true;
 	count_stat(STAT_SAMPLED_OUT);
 	return false;

@@ -100,7 +100,7 @@ static __always_inline void take_place(const struct tree *t)
 	th->place = id & (THREADS - 1);
 	th->progress = CALL_NONE;
 	th->wanted = 0;
-	th->random = bpf_get_prandom_u32() | 1;
+	th->random = bpf_get_prandom_u32();
 	__builtin_memcpy(th->conversation, t->conversation, sizeof(th->conversation));
 	WRITE_ONCE(th->task, (__u64)current_task());
 }
