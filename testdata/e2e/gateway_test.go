@@ -43,8 +43,10 @@ service:
     traces: {processors: [memory_limiter, resource_detection, resource]}
 `
 
-// gatewayOverlay is the configuration of the gateway, merged over deploy/gateway.yaml.
+// gatewayOverlay is the configuration of the gateway, merged over deploy/gateway.yaml. It takes no larger
+// messages than a server does by default.
 const gatewayOverlay = `
+receivers: {otlp: {protocols: {grpc: {max_recv_msg_size_mib: 4}}}}
 exporters:
   otlp_http/metrics: {retry_on_failure: &soon {initial_interval: 100ms, max_interval: 300ms}}
   otlp_grpc/traces: {retry_on_failure: *soon}

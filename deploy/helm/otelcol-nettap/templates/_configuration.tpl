@@ -42,7 +42,7 @@ exporters:
       storage: file_storage
       sizer: bytes
       queue_size: {{ int64 .Values.queue.bytes }}
-      batch: {}
+      batch: {sizer: bytes, min_size: 1000000, max_size: 3000000}
     retry_on_failure: {max_elapsed_time: 0}
 extensions:
   health_check: {endpoint: ":13133"}
