@@ -74,18 +74,21 @@ func TestDistributionPrintsTheExample(t *testing.T) {
 	c.launch(binary, "--config", example, "--config", "yaml:"+overlay)
 	c.awaitReady()
 
+	await := func(line string) {
+		c.Wait("it prints "+line, func() bool { return regexp.MustCompile(line).MatchString(c.Log()) })
+	}
+	await(`(?m)^nettap runs: traffic, drops, accepts, calls\.$`) // a table shows what came since this was printed
 	begin := time.Now()
 	address := listen(t)
 	pid := talker(t, address)
 	for _, line := range []string{
-		`(?m)^nettap runs: traffic, drops, accepts, calls\.$`,
 		fmt.Sprintf(`(?m)^Look at http://127\.0\.0\.1:%d in a browser, or with curl '127\.0\.0\.1:%[1]d/nettop\?follow'\.$`, port),
 		`(?m)^Not seen here: .`,
 		`(?m)^  PID   UID DEV          XMIT_PK RECV_PK XMIT_KB RECV_KB COMMAND`,
 		fmt.Sprintf(`(?m)^%5d     0 lo  +\d+ +\d+ +\d+ +\d+ bash`, pid),
 		`(?m)^dropped: \d+ lost, \d+ benign, \d+ unknown, at \d+ places; accepted: [1-9]\d*; calls: \d+ failed, \d+ slow$`,
 	} {
-		c.Wait("it prints "+line, func() bool { return regexp.MustCompile(line).MatchString(c.Log()) })
+		await(line)
 	}
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("it took %v until all was printed, want 10s at most", took)
