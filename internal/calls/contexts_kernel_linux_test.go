@@ -221,14 +221,18 @@ func records(t *testing.T, o *fixture) {
 	fds := pair(t, unix.SOCK_STREAM)
 	publisher := exec.Command(filepath.Join("testdata", "publisher", runtime.GOARCH))
 	h, silent := startWith(t, publisher, fds[0]), startWith(t, exec.Command(publisher.Path), fds[0])
-	// sends lets a helper send in each of some spans.
+	// sends lets a helper send in each of some spans, and waits until these calls have ended.
 	sends := func(t testing.TB, o *fixture, h helper, at string) []relation {
 		o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 		must(io.WriteString(h.in, at))
 		for range at {
 			unix.Read(fds[1], make([]byte, 1))
 		}
-		return o.relations(t, h.Process.Pid)
+		var relations []relation
+		for deadline := time.Now().Add(time.Second); len(relations) < len(at) && time.Now().Before(deadline); {
+			relations = o.relations(t, h.Process.Pid)
+		}
+		return relations
 	}
 	at := func(span byte) relation {
 		return relation{Syscall: "sendto", Source: "otel_thread", Parent: fmt.Sprintf("d0d0d0d0d0d0d0%02x", span)}

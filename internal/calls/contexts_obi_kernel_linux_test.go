@@ -240,7 +240,7 @@ func ofAThreadBefore(t testing.TB, o *fixture, path string) (again bool) {
 		})
 		if <-tried {
 			if diff := gocmp.Diff([]relation{{Syscall: "sendto"}}, o.relations(t, id)); diff != "" {
-				t.Errorf("relations of the second thread differ (-want +got):\n%s", diff)
+				t.Errorf("relations of the second thread differ (-want +got):\n%s\ncounted: %+v", diff, o.counts(t))
 			}
 			return true
 		}
