@@ -193,11 +193,11 @@ release: $(programs) ## make the files of a release: deb, rpm, image, SBOMs and 
 .PHONY: package
 package: release ## the same: the packages are build/release/*.deb and *.rpm
 
-# A minimal Debian, for tests that install packages.
+# A minimal Debian, for tests that install packages. It is from where this machine gets its own.
 build/debian.tar:
 	@.ci/setup release
 	rm -rf build/debian
-	debootstrap --variant=minbase bookworm build/debian
+	debootstrap --variant=minbase bookworm build/debian $$(apt-get indextargets --format '$$(SITE)' 'Label: Debian' | head -n 1)
 	tar --create --numeric-owner --file $@ --directory build/debian .
 	rm -rf build/debian
 
