@@ -186,10 +186,7 @@ static __always_inline void enter_outgoing(struct sock *sk)
 {
 	struct connection one = {};
 
-	if (with_current_task)
-		one.process = current_process();
-	else
-		one.process = process_of((struct task_struct *)bpf_get_current_task());
+	one.process = running_process();
 	see_current(&one.seen);
 	enter(sk, &one);
 }

@@ -81,10 +81,7 @@ static __always_inline struct queue queue_of(struct sock *listener)
 /* Fills in what is known of the running process. */
 static __always_inline void note_acceptor(struct accept *accept)
 {
-	if (with_current_task)
-		accept->process = current_process();
-	else
-		accept->process = process_of((struct task_struct *)bpf_get_current_task());
+	accept->process = running_process();
 	see_current(&accept->seen);
 	accept->thread_id = THIS_TASK(pid);
 }

@@ -77,6 +77,14 @@ static __always_inline struct process current_process(void)
 	return p;
 }
 
+/* The running process, on any kernel. */
+static __always_inline struct process running_process(void)
+{
+	if (with_current_task)
+		return current_process();
+	return process_of((struct task_struct *)bpf_get_current_task());
+}
+
 static __always_inline bool is_same_process(const struct process *a, const struct process *b)
 {
 	return a->start_ns == b->start_ns && a->pid == b->pid && a->exec_id == b->exec_id &&
