@@ -442,7 +442,7 @@ __noinline int leave_tree(__u32 function, __s64 value)
 	if (th)
 		th->progress = CALL_NONE;
 	else
-		take_place(t);
+		give_place(t);
 	return 0;
 }
 

@@ -101,7 +101,7 @@ static __always_inline struct net *netns_of_task(struct task_struct *task)
 /* Lets the host's namespace have entries as long as there is room. */
 static __always_inline void exempt(__u64 netns)
 {
-	struct share_key key = { .netns = netns, .of = SHARE_OF_INTERFACES };
+	struct share_key key = { .holder = netns, .of = SHARE_OF_INTERFACES };
 	struct share unlimited = { .limit = UNLIMITED };
 
 	bpf_map_update_elem(&interface_shares, &key, &unlimited, BPF_ANY);

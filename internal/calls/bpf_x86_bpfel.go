@@ -127,6 +127,7 @@ type bpfDurations struct {
 		Comm       [16]int8
 		Executable [64]int8
 	}
+	User uint64
 	Part [2]struct {
 		_      structs.HostLayout
 		SumNs  uint64
@@ -243,6 +244,30 @@ const (
 	bpfReasonREASON_FAILED  bpfReason = 1
 	bpfReasonREASON_SLOW    bpfReason = 2
 	bpfReasonREASON_SAMPLED bpfReason = 3
+)
+
+type bpfShare struct {
+	_       structs.HostLayout
+	Entries uint64
+	Limit   uint32
+	Each    uint32
+}
+
+type bpfShareKey struct {
+	_       structs.HostLayout
+	Holder  uint64
+	Of      bpfShareOf
+	Refused uint32
+}
+
+type bpfShareOf uint32
+
+const (
+	bpfShareOfSHARE_OF_INTERFACES bpfShareOf = 0
+	bpfShareOfSHARE_OF_TRAFFIC    bpfShareOf = 1
+	bpfShareOfSHARE_OF_ACCOUNTS   bpfShareOf = 2
+	bpfShareOfSHARE_OF_DROPS      bpfShareOf = 3
+	bpfShareOfSHARE_OF_WAITS      bpfShareOf = 4
 )
 
 type bpfSocketWait uint8
@@ -376,6 +401,7 @@ const (
 	bpfMapTrees                 = "trees"
 	bpfMapUsers                 = "users"
 	bpfMapWaitDurations         = "wait_durations"
+	bpfMapWaitShares            = "wait_shares"
 	bpfMapWinners               = "winners"
 	bpfProgEnterFunction        = "enter_function"
 	bpfProgEnterProbe           = "enter_probe"
@@ -456,6 +482,7 @@ const (
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
 	bpfVarNoDurations           = "no_durations"
+	bpfVarNoShare               = "no_share"
 	bpfVarNotObserved           = "not_observed"
 	bpfVarOmitsExpected         = "omits_expected"
 	bpfVarOutboundIsLink        = "outbound_is_link"
@@ -471,6 +498,7 @@ const (
 	bpfVarWaitsCounted          = "waits_counted"
 	bpfVarWaitsSinceNs          = "waits_since_ns"
 	bpfVarWaitsWithoutPlace     = "waits_without_place"
+	bpfVarWaitsWithoutShare     = "waits_without_share"
 	bpfVarWantedErrors          = "wanted_errors"
 	bpfVarWithCookies           = "with_cookies"
 	bpfVarWithDurations         = "with_durations"
@@ -584,6 +612,7 @@ type bpfMapSpecs struct {
 	Trees         *ebpf.MapSpec `ebpf:"trees"`
 	Users         *ebpf.MapSpec `ebpf:"users"`
 	WaitDurations *ebpf.MapSpec `ebpf:"wait_durations"`
+	WaitShares    *ebpf.MapSpec `ebpf:"wait_shares"`
 	Winners       *ebpf.MapSpec `ebpf:"winners"`
 }
 
@@ -640,6 +669,7 @@ type bpfVariableSpecs struct {
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
 	NoDurations           *ebpf.VariableSpec `ebpf:"no_durations"`
+	NoShare               *ebpf.VariableSpec `ebpf:"no_share"`
 	NotObserved           *ebpf.VariableSpec `ebpf:"not_observed"`
 	OmitsExpected         *ebpf.VariableSpec `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
@@ -655,6 +685,7 @@ type bpfVariableSpecs struct {
 	WaitsCounted          *ebpf.VariableSpec `ebpf:"waits_counted"`
 	WaitsSinceNs          *ebpf.VariableSpec `ebpf:"waits_since_ns"`
 	WaitsWithoutPlace     *ebpf.VariableSpec `ebpf:"waits_without_place"`
+	WaitsWithoutShare     *ebpf.VariableSpec `ebpf:"waits_without_share"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
 	WithDurations         *ebpf.VariableSpec `ebpf:"with_durations"`
@@ -710,6 +741,7 @@ type bpfMaps struct {
 	Trees         *ebpf.Map `ebpf:"trees"`
 	Users         *ebpf.Map `ebpf:"users"`
 	WaitDurations *ebpf.Map `ebpf:"wait_durations"`
+	WaitShares    *ebpf.Map `ebpf:"wait_shares"`
 	Winners       *ebpf.Map `ebpf:"winners"`
 }
 
@@ -736,6 +768,7 @@ func (m *bpfMaps) Close() error {
 		m.Trees,
 		m.Users,
 		m.WaitDurations,
+		m.WaitShares,
 		m.Winners,
 	)
 }
@@ -793,6 +826,7 @@ type bpfVariables struct {
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`
 	NoDurations           *ebpf.Variable `ebpf:"no_durations"`
+	NoShare               *ebpf.Variable `ebpf:"no_share"`
 	NotObserved           *ebpf.Variable `ebpf:"not_observed"`
 	OmitsExpected         *ebpf.Variable `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
@@ -808,6 +842,7 @@ type bpfVariables struct {
 	WaitsCounted          *ebpf.Variable `ebpf:"waits_counted"`
 	WaitsSinceNs          *ebpf.Variable `ebpf:"waits_since_ns"`
 	WaitsWithoutPlace     *ebpf.Variable `ebpf:"waits_without_place"`
+	WaitsWithoutShare     *ebpf.Variable `ebpf:"waits_without_share"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
 	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
 	WithDurations         *ebpf.Variable `ebpf:"with_durations"`

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type socket_wait -type wait_flag -type path_end -type stat bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type node_flag -type wait -type reason -type socket_wait -type wait_flag -type path_end -type stat -type share_of bpf ../../bpf/calls.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
 
 var _ instrument.Instrument[ptrace.Traces] = (*Calls)(nil)
 

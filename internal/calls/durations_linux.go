@@ -3,6 +3,7 @@
 package calls
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,12 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// maxWaiters is how many pairs of a process and a port can be counted at the same time.
+// maxWaiters is how many pairs of a process and a port can be counted at the same time. Each user
+// except root may have a quarter of them: see [kernel.Quota].
 const maxWaiters = 4096
+
+// rootHolder is root as a holder of entries: its user id plus 1.
+const rootHolder = 1
 
 var (
 	_ instrument.Instrument[pmetric.Metrics] = (*Durations)(nil)
@@ -39,6 +44,8 @@ type Durations struct {
 	ledger    *durationsLedger
 	offered   bool // the last collection was complete, so that a delivery ends series
 	held      map[process.ID]int
+	quotaOf   uint32 // the number of entries that the quota is a part of; 0 means that of the map
+	quota     *kernel.Quota
 }
 
 // NewDurations returns Durations that record into builder, and are not started. The options of the
@@ -47,9 +54,10 @@ func NewDurations(of *Calls, builder *metadata.MetricsBuilder, processes *proces
 	return &Durations{calls: of, builder: builder, processes: processes, clock: c, recorder: recorder}
 }
 
-// setDurations sets the size of the map and the bounds of the buckets, if durations are wanted.
+// setDurations sets the sizes of the maps and the bounds of the buckets, if durations are wanted.
 func (c *Calls) setDurations(spec *ebpf.CollectionSpec) error {
 	if !c.options.Durations {
+		spec.Maps[bpfMapWaitShares].MaxEntries = 1
 		return nil
 	}
 	spec.Maps[bpfMapWaitDurations].MaxEntries = maxWaiters
@@ -77,7 +85,8 @@ func (d *Durations) Start(ctx context.Context) error {
 // Enable implements [instrument.Instrument].
 func (d *Durations) Enable() error {
 	d.ledger, d.offered, d.held = newDurationsLedger(d.clock.Now()), false, map[process.ID]int{}
-	return d.calls.object.Enable()
+	d.quota = kernel.NewQuota(d.calls.object.Maps[bpfMapWaitShares], bpfShareOfSHARE_OF_WAITS, cmp.Or(d.quotaOf, maxWaiters))
+	return errors.Join(d.quota.Apply(rootHolder, nil), d.calls.object.Enable())
 }
 
 // Collect implements [instrument.Instrument]. The result has a point of each series that has not
@@ -90,13 +99,15 @@ func (d *Durations) Collect(context.Context) (pmetric.Metrics, error) {
 	if err != nil {
 		return pmetric.NewMetrics(), errors.Join(fmt.Errorf("read durations of waits: %w", err), cgroupsErr)
 	}
+	users := map[uint64]uint64{}
 	for key, raw := range read {
+		users[raw.User]++
 		if raw.Seen.FirstNs == 0 {
 			continue // the program has added the entry, and has not counted in it yet
 		}
 		d.ledger.enter(key, inOurDurations(&raw), func() (process.Process, string) { return d.describe(key, &raw) })
 	}
-	err = errors.Join(cgroupsErr, d.removeEnded(), d.audit(len(read)))
+	err = errors.Join(cgroupsErr, d.quota.Apply(rootHolder, users), d.removeEnded(), d.audit(len(read)))
 	posted := d.ledger.post(now)
 	d.offered = true
 	return emitDurations(d.builder, now, posted), err
@@ -158,18 +169,21 @@ func (d *Durations) release(id process.ID) {
 
 // audit brings the recorder's counts up to date. Each wait is an event.
 func (d *Durations) audit(entries int) error {
-	var counted, lost uint64
-	if err := d.calls.object.Variables[bpfVarWaitsCounted].Get(&counted); err != nil {
-		return fmt.Errorf("read how many waits were counted: %w", err)
+	var counted, full, beyond uint64
+	for name, n := range map[string]*uint64{bpfVarWaitsCounted: &counted, bpfVarWaitsWithoutPlace: &full, bpfVarWaitsWithoutShare: &beyond} {
+		if err := d.calls.object.Variables[name].Get(n); err != nil {
+			return fmt.Errorf("read how many waits were counted: %w", err)
+		}
 	}
-	if err := d.calls.object.Variables[bpfVarWaitsWithoutPlace].Get(&lost); err != nil {
-		return fmt.Errorf("read how many waits were not counted: %w", err)
+	refused, err := d.quota.Refused()
+	if err != nil {
+		return err
 	}
 	d.recorder.Update(func(totals *stats.Totals) {
-		totals.Seen, totals.Aggregated = counted+lost, counted
-		totals.Lost = map[string]uint64{"map_full": lost}
+		totals.Seen, totals.Aggregated = counted+full+beyond, counted
+		totals.Lost = map[string]uint64{"map_full": full, "user_full": beyond}
 		totals.Hooks = d.calls.object.Hooks()
-		totals.Maps = map[string]stats.Map{bpfMapWaitDurations: {Entries: entries, Limit: maxWaiters}}
+		totals.Maps = map[string]stats.Map{bpfMapWaitDurations: {Entries: entries, Limit: maxWaiters, Refused: refused}}
 	})
 	return nil
 }

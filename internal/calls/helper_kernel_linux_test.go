@@ -56,6 +56,14 @@ func help(how string) {
 	if once, ok := loads[how]; ok {
 		load(once)
 	}
+	switch how {
+	case "asks often":
+		asksOften()
+		return
+	case "makes a namespace":
+		makesNamespace()
+		return
+	}
 	fds := must(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0))
 	switch how {
 	case "executed":

@@ -83,6 +83,7 @@ var waitTests = []struct {
 	{name: "but not between questions", test: idleConnection},
 	{name: "of a program that serves", onEach: true, test: requestsThatLie},
 	{name: "counted by how long they took", test: countedWaits},
+	{name: "counted within the part of each user", test: countedByUsers},
 	{name: "on datagrams", test: datagrams},
 	{name: "on Unix sockets", test: unixStreams},
 	{name: "for room to send", ofResults: true, test: roomToSend},

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Quota is how much of a map the network namespaces other than the host's may use, so that someone
-// who can make namespaces cannot use up all of it: see bpf/lib/program/quota.h.
+// Quota is how much of a map those that have entries in it may use, other than the host: the network
+// namespaces, so that someone who can make namespaces cannot use up all of it, or the users. See
+// bpf/lib/program/quota.h.
 type Quota struct {
 	shares *ebpf.Map
 	of     uint32 // the map's number: enum share_of
@@ -20,7 +21,7 @@ type Quota struct {
 
 // shareKey and share have the layout of the kernel side.
 type shareKey struct {
-	Netns       uint64
+	Holder      uint64
 	Of, Refused uint32
 }
 
@@ -29,10 +30,10 @@ type share struct {
 	Limit, Each uint32
 }
 
-// unlimited is the limit of the host's namespace.
+// unlimited is the limit of the host.
 const unlimited = ^uint32(0)
 
-// One namespace may have a quarter of a map, and all except the host's together three quarters.
+// One holder may have a quarter of a map, and all except the host together three quarters.
 func partOf(limit uint32) uint32     { return max(limit/4, 1) }
 func togetherOf(limit uint32) uint32 { return max(limit/4*3, 1) }
 
@@ -41,12 +42,13 @@ func NewQuota[Number ~uint32](shares *ebpf.Map, of Number, limit uint32) *Quota 
 	return &Quota{shares: shares, of: uint32(of), limit: limit}
 }
 
-// Apply puts the quota into effect. entries are how many entries of the map each namespace has, by
-// its cookie. host is the cookie of the host's namespace.
+// Apply puts the quota into effect. entries are how many entries of the map each holder has: a
+// network namespace by its cookie, or a user by its id plus 1. host is the holder without a limit: the
+// host's namespace, or root.
 func (q *Quota) Apply(host uint64, entries map[uint64]uint64) error {
 	var all uint64
-	for netns, n := range entries {
-		if netns != host && netns != 0 {
+	for holder, n := range entries {
+		if holder != host && holder != 0 {
 			all += n
 		}
 	}
@@ -56,20 +58,19 @@ func (q *Quota) Apply(host uint64, entries map[uint64]uint64) error {
 	}
 	err = errors.Join(err, q.countRefused(), q.put(0, share{Entries: all, Limit: togetherOf(q.limit), Each: partOf(q.limit)}))
 	if err = errors.Join(err, q.putEach(host, entries)); err != nil {
-		return fmt.Errorf("share a map among network namespaces: %w", err)
+		return fmt.Errorf("share a map: %w", err)
 	}
 	return nil
 }
 
-// putEach writes how many entries each namespace except the host's has. If there are so many
-// namespaces that some find no place in shares, those are limited only by what all may have
-// together.
+// putEach writes how many entries each holder except the host has. If there are so many that some find
+// no place in shares, those are limited only by what all may have together.
 func (q *Quota) putEach(host uint64, entries map[uint64]uint64) error {
-	for netns, n := range entries {
-		if netns == host || netns == 0 {
+	for holder, n := range entries {
+		if holder == host || holder == 0 {
 			continue
 		}
-		if err := q.put(netns, share{Entries: n}); errors.Is(err, unix.E2BIG) {
+		if err := q.put(holder, share{Entries: n}); errors.Is(err, unix.E2BIG) {
 			return nil
 		} else if err != nil {
 			return err
@@ -78,15 +79,15 @@ func (q *Quota) putEach(host uint64, entries map[uint64]uint64) error {
 	return nil
 }
 
-func (q *Quota) put(netns uint64, s share) error {
-	return q.shares.Put(shareKey{Netns: netns, Of: q.of}, s)
+func (q *Quota) put(holder uint64, s share) error {
+	return q.shares.Put(shareKey{Holder: holder, Of: q.of}, s)
 }
 
-// forgetOthers deletes namespaces that have no entries any more.
+// forgetOthers deletes holders that have no entries any more.
 func (q *Quota) forgetOthers(host uint64, entries map[uint64]uint64) error {
 	var gone []shareKey
 	err := Each(q.shares, func(key shareKey, _ share) {
-		if _, has := entries[key.Netns]; !has && key.Of == q.of && key.Netns != 0 && key.Netns != host {
+		if _, has := entries[key.Holder]; !has && key.Of == q.of && key.Holder != 0 && key.Holder != host {
 			gone = append(gone, key)
 		}
 	})
@@ -107,10 +108,10 @@ func (q *Quota) countRefused() error {
 	return err
 }
 
-// Each returns how many entries one namespace may have.
+// Each returns how many entries one holder may have.
 func (q *Quota) Each() int { return int(partOf(q.limit)) }
 
-// Refused returns how often a namespace that had used up its share was refused an entry.
+// Refused returns how often a holder that had used up its share was refused an entry.
 func (q *Quota) Refused() (uint64, error) {
 	var s share
 	err := q.shares.Lookup(shareKey{Of: q.of, Refused: 1}, &s)
@@ -118,7 +119,7 @@ func (q *Quota) Refused() (uint64, error) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read what network namespaces were refused: %w", err)
+		return 0, fmt.Errorf("read how often a map had no room: %w", err)
 	}
 	return s.Entries, nil
 }

@@ -485,7 +485,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapMapRefused, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_map_refused",
-		metric.WithDescription("How often a kernel map refused an entry of a network namespace other than the host's, because that namespace, or all such namespaces together, had used up their part of the map. [Development]"),
+		metric.WithDescription("How often a kernel map refused an entry of a network namespace other than the host's, or of a user other than root, because this one, or all such together, had used up their part of the map. [Development]"),
 		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)

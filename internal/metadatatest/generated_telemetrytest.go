@@ -238,7 +238,7 @@ func AssertEqualNettapMapLimit(t *testing.T, tt *componenttest.Telemetry, dps []
 func AssertEqualNettapMapRefused(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_map_refused",
-		Description: "How often a kernel map refused an entry of a network namespace other than the host's, because that namespace, or all such namespaces together, had used up their part of the map. [Development]",
+		Description: "How often a kernel map refused an entry of a network namespace other than the host's, or of a user other than root, because this one, or all such together, had used up their part of the map. [Development]",
 		Unit:        "{entry}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

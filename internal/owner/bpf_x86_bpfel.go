@@ -144,7 +144,7 @@ type bpfShare struct {
 
 type bpfShareKey struct {
 	_       structs.HostLayout
-	Netns   uint64
+	Holder  uint64
 	Of      uint32
 	Refused uint32
 }

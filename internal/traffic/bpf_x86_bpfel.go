@@ -238,7 +238,7 @@ type bpfShare struct {
 
 type bpfShareKey struct {
 	_       structs.HostLayout
-	Netns   uint64
+	Holder  uint64
 	Of      bpfShareOf
 	Refused uint32
 }
@@ -250,6 +250,7 @@ const (
 	bpfShareOfSHARE_OF_TRAFFIC    bpfShareOf = 1
 	bpfShareOfSHARE_OF_ACCOUNTS   bpfShareOf = 2
 	bpfShareOfSHARE_OF_DROPS      bpfShareOf = 3
+	bpfShareOfSHARE_OF_WAITS      bpfShareOf = 4
 )
 
 type bpfStat uint32

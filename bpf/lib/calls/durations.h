@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../process/process.h"
+#include "../program/quota.h"
 #include "filter.h"
 #include "tree.h"
 
@@ -39,6 +40,7 @@ struct distribution {
 
 struct durations {
 	struct process_seen seen;
+	__u64 user; /* on whose quota the entry is: see user_of */
 	struct distribution part[WAIT_PARTS];
 };
 
@@ -52,7 +54,10 @@ struct {
 	__type(value, struct durations);
 } wait_durations SEC(".maps");
 
-__u64 waits_counted, waits_without_place;
+/* How many entries each user has, as anyone may run any number of processes. */
+struct share_map wait_shares SEC(".maps");
+
+__u64 waits_counted, waits_without_place, waits_without_share;
 
 static __always_inline void count_duration(struct distribution *d, __u64 ns)
 {
@@ -66,19 +71,54 @@ static __always_inline void count_duration(struct distribution *d, __u64 ns)
 	__sync_fetch_and_add(&d->counts[i], 1);
 }
 
-/* The entry of the running process and a port; NULL if the map is full. */
-static __always_inline struct durations *durations_of(__u16 port, bool serves)
-{
-	struct duration_key key = { .process = current_process(), .port = port, .serves = serves };
-	struct durations *d = bpf_map_lookup_elem(&wait_durations, &key);
+#define USER_NAMESPACES 33 /* that can be inside of each other */
 
-	if (d)
-		return d;
+/*
+ * The user that is accountable for the running process, plus 1. In a user namespace somebody can
+ * have many user ids, so there it is who made that namespace, or the outermost one that root has not
+ * made.
+ */
+static __always_inline __u64 user_of(const struct process *p)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct user_namespace *namespace = BPF_CORE_READ(task, group_leader, cred, user_ns), *parent;
+	__u32 user = p->real_uid, owner;
+
+	for (int i = 0; i < USER_NAMESPACES; i++) {
+		parent = BPF_CORE_READ(namespace, parent);
+		if (!parent)
+			break;
+		owner = BPF_CORE_READ(namespace, owner.val);
+		if (owner)
+			user = owner;
+		namespace = parent;
+	}
+	return user + 1ULL;
+}
+
+/*
+ * Adds the entry of a key. NULL, which is counted, if the map is full or the user has used up his
+ * part of it.
+ */
+static __always_inline struct durations *new_durations(const struct duration_key *key)
+{
+	__u64 user = user_of(&key->process);
+	struct durations *d;
+
+	if (!has_place(&wait_shares, user, SHARE_OF_WAITS)) {
+		__sync_fetch_and_add(&waits_without_share, 1);
+		return NULL;
+	}
 	/* Another CPU may add it first, so the answer that counts is the second look. */
-	bpf_map_update_elem(&wait_durations, &key, &no_durations, BPF_NOEXIST);
-	d = bpf_map_lookup_elem(&wait_durations, &key);
-	if (d)
-		see_process(&d->seen, (struct task_struct *)bpf_get_current_task());
+	if (!bpf_map_update_elem(&wait_durations, key, &no_durations, BPF_NOEXIST))
+		take_place(&wait_shares, user, SHARE_OF_WAITS);
+	d = bpf_map_lookup_elem(&wait_durations, key);
+	if (!d) {
+		__sync_fetch_and_add(&waits_without_place, 1);
+		return NULL;
+	}
+	d->user = user;
+	see_process(&d->seen, (struct task_struct *)bpf_get_current_task());
 	return d;
 }
 
@@ -87,18 +127,19 @@ __noinline int count_durations(__u64 socket, bool serves, __u64 peer_ns, __u64 l
 {
 	struct sock *sk = (struct sock *)socket;
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	struct duration_key key = { .serves = serves };
 	struct durations *d;
-	__u16 port = 0;
 
 	if (!is_wanted_socket(sk))
 		return 0;
 	if (family == AF_INET || family == AF_INET6)
-		port = serves ? local_port_of(sk) : peer_port_of(sk);
-	d = durations_of(port, serves);
-	if (!d) {
-		__sync_fetch_and_add(&waits_without_place, 1);
+		key.port = serves ? local_port_of(sk) : peer_port_of(sk);
+	key.process = current_process();
+	d = bpf_map_lookup_elem(&wait_durations, &key);
+	if (!d)
+		d = new_durations(&key);
+	if (!d)
 		return 0;
-	}
 	__sync_fetch_and_add(&waits_counted, 1);
 	if (!serves)
 		count_duration(&d->part[WAIT_PART_PEER], peer_ns);

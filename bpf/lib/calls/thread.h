@@ -90,7 +90,7 @@ static __always_inline struct thread *this_thread(void)
  * Gives the running thread, whose tree is t, its place if that is free. The place is used from the
  * thread's next call on, so that of two threads that take it at the same time only one uses it.
  */
-static __always_inline void take_place(const struct tree *t)
+static __always_inline void give_place(const struct tree *t)
 {
 	__u32 id = bpf_get_current_pid_tgid();
 	struct thread *th = place_of(id);

@@ -3,24 +3,25 @@
 #include "../kernel/types.h"
 
 /*
- * How many entries of a map each network namespace has. Anyone may create a namespace with any
- * number of devices, so each may have only a part of a map. All namespaces but the host's together
- * may have a larger part, so there is always room for the host. The shares are looked up only when
- * an entry would be new. At each collection user space writes what it found in a map, so a count
- * that changed between its reading and its writing is corrected by the next collection. Go:
- * kernel.Quota.
+ * How many entries of a map each holder has: a network namespace, or a user. Anyone may create a
+ * namespace with any number of devices, and run any number of processes, so each holder may have
+ * only a part of a map. All of them but the host, which is its own namespace or root, together may
+ * have a larger part, so there is always room for the host. The shares are looked up only when an
+ * entry would be new. At each collection user space writes what it found in a map, so a count that
+ * changed between its reading and its writing is corrected by the next collection. Go: kernel.Quota.
  */
 enum share_of {
 	SHARE_OF_INTERFACES,
 	SHARE_OF_TRAFFIC,
 	SHARE_OF_ACCOUNTS,
 	SHARE_OF_DROPS,
+	SHARE_OF_WAITS,
 };
 
 struct share_key {
-	__u64 netns; /* 0: all namespaces but the host's */
+	__u64 holder; /* 0: all but the host */
 	enum share_of of;
-	__u32 refused; /* 1: the entry counts how often there was no room; netns is 0 then */
+	__u32 refused; /* 1: the entry counts how often there was no room; holder is 0 then */
 };
 
 struct share {
@@ -41,20 +42,20 @@ struct share_map {
 
 const struct share no_share = {};
 
-/* Whether a namespace may have one more entry. A namespace that is not known (0) may. */
-static __always_inline bool has_place(void *shares, __u64 netns, enum share_of of)
+/* Whether a holder may have one more entry. One that is not known (0) may. */
+static __always_inline bool has_place(void *shares, __u64 holder, enum share_of of)
 {
-	struct share_key key = { .netns = netns, .of = of };
+	struct share_key key = { .holder = holder, .of = of };
 	struct share *own, *all, *refused;
 
-	if (!netns)
+	if (!holder)
 		return true;
 	own = bpf_map_lookup_elem(shares, &key);
 	if (own && own->limit == UNLIMITED)
 		return true;
-	key.netns = 0;
+	key.holder = 0;
 	all = bpf_map_lookup_elem(shares, &key);
-	if (!all) /* it is not known yet which namespace is the host's */
+	if (!all) /* it is not known yet which holder is the host */
 		return true;
 	if (all->entries < all->limit && (!own || own->entries < all->each))
 		return true;
@@ -65,15 +66,15 @@ static __always_inline bool has_place(void *shares, __u64 netns, enum share_of o
 	return false;
 }
 
-/* Counts that a namespace has one more entry. */
-static __always_inline void take_place(void *shares, __u64 netns, enum share_of of)
+/* Counts that a holder has one more entry. */
+static __always_inline void take_place(void *shares, __u64 holder, enum share_of of)
 {
 	struct share_key key = { .of = of };
 	struct share *all = bpf_map_lookup_elem(shares, &key), *own;
 
-	if (!netns || !all)
+	if (!holder || !all)
 		return;
-	key.netns = netns;
+	key.holder = holder;
 	own = bpf_map_lookup_elem(shares, &key);
 	if (!own) {
 		/* Another CPU may add it first, so the answer that counts is the second look. */
