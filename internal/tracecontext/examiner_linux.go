@@ -131,7 +131,13 @@ func (e *examiner) findGo(pid uint32, found *bpfObserved, first bool) {
 
 // layoutOf returns the layout of an executable, which it reads once.
 func (e *examiner) layoutOf(pid uint32) layout {
-	file, err := os.Open(pathOf(e.proc, pid, "exe"))
+	path := pathOf(e.proc, pid, "exe")
+	if info, err := os.Stat(path); err == nil {
+		if known, ok := e.layout(identify(info)); ok {
+			return known
+		}
+	}
+	file, err := os.Open(path)
 	if err != nil {
 		e.refuse("unreadable_process")
 		return layout{err: err}
@@ -142,9 +148,6 @@ func (e *examiner) layoutOf(pid uint32) layout {
 		return layout{err: err}
 	}
 	id := identify(info)
-	if known, ok := e.layout(id); ok {
-		return known
-	}
 	var known layout
 	known.goLayout, known.err = readGoLayout(file)
 	// reported once, however often the program is started

@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/process"
@@ -24,7 +24,6 @@ import (
 // goroutine of its own, because the kernel side needs the answer before the next collection.
 type inspector struct {
 	options   Options
-	proc      string
 	processes *ebpf.Map
 	news      func() error // tells the kernel side that a process has something to read now
 	questions *ringbuf.Reader
@@ -91,6 +90,10 @@ const rest = 10 * time.Millisecond
 // process can serve a page of its memory or a file itself, and may never do so.
 const patience = 100 * time.Millisecond
 
+// gathering is the least time between looks at processes whose time has come, so that one wake-up
+// serves all those of that time.
+const gathering = 100 * time.Millisecond
+
 // maxUnderWay is how many examinations may run at the same time, each with a thread.
 const maxUnderWay = 64
 
@@ -101,7 +104,6 @@ func newInspector(options Options, object *kernel.Object) (*inspector, error) {
 	}
 	o := &inspector{
 		options:   options,
-		proc:      procDirectory,
 		processes: object.Maps[bpfMapObserved],
 		news:      func() error { return increment(object.Variables[bpfVarGeneration]) },
 		questions: questions,
@@ -175,6 +177,9 @@ func (o *inspector) lookAgain(now time.Time) time.Time {
 	if len(o.due) > 0 && o.due[0].next.Before(next) {
 		next = o.due[0].next
 	}
+	if soonest := now.Add(gathering); next.Before(soonest) {
+		return soonest
+	}
 	return next
 }
 
@@ -188,7 +193,7 @@ func (o *inspector) sweep() {
 		}
 	})
 	for _, pid := range unknown {
-		if !o.isThere(pid) {
+		if !isThere(pid) {
 			_ = o.processes.Delete(pid) // an error means that the kernel side has deleted it
 		}
 	}
@@ -205,7 +210,7 @@ func (o *inspector) look(pid uint32, now time.Time, asked bool) {
 		o.forget(pid)
 		return
 	}
-	if !o.isThere(pid) {
+	if !isThere(pid) {
 		o.forget(pid)
 		_ = o.processes.Delete(pid) // the process has ended
 		return
@@ -327,9 +332,10 @@ func (o *inspector) drop(pid uint32) {
 	}
 }
 
-func (o *inspector) isThere(pid uint32) bool {
-	_, err := os.Stat(pathOf(o.proc, pid, ""))
-	return err == nil
+// isThere reports whether a process has not ended. A signal that may not be sent has a receiver.
+func isThere(pid uint32) bool {
+	err := unix.Kill(int(pid), 0)
+	return err == nil || errors.Is(err, unix.EPERM)
 }
 
 func (o *inspector) service(id process.ID) Service {

@@ -3,8 +3,7 @@
 package tracecontext
 
 import (
-	"bufio"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -42,16 +41,20 @@ func readMaps(process string) ([]mapping, error) {
 //
 // Source: show_map_vma in fs/proc/task_mmu.c.
 func parseMaps(r io.Reader) ([]mapping, error) {
-	var mappings []mapping
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		m, err := parseMapping(lines.Text())
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	text := string(content)
+	mappings := make([]mapping, 0, strings.Count(text, "\n")+1)
+	for line := range strings.Lines(text) {
+		m, err := parseMapping(strings.TrimSuffix(line, "\n"))
 		if err != nil {
-			return nil, fmt.Errorf("read mapping %q: %w", lines.Text(), err)
+			return nil, fmt.Errorf("read mapping %q: %w", line, err)
 		}
 		mappings = append(mappings, m)
 	}
-	return mappings, lines.Err()
+	return mappings, nil
 }
 
 // parseMapping splits a line: "7f1dbe6f4000-7f1dbe84a000 r-xp 00026000 fe:00 2623
@@ -67,10 +70,10 @@ func parseMapping(line string) (m mapping, err error) {
 	m.executable = strings.Contains(permissions, "x")
 	m.device = device
 	m.path = strings.TrimLeft(path, " ")
-	errs := make([]error, 4)
+	var errs [4]error
 	m.start, errs[0] = strconv.ParseUint(start, 16, 64)
 	m.end, errs[1] = strconv.ParseUint(end, 16, 64)
 	m.offset, errs[2] = strconv.ParseUint(offset, 16, 64)
 	m.inode, errs[3] = strconv.ParseUint(inode, 10, 64)
-	return m, errors.Join(errs...)
+	return m, cmp.Or(errs[:]...)
 }

@@ -45,13 +45,13 @@ type threadSlot struct {
 // open-telemetry/opentelemetry-specification; TLS descriptors in glibc's
 // sysdeps/x86_64/dl-machine.h and sysdeps/aarch64/dl-machine.h.
 func findThreadSlot(process string, mappings []mapping, cache *elfCache) (threadSlot, error) {
-	entry, err := readEntry(process)
-	if err != nil {
-		return threadSlot{}, fmt.Errorf("read entry point: %w", err)
-	}
 	variable, code, err := findMappedVariable(process, mappings, cache)
 	if err != nil {
 		return threadSlot{}, err
+	}
+	entry, err := readEntry(process)
+	if err != nil {
+		return threadSlot{}, fmt.Errorf("read entry point: %w", err)
 	}
 	if code.start <= entry && entry < code.end {
 		return threadSlot{offset: variable.fixed}, nil
