@@ -16,7 +16,7 @@ import (
 // read returns everything that the BPF programs have counted. Processes are read after the tallies, so
 // that they include the processes of new tallies.
 func (c *Connections) read() (*snapshot, error) {
-	errs := errors.Join(c.owners.Survey(), c.processes.FollowCgroups())
+	errs := errors.Join(c.owners.Survey(c.clock.Now()), c.processes.FollowCgroups())
 	s := &snapshot{now: c.clock.Now(), members: map[uint64]*owner.Member{}}
 	var err error
 	if s.tallies, err = kernel.ReadAll[bpfTallyKey, bpfTally](c.object.Maps[bpfMapTallies]); err != nil {

@@ -22,7 +22,7 @@ import (
 func (d *Drops) read() (*snapshot, error) {
 	survey, errs := d.interfaces.Survey()
 	if d.knows {
-		errs = errors.Join(errs, d.owners.Survey(), d.processes.FollowCgroups())
+		errs = errors.Join(errs, d.owners.Survey(d.clock.Now()), d.processes.FollowCgroups())
 	}
 	exemplars, err := d.takeExemplars()
 	errs = errors.Join(errs, err)

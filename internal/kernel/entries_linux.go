@@ -10,8 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchBytes is roughly how many bytes of a map are read with one system call.
-const batchBytes = 256 << 10
+// batchBytes is roughly how many bytes of a map are read with one system call, and firstBatch how many
+// entries with the first one. Most maps have no more, and need no large memory then.
+const (
+	batchBytes = 256 << 10
+	firstBatch = 64
+)
 
 // ReadAll returns all entries of a hash map. An entry that is added or deleted meanwhile may be
 // included or not.
@@ -63,16 +67,17 @@ func batchSize[V any](m *ebpf.Map, perEntry int) int {
 	return max(16, min(int(m.MaxEntries()), batchBytes/(perEntry*max(1, int(unsafe.Sizeof(value))))))
 }
 
-// eachBatch reads size entries, each with perEntry values, with one system call. If the kernel
+// eachBatch reads up to size entries, each with perEntry values, with one system call. If the kernel
 // (before 5.6) or the kind of map does not have this call, the error matches
 // [ebpf.ErrNotSupported], and no entry was visited.
 func eachBatch[K comparable, V any](m *ebpf.Map, size, perEntry int, visit func(K, []V)) error {
 	var cursor ebpf.MapBatchCursor
-	keys, values := make([]K, size), make([]V, size*perEntry)
+	first := min(size, firstBatch)
+	keys, values := make([]K, first), make([]V, first*perEntry)
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		if errors.Is(err, unix.ENOSPC) { // one of the hash's buckets holds more
-			size *= 2
+			size = max(size, 2*len(keys))
 			keys, values = make([]K, size), make([]V, size*perEntry)
 			continue
 		}
@@ -84,6 +89,9 @@ func eachBatch[K comparable, V any](m *ebpf.Map, size, perEntry int, visit func(
 		}
 		if err != nil {
 			return nil // it was the last
+		}
+		if len(keys) < size {
+			keys, values = make([]K, size), make([]V, size*perEntry)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
@@ -89,8 +90,15 @@ func TestKernelOwnersKnowWhoHasEnded(t *testing.T) {
 	if number == 0 || number == own || !running.Alive {
 		t.Errorf("another process has number %d and is %+v; this one has number %d", number, running, own)
 	}
+	before, err := o.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	end()
 	again, ended := findPID(t, o, other)
+	if was := before[number]; was != running {
+		t.Errorf("what was read before its end has become %+v, and was %+v", was, running)
+	}
 	running.Alive = false
 	if again != number || ended != running {
 		t.Errorf("after its end it has number %d and is %+v, want %d, %+v", again, ended, number, running)
@@ -156,6 +164,35 @@ func TestKernelOwnersGoWithoutAHookThatDoesNotFire(t *testing.T) {
 	}
 }
 
+// TestKernelSurveyServesOthersAtTheSameTime lets two instruments make surveys.
+func TestKernelSurveyServesOthersAtTheSameTime(t *testing.T) {
+	one := New(Options{MaxProcesses: 1024})
+	other := one.Another()
+	kerneltest.Start(t, one)
+	kerneltest.Start(t, other)
+	began := time.Unix(1_000_000, 0)
+	for _, test := range []struct {
+		name  string
+		by    *Owners
+		after time.Duration
+		made  bool
+	}{
+		{"the first one", one, 0, true},
+		{"for the other one, at the same time", other, servesOthers - 1, false},
+		{"for the first one, at the same time", one, servesOthers - 1, true},
+		{"for the other one, later", other, 3 * servesOthers, true},
+		{"for the first one, when the clock was set back", one, 0, true},
+	} {
+		before := one.round
+		if err := test.by.Survey(began.Add(test.after)); err != nil {
+			t.Fatal(err)
+		}
+		if made := one.round != before; made != test.made {
+			t.Errorf("a survey %s: made %v, want %v", test.name, made, test.made)
+		}
+	}
+}
+
 // user returns what uses a socket: it sends a datagram to itself and receives it.
 func user(t *testing.T) func() {
 	t.Helper()
@@ -183,7 +220,7 @@ func find(t *testing.T, o *Owners) (number uint64, found Process) {
 
 func findPID(t *testing.T, o *Owners, pid int) (number uint64, found Process) {
 	t.Helper()
-	if err := o.Survey(); err != nil {
+	if err := o.Survey(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	all, err := o.Processes()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -51,7 +52,9 @@ type knowledge struct {
 	survey  string // the program
 	users   bool   // kprobes tell who uses a socket
 	round   uint64
-	read    map[uint64]Process // by the last call of Processes, for all Owners
+	last    survey
+	read    map[uint64]Process // by the last call of Processes, for all Owners; it is never changed
+	deleted []uint64           // the numbers that Forget has deleted since
 
 	followed map[uint64]bool // processes that have changed, by number
 }
@@ -248,7 +251,7 @@ func (o *knowledge) load(chosen choice) error {
 		return err
 	}
 	o.open = append(o.open, o.object)
-	o.read, o.followed = nil, map[uint64]bool{} // their numbers will be given again
+	o.read, o.deleted, o.followed = nil, nil, map[uint64]bool{} // their numbers will be given again
 	return o.setRound(1)
 }
 
@@ -280,11 +283,25 @@ func (o *knowledge) setRound(round uint64) error {
 	return nil
 }
 
+// survey is when a survey was made, and for which of the Owners.
+type survey struct {
+	at time.Time
+	by *Owners
+}
+
+// servesOthers is how long a survey serves other Owners, too: their instruments are usually read at
+// the same time.
+const servesOthers = 250 * time.Millisecond
+
 // Survey finds out which processes live. It credits the bytes of sockets that no process
-// uses to the processes that made them.
-func (o *Owners) Survey() error {
+// uses to the processes that made them. If it was made just now for other Owners, that is enough.
+func (o *Owners) Survey(now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	age := now.Sub(o.last.at) // negative if the clock was set back
+	if o.last.by != nil && o.last.by != o && 0 <= age && age < servesOthers {
+		return nil
+	}
 	if err := o.setRound(o.round + 1); err != nil {
 		return err
 	}
@@ -297,6 +314,7 @@ func (o *Owners) Survey() error {
 	if err := kernel.RunMapIterator(o.object.Programs[bpfProgSettleUnused], o.object.Maps[bpfMapPendings]); err != nil {
 		return fmt.Errorf("settle unused sockets: %w", err)
 	}
+	o.last = survey{now, o}
 	return nil
 }
 
@@ -349,26 +367,55 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 }
 
 func (o *knowledge) readProcesses() (map[uint64]Process, error) {
-	processes := make(map[uint64]Process, len(o.read))
-	err := kernel.Each(o.object.Maps[bpfMapProcesses], func(key bpfProcess, entry bpfProcessEntry) {
-		switch known, ok := o.read[entry.Number]; {
-		case entry.Number == 0: // the kernel side is about to number it
-		case ok: // once it has a number, nothing else changes
-			known.Alive = isAlive(entry, o.round)
-			processes[entry.Number] = known
-		default:
-			processes[entry.Number] = processFrom(key, entry, o.round)
-		}
-	})
+	processes, whole, err := o.readChanges()
+	if err == nil && !whole {
+		o.read = nil
+		processes, _, err = o.readChanges()
+	}
 	if err != nil {
 		return processes, fmt.Errorf("read processes: %w", err)
 	}
-	o.read = processes
+	o.read, o.deleted = processes, nil
 	maps.DeleteFunc(o.followed, func(number uint64, _ bool) bool {
 		_, known := processes[number]
 		return !known
 	})
 	return processes, nil
+}
+
+// readChanges returns the processes that were read before if they are still the same, because nearly
+// always most are, or else a copy with what has changed. whole is false if there are too many in it:
+// they were not deleted by Forget.
+func (o *knowledge) readChanges() (processes map[uint64]Process, whole bool, err error) {
+	processes = o.read
+	isCopy := false
+	own := func() map[uint64]Process {
+		if !isCopy {
+			processes, isCopy = make(map[uint64]Process, len(o.read)), true
+			maps.Copy(processes, o.read)
+		}
+		return processes
+	}
+	for _, number := range o.deleted {
+		delete(own(), number)
+	}
+	found := 0
+	err = kernel.Each(o.object.Maps[bpfMapProcesses], func(key bpfProcess, entry bpfProcessEntry) {
+		if entry.Number == 0 {
+			return // the kernel side is about to number it
+		}
+		found++
+		known, ok := processes[entry.Number]
+		alive := isAlive(entry, o.round)
+		switch {
+		case !ok:
+			own()[entry.Number] = processFrom(key, entry, o.round)
+		case known.Alive != alive: // once it has a number, nothing else changes
+			known.Alive = alive
+			own()[entry.Number] = known
+		}
+	})
+	return processes, found == len(processes), err
 }
 
 // Forget makes room for another process, once all started Owners have forgotten this one.
@@ -386,5 +433,6 @@ func (o *Owners) Forget(number uint64, id process.ID) error {
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forget process %d: %w", id.PID, err)
 	}
+	o.deleted = append(o.deleted, number)
 	return nil
 }

@@ -39,7 +39,7 @@ func (t *Traffic) read() (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs := t.owners.Survey()
+	errs := t.owners.Survey(t.clock.Now())
 	found, err := t.interfaces.Survey()
 	errs = errors.Join(errs, err)
 	t.survey = survey{epoch: found.Epoch, namespaces: found.Namespaces()}
