@@ -47,7 +47,7 @@ func (l *ledger) ends(superseded map[bpfInterfaceKey]bpfInterfaceKey) (ends, las
 
 // shownBy returns which of the identities that end the series of a process show, and what the
 // series show afterwards.
-func (l *ledger) shownBy(one life, ends map[interfaceIdentity]bool) map[interfaceIdentity]bool {
+func (l *ledger) shownBy(one *life, ends map[interfaceIdentity]bool) map[interfaceIdentity]bool {
 	if len(ends) == 0 {
 		return nil // the usual case
 	}
@@ -62,7 +62,7 @@ func (l *ledger) shownBy(one life, ends map[interfaceIdentity]bool) map[interfac
 }
 
 // turnRows lets the series of a process that show these identities begin anew.
-func (l *ledger) turnRows(one life, shown map[interfaceIdentity]bool, now uint64) {
+func (l *ledger) turnRows(one *life, shown map[interfaceIdentity]bool, now uint64) {
 	if len(shown) == 0 {
 		return
 	}
@@ -73,7 +73,7 @@ func (l *ledger) turnRows(one life, shown map[interfaceIdentity]bool, now uint64
 			l.rows[c.bpfTrafficKey] = row
 		}
 	}
-	series := l.series[one.identity]
+	series := one.series
 	if series.begun == nil {
 		series.begun = make(map[interfaceIdentity]uint64)
 	}

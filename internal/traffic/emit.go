@@ -60,26 +60,26 @@ func (e emitter) emit(now time.Time, r *report) pmetric.Metrics {
 }
 
 // emitProcesses writes each usage. The generated builder makes the first usage of each set of
-// series. The others are copies of it with what differs, because the builder allocates each point
-// twice.
+// series. The others are copies of a form with what differs, because the builder allocates each
+// point twice.
 func (e emitter) emitProcesses(to pmetric.ResourceMetricsSlice, at pcommon.Timestamp, usages []usage) {
 	to.EnsureCapacity(to.Len() + len(usages))
-	like := make(map[string]pmetric.ResourceMetrics)
+	forms := make(map[string]pmetric.ResourceMetrics)
 	var series []byte
 	for _, u := range usages {
 		series = seriesOf(series[:0], u.rows)
-		first, met := like[string(series)]
+		form, met := forms[string(series)]
 		who := e.speak(u.process.ID, u.process.Seen)
 		if met && who.isShown {
-			e.copyUsage(to.AppendEmpty(), first, u, who.resource)
+			e.fillForm(to.AppendEmpty(), form, u, who.resource)
 			continue
 		}
 		place := to.Len()
 		e.buildUsage(at, u, who.resource)
 		e.builder.Emit().ResourceMetrics().MoveAndAppendTo(to)
 		who.isShown = to.Len() > place
-		if who.isShown && hasPoints(to.At(place), len(u.rows)) {
-			like[string(series)] = to.At(place)
+		if !met && who.isShown && hasPoints(to.At(place), len(u.rows)) {
+			forms[string(series)] = formOf(to.At(place))
 		}
 	}
 }
@@ -106,20 +106,41 @@ func hasPoints(resource pmetric.ResourceMetrics, points int) bool {
 	return true
 }
 
-// copyUsage writes a usage that has the same series as another one for the same time.
-func (e emitter) copyUsage(to, other pmetric.ResourceMetrics, u usage, resource pcommon.Resource) {
+// formOf returns a copy without what differs between processes: their resource, and the values of the
+// points, for which a copy of the form would allocate memory that is then not used.
+func formOf(resource pmetric.ResourceMetrics) pmetric.ResourceMetrics {
+	form := pmetric.NewResourceMetrics()
+	form.SetSchemaUrl(resource.SchemaUrl())
+	resource.ScopeMetrics().CopyTo(form.ScopeMetrics())
+	for _, metric := range form.ScopeMetrics().At(0).Metrics().All() {
+		points := pmetric.NewNumberDataPointSlice()
+		points.EnsureCapacity(metric.Sum().DataPoints().Len())
+		for _, point := range metric.Sum().DataPoints().All() {
+			empty := points.AppendEmpty()
+			empty.SetTimestamp(point.Timestamp())
+			point.Attributes().MoveTo(empty.Attributes())
+		}
+		points.CopyTo(metric.Sum().DataPoints())
+	}
+	return form
+}
+
+// fillForm writes a usage that has the series of a form, for the same time.
+func (e emitter) fillForm(to, form pmetric.ResourceMetrics, u usage, resource pcommon.Resource) {
 	resource.CopyTo(to.Resource())
-	to.SetSchemaUrl(other.SchemaUrl())
-	other.ScopeMetrics().CopyTo(to.ScopeMetrics())
+	to.SetSchemaUrl(form.SchemaUrl())
+	form.ScopeMetrics().CopyTo(to.ScopeMetrics())
 	start := e.startedAt(u.start)
-	for _, metric := range to.ScopeMetrics().At(0).Metrics().All() {
-		inBytes := metric.Name() == metadata.MetricsInfo.ProcessNetworkIo.Name
-		for i, point := range metric.Sum().DataPoints().All() {
-			point.SetStartTimestamp(start)
+	metrics := to.ScopeMetrics().At(0).Metrics()
+	for m := range metrics.Len() {
+		inBytes := metrics.At(m).Name() == metadata.MetricsInfo.ProcessNetworkIo.Name
+		points := metrics.At(m).Sum().DataPoints()
+		for i, row := range u.rows {
+			points.At(i).SetStartTimestamp(start)
 			if inBytes {
-				point.SetIntValue(int64(u.rows[i].bytes))
+				points.At(i).SetIntValue(int64(row.bytes))
 			} else {
-				point.SetIntValue(int64(u.rows[i].packets))
+				points.At(i).SetIntValue(int64(row.packets))
 			}
 		}
 	}

@@ -18,10 +18,18 @@ type series struct {
 	row
 }
 
-// starts returns when each series of the usages began.
-func (e *endings) starts(usages []usage) map[series]uint64 {
+// starts returns when each series of the usages began, of the processes that some others are about.
+// These are few, while the usages may be those of all processes.
+func (e *endings) starts(usages, others []usage) map[series]uint64 {
+	wanted := make(map[instance]bool, len(others))
+	for _, u := range others {
+		wanted[instanceOf(u.process.ID)] = true
+	}
 	starts := make(map[series]uint64)
 	for _, u := range usages {
+		if !wanted[instanceOf(u.process.ID)] {
+			continue
+		}
 		identity := e.identityOf(u.process)
 		for _, r := range u.rows {
 			starts[series{identity, r.series()}] = u.start
@@ -35,7 +43,7 @@ func (e *endings) without(usages, others []usage) []usage {
 	if len(usages) == 0 {
 		return nil // the usual case
 	}
-	goesOn := e.starts(others)
+	goesOn := e.starts(others, usages)
 	var rest []usage
 	for _, u := range usages {
 		identity := e.identityOf(u.process)
@@ -55,7 +63,7 @@ func (e *endings) resume(usages, others []usage) []usage {
 	if len(usages) == 0 {
 		return nil
 	}
-	goesOn := e.starts(others)
+	goesOn := e.starts(others, usages)
 	var resumed []usage
 	for _, u := range usages {
 		identity := e.identityOf(u.process)

@@ -20,20 +20,26 @@ type life struct {
 	number   uint64        // the last one
 	others   []uint64      // the rest; most have none
 	entries  []counted
+	series   *processSeries // from beginSeries on
 }
 
 // lives returns the processes that have moved something: one for all numbers with the same
 // attributes.
 func (l *ledger) lives(s *snapshot) []life {
-	owned := byNumber(s.traffic)
+	all := make([]counted, 0, len(s.traffic))
+	for key, c := range s.traffic {
+		all = append(all, counted{key, c})
+	}
 	for key, row := range l.rows {
 		if _, isCounted := s.traffic[key]; !isCounted && row.inherited != (bpfCount{}) {
-			owned[key.Number] = append(owned[key.Number], counted{bpfTrafficKey: key})
+			all = append(all, counted{bpfTrafficKey: key})
 		}
 	}
+	owned := byNumber(all)
 	lives := make([]life, 0, len(owned))
 	index := make(map[identity]int, len(owned))
-	for number, entries := range owned {
+	for _, entries := range owned {
+		number := entries[0].Number
 		p, known := l.processOf(number, s)
 		if !known {
 			continue // it is booked in bookings
@@ -75,20 +81,21 @@ func (r rowState) of(c bpfCount) bpfCount { return plus(c, r.inherited) }
 
 // beginSeries begins the series of processes that have none yet.
 func (l *ledger) beginSeries(lives []life, s *snapshot) {
-	for _, one := range lives {
+	for i := range lives {
+		one := &lives[i]
 		series, met := l.series[one.identity]
 		if !met {
 			series = new(processSeries)
 			l.series[one.identity] = series
 		}
-		if series.start == 0 {
+		if one.series = series; series.start == 0 {
 			series.start = max(l.startOf(one, s), series.ended)
 		}
 	}
 }
 
 // startOf returns when the first of a process's numbers began.
-func (l *ledger) startOf(one life, s *snapshot) uint64 {
+func (l *ledger) startOf(one *life, s *snapshot) uint64 {
 	start := l.startOfNumber(one.number, one.process)
 	for _, number := range one.others {
 		p, _ := l.processOf(number, s)
@@ -120,7 +127,8 @@ func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map
 	looks := l.looks()
 	var all said
 	present := make([]usage, 0, len(lives))
-	for _, one := range lives {
+	for i := range lives {
+		one := &lives[i]
 		before := len(present)
 		present = l.addUsages(present, one, looks)
 		usages := present[before:]
@@ -142,7 +150,7 @@ func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map
 }
 
 // leaves says whether all numbers of a process depart.
-func (one life) leaves(departing map[uint64]owner.Process, heirs map[identity]uint64) bool {
+func (one *life) leaves(departing map[uint64]owner.Process, heirs map[identity]uint64) bool {
 	_, departs := departing[one.number]
 	_, goesOn := heirs[one.identity]
 	return departs && !goesOn
@@ -151,10 +159,10 @@ func (one life) leaves(departing map[uint64]owner.Process, heirs map[identity]ui
 // endSeries ends the series of processes that leave, and lets the series of interfaces with
 // these identities begin again.
 func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, heirs map[identity]uint64, ends map[interfaceIdentity]bool, now uint64) {
-	for _, one := range lives {
-		series := l.series[one.identity]
+	for i := range lives {
+		one := &lives[i]
 		if one.leaves(departing, heirs) {
-			*series = processSeries{ended: max(now, series.start+1)}
+			*one.series = processSeries{ended: max(now, one.series.start+1)}
 			continue
 		}
 		l.turnRows(one, l.shownBy(one, ends), now)

@@ -147,22 +147,29 @@ type counted struct {
 }
 
 // byNumber groups entries by the number of their process.
-func byNumber(traffic map[bpfTrafficKey]bpfCount) map[uint64][]counted {
-	sizes := make(map[uint64]int, len(traffic)/2)
-	for key := range traffic {
-		sizes[key.Number]++
-	}
-	free := make([]counted, len(traffic))
-	owned := make(map[uint64][]counted, len(sizes))
-	for key, c := range traffic {
-		entries, met := owned[key.Number]
+func byNumber(all []counted) [][]counted {
+	places := make(map[uint64]int32, len(all)/2) // of groups
+	sizes := make([]int32, 0, len(all)/2)
+	groupOf := make([]int32, len(all))
+	for i := range all {
+		group, met := places[all[i].Number]
 		if !met {
-			size := sizes[key.Number]
-			entries, free = free[:0:size], free[size:]
+			group = int32(len(sizes))
+			places[all[i].Number] = group
+			sizes = append(sizes, 0)
 		}
-		owned[key.Number] = append(entries, counted{key, c})
+		groupOf[i] = group
+		sizes[group]++
 	}
-	return owned
+	free := make([]counted, len(all))
+	groups := make([][]counted, len(sizes))
+	for group, size := range sizes {
+		groups[group], free = free[:0:size], free[size:]
+	}
+	for i, group := range groupOf {
+		groups[group] = append(groups[group], all[i])
+	}
+	return groups
 }
 
 // look is what the series of a process show of an interface, and the unit in which they count.
@@ -184,8 +191,8 @@ func (l *ledger) looks() map[bpfInterfaceKey]look {
 
 // addUsages adds what a process moved to the usages of others. The series of an interface that
 // have begun again have another start, so they are a usage of their own.
-func (l *ledger) addUsages(all []usage, one life, looks map[bpfInterfaceKey]look) []usage {
-	others, series := len(all), l.series[one.identity]
+func (l *ledger) addUsages(all []usage, one *life, looks map[bpfInterfaceKey]look) []usage {
+	others, series := len(all), one.series
 	for _, entry := range one.entries {
 		key := entry.bpfTrafficKey
 		state := l.rows[key]
