@@ -82,7 +82,7 @@ const (
 )
 
 // configuration is the Collector's configuration: the defaults without a limit, at a given
-// interval and with room for all processes, with every signal exported.
+// interval and with room for all processes, with every signal exported, compressed as in deploy/.
 const configuration = `
 receivers:
   nettap:
@@ -90,7 +90,7 @@ receivers:
     traffic: {collection_interval: %[1]v, max_processes: 16384, namespaces: all}
     drops: {collection_interval: %[1]v}
 exporters:
-  otlp_http: {endpoint: "%[2]s"}
+  otlp_http: {endpoint: "%[2]s", compression: zstd}
 service:
   telemetry: {metrics: {level: none}}
   pipelines:

@@ -35,6 +35,7 @@ exporters:
   otlp_grpc:
     endpoint: {{ .Values.otlp.endpoint | quote }}
     tls: {insecure: {{ .Values.otlp.insecure }}}
+    compression: {{ .Values.otlp.compression | quote }}
 {{- if .Values.otlp.tokenSecret }}
     headers: {authorization: "Bearer ${env:OTLP_TOKEN}"}
 {{- end }}
