@@ -214,18 +214,17 @@ int BPF_PROG(learn_from_recvmsg, struct socket *sock, struct msghdr *msg, int fl
  */
 static __always_inline bool is_another_user(struct sock *sk, struct process *process)
 {
-	struct task_struct *task = current_task();
 	__u64 address = (__u64)sk;
 	struct user *known;
 	__u32 mark;
 
-	if (!is_counted_family(BPF_CORE_READ(sk, __sk_common.skc_family)) || task->flags & PF_KTHREAD ||
-	    BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
-		return false;
 	*process = current_process();
 	known = bpf_map_lookup_elem(&socket_users, &address);
 	mark = mark_of(process);
-	return !known || ((__u32)known->number != mark && !is_known_beyond(known->number, known->tried, mark));
+	if (known && ((__u32)known->number == mark || is_known_beyond(known->number, known->tried, mark)))
+		return false; /* nearly always: the rest takes a helper call for each field of the socket */
+	return is_counted_family(BPF_CORE_READ(sk, __sk_common.skc_family)) && !(current_task()->flags & PF_KTHREAD) &&
+	       !BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock);
 }
 
 /* Records that the running process uses the socket. */
@@ -253,10 +252,11 @@ bool fired_note_sendmsg;
 SEC("kprobe/security_socket_sendmsg")
 int note_sendmsg(struct pt_regs *ctx)
 {
-	struct sock *sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
+	struct sock *sk;
 
 	if (!is_enabled(&fired_note_sendmsg))
 		return 0;
+	sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
 	if (is_send(sk, second_argument(ctx)))
 		note_user(sk);
 	return 0;
@@ -277,10 +277,11 @@ bool fired_note_recvmsg;
 SEC("kprobe/security_socket_recvmsg")
 int note_recvmsg(struct pt_regs *ctx)
 {
-	struct sock *sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
+	struct sock *sk;
 
 	if (!is_enabled(&fired_note_recvmsg))
 		return 0;
+	sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
 	if (is_receive(sk, fourth_argument(ctx)))
 		note_user(sk);
 	return 0;

@@ -35,9 +35,10 @@ struct sock___with_functions {
 static __always_inline bool is_replaced(struct sock *at)
 {
 	struct sock___with_functions *sk = (void *)at;
+	struct proto *now = BPF_CORE_READ(sk, __sk_common.skc_prot), *first = BPF_CORE_READ(sk, sk_prot_creator);
 
-	return BPF_CORE_READ(sk, __sk_common.skc_prot, sendmsg) != BPF_CORE_READ(sk, sk_prot_creator, sendmsg) ||
-	       BPF_CORE_READ(sk, __sk_common.skc_prot, recvmsg) != BPF_CORE_READ(sk, sk_prot_creator, recvmsg);
+	return now != first && (BPF_CORE_READ(now, sendmsg) != BPF_CORE_READ(first, sendmsg) ||
+				BPF_CORE_READ(now, recvmsg) != BPF_CORE_READ(first, recvmsg));
 }
 
 /*
@@ -64,13 +65,13 @@ static __always_inline bool is_send(struct sock *sk, struct msghdr *msg)
 }
 
 /* Whether another hook runs when a call has received something on the socket. */
-static __always_inline bool is_seen_later(struct sock *sk, int flags)
+static __always_inline bool is_seen_later(struct sock *sk, __u16 type, int flags)
 {
 	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
 	if (flags & (MSG_OOB | MSG_ERRQUEUE) || is_replaced(sk)) /* it does not take from the queue that the hooks see */
 		return false;
-	switch (BPF_CORE_READ(sk, sk_type)) {
+	switch (type) {
 	case SOCK_STREAM:
 		return sees_segments && protocol == IPPROTO_TCP;
 	case SOCK_DGRAM:
@@ -87,7 +88,7 @@ static __always_inline bool is_seen_later(struct sock *sk, int flags)
  */
 static __always_inline bool is_at_end(struct sock *sk)
 {
-	return BPF_CORE_READ(sk, sk_type) == SOCK_STREAM && BPF_CORE_READ(sk, sk_shutdown) & RCV_SHUTDOWN &&
+	return BPF_CORE_READ(sk, sk_shutdown) & RCV_SHUTDOWN &&
 	       !BPF_CORE_READ(sk, sk_err) && !BPF_CORE_READ(sk, sk_receive_queue.qlen);
 }
 
@@ -102,7 +103,9 @@ static __always_inline bool has_data(struct sock *sk)
 
 static __always_inline bool is_receive(struct sock *sk, int flags)
 {
-	if (is_seen_later(sk, flags))
-		return is_at_end(sk);
+	__u16 type = BPF_CORE_READ(sk, sk_type);
+
+	if (is_seen_later(sk, type, flags))
+		return type == SOCK_STREAM && is_at_end(sk);
 	return !(flags & MSG_DONTWAIT) || has_data(sk);
 }
