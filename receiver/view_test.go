@@ -302,3 +302,26 @@ func TestViewShowsAllIfThePipelinesDoNot(t *testing.T) {
 		})
 	}
 }
+
+// TestViewShowsWhatIsTurnedOn requires that an instrument that runs for the view alone reports what
+// is off by default if the configuration turns it on, and what is on if pipelines should not get it.
+func TestViewShowsWhatIsTurnedOn(t *testing.T) {
+	config := createDefaultConfig().(*Config)
+	if err := load(t, `
+drops: {metrics: {nettap.tcp.reset: {enabled: true}, nettap.drop.unseen: {enabled: false}, nettap.packet.dropped: {enabled: false}}}
+accepts: {events: {nettap.connection.closed: {enabled: true}, nettap.connection.refused: {enabled: false}}}
+connections: {enabled: true, resource_attributes: {process.pid: {enabled: false}}}
+`, config); err != nil {
+		t.Fatal(err)
+	}
+	all := config.forView()
+	got := map[string]bool{
+		"resets": all.Drops.Metrics.TCPReset.Enabled, "unseen": all.Drops.Metrics.DropUnseen.Enabled, "drops": all.Drops.Metrics.PacketDropped.Enabled,
+		"closed": all.Accepts.Events.NettapConnectionClosed.Enabled, "refused": all.Accepts.Events.NettapConnectionRefused.Enabled,
+		"pids of connections": all.Connections.ResourceAttributes.ProcessPid.Enabled,
+	}
+	want := map[string]bool{"resets": true, "unseen": true, "drops": true, "closed": true, "refused": true, "pids of connections": true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what the view shows differs (-want +got):\n%s", diff)
+	}
+}

@@ -71,11 +71,15 @@ func (c *Config) forView() *Config {
 	defaults := createDefaultConfig().(*Config)
 	for _, i := range []*InstrumentConfig{
 		&all.Traffic.InstrumentConfig, &all.Drops.InstrumentConfig, &all.Accepts.InstrumentConfig, &all.Calls.InstrumentConfig,
+		&all.Connections.InstrumentConfig, &all.Listeners.InstrumentConfig,
 	} {
 		i.ResourceAttributes = c.viewResourceAttributes()
 	}
 	all.Traffic.Metrics, all.Drops.Metrics, all.Accepts.Events = defaults.Traffic.Metrics, defaults.Drops.Metrics, defaults.Accepts.Events
 	all.Calls.Metrics = defaults.Calls.Metrics
+	// What is off unless someone turns it on is shown if it is on.
+	all.Drops.Metrics.TCPReset.Enabled = c.Drops.Metrics.TCPReset.Enabled
+	all.Accepts.Events.NettapConnectionClosed.Enabled = c.Accepts.Events.NettapConnectionClosed.Enabled
 	return &all
 }
 

@@ -57,7 +57,10 @@ func newViewServer(shared *sharedReceiver) *viewServer {
 
 // consumers returns the functions that take the deliveries of instruments, by the instruments' names.
 func (v *viewServer) consumers() map[string]any {
-	return map[string]any{"traffic": v.view.Traffic, "drops": v.view.Drops, "accepts": v.view.Accepts, "calls": v.view.Calls}
+	return map[string]any{
+		"traffic": v.view.Traffic, "drops": v.view.Drops, "accepts": v.view.Accepts, "calls": v.view.Calls,
+		"drop_records": v.view.Accepts, "listeners": v.view.Queues, "connections": v.view.Connections, "wait_durations": v.view.WaitDurations,
+	}
 }
 
 // expect records that a signal has a pipeline.

@@ -32,7 +32,7 @@ type listeners struct {
 
 func (ls *listeners) init(v *View) { ls.view, ls.byKey = v, map[listenerKey]*listener{} }
 
-// Accepts takes what the instrument accepts has delivered.
+// Accepts takes what the instruments accepts and drop_records have delivered.
 func (v *View) Accepts(logs plog.Logs) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

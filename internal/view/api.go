@@ -29,6 +29,11 @@ type State struct {
 	NoticesLeftOut   int         `json:"notices_left_out"`
 	Resets           []Drop      `json:"resets"`
 	Unseen           []Drop      `json:"unseen"`
+	Deeds            []Drop      `json:"deeds"`
+	Queues           []Queue     `json:"queues"`
+	Durations        []Duration  `json:"durations"`
+	Packets          []Notice    `json:"packets"`
+	PacketsLeftOut   int         `json:"packets_left_out"`
 	Calls            []Call      `json:"calls"`
 	CallsLeftOut     int         `json:"calls_left_out"`
 	Health           Health      `json:"health"`
@@ -231,7 +236,7 @@ type NodeEvent struct {
 }
 
 // Notice is an event of a connection or a listener beside accepts: "refused", "closed",
-// "listener_opened" or "listener_closed".
+// "listener_opened" or "listener_closed"; or a single dropped packet, "dropped".
 type Notice struct {
 	ID      string `json:"id"`
 	AtMS    int64  `json:"at_ms"`
@@ -240,6 +245,28 @@ type Notice struct {
 	Local   End    `json:"local"`
 	Peer    End    `json:"peer"`
 	Text    string `json:"text"`
+}
+
+// Queue is the accept queue of a listener.
+type Queue struct {
+	Process string `json:"process"`
+	Local   End    `json:"local"`
+	Socket  int64  `json:"socket"`
+	Length  int64  `json:"length"`
+	Limit   int64  `json:"limit"`
+}
+
+// Duration is a distribution of durations of a process: of the round trips of its connections, or of
+// its waits.
+type Duration struct {
+	Process string   `json:"process"`
+	Kind    string   `json:"kind"`
+	Part    string   `json:"part,omitempty"`
+	Local   End      `json:"local"`
+	Peer    End      `json:"peer"`
+	Count   uint64   `json:"count"`
+	MeanMS  float64  `json:"mean_ms"`
+	MostMS  *float64 `json:"p99_ms,omitempty"`
 }
 
 // Increment is what happened since the previous increment.
@@ -253,7 +280,10 @@ type Increment struct {
 	Losses     []Drop      `json:"losses,omitempty"`
 	Resets     []Drop      `json:"resets,omitempty"`
 	Unseen     []Drop      `json:"unseen,omitempty"`
+	Deeds      []Drop      `json:"deeds,omitempty"`
 	Listeners  []Listener  `json:"listeners,omitempty"`
+	Queues     *[]Queue    `json:"queues,omitempty"`
+	Durations  *[]Duration `json:"durations,omitempty"`
 
 	Moved      [][]any `json:"moved,omitempty"`
 	Booked     [][]any `json:"booked,omitempty"`
@@ -261,12 +291,15 @@ type Increment struct {
 	Lost       [][]any `json:"lost,omitempty"`
 	Reset      [][]any `json:"reset,omitempty"`
 	Overlooked [][]any `json:"overlooked,omitempty"`
+	Done       [][]any `json:"done,omitempty"`
 	Accepted   [][]any `json:"accepted,omitempty"`
 
 	Accepts        []Accept `json:"accepts,omitempty"`
 	AcceptsLeftOut int      `json:"accepts_left_out,omitempty"`
 	Notices        []Notice `json:"notices,omitempty"`
 	NoticesLeftOut int      `json:"notices_left_out,omitempty"`
+	Packets        []Notice `json:"packets,omitempty"`
+	PacketsLeftOut int      `json:"packets_left_out,omitempty"`
 	Calls          []Call   `json:"calls,omitempty"`
 	CallsLeftOut   int      `json:"calls_left_out,omitempty"`
 	Gone           *Gone    `json:"gone,omitempty"`
@@ -281,6 +314,7 @@ type Gone struct {
 	Losses     []string `json:"losses,omitempty"`
 	Resets     []string `json:"resets,omitempty"`
 	Unseen     []string `json:"unseen,omitempty"`
+	Deeds      []string `json:"deeds,omitempty"`
 	Listeners  []string `json:"listeners,omitempty"`
 }
 

@@ -46,12 +46,13 @@ func (ds *drops) init(v *View, name string, gone *[]string) {
 	ds.view, ds.name, ds.gone, ds.byPlace = v, name, gone, map[place]*drop{}
 }
 
-// enter adds a point of a reading. process is nil if the point is about all packets.
-func (ds *drops) enter(p *process, point pmetric.NumberDataPoint) {
+// enter adds a point of a reading. process is nil if the point is about all packets. symbol is what
+// the point counts, if its attributes do not say it.
+func (ds *drops) enter(p *process, symbol string, point pmetric.NumberDataPoint) {
 	if point.Flags().NoRecordedValue() {
 		return
 	}
-	at := place{process: p}
+	at := place{process: p, symbol: symbol}
 	for key, value := range point.Attributes().All() {
 		switch key {
 		case "code.function.name":
@@ -70,7 +71,7 @@ func (ds *drops) enter(p *process, point pmetric.NumberDataPoint) {
 			at.direction = value.Str()
 		case "nettap.drop.victim":
 			at.victim = value.Str()
-		case "nettap.tcp.reset.reason":
+		case "nettap.tcp.reset.reason", "error.type":
 			at.reason = value.Str()
 		case "nettap.drop.counter":
 			at.symbol = value.Str()

@@ -8,6 +8,7 @@ type fresh struct {
 	until      int64
 	accepts    []Accept
 	notices    []Notice
+	packets    []Notice
 	calls      []*keptCall
 	gone       Gone
 	moved      []movedRow
@@ -16,6 +17,7 @@ type fresh struct {
 	lost       []droppedPackets
 	reset      []droppedPackets
 	overlooked []droppedPackets
+	done       []droppedPackets
 	accepted   []acceptedOn
 }
 
@@ -65,6 +67,7 @@ func (v *View) takeFresh() fresh {
 	}
 	f.dropped, f.lost = v.drops.takeFresh(), v.losses.takeFresh()
 	f.reset, f.overlooked = v.resets.takeFresh(), v.unseen.takeFresh()
+	f.done = v.deeds.takeFresh()
 	for _, l := range v.listeners.byKey {
 		if l.moved[0] != 0 {
 			f.accepted = append(f.accepted, acceptedOn{l, l.moved})

@@ -22,6 +22,7 @@ func (v *View) increment(f filter) *Increment {
 	}
 	i.Dropped, i.Lost = selected.dropped(last.dropped), selected.dropped(last.lost)
 	i.Reset, i.Overlooked = selected.dropped(last.reset), selected.dropped(last.overlooked)
+	i.Done = selected.dropped(last.done)
 	for _, a := range last.accepted {
 		if selected.listener(a.listener) {
 			i.Accepted = append(i.Accepted, []any{a.ID, a.connections[0], a.connections[1]})
@@ -37,6 +38,9 @@ func (v *View) increment(f filter) *Increment {
 		}
 	}
 	i.Notices, i.NoticesLeftOut = selected.newest(last.notices, incrementEvents)
+	if len(last.packets) > 0 {
+		i.Packets, i.PacketsLeftOut = selected.newest(last.packets, incrementEvents)
+	}
 	for at := len(last.calls) - 1; at >= 0; at-- {
 		switch {
 		case !selected.call(&last.calls[at].Call):
@@ -49,7 +53,7 @@ func (v *View) increment(f filter) *Increment {
 	if len(f.terms) > 0 {
 		v.introduce(i)
 	}
-	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Losses)+len(g.Resets)+len(g.Unseen)+len(g.Listeners) > 0 {
+	if g := last.gone; len(g.Processes)+len(g.Interfaces)+len(g.Drops)+len(g.Losses)+len(g.Resets)+len(g.Unseen)+len(g.Deeds)+len(g.Listeners) > 0 {
 		i.Gone = &g
 	}
 	return i
@@ -70,6 +74,8 @@ func (v *View) news(i *Increment, selected *selection) {
 	}
 	i.Drops, i.Losses = v.drops.news(since, selected), v.losses.news(since, selected)
 	i.Resets, i.Unseen = v.resets.news(since, selected), v.unseen.news(since, selected)
+	i.Deeds = v.deeds.news(since, selected)
+	i.Queues, i.Durations = v.measures.news(selected, since)
 	for _, l := range v.listeners.byKey {
 		if l.updated >= since && selected.listener(l) {
 			shown := l.Listener
@@ -116,8 +122,18 @@ func (v *View) introduce(i *Increment) {
 	for _, m := range i.Moved {
 		add(m[0].(string))
 	}
-	for _, d := range slices.Concat(i.Losses, i.Resets) {
+	for _, d := range slices.Concat(i.Losses, i.Resets, i.Deeds) {
 		add(d.Process)
+	}
+	if i.Queues != nil {
+		for _, q := range *i.Queues {
+			add(q.Process)
+		}
+	}
+	if i.Durations != nil {
+		for _, d := range *i.Durations {
+			add(d.Process)
+		}
 	}
 	for _, a := range i.Accepts {
 		add(a.Process)

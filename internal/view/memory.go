@@ -13,6 +13,7 @@ const (
 	nodeBytes     = 150
 	listenerBytes = 400
 	noticeBytes   = 400
+	measureBytes  = 200
 )
 
 func (h *history) memory() int64 {
@@ -21,7 +22,7 @@ func (h *history) memory() int64 {
 
 // memory returns roughly how many bytes the view holds.
 func (v *View) memory() int64 {
-	total := int64(len(v.processes.byID))*processBytes + int64(len(v.accepts))*acceptBytes + int64(len(v.notices))*noticeBytes +
+	total := int64(len(v.processes.byID))*processBytes + int64(len(v.accepts))*acceptBytes + int64(len(v.notices)+len(v.packets))*noticeBytes +
 		int64(len(v.calls.all))*callBytes + int64(v.calls.nodes)*nodeBytes
 	for _, p := range v.processes.byID {
 		for _, r := range p.rows {
@@ -33,7 +34,7 @@ func (v *View) memory() int64 {
 			total += rowBytes + a.history.memory()
 		}
 	}
-	for _, drops := range []*drops{&v.drops, &v.losses, &v.resets, &v.unseen} {
+	for _, drops := range []*drops{&v.drops, &v.losses, &v.resets, &v.unseen, &v.deeds} {
 		for _, d := range drops.byPlace {
 			total += rowBytes + d.history.memory()
 		}
@@ -41,5 +42,6 @@ func (v *View) memory() int64 {
 	for _, l := range v.listeners.byKey {
 		total += listenerBytes + l.history.memory()
 	}
-	return total
+	m := &v.measures
+	return total + int64(len(m.queues.all)+len(m.roundTrips.all)+len(m.waits.all))*measureBytes
 }

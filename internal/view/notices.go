@@ -17,6 +17,7 @@ var noticed = map[string]string{
 	"nettap.connection.refused": "refused",
 	"nettap.listener.closed":    "listener_closed",
 	"nettap.listener.opened":    "listener_opened",
+	"nettap.packet.dropped":     "dropped",
 }
 
 // notice keeps an event. p is nil if there is no room for its process.
@@ -26,17 +27,29 @@ func (v *View) notice(p *process, event string, record plog.LogRecord) {
 		ID: v.newEventID(), AtMS: v.timeOf(record), Event: event, Text: clean(record.Body().AsString()),
 		Local: endOf(attributes, "network.local"), Peer: endOf(attributes, "network.peer"),
 	}
+	if event == "dropped" { // which side of a packet is ours is not known
+		n.Local, n.Peer = endOf(attributes, "destination"), endOf(attributes, "source")
+	}
 	if p != nil && p != v.processes.none {
 		n.Process = p.ID
 		p.active = max(p.active, n.AtMS)
 	}
-	if len(v.notices) >= maxNotices {
-		v.notices = v.notices[1:]
-		v.leaveOut("notices")
+	if event == "dropped" {
+		v.keep(n, &v.packets, &v.fresh.packets, "packets")
+		return
 	}
-	v.notices = append(v.notices, n)
+	v.keep(n, &v.notices, &v.fresh.notices, "notices")
+}
+
+// keep appends an event to those of its kind, of which the oldest one may have to go.
+func (v *View) keep(n Notice, all, fresh *[]Notice, kind string) {
+	if len(*all) >= maxNotices {
+		*all = (*all)[1:]
+		v.leaveOut(kind)
+	}
+	*all = append(*all, n)
 	if v.watchers > 0 {
-		v.fresh.notices = append(v.fresh.notices, n)
+		*fresh = append(*fresh, n)
 	}
 }
 
@@ -72,19 +85,40 @@ func (s *selection) notice(n *Notice) bool {
 	return s.event(n.Process, connection{n.Local, n.Peer}, n.Event, n.Text)
 }
 
-// noticeTable is a table of what else happened to connections. None of the scripts has it.
+// noticeTable is a table of what else happened to connections, or of single dropped packets. None of
+// the scripts has it.
 type noticeTable struct {
 	view   *View
 	params params
+	of     *[]Notice
 	last   string // the id of the last notice that was written
 }
 
-func newNotices(v *View, p params) writer { return &noticeTable{view: v, params: p} }
+func newNotices(v *View, p params) writer { return &noticeTable{view: v, params: p, of: &v.notices} }
+func newPackets(v *View, p params) writer { return &noticeTable{view: v, params: p, of: &v.packets} }
 
 func (*noticeTable) ofEvents() {}
 
-func (*noticeTable) head() string {
-	return fmt.Sprintf("%-24s %-15s %s\n", "TIME", "EVENT", "WHAT")
+func (t *noticeTable) head() string {
+	return fmt.Sprintf("%-24s %-15s%s %s\n", "TIME", "EVENT", t.more("PID", "CONTAINER", "SERVICE"), "WHAT")
+}
+
+// more returns the columns that a wide table has in addition. They come before the sentence, in
+// which there are spaces.
+func (t *noticeTable) more(pid, container, service string) string {
+	if !t.params.wide {
+		return ""
+	}
+	return fmt.Sprintf(" %6s %-12s %-15s", pid, container, service)
+}
+
+func (t *noticeTable) line(n *Notice) string {
+	pid, container, service := "-", "", ""
+	if p := t.view.of(n.Process); p.PID != 0 {
+		pid, container, service = fmt.Sprint(p.PID), p.Container, p.Service
+	}
+	return fmt.Sprintf("%-24s %-15s%s %s\n", time.UnixMilli(n.AtMS).UTC().Format("2006-01-02T15:04:05.000Z"), n.Event,
+		t.more(pid, orDash(short(container)), orDash(service)), n.Text)
 }
 
 func (*noticeTable) tail() string            { return "" }
@@ -100,8 +134,8 @@ func (t *noticeTable) past() string {
 }
 
 func (t *noticeTable) skip() {
-	if n := len(t.view.notices); n > 0 {
-		t.last = t.view.notices[n-1].ID
+	if n := len(*t.of); n > 0 {
+		t.last = (*t.of)[n-1].ID
 	}
 }
 
@@ -109,12 +143,12 @@ func (t *noticeTable) skip() {
 func (t *noticeTable) lines(n int) string {
 	selected := t.view.selected(t.params.filter)
 	var lines []string
-	for _, notice := range slices.Backward(t.view.notices) {
+	for _, notice := range slices.Backward(*t.of) {
 		if compareIDs(notice.ID, t.last) <= 0 {
 			break
 		}
 		if selected.notice(&notice) {
-			lines = append(lines, fmt.Sprintf("%-24s %-15s %s\n", time.UnixMilli(notice.AtMS).UTC().Format("2006-01-02T15:04:05.000Z"), notice.Event, notice.Text))
+			lines = append(lines, t.line(&notice))
 		}
 	}
 	t.skip()

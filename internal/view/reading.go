@@ -87,9 +87,9 @@ func (v *View) enterDrops(resource pmetric.ResourceMetrics) {
 	pointsOf(resource, func(metric string, point pmetric.NumberDataPoint) {
 		switch metric {
 		case "nettap.packet.dropped":
-			v.drops.enter(nil, point)
+			v.drops.enter(nil, "", point)
 		case "nettap.drop.unseen":
-			v.unseen.enter(nil, point)
+			v.unseen.enter(nil, "", point)
 		case "nettap.process.packet.dropped", "nettap.tcp.reset":
 			if of == nil {
 				of = v.processes.find(resource.Resource())
@@ -97,11 +97,11 @@ func (v *View) enterDrops(resource pmetric.ResourceMetrics) {
 			switch {
 			case of == nil: // there is no room for it
 			case metric == "nettap.process.packet.dropped":
-				v.losses.enter(of, point)
+				v.losses.enter(of, "", point)
 			case of == v.processes.none:
-				v.resets.enter(nil, point)
+				v.resets.enter(nil, "", point)
 			default:
-				v.resets.enter(of, point)
+				v.resets.enter(of, "", point)
 			}
 		}
 	})
@@ -109,7 +109,7 @@ func (v *View) enterDrops(resource pmetric.ResourceMetrics) {
 
 func (v *View) learnHost(resource pcommon.Resource) {
 	if id, ok := resource.Attributes().Get("host.id"); ok {
-		v.hostID = id.Str()
+		v.hostID = clean(id.Str())
 	}
 }
 

@@ -24,6 +24,10 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
   /dropwatch         packets dropped, by place in the kernel
   /tcp_connections   accepted TCP connections
   /connections       refused and closed connections, and who listens
+  /packets           single dropped packets, with drops.records
+  /tcp               connects, failures and retransmits by process, with connections.enabled
+  /queues            how full accept queues are, with listeners.enabled
+  /durations         round trips and waits by process, with their metrics
   /socket-trace      socket calls that were slow or failed, as trees
 
   ?follow            go on; ?interval=1s how often (5s)
@@ -33,7 +37,7 @@ const index = `nettap: what moves, is lost, comes in and takes long on this mach
                      /regular expression/ word; -process:curl is all others
 
   /api/v1/state      all of it as JSON, also ?range=1m
-  /api/v1/events     the same as server-sent events
+  /api/v1/events     the same as server-sent events, as is /api/events
   /                  in a browser: a page with all of it
 
   curl '127.0.0.1:8777/nettop?follow&n=10'
@@ -48,6 +52,7 @@ func (v *View) Handler(address net.Addr, allowed []string) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, r, http.StatusNotFound, "there is no such path") })
 	mux.HandleFunc("/api/v1/state", v.serveState)
 	mux.HandleFunc("/api/v1/events", v.serveEvents)
+	mux.HandleFunc("/api/events", v.serveEvents)
 	mux.HandleFunc("/api/v1/calls/{id}", v.serveCall)
 	for _, t := range tables {
 		mux.HandleFunc(t.path, func(w http.ResponseWriter, r *http.Request) { v.serveTable(w, r, t) })

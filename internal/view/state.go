@@ -42,8 +42,11 @@ func (v *View) state(q question) *State {
 		}
 	}
 	s.Resets, s.Unseen = v.resets.show(q, selected, now), v.unseen.show(q, selected, now)
+	s.Deeds = v.deeds.show(q, selected, now)
+	s.Queues, s.Durations = v.measures.show(selected)
 	limit := cmp.Or(q.n, usualEvents)
 	s.Notices, s.NoticesLeftOut = selected.newest(v.notices, limit)
+	s.Packets, s.PacketsLeftOut = selected.newest(v.packets, limit)
 	for _, a := range slices.Backward(v.accepts) {
 		switch {
 		case !selected.accept(&a):

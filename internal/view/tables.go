@@ -37,6 +37,10 @@ var tables = []table{
 	{"/dropwatch", []string{"packets", "symbol"}, newDropwatch},
 	{"/tcp_connections", []string{"time", "uid", "cmd", "pid", "port", "source"}, newConnections},
 	{"/connections", []string{"time"}, newNotices},
+	{"/packets", []string{"time"}, newPackets},
+	{"/tcp", []string{"failed"}, measureTableOf(tcpTable)},
+	{"/queues", []string{"waiting"}, measureTableOf(queueTable)},
+	{"/durations", []string{"mean"}, measureTableOf(durationTable)},
 	{"/socket-trace", []string{"time", "duration", "command", "pid"}, newSocketTrace},
 }
 

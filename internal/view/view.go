@@ -44,9 +44,12 @@ type View struct {
 	losses     drops // drops of processes
 	resets     drops // TCP resets, of processes or of none
 	unseen     drops // what counters of the kernel have beyond the drops
+	deeds      drops // what processes did with their connections
+	measures   measures
 	listeners  listeners
 	accepts    []Accept // oldest first
 	notices    []Notice // likewise
+	packets    []Notice // likewise, of single dropped packets
 	calls      calls
 	dropped    map[string]int
 	pruned     int64
@@ -76,7 +79,7 @@ const (
 	maxDrops      = 2048 // and as many losses of processes
 	maxListeners  = 1024
 	maxAccepts    = 2000
-	maxNotices    = 2000
+	maxNotices    = 2000 // and as many dropped packets
 	maxCalls      = 1000
 	maxNodes      = 30_000 // of all calls together
 	keep          = 15 * 60 * 1000
@@ -95,6 +98,7 @@ func New(options Options) *View {
 	v.losses.init(v, "losses", &v.fresh.gone.Losses)
 	v.resets.init(v, "resets", &v.fresh.gone.Resets)
 	v.unseen.init(v, "unseen", &v.fresh.gone.Unseen)
+	v.deeds.init(v, "deeds", &v.fresh.gone.Deeds)
 	v.listeners.init(v)
 	return v
 }
@@ -216,8 +220,11 @@ func (v *View) prune(now int64) {
 	v.losses.prune(old)
 	v.resets.prune(old)
 	v.unseen.prune(old)
-	for len(v.notices) > 0 && v.notices[0].AtMS < old {
-		v.notices = v.notices[1:]
+	v.deeds.prune(old)
+	for _, notices := range []*[]Notice{&v.notices, &v.packets} {
+		for len(*notices) > 0 && (*notices)[0].AtMS < old {
+			*notices = (*notices)[1:]
+		}
 	}
 	for len(v.accepts) > 0 && v.accepts[0].AtMS < old {
 		v.accepts = v.accepts[1:]

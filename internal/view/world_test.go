@@ -24,7 +24,7 @@ type world struct {
 	answers []float64    // and received
 	drops   []dropped
 	ports   []visited
-	scans   bool // someone tries a closed port each minute, which is reset, and other resets and losses are counted
+	scans   bool // someone tries a closed port each minute, which is reset, and what is off by default is measured, too
 	calls   []called
 	seconds int
 	until   time.Time // what happened is known until then
@@ -133,6 +133,50 @@ func (w *world) pass(seconds int) {
 	}
 	w.Traffic(w.traffic())
 	w.Drops(w.dropPoints())
+	if w.scans {
+		w.measure()
+	}
+}
+
+// measure delivers what the instruments that are off by default measure.
+func (w *world) measure() {
+	of := map[string]*fed{}
+	for i := range w.processes {
+		of[w.processes[i].comm] = &w.processes[i]
+	}
+	n := int64(w.seconds)
+	metrics := pmetric.NewMetrics()
+	for comm, rate := range map[string]int64{"node": 3, "java": 1, "curl": 20, "prometheus": 15} { // a connect in so many seconds
+		putCount(metrics, of[comm], "nettap.process.tcp.connects", n/rate, nil)
+	}
+	putCount(metrics, of["curl"], "nettap.process.tcp.connects", n/37, map[string]string{"error.type": "ECONNREFUSED"})
+	putCount(metrics, of["node"], "nettap.process.tcp.connects", n/61, map[string]string{"error.type": "ETIMEDOUT"})
+	putCount(metrics, of["node"], "nettap.process.tcp.connects", n/200, map[string]string{"error.type": "given_up"})
+	putCount(metrics, of["nginx"], "nettap.process.tcp.retransmits", n/2, nil)
+	putCount(metrics, of["node"], "nettap.process.tcp.retransmits", n/9, nil)
+	putDurations(metrics, of["nginx"], "nettap.process.tcp.rtt", float64(n)*0.2, []uint64{0, uint64(12 * n), uint64(3 * n)}, map[string]any{"nettap.connection.role": "server"})
+	putDurations(metrics, of["java"], "nettap.process.tcp.rtt", float64(n)*0.0002, []uint64{uint64(n), 0, 0}, map[string]any{"nettap.connection.role": "client"})
+	w.Connections(metrics)
+
+	metrics = pmetric.NewMetrics()
+	putQueue(metrics, of["nginx"], "0.0.0.0", 443, 71, 400+n%112, 511)
+	putQueue(metrics, of["redis-server"], "127.0.0.1", 6379, 72, 0, 511)
+	putQueue(metrics, of["postgres"], "172.17.0.3", 5432, 73, n%9, 200)
+	putQueue(metrics, of["sshd"], "::", 22, 74, 0, 128)
+	w.Queues(metrics)
+
+	metrics = pmetric.NewMetrics()
+	for part, seconds := range map[string]float64{"peer": 0.0042, "local": 0.0003} {
+		putDurations(metrics, of["node"], "nettap.socket.wait.duration", float64(n)*seconds*14, []uint64{uint64(2 * n), uint64(12 * n), 0}, map[string]any{"nettap.wait.part": part, "network.peer.port": 5432})
+	}
+	putDurations(metrics, of["nginx"], "nettap.socket.wait.duration", float64(n)*0.0009, []uint64{uint64(9 * n), 0, 0}, map[string]any{"nettap.wait.part": "local", "network.local.port": 443})
+	w.WaitDurations(metrics)
+
+	if n%10 == 0 {
+		logs := plog.NewLogs()
+		putPacket(logs, w.now, "no_socket: udp 10.0.0.9:5000 to 10.0.0.5:9, 61 bytes on eth0, dropped by __udp4_lib_rcv", "10.0.0.9", 9)
+		w.Accepts(logs)
+	}
 }
 
 func (w *world) moveOn() {
@@ -242,6 +286,11 @@ func (w *world) visit(seconds int) {
 	w.Accepts(logs)
 	if w.scans && w.seconds%60 < seconds {
 		w.notice(nil, "nettap.connection.refused", "192.0.2.99 was refused on 10.0.0.5:23, closed_port, 3 times", "10.0.0.5:23", "192.0.2.99:0")
+		w.notice(&w.processes[4], "nettap.connection.closed", "java[3120] uid 1001: 172.17.0.4:41872 with 172.17.0.3:5432 ended after 62.1 s, local closed it, sent 18.2 kB, received 1.9 MB, 3 retransmits, round trip 0.2 ms", "172.17.0.4:41872", "172.17.0.3:5432")
+	}
+	if w.scans && w.seconds%300 < seconds {
+		w.notice(&w.processes[0], "nettap.listener.opened", "nginx[2210] uid 101 listens on 0.0.0.0:443, up to 511 connections wait", "0.0.0.0:443", "")
+		w.notice(&w.processes[0], "nettap.listener.closed", "nginx[2210] uid 101 listens no more on 0.0.0.0:8443", "0.0.0.0:8443", "")
 	}
 }
 
@@ -365,8 +414,13 @@ func madeUp(instance string) *world {
 		{java, 14, "slow", "", "172.17.0.4 41872", "172.17.0.3 5432", map[string]any{
 			"nettap.call.syscall": "recvfrom", "nettap.call.fd": 47, "nettap.thread.id": 3144, "thread.name": "http-nio-8080-e", "nettap.call.bytes": 18_220,
 			"nettap.call.cpu.duration": 0.000427, "nettap.call.runnable.duration": 0.000055, "nettap.call.blocked.duration": 0.183828, "nettap.call.blocked.on": "receive_queue",
-			"nettap.wait.kind": "receive", "nettap.wait.peer.duration": 0.1808, "nettap.wait.local.duration": 0.003,
 		}, tree},
+		{node, 19, "slow", "", "172.17.0.5 51516", "172.17.0.3 5432", map[string]any{
+			"nettap.call.fd": 23, "nettap.thread.id": 3377, "thread.name": "node", "nettap.wait.kind": "receive", "nettap.wait.peer.duration": 0.2301, "nettap.wait.local.duration": 0.0702,
+		}, []step{{-1, "receive", 0, 300_300, nil, ""}}},
+		{curl, 67, "failed", "ETIMEDOUT", "10.0.0.5 51514", "192.0.2.227 443", map[string]any{
+			"nettap.thread.id": 50_233, "nettap.wait.kind": "connect",
+		}, []step{{-1, "connect", 0, 127_000_000, nil, ""}}},
 		{curl, 37, "failed", "ECONNREFUSED", "10.0.0.5 51002", "10.0.0.9 8443", map[string]any{
 			"nettap.call.syscall": "connect", "nettap.call.fd": 5, "nettap.thread.id": 50_233, "nettap.call.cpu.duration": 0.00012, "nettap.call.blocked.duration": 0.00083, "nettap.call.blocked.on": "handshake",
 		}, []step{{-1, "connect", 0, 960, nil, ""}, {0, "inet_stream_connect", 5, 950, nil, ""}, {1, "tcp_v4_connect", 9, 90, nil, ""}, {1, "off_cpu", 101, 931, map[string]string{"nettap.call.blocked.on": "handshake"}, ""}}},

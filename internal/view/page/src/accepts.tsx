@@ -1,8 +1,8 @@
 import { Chart } from "./chart";
-import { clock, count, end, milliseconds, perSecond, text } from "./format";
-import type { Notice } from "./api";
+import { count, end, milliseconds, perSecond, text } from "./format";
+import { Deeds, Durations, Notices, Queues } from "./connections";
 import type { AcceptLine, Body, Common } from "./frames";
-import { Card, Empty, Heads, Spark, TraceLink, Who } from "./parts";
+import { Card, Empty, Heads, Moment, Spark, TraceLink, Who } from "./parts";
 import type { Place } from "./place";
 import { whyNothing } from "./reasons";
 
@@ -46,35 +46,21 @@ export function Accepts({ common, body, place, theme }: { common: Common; body: 
           )}
         </Card>
       </div>
+      {body.queues?.length || body.deeds?.length || body.durations?.length ? (
+        <div class="cards">
+          {body.deeds?.length ? <Deeds of={body.deeds} place={place} /> : null}
+          {body.queues?.length ? <Queues of={body.queues} place={place} /> : null}
+          {body.durations?.length ? <Durations kind="round_trip" of={body.durations} place={place} /> : null}
+        </div>
+      ) : null}
+      {notices.length ? <Notices title="Refused and closed connections, and who listens" of={notices} leftOut={body.noticesLeftOut} /> : null}
       <Card
         title="Accepted connections"
         note={body.acceptsLeftOut ? `the newest ${count(accepts.length)}; ${count(Math.max(0, common.cameCount - accepts.length))} more are counted, not listed` : "newest first"}
       >
         {accepts.length === 0 ? <Empty>{nothing}</Empty> : <AcceptRows accepts={accepts} common={common} place={place} />}
       </Card>
-      {notices.length === 0 ? null : (
-        <Card title="Refused and closed connections, and who listens" note={body.noticesLeftOut ? `the newest ${count(notices.length)}` : "newest first"}>
-          <NoticeRows notices={notices} />
-        </Card>
-      )}
     </>
-  );
-}
-
-function NoticeRows({ notices }: { notices: Notice[] }) {
-  return (
-    <table class="rows">
-      <Heads of={[["Time"], ["Event"], ["What"]]} />
-      <tbody>
-        {notices.map((n) => (
-          <tr key={n.id}>
-            <td class="figures nowrap">{clock(n.at_ms, true)}</td>
-            <td class="nowrap">{n.event === "refused" ? <span class="badge loss">refused</span> : n.event.replace("_", " ")}</td>
-            <td class="grow">{n.text}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
   );
 }
 
@@ -107,13 +93,13 @@ export function AcceptRows({ accepts, common, place, brief = false }: { accepts:
       <tbody>
         {accepts.map(({ about: a, process }) => (
           <tr key={a.id} class={a.verdict === "unexpected" ? "alarm" : ""}>
-            <td class="figures nowrap">{clock(a.at_ms, true)}</td>
+            <td class="figures nowrap"><Moment at={a.at_ms} /></td>
             {brief ? null : (
               <td class="grow">
                 <Who of={process} place={place} />
               </td>
             )}
-            <td class="mono nowrap">{end(a.peer)}</td>
+            <td class="mono nowrap peer">{end(a.peer)}</td>
             <td class="mono nowrap narrow-no">{end(a.local)}</td>
             <td class="right figures nowrap narrow-no">{a.queue_ms === undefined ? "" : text(milliseconds(a.queue_ms))}</td>
             <td class="right figures nowrap narrow-no">{a.queue_length === undefined ? "" : `${a.queue_length} of ${a.queue_limit ?? "?"}`}</td>

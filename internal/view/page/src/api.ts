@@ -28,6 +28,11 @@ export interface State {
   calls_left_out: number;
   resets: Drop[]; // of TCP connections
   unseen: Drop[]; // by counter of the kernel
+  deeds: Drop[]; // connects by error as the reason, and retransmits, as the symbol says
+  queues: Queue[];
+  durations: Duration[];
+  packets: Notice[];
+  packets_left_out: number;
   health: Health;
 }
 
@@ -121,7 +126,28 @@ export interface Accept {
   trace_id?: string;
 }
 
-// Another event of a connection or a listener.
+// The accept queue of a listener.
+export interface Queue {
+  process: string;
+  local: End;
+  socket: number;
+  length: number;
+  limit: number;
+}
+
+// A distribution of the round trips of a process's connections, or of its waits.
+export interface Duration {
+  process: string;
+  kind: "round_trip" | "wait";
+  part?: string; // client or server; peer or local
+  local: End;
+  peer: End;
+  count: number;
+  mean_ms: number;
+  p99_ms?: number; // a bound below which 99 % are
+}
+
+// Another event of a connection or a listener, or a single dropped packet.
 export interface Notice {
   id: string;
   at_ms: number;
@@ -184,21 +210,27 @@ export interface Increment {
   losses?: Drop[];
   resets?: Drop[];
   unseen?: Drop[];
+  deeds?: Drop[];
   listeners?: Listener[];
+  queues?: Queue[]; // all of them, as durations are
+  durations?: Duration[];
   moved?: [string, string, number, number, number, number][];
   booked?: [string, "tx" | "rx", string, number, number][];
   dropped?: [string, number][];
   lost?: [string, number][];
   reset?: [string, number][];
   overlooked?: [string, number][];
+  done?: [string, number][];
   accepted?: [string, number, number][];
   accepts?: Accept[];
   accepts_left_out?: number;
   notices?: Notice[];
   notices_left_out?: number;
+  packets?: Notice[];
+  packets_left_out?: number;
   calls?: Call[];
   calls_left_out?: number;
-  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; losses?: string[]; resets?: string[]; unseen?: string[]; listeners?: string[] };
+  gone?: { processes?: string[]; interfaces?: string[]; drops?: string[]; losses?: string[]; resets?: string[]; unseen?: string[]; deeds?: string[]; listeners?: string[] };
   health: Health;
 }
 

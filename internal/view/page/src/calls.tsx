@@ -1,10 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Call, Node } from "./api";
 import { bytes, clock, count, end, milliseconds, text, words } from "./format";
+import { Durations } from "./connections";
 import type { Body, CallLine, Common } from "./frames";
 import { CloseLink } from "./interfaces";
-import { waited } from "./lines";
-import { Card, Choice, Empty, percent, TraceLink, Who, type Go } from "./parts";
+import { waited, waitedFor } from "./lines";
+import { Card, Choice, Empty, Moment, percent, TraceLink, Who, type Go } from "./parts";
 import { format, type Place } from "./place";
 import { whyNothing } from "./reasons";
 
@@ -13,11 +14,12 @@ const states = [
   { key: "cpu_ms", name: "ran", kind: "cpu" },
   { key: "runnable_ms", name: "could have run", kind: "runnable" },
   { key: "waited", name: "waited", kind: "blocked" },
+  { key: "late", name: "was late", kind: "late" },
   { key: "idle_ms", name: "waited for work", kind: "idle" },
 ] as const;
 
 function spent(c: Call, key: (typeof states)[number]["key"]): number {
-  return Math.max(0, key === "waited" ? waited(c) : c[key]);
+  return Math.max(0, key === "waited" ? waited(c) : key === "late" ? (c.wait?.local_ms ?? 0) : c[key]);
 }
 
 export function Calls({ common, body, place, go }: { common: Common; body: Body; place: Place; go: Go }) {
@@ -47,6 +49,7 @@ export function Calls({ common, body, place, go }: { common: Common; body: Body;
         </span>
       </div>
       {place.selected ? selected ? <One key={selected.about.id} line={selected} common={common} place={place} go={go} /> : <Empty>The call that this link shows is not kept (any more).</Empty> : null}
+      {body.durations?.length ? <Durations kind="wait" of={body.durations} place={place} /> : null}
       <Card title="Calls">
         {calls.length === 0 ? (
           <Empty>{whyNothing(common, "calls", "No socket call was slow, failed or sampled in this time.")}</Empty>
@@ -70,7 +73,7 @@ export function CallRows({ calls, place, link, brief = false }: { calls: CallLin
           <th scope="col" class="narrow-no">
             With
           </th>
-          <th scope="col">Result</th>
+          <th scope="col" class="result">Result</th>
           <th scope="col" class="right">
             Took
           </th>
@@ -85,7 +88,7 @@ export function CallRows({ calls, place, link, brief = false }: { calls: CallLin
       <tbody>
         {calls.map(({ about: c, process, key }) => (
           <tr key={c.id} class={key === place.selected ? "selected" : ""}>
-            <td class="figures nowrap">{clock(c.at_ms, true)}</td>
+            <td class="figures nowrap"><Moment at={c.at_ms} /></td>
             {brief ? null : (
               <td class="grow">
                 <Who of={process} place={place} />
@@ -94,15 +97,16 @@ export function CallRows({ calls, place, link, brief = false }: { calls: CallLin
             <td>
               <a class="who" href={link(key)}>
                 <span class="name mono">{c.name}</span>
+                {c.wait ? <span class="badge narrow-no">wait</span> : null}
               </a>
             </td>
             <td class="mono nowrap narrow-no">{end(c.peer)}</td>
-            <td>{c.error ? <span class="badge loss">{c.error}</span> : c.kept === "slow" ? <span class="badge unknown">slow</span> : <span class="badge">{c.kept ?? ""}</span>}</td>
+            <td class="result">{c.error ? <span class="badge loss">{c.error}</span> : c.kept === "slow" ? <span class="badge unknown">slow</span> : <span class="badge">{c.kept ?? ""}</span>}</td>
             <td class="right figures nowrap">{text(milliseconds(c.duration_ms))}</td>
             <td class="narrow-no">
               <Split of={c} />
             </td>
-            <td class="narrow-no">{c.blocked_on ? words(c.blocked_on) : ""}</td>
+            <td class="narrow-no">{waitedFor(c)}</td>
           </tr>
         ))}
       </tbody>
@@ -151,10 +155,9 @@ function One({ line, common, place, go }: { line: CallLine; common: Common; plac
     ["local", end(c.local)],
     ["peer", end(c.peer)],
     ["bytes", c.bytes === undefined ? undefined : text(bytes(c.bytes))],
-    ["waited for", c.blocked_on ? words(c.blocked_on) : undefined],
-    ["began earlier", c.wait ? `${words(c.wait.kind)}: ${text(milliseconds(c.wait.peer_ms))} for the peer, ${text(milliseconds(c.wait.local_ms))} here` : undefined],
+    ["waited for", waitedFor(c) || undefined],
   ];
-  const nodes = tree && "nodes" in tree ? tree.nodes : [];
+  const nodes = tree && "nodes" in tree ? withWait(tree.nodes, c) : [];
   return (
     <Card title={c.name} note={<CloseLink go={go} />} class="detail">
       <p class="lead">
@@ -171,7 +174,7 @@ function One({ line, common, place, go }: { line: CallLine; common: Common; plac
         )}
       </dl>
       <div class="spent">
-        {states.map((s) => (
+        {states.filter((s) => spent(c, s.key) > 0).map((s) => (
           <span key={s.kind} class="key">
             <i class={`swatch state ${s.kind}`} aria-hidden="true" />
             {s.name} <b class="figures">{text(milliseconds(spent(c, s.key)))}</b>
@@ -185,10 +188,27 @@ function One({ line, common, place, go }: { line: CallLine; common: Common; plac
           Show {count(nodes.length - mostNodes)} more functions
         </button>
       ) : null}
-      {nodes.length === 1 ? <p class="note">Only the call itself was recorded. Calls of the sample have the functions inside of them too.</p> : null}
+      {c.wait ? <p class="note">A wait of a program that does not block: it began in one call and ended in another.</p> : null}
+      {nodes.length === 1 && !c.wait ? <p class="note">Only the call itself was recorded. Calls of the sample have the functions inside of them too.</p> : null}
       {c.lost_functions ? <p class="note">{count(c.lost_functions)} functions found no room in its record.</p> : null}
     </Card>
   );
+}
+
+// late is the name of the part of a wait in which there was something to read already.
+const late = "the program was late";
+
+// withWait returns the functions of a call. A wait has none, but parts.
+function withWait(nodes: Node[], c: Call): Node[] {
+  const [root] = nodes;
+  if (!c.wait || !root || nodes.length > 1) return nodes;
+  const for_us = 1000 * spent(c, "waited");
+  const late_us = 1000 * spent(c, "late");
+  const parts = [
+    { parent: 0, name: "off_cpu", blocked_on: waitedFor({ ...c, wait: { ...c.wait, local_ms: 0 } }), start_us: 0, duration_us: for_us },
+    { parent: 0, name: late, start_us: for_us, duration_us: late_us },
+  ];
+  return [root, ...parts.filter((p) => p.duration_us > 0)];
 }
 
 function Waterfall({ nodes, whole }: { nodes: Node[]; whole: number }) {
@@ -230,7 +250,7 @@ function Waterfall({ nodes, whole }: { nodes: Node[]; whole: number }) {
               <td class="right figures nowrap">{text(milliseconds(n.duration_us / 1000))}</td>
               <td class="time">
                 <span class="track">
-                  <i class={`block ${n.name === "off_cpu" ? (n.blocked_on ? "blocked" : "runnable") : n.error ? "failed" : "cpu"} ${parents.has(i) ? "parent" : ""}`} style={{ left: share(n.start_us), width: share(n.duration_us) }} />
+                  <i class={`block ${n.name === "off_cpu" ? (n.blocked_on ? "blocked" : "runnable") : n.name === late ? "late" : n.error ? "failed" : "cpu"} ${parents.has(i) ? "parent" : ""}`} style={{ left: share(n.start_us), width: share(n.duration_us) }} />
                   {n.events?.map((e, at) => <i key={at} class="event" style={{ left: share(e.at_us) }} title={e.name} />)}
                 </span>
                 {n.events?.length ? <span class="events mono">{n.events.map((e) => e.name).join(", ")}</span> : null}

@@ -1,5 +1,6 @@
 import { Chart } from "./chart";
 import { count, perSecond, words } from "./format";
+import { Notices } from "./connections";
 import type { Body, Common, LossLine, Whose } from "./frames";
 import { Card, Empty, Heads, Spark, Who, type Go } from "./parts";
 import { allClasses, type Place } from "./place";
@@ -75,6 +76,7 @@ export function Drops({ common, body, place, go, theme }: { common: Common; body
           </table>
         </Card>
       ) : null}
+      {body.packets?.length ? <Notices title="Single packets" alike of={body.packets} leftOut={body.packetsLeftOut} /> : null}
       {body.resets?.length ? <Resets of={body.resets} place={place} /> : null}
       {body.unseen?.length ? <Unseen of={body.unseen} /> : null}
     </>

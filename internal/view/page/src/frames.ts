@@ -1,5 +1,5 @@
 // The messages between the page and the worker. They contain only what is on the screen.
-import type { Accept, Call, Drop, Health, Interface, Listener, Notice, Process } from "./api";
+import type { Accept, Call, Drop, Duration, Health, Interface, Listener, Notice, Process, Queue } from "./api";
 import type { Phase } from "./stream";
 
 export type View = "overview" | "processes" | "interfaces" | "drops" | "accepts" | "calls" | "health";
@@ -72,6 +72,26 @@ export interface Whose {
   about: Drop;
   process: Process;
   packets: number; // or segments, in the range
+}
+
+// DeedLine is what a process did with its TCP connections.
+export interface DeedLine {
+  process: Process;
+  connects: number; // in the range, as failed and retransmits
+  failed: number;
+  errors: [name: string, count: number][];
+  retransmits: number;
+  line: Line; // of failures
+}
+
+export interface QueueLine {
+  about: Queue;
+  process: Process;
+}
+
+export interface DurationLine {
+  about: Duration;
+  process: Process;
 }
 
 export interface PortLine {
@@ -147,6 +167,12 @@ export interface Body {
   acceptsLeftOut?: number;
   notices?: Notice[];
   noticesLeftOut?: number;
+  refused?: Notice; // the last one
+  packets?: Notice[];
+  packetsLeftOut?: number;
+  deeds?: DeedLine[]; // sorted by failures
+  queues?: QueueLine[]; // the fullest first
+  durations?: DurationLine[]; // the longest first
   calls?: CallLine[];
   callsLeftOut?: number;
 }
@@ -158,6 +184,9 @@ export interface Detail {
   accepts: AcceptLine[];
   calls: CallLine[];
   lost: Whose[];
+  deeds?: DeedLine;
+  queues: QueueLine[];
+  durations: DurationLine[];
 }
 
 export interface Frame {

@@ -12,6 +12,10 @@ const jobs: Record<string, string> = {
   drops: "packets the kernel discarded",
   accepts: "accepted TCP connections",
   calls: "socket calls that were slow, failed or sampled",
+  drop_records: "single packets the kernel discarded",
+  listeners: "how full accept queues are",
+  connections: "connects, retransmits and round trips of each process",
+  wait_durations: "how long programs waited for something to read",
   cgroups: "containers that begin and end",
   trace_context: "to which trace calls and connections belong",
 };

@@ -1,6 +1,7 @@
 // Converts the model to what is on the screen.
 import type { Call, Process, Drop } from "./api";
-import type { AcceptLine, Body, AccountLine, CallLine, Common, Detail, DeviceLine, Line, LossLine, PortLine, ProcessLine, Query, Range, Whose } from "./frames";
+import { words } from "./format";
+import type { AcceptLine, Body, AccountLine, CallLine, Common, DeedLine, Detail, DeviceLine, DurationLine, Line, LossLine, PortLine, ProcessLine, Query, QueueLine, Range, Whose } from "./frames";
 import type { Account, Device, Loss, Model, Port, Proc, Row } from "./model";
 import type { Series } from "./slots";
 
@@ -36,7 +37,10 @@ export class Lines {
       case "drops":
         return this.drops();
       case "accepts":
-        return { ports: this.ports(), accepts: this.accepts(kept), acceptsLeftOut: this.model.acceptsLeftOut, notices: this.model.notices.slice(0, kept), noticesLeftOut: this.model.noticesLeftOut + Math.max(0, this.model.notices.length - kept) };
+        return {
+          ports: this.ports(), accepts: this.accepts(kept), acceptsLeftOut: this.model.acceptsLeftOut,
+          ...this.events(), deeds: this.deeds(), queues: this.queues(), durations: this.durations("round_trip"),
+        };
       case "calls":
         return this.calls();
       case "health":
@@ -70,7 +74,7 @@ export class Lines {
     }
     let unexpected = 0;
     for (const p of m.ports.values()) unexpected += p.about.unexpected;
-    const calls = m.calls.filter((c) => c.at_ms >= this.from);
+    const calls = this.within(m.calls);
     const step = m.slots.stepMS / 1000;
     return {
       at: m.at,
@@ -126,6 +130,7 @@ export class Lines {
       total: this.model.processes.size,
       losses: byReason(this.losses().filter((l) => l.about.class !== "benign")).slice(0, 7),
       ports: this.ports().slice(0, 7),
+      refused: this.within(this.model.notices).find((n) => n.event === "refused"),
       calls: this.alike().slice(0, 7),
       devices: this.devices(),
     };
@@ -267,7 +272,54 @@ export class Lines {
       accepts: this.accepts(12, (a) => a.process === id),
       calls: this.callLines(this.model.calls.filter((c) => c.process === id).slice(0, 12)),
       lost: [...this.whose().values()].flat().filter((w) => w.about.process === id).sort((a, b) => classRank(a.about.class) - classRank(b.about.class) || b.packets - a.packets),
+      deeds: this.deeds(id)[0],
+      queues: this.queues().filter((q) => q.about.process === id),
+      durations: this.durations().filter((d) => d.about.process === id),
     };
+  }
+
+  // within returns the events that are in the range, the newest of which comes first.
+  private within<T extends { at_ms: number }>(events: T[]): T[] {
+    return events.filter((e) => e.at_ms >= this.from);
+  }
+
+  private events(): Body {
+    const notices = this.within(this.model.notices);
+    return { notices: notices.slice(0, kept), noticesLeftOut: this.model.noticesLeftOut + Math.max(0, notices.length - kept) };
+  }
+
+  // deeds returns what processes, or one of them, did with their connections.
+  private deeds(only?: string): DeedLine[] {
+    const all = new Map<string, DeedLine & { failures: Float64Array }>();
+    for (const { about, series } of this.model.deeds.values()) {
+      const id = about.process ?? "";
+      if (only !== undefined && id !== only) continue;
+      const amounts = series.read(this.last, this.n);
+      const n = Math.round(amounts.reduce((a, b) => a + b, 0));
+      if (n === 0) continue;
+      let line = all.get(id);
+      if (!line) all.set(id, (line = { process: this.process(id), connects: 0, failed: 0, errors: [], retransmits: 0, line: [], failures: new Float64Array(this.n) }));
+      if (about.symbol === "retransmit") line.retransmits += n;
+      else if (!about.reason) line.connects += n;
+      else {
+        line.failed += n;
+        line.errors.push([about.reason, n]);
+        for (let i = 0; i < this.n; i++) line.failures[i]! += amounts[i]!;
+      }
+    }
+    const sorted = [...all.values()].sort((a, b) => b.failed - a.failed || b.retransmits - a.retransmits || b.connects - a.connects || (a.process.pid ?? 0) - (b.process.pid ?? 0));
+    return sorted.slice(0, 100).map(({ failures, ...line }) => ({ ...line, errors: line.errors.sort((a, b) => b[1] - a[1]), line: this.rates(failures) }));
+  }
+
+  private queues(): QueueLine[] {
+    const fill = ({ about: q }: QueueLine) => q.length / Math.max(1, q.limit);
+    const lines = this.model.queues.map((about) => ({ about, process: this.process(about.process) }));
+    return lines.sort((a, b) => fill(b) - fill(a) || (a.about.local.port ?? 0) - (b.about.local.port ?? 0) || a.about.socket - b.about.socket).slice(0, 100);
+  }
+
+  private durations(kind?: string): DurationLine[] {
+    const some = this.model.durations.filter((d) => !kind || d.kind === kind);
+    return some.map((about) => ({ about, process: this.process(about.process) })).sort((a, b) => b.about.mean_ms - a.about.mean_ms).slice(0, 100);
   }
 
   private devices(): DeviceLine[] {
@@ -371,6 +423,8 @@ export class Lines {
       stacked: shown.map(({ name, kind, amounts }) => ({ name, kind, line: Array.from(amounts, (a, i) => (none[i] === null ? null : a)) })),
       resets: this.counted(this.model.resets).slice(0, 100),
       unseen: this.counted(this.model.unseen).slice(0, 100),
+      packets: this.within(this.model.packets).slice(0, kept),
+      packetsLeftOut: this.model.packetsLeftOut,
     };
   }
 
@@ -408,11 +462,11 @@ export class Lines {
   }
 
   private calls(): Body {
-    let calls = this.model.calls.filter((c) => c.at_ms >= this.from);
+    let calls = this.within(this.model.calls);
     const sign = this.query.descending ? -1 : 1;
     if (this.query.sort === "duration") calls = calls.toSorted((a, b) => sign * (a.duration_ms - b.duration_ms));
     else if (this.query.sort === "waited") calls = calls.toSorted((a, b) => sign * (waited(a) - waited(b)));
-    return { calls: this.callLines(calls), callsLeftOut: this.model.callsLeftOut };
+    return { calls: this.callLines(calls), callsLeftOut: this.model.callsLeftOut, durations: this.durations("wait") };
   }
 
   private callLines(calls: Call[]): CallLine[] {
@@ -426,7 +480,7 @@ export class Lines {
     for (const c of this.model.calls) {
       if (c.at_ms < this.from || c.kept === "sampled") continue;
       const process = this.process(c.process);
-      const key = [nameOf(process), c.name, c.error, c.blocked_on, c.peer?.port].join(" ");
+      const key = [nameOf(process), c.name, c.error, waitedFor(c), c.peer?.port].join(" ");
       const line = by.get(key);
       if (!line) by.set(key, { about: c, key: callKey(c), process, alike: 1 });
       else {
@@ -442,7 +496,7 @@ export class Lines {
   }
 }
 
-const kept = 200; // how many accepts are listed
+const kept = 100; // how many accepts are listed; more of them would take longer to draw than to come in
 
 const nothing = { txRate: 0, rxRate: 0, txBytes: 0, rxBytes: 0, txPackets: 0, rxPackets: 0, tx: [] as Line, rx: [] as Line };
 
@@ -482,9 +536,23 @@ function sumOf(lines: AccountLine[]): number {
   return lines.reduce((sum, l) => sum + l.amount, 0);
 }
 
-// waited returns how long a call waited for something other than work, in ms.
+// waited returns how long a call waited for something other than work, in ms. A wait of a program
+// that does not block is no call: what is not the program's own delay was waited for.
 export function waited(c: Call): number {
-  return c.blocked_ms - c.idle_ms;
+  return c.wait ? c.duration_ms - c.wait.local_ms : c.blocked_ms - c.idle_ms;
+}
+
+// waitedFor returns what a call or a wait waited for, in words, or "".
+export function waitedFor(c: Call): string {
+  if (!c.wait) return c.blocked_on ? words(c.blocked_on) : "";
+  switch (c.wait.kind) {
+    case "connect":
+      return "handshake";
+    case "send":
+      return "room to send";
+    default:
+      return c.wait.local_ms > waited(c) ? "the program itself" : "its peer";
+  }
 }
 
 export function nameOf(p: Process): string {

@@ -378,7 +378,7 @@ function Help({ close }: { close: () => void }) {
       <p class="muted">Terms with spaces between; all must hold.</p>
       {list(filters)}
       <p class="muted">
-        As text: <a href="/nettop">/nettop</a>, <a href="/dropwatch">/dropwatch</a>, <a href="/tcp_connections">/tcp_connections</a>, <a href="/socket-trace">/socket-trace</a>; as JSON: <a href="/api/v1/state">/api/v1/state</a>.{" "}
+        As text: <a href="/nettop">/nettop</a>, <a href="/dropwatch">/dropwatch</a>, <a href="/tcp_connections">/tcp_connections</a>, <a href="/socket-trace">/socket-trace</a>, <a href="/connections">/connections</a>, <a href="/packets">/packets</a>, <a href="/tcp">/tcp</a>, <a href="/queues">/queues</a>, <a href="/durations">/durations</a>; as JSON: <a href="/api/v1/state">/api/v1/state</a>.{" "}
         <a href="/page/LICENSES.txt">Licenses</a>
       </p>
       <button type="button" class="tool" onClick={close}>

@@ -1,4 +1,4 @@
-import type { Accept, Amounts, Call, Drop, Health, Increment, Interface, Listener, Notice, Process, State } from "./api";
+import type { Accept, Amounts, Call, Drop, Duration, Health, Increment, Interface, Listener, Notice, Process, Queue, State } from "./api";
 import { Recent, Series, Slots } from "./slots";
 
 // kept is how many accepts and calls are listed.
@@ -50,15 +50,20 @@ export class Model {
   readonly victims = new Map<string, Loss>(); // the losses of processes
   readonly resets = new Map<string, Loss>();
   readonly unseen = new Map<string, Loss>(); // what counters of the kernel have beyond the losses
+  readonly deeds = new Map<string, Loss>(); // what processes did with their connections
   readonly ports = new Map<string, Port>();
   readonly sent: Series;
   readonly received: Series;
   readonly accepted: Series;
   accepts: Accept[];
   notices: Notice[];
+  packets: Notice[];
+  queues: Queue[];
+  durations: Duration[];
   calls: Call[];
   acceptsLeftOut: number;
   noticesLeftOut: number;
+  packetsLeftOut: number;
   callsLeftOut: number;
   seq: number;
   at: number;
@@ -80,6 +85,10 @@ export class Model {
     this.accepts = state.accepts;
     this.notices = state.notices;
     this.noticesLeftOut = state.notices_left_out;
+    this.packets = state.packets;
+    this.packetsLeftOut = state.packets_left_out;
+    this.queues = state.queues;
+    this.durations = state.durations;
     this.acceptsLeftOut = state.accepts_left_out;
     this.calls = state.calls;
     this.callsLeftOut = state.calls_left_out;
@@ -117,6 +126,7 @@ export class Model {
     for (const d of state.losses) this.loss(this.victims, d).series.fill(first, d.series?.packets);
     for (const d of state.resets) this.loss(this.resets, d).series.fill(first, d.series?.packets);
     for (const d of state.unseen) this.loss(this.unseen, d).series.fill(first, d.series?.packets);
+    for (const d of state.deeds) this.loss(this.deeds, d).series.fill(first, d.series?.packets);
     for (const d of state.drops) {
       this.loss(this.losses, d).series.fill(first, d.series?.packets);
       unlooked(d.series?.packets);
@@ -160,6 +170,9 @@ export class Model {
     for (const d of i.losses ?? []) this.loss(this.victims, d);
     for (const d of i.resets ?? []) this.loss(this.resets, d);
     for (const d of i.unseen ?? []) this.loss(this.unseen, d);
+    for (const d of i.deeds ?? []) this.loss(this.deeds, d);
+    this.queues = i.queues ?? this.queues;
+    this.durations = i.durations ?? this.durations;
     for (const l of i.listeners ?? []) this.port(l);
     for (const [id, name, ...amounts] of i.moved ?? []) {
       const proc = this.processes.get(id);
@@ -192,6 +205,7 @@ export class Model {
     for (const lost of i.lost ?? []) lose(this.victims, lost);
     for (const reset of i.reset ?? []) lose(this.resets, reset);
     for (const overlooked of i.overlooked ?? []) lose(this.unseen, overlooked);
+    for (const done of i.done ?? []) lose(this.deeds, done);
     for (const [id, connections, unexpected] of i.accepted ?? []) {
       const port = this.ports.get(id);
       if (!port) continue;
@@ -205,6 +219,8 @@ export class Model {
     this.callsLeftOut += i.calls_left_out ?? 0;
     this.noticesLeftOut += i.notices_left_out ?? 0;
     this.notices = newest(i.notices, this.notices, (n) => (this.noticesLeftOut += n));
+    this.packetsLeftOut += i.packets_left_out ?? 0;
+    this.packets = newest(i.packets, this.packets, (n) => (this.packetsLeftOut += n));
     this.accepts = newest(i.accepts, this.accepts, (n) => (this.acceptsLeftOut += n));
     this.calls = newest(i.calls, this.calls, (n) => (this.callsLeftOut += n));
     for (const id of i.gone?.processes ?? []) this.processes.delete(id);
@@ -213,6 +229,7 @@ export class Model {
     for (const id of i.gone?.losses ?? []) this.victims.delete(id);
     for (const id of i.gone?.resets ?? []) this.resets.delete(id);
     for (const id of i.gone?.unseen ?? []) this.unseen.delete(id);
+    for (const id of i.gone?.deeds ?? []) this.deeds.delete(id);
     for (const id of i.gone?.listeners ?? []) this.ports.delete(id);
     return true;
   }

@@ -1,6 +1,7 @@
 import { AccountBars } from "./interfaces";
-import { brief, count, end, milliseconds, perSecond, rate, text, words } from "./format";
+import { brief, clock, count, end, milliseconds, perSecond, rate, text, words } from "./format";
 import type { Body, Common, Whose } from "./frames";
+import { waitedFor } from "./lines";
 import { Card, Empty, Figure, Heads, mostOf, percent, Spark, Who } from "./parts";
 import { beside, format, type Place } from "./place";
 import { whyNothing } from "./reasons";
@@ -137,6 +138,13 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
               </tbody>
             </table>
           )}
+          {body.refused ? (
+            <p class="note last">
+              <a href={to("accepts")}>
+                <span class="badge loss">refused</span> {clock(body.refused.at_ms)} {body.refused.text}
+              </a>
+            </p>
+          ) : null}
         </Card>
 
         <Card title="What is slow, or failed" link={to("calls")} note={within}>
@@ -153,7 +161,7 @@ export function Overview({ common, body, place }: { common: Common; body: Body; 
                         <Who of={c.process} place={place} plain />
                         <span class="where">
                           {c.about.syscall ?? c.about.name}
-                          {c.about.blocked_on ? `, waited for ${words(c.about.blocked_on)}` : ""}
+                          {waitedFor(c.about) ? `, waited for ${waitedFor(c.about)}` : ""}
                         </span>
                       </a>
                     </td>

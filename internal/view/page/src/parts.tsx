@@ -1,6 +1,6 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { Process } from "./api";
-import { short, type Amount } from "./format";
+import { clock, short, type Amount } from "./format";
 import type { Line } from "./frames";
 import { keyOf, nameOf } from "./lines";
 import { format, type Place } from "./place";
@@ -60,6 +60,17 @@ export function Spark({ line, kind, most, large = false }: { line: Line; kind: s
     <svg class={`spark ${kind} ${large ? "large" : ""}`} viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
       <path d={path(line, width, height, up)} vector-effect={large ? "non-scaling-stroke" : undefined} />
     </svg>
+  );
+}
+
+// Moment is a time of day. On a narrow screen there is no room for its milliseconds.
+export function Moment({ at }: { at: number }) {
+  const [seconds, rest] = clock(at, true).split(".");
+  return (
+    <>
+      {seconds}
+      <span class="narrow-no">.{rest}</span>
+    </>
   );
 }
 

@@ -2,8 +2,9 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { AcceptRows } from "./accepts";
 import { CallRows } from "./calls";
 import { Chart } from "./chart";
+import { deedsInWords, durationInWords } from "./connections";
 import { lossInWords } from "./drops";
-import { bytes, clock, count, perSecond, rate, short, text, words } from "./format";
+import { bytes, clock, count, end, perSecond, rate, short, text, words } from "./format";
 import type { Body, Common, Detail, Grouping, ProcessLine } from "./frames";
 import { CloseLink } from "./interfaces";
 import { keyOf, nameOf } from "./lines";
@@ -29,9 +30,9 @@ export function Processes({ common, body, place, go, theme, window: seen, setWin
   useEffect(() => {
     const look = () => {
       const top = table.current?.getBoundingClientRect().top ?? 0;
-      const first = Math.max(0, Math.floor(-top / rowHeight) - 6);
-      const last = first + Math.ceil(globalThis.innerHeight / rowHeight) + 12;
-      if (Math.abs(first - seen.from) > 3 || Math.abs(last - seen.to) > 3) setWindow({ from: first, to: last });
+      const first = Math.max(0, Math.floor(-top / rowHeight) - 4);
+      const last = Math.ceil((globalThis.innerHeight - top) / rowHeight) + 4;
+      if (Math.abs(first - seen.from) > 2 || Math.abs(last - seen.to) > 2) setWindow({ from: first, to: last });
     };
     look();
     addEventListener("scroll", look, { passive: true });
@@ -47,7 +48,7 @@ export function Processes({ common, body, place, go, theme, window: seen, setWin
       <div class="tools">
         <Choice label="Group by" all={groupings} value={place.group} set={(group: Grouping) => go({ group })} names={{ none: "no groups", name: "by name", container: "by container", service: "by service", interface: "by interface" }} />
         <span class="note" role="status">
-          {count(body.processes ?? 0)} processes{place.group === "none" ? "" : ` in ${count(rows.length ? groupsOf(body) : 0)} groups`}
+          {count(body.processes ?? 0)} process{body.processes === 1 ? "" : "es"}{place.group === "none" ? "" : ` in ${count(rows.length ? groupsOf(body) : 0)} groups`}
           {common.filter ? " that match" : ""}
         </span>
       </div>
@@ -236,6 +237,15 @@ function One({ detail, common, place, go, theme }: { detail: Detail; common: Com
               </span>
             ))}
           </p>
+        ) : null}
+        {detail.queues.length ? <p class="note">Accept queues: {detail.queues.map(({ about: q }) => `${count(q.length)} of ${count(q.limit)} wait on ${end(q.local)}`).join(", ")}</p> : null}
+        {detail.deeds ? <p class="note">TCP connections: {deedsInWords(detail.deeds)}</p> : null}
+        {detail.durations.length ? (
+          <ul class="note">
+            {detail.durations.map(({ about: d }) => (
+              <li key={[d.kind, d.part, d.local.port, d.peer.port].join(" ")}>{durationInWords(d)}</li>
+            ))}
+          </ul>
         ) : null}
         {detail.lost.length ? (
           <>
