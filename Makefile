@@ -90,8 +90,8 @@ run: build ## build and start the Collector with deploy/config.yaml: tables here
 	exec $(collector) --config deploy/config.yaml
 
 .PHONY: test
-test: setup build ## install what is missing, then run the unit, kernel and end-to-end tests on this kernel (as root)
-	@.ci/tests test-unit test-kernel test-e2e
+test: setup build ## install what is missing, then run the unit, kernel, end-to-end and page's tests on this kernel (as root)
+	@.ci/tests test-unit test-kernel test-e2e test-page
 
 .PHONY: test-unit
 test-unit: ## run the tests that need neither privileges nor a special kernel (RACE=-race: with the race detector)

@@ -195,6 +195,11 @@ type span struct {
 }
 
 func (f *feed) call(p fed, kept, failure string, spans ...span) {
+	f.callWith(nil, p, kept, failure, spans...)
+}
+
+// callWith feeds a call whose root has more attributes.
+func (f *feed) callWith(more map[string]string, p fed, kept, failure string, spans ...span) {
 	traces := ptrace.NewTraces()
 	resource := traces.ResourceSpans().AppendEmpty()
 	describe(resource.Resource(), p)
@@ -214,6 +219,9 @@ func (f *feed) call(p fed, kept, failure string, spans ...span) {
 			one.SetName(strings.TrimPrefix(s.name, "__x64_sys_"))
 			one.Attributes().PutStr(rootAttribute, kept)
 			one.Attributes().PutInt("nettap.thread.id", p.pid)
+			for key, value := range more {
+				one.Attributes().PutStr(key, value)
+			}
 			if failure != "" {
 				one.Attributes().PutStr("error.type", failure)
 			}

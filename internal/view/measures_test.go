@@ -58,6 +58,17 @@ func putPacket(logs plog.Logs, now time.Time, line, source string, port int64) {
 	record.Attributes().PutInt("destination.port", port)
 }
 
+// measure feeds measures of a process, whose attributes are a text.
+func (f *feed) measure(p *fed, text string) {
+	metrics := pmetric.NewMetrics()
+	putCount(metrics, p, "nettap.process.tcp.connects", 1, map[string]string{"error.type": text})
+	putDurations(metrics, p, "nettap.process.tcp.rtt", 0.05, []uint64{8, 2, 0}, map[string]any{"nettap.connection.role": text})
+	f.Connections(metrics)
+	metrics = pmetric.NewMetrics()
+	putQueue(metrics, p, text, 80, 71, 3, 128)
+	f.Queues(metrics)
+}
+
 // feedMeasures feeds what instruments that are off by default deliver. connects is how often java
 // has connected.
 func (f *feed) feedMeasures(connects int64) {

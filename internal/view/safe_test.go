@@ -16,11 +16,27 @@ func TestHostileNamesAreText(t *testing.T) {
 	f := newFeed()
 	evil := fed{
 		pid: 1, comm: "\x1b[2J<img src=x onerror=alert(1)>\u202e\n", dev: "lo\x07", amounts: amounts{1, 1, 1, 1},
-		more: map[string]string{"service.name": "</script>\x1b]0;x\x07", "process.command_line": "a\x1b[31m\u2066 --password hunter2"},
+		more: map[string]string{
+			"service.name": "</script>\x1b]0;x\x07", "process.command_line": "a\x1b[31m\u2066 --password hunter2",
+			"process.executable.name": "\x1b[7m<b>", "container.id": "\x1b[5m<i>", "k8s.pod.uid": "\u202e<u>\r", "host.id": "\x1b[3m<s>",
+		},
 	}
 	f.accept(evil, "127.0.0.1:80", "127.0.0.1:4000")
-	f.call(evil, "failed", "E\x1b[0m", span{-1, "\x1b[1mroot", 0, 5})
-	for _, path := range []string{"/nettop?wide&interval=1s", "/tcp_connections?wide", "/connections", "/socket-trace?wide", "/dropwatch?wide&interval=1s", "/api/v1/state"} {
+	f.callWith(map[string]string{
+		"network.peer.address": "/run/\x1b[2J<a>\n.sock", "network.transport": "\x1b[4m", "thread.name": "\x1b[8m<p>", "nettap.call.syscall": "\x07",
+		"nettap.call.blocked.on": "\x1b[9m", "nettap.wait.kind": "\x1b[2m",
+	}, evil, "failed", "E\x1b[0m", span{-1, "\x1b[1mroot", 0, 5})
+	f.notice(&evil, "nettap.connection.closed", "\x1b[2J<img src=x>[1] ended\n", "127.0.0.1:80", "127.0.0.1:9")
+	f.notice(&evil, "nettap.packet.dropped", "\x1b[2J<img src=x>\u202e", "", "")
+	f.measure(&evil, "\x1b[31m<em>\n")
+	paths := []string{"/api/v1/state"}
+	for _, t := range tables {
+		paths = append(paths, t.path+"?wide")
+	}
+	for _, path := range paths {
+		if path == "/nettop?wide" || path == "/dropwatch?wide" {
+			path += "&interval=1s" // it waits
+		}
 		seconds := []func(){func() {
 			f.processes = []fed{evil}
 			f.losses = append(f.losses, loss{symbol: "\x1b[31mf", reason: "\x1b", class: "loss", packets: 1, iface: "\x1b[0m", by: &evil})

@@ -95,7 +95,11 @@ func (s *socketTrace) about(c *keptCall) string {
 	return line + fmt.Sprintf(" container %s service %s trace %s\n", orDash(short(p.Container)), orDash(p.Service), orDash(c.TraceID))
 }
 
+// endText returns an address and its port. A path, which is the address of a Unix socket, has none.
 func endText(e End) string {
+	if e.Port == 0 {
+		return orDash(e.Address)
+	}
 	if strings.Contains(e.Address, ":") {
 		return fmt.Sprintf("[%s]:%d", e.Address, e.Port)
 	}

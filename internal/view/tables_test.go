@@ -156,6 +156,16 @@ func TestSocketTraceIsTheScripts(t *testing.T) {
 	}
 }
 
+// The address of a Unix socket is a path, and has no port.
+func TestSocketTraceTellsPaths(t *testing.T) {
+	f := newFeed()
+	f.callWith(map[string]string{"network.peer.address": "/run/a b.sock", "network.transport": "unix"}, fed{pid: 1, comm: "curl"}, "failed", "ECONNREFUSED", span{-1, "connect", 0, 5})
+	got := f.during(t, "/socket-trace?wide")
+	if want := " local - peer /run/a_b.sock cpu "; !strings.Contains(got, want) {
+		t.Errorf("it is\n%s\nwhich has no %q", got, want)
+	}
+}
+
 func TestTablesSortAndLimit(t *testing.T) {
 	for query, want := range map[string]string{
 		"":                         "big many few",

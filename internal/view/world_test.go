@@ -430,6 +430,9 @@ func madeUp(instance string) *world {
 		{backup, 23, "slow", "", "10.8.0.2 33000", "10.8.0.9 873", map[string]any{
 			"nettap.call.syscall": "sendto", "nettap.thread.id": 48_112, "nettap.call.cpu.duration": 0.0021, "nettap.call.runnable.duration": 0.0014, "nettap.call.blocked.duration": 0.0402, "nettap.call.blocked.on": "send_buffer",
 		}, []step{{-1, "sendto", 0, 43_700, nil, ""}}},
+		{prometheus, 53, "failed", "ENOENT", "", "/run/node.sock 0", map[string]any{
+			"nettap.call.syscall": "connect", "nettap.call.fd": 9, "nettap.thread.id": 1290, "nettap.call.cpu.duration": 0.00001,
+		}, []step{{-1, "connect", 0, 11, nil, ""}}},
 		{prometheus, 29, "sampled", "", "127.0.0.1 38110", "127.0.0.1 9100", map[string]any{
 			"nettap.call.syscall": "read", "nettap.thread.id": 1290, "nettap.call.cpu.duration": 0.00002, "nettap.call.blocked.duration": 0.0006, "nettap.call.idle.duration": 0.0006, "nettap.call.blocked.on": "receive_queue",
 		}, []step{{-1, "read", 0, 640, nil, ""}, {0, "sock_read_iter", 2, 636, nil, ""}, {1, "tcp_recvmsg", 3, 630, nil, ""}}},

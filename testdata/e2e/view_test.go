@@ -33,6 +33,8 @@ func startWithView(t *testing.T, more string) (*Collector, string) {
 		  drops: {collection_interval: 2s, initial_delay: 0s}
 		  accepts: {initial_delay: 0s}
 		  calls: {initial_delay: 0s, filter: {commands: [bash]}}
+		  connections: {enabled: true, collection_interval: 2s, initial_delay: 0s}
+		  listeners: {enabled: true, collection_interval: 2s, initial_delay: 0s}
 		  view: {endpoint: "%s"%s}
 	`, address, more)), address
 }
@@ -182,6 +184,47 @@ func TestDistributionShowsTables(t *testing.T) {
 		tree := regexp.MustCompile(fmt.Sprintf(`(?m)^     0 bash\(%d\): -> (\S*connect\S*)\n(?:[ \d]{6} bash\(%[1]d\): +(?:->|<-) \S+\n)*[ \d]{6} bash\(%[1]d\): <- \S*connect\S*$`, pid))
 		until(t, "the call is in the table", func() bool {
 			return tree.MatchString(curl(t, fmt.Sprintf("http://%s/socket-trace?filter=process:%d", address, pid)))
+		})
+	})
+
+	t.Run("tcp", func(t *testing.T) {
+		t.Parallel()
+		to := fmt.Sprintf("/dev/tcp/127.0.0.1/%d", freePort(t))
+		refused := exec.Command("bash", "-c", fmt.Sprintf("for i in 1 2 3; do { : <>%s; } 2>/dev/null; done; read -r", to))
+		hold, err := refused.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := refused.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pid := refused.Process.Pid
+		head := "  PID   UID CONNECTS   FAILED  RETRANS ERRORS                   COMMAND        \n"
+		want := fmt.Sprintf("%5d %5d %8d %8d %8d %-24s %-15s\n", pid, os.Getuid(), 0, 3, 0, "ECONNREFUSED=3", "bash")
+		until(t, "the refused connects are in the table", func() bool {
+			return curl(t, fmt.Sprintf("http://%s/tcp?filter=process:%d", address, pid)) == head+want
+		})
+		hold.Close()
+		_ = refused.Wait()
+	})
+
+	t.Run("queues", func(t *testing.T) {
+		t.Parallel()
+		at := listenWith(t, tcpSocket(t, 0), 5).Port
+		head := "  PID   UID   PORT WAITING   LIMIT ADDRESS                  COMMAND        \n"
+		row := func(waiting int) string {
+			return fmt.Sprintf("%5d %5d %6d %7d %7d %-24s %-15s\n", own, os.Getuid(), at, waiting, 5, "127.0.0.1", comm)
+		}
+		until(t, "the listener's queue is in the table", func() bool {
+			return curl(t, fmt.Sprintf("http://%s/queues?filter=port:%d", address, at)) == head+row(0)
+		})
+		waiting, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer waiting.Close()
+		until(t, "the connection waits in the table", func() bool {
+			return curl(t, fmt.Sprintf("http://%s/queues?filter=port:%d", address, at)) == head+row(1)
 		})
 	})
 

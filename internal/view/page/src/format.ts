@@ -66,9 +66,11 @@ export function ago(ms: number): string {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
 
+// end returns an address and its port. A path, which is the address of a Unix socket, has none.
 export function end(e?: { address?: string; port?: number }): string {
   if (!e?.address) return e?.port ? `:${e.port}` : "";
-  return e.address.includes(":") ? `[${e.address}]:${e.port ?? 0}` : `${e.address}:${e.port ?? 0}`;
+  if (!e.port) return e.address;
+  return e.address.includes(":") ? `[${e.address}]:${e.port}` : `${e.address}:${e.port}`;
 }
 
 export const short = (id: string): string => (id.length > 12 ? id.slice(0, 12) : id);

@@ -49,7 +49,7 @@ export function Processes({ common, body, place, go, theme, window: seen, setWin
         <Choice label="Group by" all={groupings} value={place.group} set={(group: Grouping) => go({ group })} names={{ none: "no groups", name: "by name", container: "by container", service: "by service", interface: "by interface" }} />
         <span class="note" role="status">
           {count(body.processes ?? 0)} process{body.processes === 1 ? "" : "es"}{place.group === "none" ? "" : ` in ${count(rows.length ? groupsOf(body) : 0)} groups`}
-          {common.filter ? " that match" : ""}
+          {common.filter ? (body.processes === 1 ? " that matches" : " that match") : ""}
         </span>
       </div>
       {body.detail ? <One detail={body.detail} common={common} place={place} go={go} theme={theme} /> : null}

@@ -112,7 +112,7 @@ await test("filter", async () => {
   equal(new Set(await names(page)), new Set(["nginx"]), "names");
   equal(await page.evaluate(() => new URLSearchParams(location.hash.split("?")[1]).get("filter")), "process:nginx", "the address");
   const box = page.getByRole("searchbox");
-  const found = { "port:5432": "java postgres", "container:c07e": "node redis-server", "/^work.*7$/": "worker-07 worker-17 worker-27", "iface:wg0": "rsync" };
+  const found = { "port:5432": "java node postgres", "container:c07e": "node redis-server", "/^work.*7$/": "worker-07 worker-17 worker-27", "iface:wg0": "rsync" };
   for (const [filter, want] of Object.entries(found)) {
     await box.fill(filter);
     await page.waitForFunction((w) => [...new Set([...document.querySelectorAll(".processes tr.process .who .name")].map((e) => e.textContent))].sort().join(" ") === w, want);
@@ -231,7 +231,7 @@ await test("unexpected connections are marked, and traces linked to", async () =
 await test("what was refused is told", async () => {
   const page = await open(`${at.live}/#/accepts?filter=closed_port`);
   await live(page);
-  const row = page.locator("table.rows tbody tr", { hasText: "192.0.2.99 was refused on 10.0.0.5:23" }).first();
+  const row = page.locator(".notices tbody tr", { hasText: "192.0.2.99 was refused on 10.0.0.5:23" }).first();
   await row.waitFor();
   equal(await row.locator(".badge").textContent(), "refused", "the event");
 });
@@ -275,6 +275,8 @@ await test("a wait shows who was late", async () => {
   await page.locator(".waterfall tbody tr", { hasText: "the program was late" }).locator(".block.late").waitFor();
   await page.goto(`${at.live}/#/calls?filter=process:curl%20ETIMEDOUT`);
   equal(await page.locator(".calls tbody tr", { hasText: "2.1 min" }).first().locator("td").last().textContent(), "handshake", "what a connect waited for");
+  await page.goto(`${at.live}/#/calls?filter=ENOENT`);
+  equal(await page.locator(".calls tbody tr", { hasText: "ENOENT" }).first().locator("td").nth(3).textContent(), "/run/node.sock", "the path of a Unix socket");
 });
 
 await test("a call is a waterfall", async () => {
