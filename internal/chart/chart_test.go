@@ -46,9 +46,13 @@ var cases = map[string]map[string]any{
 	"no permissions in the cluster": {
 		"kubernetesAttributes": false,
 	},
+	"counts of log records": {
+		"counts": true,
+	},
 	"all that can be set": {
 		"otlp":              map[string]any{"endpoint": "backend.example:443", "insecure": true, "tokenSecret": "backend"},
 		"nettap":            map[string]any{"max_cpu": "2%", "traffic": map[string]any{"namespaces": "all"}},
+		"counts":            true,
 		"config":            map[string]any{"exporters": map[string]any{"debug": map[string]any{"verbosity": "basic"}}},
 		"image":             map[string]any{"repository": "registry.example/nettap", "tag": "edge", "pullPolicy": "Always"},
 		"imagePullSecrets":  []any{map[string]any{"name": "registry"}},
@@ -203,6 +207,7 @@ func TestPodHasWhatItNeeds(t *testing.T) {
 // configuration has the parts of the Collector's configuration that must match the pod.
 type configuration struct {
 	Receivers  map[string]map[string]any
+	Connectors map[string]any
 	Processors map[string]any
 	Exporters  map[string]any
 	Extensions map[string]map[string]any
@@ -247,9 +252,39 @@ func TestConfigurationFitsToThePod(t *testing.T) {
 	}
 	for _, signal := range []string{"metrics", "logs", "traces"} {
 		want := pipeline{[]string{"nettap"}, []string{"memory_limiter", "k8s_attributes", "resource"}, []string{"otlp_grpc"}}
+		if signal == "logs" {
+			want.Exporters = append(want.Exporters, "signal_to_metrics/accepts")
+		}
 		if diff := cmp.Diff(want, got.Service.Pipelines[signal]); diff != "" {
 			t.Errorf("the pipeline of %s differs (-want +got):\n%s", signal, diff)
 		}
+	}
+}
+
+// TestLogRecordsAreCountedOnRequest requires that the chart adds to its configuration what
+// deploy/counts.yaml adds to that of a service, and only if it is wanted.
+func TestLogRecordsAreCountedOnRequest(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/counts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counts configuration
+	if err := goyaml.Unmarshal(text, &counts); err != nil {
+		t.Fatal(err)
+	}
+	want, _ := configurationOf(t, nil)
+	if want.Connectors != nil || len(want.Service.Pipelines) != 3 {
+		t.Errorf("by default there are connectors %v and pipelines %v", want.Connectors, want.Service.Pipelines)
+	}
+	want.Connectors = counts.Connectors
+	maps.Copy(want.Processors, counts.Processors)
+	logs := want.Service.Pipelines["logs"]
+	logs.Exporters = counts.Service.Pipelines["logs"].Exporters
+	want.Service.Pipelines["logs"] = logs
+	want.Service.Pipelines["metrics/accepts"] = counts.Service.Pipelines["metrics/accepts"]
+	got, _ := configurationOf(t, cases["counts of log records"])
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the configuration differs (-want +got):\n%s", diff)
 	}
 }
 

@@ -65,5 +65,6 @@ service:
 
 {{- define "merged" -}}
 {{- $nettap := dict "receivers" (dict "nettap" .Values.nettap) }}
-{{- mergeOverwrite (include "configuration" . | fromYaml) $nettap .Values.config | toYaml }}
+{{- $counts := ternary (.Files.Get "counts.yaml" | fromYaml) dict .Values.counts }}
+{{- mergeOverwrite (include "configuration" . | fromYaml) $nettap $counts .Values.config | toYaml }}
 {{- end }}
