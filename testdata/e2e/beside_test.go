@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	kernelhost "github.com/seed-7756021b/nettap/internal/kernel/host"
@@ -51,7 +54,7 @@ type stranger struct {
 }
 
 // foreignHooks are the ways in which other applications attach programs where nettap does: Cilium and
-// systemd to cgroups, OBI and others to tracepoints.
+// systemd to cgroups and to interfaces, OBI and others to tracepoints.
 var foreignHooks = map[string]func(t *testing.T, pid int) stranger{
 	"a link to the cgroup": func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
@@ -73,12 +76,37 @@ var foreignHooks = map[string]func(t *testing.T, pid int) stranger{
 			return link.AttachRawTracepoint(link.RawTracepointOptions{Name: "net_dev_start_xmit", Program: program})
 		})
 	},
+	"a perf event of a tracepoint": func(t *testing.T, pid int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.TracePoint}, ofProcess(pid))
+		return s.attach(t, func() (attached io.Closer, err error) {
+			withTracefs(t, func() { attached, err = link.Tracepoint("net", "net_dev_start_xmit", program, nil) })
+			return attached, err
+		})
+	},
+	"a link to an interface": func(t *testing.T, _ int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, ofFrameOfBouncedLength)
+		return s.attach(t, func() (io.Closer, error) {
+			return link.AttachTCX(link.TCXOptions{Interface: loopback(t), Attach: ebpf.AttachTCXIngress, Program: program})
+		})
+	},
+	"a filter of an interface": func(t *testing.T, _ int) stranger {
+		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, ofFrameOfBouncedLength)
+		return s.attach(t, func() (io.Closer, error) { return filterLoopback(t, program) })
+	},
 }
 
-// ofBouncedLength goes on if the packet has the length, and otherwise jumps to the end.
-var ofBouncedLength = asm.Instructions{
-	asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), // len of struct __sk_buff
-	asm.JNE.Imm(asm.R2, bouncedLength, "end"),
+// These go on if the packet has the length, without or with its Ethernet header, and otherwise jump to
+// the end.
+var (
+	ofBouncedLength        = ofLength(bouncedLength)
+	ofFrameOfBouncedLength = ofLength(bouncedLength + 14)
+)
+
+func ofLength(length int32) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), // len of struct __sk_buff
+		asm.JNE.Imm(asm.R2, length, "end"),
+	}
 }
 
 // ofProcess goes on if a process is running.
@@ -99,6 +127,10 @@ func loadStranger(t *testing.T, spec ebpf.ProgramSpec, condition asm.Instruction
 	}
 	t.Cleanup(func() { counts.Close() })
 	spec.Name, spec.License = "stranger", "GPL"
+	goOn := int32(1) // 0 would drop the packet
+	if spec.Type == ebpf.SchedCLS {
+		goOn = -1 // any other number would keep it from the next program
+	}
 	spec.Instructions = append(condition,
 		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
 		asm.LoadMapPtr(asm.R1, counts.FD()),
@@ -108,7 +140,7 @@ func loadStranger(t *testing.T, spec ebpf.ProgramSpec, condition asm.Instruction
 		asm.JEq.Imm(asm.R0, 0, "end"),
 		asm.Mov.Imm(asm.R1, 1),
 		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
-		asm.Mov.Imm(asm.R0, 1).WithSymbol("end"), // 0 would drop the packet
+		asm.Mov.Imm(asm.R0, goOn).WithSymbol("end"),
 		asm.Return(),
 	)
 	program, err = ebpf.NewProgram(&spec)
@@ -146,6 +178,66 @@ func cgroupRoot(t *testing.T) string {
 	}
 	return root
 }
+
+// withTracefs calls f on a thread of its own that sees tracefs where it should be, which is not mounted
+// on every machine.
+func withTracefs(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good, so that the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = unix.Mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, "")
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func loopback(t *testing.T) (index int) {
+	t.Helper()
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lo.Index
+}
+
+// filterLoopback lets a program be a filter for what comes in on lo, beside those that there are.
+func filterLoopback(t *testing.T, program *ebpf.Program) (io.Closer, error) {
+	t.Helper()
+	lo := loopback(t)
+	queue := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lo, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
+	switch err := netlink.QdiscAdd(queue); {
+	case err == nil:
+		t.Cleanup(func() {
+			if err := netlink.QdiscDel(queue); err != nil {
+				t.Error(err)
+			}
+		})
+	case !errors.Is(err, unix.EEXIST):
+		return nil, err
+	}
+	filter := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: lo, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: uint16(program.FD())},
+		Fd:          program.FD(), Name: "stranger", DirectAction: true,
+	}
+	return loopbackFilter{filter}, netlink.FilterAdd(filter)
+}
+
+type loopbackFilter struct{ *netlink.BpfFilter }
+
+// Close implements [io.Closer].
+func (f loopbackFilter) Close() error { return netlink.FilterDel(f.BpfFilter) }
 
 // attachToCgroup attaches a program to the root cgroup without a link.
 func attachToCgroup(t *testing.T, program *ebpf.Program, flags uint32) (io.Closer, error) {
