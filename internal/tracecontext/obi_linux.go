@@ -46,11 +46,18 @@ func newOBI(options Options, object *kernel.Object, spec *ebpf.CollectionSpec) *
 // again.
 var errAbandoned = errors.New("OBI has ended and has left its map behind")
 
+// errHidden means that it is not known whether OBI has pinned a map. Where systemd mounts the file system
+// of BPF, root alone can search it, so this is so for each Collector that runs as another user.
+var errHidden = errors.New("whether OBI has pinned its map cannot be seen")
+
 // refresh checks whether OBI has pinned another map or no longer has one, and reports whether this
 // is so.
 func (o *obi) refresh() (changed bool) {
 	var found fileID
 	info, err := os.Stat(o.path)
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("%w: %w", errHidden, err)
+	}
 	if err == nil {
 		found = identify(info)
 		if found == o.pinned && o.there {
@@ -70,17 +77,19 @@ func (o *obi) refresh() (changed bool) {
 
 // say logs the state if it has changed.
 func (o *obi) say(err error, changed bool) {
-	complaint := ""
+	complaint, log := "", o.warn
 	switch {
 	case err == nil && changed:
 		o.inform("source obi is on: OBI has pinned its map at " + o.path)
 	case errors.Is(err, os.ErrNotExist) && changed:
 		o.inform("source obi is off: OBI's map has gone from " + o.path)
+	case errors.Is(err, errHidden): // most machines have no OBI
+		complaint, log = err.Error(), o.inform
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		complaint = err.Error()
 	}
 	if complaint != "" && complaint != o.complaint {
-		o.warn("source obi is off: " + complaint)
+		log("source obi is off: " + complaint)
 	}
 	o.complaint = complaint
 }
