@@ -13,6 +13,7 @@ bool omits_expected;
 #define ENOENT 2
 #define ESRCH 3
 #define EINTR 4
+#define EACCES 13
 #define ENODEV 19
 #define EINVAL 22
 #define ENOTTY 25
@@ -46,6 +47,10 @@ bool omits_expected;
 #define SOL_SOCKET 1
 #define SO_SNDBUFFORCE 32
 #define SO_RCVBUFFORCE 33
+
+#define SOCK_TYPE_MASK 0xf
+#define IPPROTO_ICMP 1
+#define IPPROTO_ICMPV6 58
 
 /*
  * A connect of glibc's getaddrinfo, or of a program that does the same: it connects a datagram
@@ -87,6 +92,17 @@ static __always_inline bool is_expected_of_option(__u32 error)
 	return error == ENOPROTOOPT || error == EOPNOTSUPP;
 }
 
+/*
+ * Whether the call asks for a socket that sends echo requests without privileges. ping does so
+ * first, and goes on with a raw socket where net.ipv4.ping_group_range does not have the user.
+ */
+static __always_inline bool asks_to_ping(struct pt_regs *regs)
+{
+	__u32 protocol = third_of(regs);
+
+	return (second_of(regs) & SOCK_TYPE_MASK) == SOCK_DGRAM && (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6);
+}
+
 static __always_inline bool is_expected_of(__s32 syscall, struct sock *sk, __u32 error)
 {
 	if (error == EINTR || (error == ENOTSOCK && syscall != NO_SYSCALL))
@@ -110,7 +126,8 @@ static __always_inline bool is_expected_of(__s32 syscall, struct sock *sk, __u32
 	case SYS_IOCTL:
 		return error == ENOTTY || error == EOPNOTSUPP || error == ENODEV || error == EADDRNOTAVAIL;
 	case SYS_SOCKET:
-		return error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == ESOCKTNOSUPPORT;
+		return error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == ESOCKTNOSUPPORT ||
+		       (error == EACCES && asks_to_ping(user_registers()));
 	}
 	return false;
 }
