@@ -51,7 +51,7 @@ func (l namedStats) log(logger *zap.Logger) {
 		}
 		switch {
 		case hook.Unproven == "":
-		case hook.Cause.IsAwaited():
+		case hook.Awaited:
 			logger.Debug(what+" is attached, and nothing has made it fire yet", zap.String("because", hook.Unproven))
 		default:
 			logger.Warn(what+" is attached, and nothing could make it fire", zap.String("because", hook.Unproven))

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
-	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/metadatatest"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -89,7 +88,7 @@ func TestLedgerLog(t *testing.T) {
 		Hooks: []kernel.Hook{
 			{Job: "accept", Name: "tp_btf/sys_exit", Refused: []string{"fentry/security_sock_graft: not permitted"}, NotSeen: "some"},
 			{Job: "io_uring_accept", Name: "tp_btf/io_uring_complete", Unproven: "io_uring_setup: function not implemented"},
-			{Job: "exec", Name: "tp_btf/sched_process_exec", Cause: selftest.Exec, Unproven: "no program was run"},
+			{Job: "exec", Name: "tp_btf/sched_process_exec", Awaited: true, Unproven: "no program was run"},
 			{Job: "call", Name: "fentry", NotSeen: "waits", Faulty: true},
 		},
 		Maps: map[string]stats.Map{"listeners": {Limit: 4096}},

@@ -27,6 +27,7 @@ type Hook struct {
 
 	Refused  []string // the better hooks, each with the reason why it cannot be used; set by [Choose]
 	Unproven string   // why it is not known whether the hook fires here; set by [Object.SelfTest]
+	Awaited  bool     // only other processes make it fire here, so that it is unproven until they do; likewise
 }
 
 // DoesNotSee adds to what the hook does not see.

@@ -283,9 +283,16 @@ func (o *Object) cause(silent map[int][]string) (hope bool) {
 		if err != nil {
 			hook.Unproven = err.Error()
 		}
-		hope = hope || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, selftest.ErrNotCaused)
+		hook.Awaited = isLeftToOthers(err)
+		hope = hope || !hook.Awaited
 	}
 	return hope
+}
+
+// isLeftToOthers reports whether the error of a cause means that nettap does not or must not cause the event, as
+// cgroups are not made by a service that systemd protects from that.
+func isLeftToOthers(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, selftest.ErrNotCaused)
 }
 
 // accuse returns an error about the programs that should have run and did not.

@@ -4,6 +4,8 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
@@ -23,5 +25,24 @@ func TestAccuse(t *testing.T) {
 		"complete is attached to tp_btf/io_uring_complete and does not run, though a request of an io_uring completed: not supported by this kernel"
 	if err == nil || err.Error() != want || !errors.Is(err, ErrUnsupported) {
 		t.Errorf("accuse() = %v, want %s", err, want)
+	}
+}
+
+// TestWhatMustNotBeCausedIsAwaited requires that a hook is awaited, and not tried again, if nettap must not make it
+// fire: cgroups are read-only for a service that systemd protects from making them.
+func TestWhatMustNotBeCausedIsAwaited(t *testing.T) {
+	for _, err := range []error{syscall.EROFS, syscall.EACCES, syscall.EPERM, selftest.Exec.Happen()} {
+		if !isLeftToOthers(fmt.Errorf("make a cgroup: %w", err)) {
+			t.Errorf("after %v the hook is not left to other processes", err)
+		}
+	}
+	for _, err := range []error{nil, syscall.ENETUNREACH} {
+		if isLeftToOthers(err) {
+			t.Errorf("after %v the hook is left to other processes", err)
+		}
+	}
+	o := &Object{hooks: []Hook{{Name: "tp_btf/sched_process_exec", Cause: selftest.Exec}}}
+	if o.cause(map[int][]string{0: {"count"}}) || !o.hooks[0].Awaited {
+		t.Errorf("a hook that nettap never makes fire is not awaited: %+v", o.hooks[0])
 	}
 }
