@@ -13,8 +13,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
 // onPath are the functions of net/socket.c that the operations of the load can go through. A star
@@ -36,21 +34,11 @@ const symbolTable = "/proc/kallsyms"
 // measurement, and is emulated.
 const onlyInGuests = "NETTAP_BENCH_GUEST"
 
-// onEach reports whether calls gets a program or a probe for each function on this kernel, if
-// these hooks are avoided.
-func onEach(avoid []string) (bool, error) {
-	types, err := kernel.Types()
-	if err != nil {
-		return false, err
-	}
-	many := func(hook string) bool { return !slices.Contains(avoid, hook) && kernel.Probe(hook) == nil }
-	return !(many("fentry.multi") || !kernel.ExitsFromPool(types) && (many("kprobe.session") || many("kprobe.multi"))), nil
-}
-
 // hideFunctions removes those functions from the table of symbols that the load never reaches, and
 // returns a function that puts them back. If each function has programs of its own, an emulated
 // machine takes minutes to load them, and programs that never run cost nothing. So the receiver
-// has its defaults, on a kernel with fewer functions.
+// has its defaults, on a kernel with fewer functions. The table is then a file, which the kernel
+// does not have to make for each start.
 func hideFunctions() (show func() error, err error) {
 	table, err := os.ReadFile(symbolTable)
 	if err != nil {

@@ -66,7 +66,7 @@ func main() {
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
 	operations := flag.Int("operations", 50, "how many operations a round has")
-	rounds := flag.Int("rounds", 100, "how many rounds there are, of which one of the least counts")
+	rounds := flag.Int("rounds", 30, "how many rounds there are, of which one of the least counts")
 	least := flag.Bool("least", false, "it is the least of all that counts")
 	flag.IntVar(&m.loads, "loads", 7, "how many times that is done, of which the median counts")
 	flag.Parse()
@@ -80,7 +80,15 @@ func main() {
 	}
 }
 
-func (m *meter) run(ctx context.Context) error {
+func (m *meter) run(ctx context.Context) (err error) {
+	if os.Getenv(onlyInGuests) != "" {
+		show, failed := hideFunctions()
+		if failed != nil {
+			return fmt.Errorf("hide functions: %w", failed)
+		}
+		defer func() { err = errors.Join(err, show()) }()
+	}
+	defer kernel.Keep()() // types and symbols are the same for all that is started
 	if err := m.measure(ctx, measure.Measure{Case: measure.Off}); err != nil {
 		return err
 	}
@@ -138,7 +146,7 @@ func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung str
 		return "", err
 	}
 	began := time.Now()
-	running, err := m.start(ctx, name, avoid)
+	running, err := start(ctx, name, avoid)
 	if err != nil {
 		return "", err
 	}
@@ -163,25 +171,6 @@ func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung str
 	}
 	defer remove()
 	return rung, m.measure(ctx, measure.Measure{Case: name, Rung: rung, Empty: true})
-}
-
-// start starts the instruments of a case. If that would take an emulated machine too long, they
-// see fewer functions.
-func (m *meter) start(ctx context.Context, name string, avoid []string) (_ *running, err error) {
-	few := false
-	if os.Getenv(onlyInGuests) != "" && (name == "calls" || name == measure.All) {
-		if few, err = onEach(avoid); err != nil {
-			return nil, err
-		}
-	}
-	if few {
-		show, err := hideFunctions()
-		if err != nil {
-			return nil, fmt.Errorf("hide functions: %w", err)
-		}
-		defer func() { err = errors.Join(err, show()) }()
-	}
-	return start(ctx, name, avoid)
 }
 
 // settling is how long instruments are left alone at first: they begin to collect after a second.
