@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -116,8 +117,15 @@ func (b *bench) measureScale(ctx context.Context) (scale, error) {
 	if _, err := vm.Output(exec.CommandContext(ctx, "gcc", "-O2", "-static", "-o", load, "testdata/e2e/testdata/load/load.c")); err != nil {
 		return scale{}, err
 	}
+	wanted, err := regexp.Compile("^(?:" + b.only + ")$")
+	if err != nil {
+		return scale{}, err
+	}
 	s := scale{Kernel: strings.TrimSpace(string(release)), Cores: runtime.NumCPU(), Commit: commit}
 	for _, p := range points(s.Cores) {
+		if !wanted.MatchString(fmt.Sprintf("%s-%d", p.Of, p.Number)) {
+			continue
+		}
 		if err := b.measurePoint(ctx, load, &p); err != nil {
 			return scale{}, fmt.Errorf("%d %s: %w", p.Number, p.Of, err)
 		}
@@ -311,6 +319,9 @@ func readScale(file string) (scale, error) {
 
 // runScale measures and, if this is to be recorded, writes the record and the pictures.
 func (b *bench) runScale(ctx context.Context) error {
+	if b.record && b.only != everything {
+		return errors.New("a record has all points")
+	}
 	s, err := b.measureScale(ctx)
 	if err != nil {
 		return err
@@ -325,6 +336,9 @@ func (b *bench) runScale(ctx context.Context) error {
 	}
 	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
 		return err
+	}
+	if b.only != everything {
+		return nil // a picture has all points
 	}
 	if !b.record {
 		return s.draw(b.build)
