@@ -172,7 +172,7 @@ func (w *world) measure() {
 	putDurations(metrics, of["nginx"], "nettap.socket.wait.duration", float64(n)*0.0009, []uint64{uint64(9 * n), 0, 0}, map[string]any{"nettap.wait.part": "local", "network.local.port": 443})
 	w.WaitDurations(metrics)
 
-	if n%10 == 0 {
+	if n%100 == 0 {
 		logs := plog.NewLogs()
 		putPacket(logs, w.now, "no_socket: udp 10.0.0.9:5000 to 10.0.0.5:9, 61 bytes on eth0, dropped by __udp4_lib_rcv", "10.0.0.9", 9)
 		w.Accepts(logs)
