@@ -42,13 +42,14 @@
 #include "lib/kernel/registers.h"
 
 /*
- * A function as user space passes it: its index and its enum result_kind. This is the cookie of a
+ * A function as user space passes it: its index, its enum result_kind and its enum passes. This is the cookie of a
  * link. If links have no cookies, each function has a copy of the program with this value in place
  * of the mark. Links of probes and of functions may differ in whether they have cookies.
  */
 #define MARK_FUNCTION "0x7a11"
 #define INDEX(function) ((__u16)(function))
 #define KIND(function) ((__u32)(function) >> 16 & 3)
+#define PASSES(function) ((__u32)(function) >> 18 & 3)
 
 const volatile bool probes_with_cookies = 1, with_cookies = 1;
 #define with_result_helper has_helper(BPF_FUNC_get_func_ret) /* since 5.17 */
@@ -181,6 +182,7 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 	t->off_node = NO_NODE;
 	t->over = 0;
 	t->idle = t->identified = t->operation = t->touched = t->connected = 0;
+	__builtin_memset(&t->given, 0, sizeof(t->given));
 	call->start_ns = now;
 	call->runnable_ns = call->idle_ns = 0;
 	for (int i = 0; i < WAIT_KINDS; i++)
@@ -458,8 +460,26 @@ static __always_inline bool ends_anything(struct thread *th, __u16 index, __u32 
 	return !is_interrupt(position);
 }
 
-/* The running thread returns from a function, which is to be noted. */
-static __always_inline void come_back(struct thread *th, __u64 function, __s64 value)
+/*
+ * Notes what a function was passed that fails, if it may have been an address. The values are read
+ * from where the kernel keeps them for fexit: the verifier lets the context be read only as the
+ * function's type says, and all functions have this program.
+ */
+static __always_inline void note_arguments(void *ctx, __u64 function, __s64 value)
+{
+	__u64 arguments[3] = {};
+
+	if (!PASSES(function) || result_of(KIND(function), value) >= 0)
+		return;
+	bpf_probe_read_kernel(arguments, sizeof(arguments), ctx);
+	note_passed(PASSES(function), arguments[0], arguments[1], arguments[2]);
+}
+
+/*
+ * The running thread returns from a function, which is to be noted. fexit is the context of such a
+ * program, or NULL.
+ */
+static __always_inline void come_back(struct thread *th, __u64 function, __s64 value, void *fexit)
 {
 	if (th && th->progress != CALL_FOLLOWED) {
 		if (th->nested) {
@@ -469,6 +489,8 @@ static __always_inline void come_back(struct thread *th, __u64 function, __s64 v
 		if (th->progress == CALL_PLAIN && (end_plain(th, function, value) || !raise_call(true)))
 			return;
 	}
+	if (fexit)
+		note_arguments(fexit, function, value);
 	leave_tree(function, value);
 }
 
@@ -505,7 +527,7 @@ int leave_function(void *ctx)
 		bpf_get_func_ret(ctx, &value);
 	else
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
-	come_back(th, function, value);
+	come_back(th, function, value, ctx);
 	return 0;
 }
 
@@ -529,7 +551,7 @@ static __always_inline void leave_by_probe(struct pt_regs *ctx)
 	struct thread *th = this_thread();
 
 	if (ends_anything(th, INDEX(function), position_of(ctx)))
-		come_back(th, function, returned_value(ctx));
+		come_back(th, function, returned_value(ctx), NULL);
 }
 
 SEC("kretprobe/sock_alloc_file")

@@ -210,6 +210,15 @@ type bpfObserved struct {
 	_           [4]byte
 }
 
+type bpfPasses uint32
+
+const (
+	bpfPassesPASSES_NOTHING            bpfPasses = 0
+	bpfPassesPASSES_FILE_AND_ADDRESS   bpfPasses = 1
+	bpfPassesPASSES_SOCKET_AND_ADDRESS bpfPasses = 2
+	bpfPassesPASSES_SOCKET_AND_MESSAGE bpfPasses = 3
+)
+
 type bpfPathEnd uint8
 
 const (
@@ -313,6 +322,14 @@ type bpfTree struct {
 		Role    uint8
 		Asks    uint8
 		Pad     uint16
+	}
+	Given struct {
+		_        structs.HostLayout
+		At       uint64
+		Length   uint32
+		Syscall  int32
+		InKernel uint8
+		Pad      [7]uint8
 	}
 	OffNode    uint8
 	Wait       bpfWait
@@ -478,6 +495,7 @@ const (
 	bpfVarIdleWaits             = "idle_waits"
 	bpfVarKeepUnsampled         = "keep_unsampled"
 	bpfVarLastPart              = "last_part"
+	bpfVarLastPasses            = "last_passes"
 	bpfVarLastPoint             = "last_point"
 	bpfVarMaxPerSecond          = "max_per_second"
 	bpfVarMinDurationNs         = "min_duration_ns"
@@ -665,6 +683,7 @@ type bpfVariableSpecs struct {
 	IdleWaits             *ebpf.VariableSpec `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.VariableSpec `ebpf:"keep_unsampled"`
 	LastPart              *ebpf.VariableSpec `ebpf:"last_part"`
+	LastPasses            *ebpf.VariableSpec `ebpf:"last_passes"`
 	LastPoint             *ebpf.VariableSpec `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.VariableSpec `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.VariableSpec `ebpf:"min_duration_ns"`
@@ -822,6 +841,7 @@ type bpfVariables struct {
 	IdleWaits             *ebpf.Variable `ebpf:"idle_waits"`
 	KeepUnsampled         *ebpf.Variable `ebpf:"keep_unsampled"`
 	LastPart              *ebpf.Variable `ebpf:"last_part"`
+	LastPasses            *ebpf.Variable `ebpf:"last_passes"`
 	LastPoint             *ebpf.Variable `ebpf:"last_point"`
 	MaxPerSecond          *ebpf.Variable `ebpf:"max_per_second"`
 	MinDurationNs         *ebpf.Variable `ebpf:"min_duration_ns"`

@@ -16,15 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+type callTest struct {
+	name string
+	test func(t testing.TB, o *fixture)
+}
+
+// testsOfArchitecture are further tests of TestKernelReportsCalls.
+var testsOfArchitecture []callTest
+
 // TestKernelReportsCalls starts each rung only once, for all tests, because that takes long on an
 // emulated machine.
 func TestKernelReportsCalls(t *testing.T) {
 	onEachRung(t, func(t *testing.T, o *fixture) {
-		type named struct {
-			name string
-			test func(t testing.TB, o *fixture)
-		}
-		tests := []named{
+		tests := []callTest{
 			{"with their system call, descriptor and bytes", callsOfAPair},
 			{"with the functions inside", functionsInside},
 			{"with their root alone, if they were not followed", rootsAlone},
@@ -39,6 +43,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"of a process that ends", ends},
 			{"of a process that executes another program", becomes},
 			{"with the time off the CPU", offTheCPU},
+			{"that fail through an io_uring", ringFailures},
 			{"through an io_uring", throughRing},
 			{"by the workers of an io_uring", byRingWorkers},
 			{"of an io_uring behind another call", behindAnother},
@@ -47,13 +52,13 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"that wait as a step is taken", waitsAcrossSteps},
 		}
 		if o.functions() {
-			tests = append(tests, named{"of a kernel thread", ofKernelThread})
+			tests = append(tests, callTest{"of a kernel thread", ofKernelThread})
 		}
 		if !o.few {
-			tests = append(tests, named{"as far as they go", truncated})
+			tests = append(tests, callTest{"as far as they go", truncated})
 		}
 		if o.best || !testing.Short() {
-			tests = append(tests, []named{ // these do not depend on the rung
+			tests = append(tests, []callTest{ // these do not depend on the rung
 				{"that fail with chosen errors", chosenErrors},
 				{"by chance that fail as was expected", expectedByChance},
 				{"that fail in a thread as was expected", expectedOfThreads},
@@ -64,7 +69,7 @@ func TestKernelReportsCalls(t *testing.T) {
 				{"of processes in chosen cgroups", inCgroups},
 			}...)
 		}
-		for _, test := range tests {
+		for _, test := range slices.Concat(tests, testsOfArchitecture) {
 			t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
 		}
 	})

@@ -250,7 +250,7 @@ func (o *fixture) reported(t testing.TB, thread int) (all []reported) {
 		syscall, _ := tr.value("nettap.call.syscall").(string)
 		kept, _ := tr.value(RootAttribute).(string)
 		end := "peer"
-		if syscall == "bind" {
+		if tr.root.Name() == "bind" {
 			end = "local"
 		}
 		all = append(all, reported{

@@ -117,13 +117,26 @@ func replaceProgram(hooks []kernel.Hook, program, other string) {
 // isMulti reports whether a hook is a probe that is attached to many functions at once.
 func isMulti(hook string) bool { return hook == "kprobe.session" || hook == "kprobe.multi" }
 
-// frequentFunctions are functions that most calls and each connection go through. A trampoline (fentry)
-// takes a third of the time of a probe at each call, but attaching one takes long. So these have
-// trampolines, and all other functions have probes if the kernel can attach them to many at once.
+// frequentFunctions are functions that most calls and each connection go through, and those of passes,
+// as a probe at the end of a function does not show what that was passed. A trampoline (fentry) takes a
+// third of the time of a probe at each call, but attaching one takes long. So these have trampolines,
+// and all other functions have probes if the kernel can attach them to many at once.
 var frequentFunctions = []string{
 	"sock_write_iter", "sock_read_iter", "sock_recvmsg", "__sys_sendto", "__sys_recvfrom", "____sys_sendmsg", "____sys_recvmsg", "sock_poll",
 	"__sys_socket", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file",
 	"__sys_connect", "__sys_connect_file", "__sys_accept4", "do_accept", "sock_close", "__sock_release",
+	"sock_sendmsg", "__sys_sendmsg_sock", "__sys_bind_socket",
+}
+
+// passes has what functions are passed with which calls of io_uring and of the kernel itself begin.
+//
+// Source: io_uring/net.c, net/socket.c.
+var passes = map[string]bpfPasses{
+	"__sys_connect_file": bpfPassesPASSES_FILE_AND_ADDRESS,
+	"__sys_bind_socket":  bpfPassesPASSES_SOCKET_AND_ADDRESS,
+	"sock_sendmsg":       bpfPassesPASSES_SOCKET_AND_MESSAGE,
+	"__sys_sendmsg_sock": bpfPassesPASSES_SOCKET_AND_MESSAGE,
+	"____sys_sendmsg":    bpfPassesPASSES_SOCKET_AND_MESSAGE,
 }
 
 // partFrequent parts functions into those that are called most often and the rest.
@@ -163,7 +176,9 @@ func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, 
 		return nil, err
 	}
 	functions, err := chooseFunctions(c.options.Functions, symbols, func(name string) (kernel.Function, error) {
-		return kernel.FunctionType(types, name)
+		f, err := kernel.FunctionType(types, name)
+		f.Tag = uint8(passes[name])
+		return f, err
 	})
 	if err != nil {
 		return nil, err

@@ -20,8 +20,10 @@ import (
 )
 
 // mark is what a program learns about the function that it runs for: its index in the lists of the
-// object's hooks, and how its result shows a failure.
-func (f Function) mark(index int) uint64 { return uint64(index) | uint64(f.Result)<<16 }
+// object's hooks, how its result shows a failure, and its tag.
+func (f Function) mark(index int) uint64 {
+	return uint64(index) | uint64(f.Result)<<16 | uint64(f.Tag)<<18
+}
 
 // copies says whether the hook's programs are copied for each of its functions.
 func (h Hook) copies() bool {

@@ -26,11 +26,13 @@ type Ring struct {
 
 // What a submission requests, and how.
 const (
+	RingSendmsg = 9
 	RingAccept  = 13
 	RingConnect = 16
 	RingClose   = 19
 	RingSend    = 26
 	RingRecv    = 27
+	RingBind    = 56
 
 	RingFixedFile = 1  // flag: FD is a slot of the ring's file table
 	RingAsync     = 16 // flag: one of the ring's workers does it

@@ -80,6 +80,8 @@ static __always_inline void note_call(struct tree *t)
 	struct sock *sk;
 
 	identify(t);
+	if (call->result < 0 && !t->connected)
+		find_given(t);
 	note_caller(call);
 	sk = (struct sock *)t->sock;
 	if (t->operation == OPERATION_ACCEPT && call->result >= 0)
@@ -94,7 +96,7 @@ static __always_inline void note_call(struct tree *t)
 	if (sk)
 		note_socket(call, sk);
 	if (call->result < 0 && !t->connected)
-		note_given(call, sk);
+		note_given(call, &t->given, sk);
 }
 
 /*

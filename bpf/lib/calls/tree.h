@@ -145,6 +145,18 @@ struct frame {
 	__u8 pad;
 };
 
+/*
+ * Where the address is that was passed to a call that failed. The first two fields are those with
+ * which struct msghdr begins.
+ */
+struct given {
+	__u64 at; /* 0: no address was passed */
+	__u32 length;
+	__s32 syscall; /* the call that it was passed to, by its native number; 0: not known yet */
+	__u8 in_kernel; /* it is in the kernel's memory, and not in the program's */
+	__u8 pad[7];
+};
+
 struct tree {
 	__u64 off_ns;  /* when the thread left the CPU; 0: it is running */
 	__u64 wake_ns; /* when it became runnable again; 0: it is not */
@@ -157,6 +169,7 @@ struct tree {
 	__u32 off_written; /* how much was sent on the socket by then */
 	__u32 pad;
 	struct conversation conversation[CONVERSATIONS];
+	struct given given;
 	__u8 off_node;
 	enum wait wait;  /* while off the CPU */
 	__u8 idle;       /* it waits for work */

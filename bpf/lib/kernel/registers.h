@@ -7,6 +7,7 @@
 #if defined(__TARGET_ARCH_x86)
 
 struct pt_regs {
+	unsigned long bp;
 	unsigned long r9;
 	unsigned long r8;
 	unsigned long bx;

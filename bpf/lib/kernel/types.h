@@ -404,6 +404,8 @@ struct inet6_skb_parm {
 };
 
 struct msghdr {
+	void *msg_name;
+	int msg_namelen;
 	unsigned int msg_flags;
 };
 
