@@ -16,7 +16,7 @@ modules := receiver/pproflabels internal/demo
 # These modules have test targets of their own, which build what they need.
 deployed := internal/release internal/chart internal/dashboards
 tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/selftests/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/selftests/*' ! -path 'internal/systemd/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -193,18 +193,27 @@ release: $(programs) ## make the files of a release: deb, rpm, image, SBOMs and 
 .PHONY: package
 package: release ## the same: the packages are build/release/*.deb and *.rpm
 
-# A minimal Debian, for tests that install packages. It is from where this machine gets its own.
-build/debian.tar:
+# A minimal Debian for tests that install packages, and one with what a server usually has. They are from where this
+# machine gets its own.
+build/debian.tar: debian = --variant=minbase
+build/server.tar: debian = --include=bpftool,ca-certificates,cron,curl,dbus,libpam-systemd,logrotate,man-db,openssh-server,procps,python3,rsyslog,sudo,systemd-sysv,systemd-timesyncd,unattended-upgrades
+build/debian.tar build/server.tar:
 	@.ci/setup release
-	rm -rf build/debian
-	debootstrap --variant=minbase bookworm build/debian $$(apt-get indextargets --format '$$(SITE)' 'Label: Debian' | head -n 1)
-	tar --create --numeric-owner --file $@ --directory build/debian .
-	rm -rf build/debian
+	rm -rf $(basename $@)
+	debootstrap $(debian) bookworm $(basename $@) $$(apt-get indextargets --format '$$(SITE)' 'Label: Debian' | head -n 1)
+	rm -rf $(basename $@)/var/cache/apt/archives/*.deb
+	tar --create --numeric-owner --file $@ --directory $(basename $@) .
+	rm -rf $(basename $@)
 
 .PHONY: test-packages
 test-packages: release build/debian.tar ## install, upgrade and remove the packages and run the image, in roots of their own (as root)
 	@.ci/setup release
 	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/debian.tar go test -C internal/release $(TESTFLAGS) -count=1 ./...
+
+.PHONY: test-systemd
+test-systemd: release build/server.tar ## install the deb on a Debian that runs systemd, in a virtual machine, for an idle day (as root; up to half an hour)
+	@.ci/setup matrix
+	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/server.tar go test $(TESTFLAGS) -count=1 -timeout 45m -run '^TestDebian' ./internal/systemd
 
 .PHONY: test-chart
 test-chart: build ## check that Helm, the Kubernetes API and the distribution accept the Helm chart
