@@ -11,6 +11,8 @@
  *            before Linux 6.16: net_dev_queue
  *          tp_btf net_dev_queue        a process sends a datagram on a socket that several use in
  *                                      turn: attached when there is one
+ *            before Linux 6.3: fexit inet_sendmsg, inet6_sendmsg, or if functions cannot be
+ *            traced tp_btf sys_exit: a call on such a socket has failed
  *          tp_btf inet_sock_set_state  a process connects or listens; a connection is
  *                                      established for a listener
  *          tp_btf sched_process_exit   a process that listened has ended
@@ -33,6 +35,7 @@
  * Needs:   BTF, Linux 5.12 (atomic exchange).
  */
 #include "lib/kernel/interrupt.h"
+#include "lib/owner/attempts.h"
 #include "lib/owner/pending.h"
 #include "lib/owner/ports.h"
 #include "lib/owner/uses.h"
@@ -53,12 +56,18 @@ const volatile __u64 patience_ns = 3000000000ULL;
 bool orphaned;
 
 /*
- * Set when several processes use a socket of datagrams in turn. User space then attaches the program
- * that sees which of them sends.
+ * Set when several processes use a socket in turn. User space then attaches the program that sees
+ * which of them sends, or the one that sees whose call fails.
  */
-bool shared_datagrams;
+bool shared_socket;
 
 #define SHARED 3 /* a daemon that forks or changes its user gives its socket to another process once or twice */
+
+/*
+ * User space sets this if hooks tell of calls when they begin. What they tell of the calls that
+ * succeed alone does not matter here.
+ */
+const volatile bool learns_early;
 
 /*
  * The instances of processes that have executed a program or changed their user, by the number that
@@ -90,14 +99,20 @@ static __always_inline bool is_known_beyond(__u64 number, __u32 tried, __u32 mar
 	return number == number_beyond(mark) && tried == (__u32)current_round();
 }
 
-/* A socket of datagrams that a process used goes to another one. */
+/* Whether another hook helps to know the owner of a socket that several processes use in turn. */
+static __always_inline bool needs_help(struct sock *sk)
+{
+	return sk->sk_type == SOCK_DGRAM || sk->sk_type == SOCK_RAW || (learns_early && !is_pushed(sk));
+}
+
+/* A socket that a process used goes to another one. */
 static __always_inline void count_turn(struct sock *sk, struct owner *owner)
 {
-	if (owner->turns == SHARED || (sk->sk_type != SOCK_DGRAM && sk->sk_type != SOCK_RAW))
+	if (owner->turns == SHARED || !needs_help(sk))
 		return;
 	owner->turns++;
 	if (owner->turns == SHARED)
-		shared_datagrams = true;
+		shared_socket = true;
 }
 
 /* Makes the running process the owner of sk. */
@@ -169,6 +184,45 @@ int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 	return 0;
 }
 
+/* Whether a program runs when a call to send on the socket has ended. */
+static __always_inline bool sees_end(struct sock *sk)
+{
+	return sees_failures && sk->__sk_common.skc_family != AF_PACKET;
+}
+
+/* The running process, which is not the owner, begins to send. */
+static __always_inline void take_over_early(struct sock *sk, struct owner *owner, const struct process *process)
+{
+	struct attempt attempt = { .sk = (__u64)sk, .before.number = owner->number };
+
+	if (sees_end(sk) && !is_used(attempt.before.number) && begin(&attempt))
+		return;
+	take_over(sk, owner, process);
+	attempt.number = owner->number;
+	if (sees_end(sk))
+		begin(&attempt);
+}
+
+/*
+ * The running process begins to send on the socket. It becomes the owner now, before its packets
+ * leave, and if its call fails the socket goes back. A socket that had no user keeps what waits
+ * with it until the call has succeeded.
+ */
+static __always_inline void learn_early(struct sock *sk)
+{
+	struct process process;
+	struct owner *owner;
+
+	if (is_known_user(sk))
+		return;
+	owner = owner_to_learn(sk);
+	if (!owner)
+		return;
+	process = current_process();
+	if ((__u32)owner->number != mark_of(&process))
+		take_over_early(sk, owner, &process);
+}
+
 bool fired_learn_from_sendmsg;
 
 SEC("fentry/security_socket_sendmsg")
@@ -177,7 +231,46 @@ int BPF_PROG(learn_from_sendmsg, struct socket *sock, struct msghdr *msg, int si
 	if (!is_enabled(&fired_learn_from_sendmsg))
 		return 0;
 	if (sock->sk && !is_pushed(sock->sk) && is_send(sock->sk, msg))
-		learn(sock->sk);
+		learn_early(sock->sk);
+	return 0;
+}
+
+/* The call that the running thread began on the socket, if any, has ended. */
+static __always_inline void end_send(struct sock *sk, int sent)
+{
+	struct attempt *attempt = attempt_here();
+	struct owner *owner;
+
+	if (!attempt || attempt->sk != (__u64)sk)
+		return;
+	if (sent >= 0 && !attempt->number)
+		learn(sk);
+	owner = sent < 0 && attempt->number ? bpf_sk_storage_get(&owners, sk, 0, 0) : NULL;
+	if (owner) {
+		__sync_val_compare_and_swap(&owner->number, attempt->number, attempt->before.number);
+		forget_known();
+	}
+	end_attempt();
+}
+
+bool fired_end_send_4;
+
+/* Everything but a packet socket sends by this function, and those of IPv6 by the next one. */
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(end_send_4, struct socket *sock, struct msghdr *msg, unsigned long size, int sent)
+{
+	if (is_enabled(&fired_end_send_4) && sock->sk)
+		end_send(sock->sk, sent);
+	return 0;
+}
+
+bool fired_end_send_6;
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(end_send_6, struct socket *sock, struct msghdr *msg, unsigned long size, int sent)
+{
+	if (is_enabled(&fired_end_send_6) && sock->sk)
+		end_send(sock->sk, sent);
 	return 0;
 }
 
@@ -227,8 +320,20 @@ static __always_inline bool is_another_user(struct sock *sk, struct process *pro
 	       !BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock);
 }
 
-/* Records that the running process uses the socket. */
-static __always_inline void set_user(struct sock *sk, const struct process *process)
+/* How often the socket went from one process to another, if it now goes from one to who. */
+static __always_inline __u32 turns_of(struct sock *sk, const struct user *from, const struct instance *who)
+{
+	if (!from)
+		return 0;
+	if (from->turns == SHARED || is_same_instance(&from->who, who) || is_seen_both_ways(sk))
+		return from->turns;
+	if (from->turns + 1 == SHARED)
+		shared_socket = true;
+	return from->turns + 1;
+}
+
+/* Records that the running process uses the socket, and returns the process's number. */
+static __always_inline __u64 set_user(struct sock *sk, const struct process *process)
 {
 	__u64 address = (__u64)sk;
 	struct user user = {};
@@ -236,7 +341,9 @@ static __always_inline void set_user(struct sock *sk, const struct process *proc
 	user.number = number_of(process, current_task());
 	user.who = instance_of(process);
 	user.tried = current_round();
+	user.turns = turns_of(sk, bpf_map_lookup_elem(&socket_users, &address), &user.who);
 	bpf_map_update_elem(&socket_users, &address, &user, BPF_ANY);
+	return user.number;
 }
 
 static __always_inline void note_user(struct sock *sk)
@@ -245,6 +352,62 @@ static __always_inline void note_user(struct sock *sk)
 
 	if (is_another_user(sk, &process))
 		set_user(sk, &process);
+}
+
+/* The running process, which is not known as the user, begins a call. */
+static __always_inline void set_user_early(struct sock *sk, const struct process *process, bool sends)
+{
+	struct attempt attempt = { .sk = (__u64)sk };
+	struct user *before = bpf_map_lookup_elem(&socket_users, &attempt.sk);
+
+	if (before)
+		attempt.before = *before;
+	if ((before && sends) || !begin(&attempt)) {
+		attempt.number = set_user(sk, process);
+		begin(&attempt);
+	}
+}
+
+/*
+ * The running process begins a call on the socket. It becomes the user now if it sends, because
+ * its packets leave before the call ends, and if the call fails the socket goes back. A receiver, or
+ * the first user, is one when its call has succeeded.
+ */
+static __always_inline void note_early(struct sock *sk, bool sends)
+{
+	struct process process;
+
+	if (!is_another_user(sk, &process))
+		return;
+	if (!sees_failures || current_task()->flags & PF_IO_WORKER) /* these make no system calls */
+		set_user(sk, &process);
+	else
+		set_user_early(sk, &process, sends);
+}
+
+bool fired_end_call;
+
+/* The call that the running thread began, if any, has ended. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(end_call, struct pt_regs *regs, long result)
+{
+	struct attempt *attempt, ended;
+	struct process process;
+	struct user *user;
+
+	if (!is_enabled(&fired_end_call))
+		return 0;
+	attempt = attempt_here();
+	if (!attempt)
+		return 0;
+	ended = *attempt;
+	end_attempt();
+	if (result >= 0 && !ended.number && is_another_user((struct sock *)ended.sk, &process))
+		set_user((struct sock *)ended.sk, &process);
+	user = result < 0 && ended.number ? bpf_map_lookup_elem(&socket_users, &ended.sk) : NULL;
+	if (user && user->number == ended.number)
+		bpf_map_update_elem(&socket_users, &ended.sk, &ended.before, BPF_EXIST);
+	return 0;
 }
 
 bool fired_note_sendmsg;
@@ -258,7 +421,7 @@ int note_sendmsg(struct pt_regs *ctx)
 		return 0;
 	sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
 	if (is_send(sk, second_argument(ctx)))
-		note_user(sk);
+		note_early(sk, true);
 	return 0;
 }
 
@@ -277,13 +440,20 @@ bool fired_note_recvmsg;
 SEC("kprobe/security_socket_recvmsg")
 int note_recvmsg(struct pt_regs *ctx)
 {
+	int flags = fourth_argument(ctx);
 	struct sock *sk;
+	__u16 type;
 
 	if (!is_enabled(&fired_note_recvmsg))
 		return 0;
 	sk = BPF_CORE_READ((struct socket *)first_argument(ctx), sk);
-	if (is_receive(sk, fourth_argument(ctx)))
-		note_user(sk);
+	type = BPF_CORE_READ(sk, sk_type);
+	if (is_seen_later(sk, type, flags)) {
+		if (type == SOCK_STREAM && is_at_end(sk))
+			note_user(sk);
+	} else if (is_receive(sk, flags)) {
+		note_early(sk, false);
+	}
 	return 0;
 }
 

@@ -127,7 +127,7 @@ type bpfUser struct {
 	Number uint64
 	Who    bpfInstance
 	Tried  uint32
-	Pad    uint32
+	Turns  uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -14,6 +14,8 @@ import (
 // choice has the hooks that show which process uses a socket.
 type choice struct {
 	hooks []kernel.Hook
+	early bool     // hooks tell of calls when they begin
+	ends  bool     // and others, on sockets that processes share, when calls have ended
 	users bool     // kprobes tell who uses a socket
 	sees  []string // variables of the programs to be set
 }
@@ -28,28 +30,34 @@ func choose(probe func(hook string) error) (choice, error) {
 	if err != nil {
 		return choice{}, err
 	}
-	c := choice{users: strings.HasPrefix(learns.Name, "kprobe/")}
-	if err := errors.Join(c.addDatagramSender(probe, &learns), c.addDeeds(probe, &learns)); err != nil {
+	c := choice{early: learns.Name != ladder[0].Name, users: strings.HasPrefix(learns.Name, "kprobe/")}
+	if err := errors.Join(c.addSharing(probe, &learns), c.addDeeds(probe, &learns)); err != nil {
 		return choice{}, err
 	}
 	c.hooks = append(c.hooks, learns, sender)
 	return c, nil
 }
 
-// addDatagramSender adds the hook that shows who sends on a socket that several processes use, if
-// learns sees a call only at its end.
-func (c *choice) addDatagramSender(probe func(hook string) error, learns *kernel.Hook) error {
-	if learns.Name != ladder[0].Name {
-		return nil
+// addSharing adds the hooks that show, on a socket that several processes use in turn, what learns
+// sees too late or too early.
+func (c *choice) addSharing(probe func(hook string) error, learns *kernel.Hook) error {
+	needed := sharing[learns.Name]
+	var hooks []kernel.Hook
+	for _, hook := range needed.hooks {
+		hook, err := kernel.Choose(probe, hook)
+		if errors.Is(err, kernel.ErrUnsupported) {
+			learns.Refused = append(learns.Refused, err.Error())
+			learns.DoesNotSee(needed.what)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		hooks = append(hooks, hook)
 	}
-	hook, err := kernel.Choose(probe, datagramSender)
-	if errors.Is(err, kernel.ErrUnsupported) {
-		learns.Refused = append(learns.Refused, err.Error())
-		learns.DoesNotSee("which process sends first after another one on a socket of datagrams that both use")
-		return nil
-	}
-	c.hooks = append(c.hooks, hook)
-	return err
+	c.hooks = append(c.hooks, hooks...)
+	c.ends = c.early
+	return nil
 }
 
 // addDeeds adds the hooks that show what a call has moved, and to what learns does not see
@@ -93,13 +101,13 @@ var ladder = []kernel.Hook{
 	{Job: "owner", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgLearnFromSend, bpfProgLearnFromReceive}},
 	{
 		Job: "owner", Name: "fentry/security_socket_sendmsg", Programs: []string{bpfProgLearnFromSendmsg, bpfProgLearnFromRecvmsg},
-		NotSeen: "that a call to send by anything but plain TCP moved nothing: it is taken for a use of its socket",
+		NotSeen: "that a call to send by anything but plain TCP moved nothing, until processes share a socket: it is taken for a use of its socket",
 	},
 	{
 		Job: "owner", Name: "kprobe/security_socket_sendmsg", Programs: []string{bpfProgNoteSendmsg, bpfProgNoteRecvmsg},
 		NotSeen: "a new user of a socket, until the next packet or collection; " +
-			"that a call to send by anything but plain TCP, or one to receive by MPTCP, SCTP, kTLS or a sockmap that may wait, moved nothing: " +
-			"it is taken for a use of its socket; " +
+			"that a call to send by anything but plain TCP, or one to receive by MPTCP, SCTP, kTLS or a sockmap that may wait, moved nothing, " +
+			"until processes share a socket: it is taken for a use of its socket; " +
 			"that a call waited for data and came to the end of a TCP connection",
 	},
 }
@@ -110,13 +118,25 @@ var senders = []kernel.Hook{
 	{Job: "sender", Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromQueue}},
 }
 
-// datagramSender is attached if several processes use a socket of datagrams in turn, and calls that
-// send are seen only at their end.
-var datagramSender = kernel.Hook{
-	Job: datagramSending, Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromDatagram}, Later: true,
+// sharing has the hooks that are attached if several processes use a socket in turn, and what is not
+// known without them, by the rung of the ladder that they complete.
+var sharing = map[string]struct {
+	what  string
+	hooks []kernel.Hook
+}{
+	"tp_btf/sock_send_length": {"which process sends first after another one on a socket of datagrams that both use", []kernel.Hook{
+		{Job: ofShared, Name: "tp_btf/net_dev_queue", Programs: []string{bpfProgLearnFromDatagram}, Later: true},
+	}},
+	"fentry/security_socket_sendmsg": {"that a call to send failed on a socket that processes share", []kernel.Hook{
+		{Job: ofShared, Name: "fexit/inet_sendmsg", Programs: []string{bpfProgEndSend4}, Later: true},
+		{Job: ofShared, Name: "fexit/inet6_sendmsg", Programs: []string{bpfProgEndSend6}, Later: true},
+	}},
+	"kprobe/security_socket_sendmsg": {"that a call failed on a socket that processes share", []kernel.Hook{
+		{Job: ofShared, Name: "tp_btf/sys_exit", Programs: []string{bpfProgEndCall}, Later: true},
+	}},
 }
 
-const datagramSending = "datagram_sender"
+const ofShared = "shared_sockets"
 
 // deed is a hook that only a call reaches which has moved something.
 type deed struct {

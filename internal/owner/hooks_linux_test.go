@@ -21,6 +21,7 @@ func TestChoose(t *testing.T) {
 		avoid       []string
 		hooks, sees []string
 		notSeen     string // by the one before the last
+		ends        bool   // calls that fail are seen on sockets that processes share
 	}{
 		"a kernel that tells what a call has moved": {
 			hooks: []string{"tp_btf/net_dev_queue", "tp_btf/sock_send_length", sender},
@@ -32,18 +33,23 @@ func TestChoose(t *testing.T) {
 		},
 		"one before": {
 			avoid: []string{"tp_btf/sock_send_length"},
-			hooks: []string{"fentry/tcp_push", traced, sender}, sees: []string{bpfVarSeesSent},
-			notSeen: ladder[1].NotSeen,
+			hooks: []string{"fexit/inet_sendmsg", "fexit/inet6_sendmsg", "fentry/tcp_push", traced, sender},
+			sees:  []string{bpfVarSeesSent}, notSeen: ladder[1].NotSeen, ends: true,
+		},
+		"one before, without IPv6": {
+			avoid: []string{"tp_btf/sock_send_length", "fexit/inet6_sendmsg"},
+			hooks: []string{"fentry/tcp_push", traced, sender},
+			sees:  []string{bpfVarSeesSent}, notSeen: ladder[1].NotSeen + "; that a call to send failed on a socket that processes share",
 		},
 		"one that can only be probed": {
 			avoid: []string{"tp_btf/sock_send_length", "fentry"},
-			hooks: []string{push, segment, datagram, message, probed, sender},
-			sees:  []string{bpfVarSeesSent, bpfVarSeesSegments, bpfVarSeesDatagrams, bpfVarSeesPackets}, notSeen: ladder[2].NotSeen,
+			hooks: []string{"tp_btf/sys_exit", push, segment, datagram, message, probed, sender},
+			sees:  []string{bpfVarSeesSent, bpfVarSeesSegments, bpfVarSeesDatagrams, bpfVarSeesPackets}, notSeen: ladder[2].NotSeen, ends: true,
 		},
 		"one without a function of UDP": {
 			avoid: []string{"tp_btf/sock_send_length", "fentry", datagram},
-			hooks: []string{push, segment, message, probed, sender}, sees: []string{bpfVarSeesSent, bpfVarSeesSegments, bpfVarSeesPackets},
-			notSeen: ladder[2].NotSeen + "; that a call to receive by UDP moved nothing, if it may wait",
+			hooks: []string{"tp_btf/sys_exit", push, segment, message, probed, sender}, sees: []string{bpfVarSeesSent, bpfVarSeesSegments, bpfVarSeesPackets},
+			notSeen: ladder[2].NotSeen + "; that a call to receive by UDP moved nothing, if it may wait", ends: true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +66,9 @@ func TestChoose(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.sees, got.sees); diff != "" {
 				t.Errorf("variables differ (-want +got):\n%s", diff)
+			}
+			if got.ends != test.ends {
+				t.Errorf("ends of calls are seen: %v, want %v", got.ends, test.ends)
 			}
 			if notSeen := got.hooks[len(names)-2].NotSeen; notSeen != test.notSeen {
 				t.Errorf("not seen is %q, want %q", notSeen, test.notSeen)

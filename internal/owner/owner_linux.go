@@ -23,6 +23,10 @@ import (
 // expected to use; map traffic has room for that many of each process.
 const entriesPerProcess = 4
 
+// maxAttempts is how many calls can be under way of which only their end tells whether they use their
+// socket. Those beyond them count as use.
+const maxAttempts = 4096
+
 // maxUsers is how many sockets have their user in map users, which only kprobes need.
 const maxUsers = 65536
 
@@ -50,6 +54,7 @@ type knowledge struct {
 	object  *kernel.Object
 	open    kernel.Closers
 	survey  string // the program
+	ends    bool   // calls on sockets that processes share are seen when they end
 	users   bool   // kprobes tell who uses a socket
 	round   uint64
 	last    survey
@@ -223,7 +228,11 @@ func (o *knowledge) load(chosen choice) error {
 	if o.users {
 		spec.Maps[bpfMapSocketUsers].MaxEntries = maxUsers
 	}
-	if err := spec.Variables[bpfVarWithUsers].Set(o.users); err != nil {
+	o.ends = chosen.ends
+	if o.ends {
+		spec.Maps[bpfMapAttempts].MaxEntries = maxAttempts
+	}
+	if err := errors.Join(spec.Variables[bpfVarWithUsers].Set(o.users), spec.Variables[bpfVarLearnsEarly].Set(chosen.early)); err != nil {
 		return err
 	}
 	for _, variable := range chosen.sees {
@@ -318,14 +327,17 @@ func (o *Owners) Survey(now time.Time) error {
 	return nil
 }
 
-// followSharing begins to see who sends on sockets of datagrams that several processes use in turn,
-// once there is one.
+// followSharing begins to see who sends, or whose call fails, on sockets that several processes use
+// in turn, once there is one.
 func (o *knowledge) followSharing() error {
 	var shared bool
-	if err := o.object.Variables[bpfVarSharedDatagrams].Get(&shared); err != nil || !shared {
+	if err := o.object.Variables[bpfVarSharedSocket].Get(&shared); err != nil || !shared {
 		return err
 	}
-	return o.object.AttachLater(datagramSending)
+	if err := o.object.AttachLater(ofShared); err != nil {
+		return err
+	}
+	return o.object.Variables[bpfVarSeesFailures].Set(o.ends)
 }
 
 // adopt finds the processes that have the listeners of ended processes open.

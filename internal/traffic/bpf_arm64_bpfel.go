@@ -289,7 +289,7 @@ type bpfUser struct {
 	Number uint64
 	Who    bpfInstance
 	Tried  uint32
-	Pad    uint32
+	Turns  uint32
 }
 
 type bpfWireguardPort struct {

@@ -52,6 +52,7 @@ var deeds = map[string]func(words []string) any{
 	"look":    func([]string) any { _, err := receiveNow(); return requireError(unix.EAGAIN, err) },
 	"wait":    func([]string) any { _, err := receiveFor(50 * time.Millisecond); return requireError(unix.EAGAIN, err) },
 	"push":    func([]string) any { _, err := sendNow(); return requireError(unix.EPIPE, err) },
+	"miss":    func([]string) any { return sendNothing() },
 	"give": func(words []string) any {
 		return unix.Sendmsg(heritageFD, []byte{0}, unix.UnixRights(descriptors[words[0]]), nil, 0)
 	},
@@ -216,6 +217,17 @@ func receiveFor(wait time.Duration) (int, error) {
 // sendNow sends a byte, and does not wait.
 func sendNow() (int, error) {
 	return unix.SendmsgN(connectionFD, make([]byte, 1), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// sendNothing requires that a call to send fails: the socket is not connected, or the memory cannot be read.
+func sendNothing() any {
+	memory := must(unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS))
+	defer func() { must(0, unix.Munmap(memory)) }()
+	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, connectionFD, uintptr(unsafe.Pointer(&memory[0])), 1, unix.MSG_NOSIGNAL, 0, 0)
+	if errno == 0 {
+		return errors.New("it was sent")
+	}
+	return nil
 }
 
 // requireError requires that a call failed with a certain error.

@@ -16,7 +16,7 @@ struct owner {
 	__u32 tried;          /* low half of the round in which its user last found no room */
 	__u8 subflow;         /* of MPTCP: its owner is that of the MPTCP socket */
 	__u8 connects;        /* the socket connects or has connected; it was not accepted */
-	__u8 turns;           /* how often it went from one process to another, up to SHARED; only of datagrams */
+	__u8 turns;           /* how often it went from one process to another, up to SHARED; not of plain TCP */
 	__u8 pad;
 };
 
@@ -36,8 +36,8 @@ const volatile bool with_users;
 struct user {
 	__u64 number;
 	struct instance who;
-	__u32 tried; /* as in struct owner */
-	__u32 pad;
+	__u32 tried; /* as in struct owner, like the next one */
+	__u32 turns;
 };
 
 struct {

@@ -82,6 +82,12 @@ static __always_inline bool is_seen_later(struct sock *sk, __u16 type, int flags
 	return false;
 }
 
+/* Whether other hooks run when a call has sent or received something on the socket. */
+static __always_inline bool is_seen_both_ways(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_type) == SOCK_STREAM && sees_sent && is_seen_later(sk, SOCK_STREAM, 0);
+}
+
 /*
  * Whether the peer has ended the connection and all data was received. A call succeeds then, though
  * there is nothing to receive.
@@ -101,11 +107,8 @@ static __always_inline bool has_data(struct sock *sk)
 	       (protocol == IPPROTO_UDP && BPF_CORE_READ((struct udp_sock *)sk, reader_queue.qlen));
 }
 
+/* Of a call that no other hook sees when it has received something. */
 static __always_inline bool is_receive(struct sock *sk, int flags)
 {
-	__u16 type = BPF_CORE_READ(sk, sk_type);
-
-	if (is_seen_later(sk, type, flags))
-		return type == SOCK_STREAM && is_at_end(sk);
 	return !(flags & MSG_DONTWAIT) || has_data(sk);
 }
