@@ -4,8 +4,6 @@ package traffic
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -108,13 +106,14 @@ func (c *consumer) sum(metric string, matches func(s *stream) bool) int64 {
 	return sum
 }
 
+// keyOf names a series. The attributes of a series come in the same order each time.
 func keyOf(metric string, resource, own pcommon.Map) string {
-	var words []string
+	var key strings.Builder
+	key.WriteString(metric)
 	for _, attributes := range []pcommon.Map{resource, own} {
-		raw := attributes.AsRaw()
-		for _, name := range slices.Sorted(maps.Keys(raw)) {
-			words = append(words, fmt.Sprint(name, "=", raw[name]))
+		for name, value := range attributes.All() {
+			key.WriteString("," + name + "=" + value.AsString())
 		}
 	}
-	return metric + "{" + strings.Join(words, ",") + "}"
+	return key.String()
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/cgroups"
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/interfaces"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -72,14 +74,17 @@ func observe(t *testing.T, options owner.Options) *lab {
 	return l
 }
 
-// shared is the lab of all tests that do not need their own.
-var shared *lab
+// shared are the labs of all tests that do not need their own, by the hooks that they avoid.
+var shared = map[string]*lab{}
 
-// share returns a lab that other tests also use, one after another, because starting one takes time.
-func share(t *testing.T) *lab {
+// share returns a lab that other tests also use, one after another, because starting one takes time. It avoids those of
+// the hooks that this kernel has.
+func share(t *testing.T, avoid ...string) *lab {
 	t.Helper()
-	if shared == nil {
-		l, owners := newLab(owner.Options{MaxProcesses: 4096})
+	avoid = slices.DeleteFunc(avoid, func(hook string) bool { return kernel.Probe(hook) != nil })
+	avoided := strings.Join(avoid, " ")
+	if shared[avoided] == nil {
+		l, owners := newLab(owner.Options{MaxProcesses: 4096, AvoidHooks: avoid})
 		kerneltest.Run(t, l.cgroups)
 		kerneltest.Run(t, owners)
 		kerneltest.Run(t, l.traffic.interfaces)
@@ -87,9 +92,9 @@ func share(t *testing.T) *lab {
 		if err := l.traffic.claimForwarded(); err != nil { // as on a host that has forwarding switched on
 			t.Fatal(err)
 		}
-		shared = l
+		shared[avoided] = l
 	}
-	return shared
+	return shared[avoided]
 }
 
 func newLab(options owner.Options) (*lab, *owner.Owners) {

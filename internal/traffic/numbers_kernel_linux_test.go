@@ -88,6 +88,7 @@ func TestKernelCreditsNobodyInBetween(t *testing.T) {
 		}
 	}
 	p.client.do("repeat 10 100")
+	p.server.do("receive 2000") // or what it got would wait for it
 	const packet = 14 + 20 + 8 + 100
 	near, _, _ := p.moved()
 	want := map[string]quantity{"transmit overflow": {20, 20 * packet}}

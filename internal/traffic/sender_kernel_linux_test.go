@@ -6,18 +6,18 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
-
-	"github.com/seed-7756021b/nettap/internal/owner"
 )
 
-// byQueue are the options with which the sending process is learned when its packets are queued, as before Linux
-// 6.16.
-var byQueue = owner.Options{MaxProcesses: 4096, AvoidHooks: []string{"tp_btf/tcp_sendmsg_locked"}}
+// byQueue returns a lab that learns of the sending process when its packets are queued, as before Linux 6.16.
+func byQueue(t *testing.T) *lab {
+	t.Helper()
+	return share(t, "tp_btf/tcp_sendmsg_locked")
+}
 
 // TestKernelGivesNothingToWhomASenderInterrupts has packets of a tunnel that have to wait, so that a soft interrupt sends them while another process runs. That
 // process must not count as the sender.
 func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
-	sighted(t, observe(t, byQueue), func(w *wire) bool {
+	sighted(t, byQueue(t), func(w *wire) bool {
 		p := converseOver(w)
 		_, far := p.digTunnel(t, tunnels[0], 0)
 		p.inNear(func() { trickle(t, tunnels[0].kind) })
@@ -44,7 +44,7 @@ func TestKernelGivesNothingToWhomASenderInterrupts(t *testing.T) {
 // TestKernelFailedCallIsNoUse has a process that holds the lock of a socket while packets arrive. It handles them when it releases the lock, and
 // sends what they allow. Its own call may have failed, so it must not become the owner.
 func TestKernelFailedCallIsNoUse(t *testing.T) {
-	sighted(t, observe(t, byQueue), func(w *wire) bool {
+	sighted(t, byQueue(t), func(w *wire) bool {
 		p := converseOver(w)
 		p.inNear(func() { trickle(t, p.near.Device) })
 		p.open("tcp", p.far.IPv4)
