@@ -28,6 +28,16 @@ struct {
 } connects SEC(".maps");
 
 /*
+ * How most messages on a socket are dealt with, so that a program can leave early. It is decided when
+ * one was examined in full: see set_course.
+ */
+enum __attribute__((packed)) course {
+	COURSE_OPEN,      /* each message is examined in full */
+	COURSE_SETTLED,   /* reads are only counted: see SETTLED */
+	COURSE_MONOLOGUE, /* the program only sends, and only when it last did is noted */
+};
+
+/*
  * Which side of a connection acts next. A place is found by the socket's address without a helper,
  * from any kind of program. It belongs to one socket until another socket needs it while nothing is
  * under way on the first.
@@ -48,7 +58,7 @@ struct turn {
 	__u8 found;     /* contexts were found for what it asks */
 	__u8 blocks;    /* see is_settled */
 	__u8 reading;   /* a blocking call has found nothing, and will read what comes next */
-	__u8 pad;
+	enum course course;
 };
 
 /*
@@ -164,13 +174,18 @@ static __always_inline struct turn *place_of_turn(struct sock *sk)
 	return &turns[low_half(sk) * 0x9e3779b1U >> (32 - TURN_BITS)];
 }
 
+/* Whether a place belongs to a socket. Of a Unix socket more has to be compared. */
+static __always_inline bool belongs_to(const struct turn *turn, struct sock *sk, bool known)
+{
+	return turn->sk == (__u64)sk && turn->ports == FIELD_OF(sk, __sk_common.skc_portpair);
+}
+
 /* The place of a socket, or NULL if it has none. */
 static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
 
-	if (turn->sk != (__u64)sk || turn->ports != FIELD_OF(sk, __sk_common.skc_portpair) ||
-	    (turn->is_unix && turn->peer != unix_peer(sk)))
+	if (!belongs_to(turn, sk, known) || (turn->is_unix && turn->peer != unix_peer(sk)))
 		turn = NULL;
 	CHECKED(turn);
 	return turn;
@@ -179,6 +194,20 @@ static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 static __always_inline bool is_settled(const struct turn *turn)
 {
 	return turn->blocks >= SETTLED && !with_durations;
+}
+
+/* How the next messages on a socket are dealt with. */
+static __always_inline void set_course(struct turn *turn)
+{
+	enum course course = COURSE_OPEN;
+
+	if (!turn->is_unix && !turn->full_ns && !turn->reading) {
+		if (is_settled(turn))
+			course = COURSE_SETTLED;
+		else if (!turn->serves && turn->asks > MONOLOGUE && !turn->ready_ns && !turn->found)
+			course = COURSE_MONOLOGUE;
+	}
+	WRITE_ONCE(turn->course, course);
 }
 
 static __always_inline bool is_stale(const struct turn *turn)
@@ -204,6 +233,7 @@ static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool
 	barrier();
 	turn->asked_ns = turn->ready_ns = turn->full_ns = turn->silent_ns = 0;
 	turn->asks = turn->answered = turn->found = turn->blocks = turn->reading = 0;
+	turn->course = COURSE_OPEN;
 	turn->serves = serves;
 	turn->context.source = CONTEXT_NONE;
 	turn->ports = FIELD_OF(sk, __sk_common.skc_portpair);
@@ -516,6 +546,7 @@ static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
 
 	if (turn->sk != (__u64)sk)
 		return;
+	turn->course = COURSE_OPEN;
 	if (turn->asked_ns && !turn->ready_ns && !turn->serves)
 		end_question(sk, turn, state, position);
 	if (state != STATE_CLOSE)
@@ -541,23 +572,37 @@ static __always_inline void follow_state(struct sock *sk, int from, int to, __u3
 	}
 }
 
-/* There is something to read on a socket. */
-static __always_inline void note_ready(struct sock *sk, bool known)
+/*
+ * There is something to read on a socket, which is examined in full. This is a function of its own, as
+ * are the next ones of this kind, so that a program that leaves early saves no registers.
+ */
+static __noinline int examine_ready(struct sock *sk, bool known)
 {
 	struct turn *turn;
 
 	turn = turn_of(sk, known);
 	if (!turn) {
 		if (!has_turns(sk, known) || FIELD_OF(sk, __sk_common.skc_state) == STATE_LISTEN || !is_asked(sk, known))
-			return;
+			return 0;
 		turn = make_turn(sk, true, known);
 		if (!turn)
-			return;
+			return 0;
 	}
 	if (turn->reading)
 		turn->reading = turn->asked_ns = 0;
 	else if (!turn->ready_ns && !is_settled(turn))
 		turn->ready_ns = bpf_ktime_get_boot_ns();
+	turn->course = COURSE_OPEN;
+	return 0;
+}
+
+/* There is something to read on a socket. */
+static __always_inline void note_ready(struct sock *sk, bool known)
+{
+	const struct turn *turn = place_of_turn(sk);
+
+	if (!belongs_to(turn, sk, known) || turn->course != COURSE_SETTLED)
+		examine_ready(sk, known);
 }
 
 /* Whether a result ends the wait for an answer. Other errors concern only the call that reads. */
@@ -638,21 +683,34 @@ static __always_inline void end_reading(struct sock *sk, struct turn *turn, int 
 	report_wait(&w, reason);
 }
 
+/* A program has read, or its read has failed, which is examined in full. */
+static __noinline int examine_read(struct sock *sk, int result, int flags, bool known)
+{
+	struct turn *turn = turn_of(sk, known);
+	bool settled;
+
+	if (!turn || !is_answer(result) || flags & MSG_ERRQUEUE)
+		return 0;
+	settled = is_settled(turn);
+	settle(turn, flags);
+	if (settled && !turn->blocks) /* the counter has wrapped around */
+		turn->blocks = SETTLED - 1;
+	if (!settled)
+		end_reading(sk, turn, result, flags, known);
+	set_course(turn);
+	return 0;
+}
+
 /* A program has read, or its read has failed. */
 static __always_inline void note_read(struct sock *sk, int result, int flags, bool known)
 {
-	struct turn *turn = turn_of(sk, known);
+	struct turn *turn = place_of_turn(sk);
 
-	if (!turn || !is_answer(result) || flags & MSG_ERRQUEUE)
-		return;
-	if (is_settled(turn)) {
-		settle(turn, flags);
-		if (!turn->blocks) /* the counter has wrapped around */
-			turn->blocks = SETTLED - 1;
-		return;
-	}
-	settle(turn, flags);
-	end_reading(sk, turn, result, flags, known);
+	if (result >= 0 && !(flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) && belongs_to(turn, sk, known) &&
+	    turn->course == COURSE_SETTLED && turn->blocks != 0xff)
+		turn->blocks++;
+	else
+		examine_read(sk, result, flags, known);
 }
 
 /*
@@ -670,6 +728,7 @@ static __always_inline void note_reading(struct sock *sk, int flags)
 		note_read(sk, 1, flags, false);
 	else if (!(flags & MSG_DONTWAIT))
 		turn->reading = 1;
+	set_course(turn);
 }
 
 /* Finds the context of what the program asks. This is a global function, which is verified once. */
@@ -705,29 +764,9 @@ static __always_inline void end_full(struct sock *sk, struct turn *turn, __u64 c
 	report_wait(&w, reason);
 }
 
-/* A program has sent, or has found no room. */
-static __always_inline void note_sent(struct sock *sk, int result, bool known)
+/* A program has sent in a call that began at call_ns, or has found no room. */
+static __always_inline void follow_sent(struct sock *sk, struct turn *turn, int result, __u64 call_ns, bool known)
 {
-	struct turn *turn;
-	__u64 call_ns;
-
-	if (result < 0 && result != -EAGAIN)
-		return;
-	turn = turn_of(sk, known);
-	if (!turn) {
-		bool asks = has_turns(sk, known) && is_asking(sk);
-
-		if ((result >= 0 && !asks) || !has_turns(sk, known) || FIELD_OF(sk, __sk_common.skc_state) == STATE_SYN_SENT)
-			return;
-		turn = make_turn(sk, !asks, known);
-		if (!turn)
-			return;
-	}
-	if (result >= 0 && (turn->serves || is_settled(turn)) && !turn->full_ns)
-		return;
-	call_ns = call_began();
-	if (!call_ns)
-		return;
 	if (result < 0) {
 		if (!turn->full_ns)
 			turn->full_ns = call_ns;
@@ -746,4 +785,59 @@ static __always_inline void note_sent(struct sock *sk, int result, bool known)
 	else
 		turn->context.source = CONTEXT_NONE;
 	turn->asked_ns = call_ns;
+}
+
+/* A program has sent, or has found no room, which is examined in full. */
+static __noinline int examine_sent(struct sock *sk, int result, bool known)
+{
+	struct turn *turn;
+	__u64 call_ns;
+
+	if (result < 0 && result != -EAGAIN)
+		return 0;
+	turn = turn_of(sk, known);
+	if (!turn) {
+		bool asks = has_turns(sk, known) && is_asking(sk);
+
+		if ((result >= 0 && !asks) || !has_turns(sk, known) || FIELD_OF(sk, __sk_common.skc_state) == STATE_SYN_SENT)
+			return 0;
+		turn = make_turn(sk, !asks, known);
+		if (!turn)
+			return 0;
+	}
+	if (result >= 0 && (turn->serves || is_settled(turn)) && !turn->full_ns)
+		return 0;
+	call_ns = call_began();
+	if (call_ns)
+		follow_sent(sk, turn, result, call_ns, known);
+	set_course(turn);
+	return 0;
+}
+
+/* Notes when a program that only sends last did; false if more has to be done. */
+static __always_inline bool note_monologue(struct sock *sk, struct turn *turn, bool known)
+{
+	const struct thread *th;
+
+	if (FIELD_OF(sk, __sk_common.skc_cookie.counter)) /* see may_have_context */
+		return false;
+	th = this_thread();
+	if (!th || th->progress != CALL_PLAIN || th->start_ns - turn->silent_ns >= REST_NS)
+		return false;
+	turn->asked_ns = th->start_ns;
+	return true;
+}
+
+/* A program has sent, or has found no room. */
+static __always_inline void note_sent(struct sock *sk, int result, bool known)
+{
+	struct turn *turn = place_of_turn(sk);
+
+	if (result >= 0 && belongs_to(turn, sk, known)) {
+		if (turn->course == COURSE_SETTLED)
+			return;
+		if (turn->course == COURSE_MONOLOGUE && note_monologue(sk, turn, known))
+			return;
+	}
+	examine_sent(sk, result, known);
 }

@@ -80,6 +80,9 @@ func request(config *nettapreceiver.Config, name string) {
 		config.Accepts.Events.NettapConnectionClosed.Enabled = true
 		config.Accepts.Policy.Expect = []nettapreceiver.ExpectConfig{{Ports: []int{22}, Users: []int{0}}}
 	}
+	if name == measure.CallsWithoutWaits {
+		config.Calls.Enabled, config.Calls.Waits = true, false
+	}
 	config.Connections.Enabled = name == measure.Connections || name == measure.Everything
 }
 

@@ -21,6 +21,8 @@ const (
 	Connections       = "connections"
 	Everything        = "everything" // the defaults, and both of these
 
+	CallsWithoutWaits = "calls-without-waits" // measured if it is asked for, too
+
 	Bpftrace = "bpftrace" // a one-liner that counts by process, as traffic does
 )
 
