@@ -60,7 +60,7 @@ func (d *Drops) load() error {
 	if err != nil {
 		return err
 	}
-	d.words = words{reasons: told.reasons, resets: resets, functions: map[uint64]string{}, meanings: told.meanings, rules: rules}
+	d.words = words{reasons: told.reasons, resets: resets, functions: map[uint64]string{}, meanings: told.meanings, rules: rulesFor(rules, told.reasons)}
 	d.counting = variantFor(told.arguments, d.knows)
 	if d.maxKeys != 0 {
 		spec.Maps[bpfMapDrops].MaxEntries, spec.Maps[bpfMapDropsWithoutDetail].MaxEntries = d.maxKeys, d.maxCoarse

@@ -32,28 +32,41 @@ type rule struct {
 	machine                bool // in all network namespaces
 	networkType, transport string
 	reason, function       string
+	without                string // the rule is only for kernels that lack this reason
+	provoked               string // by which test, or why not: see counters.csv
 }
 
-// readRules reads a table with the columns counter, of, type, transport, reason, function.
+// readRules reads a table with the columns counter, of, type, transport, reason, function, without,
+// provoked.
 func readRules(text string) ([]rule, error) {
 	rows := csv.NewReader(strings.NewReader(text))
 	rows.Comment = '#'
-	rows.FieldsPerRecord = 6
+	rows.FieldsPerRecord = 8
 	records, err := rows.ReadAll()
 	if err != nil {
 		return nil, fmt.Errorf("read counters of drops: %w", err)
 	}
 	var rules []rule
 	for _, record := range records[min(1, len(records)):] {
-		if record[0] == "" || record[4] == "" || record[1] != "machine" && record[1] != "namespace" {
+		if record[0] == "" || record[4] == "" || record[7] == "" || record[1] != "machine" && record[1] != "namespace" {
 			return nil, fmt.Errorf("read counters of drops: bad row %q", record)
 		}
 		rules = append(rules, rule{
 			counter: record[0], machine: record[1] == "machine",
 			networkType: record[2], transport: record[3], reason: record[4], function: record[5],
+			without: record[6], provoked: record[7],
 		})
 	}
 	return rules, nil
+}
+
+// rulesFor returns the rules for a kernel that gives these reasons.
+func rulesFor(rules []rule, reasons map[uint32]string) []rule {
+	given := map[string]bool{}
+	for _, name := range reasons {
+		given[name] = true
+	}
+	return slices.DeleteFunc(rules, func(r rule) bool { return given[r.without] })
 }
 
 func (r rule) matches(s series, inHost bool) bool {

@@ -54,10 +54,11 @@ func TestCountersOf(t *testing.T) {
 
 func TestReadRulesErrors(t *testing.T) {
 	for name, text := range map[string]string{
-		"a row for no counter":          "counter,of,type,transport,reason,function\n,machine,,,no_socket,\n",
-		"a row for no reason":           "counter,of,type,transport,reason,function\nUdpNoPorts,namespace,,,,\n",
-		"a counter of something else":   "counter,of,type,transport,reason,function\nUdpNoPorts,world,,,no_socket,\n",
-		"a row that is short of fields": "counter,of,type,transport,reason,function\nUdpNoPorts,namespace\n",
+		"a row for no counter":          "counter,of,type,transport,reason,function,without,provoked\n,machine,,,no_socket,,,test\n",
+		"a row for no reason":           "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,namespace,,,,,,test\n",
+		"a counter of something else":   "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,world,,,no_socket,,,test\n",
+		"a row that is not tested":      "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,namespace,,,no_socket,,,\n",
+		"a row that is short of fields": "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,namespace\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if rules, err := readRules(text); err == nil {

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,23 +23,29 @@ type CountedProvocation struct {
 
 // Counted returns all that are known.
 func Counted() []CountedProvocation {
-	return []CountedProvocation{
-		counted("a datagram for a closed port", closedUDPPort, "UdpNoPorts"),
-		counted("a datagram for a closed port over IPv6", closedUDPPortIPv6, "Udp6NoPorts"),
-		counted("a datagram for a reader that is too slow", fullReceiveBuffer, "UdpRcvbufErrors", "UdpInErrors"),
-		counted("a datagram with a bad checksum", badUDPChecksum, "UdpInCsumErrors", "UdpInErrors"),
-		counted("a segment with a bad checksum", badTCPChecksum, "TcpInCsumErrors", "TcpInErrs"),
-		counted("an IP header with a bad checksum", badIPChecksum, "IpInHdrErrors", "IpExtInCsumErrors"),
-		counted("an IP header that promises more than comes", shortPacket, "IpExtInTruncatedPkts"),
-		counted("a packet to pass on whose TTL has run out", expiredTTL, "IpInHdrErrors"),
-		counted("a packet to pass on without a route", noRoute, "IpExtInNoRoutes"),
-		counted("a packet that cannot come from there", wrongWay, "TcpExtIPReversePathFilter"),
-		counted("a packet of an unknown IP protocol", unknownProtocol, "IpInUnknownProtos"),
-		{"a datagram that finds the queue of its interface full", fullQueue},
-		counted("a connection to a listener whose accept queue is full", fullAcceptQueue, "TcpExtListenOverflows", "TcpExtListenDrops"),
-		{"a datagram when UDP has no memory left", udpMemoryShort},
-		{"a segment when TCP has no memory left", tcpMemoryShort},
-	}
+	return slices.Concat(countedUDP("", ipv4Of, "Udp"), countedUDP(" over IPv6", ipv6Of, "Udp6"), countedTCP(), countedIP(), countedQueues())
+}
+
+// TriedEverywhere reports whether a provocation was tried on all kernels of the matrix. The others were
+// tried on Linux 6.18 only.
+func (p CountedProvocation) TriedEverywhere() bool { return slices.Contains(triedEverywhere, p.Name) }
+
+var triedEverywhere = []string{
+	"a datagram for a closed port",
+	"a datagram for a closed port over IPv6",
+	"a datagram for a reader that is too slow",
+	"a datagram with a bad checksum",
+	"a segment with a bad checksum",
+	"an IP header with a bad checksum",
+	"an IP header that promises more than comes",
+	"a packet to pass on whose TTL has run out",
+	"a packet to pass on without a route",
+	"a packet that cannot come from there",
+	"a packet of an unknown IP protocol",
+	"a datagram that finds the queue of its interface full",
+	"a connection to a listener whose accept queue is full",
+	"a datagram when UDP has no memory left",
+	"a segment when TCP has no memory left",
 }
 
 // counted makes a CountedProvocation of a provocation whose drops some counters count.
@@ -51,6 +57,11 @@ func counted(name string, provoke func(*testing.T, *Lab) Drop, counters ...strin
 		}
 		return want
 	}}
+}
+
+// times makes a CountedProvocation of what returns how many packets some counters count.
+func times(name string, provoke func(*testing.T, *Lab) int, counters ...string) CountedProvocation {
+	return counted(name, func(t *testing.T, lab *Lab) Drop { return Drop{Packets: provoke(t, lab)} }, counters...)
 }
 
 // Uncounted returns losses for which there is never a packet to see.
@@ -101,10 +112,7 @@ func fullHalfOpenQueue(t *testing.T, lab *Lab) map[string]int {
 	const sent = 20
 	lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/tcp_syncookies", "0") })
 	t.Cleanup(func() { lab.inReceiver(t, func() { setSysctl(t, "net/ipv4/tcp_syncookies", "1") }) })
-	full := func() (n int) {
-		lab.inReceiver(t, func() { n = counter(t, "netstat", "TcpExt:", "TCPReqQFullDrop") })
-		return n
-	}
+	full := func() int { return lab.counter(t, "TcpExtTCPReqQFullDrop") }
 	before := full()
 	header := lab.ip(protocolTCP)
 	header.source = neighbour(header.destination)
@@ -124,65 +132,4 @@ func (l *Lab) sendSYNsFrom(t *testing.T, header ipHeader, ports int) {
 		syn := segment{source: uint16(2000 + port), destination: listenerPort, sequence: clientSequence, flags: flagSYN}
 		l.send(t, 1, l.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
 	}
-}
-
-// fullQueue lets the receiver send more than the queue of its interface can hold. The number of
-// lost packets is what the queue counts: any other that is sent meanwhile is lost, too. Afterwards
-// the queue takes all, so that it stays at that number.
-func fullQueue(t *testing.T, lab *Lab) map[string]int {
-	const sent = 30
-	lab.knowNeighbour(t, lab.Sender.IPv4) // whom the receiver could not ask for, as the queue takes nothing
-	lab.inReceiver(t, func() {
-		queue := &netlink.Tbf{
-			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lab.Receiver.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-			Rate:       1000, Limit: 3000, Buffer: 64000,
-		}
-		if err := netlink.QdiscAdd(queue); err != nil {
-			t.Fatalf("add a queue: %v", err)
-		}
-		t.Cleanup(func() {
-			lab.inReceiver(t, func() {
-				if err := netlink.QdiscDel(queue); err != nil {
-					t.Errorf("delete a queue: %v", err)
-				}
-			})
-		})
-		socket, err := net.ListenPacket("udp4", "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer socket.Close()
-		for range sent {
-			// the error may be ENOBUFS
-			_, _ = socket.WriteTo(make([]byte, 900), net.UDPAddrFromAddrPort(netip.AddrPortFrom(lab.Sender.IPv4, closedPort)))
-		}
-		queue.Rate, queue.Limit = 1e9, 1e6
-		if err := netlink.QdiscChange(queue); err != nil {
-			t.Fatalf("let a queue take all: %v", err)
-		}
-	})
-	return map[string]int{"qdisc drops": lab.queueDrops(t)}
-}
-
-func (l *Lab) queueDrops(t *testing.T) (dropped int) {
-	t.Helper()
-	l.inReceiver(t, func() {
-		link, err := netlink.LinkByIndex(l.Receiver.Index)
-		if err != nil {
-			t.Fatal(err)
-		}
-		queues, err := netlink.QdiscList(link)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, queue := range queues {
-			if statistics := queue.Attrs().Statistics; queue.Attrs().Parent == netlink.HANDLE_ROOT && statistics != nil {
-				dropped += int(statistics.Queue.Drops)
-			}
-		}
-	})
-	if dropped == 0 {
-		t.Error("the queue has dropped nothing")
-	}
-	return dropped
 }

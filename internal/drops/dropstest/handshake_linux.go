@@ -19,6 +19,9 @@ type handshake struct {
 	header ipHeader
 	source uint16 // port
 	synACK segment
+
+	answers int    // a socket that receives all packets that arrive at the sender
+	options []byte // of all segments that do not have their own
 }
 
 const clientSequence = 1000
@@ -26,15 +29,35 @@ const clientSequence = 1000
 // beginHandshake opens a listener and begins a handshake with it.
 func (l *Lab) beginHandshake(t *testing.T, address netip.Addr) (listener int, h *handshake) {
 	t.Helper()
-	h = &handshake{lab: l, source: 1111, header: ipHeader{
-		protocol: protocolTCP, ttl: 64, source: neighbour(address), destination: address,
-	}}
-	l.knowNeighbour(t, h.header.source)
-	answers := l.openAnswers(t, ethertypeOf(address))
+	return l.beginHandshakeWith(t, address, nil)
+}
+
+// beginHandshakeWith does so with TCP options.
+func (l *Lab) beginHandshakeWith(t *testing.T, address netip.Addr, options []byte) (listener int, h *handshake) {
+	t.Helper()
 	listener = l.listen(t, address)
+	l.knowNeighbour(t, neighbour(address))
+	return listener, l.beginHandshakeFrom(t, neighbour(address), address, options)
+}
+
+// beginHandshakeFrom does so from an address for which the receiver has a route, with a listener
+// that there is.
+func (l *Lab) beginHandshakeFrom(t *testing.T, source, address netip.Addr, options []byte) *handshake {
+	t.Helper()
+	l.handshakes++ // a port of an earlier one may be in TIME-WAIT
+	h := &handshake{lab: l, source: 1111 + 10*l.handshakes, options: options, header: ipHeader{
+		protocol: protocolTCP, ttl: 64, source: source, destination: address,
+	}}
+	h.answers = l.openAnswers(t, ethertypeOf(address))
 	h.sendSYNs(t, 1)
-	h.synACK = receive(t, answers, h.header.source)
-	return listener, h
+	h.synACK = h.receive(t)
+	return h
+}
+
+// receive waits for a segment to the client.
+func (h *handshake) receive(t *testing.T) segment {
+	t.Helper()
+	return receive(t, h.answers, h.header.source)
 }
 
 func (h *handshake) sendSYNs(t *testing.T, n int) {
@@ -51,6 +74,9 @@ func (h *handshake) sendACKs(t *testing.T, n int) {
 func (h *handshake) send(t *testing.T, n int, s segment) {
 	t.Helper()
 	s.source, s.destination = h.source, listenerPort
+	if s.options == nil {
+		s.options = h.options
+	}
 	packet := h.header.packet(s.bytes(h.header.source, h.header.destination))
 	h.lab.send(t, n, h.lab.frame(ethertypeOf(h.header.source), packet))
 }

@@ -23,6 +23,8 @@ type Lab struct {
 	Sender, Receiver kerneltest.Namespace
 
 	senderMAC, receiverMAC net.HardwareAddr
+
+	handshakes uint16 // that were begun by hand
 }
 
 // NewLab makes a lab, which is removed at the end of the test.

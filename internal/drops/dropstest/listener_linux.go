@@ -149,7 +149,8 @@ func (l *Lab) listen(t *testing.T, address netip.Addr) (fd int) {
 	l.inReceiver(t, func() {
 		fd = openStream(t, address, 0)
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.Bind(fd, socketAddress(address)); err != nil {
+		must(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)) // there may be a connection of the port in TIME-WAIT
+		if err := unix.Bind(fd, socketAddress(address, listenerPort)); err != nil {
 			t.Fatal(err)
 		}
 		if err := unix.Listen(fd, 0); err != nil {
@@ -168,7 +169,7 @@ func (l *Lab) connect(t *testing.T, address netip.Addr) (fd int) {
 		if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.Connect(fd, socketAddress(address)); err != unix.EINPROGRESS {
+		if err := unix.Connect(fd, socketAddress(address, listenerPort)); err != unix.EINPROGRESS {
 			t.Fatalf("connect: %v", err)
 		}
 	})
@@ -177,34 +178,35 @@ func (l *Lab) connect(t *testing.T, address netip.Addr) (fd int) {
 
 func openStream(t *testing.T, address netip.Addr, flags int) int {
 	t.Helper()
-	family := unix.AF_INET
-	if address.Is6() {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|flags, 0)
+	fd, err := unix.Socket(familyOf(address), unix.SOCK_STREAM|flags, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fd
 }
 
-// socketAddress returns the address of the listener.
-func socketAddress(address netip.Addr) unix.Sockaddr {
+func familyOf(address netip.Addr) int {
 	if address.Is6() {
-		return &unix.SockaddrInet6{Port: listenerPort, Addr: address.As16()}
+		return unix.AF_INET6
 	}
-	return &unix.SockaddrInet4{Port: listenerPort, Addr: address.As4()}
+	return unix.AF_INET
+}
+
+func socketAddress(address netip.Addr, port int) unix.Sockaddr {
+	if address.Is6() {
+		return &unix.SockaddrInet6{Port: port, Addr: address.As16()}
+	}
+	return &unix.SockaddrInet4{Port: port, Addr: address.As4()}
 }
 
 // listenOverflows returns the receiver's ListenOverflows, and checks that its ListenDrops is the
 // same.
 func (l *Lab) listenOverflows(t *testing.T) (overflows int) {
 	t.Helper()
-	l.inReceiver(t, func() {
-		overflows = counter(t, "netstat", "TcpExt:", "ListenOverflows")
-		if drops := counter(t, "netstat", "TcpExt:", "ListenDrops"); drops != overflows {
-			t.Errorf("ListenDrops is %d, ListenOverflows %d", drops, overflows)
-		}
-	})
+	counters := l.counters(t)
+	overflows = counters["TcpExtListenOverflows"]
+	if drops := counters["TcpExtListenDrops"]; drops != overflows {
+		t.Errorf("ListenDrops is %d, ListenOverflows %d", drops, overflows)
+	}
 	return overflows
 }

@@ -24,78 +24,65 @@ const (
 )
 
 // loseForMemory lets datagrams arrive for a reader when all UDP sockets of the machine together
-// have as much memory as they may have.
-func loseForMemory(t *testing.T, lab *Lab) Drop {
+// have as much memory as they may have, and returns how many are lost.
+func (l *Lab) loseForMemory(t *testing.T, address netip.Addr) (dropped int) {
+	t.Helper()
 	const sent, size = 12, 1400
 	kerneltest.NeedOwnMachine(t)
-	reader := lab.openReader(t)
+	reader := l.openReader(t, address)
 	must(unix.SetsockoptInt(reader, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, plenty))
-	to := netip.AddrPortFrom(lab.Receiver.IPv4, openPort)
-	lab.sendDatagrams(t, enough/size, to, size)
-	before := lab.memoryErrors(t)
-	limitMemory(t, "udp", func() { lab.sendDatagrams(t, sent, to, size) })
-	dropped := enough/size + sent - countDatagrams(t, reader)
-	if counted := lab.memoryErrors(t) - before; dropped < sent-1 || counted != 0 && counted != dropped {
-		t.Errorf("of %d datagrams %d were dropped, and %d by MemErrors", sent, dropped, counted)
+	to := netip.AddrPortFrom(address, openPort)
+	l.sendDatagrams(t, enough/size, to, size)
+	limitMemory(t, "udp", func() { l.sendDatagrams(t, sent, to, size) })
+	if dropped = enough/size + sent - countDatagrams(t, reader); dropped < sent-1 {
+		t.Errorf("of %d datagrams %d were dropped", sent, dropped)
 	}
-	return Drop{"udp_queue_rcv_one_skb", "proto_mem", "loss", "ipv4", "udp", dropped}
-}
-
-func (l *Lab) memoryErrors(t *testing.T) (n int) {
-	t.Helper()
-	l.inReceiver(t, func() { n = counter(t, "snmp", "Udp:", "MemErrors") })
-	return n
+	return dropped
 }
 
 // udpMemoryShort returns how the kernel counts that, which Linux 6.18 does not.
-func udpMemoryShort(t *testing.T, lab *Lab) map[string]int {
-	before := lab.memoryErrors(t)
-	loseForMemory(t, lab)
-	if counted := lab.memoryErrors(t) - before; counted > 0 {
-		return map[string]int{"UdpMemErrors": counted, "UdpInErrors": counted}
+func udpMemoryShort(address func(*Lab) netip.Addr, group string) func(*testing.T, *Lab) map[string]int {
+	return func(t *testing.T, lab *Lab) map[string]int {
+		dropped := 0
+		grown := lab.growth(t, together(0), func() { dropped = lab.loseForMemory(t, address(lab)) }, group+"MemErrors", group+"InErrors")
+		for counter, n := range grown {
+			if n != dropped {
+				t.Errorf("%s counts %d of %d", counter, n, dropped)
+			}
+		}
+		return grown
 	}
-	return map[string]int{}
 }
 
 // tcpMemoryShort lets segments arrive on a connection that has unread data when all TCP sockets of
-// the machine together have as much memory as they may have: some after a gap, and then the next
-// one. The number of lost ones is taken from the kernel's counter. One may fit into the rest of a
-// page that the connection has, and after the next one the window is closed.
+// the machine together have as much memory as they may have.
 func tcpMemoryShort(t *testing.T, lab *Lab) map[string]int {
-	const gapped = 3
 	kerneltest.NeedOwnMachine(t)
 	_, handshake := lab.beginHandshake(t, lab.Receiver.IPv4)
 	handshake.sendACKs(t, 1)
-	payload := strings.Repeat("x", 1400)
-	data := func(n, at int) {
-		handshake.send(t, n, segment{
-			sequence: clientSequence + 1 + uint32(at*len(payload)), ack: handshake.synACK.sequence + 1, flags: flagACK, payload: payload,
-		})
-	}
 	fillTCP(t)
-	before := lab.segmentsShort(t)
-	limitMemory(t, "tcp", func() {
-		data(1, 0) // which an empty queue always accepts
-		data(gapped, 2)
-		data(1, 1)
-	})
-	lost := lab.segmentsShort(t)
-	for name := range lost {
-		if lost[name] -= before[name]; lost[name] == 0 {
-			t.Errorf("%s has not grown", name)
-		}
-	}
-	return lost
+	return handshake.loseSegments(t, 0, func(while func()) { limitMemory(t, "tcp", while) })
 }
 
-func (l *Lab) segmentsShort(t *testing.T) (lost map[string]int) {
+const segmentSize = 1400
+
+// loseSegments sends segments to a connection that has got a number of them, and now has no room: one,
+// some after a gap, and then that of the gap. The number of lost ones is taken from the kernel's
+// counters, as one may fit into the rest of a page that the connection has, and an empty queue accepts
+// any.
+func (h *handshake) loseSegments(t *testing.T, got uint32, withoutRoom func(while func())) map[string]int {
 	t.Helper()
-	l.inReceiver(t, func() {
-		lost = map[string]int{
-			"TcpExtTCPRcvQDrop": counter(t, "netstat", "TcpExt:", "TCPRcvQDrop"), "TcpExtTCPOFODrop": counter(t, "netstat", "TcpExt:", "TCPOFODrop"),
-		}
-	})
-	return lost
+	const gapped = 3
+	both := func(grown map[string]int) bool {
+		return grown["TcpExtTCPRcvQDrop"] > 0 && grown["TcpExtTCPOFODrop"] > 0
+	}
+	return h.lab.growth(t, both, func() {
+		withoutRoom(func() {
+			h.send(t, 1, h.data(got*segmentSize, segmentSize))
+			h.send(t, gapped, h.data((got+2)*segmentSize, segmentSize))
+			h.send(t, 1, h.data((got+1)*segmentSize, segmentSize))
+		})
+	}, "TcpExtTCPRcvQDrop", "TcpExtTCPOFODrop")
 }
 
 // fillTCP lets a connection have much unread data.

@@ -87,13 +87,11 @@ const (
 )
 
 func closedUDPPort(t *testing.T, lab *Lab) Drop {
-	lab.sendDatagrams(t, 5, netip.AddrPortFrom(lab.Receiver.IPv4, closedPort), 50)
-	return Drop{"__udp4_lib_rcv", "no_socket", "loss", "ipv4", "udp", 5}
+	return Drop{"__udp4_lib_rcv", "no_socket", "loss", "ipv4", "udp", closedUDPPortAt(t, lab, lab.Receiver.IPv4)}
 }
 
 func closedUDPPortIPv6(t *testing.T, lab *Lab) Drop {
-	lab.sendDatagrams(t, 4, netip.AddrPortFrom(lab.Receiver.IPv6, closedPort), 50)
-	return Drop{"__udp6_lib_rcv", "no_socket", "loss", "ipv6", "udp", 4}
+	return Drop{"__udp6_lib_rcv", "no_socket", "loss", "ipv6", "udp", closedUDPPortAt(t, lab, lab.Receiver.IPv6)}
 }
 
 func closedTCPPort(t *testing.T, lab *Lab) Drop {
@@ -110,34 +108,34 @@ func closedTCPPort(t *testing.T, lab *Lab) Drop {
 }
 
 func fullReceiveBuffer(t *testing.T, lab *Lab) Drop {
-	const sent = 30
-	reader := lab.openReader(t)
-	if err := unix.SetsockoptInt(reader, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
-		t.Fatal(err)
-	}
-	before := lab.receiveBufferErrors(t)
-	lab.sendDatagrams(t, sent, netip.AddrPortFrom(lab.Receiver.IPv4, openPort), 900)
-	received, dropped := 0, 0
-	for deadline := time.Now().Add(time.Minute); received+dropped < sent && time.Now().Before(deadline); {
-		received += countDatagrams(t, reader)
-		dropped = lab.receiveBufferErrors(t) - before
-	}
-	if received+dropped != sent || dropped == 0 {
-		t.Errorf("of %d datagrams %d were received, and %d dropped by RcvbufErrors", sent, received, dropped)
-	}
+	dropped := lab.overfill(t, lab.Receiver.IPv4, "UdpRcvbufErrors")
 	return Drop{"udp_queue_rcv_one_skb", "socket_rcvbuff", "loss", "ipv4", "udp", dropped}
 }
 
-func (l *Lab) receiveBufferErrors(t *testing.T) (n int) {
+// overfill sends a reader at an address more than it has room for. How many are lost is taken from
+// the kernel's counter.
+func (l *Lab) overfill(t *testing.T, address netip.Addr, counter string) (dropped int) {
 	t.Helper()
-	l.inReceiver(t, func() { n = counter(t, "snmp", "Udp:", "RcvbufErrors") })
-	return n
+	const sent = 30
+	reader := l.openReader(t, address)
+	if err := unix.SetsockoptInt(reader, unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+		t.Fatal(err)
+	}
+	before := l.counter(t, counter)
+	l.sendDatagrams(t, sent, netip.AddrPortFrom(address, openPort), 900)
+	received := 0
+	for deadline := time.Now().Add(time.Minute); received+dropped < sent && time.Now().Before(deadline); {
+		received += countDatagrams(t, reader)
+		dropped = l.counter(t, counter) - before
+	}
+	if received+dropped != sent || dropped == 0 {
+		t.Errorf("of %d datagrams %d were received, and %d dropped by %s", sent, received, dropped, counter)
+	}
+	return dropped
 }
 
 func badUDPChecksum(t *testing.T, lab *Lab) Drop {
-	lab.openReader(t)
-	lab.send(t, 6, lab.frame(etherIPv4, lab.ip(protocolUDP).packet(udp(1111, openPort, 0x1234, "damaged"))))
-	return Drop{"__udp4_lib_rcv", "udp_csum", "loss", "ipv4", "udp", 6}
+	return Drop{"__udp4_lib_rcv", "udp_csum", "loss", "ipv4", "udp", badUDPChecksumAt(t, lab, lab.Receiver.IPv4)}
 }
 
 func badTCPChecksum(t *testing.T, lab *Lab) Drop {
@@ -308,15 +306,15 @@ func Storm(t *testing.T, lab *Lab, flows int) {
 }
 
 // openReader opens a UDP socket of the receiver, which never blocks.
-func (l *Lab) openReader(t *testing.T) (fd int) {
+func (l *Lab) openReader(t *testing.T, address netip.Addr) (fd int) {
 	t.Helper()
 	l.inReceiver(t, func() {
 		var err error
-		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0); err != nil {
+		if fd, err = unix.Socket(familyOf(address), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: openPort, Addr: l.Receiver.IPv4.As4()}); err != nil {
+		if err := unix.Bind(fd, socketAddress(address, openPort)); err != nil {
 			t.Fatal(err)
 		}
 	})
