@@ -74,6 +74,12 @@ page: $(page_tools) ## write the page of the view that is embedded: internal/vie
 .PHONY: page-tools
 page-tools: $(page_tools)
 
+# Where there is no npm, the tests of the page are skipped, which they say themselves.
+.PHONY: page-tools-if-any
+page-tools-if-any:
+	@command -v npm >/dev/null || .ci/setup
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory page-tools
+
 .PHONY: build
 build: $(collector) ## build the Collector distribution with nettap: build/otelcol-nettap
 
@@ -105,7 +111,7 @@ test-releases: ## check that programs of each release of Go are understood, and 
 	GOTOOLCHAIN=go1.21.13 go -C receiver/pproflabels test ./...
 
 .PHONY: test-page
-test-page: $(page_tools) ## run the tests that look at the page of the view in Chromium (2 minutes)
+test-page: page-tools-if-any ## run the tests that look at the page of the view in Chromium (2 minutes)
 	go test $(TESTFLAGS) -count=1 -timeout 15m -run '^TestBrowser' ./internal/view
 
 # One package is tested at a time, since some count what happens on the whole machine. All are
@@ -118,7 +124,7 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 	go test $(TESTFLAGS) -vet=off -count=1 -p 1 -timeout 15m -run '^TestKernel' $(kernel_packages)
 
 .PHONY: test-e2e
-test-e2e: build $(page_tools) ## run the tests that drive build/otelcol-nettap with real traffic (as root)
+test-e2e: build page-tools-if-any ## run the tests that drive build/otelcol-nettap with real traffic (as root)
 	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSelftests|^TestSoak|^TestGateway' ./testdata/e2e/
 
 SOAKTIME ?= 10m
