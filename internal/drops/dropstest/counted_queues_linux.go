@@ -36,13 +36,16 @@ func countedQueues() []CountedProvocation {
 	}
 }
 
-// slow is a queue that lets out little.
-func slow(limit uint32) *netlink.Tbf { return &netlink.Tbf{Rate: 1000, Limit: limit, Buffer: 64000} }
+// slow is a queue around another one that lets out so many bytes a second.
+func slow(rate uint64) *netlink.Tbf {
+	const largest = 2000 // bytes of a packet
+	return &netlink.Tbf{Rate: rate, Limit: 1e6, Buffer: uint32(netlink.TickInUsec() * largest * 1e6 / float64(rate))}
+}
 
 // fullQueue lets the receiver send more than the queue of its interface can hold. Afterwards the
 // queue takes all, so that any other packet that is sent is not lost, too.
 func fullQueue(t *testing.T, lab *Lab) map[string]int {
-	queue := slow(3000)
+	queue := &netlink.Tbf{Rate: 1000, Limit: 3000, Buffer: 64000}
 	lab.addQueues(t, queue)
 	lab.sendBack(t, 30, 900)
 	lab.inReceiver(t, func() {
@@ -53,16 +56,14 @@ func fullQueue(t *testing.T, lab *Lab) map[string]int {
 }
 
 func fullFairQueue(t *testing.T, lab *Lab) map[string]int {
-	lab.addQueues(t, slow(1e6), &netlink.Sfq{Limit: 3})
+	lab.addQueues(t, slow(1000), &netlink.Sfq{Limit: 3})
 	lab.sendBack(t, 30, 900)
 	return lab.queueDrops(t, netlink.HANDLE_ROOT)
 }
 
 // lateInQueue waits until the queue is empty, as it loses packets when they should leave.
 func lateInQueue(t *testing.T, lab *Lab) map[string]int {
-	queue := slow(1e6)
-	queue.Rate = 100_000
-	lab.addQueues(t, queue, &netlink.FqCodel{QdiscAttrs: netlink.QdiscAttrs{}, Target: 1, Interval: 1000, Limit: 1000})
+	lab.addQueues(t, slow(100_000), &netlink.FqCodel{Target: 1, Interval: 1000, Limit: 1000})
 	lab.sendBack(t, 60, 900)
 	if !within(time.Minute, func() bool { return lab.queue(t, netlink.HANDLE_ROOT).Qlen == 0 }) {
 		t.Error("the queue does not become empty")
