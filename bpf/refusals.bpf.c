@@ -12,6 +12,7 @@
  * Loss:    none: an attempt that finds no place is counted without peer and port.
  * Needs:   BTF, Linux 5.10.
  */
+#include "lib/kernel/verifier.h"
 #include "lib/packet/headers.h"
 #include "lib/program/selftest.h"
 #include "lib/accepts/refused.h"
@@ -68,10 +69,10 @@ int BPF_PROG(see_closed_port_bare, struct sk_buff *skb, void *location)
 	return 0;
 }
 
-/* The kernel makes the same comparison next. */
-static __always_inline void refuse_if_full(struct sock *listener, struct sk_buff *skb)
+/* The kernel makes the same comparison next. known tells whether the listener has its type for the verifier. */
+static __always_inline void refuse_if_full(struct sock *listener, struct sk_buff *skb, bool known)
 {
-	if (BPF_CORE_READ(listener, sk_ack_backlog) > BPF_CORE_READ(listener, sk_max_ack_backlog))
+	if (FIELD_OF(listener, sk_ack_backlog) > FIELD_OF(listener, sk_max_ack_backlog))
 		refuse_packet(skb, REFUSED_QUEUE_FULL, BPF_CORE_READ(listener, __sk_common.skc_net.net));
 }
 
@@ -82,7 +83,7 @@ int BPF_PROG(see_full_queue, void *operations, void *of_family, struct sock *lis
 {
 	if (!is_enabled(&fired_see_full_queue))
 		return 0;
-	refuse_if_full(listener, skb);
+	refuse_if_full(listener, skb, true);
 	return 0;
 }
 
@@ -93,6 +94,6 @@ int probe_full_queue(struct pt_regs *ctx)
 {
 	if (!is_enabled(&fired_probe_full_queue))
 		return 0;
-	refuse_if_full(third_argument(ctx), (struct sk_buff *)fourth_argument(ctx));
+	refuse_if_full(third_argument(ctx), (struct sk_buff *)fourth_argument(ctx), false);
 	return 0;
 }
