@@ -21,8 +21,8 @@
  *          kernel's own record of the end of the handshake. So no hook is needed there,
  *          and connections older than nettap have it too.
  * Loss:    STAT_LOST_RING_FULL if user space is too slow; STAT_LOST_UNREADABLE if another
- *          thread closed the new socket before we looked. If map accepting is full, only
- *          the state of the queue stays unknown.
+ *          thread closed the new socket before we looked. If another thread uses the same entry
+ *          of taken at that moment, only the state of the queue stays unknown.
  *          While a program is preempted, the kernel skips other runs of it on that CPU:
  *          fentry if the kernel is preemptible, tp_btf from Linux 7.0 on. It counts them
  *          (recursion_misses). User space reports those of see_graft, but not those of
@@ -45,21 +45,32 @@ struct {
 	__type(value, struct accept);
 } accepts SEC(".maps");
 
-/* What a thread accepts from. */
-struct source {
-	struct queue queue; /* after the accept */
-	__u64 listener;     /* address; 0: queue is known. Otherwise it is read when the connection is reported */
+/*
+ * The queue that a thread has taken a connection from, until it is reported. Each half has the thread's id above the
+ * number, so a thread finds neither the other half of an entry nor another one's.
+ */
+struct taken {
+	__u64 length;
+	__u64 limit;
 };
 
+#define TAKEN 4096
+
 /*
- * What a thread is accepting from, between the two functions. User space makes it an LRU_HASH if a
- * thread that found the queue empty leaves an entry behind.
+ * By the lower bits of the thread's id. A thread has an entry for about a microsecond. If another one with the same
+ * bits accepts meanwhile, the state of the queue stays unknown for one of them.
+ */
+static volatile struct taken taken[TAKEN];
+
+/*
+ * Where there are only probes: the listener that a thread is accepting from, between the two functions. A thread that
+ * found the queue empty leaves its entry behind.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64); /* pid and tgid */
-	__type(value, struct source);
+	__type(value, struct sock *);
 } accepting SEC(".maps");
 
 const volatile bool complete_has_cqe = 1; /* io_uring_complete's 3rd argument, since 6.13 */
@@ -96,14 +107,31 @@ static __always_inline void report_file(struct file *file, struct sock *listener
 	}
 }
 
-/* The queue that the running thread accepts from. */
-static __always_inline struct queue accepted_from(__u64 thread)
+/* The queue that the running thread has taken a connection from. */
+static __always_inline struct queue taken_from(void)
 {
-	struct source *source = bpf_map_lookup_elem(&accepting, &thread);
+	__u32 thread = THIS_TASK(pid);
+	volatile struct taken *entry = &taken[thread % TAKEN];
+	__u64 length = entry->length, limit = entry->limit;
 	struct queue queue = { .length = UNKNOWN, .limit = UNKNOWN };
 
-	if (source) {
-		queue = source->listener ? queue_of((struct sock *)source->listener) : source->queue;
+	if (length >> 32 == thread && limit >> 32 == thread) {
+		queue.length = length;
+		queue.limit = limit;
+	}
+	entry->length = 0;
+	return queue;
+}
+
+/* The queue that the running thread accepts from. */
+static __always_inline struct queue accepted_from(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct sock **listener = bpf_map_lookup_elem(&accepting, &thread);
+	struct queue queue = { .length = UNKNOWN, .limit = UNKNOWN };
+
+	if (listener) {
+		queue = queue_of(*listener);
 		bpf_map_delete_elem(&accepting, &thread);
 	}
 	return queue;
@@ -121,9 +149,9 @@ int BPF_PROG(see_graft, struct sock *sk, struct socket *parent)
 		return 0;
 	tcp = bpf_skc_to_tcp_sock(sk); /* NULL for MPTCP */
 	if (tcp)
-		report(sk, tcp, accepted_from(bpf_get_current_pid_tgid()), true);
+		report(sk, tcp, taken_from(), true);
 	else
-		report(sk, (struct tcp_sock *)tcp_of(sk), accepted_from(bpf_get_current_pid_tgid()), false);
+		report(sk, (struct tcp_sock *)tcp_of(sk), taken_from(), false);
 	return 0;
 }
 
@@ -136,27 +164,20 @@ int probe_graft(struct pt_regs *ctx)
 	struct sock *sk = first_argument(ctx);
 
 	if (is_enabled(&fired_probe_graft) && is_tcp(sk, false))
-		report(sk, (struct tcp_sock *)tcp_of(sk), accepted_from(bpf_get_current_pid_tgid()), false);
+		report(sk, (struct tcp_sock *)tcp_of(sk), accepted_from(), false);
 	return 0;
-}
-
-static __always_inline void note_source(const struct source *source)
-{
-	__u64 thread = bpf_get_current_pid_tgid();
-
-	bpf_map_update_elem(&accepting, &thread, source, BPF_ANY);
 }
 
 /* A thread has taken sk from the queue of a listener. */
 static __always_inline void note_queue(struct sock *listener, struct sock *sk)
 {
-	struct source source = {};
+	__u32 thread = THIS_TASK(pid);
+	volatile struct taken *entry = &taken[thread % TAKEN];
 
 	if (!sk) /* a non-blocking accept found the queue empty */
 		return;
-	source.queue.length = listener->sk_ack_backlog;
-	source.queue.limit = listener->sk_max_ack_backlog;
-	note_source(&source);
+	entry->length = (__u64)thread << 32 | (__u32)listener->sk_ack_backlog;
+	entry->limit = (__u64)thread << 32 | (__u32)listener->sk_max_ack_backlog;
 }
 
 bool fired_note_accept_of;
@@ -192,10 +213,11 @@ bool fired_note_accept_from;
 SEC("kprobe/inet_csk_accept")
 int note_accept_from(struct pt_regs *ctx)
 {
-	struct source source = { .listener = (__u64)first_argument(ctx) };
+	struct sock *listener = first_argument(ctx);
+	__u64 thread = bpf_get_current_pid_tgid();
 
 	if (is_enabled(&fired_note_accept_from))
-		note_source(&source);
+		bpf_map_update_elem(&accepting, &thread, &listener, BPF_ANY);
 	return 0;
 }
 

@@ -187,7 +187,7 @@ static __always_inline void enter_outgoing(struct sock *sk)
 	struct connection one = {};
 
 	one.process = running_process();
-	see_current(&one.seen);
+	see_current(&one.seen, bpf_ktime_get_boot_ns());
 	enter(sk, &one);
 }
 

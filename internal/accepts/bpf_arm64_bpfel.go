@@ -49,16 +49,6 @@ type bpfRequestKey struct {
 	UserData uint64
 }
 
-type bpfSource struct {
-	_     structs.HostLayout
-	Queue struct {
-		_      structs.HostLayout
-		Length int32
-		Limit  int32
-	}
-	Listener uint64
-}
-
 type bpfStat uint32
 
 const (

@@ -35,7 +35,6 @@ func chooseHooks(probe func(hook string) error, types *btf.Spec, spec *ebpf.Coll
 	case "fentry":
 		return append([]kernel.Hook{accept}, tracedListener(types)...), nil
 	case "kprobe":
-		spec.Maps[bpfMapAccepting].Type = ebpf.LRUHash
 		return []kernel.Hook{accept, {
 			Job: "accept_queue", Name: "kprobe/inet_csk_accept", Programs: []string{bpfProgNoteAcceptFrom},
 			Cause: selftest.Accepts, NotSeen: notSeenOfQueue,

@@ -82,7 +82,7 @@ static __always_inline struct queue queue_of(struct sock *listener)
 static __always_inline void note_acceptor(struct accept *accept)
 {
 	accept->process = running_process();
-	see_current(&accept->seen);
+	see_current(&accept->seen, accept->time_ns);
 	accept->thread_id = THIS_TASK(pid);
 }
 

@@ -68,7 +68,7 @@ static __always_inline void note_caller(struct call *call)
 
 	call->process = process_of(task);
 	__builtin_memset(&call->seen, 0, sizeof(call->seen));
-	see_current(&call->seen);
+	see_current(&call->seen, bpf_ktime_get_boot_ns());
 	call->thread_id = BPF_CORE_READ(task, pid);
 	bpf_get_current_comm(call->thread_name, sizeof(call->thread_name));
 }

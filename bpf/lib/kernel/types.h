@@ -93,11 +93,21 @@ struct cred {
 };
 
 struct qstr {
+	unsigned int len;
 	const unsigned char *name;
+};
+
+union shortname_store {
+	unsigned char string[40];
 };
 
 struct dentry {
 	struct qstr d_name;
+	union shortname_store d_shortname; /* d_iname before 6.14: a name that fits, also after a rename */
+};
+
+struct dentry___before_6_14 {
+	unsigned char d_iname[32];
 };
 
 struct path {

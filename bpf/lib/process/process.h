@@ -104,8 +104,38 @@ static __always_inline void see_process(struct process_seen *seen, struct task_s
 		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), name);
 }
 
-/* The same for the running task, whose fields are read without helper calls. */
-static __always_inline void see_current(struct process_seen *seen)
+/* Copies a multiple of 8 bytes that the verifier lets be read directly. */
+#define COPY_WORDS(to, from, bytes)                                                   \
+	for (int word = 0; word < (bytes) / 8; word++)                                \
+	((__u64 *)(to))[word] = ((const __u64 *)(from))[word]
+
+#define SHORT_NAME 16
+#define INLINE_NAME 32 /* at least as much has room in a directory entry */
+
+/*
+ * Reads the name of a directory entry, whose pointer has its type for the verifier. A short name is in the entry, and
+ * its bytes are read without a helper call. What is behind the name is not cleared.
+ */
+static __always_inline void read_name(char *to, struct dentry *entry)
+{
+	struct dentry___before_6_14 *old = (struct dentry___before_6_14 *)entry;
+	__u32 length = entry->d_name.len;
+
+	if (length >= INLINE_NAME)
+		bpf_probe_read_kernel_str(to, EXECUTABLE_SIZE, entry->d_name.name);
+	else if (bpf_core_field_exists(old->d_iname)) {
+		COPY_WORDS(to, old->d_iname, SHORT_NAME);
+		if (length >= SHORT_NAME)
+			COPY_WORDS(to + SHORT_NAME, old->d_iname + SHORT_NAME, INLINE_NAME - SHORT_NAME);
+	} else {
+		COPY_WORDS(to, entry->d_shortname.string, SHORT_NAME);
+		if (length >= SHORT_NAME)
+			COPY_WORDS(to + SHORT_NAME, entry->d_shortname.string + SHORT_NAME, INLINE_NAME - SHORT_NAME);
+	}
+}
+
+/* The same as see_process for the running task, whose fields are read without helper calls. */
+static __always_inline void see_current(struct process_seen *seen, __u64 now)
 {
 	struct task_struct *task = current_task();
 	struct mm_struct *mm;
@@ -118,9 +148,9 @@ static __always_inline void see_current(struct process_seen *seen)
 	mm = task->mm;
 	if (mm)
 		executable = mm->exe_file;
-	seen->first_ns = bpf_ktime_get_boot_ns();
+	seen->first_ns = now;
 	seen->cgroup_id = task->cgroups->dfl_cgrp->kn->id;
-	bpf_probe_read_kernel_str(seen->comm, sizeof(seen->comm), task->group_leader->comm);
+	COPY_WORDS(seen->comm, task->group_leader->comm, COMM_SIZE);
 	if (executable)
-		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), executable->f_path.dentry->d_name.name);
+		read_name(seen->executable, executable->f_path.dentry);
 }

@@ -20,10 +20,11 @@ static __always_inline bool is_spent(void)
  */
 static __always_inline bool is_within_limit(void)
 {
-	__u64 second = bpf_ktime_get_ns() / NANOS;
+	__u64 second;
 
 	if (!max_per_second)
 		return true;
+	second = bpf_ktime_get_ns() / NANOS;
 	if (second > window_second) {
 		window_second = second;
 		window_taken = 0;
