@@ -123,7 +123,7 @@ func (a *Accepts) startClosings(ctx context.Context) error {
 	if !a.options.Closed {
 		return nil
 	}
-	a.closings = closings.New()
+	a.closings = closings.New(a.options.AvoidHooks)
 	return a.closings.Start(ctx)
 }
 

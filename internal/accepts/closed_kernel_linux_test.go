@@ -32,11 +32,13 @@ type ended struct {
 	PID                   int64
 	HasPackets            bool
 	HasRoundTrip          bool
+	HasDuration           bool // of less than a minute
 }
 
-// observeEnds is observe with the ends of connections.
-func observeEnds(t *testing.T) *fixture {
+// observeEnds is observe with the ends of connections, without some hooks.
+func observeEnds(t *testing.T, avoid ...string) *fixture {
 	return observe(t, func(a *Accepts) {
+		a.options.AvoidHooks = avoid
 		config := metadata.DefaultLogsBuilderConfig()
 		config.Events.NettapConnectionClosed.Enabled = true
 		a.builder = metadata.NewLogsBuilder(config, settings())
@@ -65,6 +67,8 @@ func (o *fixture) endsOn(t *testing.T, port uint16, n int) (found []ended, ids [
 			e.Error, _ = a["error.type"].(string)
 			e.HasPackets = a["nettap.connection.sent.packets"].(int64) > 0 && a["nettap.connection.received.packets"].(int64) > 0
 			_, e.HasRoundTrip = a["nettap.connection.rtt.smoothed"]
+			duration := a["nettap.connection.duration"].(float64)
+			e.HasDuration = duration > 0 && duration < time.Minute.Seconds()
 			all = append(all, one{e, a["nettap.connection.id"].(string)})
 		}
 	}
@@ -102,8 +106,9 @@ func pass(t *testing.T, from, to net.Conn, n int) {
 
 func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 	for name, test := range map[string]struct {
-		end  func(client, server *net.TCPConn)
-		want []ended
+		avoid []string // hooks
+		end   func(client, server *net.TCPConn)
+		want  []ended
 	}{
 		"the client closes": {
 			end: func(client, server *net.TCPConn) {
@@ -112,8 +117,8 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 				server.Close()
 			},
 			want: []ended{
-				{Role: "client", ClosedBy: "local", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true},
-				{Role: "server", ClosedBy: "peer", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+				{Role: "client", ClosedBy: "local", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+				{Role: "server", ClosedBy: "peer", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true, HasDuration: true},
 			},
 		},
 		"the server closes": {
@@ -123,8 +128,20 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 				client.Close()
 			},
 			want: []ended{
-				{Role: "client", ClosedBy: "peer", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true},
-				{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+				{Role: "client", ClosedBy: "peer", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+				{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+			},
+		},
+		"the server closes, and functions are not traced": {
+			avoid: []string{"fentry"},
+			end: func(client, server *net.TCPConn) {
+				server.Close()
+				io.Copy(io.Discard, client)
+				client.Close()
+			},
+			want: []ended{
+				{Role: "client", ClosedBy: "peer", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+				{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true, HasDuration: true},
 			},
 		},
 		"the client resets": {
@@ -134,13 +151,13 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 				server.Close()
 			},
 			want: []ended{
-				{Role: "client", ClosedBy: "local", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true},
-				{Role: "server", ClosedBy: "peer", Error: "ECONNRESET", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+				{Role: "client", ClosedBy: "local", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+				{Role: "server", ClosedBy: "peer", Error: "ECONNRESET", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true, HasDuration: true},
 			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := observeEnds(t)
+			o := observeEnds(t, test.avoid...)
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -210,8 +227,8 @@ func TestKernelReportsConnectionsThatTimeOut(t *testing.T) {
 	abort(server.(*net.TCPConn))
 
 	want := []ended{
-		{Role: "client", Error: "ETIMEDOUT", Sent: 1007, Received: 300, HasPackets: true, HasRoundTrip: true},
-		{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+		{Role: "client", Error: "ETIMEDOUT", Sent: 1007, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+		{Role: "server", ClosedBy: "local", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true, HasDuration: true},
 	}
 	got, _ := o.endsOn(t, uint16(listener.Addr().(*net.TCPAddr).Port), 2)
 	if diff := gocmp.Diff(ofProcess(os.Getpid(), want), got); diff != "" {
@@ -257,8 +274,8 @@ func TestKernelReportsConnectionsOfARemovedNamespace(t *testing.T) {
 	}
 	got[0].ClosedBy, got[1].ClosedBy = "", ""
 	want := []ended{
-		{Role: "client", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true},
-		{Role: "server", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true},
+		{Role: "client", Sent: 1000, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
+		{Role: "server", Sent: 300, Received: 1000, HasPackets: true, HasRoundTrip: true, HasDuration: true},
 	}
 	if diff := gocmp.Diff(ofProcess(h.Process.Pid, want), got); diff != "" {
 		t.Errorf("ends differ (-want +got):\n%s", diff)

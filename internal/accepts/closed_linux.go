@@ -22,8 +22,9 @@ const maxAccepted = 65_536
 
 // acceptor is the process that accepted a connection.
 type acceptor struct {
-	process process.ID
-	seen    process.Seen
+	process     process.ID
+	seen        process.Seen
+	established uint64 // CLOCK_BOOTTIME
 }
 
 // ends matches the ends of connections with the processes that accepted them.
@@ -40,7 +41,7 @@ func (e *ends) note(accepts []accept) {
 		if len(e.accepted) >= maxAccepted {
 			e.forgetOne()
 		}
-		e.accepted[a.id()] = acceptor{a.process, a.seen}
+		e.accepted[a.id()] = acceptor{a.process, a.seen, a.established()}
 	}
 }
 
@@ -63,7 +64,7 @@ func (e *ends) join(ended []closings.Closing) (known []closings.Closing, nobodys
 		case !c.Incoming:
 			known = append(known, c)
 		case accepted:
-			c.Process, c.Seen = by.process, by.seen
+			c.Process, c.Seen, c.Established = by.process, by.seen, by.established
 			known = append(known, c)
 			delete(e.accepted, c.ID)
 		case i < late:

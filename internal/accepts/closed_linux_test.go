@@ -25,7 +25,7 @@ func TestEndsAreJoinedWithTheirAccepts(t *testing.T) {
 	e := ends{accepted: map[closings.ID]acceptor{}}
 	e.note([]accept{a})
 	owned := func(c closings.Closing) closings.Closing {
-		c.Process, c.Seen = a.process, a.seen
+		c.Process, c.Seen, c.Established = a.process, a.seen, a.established()
 		return c
 	}
 	compare := cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })

@@ -124,6 +124,10 @@ func (a accept) id() closings.ID {
 	return closings.ID{Local: a.local, Peer: a.peer, NetnsInode: a.netnsInode, FirstSequence: a.sequence}
 }
 
+// established returns when the handshake of the connection ended, on CLOCK_BOOTTIME, or if that is unknown when it
+// was accepted.
+func (a accept) established() uint64 { return a.nanos - uint64(max(a.queued, 0)) }
+
 // networkType returns the value of the attribute network.type.
 func networkType(address netip.Addr) string {
 	if address.Is4() {

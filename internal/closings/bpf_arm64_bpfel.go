@@ -15,7 +15,6 @@ import (
 
 type bpfClosing struct {
 	_                structs.HostLayout
-	Connection       bpfConnection
 	ClosedNs         uint64
 	BytesSent        uint64
 	BytesReceived    uint64
@@ -31,7 +30,8 @@ type bpfClosing struct {
 	Error            int32
 	LocalPort        uint16
 	PeerPort         uint16
-	Pad              uint32
+	LastState        uint32
+	Connection       bpfConnection
 }
 
 type bpfConnection struct {
@@ -52,9 +52,14 @@ type bpfConnection struct {
 		Executable [64]int8
 	}
 	EstablishedNs uint64
-	ClosedHere    uint8
-	ClosedThere   uint8
-	Pad           [6]uint8
+	FirstSequence uint32
+	Pad           uint32
+}
+
+type bpfPlace struct {
+	_          structs.HostLayout
+	Socket     uint64
+	Connection bpfConnection
 }
 
 type bpfStat uint32
@@ -75,12 +80,19 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapClosings      = "closings"
-	bpfMapConnections   = "connections"
-	bpfMapStats         = "stats"
-	bpfProgSeeState     = "see_state"
-	bpfVarEnabled       = "enabled"
-	bpfVarFiredSeeState = "fired_see_state"
+	bpfMapClosings            = "closings"
+	bpfMapConnections         = "connections"
+	bpfMapPlaces              = "places"
+	bpfMapStats               = "stats"
+	bpfProgSeeConnect         = "see_connect"
+	bpfProgSeeEstablished     = "see_established"
+	bpfProgSeeState           = "see_state"
+	bpfProgSeeUnhash          = "see_unhash"
+	bpfVarEnabled             = "enabled"
+	bpfVarFiredSeeConnect     = "fired_see_connect"
+	bpfVarFiredSeeEstablished = "fired_see_established"
+	bpfVarFiredSeeState       = "fired_see_state"
+	bpfVarFiredSeeUnhash      = "fired_see_unhash"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -125,7 +137,10 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	SeeState *ebpf.ProgramSpec `ebpf:"see_state"`
+	SeeConnect     *ebpf.ProgramSpec `ebpf:"see_connect"`
+	SeeEstablished *ebpf.ProgramSpec `ebpf:"see_established"`
+	SeeState       *ebpf.ProgramSpec `ebpf:"see_state"`
+	SeeUnhash      *ebpf.ProgramSpec `ebpf:"see_unhash"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -134,6 +149,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Closings    *ebpf.MapSpec `ebpf:"closings"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
+	Places      *ebpf.MapSpec `ebpf:"places"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
 }
 
@@ -141,8 +157,11 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Enabled       *ebpf.VariableSpec `ebpf:"enabled"`
-	FiredSeeState *ebpf.VariableSpec `ebpf:"fired_see_state"`
+	Enabled             *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredSeeConnect     *ebpf.VariableSpec `ebpf:"fired_see_connect"`
+	FiredSeeEstablished *ebpf.VariableSpec `ebpf:"fired_see_established"`
+	FiredSeeState       *ebpf.VariableSpec `ebpf:"fired_see_state"`
+	FiredSeeUnhash      *ebpf.VariableSpec `ebpf:"fired_see_unhash"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -167,6 +186,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Closings    *ebpf.Map `ebpf:"closings"`
 	Connections *ebpf.Map `ebpf:"connections"`
+	Places      *ebpf.Map `ebpf:"places"`
 	Stats       *ebpf.Map `ebpf:"stats"`
 }
 
@@ -174,6 +194,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Closings,
 		m.Connections,
+		m.Places,
 		m.Stats,
 	)
 }
@@ -182,20 +203,29 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Enabled       *ebpf.Variable `ebpf:"enabled"`
-	FiredSeeState *ebpf.Variable `ebpf:"fired_see_state"`
+	Enabled             *ebpf.Variable `ebpf:"enabled"`
+	FiredSeeConnect     *ebpf.Variable `ebpf:"fired_see_connect"`
+	FiredSeeEstablished *ebpf.Variable `ebpf:"fired_see_established"`
+	FiredSeeState       *ebpf.Variable `ebpf:"fired_see_state"`
+	FiredSeeUnhash      *ebpf.Variable `ebpf:"fired_see_unhash"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	SeeState *ebpf.Program `ebpf:"see_state"`
+	SeeConnect     *ebpf.Program `ebpf:"see_connect"`
+	SeeEstablished *ebpf.Program `ebpf:"see_established"`
+	SeeState       *ebpf.Program `ebpf:"see_state"`
+	SeeUnhash      *ebpf.Program `ebpf:"see_unhash"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.SeeConnect,
+		p.SeeEstablished,
 		p.SeeState,
+		p.SeeUnhash,
 	)
 }
 

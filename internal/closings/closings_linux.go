@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -20,16 +22,47 @@ import (
 // Closings observes the ends of connections. Its zero value is not usable: see [New]. Methods that
 // may be called on nil say so.
 type Closings struct {
+	avoid   []string
+	places  int // how many connections have a place of their own; 0 keeps the number that the kernel side has
 	object  *kernel.Object
 	ring    *ringbuf.Reader
 	open    kernel.Closers
 	corrupt uint64
 }
 
-// New returns Closings that are not started.
-func New() *Closings { return &Closings{} }
+// New returns Closings that are not started. avoidHooks are those of [kernel.Avoiding].
+func New(avoidHooks []string) *Closings { return &Closings{avoid: avoidHooks} }
 
-// Start loads the program, attaches it and checks that it runs.
+// traced is the function by whose name the best hook is known. It is called when a connection ends.
+const traced = "fentry/inet_unhash"
+
+// ladder has the ways to see ends, the best one first. The tracepoint fires at each change of the state of each
+// connection, of which there are about five, and functions are called only for what is of interest.
+var ladder = []kernel.Hook{
+	{Job: "connection_end", Name: traced, Programs: []string{bpfProgSeeConnect, bpfProgSeeEstablished, bpfProgSeeUnhash}},
+	{Job: "connection_end", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeState}},
+}
+
+// probing returns a probe that refuses functions unless all of them can be traced, and the programs that belong to
+// them can be loaded: they compare and exchange, which is possible since Linux 5.12.
+func probing(probe func(hook string) error, types *btf.Spec, spec *ebpf.CollectionSpec) func(hook string) error {
+	return func(hook string) error {
+		if hook != traced {
+			return probe(hook)
+		}
+		if !kernel.HasHelper(types, "check_mtu") {
+			return fmt.Errorf("%s: Linux is older than 5.12: %w", hook, kernel.ErrUnsupported)
+		}
+		for _, program := range ladder[0].Programs {
+			if err := probe(spec.Programs[program].SectionName); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// Start loads the programs, attaches them and checks that they run.
 func (c *Closings) Start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return errors.Join(fmt.Errorf("load closings programs: %w", err), c.Shutdown())
@@ -41,12 +74,25 @@ func (c *Closings) Start(ctx context.Context) error {
 }
 
 func (c *Closings) load() error {
+	types, err := kernel.Types()
+	if err != nil {
+		return err
+	}
 	spec, err := loadBpf()
 	if err != nil {
 		return err
 	}
-	hooks := []kernel.Hook{{Job: "connection_end", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeState}}}
-	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
+	hook, err := kernel.Choose(probing(kernel.Avoiding(c.avoid, kernel.Probe), types, spec), ladder...)
+	if err != nil {
+		return err
+	}
+	if hook.Name != traced {
+		c.places = 1 // the tracepoint does not use them
+	}
+	if c.places != 0 {
+		spec.Maps[bpfMapPlaces].MaxEntries = uint32(c.places)
+	}
+	if c.object, err = kernel.Load(spec, []kernel.Hook{hook}, nil); err != nil {
 		return err
 	}
 	c.open = append(c.open, c.object)
@@ -58,7 +104,7 @@ func (c *Closings) load() error {
 	return nil
 }
 
-// Enable lets the program record connections. It may be called on nil.
+// Enable lets the programs record connections. It may be called on nil.
 func (c *Closings) Enable() error {
 	if c == nil {
 		return nil
@@ -66,7 +112,7 @@ func (c *Closings) Enable() error {
 	return c.object.Enable()
 }
 
-// Shutdown detaches the program and frees it. It may be called on nil, and more than once.
+// Shutdown detaches the programs and frees them. It may be called on nil, and more than once.
 func (c *Closings) Shutdown() error {
 	if c == nil {
 		return nil

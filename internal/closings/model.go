@@ -42,7 +42,7 @@ type Closing struct {
 	Incoming    bool       // the peer connected to us
 	Process     process.ID // the process that connected; none if the connection is incoming
 	Seen        process.Seen
-	Established uint64 // CLOCK_BOOTTIME
+	Established uint64 // CLOCK_BOOTTIME; 0 if the connection is incoming
 	Closed      uint64 // CLOCK_BOOTTIME
 
 	// which side closed it first: "local" or "peer"; empty if neither did
@@ -65,8 +65,9 @@ const (
 // Kernel side: struct closing in bpf/closings.bpf.c.
 func decode(record []byte) (Closing, error) {
 	var raw bpfClosing
-	if size := int(unsafe.Sizeof(raw)); len(record) != size {
-		return Closing{}, fmt.Errorf("decode closing: the record has %d bytes, not %d", len(record), size)
+	all, incoming := int(unsafe.Sizeof(raw)), int(unsafe.Offsetof(raw.Connection))
+	if len(record) != all && len(record) != incoming {
+		return Closing{}, fmt.Errorf("decode closing: the record has %d bytes, not %d or %d", len(record), all, incoming)
 	}
 	kernel.CopyRecord(&raw, record)
 	from := &raw.Connection
@@ -76,7 +77,7 @@ func decode(record []byte) (Closing, error) {
 			Peer:       netip.AddrPortFrom(netip.AddrFrom16(raw.PeerAddress).Unmap(), raw.PeerPort),
 			NetnsInode: raw.NetnsInode, FirstSequence: raw.FirstSequence,
 		},
-		Incoming: from.Process.Pid == 0,
+		Incoming: len(record) == incoming,
 		Process: process.ID{
 			StartNanos: from.Process.StartNs, PID: from.Process.Pid, ExecID: from.Process.ExecId,
 			UserID: from.Process.Uid, RealUserID: from.Process.RealUid,
@@ -85,12 +86,21 @@ func decode(record []byte) (Closing, error) {
 			FirstNanos: from.Seen.FirstNs, CgroupID: from.Seen.CgroupId,
 			Comm: process.Text(from.Seen.Comm[:]), Executable: process.Text(from.Seen.Executable[:]),
 		},
-		Established: from.EstablishedNs, Closed: raw.ClosedNs,
+		Established: established(from), Closed: raw.ClosedNs,
 		ClosedBy: closedBy(&raw), Error: uint32(max(raw.Error, 0)),
 		BytesSent: raw.BytesSent, BytesReceived: raw.BytesReceived,
 		SegmentsSent: raw.SegmentsSent, SegmentsReceived: raw.SegmentsReceived, Retransmits: raw.Retransmits,
 		SmoothedRoundTrip: time.Duration(raw.SmoothedRttUs) * time.Microsecond, LeastRoundTrip: leastRoundTrip(raw.LeastRttUs),
 	}, nil
+}
+
+// established returns when a connection was established that a local process began. Of two sockets that connect to
+// each other at the same time this is not seen, and it is the time of the connect.
+func established(c *bpfConnection) uint64 {
+	if c.EstablishedNs == 0 {
+		return c.Seen.FirstNs
+	}
+	return c.EstablishedNs
 }
 
 // leastRoundTrip returns 0 if none was measured.
@@ -108,14 +118,25 @@ const (
 	aborted    = 103 // by ss --kill and similar tools
 )
 
-// closedBy returns which side closed first. A reset without a FIN before it is the peer's if the
-// socket has its error, and ours if the socket has no error. With any other error the kernel gave
-// up.
+// The states that a socket of TCP has only after its own side has closed, and only after the peer has.
+//
+// Source: include/net/tcp_states.h.
+const (
+	finWait1  = 4
+	finWait2  = 5
+	closing   = 11
+	closeWait = 8
+	lastAck   = 9
+)
+
+// closedBy returns which side closed first, by the state that the connection had at last. A reset
+// without a FIN before it is the peer's if the socket has its error, and ours if the socket has no
+// error. With any other error the kernel gave up.
 func closedBy(raw *bpfClosing) string {
-	switch {
-	case raw.Connection.ClosedHere != 0:
+	switch state := raw.LastState; {
+	case state == finWait1 || state == finWait2 || state == closing:
 		return Local
-	case raw.Connection.ClosedThere != 0:
+	case state == closeWait || state == lastAck:
 		return Peer
 	case raw.Error == reset || raw.Error == brokenPipe:
 		return Peer

@@ -46,6 +46,21 @@ func TestDecode(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("decode() differs (-want +got):\n%s", diff)
 	}
+	raw.Connection.EstablishedNs, raw.Connection.Seen.FirstNs = 0, 1_900
+	want.Established, want.Seen.FirstNanos = 1_900, 1_900
+	if got, err = decode(bytesOf(&raw)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("decode() of one whose handshake was not seen differs (-want +got):\n%s", diff)
+	}
+	want.Incoming, want.Process, want.Seen, want.Established = true, process.ID{}, process.Seen{}, 0
+	if got, err = decode(bytesOf(&raw)[:unsafe.Offsetof(raw.Connection)]); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("decode() of an incoming one differs (-want +got):\n%s", diff)
+	}
 	if _, err := decode(bytesOf(&raw)[1:]); err == nil {
 		t.Error("a record that is too short gives no error")
 	}
@@ -53,20 +68,23 @@ func TestDecode(t *testing.T) {
 
 func TestClosedBy(t *testing.T) {
 	for name, test := range map[string]struct {
-		here, there uint8
-		error       int32
-		want        string
+		state uint32
+		error int32
+		want  string
 	}{
-		"we sent the first FIN":               {here: 1, want: Local},
-		"the peer did":                        {there: 1, error: 32, want: Peer},
-		"the peer reset":                      {error: 104, want: Peer},
-		"we reset":                            {want: Local},
-		"it was killed from outside":          {error: 103, want: Local},
-		"nothing was answered any more":       {error: 110, want: ""},
-		"we closed, and nothing was answered": {here: 1, error: 110, want: Local},
+		"we sent the first FIN":               {state: finWait2, want: Local},
+		"both sent one at the same time":      {state: closing, want: Local},
+		"the peer did, and we later":          {state: lastAck, error: 32, want: Peer},
+		"the peer did, and we reset":          {state: closeWait, want: Peer},
+		"the peer reset":                      {state: 1, error: 104, want: Peer},
+		"we reset":                            {state: 1, want: Local},
+		"it was killed from outside":          {state: 1, error: 103, want: Local},
+		"nothing was answered any more":       {state: 1, error: 110, want: ""},
+		"we closed, and nothing was answered": {state: finWait1, error: 110, want: Local},
+		"we closed first, and the peer reset": {state: finWait1, error: 104, want: Local},
 	} {
 		raw := rawClosing()
-		raw.Connection.ClosedHere, raw.Connection.ClosedThere, raw.Error = test.here, test.there, test.error
+		raw.LastState, raw.Error = test.state, test.error
 		if got := closedBy(&raw); got != test.want {
 			t.Errorf("%s: closedBy() = %q, want %q", name, got, test.want)
 		}

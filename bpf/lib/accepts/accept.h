@@ -92,16 +92,16 @@ static __always_inline void note_acceptor(struct accept *accept)
  */
 static __always_inline void note_accept(struct accept *accept, struct sock *sk, struct tcp_sock *tcp, struct queue queue, bool known)
 {
-	__builtin_memset(accept, 0, sizeof(*accept));
 	accept->time_ns = bpf_ktime_get_boot_ns();
 	accept->queue_ns = queue_time(tcp, known);
 	accept->queue_length = queue.length;
 	accept->queue_limit = queue.limit;
 	note_acceptor(accept);
+	__builtin_memset(accept->local_address, 0, sizeof(accept->local_address));
+	__builtin_memset(accept->peer_address, 0, sizeof(accept->peer_address));
 	note_addresses(accept->local_address, accept->peer_address, sk, known);
 	accept->local_port = known ? bpf_ntohs(((struct inet_sock *)tcp)->inet_sport) : local_port_of(sk);
 	accept->peer_port = bpf_ntohs(FIELD_OF(sk, __sk_common.skc_dport));
 	accept->netns_inode = known ? sk->__sk_common.skc_net.net->ns.inum : BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	if (with_sequence)
-		accept->first_sequence = first_sequence_of(tcp, known);
+	accept->first_sequence = with_sequence ? first_sequence_of(tcp, known) : 0;
 }

@@ -9,8 +9,13 @@
 static __always_inline void note_addresses(__u8 *local, __u8 *peer, struct sock *sk, bool known)
 {
 	if (FIELD_OF(sk, __sk_common.skc_family) == AF_INET6) {
-		bpf_probe_read_kernel(local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
-		bpf_probe_read_kernel(peer, 16, &sk->__sk_common.skc_v6_daddr);
+		if (known) {
+			COPY_WORDS(local, sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8, 16);
+			COPY_WORDS(peer, sk->__sk_common.skc_v6_daddr.in6_u.u6_addr8, 16);
+		} else {
+			bpf_probe_read_kernel(local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+			bpf_probe_read_kernel(peer, 16, &sk->__sk_common.skc_v6_daddr);
+		}
 	} else {
 		local[10] = local[11] = 0xff;
 		peer[10] = peer[11] = 0xff;

@@ -270,6 +270,7 @@ struct sock_common {
 	__be16 skc_dport;
 	__u16 skc_num; /* 0 once closed: see inet_sport */
 	__u32 skc_portpair; /* both ports */
+	unsigned int skc_hash; /* of both ends, once a connection has them */
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;

@@ -32,6 +32,11 @@
  */
 #define FIELD_OF(pointer, field) (known ? (pointer)->field : BPF_CORE_READ(pointer, field))
 
+/* Copies bytes, a multiple of 8, that the verifier lets be read directly. */
+#define COPY_WORDS(to, from, bytes)                                                   \
+	for (int word = 0; word < (bytes) / 8; word++)                                \
+	((__u64 *)(to))[word] = ((const __u64 *)(from))[word]
+
 /*
  * A pointer as a number. It is read back from memory, because the verifier does not accept a
  * pointer as a number anywhere.

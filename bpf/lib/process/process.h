@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../kernel/current.h"
+#include "../kernel/verifier.h"
 
 #define COMM_SIZE 16
 #define EXECUTABLE_SIZE 64
@@ -97,17 +98,13 @@ static __always_inline void see_process(struct process_seen *seen, struct task_s
 	const unsigned char *name = BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name);
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 
+	seen->comm[0] = seen->executable[0] = 0;
 	seen->first_ns = bpf_ktime_get_boot_ns();
 	seen->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 	bpf_probe_read_kernel_str(seen->comm, sizeof(seen->comm), leader->comm);
 	if (name)
 		bpf_probe_read_kernel_str(seen->executable, sizeof(seen->executable), name);
 }
-
-/* Copies a multiple of 8 bytes that the verifier lets be read directly. */
-#define COPY_WORDS(to, from, bytes)                                                   \
-	for (int word = 0; word < (bytes) / 8; word++)                                \
-	((__u64 *)(to))[word] = ((const __u64 *)(from))[word]
 
 #define SHORT_NAME 16
 #define INLINE_NAME 32 /* at least as much has room in a directory entry */
@@ -153,4 +150,6 @@ static __always_inline void see_current(struct process_seen *seen, __u64 now)
 	COPY_WORDS(seen->comm, task->group_leader->comm, COMM_SIZE);
 	if (executable)
 		read_name(seen->executable, executable->f_path.dentry);
+	else
+		seen->executable[0] = 0;
 }
