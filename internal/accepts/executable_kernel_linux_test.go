@@ -16,7 +16,7 @@ func TestKernelReportsTheExecutableOfAnAcceptThatIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	directory, err := os.MkdirTemp(filepath.Dir(own), "names") // on the same file system
+	directory, err := os.MkdirTemp(filepath.Dir(own), "names") //nolint:usetesting // on the same file system
 	if err != nil {
 		t.Fatal(err)
 	}
