@@ -57,10 +57,17 @@ func endsOf(t *testing.T, c *Closings, port uint16, n int) (made []Closing, inco
 
 // A connection whose place another one has is kept elsewhere.
 func TestKernelKnowsWhoBeganEachOfManyOpenConnections(t *testing.T) {
-	for name, places := range map[string]int{"that have places": 0, "that have no places": 1} {
+	for name, test := range map[string]struct {
+		places int
+		listen string
+	}{
+		"that have places":    {listen: "127.0.0.1:0"},
+		"that have no places": {places: 1, listen: "127.0.0.1:0"},
+		"of IPv6":             {listen: "[::1]:0"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			c := observe(t, places)
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			c := observe(t, test.places)
+			listener, err := net.Listen("tcp", test.listen)
 			if err != nil {
 				t.Fatal(err)
 			}
