@@ -178,6 +178,7 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 {
 	struct call *call = &t->call;
 
+	claim_tree(t);
 	t->off_ns = t->wake_ns = t->sock = 0;
 	t->off_node = NO_NODE;
 	t->over = 0;
@@ -941,6 +942,8 @@ static __always_inline void forget_calls_of(struct task_struct *task)
 	struct thread *th = thread_of(task);
 	struct tree *t = tree_of(task);
 
+	if (t && !is_tree_of(t, task))
+		t = NULL;
 	if (th ? th->progress != CALL_NONE : t && t->depth) {
 		count_stat(STAT_SEEN);
 		count_stat(STAT_LOST_UNFINISHED);
@@ -965,11 +968,12 @@ SEC("tp_btf/sched_process_free")
 int BPF_PROG(forget_thread, struct task_struct *task)
 {
 	struct thread *th = thread_of(task);
+	struct tree *t = tree_of(task);
 	__u32 id = task->pid;
 
 	is_enabled(&fired_forget_thread);
 	forget_calls_of(task);
-	if (!with_current_task)
+	if (!with_current_task && t && is_tree_of(t, task))
 		bpf_map_delete_elem(&thread_trees, &id);
 	if (th)
 		WRITE_ONCE(th->task, 0);

@@ -314,7 +314,7 @@ type bpfTree struct {
 	Entry        int32
 	OffJiffies   uint32
 	OffWritten   uint32
-	Pad          uint32
+	Task         uint32
 	Conversation [4]struct {
 		_       structs.HostLayout
 		Fd      int32

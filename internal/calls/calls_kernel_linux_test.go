@@ -42,6 +42,7 @@ func TestKernelReportsCalls(t *testing.T) {
 			{"that a signal interrupts", interrupted},
 			{"of a process that ends", ends},
 			{"of a process that executes another program", becomes},
+			{"of a thread that has the id of another one", inherits},
 			{"with the time off the CPU", offTheCPU},
 			{"that fail through an io_uring", ringFailures},
 			{"through an io_uring", throughRing},

@@ -11,9 +11,12 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // helperVariable is an environment variable that makes this test binary a helper, such as a process
@@ -137,6 +140,58 @@ func becomes(t testing.TB, o *fixture) {
 	if lost := o.counts(t).Lost; len(lost) > 0 {
 		t.Errorf("lost: %v", lost)
 	}
+}
+
+// inherits has threads that get the id of one that has just ended, and that are in a call when the kernel frees what it
+// had of the other one. A thread's id can be given again before that.
+func inherits(t testing.TB, o *fixture) {
+	fds := pair(t, unix.SOCK_STREAM)
+	release := make(chan bool)
+	defer close(release)
+	for range 5 {
+		o.want(t, Options{})
+		id := onThread(func() { send(t, fds[0], 1); receive(fds[1]) })
+		for range 1000 { // until it has ended: the main thread does not, and Go's runtime sometimes keeps another one
+			if unix.Tgkill(unix.Getpid(), id, 0) != nil {
+				break
+			}
+			runtime.Gosched()
+		}
+		if !receiveOn(t, fds, id, release) {
+			t.Logf("no thread has got the id %d again", id)
+			continue
+		}
+		on := func(syscall string, fd, bytes int, blockedOn any) deed {
+			return deed{Syscall: syscall, FD: int64(fd), Bytes: int64(bytes), Transport: "unix", Kept: "slow", BlockedOn: blockedOn}
+		}
+		want := []deed{on("sendto", fds[0], 1, nil), on("recvfrom", fds[1], 1, nil), on("recvfrom", fds[1], 2, "receive_queue")}
+		if diff := gocmp.Diff(want, o.deeds(t, id)); diff != "" {
+			t.Errorf("the calls of two threads of one id differ (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// receiveOn makes new threads, which live until release is closed, until one has a certain id. That one receives what is
+// sent a while later.
+func receiveOn(t testing.TB, fds [2]int, id int, release <-chan bool) bool {
+	tried, received := make(chan bool), make(chan bool)
+	for range 20 {
+		kerneltest.NextID(t, id)
+		go onThread(func() { // its thread is a new one if the runtime has no idle thread
+			found := unix.Gettid() == id
+			tried <- found
+			if found {
+				receive(fds[1])
+				received <- true
+			}
+			<-release
+		})
+		if <-tried {
+			time.AfterFunc(100*time.Millisecond, func() { send(t, fds[0], 2) })
+			return <-received
+		}
+	}
+	return false
 }
 
 // helper is a process of a test, which ends when its input ends.

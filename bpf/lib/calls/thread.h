@@ -131,6 +131,29 @@ struct {
 	__type(value, struct tree);
 } blank_tree SEC(".maps");
 
+/*
+ * Whether a tree that was found by a thread's id is the thread's. The kernel may give the id to
+ * another thread, which uses the tree then, before it tells that the first one is gone.
+ */
+static __always_inline bool is_tree_of(const struct tree *t, const void *task)
+{
+	return with_current_task || t->task == (__u32)(__u64)task;
+}
+
+/* A call of the running thread begins in a tree, which may have been that of another thread. */
+static __always_inline void claim_tree(struct tree *t)
+{
+	void *task;
+
+	if (with_current_task)
+		return;
+	task = (void *)bpf_get_current_task();
+	if (is_tree_of(t, task))
+		return;
+	t->task = (__u64)task;
+	__builtin_memset(t->conversation, 0, sizeof(t->conversation));
+}
+
 /* The tree of a thread that a tracepoint passes, or NULL. */
 static __always_inline struct tree *tree_of(struct task_struct *task)
 {
@@ -157,7 +180,7 @@ static __always_inline struct tree *this_tree(void)
 static __always_inline struct tree *make_tree(void)
 {
 	__u32 thread, zero = 0;
-	struct tree *blank;
+	struct tree *blank, *t;
 
 	if (with_current_task)
 		return bpf_task_storage_get(&trees, current_task(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -166,5 +189,8 @@ static __always_inline struct tree *make_tree(void)
 	if (!blank)
 		return NULL;
 	bpf_map_update_elem(&thread_trees, &thread, blank, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&thread_trees, &thread);
+	t = bpf_map_lookup_elem(&thread_trees, &thread);
+	if (t)
+		claim_tree(t);
+	return t;
 }

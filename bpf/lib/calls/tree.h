@@ -167,7 +167,7 @@ struct tree {
 	__s32 entry; /* the number with which the thread entered the kernel: see number_of */
 	__u32 off_jiffies; /* off_ns in jiffies */
 	__u32 off_written; /* how much was sent on the socket by then */
-	__u32 pad;
+	__u32 task; /* low half of its thread's address, where trees are found by ids: see is_tree_of */
 	struct conversation conversation[CONVERSATIONS];
 	struct given given;
 	__u8 off_node;
