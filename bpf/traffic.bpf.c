@@ -453,10 +453,8 @@ static __always_inline bool count_known(struct __sk_buff *ctx, struct bpf_sock *
 	return true;
 }
 
-bool fired_count_receive;
-
-SEC("cgroup_skb/ingress")
-int count_receive(struct __sk_buff *ctx)
+/* Counts any delivery. Apart from count_receive, which would set up the variables of this one for each packet. */
+static __noinline int count_delivery(struct __sk_buff *ctx)
 {
 	struct traffic_key key = { .direction = RECEIVE };
 	struct delivery d = { .below = ACCOUNT_CARRIED };
@@ -466,14 +464,9 @@ int count_receive(struct __sk_buff *ctx)
 	bool kernel;
 	void *used;
 
-	if (!is_enabled(&fired_count_receive))
-		return 1;
-	if (!sk)
-		return 1;
-	if (!with_type && !with_transport && count_known(ctx, sk))
-		return 1;
 	since = READ_ONCE(handovers);
-	sk = bpf_sk_fullsock(sk);
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
 	owner = receiver_of(sk, &used);
@@ -496,6 +489,22 @@ int count_receive(struct __sk_buff *ctx)
 		note_known(sk, owner, READ_ONCE(owner->number), since);
 	count_socket(used, owner, &key, &d.count);
 	return 1;
+}
+
+bool fired_count_receive;
+
+SEC("cgroup_skb/ingress")
+int count_receive(struct __sk_buff *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!is_enabled(&fired_count_receive))
+		return 1;
+	if (!sk)
+		return 1;
+	if (!with_type && !with_transport && count_known(ctx, sk))
+		return 1;
+	return count_delivery(ctx);
 }
 
 /*

@@ -16,13 +16,19 @@ enum enabled {
 
 __u8 enabled; /* enum enabled */
 
-static __always_inline bool is_enabled(bool *fired)
+static __always_inline bool note_fired(bool *fired, __u8 now)
 {
-	__u8 now = enabled;
-
-	if (now == ENABLED)
-		return true;
 	if (!*fired)
 		*fired = true;
 	return now != DISABLED;
 }
+
+/*
+ * A macro, because of the result of a function the compiler makes a value, which it then tests again:
+ * four more instructions in each program.
+ */
+#define is_enabled(fired)                                          \
+	({                                                         \
+		__u8 now = enabled;                                \
+		now == ENABLED || note_fired(fired, now);          \
+	})
