@@ -210,12 +210,10 @@ bool fired_count_transmit;
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 {
-	struct handing *now = handing_here();
+	struct handing *now = HERE(handing);
 	bool on, new;
 
 	if (!is_enabled(&fired_count_transmit))
-		return 0;
-	if (!now)
 		return 0;
 	now->seen++;
 	on = is_handed_on(now, dev);
@@ -253,12 +251,10 @@ bool fired_end_transmit;
 SEC("tp_btf/net_dev_xmit")
 int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, unsigned int len)
 {
-	struct handing *now = handing_here();
+	struct handing *now = HERE(handing);
 	bool first;
 
 	if (!is_enabled(&fired_end_transmit))
-		return 0;
-	if (!now)
 		return 0;
 	first = now->device == (__u64)dev;
 	if (first)
@@ -359,14 +355,12 @@ int BPF_PROG(count_arrival, struct sk_buff *skb)
 {
 	__u32 link = 0, from = skb->data - skb->head, ifindex;
 	struct net_device *dev = skb->dev;
-	struct arrivals *a = arrivals_here();
+	struct arrivals *a = HERE(arrivals);
 	struct part part;
 	__u64 netns;
 	bool copy;
 
 	if (!is_enabled(&fired_count_arrival))
-		return 0;
-	if (!a)
 		return 0;
 	copy = BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK;
 	if (copy || with_special | skb->skb_iif)

@@ -3,6 +3,7 @@
 package kerneltest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -110,12 +111,16 @@ func Fill(t *testing.T, m *ebpf.Map) {
 // fillArray takes the free cells of the CPUs, whose first word is 0.
 func fillArray(t *testing.T, m *ebpf.Map) {
 	t.Helper()
-	value := make([]byte, m.ValueSize())
-	for i := range m.MaxEntries() {
-		err := m.Lookup(i, value)
-		if err == nil && binary.NativeEndian.Uint64(value) == 0 {
-			binary.NativeEndian.PutUint64(value, ^uint64(0))
-			err = m.Put(i, value)
+	const size = 64 // of a cell
+	memory, err := m.Memory()
+	if err != nil {
+		t.Fatalf("map the memory of %v: %v", m, err)
+	}
+	var number [8]byte
+	for at := int64(0); at < int64(m.ValueSize()); at += size {
+		_, err := memory.ReadAt(number[:], at)
+		if err == nil && number == [8]byte{} {
+			_, err = memory.WriteAt(bytes.Repeat([]byte{0xff}, len(number)), at)
 		}
 		if err != nil {
 			t.Fatalf("fill %v: %v", m, err)

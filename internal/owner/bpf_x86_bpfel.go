@@ -22,16 +22,17 @@ type bpfAccountKey struct {
 	Pad       uint32
 }
 
-type bpfAttempt struct {
-	_      structs.HostLayout
-	Sk     uint64
-	Number uint64
-	Before bpfUser
-}
-
 type bpfCell struct {
-	_              structs.HostLayout
-	Key            bpfTrafficKey
+	_   structs.HostLayout
+	Key struct {
+		_         structs.HostLayout
+		Number    uint64
+		Netns     uint64
+		Ifindex   uint32
+		Type      uint16
+		Transport uint8
+		Direction uint8
+	}
 	Packets        uint64
 	Bytes          uint64
 	MoreFrames     uint64
@@ -72,6 +73,7 @@ type bpfKnowledge struct {
 		Mark    uint32
 	}
 	Sk uint64
+	_  [24]byte
 }
 
 type bpfListener struct {
@@ -185,7 +187,7 @@ type bpfUser struct {
 	Number uint64
 	Who    bpfInstance
 	Tried  uint32
-	Turns  uint32
+	Pad    uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -193,12 +195,9 @@ type bpfUser struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccounts               = "accounts"
-	bpfMapAttempts               = "attempts"
-	bpfMapCells                  = "cells"
 	bpfMapDeaths                 = "deaths"
 	bpfMapFormer                 = "former"
 	bpfMapHandshakes             = "handshakes"
-	bpfMapKnowledge              = "knowledge"
 	bpfMapLastListeners          = "last_listeners"
 	bpfMapListeners              = "listeners"
 	bpfMapMakers                 = "makers"
@@ -212,9 +211,6 @@ const (
 	bpfMapSpareTraffic           = "spare_traffic"
 	bpfMapStats                  = "stats"
 	bpfMapTraffic                = "traffic"
-	bpfProgEndCall               = "end_call"
-	bpfProgEndSend4              = "end_send_4"
-	bpfProgEndSend6              = "end_send_6"
 	bpfProgLearnFromCreate       = "learn_from_create"
 	bpfProgLearnFromDatagram     = "learn_from_datagram"
 	bpfProgLearnFromFiles        = "learn_from_files"
@@ -238,10 +234,8 @@ const (
 	bpfProgSettleUnused          = "settle_unused"
 	bpfProgSurveyProcesses       = "survey_processes"
 	bpfProgSurveyProcesses66     = "survey_processes_6_6"
+	bpfVarCells                  = "cells"
 	bpfVarEnabled                = "enabled"
-	bpfVarFiredEndCall           = "fired_end_call"
-	bpfVarFiredEndSend4          = "fired_end_send_4"
-	bpfVarFiredEndSend6          = "fired_end_send_6"
 	bpfVarFiredLearnFromCreate   = "fired_learn_from_create"
 	bpfVarFiredLearnFromDatagram = "fired_learn_from_datagram"
 	bpfVarFiredLearnFromMessage  = "fired_learn_from_message"
@@ -262,20 +256,19 @@ const (
 	bpfVarFiredSettleAtDestroy   = "fired_settle_at_destroy"
 	bpfVarFiredSettleAtRelease   = "fired_settle_at_release"
 	bpfVarHandovers              = "handovers"
-	bpfVarLearnsEarly            = "learns_early"
+	bpfVarKnowledge              = "knowledge"
 	bpfVarNoShare                = "no_share"
 	bpfVarNothing                = "nothing"
 	bpfVarNothingWaits           = "nothing_waits"
 	bpfVarOrphaned               = "orphaned"
 	bpfVarPatienceNs             = "patience_ns"
 	bpfVarSeesDatagrams          = "sees_datagrams"
-	bpfVarSeesFailures           = "sees_failures"
 	bpfVarSeesPackets            = "sees_packets"
 	bpfVarSeesSegments           = "sees_segments"
 	bpfVarSeesSent               = "sees_sent"
-	bpfVarSharedSocket           = "shared_socket"
-	bpfVarUnderWay               = "under_way"
+	bpfVarSharedDatagrams        = "shared_datagrams"
 	bpfVarUnknown                = "unknown"
+	bpfVarWithKnowledge          = "with_knowledge"
 	bpfVarWithUsers              = "with_users"
 )
 
@@ -321,9 +314,6 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	EndCall           *ebpf.ProgramSpec `ebpf:"end_call"`
-	EndSend4          *ebpf.ProgramSpec `ebpf:"end_send_4"`
-	EndSend6          *ebpf.ProgramSpec `ebpf:"end_send_6"`
 	LearnFromCreate   *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromDatagram *ebpf.ProgramSpec `ebpf:"learn_from_datagram"`
 	LearnFromFiles    *ebpf.ProgramSpec `ebpf:"learn_from_files"`
@@ -354,12 +344,9 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
-	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
-	Cells         *ebpf.MapSpec `ebpf:"cells"`
 	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
 	Former        *ebpf.MapSpec `ebpf:"former"`
 	Handshakes    *ebpf.MapSpec `ebpf:"handshakes"`
-	Knowledge     *ebpf.MapSpec `ebpf:"knowledge"`
 	LastListeners *ebpf.MapSpec `ebpf:"last_listeners"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Makers        *ebpf.MapSpec `ebpf:"makers"`
@@ -379,10 +366,8 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	Cells                  *ebpf.VariableSpec `ebpf:"cells"`
 	Enabled                *ebpf.VariableSpec `ebpf:"enabled"`
-	FiredEndCall           *ebpf.VariableSpec `ebpf:"fired_end_call"`
-	FiredEndSend4          *ebpf.VariableSpec `ebpf:"fired_end_send_4"`
-	FiredEndSend6          *ebpf.VariableSpec `ebpf:"fired_end_send_6"`
 	FiredLearnFromCreate   *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
 	FiredLearnFromDatagram *ebpf.VariableSpec `ebpf:"fired_learn_from_datagram"`
 	FiredLearnFromMessage  *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
@@ -403,20 +388,19 @@ type bpfVariableSpecs struct {
 	FiredSettleAtDestroy   *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease   *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
 	Handovers              *ebpf.VariableSpec `ebpf:"handovers"`
-	LearnsEarly            *ebpf.VariableSpec `ebpf:"learns_early"`
+	Knowledge              *ebpf.VariableSpec `ebpf:"knowledge"`
 	NoShare                *ebpf.VariableSpec `ebpf:"no_share"`
 	Nothing                *ebpf.VariableSpec `ebpf:"nothing"`
 	NothingWaits           *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	Orphaned               *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs             *ebpf.VariableSpec `ebpf:"patience_ns"`
 	SeesDatagrams          *ebpf.VariableSpec `ebpf:"sees_datagrams"`
-	SeesFailures           *ebpf.VariableSpec `ebpf:"sees_failures"`
 	SeesPackets            *ebpf.VariableSpec `ebpf:"sees_packets"`
 	SeesSegments           *ebpf.VariableSpec `ebpf:"sees_segments"`
 	SeesSent               *ebpf.VariableSpec `ebpf:"sees_sent"`
-	SharedSocket           *ebpf.VariableSpec `ebpf:"shared_socket"`
-	UnderWay               *ebpf.VariableSpec `ebpf:"under_way"`
+	SharedDatagrams        *ebpf.VariableSpec `ebpf:"shared_datagrams"`
 	Unknown                *ebpf.VariableSpec `ebpf:"unknown"`
+	WithKnowledge          *ebpf.VariableSpec `ebpf:"with_knowledge"`
 	WithUsers              *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
@@ -441,12 +425,9 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
-	Attempts      *ebpf.Map `ebpf:"attempts"`
-	Cells         *ebpf.Map `ebpf:"cells"`
 	Deaths        *ebpf.Map `ebpf:"deaths"`
 	Former        *ebpf.Map `ebpf:"former"`
 	Handshakes    *ebpf.Map `ebpf:"handshakes"`
-	Knowledge     *ebpf.Map `ebpf:"knowledge"`
 	LastListeners *ebpf.Map `ebpf:"last_listeners"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Makers        *ebpf.Map `ebpf:"makers"`
@@ -465,12 +446,9 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
-		m.Attempts,
-		m.Cells,
 		m.Deaths,
 		m.Former,
 		m.Handshakes,
-		m.Knowledge,
 		m.LastListeners,
 		m.Listeners,
 		m.Makers,
@@ -491,10 +469,8 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	Cells                  *ebpf.Variable `ebpf:"cells"`
 	Enabled                *ebpf.Variable `ebpf:"enabled"`
-	FiredEndCall           *ebpf.Variable `ebpf:"fired_end_call"`
-	FiredEndSend4          *ebpf.Variable `ebpf:"fired_end_send_4"`
-	FiredEndSend6          *ebpf.Variable `ebpf:"fired_end_send_6"`
 	FiredLearnFromCreate   *ebpf.Variable `ebpf:"fired_learn_from_create"`
 	FiredLearnFromDatagram *ebpf.Variable `ebpf:"fired_learn_from_datagram"`
 	FiredLearnFromMessage  *ebpf.Variable `ebpf:"fired_learn_from_message"`
@@ -515,20 +491,19 @@ type bpfVariables struct {
 	FiredSettleAtDestroy   *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
 	FiredSettleAtRelease   *ebpf.Variable `ebpf:"fired_settle_at_release"`
 	Handovers              *ebpf.Variable `ebpf:"handovers"`
-	LearnsEarly            *ebpf.Variable `ebpf:"learns_early"`
+	Knowledge              *ebpf.Variable `ebpf:"knowledge"`
 	NoShare                *ebpf.Variable `ebpf:"no_share"`
 	Nothing                *ebpf.Variable `ebpf:"nothing"`
 	NothingWaits           *ebpf.Variable `ebpf:"nothing_waits"`
 	Orphaned               *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs             *ebpf.Variable `ebpf:"patience_ns"`
 	SeesDatagrams          *ebpf.Variable `ebpf:"sees_datagrams"`
-	SeesFailures           *ebpf.Variable `ebpf:"sees_failures"`
 	SeesPackets            *ebpf.Variable `ebpf:"sees_packets"`
 	SeesSegments           *ebpf.Variable `ebpf:"sees_segments"`
 	SeesSent               *ebpf.Variable `ebpf:"sees_sent"`
-	SharedSocket           *ebpf.Variable `ebpf:"shared_socket"`
-	UnderWay               *ebpf.Variable `ebpf:"under_way"`
+	SharedDatagrams        *ebpf.Variable `ebpf:"shared_datagrams"`
 	Unknown                *ebpf.Variable `ebpf:"unknown"`
+	WithKnowledge          *ebpf.Variable `ebpf:"with_knowledge"`
 	WithUsers              *ebpf.Variable `ebpf:"with_users"`
 }
 
@@ -536,9 +511,6 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	EndCall           *ebpf.Program `ebpf:"end_call"`
-	EndSend4          *ebpf.Program `ebpf:"end_send_4"`
-	EndSend6          *ebpf.Program `ebpf:"end_send_6"`
 	LearnFromCreate   *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromDatagram *ebpf.Program `ebpf:"learn_from_datagram"`
 	LearnFromFiles    *ebpf.Program `ebpf:"learn_from_files"`
@@ -566,9 +538,6 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
-		p.EndCall,
-		p.EndSend4,
-		p.EndSend6,
 		p.LearnFromCreate,
 		p.LearnFromDatagram,
 		p.LearnFromFiles,

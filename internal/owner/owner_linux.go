@@ -3,6 +3,7 @@
 package owner
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -196,7 +198,7 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
 		bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths, bpfMapHandshakes, bpfMapPendings,
-		bpfMapTraffic, bpfMapAccounts, bpfMapSpareTraffic, bpfMapSpareAccounts, bpfMapShares, bpfMapCells, bpfMapKnowledge, ".data.shared", bpfMapStats,
+		bpfMapTraffic, bpfMapAccounts, bpfMapSpareTraffic, bpfMapSpareAccounts, bpfMapShares, Cells, memoryOfKnowledge, ".data.shared", bpfMapStats,
 	} {
 		shared[name] = o.object.Maps[name]
 	}
@@ -246,7 +248,7 @@ func (o *knowledge) load(chosen choice) error {
 	if err != nil {
 		return err
 	}
-	if err := fitCPUs(spec, types, o.users); err != nil {
+	if err := o.FitCPUs(spec, types); err != nil {
 		return err
 	}
 	o.survey = bpfProgSurveyProcesses
@@ -264,23 +266,35 @@ func (o *knowledge) load(chosen choice) error {
 	return o.setRound(1)
 }
 
-// fitCPUs gives each CPU its own cells and its memory of the sockets it met last. If a soft
-// interrupt can interrupt another one there are neither: each socket's owner is looked up
-// in its storage. That memory is also left out if owners can change unseen.
-func fitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec, unseen bool) error {
+// Cells is the name of the map that has the cells in which each CPU counts.
+//
+// Kernel side: struct cell in bpf/lib/traffic/count.h.
+const (
+	Cells      = ".data.cpu_cells"
+	cellsOfCPU = 2048
+	closed     = 0xff // each byte of the number of a cell that belongs to no key and is not free
+)
+
+// memoryOfKnowledge is the name of the map in which each CPU remembers the sockets that it met last.
+//
+// Kernel side: bpf/lib/owner/known.h.
+const memoryOfKnowledge = ".data.cpu_knowledge"
+
+// FitCPUs gives each CPU its own cells and its memory of the sockets it met last, in the programs
+// that count packets. If a soft interrupt can interrupt another one no cell is free, and each
+// socket's owner is looked up in its storage. That is also done if owners can change unseen.
+func (o *knowledge) FitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count the CPUs: %w", err)
 	}
-	cells, knowledge := spec.Maps[bpfMapCells], spec.Maps[bpfMapKnowledge]
-	cells.MaxEntries = cells.MaxEntries*uint32(cpus) + 1
+	rewrite.ForCPUs(spec, cpus)
+	cells := spec.Maps[Cells]
+	cells.ValueSize *= cellsOfCPU
 	if kernel.IsRealTime(types) {
-		cells.MaxEntries, knowledge.MaxEntries = 1, 1
+		cells.Contents = []ebpf.MapKV{{Key: uint32(0), Value: bytes.Repeat([]byte{closed}, int(cells.ValueSize))}}
 	}
-	if unseen {
-		knowledge.MaxEntries = 1
-	}
-	return nil
+	return spec.Variables[bpfVarWithKnowledge].Set(!o.users && !kernel.IsRealTime(types))
 }
 
 // setRound begins another round: processes that are found alive from now on have its number.

@@ -55,7 +55,13 @@ type bpfArrivals struct {
 			Link    uint16
 			Outer   uint8
 			_       [1]byte
-			Left    bpfPart
+			Left    struct {
+				_          structs.HostLayout
+				Bytes      uint32
+				FrameBytes uint32
+				Packets    uint16
+				Frames     uint16
+			}
 		}
 	}
 	Number uint64
@@ -63,11 +69,20 @@ type bpfArrivals struct {
 	Head   uint64
 	Last   uint32
 	Pad    uint32
+	_      [32]byte
 }
 
 type bpfCell struct {
-	_              structs.HostLayout
-	Key            bpfTrafficKey
+	_   structs.HostLayout
+	Key struct {
+		_         structs.HostLayout
+		Number    uint64
+		Netns     uint64
+		Ifindex   uint32
+		Type      uint16
+		Transport uint8
+		Direction uint8
+	}
 	Packets        uint64
 	Bytes          uint64
 	MoreFrames     uint64
@@ -98,21 +113,50 @@ type bpfHanding struct {
 	Below  uint32
 	Pad    uint32
 	First  struct {
-		_       structs.HostLayout
-		Skb     uint64
-		Key     bpfTrafficKey
-		Count   bpfCount
-		Account bpfAccount
+		_   structs.HostLayout
+		Skb uint64
+		Key struct {
+			_         structs.HostLayout
+			Number    uint64
+			Netns     uint64
+			Ifindex   uint32
+			Type      uint16
+			Transport uint8
+			Direction uint8
+		}
+		Count struct {
+			_          structs.HostLayout
+			Packets    uint64
+			Bytes      uint64
+			Frames     uint64
+			FrameBytes uint64
+		}
+		Account uint32
 		Pad     uint32
 	}
 	By [8]struct {
-		_       structs.HostLayout
-		Skb     uint64
-		Key     bpfTrafficKey
-		Count   bpfCount
-		Account bpfAccount
+		_   structs.HostLayout
+		Skb uint64
+		Key struct {
+			_         structs.HostLayout
+			Number    uint64
+			Netns     uint64
+			Ifindex   uint32
+			Type      uint16
+			Transport uint8
+			Direction uint8
+		}
+		Count struct {
+			_          structs.HostLayout
+			Packets    uint64
+			Bytes      uint64
+			Frames     uint64
+			FrameBytes uint64
+		}
+		Account uint32
 		Pad     uint32
 	}
+	_ [24]byte
 }
 
 type bpfInstance struct {
@@ -159,6 +203,7 @@ type bpfKnowledge struct {
 		Mark    uint32
 	}
 	Sk uint64
+	_  [24]byte
 }
 
 type bpfListener struct {
@@ -304,14 +349,10 @@ type bpfWireguardPort struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccounts            = "accounts"
-	bpfMapArrivals            = "arrivals"
-	bpfMapCells               = "cells"
 	bpfMapDeaths              = "deaths"
-	bpfMapHanding             = "handing"
 	bpfMapHandshakes          = "handshakes"
 	bpfMapInterfaceShares     = "interface_shares"
 	bpfMapInterfaces          = "interfaces"
-	bpfMapKnowledge           = "knowledge"
 	bpfMapListeners           = "listeners"
 	bpfMapMakers              = "makers"
 	bpfMapNumbering           = "numbering"
@@ -333,6 +374,8 @@ const (
 	bpfProgCountReceive       = "count_receive"
 	bpfProgCountTransmit      = "count_transmit"
 	bpfProgEndTransmit        = "end_transmit"
+	bpfVarArrivals            = "arrivals"
+	bpfVarCells               = "cells"
 	bpfVarEnabled             = "enabled"
 	bpfVarFiredClaimForwarded = "fired_claim_forwarded"
 	bpfVarFiredCountArrival   = "fired_count_arrival"
@@ -341,13 +384,16 @@ const (
 	bpfVarFiredCountTransmit  = "fired_count_transmit"
 	bpfVarFiredEndTransmit    = "fired_end_transmit"
 	bpfVarForwards            = "forwards"
+	bpfVarHanding             = "handing"
 	bpfVarHandovers           = "handovers"
+	bpfVarKnowledge           = "knowledge"
 	bpfVarNoShare             = "no_share"
 	bpfVarNothing             = "nothing"
 	bpfVarNothingWaits        = "nothing_waits"
 	bpfVarReasonNoSocket      = "reason_no_socket"
 	bpfVarUnknown             = "unknown"
 	bpfVarWithForwarding      = "with_forwarding"
+	bpfVarWithKnowledge       = "with_knowledge"
 	bpfVarWithSpecial         = "with_special"
 	bpfVarWithTransport       = "with_transport"
 	bpfVarWithTun             = "with_tun"
@@ -412,14 +458,10 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts        *ebpf.MapSpec `ebpf:"accounts"`
-	Arrivals        *ebpf.MapSpec `ebpf:"arrivals"`
-	Cells           *ebpf.MapSpec `ebpf:"cells"`
 	Deaths          *ebpf.MapSpec `ebpf:"deaths"`
-	Handing         *ebpf.MapSpec `ebpf:"handing"`
 	Handshakes      *ebpf.MapSpec `ebpf:"handshakes"`
 	InterfaceShares *ebpf.MapSpec `ebpf:"interface_shares"`
 	Interfaces      *ebpf.MapSpec `ebpf:"interfaces"`
-	Knowledge       *ebpf.MapSpec `ebpf:"knowledge"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Makers          *ebpf.MapSpec `ebpf:"makers"`
 	Numbering       *ebpf.MapSpec `ebpf:"numbering"`
@@ -441,6 +483,8 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	Arrivals            *ebpf.VariableSpec `ebpf:"arrivals"`
+	Cells               *ebpf.VariableSpec `ebpf:"cells"`
 	Enabled             *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredClaimForwarded *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
 	FiredCountArrival   *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
@@ -449,13 +493,16 @@ type bpfVariableSpecs struct {
 	FiredCountTransmit  *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
 	FiredEndTransmit    *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
 	Forwards            *ebpf.VariableSpec `ebpf:"forwards"`
+	Handing             *ebpf.VariableSpec `ebpf:"handing"`
 	Handovers           *ebpf.VariableSpec `ebpf:"handovers"`
+	Knowledge           *ebpf.VariableSpec `ebpf:"knowledge"`
 	NoShare             *ebpf.VariableSpec `ebpf:"no_share"`
 	Nothing             *ebpf.VariableSpec `ebpf:"nothing"`
 	NothingWaits        *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
 	WithForwarding      *ebpf.VariableSpec `ebpf:"with_forwarding"`
+	WithKnowledge       *ebpf.VariableSpec `ebpf:"with_knowledge"`
 	WithSpecial         *ebpf.VariableSpec `ebpf:"with_special"`
 	WithTransport       *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithTun             *ebpf.VariableSpec `ebpf:"with_tun"`
@@ -486,14 +533,10 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts        *ebpf.Map `ebpf:"accounts"`
-	Arrivals        *ebpf.Map `ebpf:"arrivals"`
-	Cells           *ebpf.Map `ebpf:"cells"`
 	Deaths          *ebpf.Map `ebpf:"deaths"`
-	Handing         *ebpf.Map `ebpf:"handing"`
 	Handshakes      *ebpf.Map `ebpf:"handshakes"`
 	InterfaceShares *ebpf.Map `ebpf:"interface_shares"`
 	Interfaces      *ebpf.Map `ebpf:"interfaces"`
-	Knowledge       *ebpf.Map `ebpf:"knowledge"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Makers          *ebpf.Map `ebpf:"makers"`
 	Numbering       *ebpf.Map `ebpf:"numbering"`
@@ -514,14 +557,10 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
-		m.Arrivals,
-		m.Cells,
 		m.Deaths,
-		m.Handing,
 		m.Handshakes,
 		m.InterfaceShares,
 		m.Interfaces,
-		m.Knowledge,
 		m.Listeners,
 		m.Makers,
 		m.Numbering,
@@ -544,6 +583,8 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	Arrivals            *ebpf.Variable `ebpf:"arrivals"`
+	Cells               *ebpf.Variable `ebpf:"cells"`
 	Enabled             *ebpf.Variable `ebpf:"enabled"`
 	FiredClaimForwarded *ebpf.Variable `ebpf:"fired_claim_forwarded"`
 	FiredCountArrival   *ebpf.Variable `ebpf:"fired_count_arrival"`
@@ -552,13 +593,16 @@ type bpfVariables struct {
 	FiredCountTransmit  *ebpf.Variable `ebpf:"fired_count_transmit"`
 	FiredEndTransmit    *ebpf.Variable `ebpf:"fired_end_transmit"`
 	Forwards            *ebpf.Variable `ebpf:"forwards"`
+	Handing             *ebpf.Variable `ebpf:"handing"`
 	Handovers           *ebpf.Variable `ebpf:"handovers"`
+	Knowledge           *ebpf.Variable `ebpf:"knowledge"`
 	NoShare             *ebpf.Variable `ebpf:"no_share"`
 	Nothing             *ebpf.Variable `ebpf:"nothing"`
 	NothingWaits        *ebpf.Variable `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.Variable `ebpf:"unknown"`
 	WithForwarding      *ebpf.Variable `ebpf:"with_forwarding"`
+	WithKnowledge       *ebpf.Variable `ebpf:"with_knowledge"`
 	WithSpecial         *ebpf.Variable `ebpf:"with_special"`
 	WithTransport       *ebpf.Variable `ebpf:"with_transport"`
 	WithTun             *ebpf.Variable `ebpf:"with_tun"`

@@ -43,7 +43,7 @@ func openCells(m *ebpf.Map) (*cells, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the cells of the CPUs: %w", err)
 	}
-	return &cells{memory: memory, all: make([]byte, m.MaxEntries()*cellSize)}, nil
+	return &cells{memory: memory, all: make([]byte, m.ValueSize())}, nil
 }
 
 // each reads all cells that have a key.
@@ -51,7 +51,7 @@ func (c *cells) each(do func(offset uint32, key bpfTrafficKey, count bpfCount) e
 	if _, err := c.memory.ReadAt(c.all, 0); err != nil {
 		return fmt.Errorf("read the cells of the CPUs: %w", err)
 	}
-	for offset := uint32(cellSize); offset+cellSize <= uint32(len(c.all)); offset += cellSize {
+	for offset := uint32(0); offset+cellSize <= uint32(len(c.all)); offset += cellSize {
 		cell := c.all[offset : offset+cellSize]
 		number := binary.NativeEndian.Uint64(cell[cellKey:])
 		if number == 0 || number == closedCell {

@@ -20,7 +20,7 @@ func leftOf(cpus []bpfArrivals, since []uint64) map[bpfInterfaceKey]bpfCount {
 			for _, leg := range slot.By[:min(int(slot.Legs), len(slot.By))] {
 				if leg.Left != (bpfPart{}) {
 					key := bpfInterfaceKey{Netns: leg.Netns, Ifindex: leg.Ifindex}
-					left[key] = plus(left[key], leg.Left.count())
+					left[key] = plus(left[key], bpfPart(leg.Left).count())
 				}
 			}
 		}

@@ -357,7 +357,7 @@ func TestKernelCountsWithoutACell(t *testing.T) {
 	if cellsOf(first.client.pid()) == 0 || cellsOf(first.server.pid()) == 0 {
 		t.Error("a process has no cell, though there are free ones")
 	}
-	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
+	kerneltest.Fill(t, l.traffic.owners.Maps()[owner.Cells])
 	second := &pair{w, start(t, w.near.Name), start(t, w.far.Name)}
 	second.open("tcp", w.far.IPv4)
 	var sum quantity
@@ -410,7 +410,7 @@ func TestKernelLosesNoPacketWithoutMemory(t *testing.T) {
 	known := connect(t, l)
 	known.send(t, 100, 1000, known.far.IPv4)
 	l.loseNothing(t)
-	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
+	kerneltest.Fill(t, l.traffic.owners.Maps()[owner.Cells])
 	kerneltest.Fill(t, l.traffic.object.Maps[bpfMapTraffic])
 	kerneltest.Fill(t, l.traffic.object.Maps[bpfMapAccounts])
 

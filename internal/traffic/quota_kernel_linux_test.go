@@ -22,7 +22,7 @@ func TestKernelLetsACrowdedNamespaceHaveItsPart(t *testing.T) {
 	l := observe(t, owner.Options{MaxProcesses: 4096})
 	l.traffic.limitOf = map[string]uint32{bpfMapAccounts: 4 * part}
 	l.traffic.quotas = l.traffic.newQuotas()
-	kerneltest.Fill(t, l.traffic.owners.Maps()["cells"])
+	kerneltest.Fill(t, l.traffic.owners.Maps()[owner.Cells])
 	l.collect(t) // it finds out which namespace is the host's
 	crowded, _ := kerneltest.Namespaces(t)
 	kerneltest.InNamespace(t, crowded.Name, func() {

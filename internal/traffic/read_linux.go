@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 
@@ -161,8 +162,8 @@ func (t *Traffic) awaitClaims() (since []uint64, err error) {
 }
 
 func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
-	var cpus []bpfArrivals
-	if err := t.object.Maps[bpfMapArrivals].Lookup(uint32(0), &cpus); err != nil {
+	cpus, err := readCPUs[bpfArrivals](t.object.Maps[memoryOfArrivals])
+	if err != nil {
 		return nil, fmt.Errorf("read arrivals in flight: %w", err)
 	}
 	return cpus, nil
@@ -170,14 +171,29 @@ func (t *Traffic) readArrivals() ([]bpfArrivals, error) {
 
 // readSent returns how many packets were passed to devices.
 func (t *Traffic) readSent() (packets uint64, err error) {
-	var cpus []bpfHanding
-	if err := t.object.Maps[bpfMapHanding].Lookup(uint32(0), &cpus); err != nil {
+	cpus, err := readCPUs[bpfHanding](t.object.Maps[memoryOfHanding])
+	if err != nil {
 		return 0, fmt.Errorf("read what was sent: %w", err)
 	}
 	for i := range cpus {
 		packets += cpus[i].Seen
 	}
 	return packets, nil
+}
+
+// The names of the maps in which each CPU keeps what it receives and sends.
+//
+// Kernel side: bpf/lib/traffic/arrival.h and handed.h.
+const (
+	memoryOfArrivals = ".data.cpu_arrivals"
+	memoryOfHanding  = ".data.cpu_handing"
+)
+
+// readCPUs returns what a map has for each CPU.
+func readCPUs[T any](m *ebpf.Map) ([]T, error) {
+	var one T
+	cpus := make([]T, int(m.ValueSize())/int(unsafe.Sizeof(one)))
+	return cpus, m.Lookup(uint32(0), cpus)
 }
 
 func (t *Traffic) readInterfaces() (map[bpfInterfaceKey]bpfInterfaceEntry, error) {

@@ -148,9 +148,12 @@ func (t *Traffic) load() error {
 	if err != nil {
 		return err
 	}
+	if err := t.owners.FitCPUs(spec, types); err != nil {
+		return err
+	}
 	shared := t.owners.Maps()
 	maps.Copy(shared, t.interfaces.Maps())
-	if t.cells, err = openCells(shared[bpfMapCells]); err != nil {
+	if t.cells, err = openCells(shared[owner.Cells]); err != nil {
 		return err
 	}
 	if t.object, err = kernel.Load(spec, hooks, shared); err != nil {

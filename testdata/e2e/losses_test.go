@@ -130,7 +130,7 @@ func TestDistributionCountsPacketsThatFindNoPlace(t *testing.T) {
 	own := func(name string, labels ...string) int {
 		return int(c.OwnValue("otelcol_nettap_"+name, append(labels, "instrument", "traffic")...))
 	}
-	kerneltest.ObjectsOf(t, c.PID()).Fill(t, "cells")
+	kerneltest.ObjectsOf(t, c.PID()).Fill(t, ".data.cpu_cells")
 	kerneltest.ObjectsOf(t, c.PID()).Fill(t, "accounts")
 	kerneltest.ObjectsOf(t, c.PID()).Fill(t, "spare_accounts")
 	a, b := kerneltest.Namespaces(t)

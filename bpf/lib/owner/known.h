@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../kernel/cpu.h"
 #include "owner.h"
 
 /*
@@ -32,15 +33,12 @@ struct knowledge {
 	struct known by[KNOWN];
 	struct known_thread thread;
 	__u64 sk; /* of the socket at hand */
-};
+} __attribute__((aligned(64))); /* a cache line */
 
-/* User space makes it small if soft interrupts can be preempted, or owners can change unseen. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct knowledge);
-} knowledge SEC(".maps");
+struct knowledge knowledge OF_CPU(knowledge);
+
+/* Not set if soft interrupts can be preempted, or owners can change unseen. Then no owner is remembered. */
+const volatile bool with_knowledge;
 
 /* How often a socket got another owner or was closed. */
 __u64 handovers SEC(".data.shared");
@@ -49,13 +47,6 @@ __u64 handovers SEC(".data.shared");
 static __always_inline void forget_known(void)
 {
 	__sync_fetch_and_add(&handovers, 1);
-}
-
-static __always_inline struct knowledge *knowledge_here(void)
-{
-	__u32 one = 1;
-
-	return bpf_map_lookup_elem(&knowledge, &one);
 }
 
 /* Where a socket is known, if it is. */
@@ -80,9 +71,7 @@ static __always_inline __u64 number_in(struct knowledge *k, const void *sk)
 /* The number of the process that owns a socket; NOBODY if it is not known here. */
 static __always_inline __u64 known_number(const void *sk)
 {
-	struct knowledge *k = knowledge_here();
-
-	return k ? number_in(k, sk) : NOBODY;
+	return number_in(HERE(knowledge), sk);
 }
 
 /*
@@ -91,12 +80,11 @@ static __always_inline __u64 known_number(const void *sk)
  */
 static __always_inline void note_known(const void *sk, const struct owner *owner, __u64 number, __u64 since)
 {
-	struct knowledge *k = knowledge_here();
 	struct known *known;
 
-	if (!k || !is_used(number) || owner->subflow)
+	if (!with_knowledge || !is_used(number) || owner->subflow)
 		return;
-	known = known_at(k, sk);
+	known = known_at(HERE(knowledge), sk);
 	known->sk = (__u64)sk;
 	known->number = number;
 	known->handovers = since;
@@ -126,7 +114,7 @@ static __always_inline __u32 current_mark(struct knowledge *k)
 /* Whether it is known that sk belongs to the running process. */
 static __always_inline bool is_known_user(const void *sk)
 {
-	struct knowledge *k = knowledge_here();
+	struct knowledge *k = HERE(knowledge);
 
-	return k && (__u32)number_in(k, sk) == current_mark(k);
+	return (__u32)number_in(k, sk) == current_mark(k);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "count.h"
+#include "../kernel/cpu.h"
 #include "../kernel/interrupt.h"
 #include "../kernel/verifier.h"
 #include "../device/kind.h"
@@ -64,14 +65,9 @@ struct arrivals {
 	__u64 head; /* of the packet that is being handled */
 	__u32 last;
 	__u32 pad;
-};
+} __attribute__((aligned(64))); /* a cache line */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct arrivals);
-} arrivals SEC(".maps");
+struct arrivals arrivals OF_CPU(arrivals);
 
 /* One delivery to a socket. */
 struct delivery {
@@ -80,13 +76,6 @@ struct delivery {
 	__u64 netns;
 	struct count count; /* as that device counts the packet */
 };
-
-static __always_inline struct arrivals *arrivals_here(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&arrivals, &zero);
-}
 
 static __always_inline __u64 head_of(struct arrivals *a, struct sk_buff *skb)
 {
@@ -341,8 +330,8 @@ static __always_inline void count_forwarded(struct sk_buff *skb, const struct le
  */
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
-	struct arrivals *a = arrivals_here();
-	struct arrival *slot = a ? find(a, head_of(a, skb)) : NULL;
+	struct arrivals *a = HERE(arrivals);
+	struct arrival *slot = find(a, head_of(a, skb));
 
 	if (!slot || is_free(a, slot))
 		return;
@@ -550,13 +539,11 @@ static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, e
  */
 static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
 {
-	struct arrivals *a = arrivals_here();
+	struct arrivals *a = HERE(arrivals);
 	struct arrival *slot;
 	struct leg *leg;
 	__u64 head;
 
-	if (!a)
-		return NULL;
 	head = head_of_context(a, ctx);
 	slot = &a->slots[hash_of(head) & (ARRIVAL_SLOTS - 1)];
 	leg = &slot->by[0];
@@ -572,12 +559,12 @@ static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
  */
 __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 {
-	struct arrivals *a = arrivals_here();
+	struct arrivals *a = HERE(arrivals);
 	struct count parts = {};
 	struct arrival *slot;
 	enum match match;
 
-	if (!a || !d)
+	if (!d)
 		return false;
 	slot = find(a, head_of_context(a, ctx));
 	match = match_of(ctx, slot, &parts);

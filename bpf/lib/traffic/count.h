@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
+#include "../kernel/cpu.h"
 #include "../owner/owner.h"
 #include "../packet/packet.h"
 #include "../program/quota.h"
@@ -111,7 +112,7 @@ static __always_inline struct count *new_entry_of(void *map, const void *key, __
  * nothing on the CPU comes in between. A cell belongs to the first key that finds it free.
  * Whoever finds both of its places taken is counted in the maps above. User space adds all
  * up, and frees the cells of what is gone. With PREEMPT_RT, where one soft interrupt may
- * come in between another one, it leaves none.
+ * come in between another one, it leaves none free.
  */
 #define CELLS 2048 /* of a CPU */
 
@@ -124,14 +125,7 @@ struct cell {
 	__u64 pad;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	/* user space multiplies this by the CPUs and adds an entry that is never used */
-	__uint(max_entries, CELLS);
-	__type(key, __u32);
-	__type(value, struct cell);
-} cells SEC(".maps");
+struct cell cells OF_CPU(cells); /* of CELLS, for each of which user space makes room */
 
 /* Of no process: the numbers of processes end in a mark that is not 0. */
 static __always_inline __u64 number_of_account(enum account account)
@@ -158,8 +152,7 @@ static __always_inline struct cell *cell_at(__u64 number, __u64 rest, __u32 othe
 {
 	__u32 at = (__u32)(number >> 32) * 2 + (__u32)rest * 74 + (__u32)(rest >> 32) + (rest >> 56);
 
-	at = ((at ^ other) & (CELLS - 1)) + bpf_get_smp_processor_id() * CELLS + 1;
-	return bpf_map_lookup_elem(&cells, &at);
+	return AT(cells, this_cpu() * CELLS + ((at ^ other) & (CELLS - 1)));
 }
 
 #define OTHER_PLACE 0x2aa
@@ -278,20 +271,18 @@ __noinline int count_elsewhere(__u64 number, __u64 netns, __u64 rest, const stru
 
 	if (!c)
 		return false;
-	if (first && second) {
-		if (is_cell_of(second, number, netns, rest)) {
-			add_to_cell(second, c);
-			return false;
-		}
-		if (first->key.number)
-			first = second;
-		if (!first->key.number) {
-			first->key.netns = netns;
-			*rest_of_key(&first->key) = rest;
-			__sync_lock_test_and_set(&first->key.number, number); /* last: then user space believes the rest */
-			add_to_cell(first, c);
-			return true;
-		}
+	if (is_cell_of(second, number, netns, rest)) {
+		add_to_cell(second, c);
+		return false;
+	}
+	if (first->key.number)
+		first = second;
+	if (!first->key.number) {
+		first->key.netns = netns;
+		*rest_of_key(&first->key) = rest;
+		__sync_lock_test_and_set(&first->key.number, number); /* last: then user space believes the rest */
+		add_to_cell(first, c);
+		return true;
 	}
 	if (!(__u32)number)
 		return add_to_account(netns, rest, number >> 32, rest >> 56, c);
@@ -304,7 +295,7 @@ static __always_inline bool count(__u64 number, __u64 netns, __u64 rest, const s
 {
 	struct cell *cell = cell_at(number, rest, 0);
 
-	if (cell && is_cell_of(cell, number, netns, rest)) {
+	if (is_cell_of(cell, number, netns, rest)) {
 		add_to_cell(cell, c);
 		return false;
 	}
@@ -317,7 +308,7 @@ static __always_inline bool count_frame(__u64 number, __u64 netns, __u64 rest, _
 	struct cell *cell = cell_at(number, rest, 0);
 	struct count c;
 
-	if (cell && is_cell_of(cell, number, netns, rest)) {
+	if (is_cell_of(cell, number, netns, rest)) {
 		cell->packets++;
 		cell->bytes += bytes;
 		return false;

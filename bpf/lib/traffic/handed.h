@@ -3,6 +3,7 @@
 #include "count.h"
 #include "tun.h"
 #include "wireguard.h"
+#include "../kernel/cpu.h"
 #include "../packet/headers.h"
 
 /*
@@ -28,23 +29,11 @@ struct handing {
 	__u32 pad;
 	struct handed first;
 	struct handed by[8]; /* those below it, by their ifindex */
-};
+} __attribute__((aligned(64))); /* a cache line */
 
 #define MAX_BELOW 4096 /* beyond this the end of the first was missed, and this is another packet */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct handing);
-} handing SEC(".maps");
-
-static __always_inline struct handing *handing_here(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&handing, &zero);
-}
+struct handing handing OF_CPU(handing);
 
 /* Whether dev is given a packet while another device, above it, has one. */
 static __always_inline bool is_handed_on(struct handing *now, struct net_device *dev)

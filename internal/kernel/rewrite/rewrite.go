@@ -8,6 +8,9 @@ package rewrite
 
 import (
 	"fmt"
+	"maps"
+	"math/bits"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -24,6 +27,33 @@ const (
 	markFunction = 0x7a11 // the constant that is loaded
 	markResult   = 888    // the offset in the context that is read from
 )
+
+// Kernel side: bpf/lib/kernel/cpu.h.
+const (
+	markCPUs     = 0x7a44       // the mask of the number of a CPU
+	sectionOfCPU = ".data.cpu_" // and the variable's name
+)
+
+// ForCPUs gives each of the possible CPUs its own memory in the sections .data.cpu_NAME, which a
+// program finds by the number of its CPU. The programs have a section for one CPU, with zeros.
+func ForCPUs(spec *ebpf.CollectionSpec, cpus int) {
+	slots := 1 << bits.Len(uint(cpus-1)) // so that a mask limits the number
+	for name, section := range spec.Maps {
+		if strings.HasPrefix(name, sectionOfCPU) {
+			section.ValueSize *= uint32(slots)
+			section.Contents = nil
+			section.Key, section.Value = nil, nil // which have the size of one
+		}
+	}
+	maps.DeleteFunc(spec.Variables, func(_ string, variable *ebpf.VariableSpec) bool {
+		return strings.HasPrefix(variable.SectionName, sectionOfCPU)
+	})
+	each(spec, func(instruction *asm.Instruction) {
+		if instruction.OpCode.ALUOp() == asm.And && instruction.Constant == markCPUs {
+			instruction.Constant = int64(slots - 1)
+		}
+	})
+}
 
 // WithoutTaskStorage adapts programs to kernels before 5.11, which have neither storage of tasks
 // nor a helper that returns the running task as a pointer that the verifier knows.

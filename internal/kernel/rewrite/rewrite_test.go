@@ -122,3 +122,29 @@ func TestForFunction(t *testing.T) {
 		})
 	}
 }
+
+func TestForCPUs(t *testing.T) {
+	for cpus, slots := range map[int]uint32{1: 1, 2: 2, 3: 4, 8: 8, 9: 16, 96: 128} {
+		spec := specOf(asm.And.Imm(asm.R0, markCPUs), asm.And.Imm(asm.R0, 63), asm.Mov.Imm(asm.R0, markCPUs))
+		spec.Maps = map[string]*ebpf.MapSpec{
+			".data.cpu_cells": {
+				Type: ebpf.Array, KeySize: 4, ValueSize: 64, MaxEntries: 1, Key: &btf.Void{}, Value: &btf.Datasec{Size: 64},
+				Contents: []ebpf.MapKV{{Key: uint32(0), Value: make([]byte, 64)}},
+			},
+			".data.shared": {Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
+		}
+		spec.Variables = map[string]*ebpf.VariableSpec{"cells": {SectionName: ".data.cpu_cells"}, "handovers": {SectionName: ".data.shared"}}
+		ForCPUs(spec, cpus)
+		wantInstructions(t, spec.Programs["program"], asm.And.Imm(asm.R0, int32(slots)-1), asm.And.Imm(asm.R0, 63), asm.Mov.Imm(asm.R0, markCPUs))
+		want := map[string]*ebpf.MapSpec{
+			".data.cpu_cells": {Type: ebpf.Array, KeySize: 4, ValueSize: 64 * slots, MaxEntries: 1},
+			".data.shared":    {Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
+		}
+		if diff := cmp.Diff(want, spec.Maps); diff != "" {
+			t.Errorf("maps for %d CPUs (-want +got):\n%s", cpus, diff)
+		}
+		if spec.Variables["cells"] != nil || spec.Variables["handovers"] == nil {
+			t.Errorf("variables for %d CPUs: %v", cpus, spec.Variables)
+		}
+	}
+}
