@@ -12,12 +12,19 @@
  */
 #define OF_CPU(name) SEC(".data.cpu_" #name)
 
-/* The number of this CPU. User space replaces the constant by a mask that fits the number of CPUs. */
+/*
+ * The number of this CPU. The helper is called in a way that lets the compiler call it once in a
+ * program. User space replaces the constant by a mask that fits the number of CPUs.
+ */
 static __always_inline __u64 this_cpu(void)
 {
-	__u64 cpu = bpf_get_smp_processor_id();
+	register __u64 cpu asm("r0");
 
-	asm volatile("%[cpu] &= 0x7a44" : [cpu] "+r"(cpu));
+	asm("call %[helper]\n"
+	    "%[cpu] &= 0x7a44"
+	    : [cpu] "=r"(cpu)
+	    : [helper] "i"(BPF_FUNC_get_smp_processor_id)
+	    : "r1", "r2", "r3", "r4", "r5");
 	return cpu;
 }
 
@@ -25,7 +32,7 @@ static __always_inline __u64 this_cpu(void)
 #define AT(variable, index)                                                   \
 	({                                                                    \
 		void *first = &(variable);                                    \
-		asm volatile("" : "+r"(first));                               \
+		asm("" : "+r"(first));                                        \
 		(typeof(variable) *)(first + (index) * sizeof(variable));     \
 	})
 
