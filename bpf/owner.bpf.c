@@ -144,20 +144,25 @@ static __always_inline struct owner *owner_to_learn(struct sock *sk)
 	return bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
-/* The running process has used the socket, and becomes its owner. */
-static __always_inline void learn(struct sock *sk)
+/* The running process becomes the owner of a socket that it has used. */
+static __noinline int learn_user(struct sock *sk)
 {
+	struct owner *owner = owner_to_learn(sk);
 	struct process process;
-	struct owner *owner;
 
-	if (is_known_user(sk))
-		return;
-	owner = owner_to_learn(sk);
 	if (!owner)
-		return;
+		return 0;
 	process = current_process();
 	if ((__u32)owner->number != mark_of(&process))
 		take_over(sk, owner, &process);
+	return 0;
+}
+
+/* The running process has used the socket. */
+static __always_inline void learn(struct sock *sk)
+{
+	if (!is_known_user(sk))
+		learn_user(sk);
 }
 
 bool fired_learn_from_send;

@@ -182,7 +182,7 @@ static __always_inline bool count_given(struct sk_buff *skb, struct net_device *
 	struct sock *sk = skb->sk;
 
 	hand(h, skb, dev);
-	if (with_type || with_transport)
+	if (with_detail)
 		describe(&h->key, type, sent_by(sk, skb, type));
 	if (skb->skb_iif) { /* forwarded; on a bridge the skb may still have its sender's socket */
 		forwards = true;
@@ -205,18 +205,11 @@ static __always_inline bool count_given(struct sk_buff *skb, struct net_device *
 	return count_sender(sk, h, has_been_above(skb, sk, dev));
 }
 
-bool fired_count_transmit;
-
-SEC("tp_btf/net_dev_start_xmit")
-int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+/* Counts any packet. */
+static __noinline int count_handing(struct handing *now, struct sk_buff *skb, struct net_device *dev)
 {
-	struct handing *now = HERE(handing);
-	bool on, new;
+	bool on = is_handed_on(now, dev), new;
 
-	if (!is_enabled(&fired_count_transmit))
-		return 0;
-	now->seen++;
-	on = is_handed_on(now, dev);
 	if (on && is_of_first(now, skb)) {
 		new = count_handed_on(skb, dev, now);
 	} else if (on) {
@@ -229,6 +222,66 @@ int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 	}
 	if (new)
 		meet(dev, dev->nd_net.net->net_cookie);
+	return 0;
+}
+
+/* The bytes of a frame that a device is given, as it counts them. */
+static __always_inline __u32 length_of(struct sk_buff *skb, __u32 ifindex)
+{
+	return is_loopback(ifindex) ? skb->len + (__u32)(skb->data - skb->head) - skb->network_header : skb->len;
+}
+
+/*
+ * Counts the most frequent kind of packet, if it is one: a frame that a socket whose owner this CPU
+ * knows sends on a device that it uses itself.
+ */
+static __always_inline bool count_known_sender(struct handing *now, struct sk_buff *skb, struct net_device *dev)
+{
+	__u64 number, netns, rest;
+	struct sock *sk = skb->sk;
+	struct cell *cell;
+	__u32 bytes;
+
+	if (with_detail)
+		return APART(false);
+	if (!sk || skb->skb_iif | with_special)
+		return false;
+	number = known_number(sk);
+	if (!number || sk->__sk_common.skc_net.net != dev->nd_net.net || BITS_OF(skb, encapsulation) ||
+	    has_upper(dev) || gso_size_of(skb))
+		return false;
+	netns = dev->nd_net.net->net_cookie;
+	rest = rest_of(dev->ifindex, 0, 0, TRANSMIT);
+	cell = cell_at(number, rest, 0);
+	if (!is_cell_of(cell, number, netns, rest))
+		return false;
+	bytes = length_of(skb, dev->ifindex);
+	cell->packets++;
+	cell->bytes += bytes;
+	now->first.skb = (__u64)skb;
+	now->first.key.number = number;
+	now->first.key.netns = netns;
+	*rest_of_key(&now->first.key) = rest;
+	now->first.count = count_of_frame(bytes);
+	now->first.account = ACCOUNT_PROCESS;
+	now->device = (__u64)dev;
+	now->sk = (__u64)sk;
+	now->below = 0;
+	return true;
+}
+
+bool fired_count_transmit;
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
+{
+	struct handing *now = HERE(handing);
+
+	if (!is_enabled(&fired_count_transmit))
+		return 0;
+	now->seen++;
+	if (now->device || !count_known_sender(now, skb, dev))
+		count_handing(now, skb, dev);
 	return 0;
 }
 
@@ -312,20 +365,24 @@ static __always_inline struct part count_arrived(struct sk_buff *skb, struct net
 	return (struct part){ .packets = c.packets, .bytes = c.bytes, .frames = c.frames, .frame_bytes = c.frame_bytes };
 }
 
-/*
- * Counts packets that need more work than most: what has arrived before, on this device or on one
- * below it; the sender's own copy of a broadcast, of which nothing may be claimed; and all packets
- * if there are devices that need a closer look.
- */
-static __always_inline int count_special_arrival(struct arrivals *a, struct sk_buff *skb, struct net_device *dev,
-						 __u32 position, bool copy)
+static __always_inline bool is_own_copy(struct sk_buff *skb)
 {
+	return BITS_OF(skb, pkt_type) == PACKET_LOOPBACK;
+}
+
+/*
+ * Counts any packet, such as what has arrived before, on this device or on one below it, and the
+ * sender's own copy of a broadcast, of which nothing may be claimed.
+ */
+static __noinline int count_any_arrival(struct arrivals *a, struct sk_buff *skb, __u32 position)
+{
+	struct net_device *dev = skb->dev;
 	__u32 from = skb->data - skb->head, link = 0, ifindex = dev->ifindex;
 	__u64 netns = dev->nd_net.net->net_cookie;
 	struct part part = {};
 	struct count c;
 
-	if (copy) {
+	if (is_own_copy(skb)) {
 		arrive(a, skb, dev, netns, ifindex, from, link, &part);
 		return 0;
 	}
@@ -333,7 +390,7 @@ static __always_inline int count_special_arrival(struct arrivals *a, struct sk_b
 		arrive_again(a, skb, from);
 		return 0;
 	}
-	if (!is_loopback(ifindex) && dev->hard_header_len)
+	if (!is_loopback(ifindex) && (dev->hard_header_len || !(with_special | skb->skb_iif)))
 		link = from - skb->mac_header;
 	a->seen++;
 	part = count_arrived(skb, dev, netns, ifindex, from, link, position);
@@ -348,30 +405,55 @@ static __always_inline int count_special_arrival(struct arrivals *a, struct sk_b
 	return 0;
 }
 
+/*
+ * Counts the most frequent kind of packet, if it is one: a frame that is on no other device, on a
+ * device that is known, in a buffer of which nothing is left to claim. Such a buffer has its slot
+ * already.
+ */
+static __always_inline bool count_known_arrival(struct arrivals *a, struct sk_buff *skb)
+{
+	__u64 head = head_of(a, skb), number = number_of_account(ACCOUNT_ARRIVED), netns, rest;
+	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1), from, link = 0, ifindex;
+	struct arrival *slot = &a->slots[at];
+	struct net_device *dev = skb->dev;
+	struct cell *cell;
+	struct part part;
+
+	if (skb->skb_iif | with_special || is_own_copy(skb) || slot->head != head || !is_claimed(slot) || gso_size_of(skb))
+		return false;
+	netns = dev->nd_net.net->net_cookie;
+	ifindex = dev->ifindex;
+	rest = rest_of(ifindex, 0, 0, RECEIVE);
+	cell = cell_at(number, rest, 0);
+	if (!is_cell_of(cell, number, netns, rest))
+		return false;
+	from = skb->data - skb->head;
+	if (!is_loopback(ifindex))
+		link = from - skb->mac_header;
+	part = (struct part){ .packets = 1, .bytes = skb->len + link, .frames = 1, .frame_bytes = skb->len + link };
+	a->seen++;
+	cell->packets++;
+	cell->bytes += part.bytes;
+	slot->from = from;
+	slot->end = from + skb->len;
+	slot->legs = 1;
+	slot->number = a->number++;
+	set_leg(&slot->by[0], dev, netns, ifindex, link, &part);
+	a->last = at;
+	return true;
+}
+
 bool fired_count_arrival;
 
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(count_arrival, struct sk_buff *skb)
 {
-	__u32 link = 0, from = skb->data - skb->head, ifindex;
-	struct net_device *dev = skb->dev;
 	struct arrivals *a = HERE(arrivals);
-	struct part part;
-	__u64 netns;
-	bool copy;
 
 	if (!is_enabled(&fired_count_arrival))
 		return 0;
-	copy = BPF_CORE_READ_BITFIELD(skb, pkt_type) == PACKET_LOOPBACK;
-	if (copy || with_special | skb->skb_iif)
-		return count_special_arrival(a, skb, dev, position_of(ctx), copy);
-	netns = dev->nd_net.net->net_cookie;
-	ifindex = dev->ifindex;
-	if (!is_loopback(ifindex))
-		link = from - skb->mac_header;
-	a->seen++;
-	part = count_arrived(skb, dev, netns, ifindex, from, link, position_of(ctx));
-	arrive(a, skb, dev, netns, ifindex, from, link, &part);
+	if (!count_known_arrival(a, skb))
+		count_any_arrival(a, skb, position_of(ctx));
 	return 0;
 }
 
@@ -477,7 +559,7 @@ static __noinline int count_delivery(struct __sk_buff *ctx)
 	}
 	key.netns = d.netns;
 	key.ifindex = d.ifindex;
-	if (with_type || with_transport)
+	if (with_detail)
 		describe(&key, bpf_ntohs(ctx->protocol), received_by(sk, ctx));
 	if (owner && used == sk)
 		note_known(sk, owner, READ_ONCE(owner->number), since);
@@ -496,9 +578,11 @@ int count_receive(struct __sk_buff *ctx)
 		return 1;
 	if (!sk)
 		return 1;
-	if (!with_type && !with_transport && count_known(ctx, sk))
-		return 1;
-	return count_delivery(ctx);
+	if (with_detail)
+		return APART(count_delivery(ctx));
+	if (!count_known(ctx, sk))
+		count_delivery(ctx);
+	return 1;
 }
 
 /*

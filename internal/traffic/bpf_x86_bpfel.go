@@ -392,6 +392,7 @@ const (
 	bpfVarNothingWaits        = "nothing_waits"
 	bpfVarReasonNoSocket      = "reason_no_socket"
 	bpfVarUnknown             = "unknown"
+	bpfVarWithDetail          = "with_detail"
 	bpfVarWithForwarding      = "with_forwarding"
 	bpfVarWithKnowledge       = "with_knowledge"
 	bpfVarWithSpecial         = "with_special"
@@ -501,6 +502,7 @@ type bpfVariableSpecs struct {
 	NothingWaits        *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
+	WithDetail          *ebpf.VariableSpec `ebpf:"with_detail"`
 	WithForwarding      *ebpf.VariableSpec `ebpf:"with_forwarding"`
 	WithKnowledge       *ebpf.VariableSpec `ebpf:"with_knowledge"`
 	WithSpecial         *ebpf.VariableSpec `ebpf:"with_special"`
@@ -601,6 +603,7 @@ type bpfVariables struct {
 	NothingWaits        *ebpf.Variable `ebpf:"nothing_waits"`
 	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
 	Unknown             *ebpf.Variable `ebpf:"unknown"`
+	WithDetail          *ebpf.Variable `ebpf:"with_detail"`
 	WithForwarding      *ebpf.Variable `ebpf:"with_forwarding"`
 	WithKnowledge       *ebpf.Variable `ebpf:"with_knowledge"`
 	WithSpecial         *ebpf.Variable `ebpf:"with_special"`

@@ -192,6 +192,7 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 	constants := map[string]any{
 		bpfVarWithTransport: t.options.Transport,
 		bpfVarWithType:      t.options.Type,
+		bpfVarWithDetail:    t.options.Transport || t.options.Type,
 		bpfVarWithUsers:     t.owners.UsesKprobes(),
 	}
 	var noSocket []kernel.Hook

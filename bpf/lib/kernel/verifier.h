@@ -27,6 +27,16 @@
 #define LIMITED(index, mask) asm volatile("%0 &= " #mask : "+r"(index))
 
 /*
+ * A value that is returned in a case which a constant decides. The compiler keeps the case apart from others that return
+ * the same, and the verifier leaves it out together with the comparison.
+ */
+#define APART(value)                 \
+	({                           \
+		asm volatile("");    \
+		value;               \
+	})
+
+/*
  * Reads a field of what a pointer points to. known, a parameter of the function, tells whether the pointer has its
  * type for the verifier. Then the field is read without a helper call, which takes about 80 instructions.
  */
@@ -36,6 +46,16 @@
 #define COPY_WORDS(to, from, bytes)                                                   \
 	for (int word = 0; word < (bytes) / 8; word++)                                \
 	((__u64 *)(to))[word] = ((const __u64 *)(from))[word]
+
+/*
+ * Reads a bit-field of one byte through a pointer whose type the verifier knows. BPF_CORE_READ_BITFIELD, which reads
+ * bit-fields of any size, takes three instructions more.
+ */
+#define BITS_OF(pointer, field)                                                                                 \
+	({                                                                                                      \
+		__u64 bits = *(__u8 *)((void *)(pointer) + __CORE_RELO(pointer, field, BYTE_OFFSET));          \
+		bits << __CORE_RELO(pointer, field, LSHIFT_U64) >> __CORE_RELO(pointer, field, RSHIFT_U64);     \
+	})
 
 /*
  * A pointer as a number. It is read back from memory, because the verifier does not accept a

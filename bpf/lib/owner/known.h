@@ -90,25 +90,32 @@ static __always_inline void note_known(const void *sk, const struct owner *owner
 	known->handovers = since;
 }
 
-/* The running process's mark. */
-static __always_inline __u32 current_mark(struct knowledge *k)
+/* Computes the running process's mark, and remembers it. */
+static __noinline __u32 remember_thread(struct knowledge *k)
 {
 	struct task_struct *task = current_task(), *leader = task->group_leader;
+	struct process process = current_process();
 	struct known_thread *known = &k->thread;
-	struct process process;
-	__u32 mark;
+	__u32 mark = mark_of(&process);
 
-	if (known->task == (__u64)task && known->start_ns == leader->start_boottime &&
-	    known->cred == (__u64)leader->cred && known->exec_id == (__u32)task->self_exec_id)
-		return READ_ONCE(known->mark) ^ (__u32)leader->start_boottime;
-	process = current_process();
-	mark = mark_of(&process);
 	known->task = (__u64)task;
 	known->start_ns = leader->start_boottime;
 	known->cred = (__u64)leader->cred;
 	known->exec_id = task->self_exec_id;
 	known->mark = mark ^ (__u32)leader->start_boottime;
 	return mark;
+}
+
+/* The running process's mark. */
+static __always_inline __u32 current_mark(struct knowledge *k)
+{
+	struct task_struct *task = current_task(), *leader = task->group_leader;
+	struct known_thread *known = &k->thread;
+
+	if (known->task == (__u64)task && known->start_ns == leader->start_boottime &&
+	    known->cred == (__u64)leader->cred && known->exec_id == (__u32)task->self_exec_id)
+		return READ_ONCE(known->mark) ^ (__u32)leader->start_boottime;
+	return remember_thread(k);
 }
 
 /* Whether it is known that sk belongs to the running process. */

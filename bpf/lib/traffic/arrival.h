@@ -9,9 +9,10 @@
 #include "../packet/segments.h"
 #include "tun.h"
 
-/* What the user wants told apart. */
+/* What the user wants told apart, and whether that is anything. */
 const volatile bool with_transport;
 const volatile bool with_type;
+const volatile bool with_detail;
 
 /*
  * The packets that have arrived on this CPU and that no account has claimed yet. netif_receive_skb
@@ -212,6 +213,18 @@ static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __
 	return legs;
 }
 
+/* Records what may be claimed of what has arrived on a device. */
+static __always_inline void set_leg(struct leg *leg, struct net_device *dev, __u64 netns, __u32 ifindex, __u32 link,
+				    const struct part *part)
+{
+	leg->netns = netns;
+	leg->ifindex = ifindex;
+	leg->device = (__u64)dev;
+	leg->link = link;
+	leg->outer = false;
+	leg->left = *part;
+}
+
 /*
  * Records the arrival of a packet, whose network header is at from, counted from skb->head. part is
  * what may be claimed of it.
@@ -236,12 +249,7 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, stru
 	slot->legs = below + 1;
 	slot->number = a->number++;
 	leg = below == 0 ? &slot->by[0] : below == 1 ? &slot->by[1] : &slot->by[2];
-	leg->netns = netns;
-	leg->ifindex = ifindex;
-	leg->device = (__u64)dev;
-	leg->link = link;
-	leg->outer = false;
-	leg->left = *part;
+	set_leg(leg, dev, netns, ifindex, link, part);
 	a->last = at;
 }
 
