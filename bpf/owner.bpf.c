@@ -145,16 +145,22 @@ static __always_inline struct owner *owner_to_learn(struct sock *sk)
 }
 
 /* The running process becomes the owner of a socket that it has used. */
-static __noinline int learn_user(struct sock *sk)
+static __always_inline void make_owner(struct sock *sk)
 {
 	struct owner *owner = owner_to_learn(sk);
 	struct process process;
 
 	if (!owner)
-		return 0;
+		return;
 	process = current_process();
 	if ((__u32)owner->number != mark_of(&process))
 		take_over(sk, owner, &process);
+}
+
+/* The same for programs that mostly need not do it, and whose stack would be larger with it. */
+static __noinline int learn_user(struct sock *sk)
+{
+	make_owner(sk);
 	return 0;
 }
 
@@ -514,8 +520,8 @@ int BPF_PROG(learn_from_message, struct sock *sk)
 		return 0;
 	if (with_users && !is_mptcp(sk))
 		note_user(sk); /* an earlier user in socket_users would take precedence over one in the storage */
-	else
-		learn(sk);
+	else if (!is_known_user(sk))
+		make_owner(sk);
 	return 0;
 }
 
@@ -682,7 +688,7 @@ int BPF_PROG(learn_from_state, struct sock *sk, int old, int new)
 			owner->listener = 0;
 			owner->connects = true;
 		}
-		learn(sk);
+		make_owner(sk);
 	} else if ((old == STATE_SYN_RECV || old == STATE_LISTEN) && new == STATE_ESTABLISHED) {
 		/*
 		 * A new connection is a copy of its listener, with the owner, until a process

@@ -256,8 +256,7 @@ static __always_inline bool count_known_sender(struct handing *now, struct sk_bu
 	if (!is_cell_of(cell, number, netns, rest))
 		return false;
 	bytes = length_of(skb, dev->ifindex);
-	cell->packets++;
-	cell->bytes += bytes;
+	add_frame(cell, bytes);
 	now->first.skb = (__u64)skb;
 	now->first.key.number = number;
 	now->first.key.netns = netns;
@@ -432,8 +431,7 @@ static __always_inline bool count_known_arrival(struct arrivals *a, struct sk_bu
 		link = from - skb->mac_header;
 	part = (struct part){ .packets = 1, .bytes = skb->len + link, .frames = 1, .frame_bytes = skb->len + link };
 	a->seen++;
-	cell->packets++;
-	cell->bytes += part.bytes;
+	add_frame(cell, part.bytes);
 	slot->from = from;
 	slot->end = from + skb->len;
 	slot->legs = 1;
@@ -509,23 +507,26 @@ static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 }
 
 /*
- * Counts the most frequent kind of delivery: a whole packet, by the device on which it arrived, to
- * a socket whose owner this CPU knows.
+ * Counts the most frequent kind of delivery, if it is one: a whole packet, by the device on which it
+ * arrived, to a socket whose owner this CPU knows.
  */
 static __always_inline bool count_known(struct __sk_buff *ctx, struct bpf_sock *sk)
 {
-	__u64 number = known_number(sk);
+	__u64 number = known_number(sk), rest;
+	struct cell *cell;
 	struct leg *leg;
-	__u32 bytes;
 
 	if (!number)
 		return false;
 	leg = find_frame(ctx);
 	if (!leg)
 		return false;
-	bytes = leg->left.bytes;
+	rest = rest_of(leg->ifindex, 0, 0, RECEIVE);
+	cell = cell_at(number, rest, 0);
+	if (!is_cell_of(cell, number, leg->netns, rest))
+		return false;
+	add_frame(cell, leg->left.bytes);
 	leg->left = (struct part){};
-	count_frame(number, leg->netns, rest_of(leg->ifindex, 0, 0, RECEIVE), bytes);
 	return true;
 }
 

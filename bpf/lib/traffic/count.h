@@ -172,6 +172,12 @@ static __always_inline void add_to_cell(struct cell *cell, const struct count *c
 	cell->more_frame_bytes += c->frame_bytes - c->bytes;
 }
 
+static __always_inline void add_frame(struct cell *cell, __u32 bytes)
+{
+	cell->packets++;
+	cell->bytes += bytes;
+}
+
 /*
  * The verifier checks the functions below that are not static once, and not at each
  * call. If they were inlined, older verifiers would give up because of the number of
@@ -309,8 +315,7 @@ static __always_inline bool count_frame(__u64 number, __u64 netns, __u64 rest, _
 	struct count c;
 
 	if (is_cell_of(cell, number, netns, rest)) {
-		cell->packets++;
-		cell->bytes += bytes;
+		add_frame(cell, bytes);
 		return false;
 	}
 	c = count_of_frame(bytes);
