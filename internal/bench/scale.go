@@ -83,7 +83,7 @@ const (
 )
 
 // configuration is the Collector's configuration: the defaults without a limit, at a given
-// interval and with room for all processes, with every signal exported, compressed as in deploy/.
+// interval and with room for all processes, with every signal exported, compressed as for a Collector.
 const configuration = `
 receivers:
   nettap:
