@@ -22,6 +22,13 @@ type bpfAccountKey struct {
 	Pad       uint32
 }
 
+type bpfAttempt struct {
+	_      structs.HostLayout
+	Sk     uint64
+	Number uint64
+	Before bpfUser
+}
+
 type bpfCell struct {
 	_   structs.HostLayout
 	Key struct {
@@ -187,7 +194,7 @@ type bpfUser struct {
 	Number uint64
 	Who    bpfInstance
 	Tried  uint32
-	Pad    uint32
+	Turns  uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -195,6 +202,7 @@ type bpfUser struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAccounts               = "accounts"
+	bpfMapAttempts               = "attempts"
 	bpfMapDeaths                 = "deaths"
 	bpfMapFormer                 = "former"
 	bpfMapHandshakes             = "handshakes"
@@ -211,6 +219,9 @@ const (
 	bpfMapSpareTraffic           = "spare_traffic"
 	bpfMapStats                  = "stats"
 	bpfMapTraffic                = "traffic"
+	bpfProgEndCall               = "end_call"
+	bpfProgEndSend4              = "end_send_4"
+	bpfProgEndSend6              = "end_send_6"
 	bpfProgLearnFromCreate       = "learn_from_create"
 	bpfProgLearnFromDatagram     = "learn_from_datagram"
 	bpfProgLearnFromFiles        = "learn_from_files"
@@ -236,6 +247,9 @@ const (
 	bpfProgSurveyProcesses66     = "survey_processes_6_6"
 	bpfVarCells                  = "cells"
 	bpfVarEnabled                = "enabled"
+	bpfVarFiredEndCall           = "fired_end_call"
+	bpfVarFiredEndSend4          = "fired_end_send_4"
+	bpfVarFiredEndSend6          = "fired_end_send_6"
 	bpfVarFiredLearnFromCreate   = "fired_learn_from_create"
 	bpfVarFiredLearnFromDatagram = "fired_learn_from_datagram"
 	bpfVarFiredLearnFromMessage  = "fired_learn_from_message"
@@ -257,16 +271,19 @@ const (
 	bpfVarFiredSettleAtRelease   = "fired_settle_at_release"
 	bpfVarHandovers              = "handovers"
 	bpfVarKnowledge              = "knowledge"
+	bpfVarLearnsEarly            = "learns_early"
 	bpfVarNoShare                = "no_share"
 	bpfVarNothing                = "nothing"
 	bpfVarNothingWaits           = "nothing_waits"
 	bpfVarOrphaned               = "orphaned"
 	bpfVarPatienceNs             = "patience_ns"
 	bpfVarSeesDatagrams          = "sees_datagrams"
+	bpfVarSeesFailures           = "sees_failures"
 	bpfVarSeesPackets            = "sees_packets"
 	bpfVarSeesSegments           = "sees_segments"
 	bpfVarSeesSent               = "sees_sent"
-	bpfVarSharedDatagrams        = "shared_datagrams"
+	bpfVarSharedSocket           = "shared_socket"
+	bpfVarUnderWay               = "under_way"
 	bpfVarUnknown                = "unknown"
 	bpfVarWithKnowledge          = "with_knowledge"
 	bpfVarWithUsers              = "with_users"
@@ -314,6 +331,9 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	EndCall           *ebpf.ProgramSpec `ebpf:"end_call"`
+	EndSend4          *ebpf.ProgramSpec `ebpf:"end_send_4"`
+	EndSend6          *ebpf.ProgramSpec `ebpf:"end_send_6"`
 	LearnFromCreate   *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromDatagram *ebpf.ProgramSpec `ebpf:"learn_from_datagram"`
 	LearnFromFiles    *ebpf.ProgramSpec `ebpf:"learn_from_files"`
@@ -344,6 +364,7 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
+	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
 	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
 	Former        *ebpf.MapSpec `ebpf:"former"`
 	Handshakes    *ebpf.MapSpec `ebpf:"handshakes"`
@@ -368,6 +389,9 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	Cells                  *ebpf.VariableSpec `ebpf:"cells"`
 	Enabled                *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredEndCall           *ebpf.VariableSpec `ebpf:"fired_end_call"`
+	FiredEndSend4          *ebpf.VariableSpec `ebpf:"fired_end_send_4"`
+	FiredEndSend6          *ebpf.VariableSpec `ebpf:"fired_end_send_6"`
 	FiredLearnFromCreate   *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
 	FiredLearnFromDatagram *ebpf.VariableSpec `ebpf:"fired_learn_from_datagram"`
 	FiredLearnFromMessage  *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
@@ -389,16 +413,19 @@ type bpfVariableSpecs struct {
 	FiredSettleAtRelease   *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
 	Handovers              *ebpf.VariableSpec `ebpf:"handovers"`
 	Knowledge              *ebpf.VariableSpec `ebpf:"knowledge"`
+	LearnsEarly            *ebpf.VariableSpec `ebpf:"learns_early"`
 	NoShare                *ebpf.VariableSpec `ebpf:"no_share"`
 	Nothing                *ebpf.VariableSpec `ebpf:"nothing"`
 	NothingWaits           *ebpf.VariableSpec `ebpf:"nothing_waits"`
 	Orphaned               *ebpf.VariableSpec `ebpf:"orphaned"`
 	PatienceNs             *ebpf.VariableSpec `ebpf:"patience_ns"`
 	SeesDatagrams          *ebpf.VariableSpec `ebpf:"sees_datagrams"`
+	SeesFailures           *ebpf.VariableSpec `ebpf:"sees_failures"`
 	SeesPackets            *ebpf.VariableSpec `ebpf:"sees_packets"`
 	SeesSegments           *ebpf.VariableSpec `ebpf:"sees_segments"`
 	SeesSent               *ebpf.VariableSpec `ebpf:"sees_sent"`
-	SharedDatagrams        *ebpf.VariableSpec `ebpf:"shared_datagrams"`
+	SharedSocket           *ebpf.VariableSpec `ebpf:"shared_socket"`
+	UnderWay               *ebpf.VariableSpec `ebpf:"under_way"`
 	Unknown                *ebpf.VariableSpec `ebpf:"unknown"`
 	WithKnowledge          *ebpf.VariableSpec `ebpf:"with_knowledge"`
 	WithUsers              *ebpf.VariableSpec `ebpf:"with_users"`
@@ -425,6 +452,7 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
+	Attempts      *ebpf.Map `ebpf:"attempts"`
 	Deaths        *ebpf.Map `ebpf:"deaths"`
 	Former        *ebpf.Map `ebpf:"former"`
 	Handshakes    *ebpf.Map `ebpf:"handshakes"`
@@ -446,6 +474,7 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
+		m.Attempts,
 		m.Deaths,
 		m.Former,
 		m.Handshakes,
@@ -471,6 +500,9 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	Cells                  *ebpf.Variable `ebpf:"cells"`
 	Enabled                *ebpf.Variable `ebpf:"enabled"`
+	FiredEndCall           *ebpf.Variable `ebpf:"fired_end_call"`
+	FiredEndSend4          *ebpf.Variable `ebpf:"fired_end_send_4"`
+	FiredEndSend6          *ebpf.Variable `ebpf:"fired_end_send_6"`
 	FiredLearnFromCreate   *ebpf.Variable `ebpf:"fired_learn_from_create"`
 	FiredLearnFromDatagram *ebpf.Variable `ebpf:"fired_learn_from_datagram"`
 	FiredLearnFromMessage  *ebpf.Variable `ebpf:"fired_learn_from_message"`
@@ -492,16 +524,19 @@ type bpfVariables struct {
 	FiredSettleAtRelease   *ebpf.Variable `ebpf:"fired_settle_at_release"`
 	Handovers              *ebpf.Variable `ebpf:"handovers"`
 	Knowledge              *ebpf.Variable `ebpf:"knowledge"`
+	LearnsEarly            *ebpf.Variable `ebpf:"learns_early"`
 	NoShare                *ebpf.Variable `ebpf:"no_share"`
 	Nothing                *ebpf.Variable `ebpf:"nothing"`
 	NothingWaits           *ebpf.Variable `ebpf:"nothing_waits"`
 	Orphaned               *ebpf.Variable `ebpf:"orphaned"`
 	PatienceNs             *ebpf.Variable `ebpf:"patience_ns"`
 	SeesDatagrams          *ebpf.Variable `ebpf:"sees_datagrams"`
+	SeesFailures           *ebpf.Variable `ebpf:"sees_failures"`
 	SeesPackets            *ebpf.Variable `ebpf:"sees_packets"`
 	SeesSegments           *ebpf.Variable `ebpf:"sees_segments"`
 	SeesSent               *ebpf.Variable `ebpf:"sees_sent"`
-	SharedDatagrams        *ebpf.Variable `ebpf:"shared_datagrams"`
+	SharedSocket           *ebpf.Variable `ebpf:"shared_socket"`
+	UnderWay               *ebpf.Variable `ebpf:"under_way"`
 	Unknown                *ebpf.Variable `ebpf:"unknown"`
 	WithKnowledge          *ebpf.Variable `ebpf:"with_knowledge"`
 	WithUsers              *ebpf.Variable `ebpf:"with_users"`
@@ -511,6 +546,9 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	EndCall           *ebpf.Program `ebpf:"end_call"`
+	EndSend4          *ebpf.Program `ebpf:"end_send_4"`
+	EndSend6          *ebpf.Program `ebpf:"end_send_6"`
 	LearnFromCreate   *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromDatagram *ebpf.Program `ebpf:"learn_from_datagram"`
 	LearnFromFiles    *ebpf.Program `ebpf:"learn_from_files"`
@@ -538,6 +576,9 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.EndCall,
+		p.EndSend4,
+		p.EndSend6,
 		p.LearnFromCreate,
 		p.LearnFromDatagram,
 		p.LearnFromFiles,

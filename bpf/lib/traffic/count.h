@@ -151,8 +151,10 @@ static __always_inline __u64 *rest_of_key(const struct traffic_key *key)
 static __always_inline struct cell *cell_at(__u64 number, __u64 rest, __u32 other)
 {
 	__u32 at = (__u32)(number >> 32) * 2 + (__u32)rest * 74 + (__u32)(rest >> 32) + (rest >> 56);
+	__u64 place = (at ^ other) & (CELLS - 1);
 
-	return AT(cells, this_cpu() * CELLS + ((at ^ other) & (CELLS - 1)));
+	asm("" : "+r"(place)); /* or it is combined by |, of which older verifiers do not know the limits */
+	return AT(cells, this_cpu() * CELLS + place);
 }
 
 #define OTHER_PLACE 0x2aa
