@@ -24,8 +24,6 @@ import (
 func countedQueues() []CountedProvocation {
 	return []CountedProvocation{
 		{"a datagram that finds the queue of its interface full", fullQueue},
-		{"a datagram that finds a fair queue full", fullFairQueue},
-		{"a datagram that has waited too long", lateInQueue},
 		{"a datagram when a queue of flows is full", fullFlowQueue(netlink.Fq{PacketLimit: 3, FlowPacketLimit: 100})},
 		{"a datagram of a flow that may not queue more", fullFlowQueue(netlink.Fq{PacketLimit: 100, FlowPacketLimit: 3})},
 		{"a datagram that is to leave too late", beyondHorizon},
@@ -34,12 +32,6 @@ func countedQueues() []CountedProvocation {
 		{"a datagram that filters classify for ever", classifiedForEver},
 		{"a datagram for a CPU whose input queue is full", fullInputQueue},
 	}
-}
-
-// slow is a queue around another one that lets out so many bytes a second.
-func slow(rate uint64) *netlink.Tbf {
-	const largest = 2000 // bytes of a packet
-	return &netlink.Tbf{Rate: rate, Limit: 1e6, Buffer: uint32(netlink.TickInUsec() * largest * 1e6 / float64(rate))}
 }
 
 // fullQueue lets the receiver send more than the queue of its interface can hold. Afterwards the
@@ -52,22 +44,6 @@ func fullQueue(t *testing.T, lab *Lab) map[string]int {
 		queue.Rate, queue.Limit = 1e9, 1e6
 		must(netlink.QdiscChange(queue))
 	})
-	return lab.queueDrops(t, netlink.HANDLE_ROOT)
-}
-
-func fullFairQueue(t *testing.T, lab *Lab) map[string]int {
-	lab.addQueues(t, slow(1000), &netlink.Sfq{Limit: 3})
-	lab.sendBack(t, 30, 900)
-	return lab.queueDrops(t, netlink.HANDLE_ROOT)
-}
-
-// lateInQueue waits until the queue is empty, as it loses packets when they should leave.
-func lateInQueue(t *testing.T, lab *Lab) map[string]int {
-	lab.addQueues(t, slow(100_000), &netlink.FqCodel{Target: 1, Interval: 1000, Limit: 1000})
-	lab.sendBack(t, 60, 900)
-	if !within(time.Minute, func() bool { return lab.queue(t, netlink.HANDLE_ROOT).Qlen == 0 }) {
-		t.Error("the queue does not become empty")
-	}
 	return lab.queueDrops(t, netlink.HANDLE_ROOT)
 }
 
