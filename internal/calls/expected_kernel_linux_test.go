@@ -47,7 +47,7 @@ func newSocketsThatFail(t testing.TB) (s socketsThatFail) {
 	s.pipe = pipe[0]
 	unix.Close(pipe[1])
 	bound := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-	if err := unix.Bind(bound, &unix.SockaddrUnix{}); err != nil { // the kernel chooses the name
+	if err := unix.Bind(bound, &unix.SockaddrUnix{Name: s.path + ".bound"}); err != nil {
 		t.Error(err)
 	}
 	s.bound = must(unix.Getsockname(bound))
@@ -86,6 +86,9 @@ type failing struct {
 // noNews has one call for each expected failure in the table of docs/calls.md.
 var noNews = []failing{
 	{"a Unix socket that is not there", "connect", "ENOENT", "PATH", func(s socketsThatFail) error { return unix.Connect(s.stream, &unix.SockaddrUnix{Name: s.path}) }, true},
+	{"an abstract name that nobody has", "connect", "ECONNREFUSED", "@nobody has this", func(s socketsThatFail) error {
+		return unix.Connect(s.stream, &unix.SockaddrUnix{Name: "@nobody has this"})
+	}, true},
 	{"a datagram for one", "sendto", "ENOENT", "PATH", func(s socketsThatFail) error {
 		return unix.Sendto(s.datagram, []byte{1}, 0, &unix.SockaddrUnix{Name: s.path})
 	}, true},

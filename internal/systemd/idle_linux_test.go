@@ -43,7 +43,7 @@ systemctl reload ssh
 udevadm trigger --settle
 journalctl --rotate
 journalctl --flush
-ifdown --force $(basename /sys/class/net/en*) && ifup $(basename /sys/class/net/en*)
+ifdown --force eth0 && ifup eth0
 `
 
 // idles requires that of all calls of an idle day none is reported as failed.

@@ -48,6 +48,8 @@ bool omits_expected;
 #define SO_SNDBUFFORCE 32
 #define SO_RCVBUFFORCE 33
 
+#define FAMILY_BYTES 2 /* of any address, before what it names */
+
 #define SOCK_TYPE_MASK 0xf
 #define IPPROTO_ICMP 1
 #define IPPROTO_ICMPV6 58
@@ -62,11 +64,27 @@ static __always_inline bool asks_for_a_way(struct sock *sk, __u32 error)
 	       (error == ENETUNREACH || error == EHOSTUNREACH || error == EADDRNOTAVAIL);
 }
 
+/*
+ * Whether the call names an abstract Unix address, which begins with a zero byte. Of a name that
+ * nobody has, the kernel says ECONNREFUSED where it says ENOENT of a path.
+ */
+static __always_inline bool names_abstract(struct pt_regs *regs)
+{
+	__u8 first = 1;
+
+	return third_of(regs) > FAMILY_BYTES &&
+	       !bpf_probe_read_user(&first, sizeof(first), (void *)second_of(regs) + FAMILY_BYTES) && !first;
+}
+
 static __always_inline bool is_expected_of_connect(struct sock *sk, __u32 error)
 {
 	if (error == EALREADY || error == EISCONN)
 		return true;
-	return sk && ((error == ENOENT && family_of(sk) == AF_UNIX) || asks_for_a_way(sk, error));
+	if (!sk)
+		return false;
+	if (family_of(sk) == AF_UNIX)
+		return error == ENOENT || (error == ECONNREFUSED && names_abstract(user_registers()));
+	return asks_for_a_way(sk, error);
 }
 
 static __always_inline bool is_expected_of_send(struct sock *sk, __u32 error)

@@ -11,7 +11,6 @@
  * it cannot be read, or none was passed, it is unknown.
  */
 
-#define FAMILY_BYTES 2
 #define MSGHDR_NAME 12 /* bytes of struct msghdr that say where the address is */
 
 /* The beginning of a struct sockaddr_in, and of a struct sockaddr_in6. */
