@@ -58,15 +58,20 @@ func (g guest) idles() {
 	}
 	os.Remove("/run/cron")
 	g.wait("cron has run", func() bool { _, err := os.Stat("/run/cron"); return err == nil })
-	g.fail()
+	last := fmt.Sprintf("process.pid:%v ", g.fail().attributes["process.pid"]) // all that happened before is reported by now
 	for _, failure := range g.failures()[known:] {
-		g.Errorf("a failure is reported: %s", failure)
+		if !strings.Contains(failure, last) && !toNobody.MatchString(failure) {
+			g.Errorf("a failure is reported: %s", failure)
+		}
 	}
 	own := get("127.0.0.1:8888/metrics")
 	for _, limited := range regexp.MustCompile(`(?m)^otelcol_nettap_events_rate_limited.*reason="failed".* [1-9].*$`).FindAllString(own, -1) {
 		g.Errorf("some failures are not reported: %s", limited)
 	}
 }
+
+// toNobody matches a failure that is one: systemd answers a systemctl that has already ended.
+var toNobody = regexp.MustCompile(`^sendmsg EPIPE of systemd: .*network\.local\.address:/run/systemd/private`)
 
 // failures describes the spans with errors.
 func (g guest) failures() (found []string) {
