@@ -815,7 +815,7 @@ static __noinline int examine_sent(struct sock *sk, int result, bool known)
 }
 
 /* Notes when a program that only sends last did; false if more has to be done. */
-static __always_inline bool note_monologue(struct sock *sk, struct turn *turn, bool known)
+static __noinline bool note_monologue(struct sock *sk, struct turn *turn, bool known)
 {
 	const struct thread *th;
 
