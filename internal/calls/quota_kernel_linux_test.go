@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
@@ -26,9 +27,16 @@ const (
 	subordinates                   = 10
 )
 
-// countedByUsers has a user whose processes wait for more peers than a user has places for, also as
+// TestKernelCountsWaitsWithinThePartOfEachUser has a user whose processes wait for more peers than a user has places for, also as
 // another user in a user namespace. The waits of another user and of root are still counted.
-func countedByUsers(t testing.TB, o *fixture) {
+func TestKernelCountsWaitsWithinThePartOfEachUser(t *testing.T) {
+	kerneltest.Require(t)
+	if _, err := chooseWaitHooks(kernel.Probe); err != nil {
+		t.Skip(err)
+	}
+	// Objects of its own: in those of other tests, sockets that are gone may still have the places of these.
+	o := observe(t, Options{Functions: few, Waits: true, Durations: true}, func(*Calls) {})
+
 	const part = 2
 	recorder := &stats.Recorder{}
 	durations := newDurations(o, recorder)

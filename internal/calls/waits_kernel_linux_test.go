@@ -48,12 +48,7 @@ func TestKernelReportsWaits(t *testing.T) {
 			}
 			for _, test := range waitTests {
 				if (best || test.onEach) && (seesResults || !test.ofResults) {
-					t.Run(test.name, func(t *testing.T) {
-						if test.notRealTime && kernel.IsRealTime(types) {
-							t.Skip("with PREEMPT_RT two of its waits find their places taken, and are counted as lost")
-						}
-						o.try(t, test.test)
-					})
+					t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
 				}
 			}
 		})
@@ -77,11 +72,10 @@ func TestKernelSeesWaitsAtTheDefaults(t *testing.T) {
 
 // waitTests run on the best rung for calls, and on each rung if the result depends on it.
 var waitTests = []struct {
-	name        string
-	onEach      bool
-	ofResults   bool // it needs the results of calls that send
-	notRealTime bool
-	test        func(t testing.TB, o *fixture)
+	name      string
+	onEach    bool
+	ofResults bool // it needs the results of calls that send
+	test      func(t testing.TB, o *fixture)
 }{
 	{name: "for an answer", onEach: true, test: answerAfterAWhile},
 	{name: "for an answer that never comes", test: answerNever},
@@ -89,7 +83,6 @@ var waitTests = []struct {
 	{name: "but not between questions", test: idleConnection},
 	{name: "of a program that serves", onEach: true, test: requestsThatLie},
 	{name: "counted by how long they took", test: countedWaits},
-	{name: "counted within the part of each user", notRealTime: true, test: countedByUsers},
 	{name: "on datagrams", test: datagrams},
 	{name: "on Unix sockets", test: unixStreams},
 	{name: "for room to send", ofResults: true, test: roomToSend},
