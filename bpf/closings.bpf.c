@@ -17,6 +17,7 @@
  *          A program that interrupts another run of itself is skipped: see accepts.bpf.c.
  * Needs:   BTF, Linux 5.10.
  */
+#include "lib/accepts/tcp.h"
 #include "lib/kernel/address.h"
 #include "lib/kernel/current.h"
 #include "lib/process/process.h"
@@ -43,7 +44,6 @@ struct tcp_sock___statistics {
 	__u64 bytes_sent;
 	__u64 bytes_acked;
 	__u64 bytes_retrans;
-	__u32 snd_una;
 	__u32 srtt_us; /* eight times the smoothed value */
 	__u32 total_retrans;
 	struct minmax rtt_min;
@@ -134,7 +134,7 @@ static __always_inline void note_statistics(struct closing *c, struct sock *sk, 
 	c->bytes_received = tcp->bytes_received;
 	if (c->bytes_received && ((struct sock_common___flags *)sk)->skc_flags & FIN_RECEIVED)
 		c->bytes_received--;
-	c->first_sequence = tcp->snd_una - (__u32)tcp->bytes_acked;
+	c->first_sequence = first_sequence_of((struct tcp_sock *)tcp, true);
 	c->segments_sent = tcp->segs_out;
 	c->segments_received = tcp->segs_in;
 	c->retransmits = tcp->total_retrans;
@@ -217,11 +217,11 @@ static __always_inline bool enter(struct sock *sk)
 	return false;
 }
 
-static __always_inline __u32 first_sequence_of(struct sock *sk)
+static __always_inline __u32 sequence_of(struct sock *sk)
 {
-	struct tcp_sock___statistics *tcp = (struct tcp_sock___statistics *)bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 
-	return tcp ? tcp->snd_una - (__u32)tcp->bytes_acked : 0;
+	return tcp ? first_sequence_of(tcp, true) : 0;
 }
 
 /* Of a connection in the hash. */
@@ -233,7 +233,7 @@ static __always_inline void note_established(struct sock *sk)
 	if (!connection)
 		return;
 	connection->established_ns = bpf_ktime_get_boot_ns();
-	connection->first_sequence = first_sequence_of(sk);
+	connection->first_sequence = sequence_of(sk);
 }
 
 /*
@@ -242,7 +242,7 @@ static __always_inline void note_established(struct sock *sk)
  */
 static __always_inline bool is_of(const struct connection *connection, struct sock *sk)
 {
-	return !connection->established_ns || connection->first_sequence == first_sequence_of(sk);
+	return !connection->established_ns || connection->first_sequence == sequence_of(sk);
 }
 
 /* Reports the end of a connection that may be in the hash. The result tells whether it was. */
@@ -260,17 +260,12 @@ static __always_inline bool leave(struct sock *sk, int state)
 	return connection && !bpf_map_delete_elem(&connections, &address);
 }
 
-static __always_inline bool is_plain_tcp(struct sock *sk)
-{
-	return sk->sk_protocol == IPPROTO_TCP;
-}
-
 bool fired_see_state;
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(see_state, struct sock *sk, int old, int new)
 {
-	if (!is_enabled(&fired_see_state) || !is_plain_tcp(sk))
+	if (!is_enabled(&fired_see_state) || !is_plain_tcp(sk, true))
 		return 0;
 	if (new == STATE_SYN_SENT) /* in the process's context */
 		enter(sk);
@@ -295,7 +290,7 @@ int BPF_PROG(see_connect, struct sock *sk)
 {
 	struct place *place;
 
-	if (!is_enabled(&fired_see_connect) || !is_plain_tcp(sk))
+	if (!is_enabled(&fired_see_connect) || !is_plain_tcp(sk, true))
 		return 0;
 	place = place_of(sk);
 	if (place && !__sync_val_compare_and_swap(&place->socket, 0, (__u64)sk))
@@ -312,7 +307,7 @@ int BPF_PROG(see_established, struct sock *sk)
 {
 	struct place *place;
 
-	if (!is_enabled(&fired_see_established) || !is_plain_tcp(sk))
+	if (!is_enabled(&fired_see_established) || !is_plain_tcp(sk, true))
 		return 0;
 	place = place_of(sk);
 	if (place && place->socket == (__u64)sk)
@@ -330,7 +325,7 @@ int BPF_PROG(see_unhash, struct sock *sk)
 	struct place *place;
 	int state;
 
-	if (!is_enabled(&fired_see_unhash) || !is_plain_tcp(sk))
+	if (!is_enabled(&fired_see_unhash) || !is_plain_tcp(sk, true))
 		return 0;
 	state = sk->__sk_common.skc_state;
 	place = place_of(sk);

@@ -102,13 +102,8 @@ static __always_inline void close(struct sock *sk)
 		__sync_fetch_and_add(&news, 1);
 }
 
-bool fired_see_listener;
-
 /* An MPTCP listener has a TCP socket that listens for it. That one is recorded. */
-static __always_inline bool is_plain_tcp(struct sock *sk)
-{
-	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
-}
+bool fired_see_listener;
 
 static __always_inline bool is_listening(struct sock *sk)
 {
@@ -120,7 +115,7 @@ bool fired_see_begin;
 SEC("fexit/inet_csk_listen_start")
 int BPF_PROG(see_begin, struct sock *sk)
 {
-	if (is_enabled(&fired_see_begin) && is_plain_tcp(sk) && is_listening(sk)) /* or it did not get its port */
+	if (is_enabled(&fired_see_begin) && is_plain_tcp(sk, false) && is_listening(sk)) /* or it did not get its port */
 		open(sk);
 	return 0;
 }
@@ -130,7 +125,7 @@ bool fired_see_end;
 SEC("fentry/inet_csk_listen_stop")
 int BPF_PROG(see_end, struct sock *sk)
 {
-	if (is_enabled(&fired_see_end) && is_plain_tcp(sk))
+	if (is_enabled(&fired_see_end) && is_plain_tcp(sk, false))
 		close(sk);
 	return 0;
 }
@@ -146,7 +141,7 @@ int BPF_PROG(see_listener, struct sock *sk, int old, int new)
 		return 0;
 	if (new != STATE_LISTEN && (old != STATE_LISTEN || new != STATE_CLOSE))
 		return 0;
-	if (!is_plain_tcp(sk))
+	if (!is_plain_tcp(sk, false))
 		return 0;
 	if (new == STATE_LISTEN)
 		open(sk);

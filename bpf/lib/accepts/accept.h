@@ -34,19 +34,6 @@ struct accept {
  */
 const volatile bool with_sequence;
 
-struct tcp_sock___sequence {
-	__u32 snd_una;
-	__u64 bytes_acked;
-} __attribute__((preserve_access_index));
-
-/* The difference stays the same while the connection lives, since both fields grow together. */
-static __always_inline __u32 first_sequence_of(struct tcp_sock *sk, bool known)
-{
-	struct tcp_sock___sequence *tcp = (struct tcp_sock___sequence *)sk;
-
-	return FIELD_OF(tcp, snd_una) - (__u32)FIELD_OF(tcp, bytes_acked);
-}
-
 /*
  * The kernel notes the time when the handshake ends (tcp_init_buffer_space), and
  * again only when the process reads.

@@ -18,3 +18,22 @@ static __always_inline struct sock *tcp_of(struct sock *sk)
 		return BPF_CORE_READ((struct mptcp_sock *)sk, first);
 	return sk;
 }
+
+/* MPTCP sockets have another protocol, and TCP sockets of their own. */
+static __always_inline bool is_plain_tcp(struct sock *sk, bool known)
+{
+	return FIELD_OF(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+struct tcp_sock___sequence {
+	__u32 snd_una;
+	__u64 bytes_acked;
+} __attribute__((preserve_access_index));
+
+/* The difference stays the same while the connection lives, since both fields grow together. */
+static __always_inline __u32 first_sequence_of(struct tcp_sock *sk, bool known)
+{
+	struct tcp_sock___sequence *tcp = (struct tcp_sock___sequence *)sk;
+
+	return FIELD_OF(tcp, snd_una) - (__u32)FIELD_OF(tcp, bytes_acked);
+}

@@ -24,7 +24,7 @@ static __always_inline bool note_fired(bool *fired, __u8 now)
 }
 
 /*
- * A macro, because of the result of a function the compiler makes a value, which it then tests again:
+ * A macro: the compiler keeps the result of a function in a register and tests it again, which takes
  * four more instructions in each program.
  */
 #define is_enabled(fired)                                          \
