@@ -84,7 +84,28 @@ func countedWaits(t testing.TB, o *fixture) {
 	if len(o.waits(t, port)) > 0 {
 		t.Errorf("there are spans: %v", o.waits(t, port))
 	}
+	answerOfAQuickPeer(t, durations)
 	waitsWithoutPlace(t, o, durations)
+}
+
+// answerOfAQuickPeer has the answer to the first message of a connection there when the call that sends returns.
+func answerOfAQuickPeer(t testing.TB, durations *Durations) {
+	before := durations.recorder.Read()
+	client, server, _ := connectWithoutBlocking(t)
+	defer unix.Close(client)
+	defer unix.Close(server)
+	send(t, server, 7)
+	awaitReadable(t, client)
+	send(t, client, 5)
+	receive(client)
+	receive(server)
+	if _, err := durations.Collect(t.Context()); err != nil {
+		t.Error(err)
+	}
+	after := durations.recorder.Read()
+	if seen, aggregated := after.Seen-before.Seen, after.Aggregated-before.Aggregated; seen != 2 || aggregated != 2 {
+		t.Errorf("of two waits %d are seen, %d in series", seen, aggregated)
+	}
 }
 
 // waitsWithoutPlace has waits of a program and its server while the map is full.

@@ -804,6 +804,9 @@ static __noinline int examine_sent(struct sock *sk, int result, bool known)
 		turn = make_turn(sk, !asks, known);
 		if (!turn)
 			return 0;
+		/* A peer that is quick has answered before the program's first call to send returns. */
+		if (asks && FIELD_OF(sk, sk_receive_queue.qlen))
+			turn->ready_ns = bpf_ktime_get_boot_ns();
 	}
 	if (result >= 0 && (turn->serves || is_settled(turn)) && !turn->full_ns)
 		return 0;
