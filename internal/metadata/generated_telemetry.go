@@ -461,7 +461,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapHookMissedRuns, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_hook_missed_runs",
-		metric.WithDescription("How often the kernel did not run a program on a hook, because another run of it was interrupted on that CPU, and it is not known whether an event was lost. For calls, a function may be missing in a tree. For accepts by system calls, this is an upper bound of the accepts that were not seen. [Development]"),
+		metric.WithDescription("How often the kernel did not run a program on a hook, because another run of it was interrupted on that CPU, and it is not known whether an event was lost. For traffic, bytes may be credited to the process that used a socket before. For calls, a function may be missing in a tree. For accepts by system calls, this is an upper bound of the accepts that were not seen. [Development]"),
 		metric.WithUnit("{run}"),
 	)
 	errs = errors.Join(errs, err)

@@ -180,7 +180,7 @@ func AssertEqualNettapHookActive(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualNettapHookMissedRuns(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_hook_missed_runs",
-		Description: "How often the kernel did not run a program on a hook, because another run of it was interrupted on that CPU, and it is not known whether an event was lost. For calls, a function may be missing in a tree. For accepts by system calls, this is an upper bound of the accepts that were not seen. [Development]",
+		Description: "How often the kernel did not run a program on a hook, because another run of it was interrupted on that CPU, and it is not known whether an event was lost. For traffic, bytes may be credited to the process that used a socket before. For calls, a function may be missing in a tree. For accepts by system calls, this is an upper bound of the accepts that were not seen. [Development]",
 		Unit:        "{run}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -189,6 +189,10 @@ func (o *Owners) Shutdown(context.Context) error {
 // Hooks returns the hooks in use.
 func (o *knowledge) Hooks() []kernel.Hook { return o.object.Hooks() }
 
+// MissedRuns returns how often the kernel did not run one of the programs because another run of it was
+// interrupted on that CPU. A use of a socket, or its end, may not have been seen then.
+func (o *knowledge) MissedRuns() (uint64, error) { return o.object.MissedRuns() }
+
 // UsesKprobes says whether the owner of a socket must be looked up in map users too.
 func (o *knowledge) UsesKprobes() bool { return o.users }
 

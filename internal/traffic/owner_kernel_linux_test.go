@@ -287,25 +287,44 @@ func testUsers(t *testing.T, l *lab, few bool) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := converse(t, l)
-			owners := test(t, p)
-			near, far, published := p.moved()
-			onlyProcesses(t, near)
-			onlyProcesses(t, far)
-			for _, device := range []string{p.near.Device, p.far.Device} {
-				for pid := range published.processesOn(device) {
-					if owners[pid] == "" {
-						t.Errorf("a process that has no part in it is on %s: %d", device, pid)
-					}
+			for try := 1; ; try++ {
+				missed := l.recorder.Read().MissedRuns
+				faults := usersFaults(t, l, test)
+				if len(faults) == 0 {
+					return
 				}
-			}
-			for pid, want := range owners {
-				if got := role(published.usage(pid, "")); got != want {
-					t.Errorf("process %d %s, but this one %s: %+v", pid, got, want, published.usage(pid, ""))
+				// What kprobes run is left out on a CPU on which the kernel has preempted a read of a map. This is
+				// counted, and happens where such a read can be preempted.
+				if l.recorder.Read().MissedRuns == missed || try == 5 {
+					t.Fatal(strings.Join(faults, "\n"))
 				}
+				t.Logf("once more, since runs of programs are missing: %s", strings.Join(faults, "; "))
 			}
 		})
 	}
+}
+
+// usersFaults has a pair carry out a case of testUsers. It returns what is not as the case says.
+func usersFaults(t *testing.T, l *lab, test func(*testing.T, *pair) map[int]string) (faults []string) {
+	t.Helper()
+	p := converse(t, l)
+	owners := test(t, p)
+	near, far, published := p.moved()
+	onlyProcesses(t, near)
+	onlyProcesses(t, far)
+	for _, device := range []string{p.near.Device, p.far.Device} {
+		for pid := range published.processesOn(device) {
+			if owners[pid] == "" {
+				faults = append(faults, fmt.Sprintf("a process that has no part in it is on %s: %d", device, pid))
+			}
+		}
+	}
+	for pid, want := range owners {
+		if got := role(published.usage(pid, "")); got != want {
+			faults = append(faults, fmt.Sprintf("process %d %s, but this one %s: %+v", pid, got, want, published.usage(pid, "")))
+		}
+	}
+	return faults
 }
 
 // waitInVain lets another process, which also has the server's connection, wait for data that do not come.

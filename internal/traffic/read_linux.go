@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -314,7 +313,11 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 	if err != nil {
 		return err
 	}
-	missed, err := kernel.MissedRuns(slices.Collect(maps.Values(t.object.Programs))...)
+	missed, err := t.object.MissedRuns()
+	if err != nil {
+		return err
+	}
+	usesMissed, err := t.owners.MissedRuns()
 	if err != nil {
 		return err
 	}
@@ -333,6 +336,7 @@ func (t *Traffic) updateStats(s *snapshot, departing map[uint64]owner.Process) e
 			"namespace_full": kinds[bpfStatSTAT_LOST_NAMESPACE_FULL],
 			"recursion":      missed,
 		}
+		totals.MissedRuns = usesMissed
 		totals.Copies = kinds[bpfStatSTAT_COPY]
 		totals.Hooks = t.hooks()
 		totals.Maps = map[string]stats.Map{
