@@ -136,6 +136,11 @@ var dashboards = []dashboard{
 				expression:  `sum by (host_id, process_executable_name, process_pid, nettap_drop_reason, nettap_drop_class) (increase(nettap_process_packet_dropped_total{host_id=~"$host"}[$__range])) > 0`,
 			},
 			{
+				title: "TCP resets", unit: "pps", legend: "{{process_executable_name}} {{process_pid}} {{network_io_direction}} {{nettap_tcp_reset_reason}}",
+				description: "Sent and received ones. Needs drops: {metrics: {nettap.tcp.reset: {enabled: true}}}.",
+				expression:  `topk(10, sum by (host_id, process_executable_name, process_pid, network_io_direction, nettap_tcp_reset_reason) (rate(nettap_tcp_reset_total{host_id=~"$host"}[$__rate_interval])))`,
+			},
+			{
 				title: "Counted by the kernel and not seen", unit: "short", legend: "{{nettap_drop_counter}}",
 				expression: `nettap_drop_unseen{host_id=~"$host"}`,
 			},

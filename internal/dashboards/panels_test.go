@@ -24,7 +24,7 @@ const observing = `
 receivers:
   nettap:
     traffic: {collection_interval: 1s}
-    drops: {collection_interval: 1s}
+    drops: {collection_interval: 1s, metrics: {nettap.tcp.reset: {enabled: true}}}
     accepts: {policy: {expect: [{commands: [expected]}]}}
     calls: {collection_interval: 100ms, metrics: {nettap.socket.wait.duration: {enabled: true}}}
     listeners: {enabled: true, collection_interval: 1s}
