@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -115,29 +116,34 @@ func TestKernelCountsRefusedAttempts(t *testing.T) {
 	}
 }
 
+// TestKernelCountsAScanByItsPeer sends a SYN to each port there is, as fast as two cores can.
 func TestKernelCountsAScanByItsPeer(t *testing.T) {
 	kerneltest.NeedDroppers(t)
-	const ports = 2000
+	ports := make([]uint16, 65535)
+	if testing.Short() { // an emulated machine
+		ports = ports[:2000]
+	}
+	for i := range ports {
+		ports[i] = uint16(1 + i)
+	}
 	r := observe(t)
 	a, b := kerneltest.Namespaces(t)
 	var inode uint64
 	kerneltest.InNamespace(t, b.Name, func() { inode = inodeOf(t) })
 	kerneltest.InNamespace(t, a.Name, func() {
-		for port := range uint16(ports) {
-			requireRefused(t, netip.AddrPortFrom(b.IPv4, 1000+port))
-		}
+		flood(t, b.IPv4, len(ports), func(i int) (netip.Addr, uint16) { return a.IPv4, ports[i] })
 	})
 	var sum uint64
 	got := r.within(t, inode)
 	for _, refusal := range got {
 		sum += refusal.Count
 	}
-	if len(got) != 17 || sum != ports || got[0].Port != 0 || got[0].Count != ports-16 || got[0].Peer != a.IPv4 {
-		t.Errorf("%d entries of %d attempts, the first %+v; want 17 of %d, and the first of all but 16 ports", len(got), sum, got[0], ports)
+	if all := uint64(len(ports)); len(got) != 17 || sum != all || got[0].Port != 0 || got[0].Count != all-16 || got[0].Peer != a.IPv4 {
+		t.Errorf("%d entries of %d attempts, the first %+v; want 17 of %d, and the first of all but 16 ports", len(got), sum, got[0], all)
 	}
 }
 
-// TestKernelCountsAFloodFromManyPeers sends SYNs as fast as it can from addresses that no
+// TestKernelCountsAFloodFromManyPeers sends SYNs as fast as two cores can from addresses that no
 // interface has.
 func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
 	kerneltest.NeedDroppers(t)
@@ -146,7 +152,9 @@ func TestKernelCountsAFloodFromManyPeers(t *testing.T) {
 	a, b := kerneltest.Namespaces(t)
 	var inode uint64
 	kerneltest.InNamespace(t, b.Name, func() { inode = inodeOf(t) })
-	kerneltest.InNamespace(t, a.Name, func() { flood(t, b.IPv4, syns, 22) })
+	kerneltest.InNamespace(t, a.Name, func() {
+		flood(t, b.IPv4, syns, fromStrangersTo22)
+	})
 	var sum uint64
 	got := r.within(t, inode)
 	for _, refusal := range got {
@@ -166,11 +174,7 @@ func TestKernelCountsWhatFindsNoPlace(t *testing.T) {
 	var inode uint64
 	kerneltest.InNamespace(t, b.Name, func() { inode = inodeOf(t) })
 	kerneltest.InNamespace(t, a.Name, func() {
-		ports := make([]uint16, syns)
-		for i := range ports {
-			ports[i] = uint16(1000 + i)
-		}
-		flood(t, b.IPv4, syns, ports...)
+		flood(t, b.IPv4, syns, func(i int) (netip.Addr, uint16) { return stranger(i), uint16(1000 + i) })
 	})
 	all, err := r.Read(true)
 	if err != nil {
@@ -190,22 +194,34 @@ func TestKernelCountsWhatFindsNoPlace(t *testing.T) {
 	}
 }
 
-// flood sends n SYNs, each from another address, to the ports in turn.
-func flood(t *testing.T, to netip.Addr, n int, ports ...uint16) {
+// flood sends n SYNs in two threads. of returns the peer and the port of each.
+func flood(t *testing.T, to netip.Addr, n int, of func(i int) (from netip.Addr, port uint16)) {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	from := netip.MustParseAddr("198.18.0.1")
-	for i := range n {
-		if err := unix.Sendto(fd, syn(from, to, ports[i%len(ports)]), 0, &unix.SockaddrInet4{Addr: to.As4()}); err != nil {
+	const threads = 2
+	var running sync.WaitGroup
+	defer running.Wait()
+	for thread := range threads {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
+		if err != nil {
 			t.Fatal(err)
 		}
-		from = from.Next()
+		running.Go(func() {
+			defer unix.Close(fd)
+			for i := thread; i < n; i += threads {
+				from, port := of(i)
+				if err := unix.Sendto(fd, syn(from, to, port), 0, &unix.SockaddrInet4{Addr: to.As4()}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
 	}
 }
+
+func fromStrangersTo22(i int) (from netip.Addr, port uint16) { return stranger(i), 22 }
+
+// stranger returns one of 65,536 addresses that no interface has.
+func stranger(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}) }
 
 // syn is an IPv4 packet that opens a connection.
 func syn(from, to netip.Addr, port uint16) []byte {
@@ -254,7 +270,7 @@ func TestKernelCountsWhatAFullQueueRefuses(t *testing.T) {
 			}
 			t.Cleanup(func() { c.Close() })
 		}
-		flood(t, b.IPv4, 10, 22)
+		flood(t, b.IPv4, 10, fromStrangersTo22)
 	})
 	var sum uint64
 	for _, refusal := range r.within(t, inode) {
