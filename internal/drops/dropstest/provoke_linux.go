@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,23 +287,32 @@ func KnockWithSegments(t *testing.T, lab *Lab, source uint16, n int) {
 	lab.send(t, n, lab.frame(etherIPv4, header.packet(syn.bytes(header.source, header.destination))))
 }
 
-// Storm sends one datagram of each of many flows to a closed port, as fast as it can.
+// Storm sends one datagram of each of many flows to a closed port, as fast as two threads can.
 func Storm(t *testing.T, lab *Lab, flows int) {
 	t.Helper()
-	lab.inSender(t, func() {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		to := &unix.SockaddrLinklayer{Ifindex: lab.Sender.Index}
-		for flow := range flows {
-			frame := lab.frame(etherIPv4, lab.ip(protocolUDP).packet(udp(uint16(1+flow), closedPort, 0, "storm")))
-			if err := unix.Sendto(fd, frame, 0, to); err != nil {
-				t.Fatalf("send frame: %v", err)
+	const threads = 2
+	var running sync.WaitGroup
+	defer running.Wait()
+	for thread := range threads {
+		var fd int
+		lab.inSender(t, func() {
+			var err error
+			if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0); err != nil {
+				t.Fatal(err)
 			}
-		}
-	})
+		})
+		to := &unix.SockaddrLinklayer{Ifindex: lab.Sender.Index}
+		running.Go(func() {
+			defer unix.Close(fd)
+			for flow := thread; flow < flows; flow += threads {
+				frame := lab.frame(etherIPv4, lab.ip(protocolUDP).packet(udp(uint16(1+flow), closedPort, 0, "storm")))
+				if err := unix.Sendto(fd, frame, 0, to); err != nil {
+					t.Errorf("send frame: %v", err)
+					return
+				}
+			}
+		})
+	}
 }
 
 // openReader opens a UDP socket of the receiver, which never blocks.
