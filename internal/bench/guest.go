@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,22 +33,28 @@ type measured struct {
 	Measures []measure.Measure `json:"measures"`
 }
 
-// buildCost builds the program that measures, from the sources in a directory.
-func (b *bench) buildCost(ctx context.Context, source string) (string, error) {
-	program, err := filepath.Abs(filepath.Join(b.build, "cost"))
+// programs are the executables that measure: one that starts the instruments, and its load.
+type programs struct{ cost, load string }
+
+// buildPrograms builds the programs from the sources in a directory.
+func (b *bench) buildPrograms(ctx context.Context, source string) (programs, error) {
+	directory, err := filepath.Abs(filepath.Join(b.build, "programs"))
 	if err != nil {
-		return "", err
+		return programs{}, err
 	}
-	command := vm.GoCommand(ctx, "amd64", "build", "-ldflags=-w", "-o", program, "./internal/bench/cost")
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return programs{}, err
+	}
+	command := vm.GoCommand(ctx, "amd64", "build", "-ldflags=-w", "-o", directory, "./internal/bench/cost", "./internal/bench/load")
 	command.Dir = source
 	_, err = vm.Output(command)
-	return program, err
+	return programs{cost: filepath.Join(directory, "cost"), load: filepath.Join(directory, "load")}, err
 }
 
 // count returns how many instructions operations take on each kernel of the plan, with the
 // instruments of the sources in a directory.
 func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
-	program, err := b.buildCost(ctx, source)
+	measuring, err := b.buildPrograms(ctx, source)
 	if err != nil {
 		return nil, fmt.Errorf("build what measures: %w", err)
 	}
@@ -62,7 +69,7 @@ func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
 		slots <- struct{}{}
 		running.Go(func() {
 			defer func() { <-slots }()
-			all[i], errs[i] = b.measureGuest(ctx, guest, program)
+			all[i], errs[i] = b.measureGuest(ctx, guest, measuring)
 			all[i].Title = k.Title()
 		})
 	}
@@ -70,8 +77,8 @@ func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
 	return all, errors.Join(errs...)
 }
 
-// measureGuest boots a guest and returns what the program measures there.
-func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, program string) (measured, error) {
+// measureGuest boots a guest and returns what the programs measure there.
+func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, p programs) (measured, error) {
 	ctx, cancel := context.WithTimeout(ctx, guestTimeout)
 	defer cancel()
 	found := measured{Kernel: guest.Release}
@@ -80,7 +87,7 @@ func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, program string
 	arguments := fmt.Sprintf("-only=%s -every-rung=%v -floors=%v", b.only, b.everyRung, b.floors)
 	fill := func(a *vm.Archive) error {
 		a.File("arguments", []byte(arguments))
-		return a.Copy("cost", program)
+		return errors.Join(a.Copy("cost", p.cost), a.Copy("load", p.load))
 	}
 	err := guest.Boot(ctx, b.build, vm.Counting, job, fill, func(line string) {
 		if b.verbose {

@@ -24,7 +24,7 @@ const thisMachine = "this machine"
 // measured once, so that all are measured under the same conditions. The minimum counts, since
 // other work on the machine does not disturb every turn.
 func (b *bench) nanos(ctx context.Context) (measured, error) {
-	program, err := b.buildCost(ctx, ".")
+	p, err := b.buildPrograms(ctx, ".")
 	if err != nil {
 		return measured{}, fmt.Errorf("build what measures: %w", err)
 	}
@@ -35,7 +35,7 @@ func (b *bench) nanos(ctx context.Context) (measured, error) {
 	least := measured{Kernel: strings.TrimSpace(string(release)), Title: thisMachine}
 	began := time.Now()
 	for turn := 0; turn == 0 || time.Since(began) < b.hereTime; turn++ {
-		command := exec.CommandContext(ctx, program, "-only="+b.only, "-operations=5000", "-rounds=10", "-least", "-loads=1", fmt.Sprint("-floors=", b.floors))
+		command := exec.CommandContext(ctx, p.cost, "-load="+p.load, "-only="+b.only, "-operations=5000", "-rounds=10", "-least", "-loads=1", fmt.Sprint("-floors=", b.floors))
 		printed, err := vm.Output(command)
 		if err != nil {
 			return measured{}, err

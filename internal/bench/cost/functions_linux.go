@@ -15,17 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onPath are the functions of net/socket.c that the operations of the load can go through. A star
-// at the end stands for any text.
+// onPath are the functions of net/socket.c that the operations of the load go through, on any kernel.
+// What only prepares the load is not among them. A star at the end stands for any text.
 var onPath = []string{
-	"____sys_recvmsg", "____sys_sendmsg", "__sock_create", "__sock_recv_*", "__sock_release", "__sock_sendmsg", "__sock_tx_timestamp",
-	"__sys_accept4*", "__sys_connect*", "__sys_setsockopt", "__sys_socket*",
-	"__x64_sys_accept*", "__x64_sys_connect", "__x64_sys_setsockopt", "__x64_sys_socket*",
-	"call_trace_sock_*", "connect_socket", "do_accept", "do_sock_setsockopt", "move_addr_to_*", "skb_get_tx_timestamp", "skb_has_tx_timestamp",
-	"sock_alloc", "sock_alloc_file", "sock_alloc_inode", "sock_close", "sock_create", "sock_evict_inode", "sock_free_inode",
-	"sock_from_file", "sock_read_iter", "sock_recvmsg*", "sock_release", "sock_sendmsg*", "sock_write_iter",
-	"sockfd_lookup*", "sockfs_dname", "update_socket_protocol",
+	"sock_write_iter", "__sock_sendmsg*", "sock_sendmsg*", "sock_read_iter", "sock_recvmsg*", "call_trace_sock_*",
+	"__x64_sys_socket", "__sys_socket", "__sys_socket_create*", "update_socket_protocol", "sock_create", "__sock_create",
+	"sock_alloc", "sock_alloc_file", "sock_alloc_inode",
+	"__x64_sys_connect", "__sys_connect*", "connect_socket", "move_addr_to_kernel*", "sock_from_file", "sockfd_lookup_light",
+	"__x64_sys_accept4", "__sys_accept4*", "do_accept", "move_addr_to_user",
+	"sock_close", "__sock_release", "sock_evict_inode", "sock_free_inode",
 }
+
+// atEnds are functions at both ends of net/socket.c, as compilers have arranged it.
+var atEnds = []string{"sock_show_fdinfo", "sockfs_security_xattr_set", "kernel_sock_shutdown", "__x64_sys_socketcall", "sock_is_registered", "socket_seq_show"}
 
 // symbolTable is the file in which the receiver finds the functions of the kernel.
 const symbolTable = "/proc/kallsyms"
@@ -57,15 +59,16 @@ func hideFunctions() (show func() error, err error) {
 }
 
 // maxBetween is the maximum number of names for the functions of net/socket.c. If there are more
-// between those on the path, a linker has mixed the functions of several files.
+// from one end of it to the other, a linker has mixed the functions of several files.
 const maxBetween = 512
 
-// withFewFunctions returns a table of symbols without those between the functions on the path,
-// which a linker has placed next to each other, and how many functions were removed.
+// withFewFunctions returns a table of symbols without those functions of net/socket.c that are not
+// on the path, and how many were removed. A linker has placed the functions of a file next to each
+// other.
 func withFewFunctions(table []byte) (few []byte, hidden int) {
 	var first, last uint64
 	for line := range bytes.Lines(table) {
-		if address, name, ok := functionOf(line); ok && isOnPath(name) {
+		if address, name, ok := functionOf(line); ok && (isOnPath(name) || slices.Contains(atEnds, name)) {
 			if first == 0 || address < first {
 				first = address
 			}

@@ -50,28 +50,23 @@ type meter struct {
 	only      *regexp.Regexp
 	everyRung bool
 	floors    bool
-	load      []string // the load's arguments
+	load      []string // the load's program and arguments
 	loads     int      // how many loads, each in a process of its own
 }
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) > 1 && os.Args[1] == "load" {
-		if err := runLoad(os.Args[2:]); err != nil {
-			log.Fatal("load: ", err)
-		}
-		return
-	}
 	var m meter
 	only := flag.String("only", everyCase, "only the cases that this regular expression matches wholly, of "+strings.Join(slices.Concat(cases, []string{measure.Bpftrace}, onRequest), ", "))
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
+	load := flag.String("load", "/load", "the load's program")
 	operations := flag.Int("operations", 50, "how many operations a round has")
 	rounds := flag.Int("rounds", 30, "how many rounds there are, of which one of the least counts")
 	least := flag.Bool("least", false, "it is the least of all that counts")
 	flag.IntVar(&m.loads, "loads", 7, "how many times that is done, of which the median counts")
 	flag.Parse()
-	m.load = []string{"load", fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds), fmt.Sprint("-least=", *least)}
+	m.load = []string{*load, fmt.Sprint("-operations=", *operations), fmt.Sprint("-rounds=", *rounds), fmt.Sprint("-least=", *least)}
 	var err error
 	if m.only, err = regexp.Compile(wholly(*only)); err != nil {
 		log.Fatal("cost: ", err)
@@ -183,7 +178,7 @@ const settling = 2500 * time.Millisecond
 func (m *meter) measure(ctx context.Context, what measure.Measure) error {
 	took := map[string][]float64{}
 	for range m.loads {
-		command := exec.CommandContext(ctx, "/proc/self/exe", m.load...)
+		command := exec.CommandContext(ctx, m.load[0], m.load[1:]...)
 		command.Stderr = os.Stderr
 		printed, err := command.Output()
 		if err != nil {

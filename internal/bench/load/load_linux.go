@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Command load does operations on sockets, and prints what each took. Command cost runs it as a
+// process of its own, many times for each figure, so it is a small program that starts fast.
 package main
 
 import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -32,20 +35,24 @@ type load struct {
 	listens            unix.Sockaddr
 }
 
-// runLoad does each operation in many rounds, and prints what it took in a round that was neither
+func main() {
+	log.SetFlags(0)
+	operations := flag.Int("operations", 50, "a round")
+	rounds := flag.Int("rounds", 30, "how many rounds there are, of which one of the least counts")
+	least := flag.Bool("least", false, "it is the least of all that counts")
+	flag.Parse()
+	if err := run(*operations, *rounds, *least); err != nil {
+		log.Fatal("load: ", err)
+	}
+}
+
+// run does each operation in many rounds, and prints what it took in a round that was neither
 // disturbed nor especially fast: only a tenth of the rounds took less, or none if the minimum is
 // asked for. The unit is nanoseconds, and the form is JSON by operation.
-func runLoad(arguments []string) error {
-	flags := flag.NewFlagSet("load", flag.ExitOnError)
-	operations := flags.Int("operations", 50, "a round")
-	times := flags.Int("rounds", 100, "of operations")
-	least := flags.Bool("least", false, "print what the quickest round took")
-	if err := flags.Parse(arguments); err != nil {
-		return err
-	}
+func run(operations, times int, least bool) error {
 	part := 10
-	if *least {
-		part = *times
+	if least {
+		part = times
 	}
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
@@ -57,17 +64,17 @@ func runLoad(arguments []string) error {
 		return err
 	}
 	rounds := map[string][]float64{}
-	for range *times {
+	for range times {
 		for _, operation := range []struct {
 			name  string
 			times int
 			run   func() error
 		}{
-			{measure.UDP, *operations, func() error { return l.exchange(l.datagrams) }},
-			{measure.TCP, *operations, func() error { return l.exchange(l.streams) }},
-			{measure.Connection, max(1, *operations/connectionsPart), l.connect},
-			{measure.Drop, *operations, func() error { return l.write(l.full) }},
-			{measure.Getppid, *operations, getppid},
+			{measure.UDP, operations, func() error { return l.exchange(l.datagrams) }},
+			{measure.TCP, operations, func() error { return l.exchange(l.streams) }},
+			{measure.Connection, max(1, operations/connectionsPart), l.connect},
+			{measure.Drop, operations, func() error { return l.write(l.full) }},
+			{measure.Getppid, operations, getppid},
 		} {
 			began := time.Now()
 			for range operation.times {
