@@ -30,10 +30,16 @@ func TestDropReasons(t *testing.T) {
 		{Name: "OVS_DROP_LAST_ACTION", Value: 0x30001},
 		{Name: "OVS_DROP_MAX", Value: 0x30002},
 	}}
+	queues := &btf.Enum{Name: "qdisc_drop_reason", Size: 4, Values: []btf.EnumValue{
+		{Name: "QDISC_DROP_UNSPEC", Value: 0},
+		{Name: "__QDISC_DROP_REASON", Value: 0x40000},
+		{Name: "QDISC_DROP_CONGESTED", Value: 0x40003},
+		{Name: "QDISC_DROP_MAX", Value: 0x40004},
+	}}
 	coreNames := map[uint32]string{0: "not_dropped_yet", 1: "consumed", 2: "not_specified", 3: "no_socket"}
 	allNames := map[uint32]string{
 		0: "not_dropped_yet", 1: "consumed", 2: "not_specified", 3: "no_socket",
-		0x10001: "rx_drop_u_mic_fail", 0x30001: "ovs_drop_last_action",
+		0x10001: "rx_drop_u_mic_fail", 0x30001: "ovs_drop_last_action", 0x40003: "qdisc_drop_congested",
 	}
 
 	for name, test := range map[string]struct {
@@ -43,8 +49,8 @@ func TestDropReasons(t *testing.T) {
 		wantErr error
 	}{
 		"the delimiters of the enum are no reasons": {kernel: []btf.Type{core}, want: coreNames},
-		"subsystems built into the kernel":          {kernel: []btf.Type{wireless, core, openvswitch}, want: allNames},
-		"subsystems in modules":                     {kernel: []btf.Type{core}, modules: []btf.Type{wireless, openvswitch}, want: allNames},
+		"subsystems built into the kernel":          {kernel: []btf.Type{wireless, core, openvswitch, queues}, want: allNames},
+		"subsystems in modules":                     {kernel: []btf.Type{core, queues}, modules: []btf.Type{wireless, openvswitch}, want: allNames},
 		"a kernel before 5.17":                      {kernel: []btf.Type{&btf.Int{Name: "int", Size: 4}}, wantErr: ErrUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,6 +16,7 @@ var dropReasonEnums = []string{
 	"skb_drop_reason",      // include/net/dropreason-core.h
 	"mac80211_drop_reason", // net/mac80211/drop.h
 	"ovs_drop_reason",      // net/openvswitch/drop.h
+	"qdisc_drop_reason",    // include/net/dropreason-qdisc.h, in Linux 7.3
 }
 
 // subsystemMask is SKB_DROP_REASON_SUBSYS_MASK, itself a member of the enum.
@@ -23,8 +24,8 @@ const subsystemMask = 0xffff0000
 
 // DropReasons returns the name of every drop reason that this kernel knows, by its number, in
 // lower case without the SKB_DROP_REASON_ prefix: on Linux 6.18 number 3 is "no_socket". Reasons
-// of subsystems keep their prefix, as in "rx_drop_u_mic_fail" of mac80211 and
-// "ovs_drop_last_action" of openvswitch.
+// of subsystems keep their prefix, as in "rx_drop_u_mic_fail" of mac80211,
+// "ovs_drop_last_action" of openvswitch and "qdisc_drop_congested" of queues.
 //
 // The numbers differ between releases, so they come from spec, the running
 // kernel's BTF, and from the BTF of those modules that have reasons of their
