@@ -272,6 +272,7 @@ const (
 	bpfVarHandovers              = "handovers"
 	bpfVarKnowledge              = "knowledge"
 	bpfVarLearnsEarly            = "learns_early"
+	bpfVarLiving                 = "living"
 	bpfVarNoShare                = "no_share"
 	bpfVarNothing                = "nothing"
 	bpfVarNothingWaits           = "nothing_waits"
@@ -414,6 +415,7 @@ type bpfVariableSpecs struct {
 	Handovers              *ebpf.VariableSpec `ebpf:"handovers"`
 	Knowledge              *ebpf.VariableSpec `ebpf:"knowledge"`
 	LearnsEarly            *ebpf.VariableSpec `ebpf:"learns_early"`
+	Living                 *ebpf.VariableSpec `ebpf:"living"`
 	NoShare                *ebpf.VariableSpec `ebpf:"no_share"`
 	Nothing                *ebpf.VariableSpec `ebpf:"nothing"`
 	NothingWaits           *ebpf.VariableSpec `ebpf:"nothing_waits"`
@@ -525,6 +527,7 @@ type bpfVariables struct {
 	Handovers              *ebpf.Variable `ebpf:"handovers"`
 	Knowledge              *ebpf.Variable `ebpf:"knowledge"`
 	LearnsEarly            *ebpf.Variable `ebpf:"learns_early"`
+	Living                 *ebpf.Variable `ebpf:"living"`
 	NoShare                *ebpf.Variable `ebpf:"no_share"`
 	Nothing                *ebpf.Variable `ebpf:"nothing"`
 	NothingWaits           *ebpf.Variable `ebpf:"nothing_waits"`

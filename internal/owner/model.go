@@ -32,6 +32,26 @@ func processFrom(key bpfProcess, entry bpfProcessEntry, round uint64) Process {
 	}
 }
 
+// sign tells sets of processes apart that the kernel side has at different times, as long as none
+// is deleted. The same sign means the same processes, of which the same are alive.
+type sign struct {
+	last   uint64 // number that was given
+	living uint64 // the squares of the numbers of those that are alive, added up
+}
+
+// signOf returns the sign of some processes. last must have been read before them.
+//
+// Kernel side: note_living in bpf/owner.bpf.c.
+func signOf(last uint64, processes map[uint64]Process) sign {
+	s := sign{last: last}
+	for number, p := range processes {
+		if p.Alive {
+			s.living += number * number
+		}
+	}
+	return s
+}
+
 func isAlive(entry bpfProcessEntry, round uint64) bool { return entry.Round >= round }
 
 func keyOf(id process.ID) bpfProcess {

@@ -34,6 +34,31 @@ func TestProcessFrom(t *testing.T) {
 	}
 }
 
+func TestSignOf(t *testing.T) {
+	of := func(last uint64, alive ...uint64) sign {
+		processes := map[uint64]Process{2: {}, 3: {}, 4: {}, 5: {}}
+		for _, number := range alive {
+			processes[number] = Process{Alive: true}
+		}
+		return signOf(last, processes)
+	}
+	want := sign{last: 6, living: 2*2 + 5*5}
+	for name, test := range map[string]struct {
+		sign sign
+		same bool
+	}{
+		"the same processes":                        {of(6, 2, 5), true},
+		"one has a new number":                      {of(7, 2, 5), false},
+		"one has ended":                             {of(6, 2), false},
+		"one lives again":                           {of(6, 2, 3, 5), false},
+		"two have ended, and two others live again": {of(6, 3, 4), false},
+	} {
+		if same := test.sign == want; same != test.same {
+			t.Errorf("%s: the sign is %+v, that of before %+v", name, test.sign, want)
+		}
+	}
+}
+
 func copyText[C int8 | uint8](to []C, text string) {
 	for i := range text {
 		to[i] = C(text[i])

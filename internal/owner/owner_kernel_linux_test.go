@@ -108,6 +108,28 @@ func TestKernelOwnersKnowWhoHasEnded(t *testing.T) {
 	}
 }
 
+// TestKernelOwnersReadNothingTwice changes the entry of this process in the kernel's map in a way that no survey and no
+// new process causes. As long as nothing else has happened, the map is not read, so that nobody sees it.
+func TestKernelOwnersReadNothingTwice(t *testing.T) {
+	o := New(Options{MaxProcesses: 1024})
+	kerneltest.Start(t, o)
+	user(t)()
+	for range 100 {
+		number, self := find(t, o)
+		if err := o.object.Maps[bpfMapProcesses].Put(keyOf(self.ID), bpfProcessEntry{Number: number}); err != nil {
+			t.Fatal(err)
+		}
+		all, err := o.Processes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all[number] == self {
+			return
+		}
+	}
+	t.Error("the map is read though nothing has happened")
+}
+
 // startUser starts a process that has used a socket when it returns, and runs until end.
 func startUser(t *testing.T) (pid int, end func()) {
 	t.Helper()

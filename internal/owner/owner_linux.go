@@ -61,6 +61,7 @@ type knowledge struct {
 	round   uint64
 	last    survey
 	read    map[uint64]Process // by the last call of Processes, for all Owners; it is never changed
+	sign    sign               // of read
 	deleted []uint64           // the numbers that Forget has deleted since
 
 	followed map[uint64]bool // processes that have changed, by number
@@ -266,7 +267,7 @@ func (o *knowledge) load(chosen choice) error {
 		return err
 	}
 	o.open = append(o.open, o.object)
-	o.read, o.deleted, o.followed = nil, nil, map[uint64]bool{} // their numbers will be given again
+	o.read, o.sign, o.deleted, o.followed = nil, sign{}, nil, map[uint64]bool{} // their numbers will be given again
 	return o.setRound(1)
 }
 
@@ -329,7 +330,7 @@ func (o *Owners) Survey(now time.Time) error {
 	if o.last.by != nil && o.last.by != o && 0 <= age && age < servesOthers {
 		return nil
 	}
-	if err := o.setRound(o.round + 1); err != nil {
+	if err := errors.Join(o.setRound(o.round+1), o.object.Variables[bpfVarLiving].Set(uint64(0))); err != nil {
 		return err
 	}
 	if err := kernel.RunOverTasks(o.object.Programs[o.survey]); err != nil {
@@ -397,15 +398,25 @@ func (o *Owners) Processes() (map[uint64]Process, error) {
 }
 
 func (o *knowledge) readProcesses() (map[uint64]Process, error) {
-	processes, whole, err := o.readChanges()
+	now, err := o.readSign()
+	if err != nil {
+		return nil, fmt.Errorf("read processes: %w", err)
+	}
+	if o.read != nil && len(o.deleted) == 0 && now == o.sign {
+		return o.read, nil
+	}
+	processes, whole, settled, err := o.readChanges()
 	if err == nil && !whole {
 		o.read = nil
-		processes, _, err = o.readChanges()
+		processes, _, settled, err = o.readChanges()
 	}
 	if err != nil {
 		return processes, fmt.Errorf("read processes: %w", err)
 	}
 	o.read, o.deleted = processes, nil
+	if o.sign = signOf(now.last, processes); !settled {
+		o.sign = sign{}
+	}
 	maps.DeleteFunc(o.followed, func(number uint64, _ bool) bool {
 		_, known := processes[number]
 		return !known
@@ -413,10 +424,16 @@ func (o *knowledge) readProcesses() (map[uint64]Process, error) {
 	return processes, nil
 }
 
+// readSign returns the sign of the processes that the kernel side has now.
+func (o *knowledge) readSign() (now sign, err error) {
+	err = o.object.Maps[bpfMapNumbering].Lookup(uint32(bpfNumberingKeyLAST_NUMBER), &now.last)
+	return now, errors.Join(err, o.object.Variables[bpfVarLiving].Get(&now.living))
+}
+
 // readChanges returns the processes that were read before if they are still the same, because nearly
 // always most are, or else a copy with what has changed. whole is false if there are too many in it:
-// they were not deleted by Forget.
-func (o *knowledge) readChanges() (processes map[uint64]Process, whole bool, err error) {
+// they were not deleted by Forget. settled is false if one was just getting its number.
+func (o *knowledge) readChanges() (processes map[uint64]Process, whole, settled bool, err error) {
 	processes = o.read
 	isCopy := false
 	own := func() map[uint64]Process {
@@ -430,9 +447,11 @@ func (o *knowledge) readChanges() (processes map[uint64]Process, whole bool, err
 		delete(own(), number)
 	}
 	found := 0
+	settled = true
 	err = kernel.Each(o.object.Maps[bpfMapProcesses], func(key bpfProcess, entry bpfProcessEntry) {
 		if entry.Number == 0 {
-			return // the kernel side is about to number it
+			settled = false // the kernel side is about to number it
+			return
 		}
 		found++
 		known, ok := processes[entry.Number]
@@ -445,7 +464,7 @@ func (o *knowledge) readChanges() (processes map[uint64]Process, whole bool, err
 			own()[entry.Number] = known
 		}
 	})
-	return processes, found == len(processes), err
+	return processes, found == len(processes), settled, err
 }
 
 // Forget makes room for another process, once all started Owners have forgotten this one.

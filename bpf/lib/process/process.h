@@ -59,10 +59,9 @@ static __always_inline struct process process_of(struct task_struct *task)
 	return p;
 }
 
-/* The same for the running task, whose fields are read without helper calls. */
-static __always_inline struct process current_process(void)
+/* The same for a task whose type the verifier knows: its fields are read without helper calls. */
+static __always_inline struct process process_of_typed(struct task_struct *task)
 {
-	struct task_struct *task = current_task();
 	struct task_struct *leader = task->group_leader;
 	const struct cred *cred = leader->cred;
 	struct process p = {
@@ -76,6 +75,11 @@ static __always_inline struct process current_process(void)
 		p.real_uid = cred->uid.val;
 	}
 	return p;
+}
+
+static __always_inline struct process current_process(void)
+{
+	return process_of_typed(current_task());
 }
 
 /* The running process, on any kernel. */
