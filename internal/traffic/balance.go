@@ -58,10 +58,12 @@ var accountNames = []struct {
 type bookings map[bpfAccount]*[2]bpfCount
 
 func (b bookings) add(account bpfAccount, direction bpfDirection, c bpfCount) {
-	if b[account] == nil {
-		b[account] = new([2]bpfCount)
+	counts := b[account]
+	if counts == nil {
+		counts = new([2]bpfCount)
+		b[account] = counts
 	}
-	b[account][direction] = plus(b[account][direction], c)
+	counts[direction] = plus(counts[direction], c)
 }
 
 func (b bookings) of(account bpfAccount, direction bpfDirection) bpfCount {
@@ -72,7 +74,7 @@ func (b bookings) of(account bpfAccount, direction bpfDirection) bpfCount {
 }
 
 // sort enters the snapshot by interface, and reads what their own counters say.
-func (l *ledger) sort(s *snapshot) {
+func (l *ledger) sort(s *snapshot, all []*owned) {
 	for key, iface := range l.interfaces {
 		iface.booked, iface.inFlight = make(bookings), s.inFlight[key]
 		iface.booked.add(bpfAccountACCOUNT_PROCESS, bpfDirectionTRANSMIT, iface.retired[bpfDirectionTRANSMIT])
@@ -83,11 +85,7 @@ func (l *ledger) sort(s *snapshot) {
 			iface.booked.add(key.Account, key.Direction, c)
 		}
 	}
-	for key, c := range s.traffic {
-		if iface, known := l.interfaces[key.iface()]; known {
-			iface.booked.add(l.accountOf(key.Number, s), bpfDirection(key.Direction), c)
-		}
-	}
+	l.bookProcesses(all)
 	for key, iface := range l.interfaces {
 		if iface.before != nil {
 			iface.booked = iface.booked.without(iface.before)
@@ -98,9 +96,27 @@ func (l *ledger) sort(s *snapshot) {
 	}
 }
 
+// bookProcesses enters what processes have moved. Most entries are about the same interface as the one
+// before.
+func (l *ledger) bookProcesses(all []*owned) {
+	var iface *networkInterface
+	var at bpfInterfaceKey
+	for _, one := range all {
+		account := accountOf(one.known)
+		for _, entry := range one.entries {
+			if key := entry.iface(); iface == nil || key != at {
+				iface, at = l.interfaces[key], key
+			}
+			if iface != nil {
+				iface.booked.add(account, bpfDirection(entry.Direction), entry.bpfCount)
+			}
+		}
+	}
+}
+
 // accountOf returns the account that a process's packets are on.
-func (l *ledger) accountOf(number uint64, s *snapshot) bpfAccount {
-	if _, known := l.processOf(number, s); known {
+func accountOf(known bool) bpfAccount {
+	if known {
 		return bpfAccountACCOUNT_PROCESS
 	}
 	return bpfAccountACCOUNT_UNOWNED // of a process forgotten long ago
@@ -166,7 +182,8 @@ func (l *ledger) end(key bpfInterfaceKey, s *snapshot) {
 	rows := make(bookings)
 	for row, c := range s.traffic {
 		if row.iface() == key {
-			rows.add(l.accountOf(row.Number, s), bpfDirection(row.Direction), c)
+			_, known := l.processOf(row.Number, s)
+			rows.add(accountOf(known), bpfDirection(row.Direction), c)
 		}
 	}
 	l.interfaces[key].end(rows)
@@ -209,9 +226,16 @@ func (l *ledger) interfaceOf(key bpfInterfaceKey) *networkInterface {
 // have inherited.
 func (l *ledger) movedOn(s *snapshot) map[bpfInterfaceKey]uint64 {
 	moved := make(map[bpfInterfaceKey]uint64)
+	var at bpfInterfaceKey // no interface has this key
+	var packets uint64     // on that interface: most entries are about the same one as the entry before
 	for key, c := range s.traffic {
-		moved[key.iface()] += c.Packets
+		if iface := key.iface(); iface != at {
+			moved[at] += packets
+			at, packets = iface, 0
+		}
+		packets += c.Packets
 	}
+	moved[at] += packets
 	for key := range l.rows {
 		moved[key.iface()] += 0
 	}

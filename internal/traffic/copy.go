@@ -13,6 +13,7 @@ import (
 // changes. identityOf returns the identities of processes.
 func (l *ledger) copy(identityOf func(owner.Process) identity) *ledger {
 	c := *l
+	c.workspace = new(workspace)
 	c.identityOf = identityOf
 	c.endings = l.endings.copy(identityOf)
 	c.met = maps.Clone(l.met)

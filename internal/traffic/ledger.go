@@ -13,6 +13,9 @@ type ledger struct {
 	withNamespace bool   // processes' series tell network namespaces apart
 	identityOf    func(owner.Process) identity
 
+	workspace *workspace
+	turn      uint64 // how often post was called
+
 	open      bool // begin has posted what was there before
 	final     bool // the next post is the last
 	previous  previous
@@ -50,6 +53,7 @@ func newLedger(start uint64, host uint32, all bool, identityOf func(owner.Proces
 		identityOf: identityOf,
 		previous:   previous{now: start},
 		endings:    endings{identityOf: identityOf},
+		workspace:  new(workspace),
 		met:        make(map[uint64]bool),
 		interfaces: make(map[bpfInterfaceKey]*networkInterface),
 		numbers:    make(map[uint64]*numbered),
@@ -71,9 +75,11 @@ func (l *ledger) begin(s *snapshot, processless map[uint32]bool) {
 // departing processes must have been removed from the kernel's maps, and are in s for the
 // last time.
 func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
+	l.turn++
 	l.find(s)
-	l.learnFirsts(s)
-	l.sort(s)
+	l.meetNumbers(s)
+	all := l.byNumber(s)
+	l.sort(s, all)
 	l.meet(s)
 	l.learnUnits()
 	superseded := l.superseded()
@@ -81,7 +87,7 @@ func (l *ledger) post(s *snapshot, departing map[uint64]owner.Process) *report {
 	heirs := l.heirs(s, departing)
 
 	r := &report{}
-	lives := l.lives(s)
+	lives := l.lives(all)
 	l.beginSeries(lives, s)
 	said := l.use(lives, departing, heirs, ends)
 	r.processes = said.present

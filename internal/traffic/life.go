@@ -16,47 +16,35 @@ import (
 // life is all numbers that share the series of one process.
 type life struct {
 	identity identity
-	process  owner.Process // as the last number describes it
-	number   uint64        // the last one
-	others   []uint64      // the rest; most have none
+	process  *owner.Process // as the last number describes it
+	number   uint64         // the last one
+	others   []uint64       // the rest; most have none
 	entries  []counted
-	series   *processSeries // from beginSeries on
+	series   *processSeries
 }
 
 // lives returns the processes that have moved something: one for all numbers with the same
 // attributes.
-func (l *ledger) lives(s *snapshot) []life {
-	all := make([]counted, 0, len(s.traffic))
-	for key, c := range s.traffic {
-		all = append(all, counted{key, c})
-	}
-	for key, row := range l.rows {
-		if _, isCounted := s.traffic[key]; !isCounted && row.inherited != (bpfCount{}) {
-			all = append(all, counted{bpfTrafficKey: key})
-		}
-	}
-	owned := byNumber(all)
-	lives := make([]life, 0, len(owned))
-	index := make(map[identity]int, len(owned))
-	for _, entries := range owned {
-		number := entries[0].Number
-		p, known := l.processOf(number, s)
-		if !known {
+func (l *ledger) lives(all []*owned) []life {
+	lives := l.workspace.lives[:0]
+	for _, o := range all {
+		if !o.known {
 			continue // it is booked in bookings
 		}
-		identity := l.identityOf(p)
-		i, another := index[identity]
-		if !another {
-			index[identity] = len(lives)
-			lives = append(lives, life{identity: identity, process: p, number: number, entries: entries})
+		identity, number := l.identityOf(o.process), o.number
+		series := l.seriesOf(identity)
+		if series.turn != l.turn {
+			series.turn, series.place = l.turn, len(lives)
+			lives = append(lives, life{identity: identity, process: &o.process, number: number, entries: o.entries, series: series})
 			continue
 		}
-		one := &lives[i]
+		one := &lives[series.place]
 		if number > one.number {
-			one.process, one.number, number = p, number, one.number
+			one.process, one.number, number = &o.process, number, one.number
 		}
-		one.others, one.entries = append(one.others, number), slices.Concat(one.entries, entries)
+		one.others, one.entries = append(one.others, number), slices.Concat(one.entries, o.entries)
 	}
+	l.workspace.lives = lives
 	return lives
 }
 
@@ -67,6 +55,19 @@ type processSeries struct {
 	start uint64                       // ns since boot; 0: there are none now
 	ended uint64                       // when they last did, likewise
 	begun map[interfaceIdentity]uint64 // when the series of an interface began again, likewise, see anew.go
+
+	turn  uint64 // the last post that found the process among those that have moved something
+	place int    // where it was among them
+}
+
+// seriesOf returns the series of a process, which may have none yet.
+func (l *ledger) seriesOf(of identity) *processSeries {
+	series, met := l.series[of]
+	if !met {
+		series = new(processSeries)
+		l.series[of] = series
+	}
+	return series
 }
 
 // rowState is what the ledger knows of an entry of the kernel's map.
@@ -83,12 +84,7 @@ func (r rowState) of(c bpfCount) bpfCount { return plus(c, r.inherited) }
 func (l *ledger) beginSeries(lives []life, s *snapshot) {
 	for i := range lives {
 		one := &lives[i]
-		series, met := l.series[one.identity]
-		if !met {
-			series = new(processSeries)
-			l.series[one.identity] = series
-		}
-		if one.series = series; series.start == 0 {
+		if series := one.series; series.start == 0 {
 			series.start = max(l.startOf(one, s), series.ended)
 		}
 	}
@@ -96,7 +92,7 @@ func (l *ledger) beginSeries(lives []life, s *snapshot) {
 
 // startOf returns when the first of a process's numbers began.
 func (l *ledger) startOf(one *life, s *snapshot) uint64 {
-	start := l.startOfNumber(one.number, one.process)
+	start := l.startOfNumber(one.number, *one.process)
 	for _, number := range one.others {
 		p, _ := l.processOf(number, s)
 		start = min(start, l.startOfNumber(number, p))
@@ -126,18 +122,18 @@ type said struct{ present, staying, leaving []usage }
 func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map[identity]uint64, ends map[interfaceIdentity]bool) said {
 	looks := l.looks()
 	var all said
-	present := make([]usage, 0, len(lives))
+	present, free := make([]usage, 0, len(lives)), make([]row, len(l.workspace.all))
 	for i := range lives {
 		one := &lives[i]
 		before := len(present)
-		present = l.addUsages(present, one, looks)
+		present = l.addUsages(present, one, looks, &free)
 		usages := present[before:]
 		if one.leaves(departing, heirs) {
-			all.leaving = append(all.leaving, usages...)
+			all.leaving = appendCopies(all.leaving, usages)
 			continue
 		}
 		last, others := parted(usages, l.shownBy(one, ends))
-		all.leaving = append(all.leaving, last...)
+		all.leaving = appendCopies(all.leaving, last)
 		if l.final {
 			all.staying = append(all.staying, others...)
 		}
@@ -147,6 +143,16 @@ func (l *ledger) use(lives []life, departing map[uint64]owner.Process, heirs map
 		all.present = present
 	}
 	return all
+}
+
+// appendCopies appends usages that are kept for longer than the others, whose rows theirs would hold
+// in memory.
+func appendCopies(to, usages []usage) []usage {
+	for _, u := range usages {
+		u.rows = slices.Clone(u.rows)
+		to = append(to, u)
+	}
+	return to
 }
 
 // leaves says whether all numbers of a process depart.

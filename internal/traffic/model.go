@@ -140,38 +140,6 @@ func (k bpfAccountKey) iface() bpfInterfaceKey {
 	return bpfInterfaceKey{Netns: k.Netns, Ifindex: k.Ifindex}
 }
 
-// counted is an entry of the kernel's map.
-type counted struct {
-	bpfTrafficKey
-	bpfCount
-}
-
-// byNumber groups entries by the number of their process.
-func byNumber(all []counted) [][]counted {
-	places := make(map[uint64]int32, len(all)/2) // of groups
-	sizes := make([]int32, 0, len(all)/2)
-	groupOf := make([]int32, len(all))
-	for i := range all {
-		group, met := places[all[i].Number]
-		if !met {
-			group = int32(len(sizes))
-			places[all[i].Number] = group
-			sizes = append(sizes, 0)
-		}
-		groupOf[i] = group
-		sizes[group]++
-	}
-	free := make([]counted, len(all))
-	groups := make([][]counted, len(sizes))
-	for group, size := range sizes {
-		groups[group], free = free[:0:size], free[size:]
-	}
-	for i, group := range groupOf {
-		groups[group] = append(groups[group], all[i])
-	}
-	return groups
-}
-
 // look is what the series of a process show of an interface, and the unit in which they count.
 type look struct {
 	interfaceIdentity
@@ -179,19 +147,43 @@ type look struct {
 	link  uint64 // bytes of a link header
 }
 
-// looks returns the look of each interface. It is computed once for each, since there are fewer
-// interfaces than series.
-func (l *ledger) looks() map[bpfInterfaceKey]look {
-	looks := make(map[bpfInterfaceKey]look, len(l.interfaces))
+// looks has the look of each interface. It is computed once for each, since there are fewer
+// interfaces than series. Most series are about the same interface as the one before.
+type looks struct {
+	all  map[bpfInterfaceKey]look
+	last *look
+	key  bpfInterfaceKey // of the last one
+}
+
+func (l *ledger) looks() *looks {
+	all := make(map[bpfInterfaceKey]look, len(l.interfaces))
 	for key, iface := range l.interfaces {
-		looks[key] = look{interfaceIdentity: l.shown(iface.entry), units: iface.units, link: uint64(iface.entry.Link)}
+		all[key] = look{interfaceIdentity: l.shown(iface.entry), units: iface.units, link: uint64(iface.entry.Link)}
 	}
-	return looks
+	return &looks{all: all}
+}
+
+func (l *looks) of(key bpfInterfaceKey) *look {
+	if l.last == nil || l.key != key {
+		on := l.all[key]
+		l.last, l.key = &on, key
+	}
+	return l.last
+}
+
+// takeRows returns memory for n rows, from free if there is enough.
+func takeRows(free *[]row, n int) []row {
+	if len(*free) < n {
+		return make([]row, 0, n) // a process needs more if its series began at different times
+	}
+	taken := (*free)[:0:n]
+	*free = (*free)[n:]
+	return taken
 }
 
 // addUsages adds what a process moved to the usages of others. The series of an interface that
 // have begun again have another start, so they are a usage of their own.
-func (l *ledger) addUsages(all []usage, one *life, looks map[bpfInterfaceKey]look) []usage {
+func (l *ledger) addUsages(all []usage, one *life, looks *looks, free *[]row) []usage {
 	others, series := len(all), one.series
 	for _, entry := range one.entries {
 		key := entry.bpfTrafficKey
@@ -200,14 +192,16 @@ func (l *ledger) addUsages(all []usage, one *life, looks map[bpfInterfaceKey]loo
 		if state.turned && c == (bpfCount{}) {
 			continue
 		}
-		on := looks[key.iface()]
+		on := looks.of(key.iface())
 		from := max(series.start, series.begun[on.interfaceIdentity])
-		of := slices.IndexFunc(all[others:], func(u usage) bool { return u.start == from })
-		if of < 0 {
-			of = len(all) - others
-			all = append(all, usage{process: one.process, start: from, rows: make([]row, 0, len(one.entries))})
+		of := others
+		for of < len(all) && all[of].start != from {
+			of++
 		}
-		u := &all[others+of]
+		if of == len(all) {
+			all = append(all, usage{process: *one.process, start: from, rows: takeRows(free, len(one.entries))})
+		}
+		u := &all[of]
 		u.rows = append(u.rows, row{
 			interfaceName: on.name,
 			netnsInode:    on.netnsInode,

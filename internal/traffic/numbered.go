@@ -29,9 +29,11 @@ const maxDeparted = 16384
 //	       something                   v    |
 //	                                   heard
 type numbered struct {
+	met       bool       // it was among the processes of a snapshot
 	posted    bool       // it was in the last snapshot: it is live or heard
 	packets   uint64     // how many it had moved by then
 	departure *departure // nil if it is live
+	place     int        // among the numbers that have entries in this post, counted from 1; 0 if it has none
 }
 
 // departure is the last departure of a number.
@@ -43,6 +45,9 @@ type departure struct {
 // departing returns the numbers of processes that have ended and whose sockets have moved nothing
 // since the last post. Before the final post it returns those of all processes that have ended.
 func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
+	if !l.anyHasDeparted() && allAlive(s.processes) {
+		return nil // the usual case
+	}
 	packets := make(map[uint64]uint64) // of processes that have ended
 	for key, c := range s.traffic {
 		if p := s.processes[key.Number]; !p.Alive {
@@ -66,6 +71,24 @@ func (l *ledger) departing(s *snapshot) map[uint64]owner.Process {
 	return gone
 }
 
+func (l *ledger) anyHasDeparted() bool {
+	for _, n := range l.numbers {
+		if n.departure != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func allAlive(processes map[uint64]owner.Process) bool {
+	for _, p := range processes {
+		if !p.Alive {
+			return false
+		}
+	}
+	return true
+}
+
 // isAtRest reports whether a number that has moved this many packets had moved all of them by the
 // last post.
 func (l *ledger) isAtRest(number, packets uint64) bool {
@@ -87,19 +110,29 @@ func (l *ledger) processOf(number uint64, s *snapshot) (owner.Process, bool) {
 	return owner.Process{}, false
 }
 
-// learnFirsts finds the lowest number under which each process is or was known.
-func (l *ledger) learnFirsts(s *snapshot) {
+// meetNumbers enters the numbers of the snapshot's processes, and finds the lowest number under which
+// each process is or was known.
+func (l *ledger) meetNumbers(s *snapshot) {
+	for _, n := range l.numbers {
+		n.posted, n.packets, n.place = false, 0, 0
+	}
 	for number, p := range s.processes {
-		self := instanceOf(p.ID)
-		if first, known := l.firsts[self]; !known || number < first {
-			l.firsts[self] = number
+		n := l.numberOf(number)
+		if !n.met {
+			l.learnFirst(number, instanceOf(p.ID))
 		}
+		n.met, n.posted = true, true
+	}
+}
+
+func (l *ledger) learnFirst(number uint64, self instance) {
+	if first, known := l.firsts[self]; !known || number < first {
+		l.firsts[self] = number
 	}
 }
 
 // remember updates what is known of each number, and forgets what is too old.
 func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
-	l.countPackets(s)
 	for number, p := range departing {
 		*l.numberOf(number) = numbered{departure: &departure{process: p, at: s.now}}
 	}
@@ -112,20 +145,6 @@ func (l *ledger) remember(s *snapshot, departing map[uint64]owner.Process) {
 	}
 	if l.forgetOldest() || forgets {
 		l.forgetInstances(s)
-	}
-}
-
-// countPackets records how many packets each number in the snapshot has moved.
-func (l *ledger) countPackets(s *snapshot) {
-	for _, n := range l.numbers {
-		n.posted, n.packets = false, 0
-	}
-	for key, c := range s.traffic {
-		n := l.numberOf(key.Number)
-		n.posted, n.packets = true, n.packets+c.Packets
-	}
-	for number := range s.processes {
-		l.numberOf(number).posted = true
 	}
 }
 
