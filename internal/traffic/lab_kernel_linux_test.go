@@ -324,6 +324,8 @@ func (l *lab) balanced(t *testing.T, ends ...kerneltest.Namespace) publication {
 // rawCounts returns what the kernel's maps have of an interface, by direction and account.
 func (l *lab) rawCounts(device string) map[bpfDirection]map[bpfAccount]bpfCount {
 	raw := map[bpfDirection]map[bpfAccount]bpfCount{bpfDirectionTRANSMIT: {}, bpfDirectionRECEIVE: {}}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	counts, err := l.traffic.readAccounts()
 	if err != nil {
 		return nil
