@@ -93,9 +93,12 @@ static __always_inline long find_next(struct walk *w)
 
 static __always_inline struct net *netns_of_task(struct task_struct *task)
 {
+	struct nsproxy *nsproxy;
+
 	if (!task || task->exit_state || task->pid != task->tgid)
 		return NULL;
-	return BPF_CORE_READ(task, nsproxy, net_ns); /* NULL once the task exits */
+	nsproxy = task->nsproxy;
+	return nsproxy ? nsproxy->net_ns : NULL; /* NULL once the task exits */
 }
 
 /* Lets the host's namespace have entries as long as there is room. */
@@ -193,10 +196,16 @@ int survey_interfaces(void *ctx)
 {
 	struct bpf_iter_task tasks;
 	struct task_struct *task;
+	__u64 net, last = 0;
 
 	bpf_iter_task_new(&tasks, NULL, TASK_ITER_ALL_THREADS);
-	while ((task = bpf_iter_task_next(&tasks)))
+	while ((task = bpf_iter_task_next(&tasks))) {
+		net = (__u64)netns_of_task(task);
+		if (!net || (net == last && !(task->flags & PF_KTHREAD)))
+			continue; /* as with most processes, the one before was in the same namespace */
+		last = net;
 		survey_from(task);
+	}
 	bpf_iter_task_destroy(&tasks);
 	return 0;
 }
