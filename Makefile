@@ -16,7 +16,7 @@ modules := receiver/pproflabels internal/demo
 # These modules have test targets of their own, which build what they need.
 deployed := internal/release internal/chart internal/dashboards
 tidy := . $(modules) $(deployed) testdata/e2e/testdata/labels internal/tools internal/tools/lint
-sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/selftests/*' ! -path 'internal/systemd/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
+sources = $(shell find go.mod go.sum receiver internal -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -path 'internal/tools/*' ! -path 'internal/matrix/*' ! -path 'internal/bench/*' ! -path 'internal/vm/*' ! -path 'internal/section/*' ! -path 'internal/selftests/*' ! -path 'internal/installed/*' ! -path 'internal/demo/*' ! -path 'internal/release/*' ! -path 'internal/chart/*' ! -path 'internal/dashboards/*' ! -path 'receiver/pproflabels/*' ! -path '*/node_modules/*' ! -path 'internal/view/page/src/*' ! -path 'internal/view/page/test/*')
 
 .PHONY: help
 help:
@@ -219,7 +219,12 @@ test-packages: release build/debian.tar ## install, upgrade and remove the packa
 .PHONY: test-systemd
 test-systemd: release build/server.tar ## install the deb on a Debian that runs systemd, in a virtual machine, for an idle day (as root; up to half an hour)
 	@.ci/setup matrix
-	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/server.tar go test $(TESTFLAGS) -count=1 -timeout 45m -run '^TestDebian' ./internal/systemd
+	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/server.tar go test $(TESTFLAGS) -count=1 -timeout 45m -run '^TestDebian' ./internal/installed
+
+.PHONY: test-arm64
+test-arm64: release ## run the program of the deb and of the image for arm64, in a virtual machine (2 minutes, and a build for arm64)
+	@.ci/setup matrix
+	NETTAP_RELEASE=$(CURDIR)/build/release go test $(TESTFLAGS) -count=1 -timeout 45m -run '^TestARM64' ./internal/installed
 
 .PHONY: test-chart
 test-chart: build ## check that Helm, the Kubernetes API and the distribution accept the Helm chart

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package systemd
+package installed
 
 import (
 	"crypto/sha256"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package systemd
+package installed
 
 import (
 	"context"
@@ -22,9 +22,10 @@ import (
 var made, root = os.Getenv("NETTAP_RELEASE"), os.Getenv("NETTAP_ROOT")
 
 var (
-	kernels    = flag.String("kernel", `^bookworm-security amd64 linux-image-6\.1\.[^ ]*$`, "the kernels of testdata/kernels.txt to boot, as a regular expression")
-	parameters = flag.String("parameters", "", "more `words` for the kernel's command line")
-	parts      = flag.String("parts", "", "the parts of TestGuest to run, as a regular expression")
+	kernels      = flag.String("kernel", `^bookworm-security amd64 linux-image-6\.1\.[^ ]*$`, "the kernels of testdata/kernels.txt to boot, as a regular expression")
+	arm64Kernels = flag.String("arm64-kernel", `^trixie-backports arm64 linux-image-6\.18\.`, "likewise, of TestARM64")
+	parameters   = flag.String("parameters", "", "more `words` for the kernel's command line")
+	parts        = flag.String("parts", "", "the parts of TestGuest to run, as a regular expression")
 )
 
 // modules are what the machine needs for its disk and network before systemd runs.
@@ -64,38 +65,60 @@ func TestDebian(t *testing.T) {
 	for _, kernel := range plan.Kernels {
 		kernel.Parameters = append(append(kernel.Parameters, "systemd.wants=idle-run.service", "systemd.mask=serial-getty@ttyS0.service"),
 			strings.Fields(*parameters)...)
-		t.Run(strings.ReplaceAll(kernel.Title(), " ", "_"), func(t *testing.T) { boot(t, plan, kernel) })
+		t.Run(strings.ReplaceAll(kernel.Title(), " ", "_"), func(t *testing.T) {
+			boot(t, plan, kernel, machine{"TestGuest", devices(newDisk(t, addTests)), job, func(*vm.Archive) error { return nil }})
+		})
 	}
 }
 
-func boot(t *testing.T, plan vm.Plan, kernel vm.Kernel) {
+// machine is a virtual machine that runs a test.
+type machine struct {
+	test    string
+	options []string // of qemu
+	job     string
+	fill    func(*vm.Archive) error
+}
+
+func boot(t *testing.T, plan vm.Plan, kernel vm.Kernel, m machine) {
+	t.Helper()
 	guest, err := vm.NewStore(vm.DefaultStore()).Guest(t.Context(), plan, kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	directory := t.TempDir()
-	disk := newDisk(t, directory)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	passed := false
 	began := time.Now()
-	err = guest.Boot(ctx, directory, devices(disk), []byte(job), func(*vm.Archive) error { return nil }, func(line string) {
+	err = guest.Boot(ctx, t.TempDir(), m.options, []byte(m.job), m.fill, func(line string) {
 		fmt.Printf("%s %4.0f | %s\n", guest.Release, time.Since(began).Seconds(), line)
-		passed = passed || strings.HasPrefix(line, "--- PASS: TestGuest ")
+		passed = passed || strings.HasPrefix(line, "--- PASS: "+m.test+" ")
 	})
 	if err != nil || !passed {
 		t.Errorf("the tests in the guest have not passed: %v", err)
 	}
 }
 
-// newDisk makes the file system of the machine, with this test and the packages in /tests, and returns its path.
-func newDisk(t *testing.T, directory string) string {
+// newDisk makes the file system of a machine, a Debian to which add adds files, and returns its path.
+func newDisk(t *testing.T, add func(t *testing.T, tree string)) string {
 	t.Helper()
+	directory := t.TempDir()
 	tree := filepath.Join(directory, "root")
 	if err := os.MkdirAll(filepath.Join(tree, "tests"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	command(t, "tar", "--extract", "--numeric-owner", "--file", root, "--directory", tree)
+	add(t, tree)
+	disk := filepath.Join(directory, "disk")
+	command(t, "mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0,lazy_itable_init=1,nodiscard", "-O", "^has_journal", "-d", tree, disk, "2G")
+	if err := os.RemoveAll(tree); err != nil {
+		t.Fatal(err)
+	}
+	return disk
+}
+
+// addTests adds the settings of the machine, and this test and the packages in /tests.
+func addTests(t *testing.T, tree string) {
+	t.Helper()
 	variables := fmt.Sprintf("NETTAP_GUEST=yes\nNETTAP_PARTS=%s\nHOME=/root\n", *parts)
 	if err := os.WriteFile(filepath.Join(tree, "tests/environment"), []byte(variables), 0o644); err != nil {
 		t.Fatal(err)
@@ -112,25 +135,15 @@ func newDisk(t *testing.T, directory string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copyFile(t, this, filepath.Join(tree, "tests/systemd.test"), 0o755)
+	copyFile(t, this, filepath.Join(tree, "tests/installed.test"), 0o755)
 	addPackages(t, filepath.Join(tree, "tests"))
-	disk := filepath.Join(directory, "disk")
-	command(t, "mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0,lazy_itable_init=1,nodiscard", "-O", "^has_journal", "-d", tree, disk, "2G")
-	if err := os.RemoveAll(tree); err != nil {
-		t.Fatal(err)
-	}
-	return disk
 }
 
 // addPackages puts the deb into a directory, and a later version of it whose default configuration is another one.
 func addPackages(t *testing.T, directory string) {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(made, "*_amd64.deb"))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("the deb is %v in %s: %v", found, made, err)
-	}
 	tree := t.TempDir()
-	command(t, "dpkg-deb", "--raw-extract", found[0], tree)
+	command(t, "dpkg-deb", "--raw-extract", ofRelease(t, "*_amd64.deb"), tree)
 	// The machine would take long to decompress it.
 	command(t, "dpkg-deb", "-Znone", "--build", tree, filepath.Join(directory, "first.deb"))
 	for path, edit := range map[string][2]string{
@@ -147,6 +160,16 @@ func addPackages(t *testing.T, directory string) {
 		}
 	}
 	command(t, "dpkg-deb", "-Znone", "--build", tree, filepath.Join(directory, "second.deb"))
+}
+
+// ofRelease returns the path of the only file of the release whose name matches a pattern.
+func ofRelease(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(made, pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s is %v in %s: %v", pattern, found, made, err)
+	}
+	return found[0]
 }
 
 func copyFile(t *testing.T, from, to string, mode os.FileMode) {

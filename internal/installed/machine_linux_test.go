@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package systemd
+package installed
 
 // settings are files of the machine, by path. What is outside of the machine, its test answers: see internet.
 var settings = map[string]string{
@@ -25,7 +25,7 @@ SuccessAction=poweroff-force
 FailureAction=poweroff-force
 [Service]
 Type=exec
-ExecStart=/tests/systemd.test -test.v -test.timeout 25m -test.run ^TestGuest$$
+ExecStart=/tests/installed.test -test.v -test.timeout 25m -test.run ^TestGuest$$
 WorkingDirectory=/tests
 EnvironmentFile=/tests/environment
 StandardOutput=tty

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package systemd
+package installed
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -31,6 +30,7 @@ const (
 type guest struct {
 	*testing.T
 	*backend
+	log []string // the command that prints what the service has said last
 }
 
 // TestGuest runs in the virtual machine that TestDebian boots. Its parts depend on those before them.
@@ -38,7 +38,7 @@ func TestGuest(t *testing.T) {
 	if os.Getenv("NETTAP_GUEST") == "" {
 		t.Skip("this test is run by TestDebian")
 	}
-	g := guest{T: t}
+	g := guest{T: t, log: []string{"journalctl", "--no-pager", "--lines", "30"}}
 	internet(t)
 	g.backend = startBackend(t)
 	g.boots()
@@ -60,7 +60,7 @@ func TestGuest(t *testing.T) {
 		{"is removed and purged", guest.isRemoved},
 	} {
 		if only.MatchString(part.name) {
-			t.Run(part.name, func(t *testing.T) { part.test(guest{t, g.backend}) })
+			t.Run(part.name, func(t *testing.T) { part.test(guest{t, g.backend, g.log}) })
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (g guest) wait(what string, holds func() bool) {
 	g.Helper()
 	for deadline := time.Now().Add(5 * time.Minute); !holds(); time.Sleep(500 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			g.Fatalf("in vain waited until %s; the journal ends with\n%s", what, g.run("journalctl", "--no-pager", "--lines", "30"))
+			g.Fatalf("in vain waited until %s; the log ends with\n%s", what, g.run(g.log...))
 		}
 	}
 }
@@ -115,10 +115,16 @@ func (g guest) boots() {
 	g.Logf("%s%s", g.run("uname", "-r"), g.run("systemctl", "list-units", "--type", "service,timer", "--no-pager", "--no-legend", "--plain"))
 }
 
-// ready waits until the service that was started last collects.
-func (g guest) ready() {
+// collects waits until the service that was started last collects.
+func (g guest) collects() {
 	g.Helper()
 	g.wait("the service is healthy", func() bool { return get("127.0.0.1:13133") != "" })
+}
+
+// ready waits until the unit that was started last collects.
+func (g guest) ready() {
+	g.Helper()
+	g.collects()
 	if got := g.property("ActiveState"); got != "active" {
 		g.Errorf("the service is %s", got)
 	}
@@ -186,27 +192,23 @@ func (g guest) warnsOfNothing() {
 
 // countsTraffic requires that exactly the datagrams of a process are counted.
 func (g guest) countsTraffic() {
-	const datagrams, size, headers = 1000, 700, 20 + 8 // lo counts no Ethernet header
+	const headers = 20 + 8 // lo counts no Ethernet header
 	receiver, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		g.Fatal(err)
 	}
 	defer receiver.Close()
-	python := exec.Command("python3", "-c", fmt.Sprintf(`
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for _ in range(%d): s.sendto(bytes(%d), ("127.0.0.1", %d))
-sys.stdin.read()`, datagrams, size, receiver.LocalAddr().(*net.UDPAddr).Port))
-	end, err := python.StdinPipe()
+	sender := deed(g.T, sends, receiver.LocalAddr().(*net.UDPAddr).Port)
+	end, err := sender.StdinPipe()
 	if err != nil {
 		g.Fatal(err)
 	}
-	if err := python.Start(); err != nil {
+	if err := sender.Start(); err != nil {
 		g.Fatal(err)
 	}
-	defer python.Wait()
+	defer sender.Wait()
 	defer end.Close()
-	sent := attributes{"process.pid": python.Process.Pid, "network.io.direction": "transmit", "network.interface.name": "lo"}
+	sent := attributes{"process.pid": sender.Process.Pid, "network.io.direction": "transmit", "network.interface.name": "lo"}
 	g.wait("the packets are counted", func() bool { return g.sum("nettap.process.network.packet.count", sent) >= datagrams })
 	if got := g.sum("nettap.process.network.packet.count", sent); got != datagrams {
 		g.Errorf("%d packets are counted, want %d", got, datagrams)
@@ -255,7 +257,7 @@ func (g guest) countsDrops() {
 	refused := attributes{"nettap.drop.reason": "no_socket", "network.transport": "udp", "network.interface.name": "lo"}
 	before := g.sum("nettap.packet.dropped", refused)
 	for range datagrams {
-		socket, err := net.Dial("udp4", "127.0.0.1:"+port)
+		socket, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		if err != nil {
 			g.Fatal(err)
 		}
@@ -271,28 +273,24 @@ func (g guest) countsDrops() {
 }
 
 // closedPort returns a port on which nobody listens.
-func (g guest) closedPort() string {
+func (g guest) closedPort() int {
 	g.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		g.Fatal(err)
 	}
 	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		g.Fatal(err)
-	}
-	return port
+	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // fail makes a connect that is refused, and waits until it is reported.
 func (g guest) fail() span {
 	g.Helper()
-	python := exec.Command("python3", "-c", `import socket; socket.socket().connect_ex(("127.0.0.1", `+g.closedPort()+`))`)
-	if err := python.Run(); err != nil {
+	connector := deed(g.T, fails, g.closedPort())
+	if err := connector.Run(); err != nil {
 		g.Fatal(err)
 	}
-	of := attributes{"process.pid": python.Process.Pid, "nettap.call.kept": "failed"}
+	of := attributes{"process.pid": connector.Process.Pid, "nettap.call.kept": "failed"}
 	g.wait("the refused connect is reported", func() bool { return len(g.spansWith(of)) > 0 })
 	return g.spansWith(of)[0]
 }
