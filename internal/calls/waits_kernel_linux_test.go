@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
@@ -67,6 +68,27 @@ func TestKernelSeesWaitsAtTheDefaults(t *testing.T) {
 	hooks := o.recorder.Read().Hooks
 	if !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Job == "exchange" }) {
 		t.Errorf("waits are not seen: the hooks in use are %+v", hooks)
+	}
+	o.try(t, answerAfterAWhile)
+	wantSlots(t, o.calls.contexts, true)
+	if len(o.calls.contexts.Slots()) > 0 { // for another instrument they are taken, so its programs are attached
+		options := Options{AvoidHooks: []string{"fentry", "kprobe"}, Functions: few, Waits: true} // a rung that starts fast
+		observe(t, options, func(c *Calls) { c.contexts = o.calls.contexts }).try(t, answerAfterAWhile)
+	}
+	if err := o.calls.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSlots(t, o.calls.contexts, false)
+}
+
+// wantSlots requires that programs for waits are in the slots of those for trace contexts, or that none are.
+func wantSlots(t *testing.T, contexts *tracecontext.Contexts, taken bool) {
+	t.Helper()
+	for section, slot := range contexts.Slots() {
+		var program uint32
+		if err := slot.Lookup(uint32(0), &program); errors.Is(err, ebpf.ErrKeyNotExist) == taken {
+			t.Errorf("the slot of %s has program %d (%v), want one: %t", section, program, err, taken)
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type Object struct {
 	mu       sync.Mutex // guards the hooks, which several instruments may read
 	hooks    []Hook
 	sections map[string]string // of the programs
+	slots    map[string]*ebpf.Map
 	open     Closers
 
 	untraceable map[string]bool // functions that no program can be attached to
@@ -117,6 +118,11 @@ func (o *Object) Attach(rootPath string) error {
 	return nil
 }
 
+// Follow lets programs of this object run right after those of another object at the same place. slots has, by the section of
+// a program, the array of one element through which the other one calls it. Such a program is put there when it would be attached,
+// unless the slot is taken.
+func (o *Object) Follow(slots map[string]*ebpf.Map) { o.slots = slots }
+
 // Start attaches all programs, as [Object.Attach] does, and checks that each runs, as
 // [Object.SelfTest] does. After an error the caller closes the object.
 func (o *Object) Start(ctx context.Context, rootPath string) error {
@@ -152,6 +158,9 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 	if len(hook.Functions) > 0 {
 		return o.attachFunctions(hook, name)
 	}
+	if slot := o.slots[o.sections[name]]; slot != nil && isFree(slot) {
+		return o.putInto(slot, name)
+	}
 	kind, target, err := kindOf(o.sections[name])
 	if err != nil {
 		return err
@@ -166,6 +175,25 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 		return errors.Join(err, host.RequireHeld(kind.needs...))
 	}
 	o.open = append(o.open, attached)
+	return nil
+}
+
+// firstSlot is the index of the only element of a slot.
+const firstSlot = uint32(0)
+
+// isFree reports whether no program is in a slot.
+func isFree(slot *ebpf.Map) bool {
+	var id uint32
+	return errors.Is(slot.Lookup(firstSlot, &id), ebpf.ErrKeyNotExist)
+}
+
+func (o *Object) putInto(slot *ebpf.Map, name string) error {
+	if err := slot.Put(firstSlot, o.Programs[name]); err != nil {
+		return fmt.Errorf("put the program into a slot: %w", err)
+	}
+	o.open = append(o.open, CloseFunc(func() {
+		_ = slot.Delete(firstSlot) // a slot that is closed already is empty
+	}))
 	return nil
 }
 

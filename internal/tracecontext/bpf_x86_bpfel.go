@@ -155,6 +155,8 @@ type bpfSpoken struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapAfterReceive    = "after_receive"
+	bpfMapAfterSend       = "after_send"
 	bpfMapContextCounts   = "context_counts"
 	bpfMapExchanges       = "exchanges"
 	bpfMapFirsts          = "firsts"
@@ -258,6 +260,8 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	AfterReceive  *ebpf.MapSpec `ebpf:"after_receive"`
+	AfterSend     *ebpf.MapSpec `ebpf:"after_send"`
 	ContextCounts *ebpf.MapSpec `ebpf:"context_counts"`
 	Exchanges     *ebpf.MapSpec `ebpf:"exchanges"`
 	Firsts        *ebpf.MapSpec `ebpf:"firsts"`
@@ -323,6 +327,8 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	AfterReceive  *ebpf.Map `ebpf:"after_receive"`
+	AfterSend     *ebpf.Map `ebpf:"after_send"`
 	ContextCounts *ebpf.Map `ebpf:"context_counts"`
 	Exchanges     *ebpf.Map `ebpf:"exchanges"`
 	Firsts        *ebpf.Map `ebpf:"firsts"`
@@ -338,6 +344,8 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.AfterReceive,
+		m.AfterSend,
 		m.ContextCounts,
 		m.Exchanges,
 		m.Firsts,

@@ -31,6 +31,7 @@ type Contexts struct {
 	object     *kernel.Object
 	open       kernel.Closers
 	inspector  *inspector
+	hasSlots   bool          // see [Contexts.Slots]
 	notSeen    []kernel.Hook // jobs that no hook can do on this kernel
 	off        error         // the reason if there are no contexts although they were started
 }
@@ -160,6 +161,20 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	return maps
 }
 
+// Slots returns, by the section of a tracepoint, where an instrument can put its program so that the one
+// which looks for contexts there runs it when it is done. It has none if that one is not attached to a
+// tracepoint. With PREEMPT_RT the newest kernels let a thread be preempted in the search, and none runs a
+// program on a CPU on which it has interrupted it, so the programs are apart there.
+func (c *Contexts) Slots() map[string]*ebpf.Map {
+	if c.isOff() || !c.hasSlots {
+		return nil
+	}
+	return map[string]*ebpf.Map{
+		sectionOfSend:    c.object.Maps[bpfMapAfterSend],
+		sectionOfReceive: c.object.Maps[bpfMapAfterReceive],
+	}
+}
+
 // Fit adapts a spec that contains parts of bpf/lib/context to the wanted sources. Without sources
 // its maps get the smallest size.
 func (c *Contexts) Fit(spec *ebpf.CollectionSpec) error {
@@ -251,9 +266,15 @@ func (c *Contexts) load() error {
 	return nil
 }
 
+// The tracepoints at which programs have slots: see [Contexts.Slots].
+const (
+	sectionOfSend    = "tp_btf/sock_send_length"
+	sectionOfReceive = "tp_btf/sock_recv_length"
+)
+
 // ladder has the ways to see the messages of processes, the best one first.
 var ladder = []kernel.Hook{
-	{Job: "message", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgSeeSend, bpfProgSeeReceive}},
+	{Job: "message", Name: sectionOfSend, Programs: []string{bpfProgSeeSend, bpfProgSeeReceive}},
 	{Job: "message", Name: "fexit/tcp_sendmsg", Programs: []string{bpfProgSeeSendmsg, bpfProgSeeRecvmsg}, NotSeen: "messages on Unix sockets"},
 }
 
@@ -272,7 +293,7 @@ func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 			return nil, err
 		}
 	}
-	c.notSeen = nil
+	c.notSeen, c.hasSlots = nil, false
 	if !c.options.has(HTTP) && !c.options.has(Socket) && c.options.LateBind == 0 {
 		return hooks, nil
 	}
@@ -281,6 +302,7 @@ func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 		c.notSeen = append(c.notSeen, kernel.Hook{Job: "message", Name: "none", NotSeen: notSeenWithoutMessages, Refused: []string{err.Error()}})
 		return hooks, nil
 	}
+	c.hasSlots = messages.Name == sectionOfSend && !kernel.IsRealTime(types)
 	return append(hooks, messages), err
 }
 
