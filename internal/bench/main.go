@@ -73,7 +73,7 @@ func main() {
 	flag.DurationVar(&b.hereTime, "here-time", 3*time.Minute, "how long to begin new turns of that, after the first")
 	flag.BoolVar(&b.scale, "scale", false, "measure nothing but what a Collector takes by how much there is to watch (as root)")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
-	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile)
+	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile+"; with -only, what is recorded of the other cases stays")
 	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile+", and draw what "+scaleFile+" says")
 	flag.Parse()
 	var err error
@@ -125,6 +125,9 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	if !b.record {
 		return nil
+	}
+	if b.only != everything {
+		found = found.completedBy(kept)
 	}
 	kept = kept.with(found)
 	return errors.Join(kept.write(recordFile), tableOfCosts.Check(tableFile, kept.markdown(), true))

@@ -67,6 +67,29 @@ func (r record) with(later record) record {
 	return all
 }
 
+// completedBy returns the record with the measures of kept for the cases that were not measured, if
+// the kernel's version is the same. Who records a part says thereby that the rest has not changed.
+func (r record) completedBy(kept record) record {
+	all := record{Kernels: slices.Clone(r.Kernels), Nanos: r.Nanos}
+	for i, m := range all.Kernels {
+		if before, ok := kept.of(m.Title); ok && before.Kernel == m.Kernel {
+			all.Kernels[i].Measures = m.completedBy(before.Measures)
+		}
+	}
+	return all
+}
+
+// completedBy returns the measures, and those of other cases, in the order of the cases.
+func (m measured) completedBy(kept []measure.Measure) []measure.Measure {
+	isMeasured := func(of measure.Measure) bool {
+		return slices.ContainsFunc(m.Measures, func(other measure.Measure) bool { return other.Case == of.Case })
+	}
+	all := slices.Concat(m.Measures, slices.DeleteFunc(slices.Clone(kept), isMeasured))
+	order := func(of measure.Measure) int { return slices.Index(caseOrder, of.Case) } // nothing attached comes first
+	slices.SortStableFunc(all, func(a, b measure.Measure) int { return order(a) - order(b) })
+	return all
+}
+
 // of returns the measures of a kernel, whatever its version.
 func (r record) of(title string) (measured, bool) {
 	i := slices.IndexFunc(r.Kernels, func(m measured) bool { return m.Title == title })

@@ -88,6 +88,27 @@ func TestWithLaterFigures(t *testing.T) {
 	}
 }
 
+func TestCompletedByWhatWasNotMeasured(t *testing.T) {
+	calls := measure.Measure{Case: "calls", Rung: "fentry", Of: of(13000, 23000, 90000, 8000, 300)}
+	kept := example("6.18.1", 2000)
+	kept.Measures = append(kept.Measures, calls)
+	found := measured{Title: "6.18 x86-64", Kernel: "6.18.1", Commit: "def", Measures: []measure.Measure{
+		{Case: measure.Off, Of: of(10001, 20000, 80000, 7000, 300)},
+		{Case: measure.All, Rung: "fentry", Of: of(14000, 25000, 100000, 9000, 300)},
+		{Case: "traffic", Rung: "tp_btf/a", Of: of(11000, 22000, 90000, 8000, 300)},
+	}}
+	otherVersion := found
+	otherVersion.Title, otherVersion.Kernel = "6.1 x86-64", "6.1.10"
+
+	got := record{Kernels: []measured{found, otherVersion}}.completedBy(record{Kernels: []measured{kept, {Title: "6.1 x86-64", Kernel: "6.1.9", Measures: kept.Measures}}})
+	complete := found
+	complete.Measures = []measure.Measure{found.Measures[0], found.Measures[2], calls, found.Measures[1]}
+	want := record{Kernels: []measured{complete, otherVersion}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("completedBy() differs (-want +got):\n%s", diff)
+	}
+}
+
 func TestMarkdown(t *testing.T) {
 	nanos := measured{Title: thisMachine, Kernel: "6.18.44-vm", Measures: []measure.Measure{
 		{Case: measure.Off, Of: of(3000, 6000, 40000, 2000, 100)},
