@@ -62,6 +62,7 @@ func (d *Drops) readCounters(s *snapshot) error {
 		}
 	}
 	s.counters, err = d.counters.read(inode)
+	addSums(s.counters, d.words.rules)
 	return err
 }
 

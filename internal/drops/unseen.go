@@ -32,29 +32,29 @@ type rule struct {
 	machine                bool // in all network namespaces
 	networkType, transport string
 	reason, function       string
-	without                string // the rule is only for kernels that lack this reason
+	with, without          string // the rule is only for kernels that have, and that lack, these reasons
 	provoked               string // by which test, or why not: see counters.csv
 }
 
-// readRules reads a table with the columns counter, of, type, transport, reason, function, without,
-// provoked.
+// readRules reads a table with the columns counter, of, type, transport, reason, function, with,
+// without, provoked.
 func readRules(text string) ([]rule, error) {
 	rows := csv.NewReader(strings.NewReader(text))
 	rows.Comment = '#'
-	rows.FieldsPerRecord = 8
+	rows.FieldsPerRecord = 9
 	records, err := rows.ReadAll()
 	if err != nil {
 		return nil, fmt.Errorf("read counters of drops: %w", err)
 	}
 	var rules []rule
 	for _, record := range records[min(1, len(records)):] {
-		if record[0] == "" || record[4] == "" || record[7] == "" || record[1] != "machine" && record[1] != "namespace" {
+		if record[0] == "" || record[4] == "" || record[8] == "" || record[1] != "machine" && record[1] != "namespace" {
 			return nil, fmt.Errorf("read counters of drops: bad row %q", record)
 		}
 		rules = append(rules, rule{
 			counter: record[0], machine: record[1] == "machine",
 			networkType: record[2], transport: record[3], reason: record[4], function: record[5],
-			without: record[6], provoked: record[7],
+			with: record[6], without: record[7], provoked: record[8],
 		})
 	}
 	return rules, nil
@@ -66,7 +66,7 @@ func rulesFor(rules []rule, reasons map[uint32]string) []rule {
 	for _, name := range reasons {
 		given[name] = true
 	}
-	return slices.DeleteFunc(rules, func(r rule) bool { return given[r.without] })
+	return slices.DeleteFunc(rules, func(r rule) bool { return given[r.without] || r.with != "" && !given[r.with] })
 }
 
 func (r rule) matches(s series, inHost bool) bool {
@@ -142,6 +142,22 @@ func readSoftnet(to map[string]uint64, text io.Reader) error {
 		to[softnetDropped] += n
 	}
 	return lines.Err()
+}
+
+// addSums adds counters that are sums of others: "A + B" is A and B together, as far as the kernel has
+// them.
+func addSums(to map[string]uint64, rules []rule) {
+	for _, r := range rules {
+		parts := strings.Split(r.counter, " + ")
+		if _, added := to[r.counter]; added || len(parts) == 1 {
+			continue
+		}
+		for _, part := range parts {
+			if n, known := to[part]; known {
+				to[r.counter] += n
+			}
+		}
+	}
 }
 
 // unseen is by how much a counter has grown beyond the drops that we have of what it counts.

@@ -34,7 +34,7 @@ func TestCountersOf(t *testing.T) {
 		},
 		"one counts what a function drops, whatever the compiler calls it": {
 			series: series{reason: "pkt_too_small", function: "ip_rcv_core.isra.0", transport: "udp", networkType: "ipv4"},
-			want:   []string{"UdpInErrors", "IpExtInTruncatedPkts"},
+			want:   []string{"IpExtInTruncatedPkts"},
 		},
 		"what is not in the host's network namespace": {
 			series: series{reason: "socket_rcvbuff", transport: "udp", networkType: "ipv4"}, elsewhere: true,
@@ -54,17 +54,44 @@ func TestCountersOf(t *testing.T) {
 
 func TestReadRulesErrors(t *testing.T) {
 	for name, text := range map[string]string{
-		"a row for no counter":          "counter,of,type,transport,reason,function,without,provoked\n,machine,,,no_socket,,,test\n",
-		"a row for no reason":           "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,namespace,,,,,,test\n",
-		"a counter of something else":   "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,world,,,no_socket,,,test\n",
-		"a row that is not tested":      "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,namespace,,,no_socket,,,\n",
-		"a row that is short of fields": "counter,of,type,transport,reason,function,without,provoked\nUdpNoPorts,namespace\n",
+		"a row for no counter":          "counter,of,type,transport,reason,function,with,without,provoked\n,machine,,,no_socket,,,,test\n",
+		"a row for no reason":           "counter,of,type,transport,reason,function,with,without,provoked\nUdpNoPorts,namespace,,,,,,,test\n",
+		"a counter of something else":   "counter,of,type,transport,reason,function,with,without,provoked\nUdpNoPorts,world,,,no_socket,,,,test\n",
+		"a row that is not tested":      "counter,of,type,transport,reason,function,with,without,provoked\nUdpNoPorts,namespace,,,no_socket,,,,\n",
+		"a row that is short of fields": "counter,of,type,transport,reason,function,with,without,provoked\nUdpNoPorts,namespace\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if rules, err := readRules(text); err == nil {
 				t.Errorf("readRules() = %v, want an error", rules)
 			}
 		})
+	}
+}
+
+func TestRulesFor(t *testing.T) {
+	always, newer, older := rule{counter: "A"}, rule{counter: "A", with: "new"}, rule{counter: "A", without: "new"}
+	for name, test := range map[string]struct {
+		reasons map[uint32]string
+		want    []rule
+	}{
+		"a kernel that has the reason":   {map[uint32]string{1: "new"}, []rule{always, newer}},
+		"a kernel that lacks the reason": {map[uint32]string{1: "other"}, []rule{always, older}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := rulesFor([]rule{always, newer, older}, test.reasons)
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(rule{})); diff != "" {
+				t.Errorf("rulesFor() differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAddSums(t *testing.T) {
+	got := map[string]uint64{"A": 3, "B": 4, "C": 5}
+	addSums(got, []rule{{counter: "A"}, {counter: "A + B"}, {counter: "A + B"}, {counter: "C + missing"}, {counter: "missing + gone"}})
+	want := map[string]uint64{"A": 3, "B": 4, "C": 5, "A + B": 7, "C + missing": 5}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("counters differ (-want +got):\n%s", diff)
 	}
 }
 

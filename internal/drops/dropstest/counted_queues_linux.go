@@ -24,6 +24,10 @@ import (
 func countedQueues() []CountedProvocation {
 	return []CountedProvocation{
 		{"a datagram that finds the queue of its interface full", fullQueue},
+		{"a datagram that finds a queue full that is inside of another one", fullInnerQueue},
+		{"a datagram that has waited too long", lateIn(func() netlink.Qdisc { return &netlink.FqCodel{Target: 1, Interval: 1000, Limit: 1000} })},
+		{"a datagram that has waited too long in a queue without flows", lateIn(func() netlink.Qdisc { return &netlink.GenericQdisc{QdiscType: "codel"} })},
+		{"a datagram that has waited too long in a queue with a shaper", lateIn(func() netlink.Qdisc { return &netlink.GenericQdisc{QdiscType: "cake"} })},
 		{"a datagram when a queue of flows is full", fullFlowQueue(netlink.Fq{PacketLimit: 3, FlowPacketLimit: 100})},
 		{"a datagram of a flow that may not queue more", fullFlowQueue(netlink.Fq{PacketLimit: 100, FlowPacketLimit: 3})},
 		{"a datagram that is to leave too late", beyondHorizon},
@@ -45,6 +49,28 @@ func fullQueue(t *testing.T, lab *Lab) map[string]int {
 		must(netlink.QdiscChange(queue))
 	})
 	return lab.queueDrops(t, netlink.HANDLE_ROOT)
+}
+
+// slow is a queue around another one that lets out so many bytes a second.
+func slow(rate uint64) *netlink.Tbf {
+	const largest = 2000 // bytes of a packet
+	return &netlink.Tbf{Rate: rate, Limit: 1e6, Buffer: uint32(netlink.TickInUsec() * largest * 1e6 / float64(rate))}
+}
+
+// fullInnerQueue lets a queue drop whole batches of packets that it already has.
+func fullInnerQueue(t *testing.T, lab *Lab) map[string]int {
+	lab.addQueues(t, slow(100_000), &netlink.FqCodel{Limit: 3})
+	lab.sendBack(t, 30, 900)
+	return lab.emptyQueueDrops(t)
+}
+
+// lateIn lets datagrams wait in a queue that drops some of them when they should leave.
+func lateIn(queue func() netlink.Qdisc) func(*testing.T, *Lab) map[string]int {
+	return func(t *testing.T, lab *Lab) map[string]int {
+		lab.addQueues(t, slow(100_000), queue())
+		lab.sendBack(t, 60, 900)
+		return lab.emptyQueueDrops(t)
+	}
 }
 
 // fullFlowQueue lets a flow wait, each of whose packets may take a second.
@@ -226,6 +252,16 @@ func (l *Lab) queueDrops(t *testing.T, parent uint32) map[string]int {
 		t.Error("the queue has dropped nothing")
 	}
 	return map[string]int{"qdisc drops": dropped}
+}
+
+// emptyQueueDrops waits until the outer queue is empty, and returns what it counts by then, which includes
+// what the inner one has dropped.
+func (l *Lab) emptyQueueDrops(t *testing.T) map[string]int {
+	t.Helper()
+	if !within(time.Minute, func() bool { return l.queue(t, netlink.HANDLE_ROOT).Qlen == 0 }) {
+		t.Errorf("the queue does not become empty: %+v", l.queue(t, netlink.HANDLE_ROOT))
+	}
+	return l.queueDrops(t, netlink.HANDLE_ROOT)
 }
 
 // queue returns the counters of one of the queues of the receiver's interface.

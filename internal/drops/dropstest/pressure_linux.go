@@ -73,16 +73,16 @@ const segmentSize = 1400
 func (h *handshake) loseSegments(t *testing.T, got uint32, withoutRoom func(while func())) map[string]int {
 	t.Helper()
 	const gapped = 3
-	both := func(grown map[string]int) bool {
-		return grown["TcpExtTCPRcvQDrop"] > 0 && grown["TcpExtTCPOFODrop"] > 0
-	}
-	return h.lab.growth(t, both, func() {
+	const inOrder, outOfOrder = "TcpExtTCPRcvQDrop", "TcpExtTCPOFODrop"
+	both := func(grown map[string]int) bool { return grown[inOrder] > 0 && grown[outOfOrder] > 0 }
+	grown := h.lab.growth(t, both, func() {
 		withoutRoom(func() {
 			h.send(t, 1, h.data(got*segmentSize, segmentSize))
 			h.send(t, gapped, h.data((got+2)*segmentSize, segmentSize))
 			h.send(t, 1, h.data((got+1)*segmentSize, segmentSize))
 		})
-	}, "TcpExtTCPRcvQDrop", "TcpExtTCPOFODrop")
+	}, inOrder, outOfOrder)
+	return map[string]int{inOrder + " + " + outOfOrder: grown[inOrder] + grown[outOfOrder]}
 }
 
 // fillTCP lets a connection have much unread data.
