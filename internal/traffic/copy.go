@@ -21,6 +21,9 @@ func (l *ledger) copy(identityOf func(owner.Process) identity) *ledger {
 	c.interfaces = copied(l.interfaces) // the values that they refer to are replaced and never changed
 	c.numbers = copied(l.numbers)       // likewise
 	c.series = copied(l.series)
+	for _, n := range c.numbers {
+		n.series = nil // it is the original's
+	}
 	for _, series := range c.series {
 		series.begun = maps.Clone(series.begun)
 	}

@@ -31,11 +31,10 @@ func (l *ledger) lives(all []*owned) []life {
 		if !o.known {
 			continue // it is booked in bookings
 		}
-		identity, number := l.identityOf(o.process), o.number
-		series := l.seriesOf(identity)
+		series, number := l.seriesOf(o), o.number
 		if series.turn != l.turn {
 			series.turn, series.place = l.turn, len(lives)
-			lives = append(lives, life{identity: identity, process: &o.process, number: number, entries: o.entries, series: series})
+			lives = append(lives, life{identity: series.of, process: &o.process, number: number, entries: o.entries, series: series})
 			continue
 		}
 		one := &lives[series.place]
@@ -52,6 +51,7 @@ func (l *ledger) lives(all []*owned) []life {
 // begin when it first moves something and end with the last of its numbers. If one of its
 // sockets moves something later, they begin again after that end.
 type processSeries struct {
+	of    identity
 	start uint64                       // ns since boot; 0: there are none now
 	ended uint64                       // when they last did, likewise
 	begun map[interfaceIdentity]uint64 // when the series of an interface began again, likewise, see anew.go
@@ -60,12 +60,20 @@ type processSeries struct {
 	place int    // where it was among them
 }
 
-// seriesOf returns the series of a process, which may have none yet.
-func (l *ledger) seriesOf(of identity) *processSeries {
+// seriesOf returns the series of a process, which may have none yet. While a process is alive its
+// identity stays the same, and is not asked for again.
+func (l *ledger) seriesOf(o *owned) *processSeries {
+	if o.series != nil && o.process.Alive {
+		return o.series
+	}
+	of := l.identityOf(o.process)
 	series, met := l.series[of]
 	if !met {
-		series = new(processSeries)
+		series = &processSeries{of: of}
 		l.series[of] = series
+	}
+	if o.series = nil; o.process.Alive {
+		o.series = series
 	}
 	return series
 }
@@ -168,7 +176,7 @@ func (l *ledger) endSeries(lives []life, departing map[uint64]owner.Process, hei
 	for i := range lives {
 		one := &lives[i]
 		if one.leaves(departing, heirs) {
-			*one.series = processSeries{ended: max(now, one.series.start+1)}
+			*one.series = processSeries{of: one.identity, ended: max(now, one.series.start+1)}
 			continue
 		}
 		l.turnRows(one, l.shownBy(one, ends), now)

@@ -29,11 +29,12 @@ const maxDeparted = 16384
 //	       something                   v    |
 //	                                   heard
 type numbered struct {
-	met       bool       // it was among the processes of a snapshot
-	posted    bool       // it was in the last snapshot: it is live or heard
-	packets   uint64     // how many it had moved by then
-	departure *departure // nil if it is live
-	place     int        // among the numbers that have entries in this post, counted from 1; 0 if it has none
+	met       bool           // it was among the processes of a snapshot
+	posted    bool           // it was in the last snapshot: it is live or heard
+	packets   uint64         // how many it had moved by then
+	departure *departure     // nil if it is live
+	series    *processSeries // of its process, while that is alive; nil if this is not known
+	place     int            // among the numbers that have entries in this post, counted from 1; 0 if it has none
 }
 
 // departure is the last departure of a number.
@@ -121,7 +122,9 @@ func (l *ledger) meetNumbers(s *snapshot) {
 		if !n.met {
 			l.learnFirst(number, instanceOf(p.ID))
 		}
-		n.met, n.posted = true, true
+		if n.met, n.posted = true, true; !p.Alive {
+			n.series = nil // its resource may be forgotten
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ type counted struct {
 
 // owned is the entries of one number.
 type owned struct {
+	*numbered
 	number  uint64
 	process owner.Process
 	known   bool // the process is
@@ -64,7 +65,7 @@ func (l *ledger) byNumber(s *snapshot) []*owned {
 // enter adds an entry of a number.
 func (w *workspace) enter(n *numbered, entry counted) {
 	if n.place == 0 {
-		w.numbers = append(w.numbers, owned{number: entry.Number})
+		w.numbers = append(w.numbers, owned{numbered: n, number: entry.Number})
 		n.place = len(w.numbers)
 	}
 	w.numbers[n.place-1].size++

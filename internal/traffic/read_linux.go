@@ -361,13 +361,12 @@ func (t *Traffic) readAccounts() (map[bpfAccountKey]bpfCount, error) {
 // expected entries are in it.
 func readCounts[K comparable](maps map[string]*ebpf.Map, name string, expected int) (map[K]bpfCount, error) {
 	all := make(map[K]bpfCount, expected)
-	for _, m := range []*ebpf.Map{maps[name], maps["spare_"+name]} {
-		err := kernel.EachPerCPU(m, func(key K, perCPU []bpfCount) { all[key] = plus(all[key], sum(perCPU)) })
-		if err != nil {
-			return all, err
-		}
+	err := kernel.EachPerCPU(maps[name], func(key K, perCPU []bpfCount) { all[key] = sum(perCPU) })
+	if err != nil {
+		return all, err
 	}
-	return all, nil
+	err = kernel.EachPerCPU(maps["spare_"+name], func(key K, perCPU []bpfCount) { all[key] = plus(all[key], sum(perCPU)) })
+	return all, err
 }
 
 // takerOf returns a function that takes the counts of a key out of both maps. A key that is not in

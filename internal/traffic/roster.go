@@ -5,6 +5,7 @@ package traffic
 import (
 	"hash/maphash"
 	"maps"
+	"reflect"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
@@ -20,8 +21,10 @@ type roster struct {
 	directory *process.Directory
 	builder   *metadata.MetricsBuilder
 	seed      maphash.Seed
-	members   map[process.ID]*member // the processes that it holds
-	turn      uint64                 // changes with each dismissal
+	members   map[process.ID]*member   // the processes that it holds
+	turn      uint64                   // changes with each dismissal
+	met       map[uint64]owner.Process // by the last call of meet
+	meetings  uint64                   // how often meet had others than before
 }
 
 // member is what is shown of a process.
@@ -29,20 +32,31 @@ type member struct {
 	identity
 	resource pcommon.Resource
 	isShown  bool   // as far as is known, the configuration does not filter it out
-	wanted   uint64 // the last turn in which it was wanted
+	wanted   uint64 // the last turn in which it was spoken of
+	met      uint64 // the last meeting at which it was alive
 }
 
 func newRoster(directory *process.Directory, builder *metadata.MetricsBuilder) *roster {
-	return &roster{directory: directory, builder: builder, seed: maphash.MakeSeed(), members: make(map[process.ID]*member), turn: 1}
+	return &roster{directory: directory, builder: builder, seed: maphash.MakeSeed(), members: make(map[process.ID]*member), turn: 1, meetings: 1}
 }
 
-// meet describes living processes while they live. They are wanted.
+// meet describes living processes while they live. They are wanted until others are met. The map is
+// never changed, so if it is the one of before, so are the processes.
 func (r *roster) meet(processes map[uint64]owner.Process) {
+	if isSame(r.met, processes) {
+		return
+	}
+	r.met = processes
+	r.meetings++
 	for _, p := range processes {
 		if p.Alive {
-			r.hold(p).wanted = r.turn
+			r.hold(p).met = r.meetings
 		}
 	}
+}
+
+func isSame(a, b map[uint64]owner.Process) bool {
+	return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
 }
 
 // identityOf returns the identity of a process, and holds the process.
@@ -85,10 +99,11 @@ func (r *roster) speak(id process.ID, seen process.Seen) *member {
 // dismiss releases the processes that were not wanted since the previous call.
 func (r *roster) dismiss() {
 	maps.DeleteFunc(r.members, func(id process.ID, m *member) bool {
-		if m.wanted != r.turn {
-			r.directory.Release(id)
+		if m.wanted == r.turn || m.met == r.meetings {
+			return false
 		}
-		return m.wanted != r.turn
+		r.directory.Release(id)
+		return true
 	})
 	r.turn++
 }
@@ -96,5 +111,6 @@ func (r *roster) dismiss() {
 // close releases all processes.
 func (r *roster) close() {
 	r.turn++ // a turn in which none was wanted
+	r.meet(nil)
 	r.dismiss()
 }

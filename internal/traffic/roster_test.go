@@ -63,6 +63,16 @@ func TestRosterKeepsWhoLivesAndWhoIsSpokenOf(t *testing.T) {
 	if _, kept := r.members[processes[4].ID]; kept || len(r.members) != 4 {
 		t.Errorf("%d processes are held, want 4 without the last", len(r.members))
 	}
+	r.meet(processes)
+	r.dismiss()
+	if len(r.members) != 2 {
+		t.Errorf("%d processes are held, want the 2 that live", len(r.members))
+	}
+	r.meet(map[uint64]owner.Process{1: processes[1]})
+	r.dismiss()
+	if _, kept := r.members[processes[1].ID]; !kept || len(r.members) != 1 {
+		t.Errorf("%d processes are held, want the one that still lives", len(r.members))
+	}
 	r.close()
 	if len(r.members) != 0 {
 		t.Errorf("%d processes are held at the end", len(r.members))
