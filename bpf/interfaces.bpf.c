@@ -93,12 +93,9 @@ static __always_inline long find_next(struct walk *w)
 
 static __always_inline struct net *netns_of_task(struct task_struct *task)
 {
-	struct nsproxy *nsproxy;
-
 	if (!task || task->exit_state || task->pid != task->tgid)
 		return NULL;
-	nsproxy = task->nsproxy;
-	return nsproxy ? nsproxy->net_ns : NULL; /* NULL once the task exits */
+	return BPF_CORE_READ(task, nsproxy, net_ns); /* NULL once the task exits */
 }
 
 /* Lets the host's namespace have entries as long as there is room. */
