@@ -112,16 +112,19 @@ func beyondHorizon(t *testing.T, lab *Lab) map[string]int {
 	return lab.queueDrops(t, netlink.HANDLE_ROOT)
 }
 
-// refusedByFilter has a filter that refuses IPv4.
+// refusedByFilter has a filter that refuses datagrams for the closed port, and nothing that an earlier
+// connection may still send.
 func refusedByFilter(direction uint32) func(*testing.T, *Lab) map[string]int {
 	return func(t *testing.T, lab *Lab) map[string]int {
 		const unspecified, shot = -1, 2 // TC_ACT
+		const ethertype, protocol, port = 12, 23, 36
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
-			asm.LoadMem(asm.R1, asm.R1, 16, asm.Word), // protocol
-			asm.Mov.Imm(asm.R0, unspecified),
-			asm.JNE.Imm(asm.R1, int32(binary.NativeEndian.Uint16([]byte{8, 0})), "end"),
-			asm.Mov.Imm(asm.R0, shot),
-			asm.Return().WithSymbol("end"),
+			asm.Mov.Reg(asm.R6, asm.R1), // from where LoadAbs takes the packet; it passes one that is too short
+			asm.LoadAbs(ethertype, asm.Half), asm.JNE.Imm(asm.R0, etherIPv4, "pass"),
+			asm.LoadAbs(protocol, asm.Byte), asm.JNE.Imm(asm.R0, protocolUDP, "pass"),
+			asm.LoadAbs(port, asm.Half), asm.JNE.Imm(asm.R0, closedPort, "pass"),
+			asm.Mov.Imm(asm.R0, shot), asm.Return(),
+			asm.Mov.Imm(asm.R0, unspecified).WithSymbol("pass"), asm.Return(),
 		}})
 		must(err)
 		defer program.Close()
@@ -130,11 +133,10 @@ func refusedByFilter(direction uint32) func(*testing.T, *Lab) map[string]int {
 		})
 		lab.sendBack(t, 4, 50)
 		lab.sendDatagrams(t, 5, netip.AddrPortFrom(lab.Receiver.IPv4, closedPort), 50)
-		dropped := lab.queueDrops(t, netlink.HANDLE_INGRESS)
 		if direction == netlink.HANDLE_MIN_EGRESS {
-			dropped["UdpNoPorts"] = 5
+			return map[string]int{"qdisc drops": 4, "UdpNoPorts": 5}
 		}
-		return dropped
+		return map[string]int{"qdisc drops": 5}
 	}
 }
 
