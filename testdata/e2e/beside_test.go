@@ -5,13 +5,11 @@
 package e2e
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -24,75 +22,69 @@ import (
 	"golang.org/x/sys/unix"
 
 	kernelhost "github.com/seed-7756021b/nettap/internal/kernel/host"
-	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 const (
-	// bounced is how many datagrams the program bounce sends for each line of its input.
-	bounced = 500
+	// bounced is how many datagrams the process of startBouncer sends at once, and connected how many
+	// connections it makes.
+	bounced, connected = 100, 20
 
 	// bouncedLength is the length of such a datagram with its headers. No other traffic has it.
 	bouncedLength = 8643
-
-	// bounce sends datagrams to itself.
-	bounce = `
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(("127.0.0.1", 0))
-for line in sys.stdin:
-    for _ in range(%d):
-        s.sendto(bytes(%d), s.getsockname())
-        s.recv(10000)
-    print("done", flush=True)
-`
 )
 
-// stranger is a BPF program of another application, which counts the datagrams of bounce.
+// stranger is a BPF program of another application, which counts what a bouncer does.
 type stranger struct {
 	counts   *ebpf.Map
 	attached io.Closer
 }
 
+// foreignHook is a way in which another application attaches a program where nettap does.
+type foreignHook struct {
+	fires  int // for each time that the bouncer does what the test lets it do
+	attach func(t *testing.T, pid int) stranger
+}
+
 // foreignHooks are the ways in which other applications attach programs where nettap does: Cilium and
 // systemd to cgroups and to interfaces, OBI and others to tracepoints.
-var foreignHooks = map[string]func(t *testing.T, pid int) stranger{
-	"a link to the cgroup": func(t *testing.T, _ int) stranger {
+var foreignHooks = map[string]foreignHook{
+	"a link to the cgroup": {bounced, func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
 		return s.attach(t, func() (io.Closer, error) {
 			return link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot(t), Attach: ebpf.AttachCGroupInetIngress, Program: program})
 		})
-	},
-	"the cgroup with BPF_F_ALLOW_MULTI": func(t *testing.T, _ int) stranger {
+	}},
+	"the cgroup with BPF_F_ALLOW_MULTI": {bounced, func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
 		return s.attach(t, func() (io.Closer, error) { return attachToCgroup(t, program, unix.BPF_F_ALLOW_MULTI) })
-	},
-	"a typed tracepoint": func(t *testing.T, pid int) stranger {
+	}},
+	"a typed tracepoint": {bounced, func(t *testing.T, pid int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "net_dev_start_xmit"}, ofProcess(pid))
 		return s.attach(t, func() (io.Closer, error) { return link.AttachTracing(link.TracingOptions{Program: program}) })
-	},
-	"a raw tracepoint": func(t *testing.T, pid int) stranger {
+	}},
+	"a raw tracepoint": {bounced, func(t *testing.T, pid int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.RawTracepoint}, ofProcess(pid))
 		return s.attach(t, func() (io.Closer, error) {
 			return link.AttachRawTracepoint(link.RawTracepointOptions{Name: "net_dev_start_xmit", Program: program})
 		})
-	},
-	"a perf event of a tracepoint": func(t *testing.T, pid int) stranger {
+	}},
+	"a perf event of a tracepoint": {bounced, func(t *testing.T, pid int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.TracePoint}, ofProcess(pid))
 		return s.attach(t, func() (attached io.Closer, err error) {
 			withTracefs(t, func() { attached, err = link.Tracepoint("net", "net_dev_start_xmit", program, nil) })
 			return attached, err
 		})
-	},
-	"a link to an interface": func(t *testing.T, _ int) stranger {
+	}},
+	"a link to an interface": {bounced, func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, ofFrameOfBouncedLength)
 		return s.attach(t, func() (io.Closer, error) {
 			return link.AttachTCX(link.TCXOptions{Interface: loopback(t), Attach: ebpf.AttachTCXIngress, Program: program})
 		})
-	},
-	"a filter of an interface": func(t *testing.T, _ int) stranger {
+	}},
+	"a filter of an interface": {bounced, func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, ofFrameOfBouncedLength)
 		return s.attach(t, func() (io.Closer, error) { return filterLoopback(t, program) })
-	},
+	}},
 }
 
 // These go on if the packet has the length, without or with its Ethernet header, and otherwise jump to
@@ -127,8 +119,11 @@ func loadStranger(t *testing.T, spec ebpf.ProgramSpec, condition asm.Instruction
 	}
 	t.Cleanup(func() { counts.Close() })
 	spec.Name, spec.License = "stranger", "GPL"
-	goOn := int32(1) // 0 would drop the packet
-	if spec.Type == ebpf.SchedCLS {
+	goOn := int32(0)
+	switch spec.Type {
+	case ebpf.CGroupSKB:
+		goOn = 1 // 0 would drop the packet
+	case ebpf.SchedCLS:
 		goOn = -1 // any other number would keep it from the next program
 	}
 	spec.Instructions = append(condition,
@@ -265,78 +260,73 @@ func (a attachedToCgroup) Close() error {
 	return errors.Join(detached, a.cgroup.Close())
 }
 
-// TestDistributionRunsBesideOthers has programs of other applications at hooks that nettap uses, which
-// were attached before it and after it. Each must see everything, also when others have gone.
+// TestDistributionRunsBesideOthers has programs of other applications at tracepoints, at the cgroup and at the
+// interface.
 func TestDistributionRunsBesideOthers(t *testing.T) {
-	const udpAndIP = 28 // bytes of headers
-	command := exec.Command("python3", "-c", fmt.Sprintf(bounce, bounced, bouncedLength-udpAndIP))
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := kerneltest.StartProgram(t, command)
-	pid, lines := program.Process.Pid, bufio.NewReader(output)
-	send := func() {
-		fmt.Fprintln(program.Input)
-		if _, err := lines.ReadString('\n'); err != nil {
-			t.Fatal(err)
+	b := startBouncer(t)
+	b.runBeside(foreignHooks, func() { b.do(datagrams) }, func() (*Collector, func(times int)) {
+		c := Start(t, fast)
+		return c, func(times int) {
+			t.Helper()
+			c.awaitPackets(Attributes{"process.pid": b.Process.Pid, "network.interface.name": "lo"}, times*bounced)
 		}
+	})
+}
+
+// awaitPackets waits until so many packets are counted in each direction.
+func (c *Collector) awaitPackets(of Attributes, packets int) {
+	c.t.Helper()
+	for _, direction := range []string{"transmit", "receive"} {
+		of["network.io.direction"] = direction
+		c.Wait(fmt.Sprintf("nettap has %d packets as %s", packets, direction), func() bool {
+			return c.Value("nettap.process.network.packet.count", of) == int64(packets)
+		})
 	}
+}
+
+// runBeside has programs of other applications at hooks that nettap uses, which were attached before it and
+// after it. Each must see everything that act does, also when others have gone, and so must nettap: start
+// starts it, and returns a function that waits until it has seen what act does that many times.
+func (b bouncer) runBeside(hooks map[string]foreignHook, act func(), start func() (c *Collector, seen func(times int))) {
+	b.t.Helper()
 	attachAll := func() map[string]stranger {
 		all := map[string]stranger{}
-		for name, attach := range foreignHooks {
-			all[name] = attach(t, pid)
-		}
-		return all
-	}
-	counts := func(strangers map[string]stranger) map[string]int {
-		all := map[string]int{}
-		for name, s := range strangers {
-			all[name] = s.count(t)
+		for name, hook := range hooks {
+			all[name] = hook.attach(b.t, b.Process.Pid)
 		}
 		return all
 	}
 	require := func(when string, strangers map[string]stranger, times int) {
-		t.Helper()
-		want := map[string]int{}
-		for name := range foreignHooks {
-			want[name] = times * bounced
+		b.t.Helper()
+		want, got := map[string]int{}, map[string]int{}
+		for name, hook := range hooks {
+			want[name], got[name] = times*hook.fires, strangers[name].count(b.t)
 		}
-		if diff := cmp.Diff(want, counts(strangers)); diff != "" {
-			t.Errorf("%s the programs count differently (-want +got):\n%s", when, diff)
+		if diff := cmp.Diff(want, got); diff != "" {
+			b.t.Errorf("%s the programs count differently (-want +got):\n%s", when, diff)
 		}
 	}
 
 	before := attachAll()
-	c := Start(t, fast)
+	c, seen := start()
 	after := attachAll()
-	seen := func(times int) {
-		t.Helper()
-		for _, direction := range []string{"transmit", "receive"} {
-			c.Wait(fmt.Sprintf("nettap has %d times %d datagrams as %s", times, bounced, direction), func() bool {
-				return c.Value("nettap.process.network.packet.count", Attributes{
-					"process.pid": pid, "network.interface.name": "lo", "network.io.direction": direction,
-				}) == int64(times*bounced)
-			})
-		}
-	}
-	send()
+	act()
 	require("attached before nettap", before, 1)
 	require("attached after nettap", after, 1)
 	seen(1)
 
 	for name, s := range before {
 		if err := s.attached.Close(); err != nil {
-			t.Errorf("detach %s: %v", name, err)
+			b.t.Errorf("detach %s: %v", name, err)
 		}
 	}
-	send()
+	act()
 	require("once detached", before, 1)
 	require("when others are detached", after, 2)
 	seen(2)
 
 	c.Stop()
-	send()
+	act()
 	require("when nettap has stopped", after, 3)
 }
 

@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"strings"
@@ -24,6 +25,13 @@ const dropsOnly = `
 
 func TestMain(m *testing.M) {
 	dropstest.Main()
+	if os.Getenv(bouncerVariable) != "" {
+		if err := bounce(); err != nil {
+			fmt.Fprintln(os.Stderr, "the bouncer:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
