@@ -73,13 +73,18 @@ func lateIn(queue func() netlink.Qdisc) func(*testing.T, *Lab) map[string]int {
 	}
 }
 
-// fullFlowQueue lets a flow wait, each of whose packets may take a second.
+// fullFlowQueue lets a flow wait, each of whose packets may take a second. Afterwards the queue takes
+// all, so that any other packet that is sent is not lost, too.
 func fullFlowQueue(form netlink.Fq) func(*testing.T, *Lab) map[string]int {
 	return func(t *testing.T, lab *Lab) map[string]int {
 		queue := form
 		queue.Pacing, queue.FlowMaxRate, queue.Quantum, queue.InitialQuantum = 1, 1000, 1, 1
 		lab.addQueues(t, &queue)
 		lab.sendBack(t, 20, 900)
+		lab.inReceiver(t, func() {
+			queue.PacketLimit, queue.FlowPacketLimit = 1e4, 1e4
+			must(netlink.QdiscChange(&queue))
+		})
 		return lab.queueDrops(t, netlink.HANDLE_ROOT)
 	}
 }
