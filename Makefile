@@ -144,7 +144,7 @@ fuzz: ## feed each decoder and parser random input, for FUZZTIME each (10s)
 		while read -r directory name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$directory || exit 1; done
 
 .PHONY: bench
-bench: ## measure what the instruments cost: instructions on other kernels, under qemu, and time on this one (as root; 25 minutes)
+bench: ## measure what the instruments cost: instructions on other kernels, under qemu, and time on this one (as root; 15 minutes)
 	@.ci/setup matrix
 	go run ./internal/bench -here $(BENCHFLAGS)
 
