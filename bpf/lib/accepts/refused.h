@@ -65,7 +65,8 @@ struct {
 	__type(value, __u64);
 } crowds SEC(".maps");
 
-#define MAX_PORTS 16 /* of a peer that are told apart */
+/* How many are told apart, or one more for each CPU that counts at the same time. */
+#define MAX_PORTS 16 /* of a peer */
 #define MAX_PEERS 64 /* of a port */
 
 static __always_inline bool is_crowd(const struct crowd_key *key, __u64 limit)
@@ -77,13 +78,16 @@ static __always_inline bool is_crowd(const struct crowd_key *key, __u64 limit)
 
 static __always_inline void join_crowd(const struct crowd_key *key)
 {
-	const __u64 one = 1;
+	const __u64 none = 0;
 	__u64 *size = bpf_map_lookup_elem(&crowds, key);
 
+	if (!size) {
+		/* Another CPU may add it first, and its count is to stay. */
+		bpf_map_update_elem(&crowds, key, &none, BPF_NOEXIST);
+		size = bpf_map_lookup_elem(&crowds, key);
+	}
 	if (size)
 		__sync_fetch_and_add(size, 1);
-	else
-		bpf_map_update_elem(&crowds, key, &one, BPF_ANY);
 }
 
 /* Counts an attempt if there is an entry for it. */
