@@ -95,6 +95,11 @@ var noNews = []failing{
 	{"a message for one", "sendmsg", "ENOENT", "PATH", func(s socketsThatFail) error {
 		return unix.Sendmsg(s.datagram, []byte{1}, nil, &unix.SockaddrUnix{Name: s.path}, 0)
 	}, true},
+	{"a message of a process that has ended", "sendmsg", "ESRCH", "PATH", func(s socketsThatFail) error {
+		nobody := unix.UnixCredentials(&unix.Ucred{Pid: 1 << 30})
+		return unix.Sendmsg(s.datagram, []byte{1}, nobody, &unix.SockaddrUnix{Name: s.path}, 0)
+	}, true},
+	{"a request of a client that has left", "recvfrom", "ECONNRESET", "", func(s socketsThatFail) error { return receiveAfter(s.path+".left", false) }, true},
 	{"a way for IPv6", "connect", "ENETUNREACH", "[2001:db8::1]:9", func(s socketsThatFail) error { return unix.Connect(s.udp6, nowhere6) }, true},
 	{"an event for nobody", "sendto", "ECONNREFUSED", "", func(s socketsThatFail) error {
 		return unix.Sendto(s.netlink, make([]byte, 16), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: 1 << 30})
@@ -148,6 +153,7 @@ var news = []failing{
 	{"a name that another socket has", "bind", "EADDRINUSE", "BOUND", func(s socketsThatFail) error { return unix.Bind(s.stream, s.bound) }, false},
 	{"a path in no directory", "bind", "ENOENT", "PATH/none", func(s socketsThatFail) error { return unix.Bind(s.stream, &unix.SockaddrUnix{Name: s.path + "/none"}) }, false},
 	{"a Unix connection that its peer has closed", "sendto", "EPIPE", "PATH.closed", func(s socketsThatFail) error { return sendToClosed(s.path + ".closed") }, true},
+	{"an answer of a server that has left", "recvfrom", "ECONNRESET", "PATH.gone", func(s socketsThatFail) error { return receiveAfter(s.path+".gone", true) }, true},
 	{"a value that an option cannot have", "setsockopt", "EINVAL", "", func(s socketsThatFail) error {
 		return unix.SetsockoptInt(s.tcp, unix.SOL_TCP, unix.TCP_KEEPIDLE, -1)
 	}, true},
@@ -166,15 +172,37 @@ func sendToAddressAt(fd int, address uintptr) error {
 
 // sendToClosed sends to a Unix socket that was bound to a path and has been closed.
 func sendToClosed(path string) error {
-	listener, client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)), must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	client, server, err := connectAt(path)
 	defer unix.Close(client)
-	address := &unix.SockaddrUnix{Name: path}
-	err := errors.Join(unix.Bind(listener, address), unix.Listen(listener, 1), unix.Connect(client, address))
-	server, _, acceptErr := unix.Accept(listener)
-	if err := errors.Join(err, acceptErr, unix.Close(server), unix.Close(listener), os.Remove(path)); err != nil {
+	if err := errors.Join(err, unix.Close(server)); err != nil {
 		return err
 	}
 	return unix.Sendto(client, []byte{1}, unix.MSG_NOSIGNAL, nil)
+}
+
+// receiveAfter receives on a connection to a Unix socket at a path, of which the other end has been closed before
+// something was read there. The end that receives is the client's or the server's.
+func receiveAfter(path string, ofClient bool) error {
+	stays, leaves, err := connectAt(path)
+	if !ofClient {
+		stays, leaves = leaves, stays
+	}
+	defer unix.Close(stays)
+	if err := errors.Join(err, unix.Sendto(stays, []byte{1}, 0, nil), unix.Close(leaves)); err != nil {
+		return err
+	}
+	_, _, err = unix.Recvfrom(stays, make([]byte, 1), 0)
+	return err
+}
+
+// connectAt makes a connection to a Unix socket that is at a path for a moment.
+func connectAt(path string) (client, server int, err error) {
+	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	client = must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	address := &unix.SockaddrUnix{Name: path}
+	err = errors.Join(unix.Bind(listener, address), unix.Listen(listener, 1), unix.Connect(client, address))
+	server, _, acceptErr := unix.Accept(listener)
+	return client, server, errors.Join(err, acceptErr, unix.Close(listener), os.Remove(path))
 }
 
 // forbid makes the kernel refuse to send to one address.

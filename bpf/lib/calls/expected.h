@@ -27,6 +27,7 @@ bool omits_expected;
 #define EAFNOSUPPORT 97
 #define EADDRNOTAVAIL 99
 #define ENETUNREACH 101
+#define ECONNRESET 104
 #define EISCONN 106
 #define ENOTCONN 107
 #define ECONNREFUSED 111
@@ -36,7 +37,9 @@ bool omits_expected;
 #define SYS_IOCTL NR(16, 29)
 #define SYS_CONNECT NR(42, 203)
 #define SYS_SENDTO NR(44, 206)
+#define SYS_RECVFROM NR(45, 207)
 #define SYS_SENDMSG NR(46, 211)
+#define SYS_RECVMSG NR(47, 212)
 #define SYS_SHUTDOWN NR(48, 210)
 #define SYS_GETSOCKNAME NR(51, 204)
 #define SYS_GETPEERNAME NR(52, 205)
@@ -87,11 +90,20 @@ static __always_inline bool is_expected_of_connect(struct sock *sk, __u32 error)
 	return asks_for_a_way(sk, error);
 }
 
+/* A message on a Unix socket can have the credentials of another process, which may have ended by now. */
 static __always_inline bool is_expected_of_send(struct sock *sk, __u32 error)
 {
 	if (!sk)
 		return false;
-	return (error == ENOENT && family_of(sk) == AF_UNIX) || (error == ECONNREFUSED && family_of(sk) == AF_NETLINK);
+	if (family_of(sk) == AF_UNIX)
+		return error == ENOENT || error == ESRCH;
+	return error == ECONNREFUSED && family_of(sk) == AF_NETLINK;
+}
+
+/* A client of a Unix socket ends without having read all that the server has sent. */
+static __always_inline bool is_expected_of_receive(struct sock *sk, __u32 error)
+{
+	return sk && error == ECONNRESET && family_of(sk) == AF_UNIX && is_passive(sk, AF_UNIX);
 }
 
 /*
@@ -132,6 +144,9 @@ static __always_inline bool is_expected_of(__s32 syscall, struct sock *sk, __u32
 	case SYS_SENDMSG:
 	case SYS_SENDMMSG:
 		return is_expected_of_send(sk, error);
+	case SYS_RECVFROM:
+	case SYS_RECVMSG:
+		return is_expected_of_receive(sk, error);
 	case SYS_SHUTDOWN:
 		return error == ENOTCONN;
 	case SYS_GETSOCKNAME:
