@@ -133,9 +133,13 @@ func TestDistributionSaysThatItCannotMeasure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := StartWith(t, Options{Receivers: "nettap: " + test.config, Capabilities: capabilities})
+			const says = "max_cpu is off"
+			if test.level != "" {
+				c.Wait("it says so", func() bool { return strings.Contains(c.Log(), says) })
+			}
 			line := ""
 			for l := range strings.Lines(c.Log()) {
-				if strings.Contains(l, "max_cpu is off") {
+				if strings.Contains(l, says) {
 					line += l
 				}
 			}
