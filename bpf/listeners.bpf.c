@@ -102,9 +102,6 @@ static __always_inline void close(struct sock *sk)
 		__sync_fetch_and_add(&news, 1);
 }
 
-/* An MPTCP listener has a TCP socket that listens for it. That one is recorded. */
-bool fired_see_listener;
-
 static __always_inline bool is_listening(struct sock *sk)
 {
 	return BPF_CORE_READ(sk, __sk_common.skc_state) == STATE_LISTEN && is_found(sk);
@@ -112,6 +109,7 @@ static __always_inline bool is_listening(struct sock *sk)
 
 bool fired_see_begin;
 
+/* An MPTCP listener has a TCP socket that listens for it. That one is recorded, here as in the next programs. */
 SEC("fexit/inet_csk_listen_start")
 int BPF_PROG(see_begin, struct sock *sk)
 {
@@ -129,6 +127,8 @@ int BPF_PROG(see_end, struct sock *sk)
 		close(sk);
 	return 0;
 }
+
+bool fired_see_listener;
 
 /*
  * A new connection is a copy of its listener and is in the state LISTEN too. But it does not leave
