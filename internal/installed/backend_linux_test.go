@@ -5,7 +5,6 @@ package installed
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -20,23 +19,11 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/encoding/gzip" // the service compresses
+
+	"github.com/seed-7756021b/nettap/internal/otlptest"
 )
 
-// attributes are those of a resource together with those of its point, record or span.
-type attributes map[string]any
-
-// has reports whether a has each of the wanted attributes. An int in want counts as int64.
-func (a attributes) has(want attributes) bool {
-	for key, value := range want {
-		if n, ok := value.(int); ok {
-			value = int64(n)
-		}
-		if a[key] != value {
-			return false
-		}
-	}
-	return true
-}
+type attributes = otlptest.Attributes
 
 // span is a span that the backend has received.
 type span struct {
@@ -115,7 +102,7 @@ func (b *backend) add(resource pcommon.Resource, metric pmetric.Metric) {
 		if p.Flags().NoRecordedValue() {
 			continue
 		}
-		all := join(resource.Attributes(), p.Attributes())
+		all := otlptest.Join(resource.Attributes(), p.Attributes())
 		series[fmt.Sprint(all)] = point{all, p.IntValue()}
 	}
 }
@@ -135,7 +122,7 @@ func (s *logsServer) Export(_ context.Context, request plogotlp.ExportRequest) (
 
 // named returns the attributes of a record, with the name of the event.
 func (b *backend) named(resource pcommon.Resource, record plog.LogRecord) attributes {
-	all := join(resource.Attributes(), record.Attributes())
+	all := otlptest.Join(resource.Attributes(), record.Attributes())
 	all["event"] = record.EventName()
 	return all
 }
@@ -146,17 +133,11 @@ func (s *tracesServer) Export(_ context.Context, request ptraceotlp.ExportReques
 	for _, resource := range request.Traces().ResourceSpans().All() {
 		for _, scope := range resource.ScopeSpans().All() {
 			for _, sp := range scope.Spans().All() {
-				s.spans = append(s.spans, span{sp, join(resource.Resource().Attributes(), sp.Attributes())})
+				s.spans = append(s.spans, span{sp, otlptest.Join(resource.Resource().Attributes(), sp.Attributes())})
 			}
 		}
 	}
 	return ptraceotlp.NewExportResponse(), nil
-}
-
-func join(resource, own pcommon.Map) attributes {
-	all := resource.AsRaw()
-	maps.Copy(all, own.AsRaw())
-	return all
 }
 
 // sum returns the sum of the last points of those series of a metric that have the wanted attributes.
@@ -164,7 +145,7 @@ func (b *backend) sum(metric string, want attributes) (sum int64) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	for _, p := range b.points[metric] {
-		if p.has(want) {
+		if p.Has(want) {
 			sum += p.value
 		}
 	}
@@ -176,7 +157,7 @@ func (b *backend) recordsWith(want attributes) (found []attributes) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	for _, r := range b.records {
-		if r.has(want) {
+		if r.Has(want) {
 			found = append(found, r)
 		}
 	}
@@ -187,5 +168,5 @@ func (b *backend) recordsWith(want attributes) (found []attributes) {
 func (b *backend) spansWith(want attributes) (found []span) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	return slices.DeleteFunc(slices.Clone(b.spans), func(s span) bool { return !s.has(want) })
+	return slices.DeleteFunc(slices.Clone(b.spans), func(s span) bool { return !s.Has(want) })
 }

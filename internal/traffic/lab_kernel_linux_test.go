@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
@@ -25,6 +24,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/otlptest"
 	"github.com/seed-7756021b/nettap/internal/owner"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -147,7 +147,7 @@ func pointsOf(metrics pmetric.Metrics) publication {
 				for _, p := range metric.Sum().DataPoints().All() {
 					points = append(points, point{
 						metric:     metric.Name(),
-						attributes: merge(resource.Resource().Attributes(), p.Attributes()),
+						attributes: otlptest.Join(resource.Resource().Attributes(), p.Attributes()),
 						value:      p.IntValue(),
 						start:      p.StartTimestamp().AsTime(),
 						ended:      p.Flags().NoRecordedValue(),
@@ -157,14 +157,6 @@ func pointsOf(metrics pmetric.Metrics) publication {
 		}
 	}
 	return points
-}
-
-func merge(resource, own pcommon.Map) map[string]any {
-	all := resource.AsRaw()
-	for key, value := range own.All() {
-		all[key] = value.AsRaw()
-	}
-	return all
 }
 
 func (p point) place() place {

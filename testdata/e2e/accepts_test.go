@@ -238,7 +238,7 @@ func reported(t testing.TB, record Record) accepted {
 	if a.Local.Addr().Is4() {
 		want["network.type"] = "ipv4"
 	}
-	if record.Event != "nettap.connection.accepted" || record.Severity != plog.SeverityNumberInfo || !record.Attributes.has(want) {
+	if record.Event != "nettap.connection.accepted" || record.Severity != plog.SeverityNumberInfo || !record.Attributes.Has(want) {
 		t.Errorf("record %+v, want event nettap.connection.accepted, severity INFO and %v", record, want)
 	}
 	if late := record.Observed.Sub(record.Time); late < 0 || late > 2*time.Second {

@@ -15,6 +15,8 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/seed-7756021b/nettap/internal/otlptest"
 )
 
 // Spans returns every root span that was written so far and has the wanted
@@ -38,7 +40,7 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 	var roots []Span
 	inTrace := map[pcommon.TraceID]map[pcommon.SpanID]bool{}
 	for _, span := range spans.All() {
-		attributes := join(resource.Attributes(), span.Attributes())
+		attributes := otlptest.Join(resource.Attributes(), span.Attributes())
 		trace := inTrace[span.TraceID()]
 		if trace == nil {
 			trace = map[pcommon.SpanID]bool{}
@@ -49,7 +51,7 @@ func (c *Collector) roots(resource pcommon.Resource, spans ptrace.SpanSlice, wan
 			c.t.Errorf("span %s of trace %v has no place in it", span.Name(), span.TraceID())
 		}
 		trace[span.SpanID()] = true
-		if isRoot && attributes.has(want) {
+		if isRoot && attributes.Has(want) {
 			roots = append(roots, Span{span, attributes})
 		}
 	}

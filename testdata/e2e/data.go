@@ -17,25 +17,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/seed-7756021b/nettap/internal/otlptest"
 )
 
-// Attributes are the attributes of a resource together with those of its point, record or span.
-// Numbers are int64 or float64, as in pdata.
-type Attributes map[string]any
-
-// has reports whether a has each of the wanted attributes. An int in want counts as int64, and
-// nil means that the attribute must be absent.
-func (a Attributes) has(want Attributes) bool {
-	for key, value := range want {
-		if n, ok := value.(int); ok {
-			value = int64(n)
-		}
-		if a[key] != value {
-			return false
-		}
-	}
-	return true
-}
+// Attributes are those of a resource together with those of its point, record or span.
+type Attributes = otlptest.Attributes
 
 // Point is the last point of a series.
 type Point struct {
@@ -127,7 +114,7 @@ func (c *Collector) Points(metric string, want Attributes) []Point {
 	points := c.series.points[metric]
 	var found []Point
 	for _, key := range slices.Sorted(maps.Keys(points)) {
-		if point := points[key]; point.Attributes.has(want) {
+		if point := points[key]; point.Attributes.Has(want) {
 			found = append(found, point)
 		}
 	}
@@ -157,7 +144,7 @@ func collect(series map[string]Point, resource pcommon.Resource, m pmetric.Metri
 	}
 	for _, dataPoint := range m.Sum().DataPoints().All() {
 		point := Point{
-			Attributes: join(resource.Attributes(), dataPoint.Attributes()),
+			Attributes: otlptest.Join(resource.Attributes(), dataPoint.Attributes()),
 			Start:      dataPoint.StartTimestamp().AsTime(),
 			Time:       dataPoint.Timestamp().AsTime(),
 			Value:      dataPoint.IntValue(),
@@ -203,7 +190,7 @@ func (c *Collector) AllRecords(want Attributes) []Record {
 			for _, scope := range resource.ScopeLogs().All() {
 				for _, r := range scope.LogRecords().All() {
 					record := Record{
-						Attributes: join(resource.Resource().Attributes(), r.Attributes()),
+						Attributes: otlptest.Join(resource.Resource().Attributes(), r.Attributes()),
 						Event:      r.EventName(),
 						Time:       r.Timestamp().AsTime(),
 						Observed:   r.ObservedTimestamp().AsTime(),
@@ -211,7 +198,7 @@ func (c *Collector) AllRecords(want Attributes) []Record {
 						Severity:   r.SeverityNumber(),
 						TraceID:    r.TraceID(),
 					}
-					if record.Attributes.has(want) {
+					if record.Attributes.Has(want) {
 						found = append(found, record)
 					}
 				}
@@ -250,8 +237,8 @@ func (c *Collector) spans(file string, want Attributes) []Span {
 		for _, resource := range batch.ResourceSpans().All() {
 			for _, scope := range resource.ScopeSpans().All() {
 				for _, s := range scope.Spans().All() {
-					span := Span{s, join(resource.Resource().Attributes(), s.Attributes())}
-					if span.Attributes.has(want) {
+					span := Span{s, otlptest.Join(resource.Resource().Attributes(), s.Attributes())}
+					if span.Attributes.Has(want) {
 						found = append(found, span)
 					}
 				}
@@ -259,10 +246,4 @@ func (c *Collector) spans(file string, want Attributes) []Span {
 		}
 	}
 	return found
-}
-
-func join(resource, own pcommon.Map) Attributes {
-	all := Attributes(resource.AsRaw())
-	maps.Copy(all, own.AsRaw())
-	return all
 }

@@ -108,7 +108,7 @@ func (s *seenTwice) checkSpans() {
 	for _, request := range s.sent {
 		client, ok := all[request.Span]
 		want := Attributes{"process.pid": request.PID, "service.name": "demo-client"}
-		if !ok || client.Kind() != ptrace.SpanKindClient || !client.Attributes.has(want) {
+		if !ok || client.Kind() != ptrace.SpanKindClient || !client.Attributes.Has(want) {
 			s.t.Errorf("the client's span of %+v is %v", request, client.Attributes)
 			continue
 		}
@@ -126,7 +126,7 @@ func (s *seenTwice) checkSpans() {
 			continue
 		}
 		want = Attributes{"service.name": "demo-server", "network.peer.port": int(request.Client.Port())}
-		if len(below) != 1 || !below[0].Attributes.has(want) {
+		if len(below) != 1 || !below[0].Attributes.Has(want) {
 			s.t.Errorf("the server has %d spans of %+v", len(below), request)
 		}
 	}

@@ -112,7 +112,7 @@ func TestDistributionSaysWhoLostThePackets(t *testing.T) {
 	lost := func(ended bool) func() bool {
 		return func() bool {
 			points := c.Points("nettap.process.packet.dropped", Attributes{"process.pid": reader.PID})
-			return len(points) == 1 && points[0].Value == dropped && points[0].Ended == ended && points[0].Attributes.has(loss)
+			return len(points) == 1 && points[0].Value == dropped && points[0].Ended == ended && points[0].Attributes.Has(loss)
 		}
 	}
 	c.Wait("the process has what /proc/net/udp says", lost(false))

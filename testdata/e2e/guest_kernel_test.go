@@ -92,7 +92,7 @@ func TestKernelDistributionSeesAConnection(t *testing.T) {
 		accepts = c.Records(Attributes{"network.local.port": port})
 		return len(accepts) > 0
 	})
-	if len(accepts) != 1 || !accepts[0].Attributes.has(own) || accepts[0].TraceID.String() != traceID {
+	if len(accepts) != 1 || !accepts[0].Attributes.Has(own) || accepts[0].TraceID.String() != traceID {
 		t.Errorf("the accepts are %+v", accepts)
 	}
 	c.Wait("the bytes are the process's", func() bool {

@@ -410,7 +410,7 @@ func TestDistributionTellsWhoAProcessIs(t *testing.T) {
 		"process.real_user.id":    int64(os.Getuid()),
 		"network.interface.name":  "lo",
 	}
-	if !of.has(want) {
+	if !of.Has(want) {
 		t.Errorf("the process is %v, and should have %v", of, want)
 	}
 	if _, err := strconv.ParseInt(fmt.Sprint(of["process.pid"]), 10, 32); err != nil || !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(fmt.Sprint(of["host.id"])) {

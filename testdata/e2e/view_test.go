@@ -362,7 +362,7 @@ func TestDistributionDeliversTheSameWhileWatched(t *testing.T) {
 		var s series
 		s.add(batch)
 		for _, point := range s.points["process.network.io"] {
-			if point.Attributes.has(want) {
+			if point.Attributes.Has(want) {
 				points++
 				starts[point.Start] = true
 				if point.Ended {
