@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	kernelhost "github.com/seed-7756021b/nettap/internal/kernel/host"
@@ -56,7 +54,7 @@ var foreignHooks = map[string]foreignHook{
 	}},
 	"the cgroup with BPF_F_ALLOW_MULTI": {bounced, func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
-		return s.attach(t, func() (io.Closer, error) { return attachToCgroup(t, program, unix.BPF_F_ALLOW_MULTI) })
+		return s.attach(t, func() (io.Closer, error) { return hold(t, cgroupWithOthers, program), nil })
 	}},
 	"a typed tracepoint": {bounced, func(t *testing.T, pid int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "net_dev_start_xmit"}, ofProcess(pid))
@@ -83,7 +81,10 @@ var foreignHooks = map[string]foreignHook{
 	}},
 	"a filter of an interface": {bounced, func(t *testing.T, _ int) stranger {
 		s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, ofFrameOfBouncedLength)
-		return s.attach(t, func() (io.Closer, error) { return filterLoopback(t, program) })
+		return s.attach(t, func() (io.Closer, error) {
+			hold(t, queueOfFilters, program)
+			return hold(t, filterOfLoopback, program), nil
+		})
 	}},
 }
 
@@ -210,59 +211,6 @@ func loopback(t *testing.T) (index int) {
 	return lo.Index
 }
 
-// filterLoopback lets a program be a filter for what comes in on lo, beside those that there are.
-func filterLoopback(t *testing.T, program *ebpf.Program) (io.Closer, error) {
-	t.Helper()
-	lo := loopback(t)
-	queue := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lo, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
-	switch err := netlink.QdiscAdd(queue); {
-	case err == nil:
-		t.Cleanup(func() {
-			if err := netlink.QdiscDel(queue); err != nil {
-				t.Error(err)
-			}
-		})
-	case !errors.Is(err, unix.EEXIST):
-		return nil, err
-	}
-	filter := &netlink.BpfFilter{
-		FilterAttrs: netlink.FilterAttrs{LinkIndex: lo, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: uint16(program.FD())},
-		Fd:          program.FD(), Name: "stranger", DirectAction: true,
-	}
-	return loopbackFilter{filter}, netlink.FilterAdd(filter)
-}
-
-type loopbackFilter struct{ *netlink.BpfFilter }
-
-// Close implements [io.Closer].
-func (f loopbackFilter) Close() error { return netlink.FilterDel(f.BpfFilter) }
-
-// attachToCgroup attaches a program to the root cgroup without a link.
-func attachToCgroup(t *testing.T, program *ebpf.Program, flags uint32) (io.Closer, error) {
-	t.Helper()
-	cgroup, err := os.Open(cgroupRoot(t))
-	if err != nil {
-		return nil, err
-	}
-	attached := attachedToCgroup{cgroup, program}
-	return attached, link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: int(cgroup.Fd()), Program: program, Attach: ebpf.AttachCGroupInetIngress, Flags: flags,
-	})
-}
-
-type attachedToCgroup struct {
-	cgroup  *os.File
-	program *ebpf.Program
-}
-
-// Close implements [io.Closer].
-func (a attachedToCgroup) Close() error {
-	detached := link.RawDetachProgram(link.RawDetachProgramOptions{
-		Target: int(a.cgroup.Fd()), Program: a.program, Attach: ebpf.AttachCGroupInetIngress,
-	})
-	return errors.Join(detached, a.cgroup.Close())
-}
-
 // TestDistributionRunsBesideOthers has programs of other applications at tracepoints, at the cgroup and at the
 // interface.
 func TestDistributionRunsBesideOthers(t *testing.T) {
@@ -337,7 +285,7 @@ func (b bouncer) runBeside(hooks map[string]foreignHook, act func(), start func(
 // beside it.
 func TestDistributionNamesAProgramThatIsAlone(t *testing.T) {
 	s, program := loadStranger(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress}, ofBouncedLength)
-	s = s.attach(t, func() (io.Closer, error) { return attachToCgroup(t, program, 0) })
+	s = s.attach(t, func() (io.Closer, error) { return hold(t, cgroupAlone, program), nil })
 	output := Refuse(t, Options{Receivers: fast})
 	last := tail(strings.TrimSpace(output), 1)
 	for _, want := range []string{

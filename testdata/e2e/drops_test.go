@@ -32,6 +32,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if what := os.Getenv(holderVariable); what != "" {
+		if err := holder(what); err != nil {
+			fmt.Fprintf(os.Stderr, "the holder of %s: %v\n", what, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
