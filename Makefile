@@ -156,6 +156,10 @@ bench-record: ## the same, and write it into testdata/cost.json and README.md
 bench-scale: build ## measure what the Collector takes by processes, sockets, interfaces and cores, and draw docs/cost-*.svg (as root; 8 minutes)
 	go run ./internal/bench -scale -record
 
+.PHONY: sizing
+sizing: build ## measure what an agent sends to a gateway, and write the tables of docs/sizing.md (as root; 3 minutes)
+	go run ./internal/bench -sizing -record
+
 .PHONY: bench-check
 bench-check: ## check that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (3 minutes)
 	@.ci/setup matrix

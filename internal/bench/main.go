@@ -36,10 +36,16 @@ const (
 
 	scaleFile        = "testdata/scale.json"
 	pictureDirectory = "docs"
+
+	sizingFile     = "testdata/sizing.json"
+	sizingDocument = "docs/sizing.md"
 )
 
 // tableOfCosts is where the table is in a document.
 var tableOfCosts = section.Section{Command: "make bench", Again: "make bench-record"}
+
+// tablesOfSizing is where the tables are in their document.
+var tablesOfSizing = section.Section{Command: "make sizing", Again: "go run ./internal/bench -table"}
 
 // bench is one run of measures.
 type bench struct {
@@ -52,7 +58,7 @@ type bench struct {
 	verbose           bool
 	hereTime          time.Duration
 
-	guests, here, check, record, table, scale bool
+	guests, here, check, record, table, scale, sizing bool
 }
 
 func main() {
@@ -72,9 +78,10 @@ func main() {
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
 	flag.DurationVar(&b.hereTime, "here-time", 3*time.Minute, "how long to begin new turns of that, after the first")
 	flag.BoolVar(&b.scale, "scale", false, "measure nothing but what a Collector takes by how much there is to watch (as root)")
+	flag.BoolVar(&b.sizing, "sizing", false, "measure nothing but what an agent sends to a gateway, and with -record write it into "+sizingFile+" and "+sizingDocument+" (as root)")
 	flag.BoolVar(&b.check, "check", false, "fail if an instrument takes more instructions than "+recordFile+" says")
 	flag.BoolVar(&b.record, "record", false, "write what was found into "+recordFile+" and "+tableFile+"; with -only, what is recorded of the other cases stays")
-	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile+", and draw what "+scaleFile+" says")
+	flag.BoolVar(&b.table, "table", false, "measure nothing, and write what "+recordFile+" says into "+tableFile+", what "+sizingFile+" says into "+sizingDocument+", and draw what "+scaleFile+" says")
 	flag.Parse()
 	var err error
 	if b.plan, err = vm.ReadPlan(planFile, *kernels); err != nil {
@@ -96,6 +103,9 @@ func (b *bench) run(ctx context.Context) error {
 	if b.scale {
 		return b.runScale(ctx)
 	}
+	if b.sizing {
+		return b.runSizing(ctx)
+	}
 	lastFile := filepath.Join(b.build, "last.json")
 	last, err := readRecord(lastFile)
 	if err != nil {
@@ -110,7 +120,11 @@ func (b *bench) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(tableOfCosts.Check(tableFile, kept.markdown(), true), s.draw(pictureDirectory))
+		sent, err := readSizing(sizingFile)
+		if err != nil {
+			return err
+		}
+		return errors.Join(tableOfCosts.Check(tableFile, kept.markdown(), true), tablesOfSizing.Check(sizingDocument, sent.markdown(), true), s.draw(pictureDirectory))
 	}
 	found, err := b.measure(ctx)
 	if err != nil {

@@ -211,7 +211,7 @@ func (b *bench) countCommit(ctx context.Context, commit string, k vm.Kernel) (me
 // apart from those that a record is written to.
 func cleanCommit(ctx context.Context) (string, error) {
 	changed, err := vm.Output(exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ".",
-		":!"+recordFile, ":!"+tableFile, ":!"+scaleFile, ":!"+pictureDirectory+"/*.svg"))
+		":!"+recordFile, ":!"+tableFile, ":!"+scaleFile, ":!"+pictureDirectory+"/*.svg", ":!"+sizingFile, ":!"+sizingDocument))
 	if err != nil {
 		return "", err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -110,11 +111,8 @@ func (b *bench) measureScale(ctx context.Context) (scale, error) {
 	if err != nil {
 		return scale{}, err
 	}
-	load, err := filepath.Abs(filepath.Join(b.build, "load"))
+	load, err := b.buildLoad(ctx)
 	if err != nil {
-		return scale{}, err
-	}
-	if _, err := vm.Output(exec.CommandContext(ctx, "gcc", "-O2", "-static", "-o", load, "testdata/e2e/testdata/load/load.c")); err != nil {
 		return scale{}, err
 	}
 	wanted, err := regexp.Compile("^(?:" + b.only + ")$")
@@ -136,7 +134,7 @@ func (b *bench) measureScale(ctx context.Context) (scale, error) {
 }
 
 // measurePoint starts the load and then the Collector, and fills in what the latter takes.
-func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err error) {
+func (b *bench) measurePoint(ctx context.Context, load string, p *point) error {
 	var exports atomic.Int64
 	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) //nolint:errcheck // the Collector logs what went wrong
@@ -161,49 +159,34 @@ func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err er
 		}
 		defer end()
 	}
-	collector := exec.CommandContext(ctx, "taskset", "--cpu-list", on, "build/otelcol-nettap", "--config", file)
-	collector.Cancel = func() error { return collector.Process.Signal(os.Interrupt) }
-	var said strings.Builder
-	collector.Stderr = &said
-	if err := collector.Start(); err != nil {
+	c, err := startCollector(exec.CommandContext(ctx, "taskset", "--cpu-list", on, distribution, "--config", file))
+	if err != nil {
 		return err
 	}
-	var exit error
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		exit = collector.Wait()
-	}()
-	defer func() {
-		collector.Process.Signal(os.Interrupt) //nolint:errcheck // an error means that it has ended
-		<-ended
-		if err == nil {
-			err = exit
-		}
-	}()
-	died := func() error { return fmt.Errorf("the Collector ended: %w: %s", exit, said.String()) }
-	late := time.After(startTimeout)
+	return errors.Join(p.measure(c, &exports), c.stop())
+}
+
+// measure fills in what the Collector takes, once it has exported.
+func (p *point) measure(c *collector, exports *atomic.Int64) error {
+	late := time.Now().Add(startTimeout)
 	for exports.Load() < firstExports {
-		select {
-		case <-late:
-			return fmt.Errorf("the Collector exports nothing: %s", said.String())
-		case <-ended:
-			return died()
-		case <-time.After(collectionInterval / 10):
+		if err := c.watch(collectionInterval / 10); err != nil {
+			return err
+		}
+		if time.Now().After(late) {
+			return fmt.Errorf("the Collector exports nothing: %s", c.said)
 		}
 	}
 	for turn := range measuringTurns {
-		before, err := processorTime(collector.Process.Pid)
+		before, err := processorTime(c.Process.Pid)
 		if err != nil {
 			return err
 		}
 		began := time.Now()
-		select {
-		case <-ended:
-			return died()
-		case <-time.After(measuring):
+		if err := c.watch(measuring); err != nil {
+			return err
 		}
-		after, err := processorTime(collector.Process.Pid)
+		after, err := processorTime(c.Process.Pid)
 		if err != nil {
 			return err
 		}
@@ -212,10 +195,67 @@ func (b *bench) measurePoint(ctx context.Context, load string, p *point) (err er
 			p.CPU = percent
 		}
 	}
-	return p.readMemory(collector.Process.Pid)
+	return p.readMemory(c.Process.Pid)
+}
+
+// distribution is the Collector that is measured.
+const distribution = "build/otelcol-nettap"
+
+// collector is a Collector that was started.
+type collector struct {
+	*exec.Cmd
+	said  *bytes.Buffer // what it has printed, once it has ended
+	ended chan struct{}
+	exit  error
+}
+
+// startCollector starts a command that runs the distribution. It is asked to shut down when the context of
+// the command ends.
+func startCollector(command *exec.Cmd) (*collector, error) {
+	c := &collector{Cmd: command, said: &bytes.Buffer{}, ended: make(chan struct{})}
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.Stderr = c.said
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(c.ended)
+		c.exit = command.Wait()
+	}()
+	return c, nil
+}
+
+// died returns an error about a Collector that has ended by itself.
+func (c *collector) died() error { return fmt.Errorf("the Collector ended: %w: %s", c.exit, c.said) }
+
+// watch returns after a time, or with an error when the Collector ends before that.
+func (c *collector) watch(lasts time.Duration) error {
+	select {
+	case <-c.ended:
+		return c.died()
+	case <-time.After(lasts):
+		return nil
+	}
+}
+
+// stop asks the Collector to shut down, and returns the error that it ends with.
+func (c *collector) stop() error {
+	c.Process.Signal(os.Interrupt) //nolint:errcheck // an error means that it has ended
+	<-c.ended
+	return c.exit
 }
 
 func round(x float64, parts float64) float64 { return float64(int64(x*parts+0.5)) / parts }
+
+// buildLoad builds the program that is the load, and returns its path.
+func (b *bench) buildLoad(ctx context.Context) (string, error) {
+	load, err := filepath.Abs(filepath.Join(b.build, "load"))
+	if err != nil {
+		return "", err
+	}
+	_, err = vm.Output(exec.CommandContext(ctx, "gcc", "-O2", "-static", "-o", load, "testdata/e2e/testdata/load/load.c"))
+	return load, err
+}
 
 // startLoad returns when the load is running, with a function that ends it.
 func startLoad(command *exec.Cmd) (end func(), err error) {

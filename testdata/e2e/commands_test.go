@@ -255,6 +255,7 @@ var notInCI = map[string]string{
 	"headers":        "check says when it has something to do",
 	"jaeger":         "it takes minutes to build, for test-jaeger",
 	"run":            "it does not end; TestDistributionPrintsTheExample runs the same",
+	"sizing":         "it takes 3 minutes, and a machine on which little else happens; a test of internal/bench checks the tables",
 	"test-arm64":     "it takes minutes to build; it is run before a release",
 	"test-selftests": "it takes minutes; it is run before a release",
 	"test-systemd":   "the same",

@@ -9,6 +9,9 @@
  *                          one process with N interfaces, which are veth pairs in a network
  *                          namespace of its own; one end of each pair sends a datagram to
  *                          the other every PAUSE_MS
+ *   load clients N PAUSE_MS
+ *                          a server that sends each of N processes a message every PAUSE_MS,
+ *                          which they answer; after 10 messages each makes a new connection
  *   load execs RATE        RATE processes a second, each of which executes a program; one in
  *                          four sends itself a datagram before it ends
  *
@@ -163,18 +166,107 @@ static void interfaces(int n, int pause_ms)
 	take_turns(fds, n, pause_ms, cast);
 }
 
+static long long since_ms(const struct timespec *started)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - started->tv_sec) * 1000LL + (now.tv_nsec - started->tv_nsec) / 1000000;
+}
+
+/* How long it is until a time after the start, and 0 if that is over. */
+static int until_ms(const struct timespec *started, long long time_ms)
+{
+	long long left = time_ms - since_ms(started);
+
+	return left > 0 ? left : 0;
+}
+
+static void message(int fd)
+{
+	char payload[64] = { 0 };
+
+	if (send(fd, payload, sizeof(payload), 0) != sizeof(payload))
+		fail("message");
+}
+
+static int has_message(int fd)
+{
+	char payload[64];
+
+	return recv(fd, payload, sizeof(payload), MSG_WAITALL) == sizeof(payload);
+}
+
+/* Answers each message, on one connection after the other. */
+static void answer(const struct sockaddr_in *server)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+		if (fd < 0 || connect(fd, (const void *)server, sizeof(*server)))
+			fail("connect");
+		while (has_message(fd))
+			message(fd);
+		close(fd);
+	}
+}
+
+/* The clients have their messages one after the other, and end their connections so as well. */
+static void clients(int n, int pause_ms)
+{
+	const int messages = 10;
+	struct sockaddr_in server = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(server);
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	int *fds = descriptors(n);
+	struct timespec started;
+
+	if (listener < 0 || bind(listener, (void *)&server, length) || listen(listener, n) ||
+	    getsockname(listener, (void *)&server, &length))
+		fail("listen");
+	for (int i = 0; i < n; i++) {
+		switch (fork()) {
+		case -1:
+			fail("fork");
+		case 0:
+			close(listener);
+			answer(&server);
+		}
+	}
+	for (int i = 0; i < n; i++) /* now, or processes would hold each other's connections */
+		fds[i] = accept(listener, NULL, NULL);
+	puts("ready");
+	fflush(stdout);
+	clock_gettime(CLOCK_MONOTONIC, &started);
+	for (long long turn = 0; !has_ended(until_ms(&started, turn * pause_ms / n)); turn++) {
+		int i = turn % n;
+
+		message(fds[i]);
+		if (!has_message(fds[i]))
+			fail("answer");
+		if ((turn / n + i) % messages == 0) {
+			close(fds[i]);
+			fds[i] = accept(listener, NULL, NULL);
+		}
+	}
+	signal(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM);
+	while (wait(NULL) > 0)
+		;
+}
+
 static void execs(const char *self, int rate)
 {
 	const int tick_ms = 10;
-	struct timespec started, now;
+	struct timespec started;
 	long long done = 0, due;
 
 	clock_gettime(CLOCK_MONOTONIC, &started);
 	puts("ready");
 	fflush(stdout);
 	while (!has_ended(tick_ms)) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		due = rate * ((now.tv_sec - started.tv_sec) * 1000LL + (now.tv_nsec - started.tv_nsec) / 1000000) / 1000;
+		due = rate * since_ms(&started) / 1000;
 		for (; done < due; done++) {
 			switch (vfork()) {
 			case -1:
@@ -205,6 +297,11 @@ int main(int argc, char **argv)
 		crowd(atoi(argv[2]), atoi(argv[3]) * 1000000LL);
 		return 0;
 	}
+	if (argc == 4 && !strcmp(argv[1], "clients")) {
+		setpgid(0, 0);
+		clients(atoi(argv[2]), atoi(argv[3]));
+		return 0;
+	}
 	if (argc == 4 && !strcmp(argv[1], "sockets")) {
 		sockets(atoi(argv[2]), atoi(argv[3]));
 		return 0;
@@ -217,6 +314,6 @@ int main(int argc, char **argv)
 		execs("/proc/self/exe", atoi(argv[2]));
 		return 0;
 	}
-	fprintf(stderr, "usage: load crowd|sockets|interfaces N PAUSE_MS | load execs RATE\n");
+	fprintf(stderr, "usage: load crowd|clients|sockets|interfaces N PAUSE_MS | load execs RATE\n");
 	return 2;
 }
