@@ -106,7 +106,7 @@ test-unit: ## run the tests that need neither privileges nor a special kernel (R
 
 # This builds programs with other releases of Go, which takes long if they have to be fetched.
 .PHONY: test-releases
-test-releases: ## check that programs of each release of Go are understood, and that pproflabels works with the oldest (3 minutes)
+test-releases: ## check that programs of each release of Go are understood, and that pproflabels works with the oldest (2 minutes)
 	go test $(TESTFLAGS) -count=1 -run '^TestGo|^TestReadGo' ./internal/tracecontext
 	GOTOOLCHAIN=go1.21.13 go -C receiver/pproflabels test ./...
 
@@ -161,7 +161,7 @@ sizing: build ## measure what an agent sends to a gateway, and write the tables 
 	go run ./internal/bench -sizing -record
 
 .PHONY: bench-check
-bench-check: ## check that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (3 minutes)
+bench-check: ## check that no instrument takes more instructions on Linux 6.18 than testdata/cost.json says (2 minutes)
 	@.ci/setup matrix
 	go run ./internal/bench -check -every-rung=false -floors=false -kernel 'amd64 linux-image-6\.18\.'
 

@@ -61,32 +61,64 @@ func (b *bench) count(ctx context.Context, source string) ([]measured, error) {
 	}
 	var running sync.WaitGroup
 	slots := make(chan struct{}, b.parallel)
-	all, errs := make([]measured, len(b.plan.Kernels)), make([]error, len(b.plan.Kernels))
+	parts := partsOf(b.only)
+	found := make([][]measured, len(b.plan.Kernels))
+	errs := make([]error, len(b.plan.Kernels)*len(parts))
 	// The plan has the oldest first. The newest has the most ways to attach and takes longest.
 	for i, k := range slices.Backward(b.plan.Kernels) {
 		guest, err := b.store.Guest(ctx, vm.Plan{Busybox: b.plan.Busybox}, k)
 		if err != nil {
 			return nil, err
 		}
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			all[i], errs[i] = b.measureGuest(ctx, guest, measuring)
-			all[i].Title = k.Title()
-		})
+		found[i] = make([]measured, len(parts))
+		for part, only := range parts {
+			slots <- struct{}{}
+			running.Go(func() {
+				defer func() { <-slots }()
+				found[i][part], errs[i*len(parts)+part] = b.measureGuest(ctx, guest, measuring, only)
+				found[i][part].Title = k.Title()
+			})
+		}
 	}
 	running.Wait()
+	var all []measured
+	for _, parts := range found {
+		all = append(all, joined(parts))
+	}
 	return all, errors.Join(errs...)
 }
 
-// measureGuest boots a guest and returns what the programs measure there.
-func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, p programs) (measured, error) {
+// partsOf returns the cases that each guest of a kernel measures. Most of the time is for starting calls, and it is
+// started for all instruments together too, so these are in a guest of their own, which can run at the same time.
+func partsOf(only string) []string {
+	if only != everything {
+		return []string{only}
+	}
+	return []string{"traffic|drops|accepts|calls", measure.All}
+}
+
+// joined returns what the guests of one kernel measured, as if it had been one guest. Each of them measures what
+// operations take with nothing attached; the figures of the first one are kept.
+func joined(parts []measured) measured {
+	whole := parts[0]
+	for _, part := range parts[1:] {
+		for _, m := range part.Measures {
+			if m.Case != measure.Off {
+				whole.Measures = append(whole.Measures, m)
+			}
+		}
+	}
+	return whole
+}
+
+// measureGuest boots a guest and returns what the programs measure there in the cases that only matches.
+func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, p programs, only string) (measured, error) {
 	ctx, cancel := context.WithTimeout(ctx, guestTimeout)
 	defer cancel()
 	found := measured{Kernel: guest.Release}
 	var said []string
 	done := false
-	arguments := fmt.Sprintf("-only=%s -every-rung=%v -floors=%v", b.only, b.everyRung, b.floors)
+	arguments := fmt.Sprintf("-only=%s -every-rung=%v -floors=%v", only, b.everyRung, b.floors)
 	fill := func(a *vm.Archive) error {
 		a.File("arguments", []byte(arguments))
 		return errors.Join(a.Copy("cost", p.cost), a.Copy("load", p.load))
