@@ -171,13 +171,13 @@ benchmarks: ## run the Go benchmarks, which tell the time of each program (as ro
 
 # Jaeger needs replace directives, so it has a go.mod of its own.
 build/jaeger: internal/tools/jaeger/go.mod
-	go build -modfile=$(CURDIR)/internal/tools/jaeger/go.mod -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
+	go build -modfile=$(CURDIR)/internal/tools/jaeger/go.mod -ldflags='-s -w' -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
 
 .PHONY: jaeger
-jaeger: build/jaeger ## build Jaeger, for make demo and make test-jaeger (minutes)
+jaeger: build/jaeger ## build Jaeger, for make demo, make test-jaeger and make test-gateway (minutes)
 
 .PHONY: test-jaeger
-test-jaeger: build jaeger ## check that Jaeger shows the trees of calls as they are (as root)
+test-jaeger: build build/jaeger ## check that Jaeger shows the trees of calls as they are (as root)
 	go test $(TESTFLAGS) -count=1 -run '^TestJaeger' ./testdata/e2e/
 
 .PHONY: test-selftests
@@ -242,10 +242,9 @@ test-dashboards: build build/victoriametrics ## check each panel and alert, in V
 	NETTAP_COLLECTOR=$(CURDIR)/$(collector) NETTAP_VICTORIAMETRICS=$(CURDIR)/build/victoriametrics \
 		go test -C internal/dashboards $(TESTFLAGS) -count=1 ./...
 
-# The traces go to Jaeger if make jaeger has built it, and otherwise to a Collector.
 OUTAGE ?= 0s
 .PHONY: test-gateway
-test-gateway: build build/victoriametrics ## check that agents, a gateway and backends lose nothing (as root; OUTAGE=1m: without the gateway for so long)
+test-gateway: build build/victoriametrics build/jaeger ## check that agents, a gateway and backends lose nothing (as root; OUTAGE=1m: without the gateway for so long)
 	go test $(TESTFLAGS) -count=1 -run '^TestGateway' ./testdata/e2e/ -outage $(OUTAGE)
 
 .PHONY: demo

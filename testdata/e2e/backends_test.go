@@ -12,7 +12,17 @@ import (
 	"os"
 	"strconv"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
+
+// requireBuilt requires a backend. In CI it is a failure if there is none.
+func requireBuilt(t *testing.T, program string) {
+	t.Helper()
+	if _, err := os.Stat(program); err != nil {
+		kerneltest.Lack(t, fmt.Errorf("make test-gateway builds it, which takes minutes: %w", err))
+	}
+}
 
 // victoriaMetrics is the backend of metrics that make test-gateway builds.
 type victoriaMetrics struct {
@@ -23,9 +33,7 @@ type victoriaMetrics struct {
 func (f *fleet) addVictoriaMetrics() victoriaMetrics {
 	f.t.Helper()
 	const program = "../../build/victoriametrics"
-	if _, err := os.Stat(program); err != nil {
-		f.t.Skip("make test-gateway builds it, which takes a minute: ", err)
-	}
+	requireBuilt(f.t, program)
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(f.t))
 	ready := func() bool {
 		response, err := http.Get("http://" + address + "/health")
@@ -79,45 +87,11 @@ func getJSON(t testing.TB, address string, answer any) {
 	}
 }
 
-// traceBackend is a backend of traces: Jaeger if it was built, which takes minutes, and otherwise a Collector.
-type traceBackend struct {
+// jaegerBackend is the backend of traces that make jaeger builds.
+type jaegerBackend struct {
 	*member
-	connects func() map[int64]map[string]bool // the host.id of agents that have reported a connect, by process
+	api string // the URL of its API
 }
-
-func (f *fleet) addTraceBackend(port int) traceBackend {
-	f.t.Helper()
-	if _, err := os.Stat(jaeger); err == nil {
-		return f.addJaeger(port)
-	}
-	f.t.Log("there is no Jaeger, which make jaeger builds: a Collector receives the traces")
-	backend := f.add(nil, binary, "--config", "yaml:"+fmt.Sprintf(backendConfig, port, "DIRECTORY/traces.json"))
-	return traceBackend{backend, func() map[int64]map[string]bool {
-		hosts := map[int64]map[string]bool{}
-		for _, span := range backend.KernelSpans(nil) {
-			if pid, ok := span.Attributes["process.pid"].(int64); ok && span.Name() == "connect" {
-				insert(hosts, pid, span.Attributes["host.id"])
-			}
-		}
-		return hosts
-	}}
-}
-
-func insert(hosts map[int64]map[string]bool, pid int64, host any) {
-	if hosts[pid] == nil {
-		hosts[pid] = map[string]bool{}
-	}
-	hosts[pid][fmt.Sprint(host)] = true
-}
-
-// backendConfig is the configuration of a Collector that stands for a backend of traces.
-const backendConfig = `
-receivers: {otlp: {protocols: {grpc: {endpoint: "127.0.0.1:%d"}}}}
-exporters: {file: {path: %q, append: true, flush_interval: 50ms}}
-service:
-  telemetry: {metrics: {level: none}}
-  pipelines: {traces: {receivers: [otlp], exporters: [file]}}
-`
 
 // jaegerConfig is the configuration of a Jaeger whose data are on the disk, so that they are there when
 // it is started again.
@@ -136,35 +110,44 @@ service:
   pipelines: {traces: {receivers: [otlp], exporters: [jaeger_storage_exporter]}}
 `
 
-func (f *fleet) addJaeger(port int) traceBackend {
+// addJaeger starts a Jaeger that receives OTLP over gRPC at a port of loopback.
+func (f *fleet) addJaeger(port int) jaegerBackend {
 	f.t.Helper()
+	const program = "../../build/jaeger"
+	requireBuilt(f.t, program)
 	queries := freePort(f.t)
-	backend := f.add(nil, jaeger, "--config", "yaml:"+fmt.Sprintf(jaegerConfig, port, queries, freePort(f.t), "DIRECTORY/badger"))
-	return traceBackend{backend, func() map[int64]map[string]bool {
-		var answer struct {
-			Data []struct {
-				Spans     []struct{ OperationName, ProcessID string }
-				Processes map[string]struct {
-					Tags []struct {
-						Key   string
-						Value any
-					}
+	return jaegerBackend{api: fmt.Sprintf("http://127.0.0.1:%d/api", queries), member: f.add(nil, program,
+		"--config", "yaml:"+fmt.Sprintf(jaegerConfig, port, queries, freePort(f.t), "DIRECTORY/badger"))}
+}
+
+// connects returns the host.id of agents that have reported a connect, by process.
+func (b jaegerBackend) connects() map[int64]map[string]bool {
+	var answer struct {
+		Data []struct {
+			Spans     []struct{ OperationName, ProcessID string }
+			Processes map[string]struct {
+				Tags []struct {
+					Key   string
+					Value any
 				}
 			}
 		}
-		getJSON(f.t, fmt.Sprintf("http://127.0.0.1:%d/api/traces?service=unknown_service:bash&operation=connect&limit=10000", queries), &answer)
-		hosts := map[int64]map[string]bool{}
-		for _, trace := range answer.Data {
-			for _, span := range trace.Spans {
-				tags := map[string]any{}
-				for _, tag := range trace.Processes[span.ProcessID].Tags {
-					tags[tag.Key] = tag.Value
+	}
+	getJSON(b.t, b.api+"/traces?service=unknown_service:bash&operation=connect&limit=10000", &answer)
+	hosts := map[int64]map[string]bool{}
+	for _, trace := range answer.Data {
+		for _, span := range trace.Spans {
+			tags := map[string]any{}
+			for _, tag := range trace.Processes[span.ProcessID].Tags {
+				tags[tag.Key] = tag.Value
+			}
+			if pid, ok := tags["process.pid"].(float64); ok && span.OperationName == "connect" {
+				if hosts[int64(pid)] == nil {
+					hosts[int64(pid)] = map[string]bool{}
 				}
-				if pid, ok := tags["process.pid"].(float64); ok && span.OperationName == "connect" {
-					insert(hosts, int64(pid), tags["host.id"])
-				}
+				hosts[int64(pid)][fmt.Sprint(tags["host.id"])] = true
 			}
 		}
-		return hosts
-	}}
+	}
+	return hosts
 }

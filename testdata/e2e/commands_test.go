@@ -253,7 +253,7 @@ var notInCI = map[string]string{
 	"footprint":      "it prints figures for people",
 	"fuzz":           "it takes as long as one lets it; its seeds are run by test-unit",
 	"headers":        "check says when it has something to do",
-	"jaeger":         "it takes minutes to build, for test-jaeger",
+	"jaeger":         "test-gateway builds it",
 	"run":            "it does not end; TestDistributionPrintsTheExample runs the same",
 	"sizing":         "it takes 3 minutes, and a machine on which little else happens; a test of internal/bench checks the tables",
 	"test-arm64":     "it takes minutes to build; it is run before a release",

@@ -55,14 +55,14 @@ extensions: {health_check: {endpoint: "127.0.0.1:%d"}}
 service: {telemetry: {metrics: {level: none}}}
 `
 
-// fleet has the agents, a gateway, VictoriaMetrics, and a backend of traces. The gateway writes the
-// log records to a file.
+// fleet has the agents, a gateway, VictoriaMetrics and Jaeger. The gateway writes the log records to a
+// file.
 type fleet struct {
 	t       *testing.T
 	agents  []*member
 	gateway *member
 	metrics victoriaMetrics
-	traces  traceBackend
+	traces  jaegerBackend
 }
 
 // member is a program of the fleet.
@@ -101,7 +101,7 @@ func startFleet(t *testing.T, count int, overlay string) *fleet {
 	f := &fleet{t: t}
 	gatewayPort, tracesPort := freePort(t), freePort(t)
 	f.metrics = f.addVictoriaMetrics()
-	f.traces = f.addTraceBackend(tracesPort)
+	f.traces = f.addJaeger(tracesPort)
 	f.gateway = f.add(nil, fmt.Sprintf("OTLP_ADDRESS=127.0.0.1:%d", gatewayPort), fmt.Sprintf("TRACES_ENDPOINT=127.0.0.1:%d", tracesPort),
 		"LOGS_FILE=DIRECTORY/logs.json", fmt.Sprintf("METRICS_ENDPOINT=http://%s/opentelemetry/v1/metrics", f.metrics.address),
 		binary, "--config", "../../deploy/gateway.yaml", "--config", "yaml:"+fmt.Sprintf(gatewayOverlay, freePort(t)))

@@ -8,21 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
-
-// jaeger is the path of the backend that make jaeger builds.
-const jaeger = "../../build/jaeger"
-
-// The addresses on which Jaeger listens by default.
-const (
-	jaegerOTLP = "127.0.0.1:4317"
-	jaegerAPI  = "http://127.0.0.1:16686"
 )
 
 // drawn is a span as a backend shows it: its name, its parent's id, and how long it took.
@@ -34,27 +23,18 @@ type drawn struct {
 // TestJaegerShowsTheSameTree asks Jaeger for a trace and compares it with what the distribution
 // has written.
 func TestJaegerShowsTheSameTree(t *testing.T) {
-	if _, err := os.Stat(jaeger); err != nil {
-		t.Skip("make test-jaeger builds it, which takes minutes: ", err)
-	}
-	backend := exec.Command(jaeger)
-	if err := backend.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		backend.Process.Kill() //nolint:errcheck // it may have ended
-		backend.Wait()         //nolint:errcheck // it was killed
-	})
+	port := freePort(t)
+	backend := (&fleet{t: t}).addJaeger(port)
 	s := servePython(t, "threads", "127.0.0.1", 0)
 	c := StartWith(t, Options{
 		Receivers: fmt.Sprintf(callsOnly, "min_duration: 0s, max_per_second: 0, off_cpu: true", s.address.Port()), Traces: true,
-		Overlay: `
+		Overlay: fmt.Sprintf(`
 		exporters:
-		  otlp_grpc: {endpoint: "` + jaegerOTLP + `", tls: {insecure: true}}
+		  otlp_grpc: {endpoint: "127.0.0.1:%d", tls: {insecure: true}}
 		service:
 		  pipelines:
 		    traces: {receivers: [nettap], exporters: [file/traces, otlp_grpc]}
-		`,
+		`, port),
 	})
 	s.visit(t, "", 0)
 	var sent Span
@@ -77,7 +57,7 @@ func TestJaegerShowsTheSameTree(t *testing.T) {
 	}
 	var got map[string]drawn
 	c.Wait("Jaeger has the trace", func() bool {
-		got = shownBy(t, sent.TraceID().String())
+		got = backend.shown(sent.TraceID().String())
 		return len(got) == len(want)
 	})
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -85,10 +65,9 @@ func TestJaegerShowsTheSameTree(t *testing.T) {
 	}
 }
 
-// shownBy asks Jaeger's API for a trace and returns its spans, or nil while Jaeger does not have it.
-func shownBy(t *testing.T, trace string) map[string]drawn {
-	t.Helper()
-	response, err := http.Get(jaegerAPI + "/api/traces/" + trace)
+// shown asks Jaeger's API for a trace and returns its spans, or nil while Jaeger does not have it.
+func (b jaegerBackend) shown(trace string) map[string]drawn {
+	response, err := http.Get(b.api + "/traces/" + trace)
 	if err != nil {
 		return nil
 	}

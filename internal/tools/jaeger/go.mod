@@ -332,3 +332,6 @@ require (
 )
 
 replace github.com/Shopify/sarama => github.com/Shopify/sarama v1.33.0
+
+// The client of Elasticsearch takes half of the time to build Jaeger. The path is relative to the root of the repository.
+replace github.com/elastic/go-elasticsearch/v9 => ./internal/tools/jaeger/elasticsearch
