@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	gocmp "github.com/google/go-cmp/cmp"
@@ -101,6 +102,9 @@ var waitTests = []struct {
 }{
 	{name: "for an answer", onEach: true, test: answerAfterAWhile},
 	{name: "for an answer that never comes", test: answerNever},
+	{name: "but not for an answer to a last message", onEach: true, test: lastMessage},
+	{name: "for an answer that a busy thread looks for", onEach: true, test: answerNeverThere},
+	{name: "for an answer that a busy event loop would be told of", test: answerNeverTold},
 	{name: "but not in the call that reads", onEach: true, test: answerInTheCall},
 	{name: "but not between questions", test: idleConnection},
 	{name: "of a program that serves", onEach: true, test: requestsThatLie},
@@ -256,6 +260,65 @@ func answerNever(t testing.TB, o *fixture) {
 	time.Sleep(thinks)
 	m.read = time.Now()
 	unix.Close(client)
+	o.wantWaits(t, port, m.failed("receive", "given_up", int64(port)))
+}
+
+// askWithoutSleep sends a request and closes the connection after a while in which the thread does not sleep. It looks
+// for an answer once, or not at all.
+func askWithoutSleep(t testing.TB, fd int, looks bool) (m moments) {
+	t.Helper()
+	onThread(func() {
+		// The runtime would put the thread to sleep to let other goroutines run. It can do so only where Go
+		// functions begin, and where its signal interrupts one.
+		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGURG - 1)}}, nil); err != nil {
+			t.Error(err)
+		}
+		var request [5]byte
+		var now, began unix.Timespec
+		m.asked = time.Now()
+		unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&request)), uintptr(len(request)))
+		if looks {
+			unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&request)), uintptr(len(request)))
+		}
+		unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&began)), 0)
+		for now = began; (now.Sec-began.Sec)*1e9+now.Nsec-began.Nsec < int64(thinks); {
+			unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&now)), 0)
+		}
+		unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+		m.read = time.Now()
+	})
+	return m
+}
+
+// lastMessage says goodbye, and closes later, because the machine is busy.
+func lastMessage(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(server)
+	askWithoutSleep(t, client, false)
+	o.wantWaits(t, port)
+}
+
+// answerNeverThere tries to read.
+func answerNeverThere(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(server)
+	m := askWithoutSleep(t, client, true)
+	o.wantWaits(t, port, m.failed("receive", "given_up", int64(port)))
+}
+
+// answerNeverTold has the socket in an epoll instance.
+func answerNeverTold(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(server)
+	epoll := must(unix.EpollCreate1(0))
+	defer unix.Close(epoll)
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, client, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		t.Fatal(err)
+	}
+	m := askWithoutSleep(t, client, false)
 	o.wantWaits(t, port, m.failed("receive", "given_up", int64(port)))
 }
 

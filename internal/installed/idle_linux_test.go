@@ -79,7 +79,8 @@ func (g guest) failures() (found []string) {
 		if s.attributes["error.type"] == nil || !s.ParentSpanID().IsEmpty() {
 			continue
 		}
-		found = append(found, fmt.Sprint(s.Name(), " ", s.attributes["error.type"], " of ", s.attributes["process.executable.name"], ": ", s.attributes))
+		took := s.EndTimestamp().AsTime().Sub(s.StartTimestamp().AsTime())
+		found = append(found, fmt.Sprint(s.Name(), " ", s.attributes["error.type"], " of ", s.attributes["process.executable.name"], ": ", took, " ", s.attributes))
 	}
 	return found
 }

@@ -51,6 +51,7 @@ struct turn {
 	struct context context; /* of what the program asked */
 	__u32 ports;    /* of both ends: a later socket can be at the same address */
 	__u32 peer;     /* the same for a Unix socket: low half of its peer's address */
+	__u32 stint;    /* in which the program asked: see stint_here; 0: it waits in some other way */
 	__u8 is_unix;
 	__u8 asks;      /* number of sends since the last answer */
 	__u8 serves;    /* the program is asked on this socket, and does not ask */
@@ -59,6 +60,7 @@ struct turn {
 	__u8 blocks;    /* see is_settled */
 	__u8 reading;   /* a blocking call has found nothing, and will read what comes next */
 	enum course course;
+	__u8 pad[4];
 };
 
 /*
@@ -270,6 +272,35 @@ static __always_inline bool is_non_blocking(struct sock *sk)
 	struct file *file = socket ? socket->file : NULL;
 
 	return file && (file->f_flags & O_NONBLOCK || is_of_ring());
+}
+
+/*
+ * The time from one sleep of a thread to the next as a number, which is another one after that and in
+ * another thread.
+ */
+static __always_inline __u32 stint_here(void)
+{
+	struct task_struct *task = current_task();
+
+	return low_half(task) + (__u32)task->nvcsw;
+}
+
+/* Whether a thread in poll or an epoll instance waits for the socket. */
+static __always_inline bool is_awaited(struct sock *sk, bool known)
+{
+	struct socket_wq *queue = FIELD_OF(sk, sk_wq);
+
+	return FIELD_OF(queue, wait.head.next) != &queue->wait.head;
+}
+
+/*
+ * The program has asked at a time. If it closes the socket in the same stint, no thread has waited
+ * for an answer, unless an event loop does that which had no time to sleep.
+ */
+static __always_inline void note_asking(struct sock *sk, struct turn *turn, __u64 time_ns, bool known)
+{
+	turn->asked_ns = time_ns;
+	turn->stint = is_awaited(sk, known) ? 0 : stint_here();
 }
 
 /* When the running thread's call began; 0 if it is in no call that is wanted. */
@@ -533,6 +564,8 @@ static __always_inline void end_question(struct sock *sk, struct turn *turn, int
 	turn->asked_ns = 0;
 	if (since(w.start_ns, w.end_ns) < GIVE_UP_NS || w.start_ns < waits_since_ns || (!turn->answered && turn->asks > MONOLOGUE))
 		return;
+	if (turn->stint == stint_here())
+		return;
 	w.sk = address_of(sk);
 	if (!is_of_interest(&w, &reason))
 		return;
@@ -689,8 +722,12 @@ static __noinline int examine_read(struct sock *sk, int result, int flags, bool 
 	struct turn *turn = turn_of(sk, known);
 	bool settled;
 
-	if (!turn || !is_answer(result) || flags & MSG_ERRQUEUE)
+	if (!turn || flags & MSG_ERRQUEUE)
 		return 0;
+	if (!is_answer(result)) {
+		turn->stint = 0; /* it looks for an answer */
+		return 0;
+	}
 	settled = is_settled(turn);
 	settle(turn, flags);
 	if (settled && !turn->blocks) /* the counter has wrapped around */
@@ -728,6 +765,7 @@ static __always_inline void note_reading(struct sock *sk, int flags)
 		note_read(sk, 1, flags, false);
 	else if (!(flags & MSG_DONTWAIT))
 		turn->reading = 1;
+	turn->stint = 0; /* it looks for an answer */
 	set_course(turn);
 }
 
@@ -784,7 +822,7 @@ static __always_inline void follow_sent(struct sock *sk, struct turn *turn, int 
 		note_question(turn, call_ns);
 	else
 		turn->context.source = CONTEXT_NONE;
-	turn->asked_ns = call_ns;
+	note_asking(sk, turn, call_ns, known);
 }
 
 /* A program has sent, or has found no room, which is examined in full. */
@@ -827,7 +865,7 @@ static __noinline bool note_monologue(struct sock *sk, struct turn *turn, bool k
 	th = this_thread();
 	if (!th || th->progress != CALL_PLAIN || th->start_ns - turn->silent_ns >= REST_NS)
 		return false;
-	turn->asked_ns = th->start_ns;
+	note_asking(sk, turn, th->start_ns, known);
 	return true;
 }
 

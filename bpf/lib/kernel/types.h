@@ -221,6 +221,7 @@ struct task_struct {
 	char comm[16];
 	void *stack;
 	int softirq_disable_cnt; /* with CONFIG_PREEMPT_RT */
+	unsigned long nvcsw;     /* how often it has left the CPU to wait for something */
 	unsigned int __state;
 	struct thread_struct thread;
 };
@@ -286,6 +287,10 @@ struct wait_queue_head {
 	struct list_head head;
 };
 
+struct socket_wq {
+	struct wait_queue_head wait; /* what waits for the socket: threads in poll, and epoll instances that have it */
+};
+
 struct sk_buff_head {
 	__u32 qlen;
 };
@@ -318,6 +323,7 @@ struct sock {
 	int sk_err;
 	int sk_sndbuf;
 	struct socket *sk_socket;
+	struct socket_wq *sk_wq;
 	__u16 sk_protocol;
 	__u16 sk_type;
 	__u8 sk_kern_sock : 1;
