@@ -280,10 +280,30 @@ func (s lateServer) ask(t *testing.T) {
 		if _, err := io.WriteString(connection, "request"); err != nil {
 			t.Error(err)
 		}
+		awaitArrival(t, connection)
 		time.Sleep(readsAfter) // the test measures this time
 		s.read()
 		if _, err := io.ReadFull(connection, make([]byte, 1)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// awaitArrival waits until all that was sent on a connection has arrived, which may be later than the call that sends
+// it returns: the peer's TCP has acknowledged it.
+func awaitArrival(t *testing.T, connection *net.TCPConn) {
+	t.Helper()
+	raw, err := connection.SyscallConn()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for unacknowledged := 1; unacknowledged > 0; time.Sleep(time.Millisecond) {
+		var ioctlErr error
+		err := raw.Control(func(fd uintptr) { unacknowledged, ioctlErr = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		if err != nil || ioctlErr != nil {
+			t.Error(err, ioctlErr)
+			return
 		}
 	}
 }

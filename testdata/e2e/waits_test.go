@@ -195,12 +195,11 @@ func (k waitingClient) waits(t *testing.T, late, refused, silent int) []waiting 
 func (s lateServer) waits(t *testing.T) []waiting {
 	t.Helper()
 	s.ask(t)
-	almost := readsAfter * 4 / 5 // on a busy machine a request arrives a little later than its call returns
-	w := waiting{about: Attributes{"process.pid": s.pid, "network.local.port": s.port}, least: almost}
+	w := waiting{about: Attributes{"process.pid": s.pid, "network.local.port": s.port}, least: readsAfter}
 	for range lateRequests {
 		w.want = append(w.want, waitSpan{
 			Name: "receive", Kind: "receive", Kept: "slow", Local: fmt.Sprintf("127.0.0.1:%d", s.port), Peer: "127.0.0.1:0",
-			Lasts: almost, ForItself: almost, Whole: true, Relation: withoutContext,
+			Lasts: readsAfter, ForItself: readsAfter, Whole: true, Relation: withoutContext,
 		})
 	}
 	return []waiting{w}
