@@ -223,12 +223,12 @@ test-packages: release build/debian.tar ## install, upgrade and remove the packa
 .PHONY: test-systemd
 test-systemd: release build/server.tar ## install the deb on a Debian that runs systemd, in a virtual machine, for an idle day (as root; up to half an hour)
 	@.ci/setup matrix
-	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/server.tar go test $(TESTFLAGS) -count=1 -timeout 45m -run '^TestDebian' ./internal/installed
+	NETTAP_RELEASE=$(CURDIR)/build/release NETTAP_ROOT=$(CURDIR)/build/server.tar go test $(TESTFLAGS) -count=1 -timeout 50m -run '^TestDebian' ./internal/installed
 
 .PHONY: test-arm64
 test-arm64: release ## run the program of the deb and of the image for arm64, in a virtual machine (2 minutes, and a build for arm64)
 	@.ci/setup matrix
-	NETTAP_RELEASE=$(CURDIR)/build/release go test $(TESTFLAGS) -count=1 -timeout 45m -run '^TestARM64' ./internal/installed
+	NETTAP_RELEASE=$(CURDIR)/build/release go test $(TESTFLAGS) -count=1 -timeout 50m -run '^TestARM64' ./internal/installed
 
 .PHONY: test-chart
 test-chart: build ## check that Helm, the Kubernetes API and the distribution accept the Helm chart

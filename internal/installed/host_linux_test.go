@@ -85,7 +85,7 @@ func boot(t *testing.T, plan vm.Plan, kernel vm.Kernel, m machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
 	defer cancel()
 	passed := false
 	began := time.Now()

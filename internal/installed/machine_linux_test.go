@@ -25,7 +25,7 @@ SuccessAction=poweroff-force
 FailureAction=poweroff-force
 [Service]
 Type=exec
-ExecStart=/tests/installed.test -test.v -test.timeout 25m -test.run ^TestGuest$$
+ExecStart=/tests/installed.test -test.v -test.timeout 35m -test.run ^TestGuest$$
 WorkingDirectory=/tests
 EnvironmentFile=/tests/environment
 StandardOutput=tty
