@@ -181,20 +181,6 @@ static __always_inline void report_end(struct sock *sk, int state, const struct 
 	bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
 }
 
-/* Whether a connection that leaves a state has been established. */
-static __always_inline bool was_established(int state)
-{
-	switch (state) {
-	case STATE_CLOSE:
-	case STATE_SYN_SENT:
-	case STATE_SYN_RECV:
-	case STATE_NEW_SYN_RECV:
-	case STATE_LISTEN:
-		return false;
-	}
-	return true;
-}
-
 /* Fills in what is known of a connection that the running process begins. */
 static __always_inline void note_beginning(struct connection *c)
 {

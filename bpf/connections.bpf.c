@@ -3,18 +3,28 @@
  * connections - what becomes of the TCP connections of each process: how many connects
  * succeeded or failed, how many segments were retransmitted, and how long round trips took.
  *
- * Hooks:   tp_btf inet_sock_set_state     a connect succeeds or fails; a connection ends
- *          tp_btf tcp_retransmit_skb      a segment is retransmitted. Since Linux 6.17 the
- *                                         tracepoint also fires for segments that could not be
- *                                         sent, so there are two programs
- *          tp_btf tcp_retransmit_synack   a SYN-ACK is retransmitted
+ * Hooks:   If functions can be traced:
+ *          fentry security_inet_conn_established   a connect succeeds
+ *          fentry tcp_send_synack                  the same, if both sides connect at the same time
+ *          fentry inet_unhash                      a connect fails, or a connection ends: it is
+ *                                                  called just before the state becomes CLOSE
+ *          Otherwise:
+ *          tp_btf inet_sock_set_state              all of that, and the other changes of its state
+ *          And always:
+ *          tp_btf tcp_retransmit_skb               a segment is retransmitted. Since Linux 6.17 the
+ *                                                  tracepoint also fires for segments that could
+ *                                                  not be sent, so there are two programs
+ *          tp_btf tcp_retransmit_synack            a SYN-ACK is retransmitted
  * Output:  map tallies, one entry for each process and each thing that is counted. User space
  *          reads it and deletes the entries of processes that have ended. The maps of
  *          owner.bpf.c say which process owns a socket.
- * Counts:  each connect and each end once, segments as the kernel's RetransSegs does.
+ * Counts:  each connect and each end once, segments as the kernel's RetransSegs does. A connection
+ *          that was restored (TCP_REPAIR) did not connect.
  * Loss:    STAT_LOST_MAP_FULL when there is no room for another entry.
+ *          A program that interrupts another run of itself is skipped: see accepts.bpf.c.
  * Needs:   BTF, Linux 5.12.
  */
+#include "lib/accepts/tcp.h"
 #include "lib/program/selftest.h"
 #include "lib/program/stats.h"
 #include "lib/owner/whose.h"
@@ -29,6 +39,7 @@ struct tcp_skb_cb {
 
 struct tcp_sock___smoothed {
 	__u32 srtt_us; /* eight times the smoothed round-trip time */
+	__u8 repair : 1; /* the state is set by a program (TCP_REPAIR), and not by a handshake */
 };
 
 struct sock___connecting {
@@ -214,13 +225,28 @@ static __always_inline enum role role_of(struct sock *sk, const struct owner *ow
 	return owner->listener ? ROLE_SERVER : ROLE_UNKNOWN;
 }
 
+_Static_assert(!((BOUNDS + 1) & BOUNDS), "the number of ranges is not a power of two");
+
+/* In which range a round-trip time is. */
+static __always_inline __u32 range_of(__u32 us)
+{
+	__u32 range = 0;
+
+	for (int step = (BOUNDS + 1) / 2; step; step /= 2)
+		if (us > bounds_us[range + step - 1])
+			range += step;
+	return range;
+}
+
 static __always_inline void count_end(struct sock *sk)
 {
-	__u32 round_trip_us = BPF_CORE_READ((struct tcp_sock___smoothed *)sk, srtt_us) >> 3, range = 0;
+	struct tcp_sock___smoothed *tcp = (struct tcp_sock___smoothed *)bpf_skc_to_tcp_sock(sk);
 	struct tally_key key = { .deed = DEED_END };
+	__u32 round_trip_us, range;
 	struct owner *owner;
 	struct tally *t;
 
+	round_trip_us = tcp ? tcp->srtt_us >> 3 : 0;
 	if (!round_trip_us)
 		return; /* no round trip was measured */
 	owner = stored_owner(sk);
@@ -229,18 +255,59 @@ static __always_inline void count_end(struct sock *sk)
 	t = tally_of(&key, 1);
 	if (!t)
 		return;
-	for (int i = 0; i < BOUNDS; i++)
-		range += round_trip_us > bounds_us[i];
+	range = range_of(round_trip_us);
 	__sync_fetch_and_add(&t->count, 1);
 	__sync_fetch_and_add(&t->sum_us, round_trip_us);
 	if (range <= BOUNDS)
 		__sync_fetch_and_add(&t->ranges[range], 1);
 }
 
-/* Whether a change of state is the end of a connection that was established. */
-static __always_inline bool is_end(int old, int new)
+/* A socket's state becomes CLOSE. state is the one that it leaves. */
+static __always_inline void count_close(struct sock *sk, int state)
 {
-	return new == STATE_CLOSE && old != STATE_SYN_RECV && old != STATE_LISTEN && old != STATE_CLOSE;
+	if (state == STATE_SYN_SENT)
+		count_connect(sk, failure_of(sk));
+	else if (was_established(state))
+		count_end(sk);
+}
+
+bool fired_see_established;
+
+SEC("fentry/security_inet_conn_established")
+int BPF_PROG(see_established, struct sock *sk)
+{
+	if (is_enabled(&fired_see_established) && is_plain_tcp(sk, true))
+		count_connect(sk, FAILURE_NONE);
+	return 0;
+}
+
+bool fired_see_crossing;
+
+/* A SYN has come instead of a SYN-ACK, which is sent now. */
+SEC("fentry/tcp_send_synack")
+int BPF_PROG(see_crossing, struct sock *sk)
+{
+	if (is_enabled(&fired_see_crossing))
+		count_connect(sk, FAILURE_NONE);
+	return 0;
+}
+
+bool fired_see_unhash;
+
+SEC("fentry/inet_unhash")
+int BPF_PROG(see_unhash, struct sock *sk)
+{
+	if (is_enabled(&fired_see_unhash) && is_plain_tcp(sk, true))
+		count_close(sk, sk->__sk_common.skc_state);
+	return 0;
+}
+
+/* Whether the connection of a socket is restored. */
+static __always_inline bool is_restored(struct sock *sk)
+{
+	struct tcp_sock___smoothed *tcp = (struct tcp_sock___smoothed *)bpf_skc_to_tcp_sock(sk);
+
+	return tcp && BITS_OF(tcp, repair);
 }
 
 bool fired_see_change;
@@ -254,13 +321,11 @@ int BPF_PROG(see_change, struct sock *sk, int old, int new)
 {
 	if (!is_enabled(&fired_see_change))
 		return 0;
-	if (old != STATE_SYN_SENT && !is_end(old, new))
+	if ((old != STATE_SYN_SENT && new != STATE_CLOSE) || !is_plain_tcp(sk, true))
 		return 0;
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return 0;
-	if (old != STATE_SYN_SENT)
-		count_end(sk);
-	else
-		count_connect(sk, new == STATE_CLOSE ? failure_of(sk) : FAILURE_NONE);
+	if (new == STATE_CLOSE)
+		count_close(sk, old);
+	else if (!is_restored(sk))
+		count_connect(sk, FAILURE_NONE);
 	return 0;
 }

@@ -65,7 +65,7 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats, c.AvoidHooks))},
 		{"connections", c.Connections.InstrumentConfig, connectionsStats, withCgroups(shared,
 			connections.New(builder(c.Connections.metricsBuilderConfig()), owners.Another(), shared.processes, shared.clock, connectionsStats,
-				connections.Options{RootPath: c.RootPath}))},
+				connections.Options{RootPath: c.RootPath, AvoidHooks: c.AvoidHooks}))},
 	}
 	if c.Calls.Metrics.SocketWaitDuration.Enabled {
 		instruments = append(instruments, waitDurations(shared, settings))

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 
@@ -45,20 +44,13 @@ var ladder = []kernel.Hook{
 
 // probing returns a probe that refuses functions unless all of them can be traced, and the programs that belong to
 // them can be loaded: they compare and exchange, which is possible since Linux 5.12.
-func probing(probe func(hook string) error, types *btf.Spec, spec *ebpf.CollectionSpec) func(hook string) error {
+func probing(probe func(hook string) error, types *btf.Spec) func(hook string) error {
+	probe = kernel.Together(probe, traced, "fentry/tcp_connect", "fentry/security_inet_conn_established")
 	return func(hook string) error {
-		if hook != traced {
-			return probe(hook)
-		}
-		if !kernel.HasHelper(types, "check_mtu") {
+		if hook == traced && !kernel.HasHelper(types, "check_mtu") {
 			return fmt.Errorf("%s: Linux is older than 5.12: %w", hook, kernel.ErrUnsupported)
 		}
-		for _, program := range ladder[0].Programs {
-			if err := probe(spec.Programs[program].SectionName); err != nil {
-				return err
-			}
-		}
-		return nil
+		return probe(hook)
 	}
 }
 
@@ -82,7 +74,7 @@ func (c *Closings) load() error {
 	if err != nil {
 		return err
 	}
-	hook, err := kernel.Choose(probing(kernel.Avoiding(c.avoid, kernel.Probe), types, spec), ladder...)
+	hook, err := kernel.Choose(probing(kernel.Avoiding(c.avoid, kernel.Probe), types), ladder...)
 	if err != nil {
 		return err
 	}

@@ -145,14 +145,20 @@ const (
 	bpfMapTallies                  = "tallies"
 	bpfProgSeeAnswerAgain          = "see_answer_again"
 	bpfProgSeeChange               = "see_change"
+	bpfProgSeeCrossing             = "see_crossing"
+	bpfProgSeeEstablished          = "see_established"
 	bpfProgSeeRetransmit           = "see_retransmit"
 	bpfProgSeeRetransmitResult     = "see_retransmit_result"
+	bpfProgSeeUnhash               = "see_unhash"
 	bpfVarBoundsUs                 = "bounds_us"
 	bpfVarEnabled                  = "enabled"
 	bpfVarFiredSeeAnswerAgain      = "fired_see_answer_again"
 	bpfVarFiredSeeChange           = "fired_see_change"
+	bpfVarFiredSeeCrossing         = "fired_see_crossing"
+	bpfVarFiredSeeEstablished      = "fired_see_established"
 	bpfVarFiredSeeRetransmit       = "fired_see_retransmit"
 	bpfVarFiredSeeRetransmitResult = "fired_see_retransmit_result"
+	bpfVarFiredSeeUnhash           = "fired_see_unhash"
 	bpfVarNothing                  = "nothing"
 	bpfVarUnknown                  = "unknown"
 	bpfVarWithUsers                = "with_users"
@@ -202,8 +208,11 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	SeeAnswerAgain      *ebpf.ProgramSpec `ebpf:"see_answer_again"`
 	SeeChange           *ebpf.ProgramSpec `ebpf:"see_change"`
+	SeeCrossing         *ebpf.ProgramSpec `ebpf:"see_crossing"`
+	SeeEstablished      *ebpf.ProgramSpec `ebpf:"see_established"`
 	SeeRetransmit       *ebpf.ProgramSpec `ebpf:"see_retransmit"`
 	SeeRetransmitResult *ebpf.ProgramSpec `ebpf:"see_retransmit_result"`
+	SeeUnhash           *ebpf.ProgramSpec `ebpf:"see_unhash"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -229,8 +238,11 @@ type bpfVariableSpecs struct {
 	Enabled                  *ebpf.VariableSpec `ebpf:"enabled"`
 	FiredSeeAnswerAgain      *ebpf.VariableSpec `ebpf:"fired_see_answer_again"`
 	FiredSeeChange           *ebpf.VariableSpec `ebpf:"fired_see_change"`
+	FiredSeeCrossing         *ebpf.VariableSpec `ebpf:"fired_see_crossing"`
+	FiredSeeEstablished      *ebpf.VariableSpec `ebpf:"fired_see_established"`
 	FiredSeeRetransmit       *ebpf.VariableSpec `ebpf:"fired_see_retransmit"`
 	FiredSeeRetransmitResult *ebpf.VariableSpec `ebpf:"fired_see_retransmit_result"`
+	FiredSeeUnhash           *ebpf.VariableSpec `ebpf:"fired_see_unhash"`
 	Nothing                  *ebpf.VariableSpec `ebpf:"nothing"`
 	Unknown                  *ebpf.VariableSpec `ebpf:"unknown"`
 	WithUsers                *ebpf.VariableSpec `ebpf:"with_users"`
@@ -289,8 +301,11 @@ type bpfVariables struct {
 	Enabled                  *ebpf.Variable `ebpf:"enabled"`
 	FiredSeeAnswerAgain      *ebpf.Variable `ebpf:"fired_see_answer_again"`
 	FiredSeeChange           *ebpf.Variable `ebpf:"fired_see_change"`
+	FiredSeeCrossing         *ebpf.Variable `ebpf:"fired_see_crossing"`
+	FiredSeeEstablished      *ebpf.Variable `ebpf:"fired_see_established"`
 	FiredSeeRetransmit       *ebpf.Variable `ebpf:"fired_see_retransmit"`
 	FiredSeeRetransmitResult *ebpf.Variable `ebpf:"fired_see_retransmit_result"`
+	FiredSeeUnhash           *ebpf.Variable `ebpf:"fired_see_unhash"`
 	Nothing                  *ebpf.Variable `ebpf:"nothing"`
 	Unknown                  *ebpf.Variable `ebpf:"unknown"`
 	WithUsers                *ebpf.Variable `ebpf:"with_users"`
@@ -302,16 +317,22 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	SeeAnswerAgain      *ebpf.Program `ebpf:"see_answer_again"`
 	SeeChange           *ebpf.Program `ebpf:"see_change"`
+	SeeCrossing         *ebpf.Program `ebpf:"see_crossing"`
+	SeeEstablished      *ebpf.Program `ebpf:"see_established"`
 	SeeRetransmit       *ebpf.Program `ebpf:"see_retransmit"`
 	SeeRetransmitResult *ebpf.Program `ebpf:"see_retransmit_result"`
+	SeeUnhash           *ebpf.Program `ebpf:"see_unhash"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.SeeAnswerAgain,
 		p.SeeChange,
+		p.SeeCrossing,
+		p.SeeEstablished,
 		p.SeeRetransmit,
 		p.SeeRetransmitResult,
+		p.SeeUnhash,
 	)
 }
 

@@ -4,6 +4,7 @@ package connections
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
@@ -115,17 +117,41 @@ type fixture struct {
 	recorder *stats.Recorder
 }
 
-func observe(t *testing.T, change func(*Connections)) *fixture {
-	t.Helper()
-	kerneltest.Require(t)
+func newFixture(change func(*Connections)) *fixture {
 	now, recorder := clock.New(), new(stats.Recorder)
 	builder := metadata.NewMetricsBuilder(metadata.NewDefaultMetricsBuilderConfig(), receivertest.NewNopSettings(metadata.Type))
 	c := New(builder, owner.New(owner.Options{MaxProcesses: 4096}), process.NewDirectory("", now), now, recorder, Options{})
 	if change != nil {
 		change(c)
 	}
-	kerneltest.Start(t, c)
 	return &fixture{c, recorder}
+}
+
+func observe(t *testing.T, change func(*Connections)) *fixture {
+	t.Helper()
+	f := newFixture(change)
+	kerneltest.Start(t, f)
+	return f
+}
+
+// together are several instruments that observe the same. None counts the self-tests of another one.
+type together []*fixture
+
+func (all together) each(do func(*fixture) error) (errs error) {
+	for _, f := range all {
+		errs = errors.Join(errs, do(f))
+	}
+	return errs
+}
+
+func (all together) Start(ctx context.Context) error {
+	return all.each(func(f *fixture) error { return f.Start(ctx) })
+}
+
+func (all together) Enable() error { return all.each(func(f *fixture) error { return f.Enable() }) }
+
+func (all together) Shutdown(ctx context.Context) error {
+	return all.each(func(f *fixture) error { return f.Shutdown(ctx) })
 }
 
 func (f *fixture) collect(t *testing.T) pmetric.Metrics {
@@ -307,8 +333,57 @@ func sentAgain(t *testing.T, c *net.TCPConn, n uint32) {
 	t.Fatalf("it does not send anything again %d times", n)
 }
 
+// connectToItself makes a socket connect to itself, so that its SYN crosses another one, and sends something.
+func connectToItself(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	own, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(fd, own); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(fd, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Read(fd, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// chosen returns the hook by which connections are seen.
+func (f *fixture) chosen(t *testing.T) string {
+	t.Helper()
+	for _, hook := range f.hooks() {
+		if hook.Job == "connection" {
+			return hook.Name
+		}
+	}
+	t.Fatal("no hook sees connections")
+	return ""
+}
+
+// TestKernelFollowsConnections observes the same by the functions, if they can be traced, and by the tracepoint.
 func TestKernelFollowsConnections(t *testing.T) {
-	f := observe(t, nil)
+	f, by := newFixture(nil), newFixture(func(c *Connections) { c.options.AvoidHooks = []string{"fentry"} })
+	all := together{f, by}
+	kerneltest.Start(t, all)
+	const tracepoint = "tp_btf/inet_sock_set_state"
+	best := tracepoint
+	if kernel.Probe(traced) == nil {
+		best = traced
+	}
+	if diff := cmp.Diff([]string{best, tracepoint}, []string{f.chosen(t), by.chosen(t)}); diff != "" {
+		t.Errorf("the hooks differ (-want +got):\n%s", diff)
+	}
 	n := newNetwork(t)
 	want := told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{}}
 	connected := func(connects int64) {
@@ -380,12 +455,24 @@ func TestKernelFollowsConnections(t *testing.T) {
 	n.answerAgain()
 	want.Connects["given_up"]++
 
+	connectToItself(t)
+	want.Connects[""]++
+	want.RoundTrips["client"]++
+
+	fd, err = n.dial(n.port(), func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1) })
+	if err != nil {
+		t.Errorf("restore a connection: %v", err)
+	}
+	unix.Close(fd) // it did not connect, and had no round trip
+
 	want.Retransmits = n.retransmits(n.near) + n.retransmits(n.far)
 	if want.Retransmits < 3 {
 		t.Errorf("the kernel says that %d segments were sent again", want.Retransmits)
 	}
-	f.requireTold(t, os.Getpid(), want)
-	f.requireBalance(t)
+	for _, f := range all {
+		f.requireTold(t, os.Getpid(), want)
+		f.requireBalance(t)
+	}
 }
 
 // TestKernelFollowsConnectionsUntilTheirProcessEnds has a connection that is older than the instrument,

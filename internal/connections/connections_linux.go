@@ -81,7 +81,7 @@ func (c *Connections) load() error {
 	if err != nil {
 		return err
 	}
-	hooks, err := hooksHere()
+	hooks, err := chooseHooks(kernel.Avoiding(c.options.AvoidHooks, kernel.Probe))
 	if err != nil {
 		return err
 	}
@@ -101,8 +101,32 @@ func (c *Connections) load() error {
 	return nil
 }
 
-// hooksHere returns the hooks with the programs that fit this kernel's tracepoints.
-func hooksHere() ([]kernel.Hook, error) {
+// traced is the function by whose name the best hook is known. It is called when a connection ends.
+const traced = "fentry/inet_unhash"
+
+// The other functions that are traced with it. The second one is called only if both sides connect at the same time.
+const (
+	tracedToo  = "fentry/security_inet_conn_established"
+	tracedBoth = "fentry/tcp_send_synack"
+)
+
+// ladder has the ways to see connects and ends, the best one first. The tracepoint fires at each change of the state of
+// each connection, and functions are called only for what is of interest.
+var ladder = []kernel.Hook{
+	{Job: "connection", Name: traced, Programs: []string{bpfProgSeeEstablished, bpfProgSeeUnhash}},
+	{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeChange}},
+}
+
+// chooseHooks returns the best hooks that probe does not refuse, with the programs that fit this kernel's tracepoints.
+func chooseHooks(probe func(hook string) error) ([]kernel.Hook, error) {
+	connection, err := kernel.Choose(kernel.Together(probe, traced, tracedToo, tracedBoth), ladder...)
+	if err != nil {
+		return nil, err
+	}
+	hooks := []kernel.Hook{connection}
+	if connection.Name == traced {
+		hooks = append(hooks, kernel.Hook{Job: "crossed_connect", Name: tracedBoth, Programs: []string{bpfProgSeeCrossing}, Cause: selftest.Receipts})
+	}
 	types, err := kernel.Types()
 	if err != nil {
 		return nil, err
@@ -115,11 +139,8 @@ func hooksHere() ([]kernel.Hook, error) {
 	if arguments > argumentsWithoutError {
 		again.Programs = []string{bpfProgSeeRetransmitResult}
 	}
-	return []kernel.Hook{
-		{Job: "connection", Name: "tp_btf/inet_sock_set_state", Programs: []string{bpfProgSeeChange}},
-		again,
-		{Job: "answer_again", Name: "tp_btf/tcp_retransmit_synack", Programs: []string{bpfProgSeeAnswerAgain}, Cause: selftest.Retransmit},
-	}, nil
+	return append(hooks, again,
+		kernel.Hook{Job: "answer_again", Name: "tp_btf/tcp_retransmit_synack", Programs: []string{bpfProgSeeAnswerAgain}, Cause: selftest.Retransmit}), nil
 }
 
 // argumentsWithoutError is how many arguments tcp_retransmit_skb has before Linux 6.17, which added the

@@ -12,7 +12,8 @@ import (
 
 // Options are the configuration of the instrument.
 type Options struct {
-	RootPath string // where the host's / is mounted; "" means /
+	RootPath   string   // where the host's / is mounted; "" means /
+	AvoidHooks []string // those of kernel.Avoiding
 }
 
 // bounds are the upper bounds of the ranges of round-trip times. There is one more range, which has none.

@@ -70,6 +70,23 @@ func Avoiding(names []string, probe func(hook string) error) func(hook string) e
 	}
 }
 
+// Together returns a probe that refuses the hook first if it refuses one of the others, which have programs for the same
+// job. It passes other hooks to probe.
+func Together(probe func(hook string) error, first string, others ...string) func(hook string) error {
+	return func(hook string) error {
+		err := probe(hook)
+		if hook != first {
+			return err
+		}
+		for _, other := range others {
+			if err == nil {
+				err = probe(other)
+			}
+		}
+		return err
+	}
+}
+
 // CheckHookName returns an error unless name is that of a hook or of a kind of hooks, in the form
 // that [Avoiding] takes.
 func CheckHookName(name string) error {

@@ -77,3 +77,30 @@ func TestCheckHookName(t *testing.T) {
 		}
 	}
 }
+
+func TestTogether(t *testing.T) {
+	const first, other, third, alone = "fentry/a", "fentry/b", "fentry/c", "tp_btf/d"
+	for name, test := range map[string]struct {
+		lacks, hook string
+		refused     bool
+	}{
+		"all are there":                {hook: first},
+		"the first is not there":       {lacks: first, hook: first, refused: true},
+		"the last is not there":        {lacks: third, hook: first, refused: true},
+		"a hook that stands for none":  {lacks: third, hook: other},
+		"another hook":                 {lacks: first, hook: alone},
+		"another hook that is missing": {lacks: alone, hook: alone, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			probe := func(hook string) error {
+				if hook == test.lacks {
+					return ErrUnsupported
+				}
+				return nil
+			}
+			if err := Together(probe, first, other, third)(test.hook); errors.Is(err, ErrUnsupported) != test.refused {
+				t.Errorf("Together()(%q) = %v", test.hook, err)
+			}
+		})
+	}
+}

@@ -37,3 +37,17 @@ static __always_inline __u32 first_sequence_of(struct tcp_sock *sk, bool known)
 
 	return FIELD_OF(tcp, snd_una) - (__u32)FIELD_OF(tcp, bytes_acked);
 }
+
+/* Whether a connection that leaves a state has been established. */
+static __always_inline bool was_established(int state)
+{
+	switch (state) {
+	case STATE_CLOSE:
+	case STATE_SYN_SENT:
+	case STATE_SYN_RECV:
+	case STATE_NEW_SYN_RECV:
+	case STATE_LISTEN:
+		return false;
+	}
+	return true;
+}

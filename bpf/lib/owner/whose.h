@@ -16,7 +16,7 @@ static __always_inline __u64 number_of_listener(__u64 address)
  */
 static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner *owner)
 {
-	__u64 address = (__u64)sk;
+	__u64 address = (__u64)sk, number;
 	struct user *user;
 
 	if (with_users) {
@@ -24,5 +24,8 @@ static __always_inline __u64 number_of_owner(struct sock *sk, const struct owner
 		if (user)
 			return user->number;
 	}
+	number = owner ? READ_ONCE(owner->number) : NOBODY;
+	if (is_used(number)) /* nearly always: heir_of asks it too, and is a call */
+		return number;
 	return heir_of(owner, 0, 0);
 }
