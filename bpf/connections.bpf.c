@@ -15,9 +15,10 @@
  *                                                  tracepoint also fires for segments that could
  *                                                  not be sent, so there are two programs
  *          tp_btf tcp_retransmit_synack            a SYN-ACK is retransmitted
- * Output:  map tallies, one entry for each process and each thing that is counted. User space
- *          reads it and deletes the entries of processes that have ended. The maps of
- *          owner.bpf.c say which process owns a socket.
+ * Output:  map tallies, one entry for each process and each thing that is counted, and array usuals,
+ *          which has the most usual of them for processes that have a place there. User space reads
+ *          both and removes processes that have ended. The maps of owner.bpf.c say which process
+ *          owns a socket.
  * Counts:  each connect and each end once, segments as the kernel's RetransSegs does. A connection
  *          that was restored (TCP_REPAIR) did not connect.
  * Loss:    STAT_LOST_MAP_FULL when there is no room for another entry.
@@ -106,6 +107,47 @@ struct {
 	__type(key, struct tally_key);
 	__type(value, struct tally);
 } tallies SEC(".maps");
+
+#define PLACES 1024 /* a power of two */
+
+/*
+ * The number of the process that has a place. 0: it is free. A number that no process has: user space is freeing it.
+ * Processes get their numbers one after the other, so each of as many as there are places has one.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
+	__type(value, __u64);
+} places SEC(".maps");
+
+/* What is usual: connects that succeed, and ends whose role is known. */
+struct usual {
+	__u64 connects;
+	struct tally as_client;
+	struct tally as_server;
+};
+
+/* What the processes in their places have counted. A place is found in a quarter of the instructions of a hash. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
+	__type(value, struct usual);
+} usuals SEC(".maps");
+
+/* What a process in its place has counted. NULL: it has none, or it is not known which process it is. */
+static __always_inline struct usual *usual_of(__u64 number)
+{
+	__u32 index = number >> 32 & (PLACES - 1);
+	__u64 *place = bpf_map_lookup_elem(&places, &index);
+
+	if (!place || number == NOBODY)
+		return NULL;
+	if (*place != number && (*place || __sync_val_compare_and_swap(place, 0, number)))
+		return NULL;
+	return bpf_map_lookup_elem(&usuals, &index);
+}
 
 const struct tally nothing = {};
 
@@ -211,9 +253,17 @@ static __always_inline enum failure failure_of(struct sock *sk)
 static __always_inline void count_connect(struct sock *sk, enum failure failure)
 {
 	struct tally_key key = { .deed = DEED_CONNECT, .failure = failure };
+	struct usual *usual = NULL;
 
 	key.number = number_of_socket(sk, stored_owner(sk));
-	count(&key, 1);
+	if (failure == FAILURE_NONE)
+		usual = usual_of(key.number);
+	if (!usual) {
+		count(&key, 1);
+		return;
+	}
+	count_stat(STAT_SEEN);
+	__sync_fetch_and_add(&usual->connects, 1);
 }
 
 static __always_inline enum role role_of(struct sock *sk, const struct owner *owner)
@@ -238,12 +288,23 @@ static __always_inline __u32 range_of(__u32 us)
 	return range;
 }
 
+static __always_inline void add_end(struct tally *t, __u32 round_trip_us)
+{
+	__u32 range = range_of(round_trip_us);
+
+	__sync_fetch_and_add(&t->count, 1);
+	__sync_fetch_and_add(&t->sum_us, round_trip_us);
+	if (range <= BOUNDS)
+		__sync_fetch_and_add(&t->ranges[range], 1);
+}
+
 static __always_inline void count_end(struct sock *sk)
 {
 	struct tcp_sock___smoothed *tcp = (struct tcp_sock___smoothed *)bpf_skc_to_tcp_sock(sk);
 	struct tally_key key = { .deed = DEED_END };
-	__u32 round_trip_us, range;
+	struct usual *usual = NULL;
 	struct owner *owner;
+	__u32 round_trip_us;
 	struct tally *t;
 
 	round_trip_us = tcp ? tcp->srtt_us >> 3 : 0;
@@ -252,14 +313,16 @@ static __always_inline void count_end(struct sock *sk)
 	owner = stored_owner(sk);
 	key.role = role_of(sk, owner);
 	key.number = number_of_socket(sk, owner);
-	t = tally_of(&key, 1);
-	if (!t)
-		return;
-	range = range_of(round_trip_us);
-	__sync_fetch_and_add(&t->count, 1);
-	__sync_fetch_and_add(&t->sum_us, round_trip_us);
-	if (range <= BOUNDS)
-		__sync_fetch_and_add(&t->ranges[range], 1);
+	if (key.role != ROLE_UNKNOWN)
+		usual = usual_of(key.number);
+	if (usual) {
+		count_stat(STAT_SEEN);
+		t = key.role == ROLE_CLIENT ? &usual->as_client : &usual->as_server;
+	} else {
+		t = tally_of(&key, 1);
+	}
+	if (t)
+		add_end(t, round_trip_us);
 }
 
 /* A socket's state becomes CLOSE. state is the one that it leaves. */

@@ -130,6 +130,13 @@ type bpfUser struct {
 	Turns  uint32
 }
 
+type bpfUsual struct {
+	_        structs.HostLayout
+	Connects uint64
+	AsClient bpfTally
+	AsServer bpfTally
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -139,10 +146,12 @@ const (
 	bpfMapMakers                   = "makers"
 	bpfMapNumbering                = "numbering"
 	bpfMapOwners                   = "owners"
+	bpfMapPlaces                   = "places"
 	bpfMapProcesses                = "processes"
 	bpfMapSocketUsers              = "socket_users"
 	bpfMapStats                    = "stats"
 	bpfMapTallies                  = "tallies"
+	bpfMapUsuals                   = "usuals"
 	bpfProgSeeAnswerAgain          = "see_answer_again"
 	bpfProgSeeChange               = "see_change"
 	bpfProgSeeCrossing             = "see_crossing"
@@ -224,10 +233,12 @@ type bpfMapSpecs struct {
 	Makers      *ebpf.MapSpec `ebpf:"makers"`
 	Numbering   *ebpf.MapSpec `ebpf:"numbering"`
 	Owners      *ebpf.MapSpec `ebpf:"owners"`
+	Places      *ebpf.MapSpec `ebpf:"places"`
 	Processes   *ebpf.MapSpec `ebpf:"processes"`
 	SocketUsers *ebpf.MapSpec `ebpf:"socket_users"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
 	Tallies     *ebpf.MapSpec `ebpf:"tallies"`
+	Usuals      *ebpf.MapSpec `ebpf:"usuals"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -273,10 +284,12 @@ type bpfMaps struct {
 	Makers      *ebpf.Map `ebpf:"makers"`
 	Numbering   *ebpf.Map `ebpf:"numbering"`
 	Owners      *ebpf.Map `ebpf:"owners"`
+	Places      *ebpf.Map `ebpf:"places"`
 	Processes   *ebpf.Map `ebpf:"processes"`
 	SocketUsers *ebpf.Map `ebpf:"socket_users"`
 	Stats       *ebpf.Map `ebpf:"stats"`
 	Tallies     *ebpf.Map `ebpf:"tallies"`
+	Usuals      *ebpf.Map `ebpf:"usuals"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -286,10 +299,12 @@ func (m *bpfMaps) Close() error {
 		m.Makers,
 		m.Numbering,
 		m.Owners,
+		m.Places,
 		m.Processes,
 		m.SocketUsers,
 		m.Stats,
 		m.Tallies,
+		m.Usuals,
 	)
 }
 

@@ -549,7 +549,7 @@ func TestKernelFollowsConnectionsUntilTheirProcessEnds(t *testing.T) {
 }
 
 func TestKernelFollowsConnectionsThatFindNoPlace(t *testing.T) {
-	f := observe(t, func(c *Connections) { c.maxTallies = 1 })
+	f := observe(t, func(c *Connections) { c.maxTallies, c.places = 1, 1 })
 	n := newNetwork(t)
 	n.end(n.connect())
 	deadline := time.Now().Add(10 * time.Second)

@@ -42,13 +42,15 @@ type Connections struct {
 	recorder  *stats.Recorder
 	options   Options
 
-	maxTallies uint32 // 0: talliesPerProcess for each process
-	object     *kernel.Object
-	open       kernel.Closers
-	ledger     *ledger
-	roster     *owner.Roster
-	ended      map[uint64]bool // the numbers of processes that had ended at the last collection
-	offered    bool            // the last collection was returned, so that a delivery ends series
+	maxTallies  uint32 // 0: talliesPerProcess for each process
+	places      uint32 // 0: as many as the kernel side has
+	object      *kernel.Object
+	gracePeriod *kernel.GracePeriod
+	open        kernel.Closers
+	ledger      *ledger
+	roster      *owner.Roster
+	ended       map[uint64]bool // the numbers of processes that had ended at the last collection
+	offered     bool            // the last collection was returned, so that a delivery ends series
 }
 
 // New returns Connections that record into builder and are not started. Their Start also starts owners.
@@ -90,6 +92,9 @@ func (c *Connections) load() error {
 	if c.maxTallies != 0 {
 		spec.Maps[bpfMapTallies].MaxEntries = c.maxTallies
 	}
+	if c.places != 0 {
+		spec.Maps[bpfMapPlaces].MaxEntries = c.places
+	}
 	err = errors.Join(spec.Variables[bpfVarWithUsers].Set(c.owners.UsesKprobes()), spec.Variables[bpfVarBoundsUs].Set(boundsMicros()))
 	if err != nil {
 		return err
@@ -98,6 +103,10 @@ func (c *Connections) load() error {
 		return err
 	}
 	c.open = append(c.open, c.object)
+	if c.gracePeriod, err = kernel.NewGracePeriod(); err != nil {
+		return err
+	}
+	c.open = append(c.open, c.gracePeriod)
 	return nil
 }
 

@@ -15,8 +15,17 @@ import (
 type snapshot struct {
 	now       time.Time // a time before the rest was read
 	tallies   map[bpfTallyKey]bpfTally
+	entries   int                      // of the kernel's map of tallies
+	places    map[uint64]uint32        // where processes have their usual tallies, by number
 	members   map[uint64]*owner.Member // the processes of tallies that are known, by number
 	processes map[uint64]owner.Process // all processes that are known, by number
+}
+
+// add adds what was read of a tally. A process may have a part of it in its place, and an older one in the
+// kernel's map.
+func (s *snapshot) add(key bpfTallyKey, tally bpfTally) {
+	tally.add(s.tallies[key])
+	s.tallies[key] = tally
 }
 
 // hasEnded reports whether the process with a number has ended, has become another process by an exec,
@@ -87,13 +96,19 @@ func (l *ledger) feed(s series) {
 	of.Feed()
 }
 
-// departing returns the tallies that are to be removed from the kernel's map: those of processes that
-// have ended, if they have not changed since the last snapshot. The kernel may still retransmit for a
+// departing returns the tallies that are to be removed from the kernel's maps: all of a process that has
+// ended, if none of them has changed since the last snapshot. The kernel may still retransmit for a
 // process that has ended.
 func (l *ledger) departing(s *snapshot) []bpfTallyKey {
-	var leave []bpfTallyKey
+	moves := map[uint64]bool{}
 	for key, e := range l.entries {
-		if e.moved < l.turn && s.hasEnded(key.Number) {
+		if e.moved == l.turn {
+			moves[key.Number] = true
+		}
+	}
+	var leave []bpfTallyKey
+	for key := range l.entries {
+		if !moves[key.Number] && s.hasEnded(key.Number) {
 			leave = append(leave, key)
 		}
 	}

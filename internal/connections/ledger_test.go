@@ -109,6 +109,47 @@ func TestLedgerEndsWhatEnded(t *testing.T) {
 	}
 }
 
+// TestLedgerRemovesAProcessAtOnce has a process whose tallies do not all rest. It has some of them in one
+// place, which is freed as a whole.
+func TestLedgerRemovesAProcessAtOnce(t *testing.T) {
+	b := newBook()
+	b.meet(1, memberWith(7))
+	connects, retransmits := bpfTallyKey{Number: 1, Deed: bpfDeedDEED_CONNECT}, bpfTallyKey{Number: 1, Deed: bpfDeedDEED_RETRANSMIT}
+	b.count(connects, 2)
+	b.count(retransmits, 1)
+	b.collect(0)
+	b.end(1)
+	b.count(retransmits, 1)
+	b.enter(b.next)
+	if departing := b.departing(b.next); len(departing) != 0 {
+		t.Errorf("%v depart while one tally changes, want none", departing)
+	}
+	b.enter(b.next)
+	if departing := b.departing(b.next); len(departing) != 2 {
+		t.Errorf("%v depart, want both tallies", departing)
+	}
+}
+
+// TestSnapshotAddsUpBothMaps has a process that has counted the same in its place and, before it had one,
+// elsewhere.
+func TestSnapshotAddsUpBothMaps(t *testing.T) {
+	s := &snapshot{tallies: map[bpfTallyKey]bpfTally{}}
+	connects, server := bpfTallyKey{Number: 1, Deed: bpfDeedDEED_CONNECT}, bpfTallyKey{Number: 1, Deed: bpfDeedDEED_END, Role: bpfRoleROLE_SERVER}
+	s.add(connects, bpfTally{Count: 2})
+	usual := bpfUsual{Connects: 3, AsServer: bpfTally{Count: 1, SumUs: 70}}
+	usual.AsServer.Ranges[1] = 1
+	for key, tally := range usual.tallies(1) {
+		s.add(key, tally)
+	}
+	want := map[bpfTallyKey]bpfTally{
+		connects: {Count: 5}, server: usual.AsServer,
+		{Number: 1, Deed: bpfDeedDEED_END, Role: bpfRoleROLE_CLIENT}: {},
+	}
+	if diff := cmp.Diff(want, s.tallies); diff != "" {
+		t.Errorf("tallies differ (-want +got):\n%s", diff)
+	}
+}
+
 // TestLedgerAddsUpWhatIsShownAlike has a process with several numbers, which belong to one series, and
 // a number that is not known, whose connections belong to no process.
 func TestLedgerAddsUpWhatIsShownAlike(t *testing.T) {

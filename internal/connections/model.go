@@ -83,6 +83,16 @@ func membersOf(points []point) map[*owner.Member]bool {
 	return members
 }
 
+// tallies returns what a process has counted in its place, by the keys that it would have in the kernel's
+// map.
+func (u bpfUsual) tallies(number uint64) map[bpfTallyKey]bpfTally {
+	return map[bpfTallyKey]bpfTally{
+		{Number: number, Deed: bpfDeedDEED_CONNECT}:                       {Count: u.Connects},
+		{Number: number, Deed: bpfDeedDEED_END, Role: bpfRoleROLE_CLIENT}: u.AsClient,
+		{Number: number, Deed: bpfDeedDEED_END, Role: bpfRoleROLE_SERVER}: u.AsServer,
+	}
+}
+
 func (t *bpfTally) add(other bpfTally) {
 	t.Count += other.Count
 	t.SumUs += other.SumUs

@@ -5,6 +5,7 @@ package connections
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 
@@ -21,6 +22,10 @@ func (c *Connections) read() (*snapshot, error) {
 	var err error
 	if s.tallies, err = kernel.ReadAll[bpfTallyKey, bpfTally](c.object.Maps[bpfMapTallies]); err != nil {
 		return nil, errors.Join(errs, fmt.Errorf("read tallies: %w", err))
+	}
+	s.entries = len(s.tallies)
+	if err := c.readPlaces(s); err != nil {
+		return nil, errors.Join(errs, fmt.Errorf("read places: %w", err))
 	}
 	if s.processes, err = c.owners.Processes(); err != nil {
 		return nil, errors.Join(errs, err)
@@ -43,18 +48,79 @@ func (c *Connections) meetProcesses(s *snapshot) {
 	}
 }
 
-// makeRoom removes the tallies of processes that have ended from the kernel's map.
+// readPlaces adds what processes have counted in their places.
+func (c *Connections) readPlaces(s *snapshot) error {
+	s.places = map[uint64]uint32{}
+	err := kernel.Each(c.object.Maps[bpfMapPlaces], func(place uint32, number uint64) {
+		if number != free {
+			s.places[number] = place
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for number, place := range s.places {
+		var usual bpfUsual
+		if err := c.object.Maps[bpfMapUsuals].Lookup(place, &usual); err != nil {
+			return err
+		}
+		for key, tally := range usual.tallies(number) {
+			s.add(key, tally)
+		}
+	}
+	return nil
+}
+
+// makeRoom removes the tallies of processes that have ended from the kernel's maps.
 func (c *Connections) makeRoom(s *snapshot) error {
-	var errs error
-	for _, key := range c.ledger.departing(s) {
+	departing := c.ledger.departing(s)
+	lasts, errs := c.leavePlaces(s, departing)
+	for _, key := range departing {
 		last, err := kernel.Take[bpfTally](c.object.Maps[bpfMapTallies], key)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			errs = errors.Join(errs, fmt.Errorf("take a tally out: %w", err))
-			continue
 		}
+		last.add(lasts[key])
 		c.ledger.remove(key, last)
 	}
 	return errs
+}
+
+// What the kernel has as the number of the process in a place.
+//
+// Kernel side: places in bpf/connections.bpf.c.
+const (
+	free    = uint64(0)
+	freeing = ^uint64(0) // no process has it
+)
+
+// leavePlaces frees the places of processes that have ended, and returns what they had counted there. While a
+// place is being freed nothing is counted in it.
+func (c *Connections) leavePlaces(s *snapshot, departing []bpfTallyKey) (lasts map[bpfTallyKey]bpfTally, errs error) {
+	leave := map[uint64]uint32{}
+	for _, key := range departing {
+		if place, ok := s.places[key.Number]; ok {
+			leave[key.Number] = place
+		}
+	}
+	if len(leave) == 0 {
+		return nil, nil
+	}
+	places, usuals := c.object.Maps[bpfMapPlaces], c.object.Maps[bpfMapUsuals]
+	for _, place := range leave {
+		errs = errors.Join(errs, places.Put(place, freeing))
+	}
+	errs = errors.Join(errs, c.gracePeriod.Wait()) // a program may be counting there
+	lasts = map[bpfTallyKey]bpfTally{}
+	for number, place := range leave {
+		var usual bpfUsual
+		errs = errors.Join(errs, usuals.Lookup(place, &usual), usuals.Put(place, bpfUsual{}), places.Put(place, free))
+		maps.Copy(lasts, usual.tallies(number))
+	}
+	if errs != nil {
+		errs = fmt.Errorf("free places: %w", errs)
+	}
+	return lasts, errs
 }
 
 // forgetProcesses removes processes that had already ended at the last collection and have no tallies any
@@ -92,7 +158,7 @@ func (c *Connections) updateStats(s *snapshot) error {
 		totals.Aggregated = c.ledger.aggregated()
 		totals.Lost = map[string]uint64{"map_full": kinds[bpfStatSTAT_LOST_MAP_FULL]}
 		totals.MissedRuns = missed
-		totals.Maps = map[string]stats.Map{bpfMapTallies: {Entries: len(s.tallies), Limit: int(c.object.Maps[bpfMapTallies].MaxEntries())}}
+		totals.Maps = map[string]stats.Map{bpfMapTallies: {Entries: s.entries, Limit: int(c.object.Maps[bpfMapTallies].MaxEntries())}}
 		totals.Hooks = c.hooks()
 	})
 	return nil
