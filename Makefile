@@ -186,6 +186,13 @@ test-selftests: build ## run the kernel's own tests of its network stack beside 
 	go run ./internal/selftests build/selftests
 	go test $(TESTFLAGS) -count=1 -timeout 20m -v -run '^TestSelftests' ./testdata/e2e/
 
+.PHONY: test-selftests-guests
+test-selftests-guests: build ## the same on Linux 6.1 and 6.18, under qemu, of those that are quick (minutes)
+	@.ci/setup selftests
+	@.ci/setup matrix
+	go run ./internal/selftests build/selftests
+	go run ./internal/matrix -selftests -kernel 'amd64 linux-image-6\.(1|18)\..*-cloud-amd64$$' -run '^TestSelftestsPass$$' ./testdata/e2e
+
 # The sources that ocb has written are built for another architecture, which takes as long as the first build.
 build/otelcol-nettap-arm64: $(collector)
 	cd build/distribution && GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o ../otelcol-nettap-arm64 .

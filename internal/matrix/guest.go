@@ -18,6 +18,7 @@ type guest struct {
 	packages     []tested // to test, in this order
 	arguments    []string // of each test binary
 	distribution string   // an executable that tests run; "" if there is none
+	selftests    bool     // the kernel's own tests are there, too
 }
 
 //go:embed job.sh
@@ -27,7 +28,11 @@ var job []byte
 func (g guest) fill(a *vm.Archive) error {
 	a.Directory("tests")
 	a.File("arguments", []byte(strings.Join(g.arguments, "\n")))
-	return errors.Join(g.addTests(a), g.addDistribution(a))
+	err := errors.Join(g.addTests(a), g.addDistribution(a))
+	if g.selftests {
+		err = errors.Join(err, addSelftests(a), addTools(a))
+	}
+	return err
 }
 
 func (g guest) addTests(a *vm.Archive) error {

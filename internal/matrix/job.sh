@@ -3,6 +3,12 @@
 export GOGC=off GOMEMLIMIT=600MiB # to collect garbage takes a seventh of all time
 export NETTAP_OWN_MACHINE=yes
 
+# The kernel's own tests look for their tools there. A shell of busybox would take its own ip.
+if [ -e /bin/bash ]; then
+	ln -s / /usr
+	ln -sf bash /bin/sh
+fi
+
 while read -r package; do
 	echo "@@ start $package"
 	cd "/tests/$package" || continue

@@ -44,6 +44,7 @@ func main() {
 	plan := flag.String("plan", filepath.Join("testdata", "kernels.txt"), "the kernels and what to expect of them")
 	only := flag.String("kernel", "", "only the kernels whose line in the plan this regular expression matches")
 	write := flag.Bool("write", false, "write the table of kernels into "+tableFile)
+	flag.BoolVar(&m.selftests, "selftests", false, "add the kernel's own tests, which go run ./internal/selftests "+selftests+" has built, to guests with the distribution")
 	flag.Parse()
 	whole := *only == "" && m.run == everyTest && flag.NArg() == 0
 	m.patterns = flag.Args()
@@ -80,6 +81,7 @@ type matrix struct {
 	build        string // a directory for what is compiled
 	run          string // a regular expression that selects tests
 	parallel     int
+	selftests    bool     // guests with the distribution have the kernel's own tests, too
 	patterns     []string // of Go packages
 	everyPackage bool
 }

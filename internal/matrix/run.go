@@ -63,7 +63,9 @@ func (m *matrix) test(ctx context.Context, to io.Writer) ([]result, error) {
 				driving[k.Arch] = built
 			}
 			results[i].packages = slices.Concat(results[i].packages, driving[k.Arch])
-			guests[i].distribution = distribution
+		}
+		if k.Distribution && slices.ContainsFunc(results[i].packages, func(p tested) bool { return p.name == drivers }) {
+			guests[i].distribution, guests[i].selftests = distribution, m.selftests
 		}
 	}
 	var running sync.WaitGroup
