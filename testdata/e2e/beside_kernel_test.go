@@ -66,20 +66,21 @@ func probe(t *testing.T, kind string, functions []string, pid int) stranger {
 	return s.attach(t, func() (io.Closer, error) { return attach(program) })
 }
 
-// besideProbes is a receiver with everything that probes functions.
+// besideProbes is a receiver with everything that probes functions. It reads once a second, because a guest
+// does hardly anything else if it reads as often as other tests let it.
 const besideProbes = `
 	nettap:
 	  max_cpu: 0
 	  avoid_hooks: [%s]
 	  traffic:
-	    collection_interval: 200ms
+	    collection_interval: 1s
 	    initial_delay: 0s
 	    metrics:
 	      nettap.process.network.packet.count: {attributes: [network.io.direction, network.interface.name, network.transport]}
-	  drops: {collection_interval: 200ms, initial_delay: 0s}
-	  accepts: {collection_interval: 200ms, initial_delay: 0s, events: {nettap.connection.closed: {enabled: true}}}
+	  drops: {enabled: false}
+	  accepts: {collection_interval: 1s, initial_delay: 0s, events: {nettap.connection.closed: {enabled: true}}}
 	  calls:
-	    collection_interval: 200ms
+	    collection_interval: 1s
 	    initial_delay: 0s
 	    min_duration: 0s
 	    max_per_second: 0
@@ -88,8 +89,15 @@ const besideProbes = `
 `
 
 // TestKernelDistributionRunsBesideProbes has programs of other applications at functions that nettap probes, by
-// each kind of probe that the kernel has.
-func TestKernelDistributionRunsBesideProbes(t *testing.T) {
+// each kind of probe that the kernel has. In a guest most of the time is that of one start of the Collector.
+func TestKernelDistributionRunsBesideProbes(t *testing.T) { runBesideProbes(t) }
+
+// TestKernelDistributionByKprobesRunsBesideProbes is the same without the hooks that are better than kprobes.
+func TestKernelDistributionByKprobesRunsBesideProbes(t *testing.T) {
+	runBesideProbes(t, "tp_btf/sock_send_length", "kprobe.session", "kprobe.multi", "fentry", "fentry.multi")
+}
+
+func runBesideProbes(t *testing.T, avoid ...string) {
 	missing := map[string]error{}
 	withTracefs(t, func() {
 		for _, p := range foreignProbes {
@@ -106,36 +114,30 @@ func TestKernelDistributionRunsBesideProbes(t *testing.T) {
 		if missing[p.kind] != nil {
 			continue
 		}
-		hooks[p.kind+" "+strings.Join(p.functions, ", ")] = foreignHook{p.fires, func(t *testing.T, pid int) stranger {
-			return probe(t, p.kind, p.functions, pid)
-		}}
+		hooks[p.kind+" "+strings.Join(p.functions, ", ")] = foreignHook{
+			fires: p.fires, pairs: p.kind == "kprobe.session",
+			attach: func(t *testing.T, pid int) stranger { return probe(t, p.kind, p.functions, pid) },
+		}
 	}
 	if len(hooks) == 0 {
 		return
 	}
-	for name, avoid := range map[string][]string{
-		"with the best hooks": nil,
-		"with kprobes":        {"tp_btf/sock_send_length", "kprobe.session", "kprobe.multi", "fentry", "fentry.multi"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := startBouncer(t)
-			act := func() {
-				b.do(datagrams)
-				b.do(connections)
-			}
-			b.runBeside(hooks, act, func() (*Collector, func(times int)) {
-				c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(besideProbes, strings.Join(avoid, ", "), b.Process.Pid)})
-				return c, func(times int) {
-					t.Helper()
-					c.awaitBounces(b.Process.Pid, times)
-				}
-			})
-		})
+	b := startBouncer(t)
+	act := func() {
+		b.do(datagrams)
+		b.do(connections)
 	}
+	b.runBeside(hooks, act, func() (*Collector, func(times int)) {
+		c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(besideProbes, strings.Join(avoid, ", "), b.Process.Pid)})
+		return c, func(times int) {
+			t.Helper()
+			c.awaitBounces(b.Process.Pid, times)
+		}
+	})
 }
 
-// awaitBounces waits until exactly what a bouncer did so many times is reported, and requires that nothing was
-// missed.
+// awaitBounces waits until what a bouncer did so many times is reported, or counted as missed: the kernel may
+// leave out runs of programs at probes, as stranger.count says.
 func (c *Collector) awaitBounces(pid, times int) {
 	c.t.Helper()
 	of := Attributes{"process.pid": pid}
@@ -160,12 +162,17 @@ func (c *Collector) awaitBounces(pid, times int) {
 				got[span.Name()]++
 			}
 		}
+		missed := int(c.OwnValue("otelcol_nettap_hook_missed_runs"))
+		for kind, n := range want {
+			if lost := n - got[kind]; lost > 0 && lost <= missed {
+				got[kind] += lost
+				missed -= lost
+			}
+		}
 		diff = cmp.Diff(want, got)
 		return diff == ""
 	})
-	for _, kind := range []string{"otelcol_nettap_hook_missed_runs", "otelcol_nettap_events_lost"} {
-		if n := c.OwnValue(kind); n != 0 {
-			c.t.Errorf("%s is %v", kind, n)
-		}
+	if n := c.OwnValue("otelcol_nettap_events_lost"); n != 0 {
+		c.t.Errorf("otelcol_nettap_events_lost is %v", n)
 	}
 }
