@@ -111,6 +111,7 @@ var waitTests = []struct {
 	{name: "counted by how long they took", test: countedWaits},
 	{name: "on datagrams", test: datagrams},
 	{name: "on Unix sockets", test: unixStreams},
+	{name: "but not of a Unix socket that was another one's", test: unixStreamsInTurn},
 	{name: "for room to send", ofResults: true, test: roomToSend},
 	{name: "for a connection", onEach: true, test: connections},
 	{name: "for a connection that is refused", onEach: true, test: refusedConnection},
@@ -463,6 +464,41 @@ func unixStreams(t testing.TB, o *fixture) {
 	want := []waited{moments{ready: m.asked, read: m.ready}.request("unix", nil), m.answer("unix", nil)}
 	if diff := gocmp.Diff(want, got, about); diff != "" {
 		t.Errorf("waits differ (-want +got):\n%s", diff)
+	}
+}
+
+// unixStreamsInTurn makes connections one after the other. The kernel mostly gives the server's end of each the memory that
+// the client's end of the one before had. The clients leave before they have read the last answer.
+func unixStreamsInTurn(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{}), unix.Listen(listener, 1)); err != nil { // a name that the kernel chooses
+		t.Fatal(err)
+	}
+	name := must(unix.Getsockname(listener))
+	thread := onThread(func() {
+		for range 8 {
+			client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+			if err := unix.Connect(client, name); err != nil {
+				t.Error(err)
+			}
+			server, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK)
+			if err != nil {
+				t.Error(err)
+			}
+			send(t, client, 5)
+			receive(server)
+			send(t, server, 7)
+			unix.Close(client)
+			receive(server)
+			unix.Close(server)
+		}
+	})
+	for _, tr := range o.by(t, thread) {
+		if w, ok := waitOf(tr); ok {
+			t.Errorf("a wait is reported: %+v", w)
+		}
 	}
 }
 

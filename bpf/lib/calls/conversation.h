@@ -23,12 +23,13 @@ static __always_inline __u16 family_of(struct sock *sk)
  */
 static __always_inline bool is_passive(struct sock *sk, __u16 family)
 {
-	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
+	__u16 protocol;
 
 	if (family == AF_UNIX)
 		return BPF_CORE_READ((struct unix_sock *)sk, addr);
 	if (family != AF_INET && family != AF_INET6)
 		return false;
+	protocol = BPF_CORE_READ(sk, sk_protocol);
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
 		return BPF_CORE_READ(sk, sk_max_ack_backlog);
 	return !BPF_CORE_READ(sk, __sk_common.skc_dport) &&

@@ -37,6 +37,13 @@ enum __attribute__((packed)) course {
 	COURSE_MONOLOGUE, /* the program only sends, and only when it last did is noted */
 };
 
+/* Which end of a connection a Unix socket is. A later connection may have its ends at the same two addresses. */
+enum __attribute__((packed)) unix_end {
+	UNIX_NONE,    /* it is not a Unix socket */
+	UNIX_ACTIVE,  /* it has no name */
+	UNIX_PASSIVE, /* it has the name of the listener, or one of its own */
+};
+
 /*
  * Which side of a connection acts next. A place is found by the socket's address without a helper,
  * from any kind of program. It belongs to one socket until another socket needs it while nothing is
@@ -52,7 +59,7 @@ struct turn {
 	__u32 ports;    /* of both ends: a later socket can be at the same address */
 	__u32 peer;     /* the same for a Unix socket: low half of its peer's address */
 	__u32 stint;    /* in which the program asked: see stint_here; 0: it waits in some other way */
-	__u8 is_unix;
+	enum unix_end unix_end;
 	__u8 asks;      /* number of sends since the last answer */
 	__u8 serves;    /* the program is asked on this socket, and does not ask */
 	__u8 answered;  /* an answer has come on this socket */
@@ -157,6 +164,11 @@ static __always_inline bool is_asking(struct sock *sk)
 	return BPF_CORE_READ(peer, addr);
 }
 
+static __always_inline enum unix_end unix_end_of(struct sock *sk)
+{
+	return is_passive(sk, AF_UNIX) ? UNIX_PASSIVE : UNIX_ACTIVE;
+}
+
 static __always_inline __u32 unix_peer(struct sock *sk)
 {
 	return (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer);
@@ -187,7 +199,7 @@ static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
 
-	if (!belongs_to(turn, sk, known) || (turn->is_unix && turn->peer != unix_peer(sk)))
+	if (!belongs_to(turn, sk, known) || (turn->unix_end && (turn->peer != unix_peer(sk) || turn->unix_end != unix_end_of(sk))))
 		turn = NULL;
 	CHECKED(turn);
 	return turn;
@@ -203,7 +215,7 @@ static __always_inline void set_course(struct turn *turn)
 {
 	enum course course = COURSE_OPEN;
 
-	if (!turn->is_unix && !turn->full_ns && !turn->reading) {
+	if (!turn->unix_end && !turn->full_ns && !turn->reading) {
 		if (is_settled(turn))
 			course = COURSE_SETTLED;
 		else if (!turn->serves && turn->asks > MONOLOGUE && !turn->ready_ns && !turn->found)
@@ -225,6 +237,7 @@ static __always_inline bool is_stale(const struct turn *turn)
 static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
+	bool is_unix;
 
 	if (turn->sk && turn->sk != (__u64)sk && (turn->asked_ns || turn->ready_ns || turn->full_ns) && !is_stale(turn)) {
 		count_stat(STAT_SEEN);
@@ -239,8 +252,9 @@ static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool
 	turn->serves = serves;
 	turn->context.source = CONTEXT_NONE;
 	turn->ports = FIELD_OF(sk, __sk_common.skc_portpair);
-	turn->is_unix = FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX;
-	turn->peer = turn->is_unix ? unix_peer(sk) : 0;
+	is_unix = FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX;
+	turn->unix_end = is_unix ? unix_end_of(sk) : UNIX_NONE;
+	turn->peer = is_unix ? unix_peer(sk) : 0;
 	barrier();
 	WRITE_ONCE(turn->sk, (__u64)sk);
 	return turn;
@@ -295,12 +309,14 @@ static __always_inline bool is_awaited(struct sock *sk, bool known)
 
 /*
  * The program has asked at a time. If it closes the socket in the same stint, no thread has waited
- * for an answer, unless an event loop does that which had no time to sleep.
+ * for an answer, unless an event loop does that which had no time to sleep. Of UDP it is not seen
+ * that the program closes.
  */
 static __always_inline void note_asking(struct sock *sk, struct turn *turn, __u64 time_ns, bool known)
 {
 	turn->asked_ns = time_ns;
-	turn->stint = is_awaited(sk, known) ? 0 : stint_here();
+	if (FIELD_OF(sk, sk_protocol) != IPPROTO_UDP)
+		turn->stint = is_awaited(sk, known) ? 0 : stint_here();
 }
 
 /* When the running thread's call began; 0 if it is in no call that is wanted. */
