@@ -308,20 +308,25 @@ static __noinline int examine_message(struct sock *sk, struct spoken *spoken, in
 	return 0;
 }
 
-/* The running process has moved bytes on sk. */
-static __always_inline void see_message(struct sock *sk, int bytes, enum head_reader direction)
+/* The running process has moved bytes on a stream. This is a function of its own for the same reason. */
+static __noinline int see_stream(struct sock *sk, int bytes, enum head_reader direction)
 {
-	struct task_struct *task;
+	struct task_struct *task = current_task();
 	struct spoken *spoken;
 
-	if (bytes <= 0 || sk->sk_type != SOCK_STREAM)
-		return;
-	task = current_task();
 	if (task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->tgid == own_pid)
-		return;
+		return 0;
 	spoken = bpf_sk_storage_get(&spokens, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (spoken && !is_quiet(spoken, task))
 		examine_message(sk, spoken, bytes, direction);
+	return 0;
+}
+
+/* The running process has moved bytes on sk. */
+static __always_inline void see_message(struct sock *sk, int bytes, enum head_reader direction)
+{
+	if (bytes > 0 && sk->sk_type == SOCK_STREAM)
+		see_stream(sk, bytes, direction);
 }
 
 /*
