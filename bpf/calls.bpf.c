@@ -42,26 +42,70 @@
 #include "lib/kernel/registers.h"
 
 /*
- * A function as user space passes it: its index, its enum result_kind and its enum passes. This is the cookie of a
- * link. If links have no cookies, each function has a copy of the program with this value in place
- * of the mark. Links of probes and of functions may differ in whether they have cookies.
+ * A function as user space passes it, in two words. The first one is what the state of a thread is during a plain call of
+ * the function: see plain_of. The second one has its traits. Together they are the cookie of a link. If links have no
+ * cookies, each function has a copy of the program with these words in place of the marks. Links of probes and of
+ * functions may differ in whether they have cookies. Go: Function.mark.
  */
-#define MARK_FUNCTION "0x7a11"
+#define MARK_FUNCTION 0x7a11
+#define MARK_TRAITS 0x7a22
 #define INDEX(function) ((__u16)(function))
-#define KIND(function) ((__u32)(function) >> 16 & 3)
-#define PASSES(function) ((__u32)(function) >> 18 & 3)
 
-const volatile bool probes_with_cookies = 1, with_cookies = 1;
+struct mark {
+	__u64 function;
+	__u64 traits;
+};
+
+/* The traits of a function. The first two bits are its enum result_kind, and the next two its enum passes. */
+#define KIND(traits) ((traits) & 3)
+#define PASSES(traits) ((traits) >> 2 & 3)
+#define TRAIT_INNER 0x10  /* in a system call, another one of the functions has called it */
+#define TRAIT_ORDINARY 0x20 /* it is called in no interrupt, and of what is deferred until a call has returned only by io_uring */
+#define TRAIT_NUMBER 0x40 /* its result is a number, which fexit finds behind its arguments */
+#define TRAIT_INT 0x80    /* and one of 32 bits */
+
+/*
+ * Whether a function has a trait. In a copy of the program for one function the verifier knows that, and nothing of this
+ * is left, not even the comparison.
+ */
+#define HAS_TRAIT(traits, trait)                                                              \
+	({                                                                                    \
+		__label__ has, end;                                                           \
+		bool found = false;                                                           \
+		asm goto("if %0 & %1 goto %l[has]" : : "r"(traits), "i"(trait) : : has);      \
+		goto end;                                                                     \
+	has:                                                                                  \
+		found = true;                                                                 \
+	end:;                                                                                 \
+		found;                                                                        \
+	})
+
 #define with_result_helper has_helper(BPF_FUNC_get_func_ret) /* since 5.17 */
 
-static __always_inline __u64 function_of(void *ctx, bool cookies)
+/* A program calls this when it needs the words, so that it does not have to keep them in registers before. */
+static __always_inline struct mark mark_of(void *ctx)
 {
-	__u64 function;
+	__u64 function, traits;
 
-	if (cookies)
-		return bpf_get_attach_cookie(ctx);
-	asm volatile("%0 = " MARK_FUNCTION " ll" : "=r"(function));
-	return function;
+	asm volatile("%0 = %1 ll" : "=r"(function) : "i"(MARK_FUNCTION));
+	if (function == MARK_FUNCTION) {
+		function = bpf_get_attach_cookie(ctx);
+		traits = function >> 32;
+	} else {
+		asm volatile("%0 = %1 ll" : "=r"(traits) : "i"(MARK_TRAITS));
+	}
+	return (struct mark){ .function = function, .traits = traits };
+}
+
+/* From where a program is run. */
+enum hook {
+	PROBE,
+	TRAMPOLINE,
+};
+
+static __always_inline __u32 position_at(void *ctx, enum hook hook)
+{
+	return hook == PROBE ? ((struct pt_regs *)ctx)->sp : position_of(ctx);
 }
 
 /* Whether the frame at a is above b on the stack, so that it may have called what is at b. */
@@ -174,6 +218,14 @@ __noinline int unwind_to(__u32 index)
 /* Trace the functions inside all calls, and not only inside sampled ones. */
 bool follows_all;
 
+/*
+ * What lets most calls pass with one comparison: the version of the filters, or a value that no thread has if calls have
+ * to be looked at more closely when they begin.
+ */
+__u32 usual_version;
+
+__s64 plain_ns; /* a plain call that takes no less has to be looked at more closely when it ends: min_duration_ns, or 0 */
+
 static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now, bool may_be_behind)
 {
 	struct call *call = &t->call;
@@ -240,7 +292,7 @@ __noinline int raise_call(bool may_be_behind)
  */
 static __always_inline bool is_inside(const struct thread *th, __u32 position, __u16 index, __s32 entry)
 {
-	if (th->entry != (__s16)entry)
+	if (th->entry != (__u16)entry)
 		return false;
 	if (th->position == position) /* a tail call leaves its place on the stack to another function */
 		return th->function != index;
@@ -268,28 +320,77 @@ static __always_inline bool is_in_plain(struct thread *th, __u32 position, __u16
 	return false;
 }
 
-static __always_inline void begin_plain(struct thread *th, __u32 position, __u16 index, __s32 entry, __u8 deed)
+static __always_inline void begin_plain(struct thread *th, __u32 function, __u32 position, __u16 entry, __u8 how)
 {
-	th->start_ns = bpf_ktime_get_boot_ns();
 	th->position = position;
-	th->function = index;
 	th->entry = entry;
-	th->deed = deed;
-	th->nested = th->touched = 0;
-	proceed(th, CALL_PLAIN);
+	th->touched = 0;
+	th->how = how;
+	th->function = INDEX(function);
+	th->start_ns = bpf_ktime_get_boot_ns();
+	barrier(); /* see proceed */
+	WRITE_ONCE(*progress_of_call(th), CALL_PLAIN);
+}
+
+/* Remembers what the running thread has done in a plain call. This is a global function: see enter_tree. */
+__noinline int note_plain_deed(__s64 result, bool may_be_behind)
+{
+	struct pt_regs *regs = user_registers();
+	struct thread *th = this_thread();
+	__u8 deed;
+
+	if (!th)
+		return 0;
+	deed = deed_of(th->how);
+	if (may_be_behind && deed != OPERATION_OTHER && is_behind_call(regs))
+		return 0;
+	note_deed(th->conversation, deed, first_of(regs), result);
+	return 0;
+}
+
+/* Whether it is known without a look at the registers that the function is not deferred work. */
+static __always_inline bool is_undeferred(__u64 traits)
+{
+	return HAS_TRAIT(traits, TRAIT_ORDINARY) && with_current_task &&
+	       bpf_core_field_exists(struct task_struct, io_uring) && !current_task()->io_uring;
+}
+
+/*
+ * The same in few instructions for a thread that sends or receives where it has done so before. It only has to be noted
+ * which of the two it was, as in note_exchange.
+ */
+static __always_inline void note_plain(struct thread *th, __u64 traits, __s64 result, bool may_be_behind)
+{
+	__u8 kind = th->how & (REMEMBERED | OPERATION_KIND), sends = kind & 1;
+	struct conversation *c;
+	__s32 fd;
+
+	_Static_assert(OPERATION_SEND == OPERATION_RECEIVE + 1 && OPERATION_SEND & 1, "the lowest bit tells them apart");
+	if (!(kind & REMEMBERED))
+		return;
+	if ((kind & ~1) == (REMEMBERED | OPERATION_RECEIVE) && result >= 0 && (!may_be_behind || is_undeferred(traits))) {
+		fd = first_of(registers_at(th->registers));
+		c = &th->conversation[fd & (CONVERSATIONS - 1)];
+		if (c->fd == fd && stays(c, sends)) {
+			c->asks = sends;
+			return;
+		}
+	}
+	note_plain_deed(result, may_be_behind);
 }
 
 /* Ends a plain call; false if it is to be reported, or may have to be. */
-static __always_inline bool end_plain(struct thread *th, __u64 function, __s64 value)
+static __always_inline bool end_plain(struct thread *th, __u64 traits, __s64 value, bool may_be_behind)
 {
-	__s64 result = result_of(KIND(function), value);
+	__s64 result = HAS_TRAIT(traits, TRAIT_INT) ? (__s32)value : value;
 
 	proceed(th, CALL_NONE);
-	if (filters_connections || is_wanted_failure(KIND(function), result) ||
-	    since(th->start_ns, bpf_ktime_get_boot_ns()) >= min_duration_ns)
+	if (result < 0 && is_wanted_failure(KIND(traits), result))
 		return false;
-	if (!idle_waits && th->deed)
-		note_deed(th->conversation, th->deed, first_of(user_registers()), result);
+	/* If the call has a tree after all, this is noted again, which changes nothing. */
+	note_plain(th, traits, result, may_be_behind);
+	if ((__s64)(bpf_ktime_get_boot_ns() - th->start_ns) >= plain_ns)
+		return false;
 	count_sampled_out(th);
 	return true;
 }
@@ -369,53 +470,93 @@ __noinline int enter_tree(__u32 index, __u32 position, bool wanted, bool sampled
 	return 0;
 }
 
-/*
- * Begins the call of a thread, if it is wanted. false if it is to have a tree; sampled is set then
- * if it was drawn.
- */
-static __always_inline bool begin_call(struct thread *th, __u16 index, __u32 position, struct pt_regs *regs, __s32 entry,
-				       bool wanted, bool *sampled)
+/* Begins a call of a thread that is not drawn as a plain one. */
+static __always_inline void begin_call(struct thread *th, __u32 function, __u32 position, __u64 entry)
 {
-	__s32 number = number_of(entry);
-	__u8 deed;
-
-	if (!wanted && !is_wanted_of(th, number))
-		return true;
-	*sampled = is_drawn(th);
-	if (*sampled || follows_all)
-		return false;
-	deed = deed_of(number);
-	if (deed && !is_about_fd(number, regs, !with_points))
-		deed = OPERATION_NONE;
-	begin_plain(th, position, index, entry, deed);
-	return true;
+	if (is_drawn(th))
+		enter_tree(INDEX(function), position, true, true);
+	else
+		begin_plain(th, function, position, entry, operation_of(entry));
 }
 
-static __always_inline void enter(__u16 index, __u32 position, struct pt_regs *regs, bool wanted)
+/*
+ * A function begins, and more has to be examined than at most of these. wanted is set if it is already known that the call
+ * is. This is a global function: see enter_tree.
+ */
+__noinline int enter_more(__u32 function, __u32 position, bool wanted)
 {
 	struct thread *th = this_thread();
 	bool sampled = false;
-	__s32 entry;
+	__s32 entry, number;
 
 	if (th && th->progress != CALL_FOLLOWED) {
-		entry = syscall_of(regs);
-		if (th->progress != CALL_NONE && is_in_plain(th, position, index, entry))
-			return;
+		entry = syscall_of(user_registers());
+		if (th->progress != CALL_NONE && is_in_plain(th, position, INDEX(function), entry))
+			return 0;
 		if (!wanted && is_interrupt(position))
-			return;
+			return 0;
 		if (th->progress == CALL_NONE) {
-			if (begin_call(th, index, position, regs, entry, wanted, &sampled))
-				return;
+			number = number_of(entry);
+			if (!wanted && !is_wanted_of(th, number))
+				return 0;
+			sampled = is_drawn(th);
+			if (!sampled && !follows_all) {
+				begin_plain(th, function, position, entry, operation_of(number));
+				return 0;
+			}
 			wanted = true;
 		}
 	} else if (!wanted && is_interrupt(position)) {
-		return;
+		return 0;
 	}
-	enter_tree(index, position, wanted, sampled);
+	enter_tree(INDEX(function), position, wanted, sampled);
+	return 0;
+}
+
+/* Begins a call of a thread that is in none, if it is a usual one. */
+static __always_inline bool begin_usual(void *ctx, enum hook hook, struct thread *th)
+{
+	struct mark mark;
+	__u64 entry;
+
+	if (th->wanted != usual_version || is_32bit_call())
+		return false;
+	mark = mark_of(ctx);
+	if (!HAS_TRAIT(mark.traits, TRAIT_ORDINARY) && is_interrupt(position_at(ctx, hook)))
+		return false;
+	entry = entry_of(registers_at(th->registers));
+	if (entry >= SYSCALL_LIMIT)
+		return false;
+	begin_call(th, mark.function, position_at(ctx, hook), entry);
+	return true;
+}
+
+/*
+ * Whether a function that begins is inside a plain call, or one that has only its root, without a look at the registers. If
+ * the end of that call was not seen, this shows when a function begins that is not always called by another one.
+ */
+static __always_inline bool is_inner(void *ctx, enum hook hook, const struct thread *th)
+{
+	struct mark mark = mark_of(ctx);
+
+	return HAS_TRAIT(mark.traits, TRAIT_INNER) && th->progress != CALL_FOLLOWED && th->function != INDEX(mark.function) &&
+	       is_above(th->position, position_at(ctx, hook));
+}
+
+/* A function begins. */
+static __always_inline void enter(void *ctx, enum hook hook)
+{
+	struct thread *th = place_here();
+
+	if (th->task == (__u64)current_task()) {
+		if (th->progress == CALL_NONE ? begin_usual(ctx, hook, th) : is_inner(ctx, hook, th))
+			return;
+	}
+	enter_more(mark_of(ctx).function, position_at(ctx, hook), false);
 }
 
 /* Ends a function in the running thread's tree. This is a global function: see enter_tree. */
-__noinline int leave_tree(__u32 function, __s64 value)
+__noinline int leave_tree(__u32 function, __u32 kind, __s64 value)
 {
 	struct thread *th = this_thread();
 	struct tree *t = this_tree();
@@ -437,11 +578,11 @@ __noinline int leave_tree(__u32 function, __s64 value)
 			return 0;
 	}
 	now = bpf_ktime_get_boot_ns();
-	result = result_of(KIND(function), value);
+	result = result_of(kind, value);
 	close_node(t, frame->node, now, result >= -MAX_ERRNO && result <= 0x7fffffff ? result : 0, 0);
 	if (--t->depth)
 		return 0;
-	finish(th, t, KIND(function), result, now);
+	finish(th, t, kind, result, now);
 	if (th)
 		th->progress = CALL_NONE;
 	else
@@ -449,50 +590,79 @@ __noinline int leave_tree(__u32 function, __s64 value)
 	return 0;
 }
 
-/* Whether the return of a function is to be noted. th is the running thread's place, or NULL. */
-static __always_inline bool ends_anything(struct thread *th, __u16 index, __u32 position)
-{
-	if (th && th->progress != CALL_FOLLOWED) {
-		if (th->progress == CALL_NONE)
-			return false; /* it was under way before us, or is not wanted */
-		if (th->function != index)
-			return false;
-	}
-	return !is_interrupt(position);
-}
-
 /*
  * Notes what a function was passed that fails, if it may have been an address. The values are read
  * from where the kernel keeps them for fexit: the verifier lets the context be read only as the
  * function's type says, and all functions have this program.
  */
-static __always_inline void note_arguments(void *ctx, __u64 function, __s64 value)
+static __always_inline void note_arguments(void *ctx, __u64 traits, __s64 value)
 {
 	__u64 arguments[3] = {};
 
-	if (!PASSES(function) || result_of(KIND(function), value) >= 0)
+	if (!PASSES(traits) || result_of(KIND(traits), value) >= 0)
 		return;
 	bpf_probe_read_kernel(arguments, sizeof(arguments), ctx);
-	note_passed(PASSES(function), arguments[0], arguments[1], arguments[2]);
+	note_passed(PASSES(traits), arguments[0], arguments[1], arguments[2]);
 }
 
 /*
- * The running thread returns from a function, which is to be noted. fexit is the context of such a
- * program, or NULL.
+ * A number is read from behind the arguments. User space puts their size in place of the mark, or removes the load if it
+ * is no number, as the verifier may know the value for a pointer. Since Linux 5.17 there is a helper for these.
  */
-static __always_inline void come_back(struct thread *th, __u64 function, __s64 value, void *fexit)
+static __always_inline __s64 value_at(void *ctx, enum hook hook, __u64 traits)
 {
-	if (th && th->progress != CALL_FOLLOWED) {
-		if (th->nested) {
-			th->nested--;
-			return;
-		}
-		if (th->progress == CALL_PLAIN && (end_plain(th, function, value) || !raise_call(true)))
-			return;
+	__u64 value;
+
+	if (hook == PROBE)
+		return returned_value(ctx);
+	if (with_result_helper && !HAS_TRAIT(traits, TRAIT_NUMBER))
+		bpf_get_func_ret(ctx, &value);
+	else
+		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
+	return value;
+}
+
+/*
+ * Whether a function that returns is to be noted, and is not that of a plain call which was not entered again. This is a
+ * global function: see enter_tree.
+ */
+__noinline int is_left(__u32 position)
+{
+	struct thread *th = this_thread();
+
+	if (is_interrupt(position))
+		return false;
+	if (th && th->progress != CALL_FOLLOWED && th->nested) {
+		th->nested--;
+		return false;
 	}
-	if (fexit)
-		note_arguments(fexit, function, value);
-	leave_tree(function, value);
+	return true;
+}
+
+/* A function returns. */
+static __always_inline void leave(void *ctx, enum hook hook)
+{
+	struct thread *th = place_here();
+	bool own = th->task == (__u64)current_task();
+	struct mark mark = mark_of(ctx);
+	__s64 value;
+
+	if (own && *state_of_call(th) == (__u32)mark.function) {
+		if (!HAS_TRAIT(mark.traits, TRAIT_ORDINARY) && is_interrupt(position_of(ctx)))
+			return;
+		value = value_at(ctx, hook, mark.traits);
+		if (end_plain(th, mark.traits, value, true) || !raise_call(true))
+			return;
+	} else {
+		if (own && th->progress != CALL_FOLLOWED && (th->function != INDEX(mark.function) || th->progress == CALL_NONE))
+			return; /* it is inside a plain call, was under way before us, or is not wanted */
+		if (!is_left(position_of(ctx)))
+			return;
+		value = value_at(ctx, hook, mark.traits);
+	}
+	if (hook == TRAMPOLINE)
+		note_arguments(ctx, mark.traits, value);
+	leave_tree(INDEX(mark.function), KIND(mark.traits), value);
 }
 
 bool fired_enter_function;
@@ -500,9 +670,8 @@ bool fired_enter_function;
 SEC("fentry/sock_alloc_file")
 int enter_function(void *ctx)
 {
-	if (!is_enabled(&fired_enter_function))
-		return 0;
-	enter(function_of(ctx, with_cookies), position_of(ctx), user_registers(), false);
+	if (is_enabled(&fired_enter_function))
+		enter(ctx, TRAMPOLINE);
 	return 0;
 }
 
@@ -511,24 +680,8 @@ bool fired_leave_function;
 SEC("fexit/sock_alloc_file")
 int leave_function(void *ctx)
 {
-	__u64 function, value;
-	struct thread *th;
-
-	if (!is_enabled(&fired_leave_function))
-		return 0;
-	th = this_thread();
-	function = function_of(ctx, with_cookies);
-	if (!ends_anything(th, INDEX(function), position_of(ctx)))
-		return 0;
-	/*
-	 * Without the helper the value is read from behind the arguments. User space puts their size
-	 * in place of the mark, or removes the load.
-	 */
-	if (with_result_helper)
-		bpf_get_func_ret(ctx, &value);
-	else
-		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
-	come_back(th, function, value, ctx);
+	if (is_enabled(&fired_leave_function))
+		leave(ctx, TRAMPOLINE);
 	return 0;
 }
 
@@ -537,29 +690,18 @@ bool fired_enter_probe;
 SEC("kprobe/sock_alloc_file")
 int enter_probe(struct pt_regs *ctx)
 {
-	if (!is_enabled(&fired_enter_probe))
-		return 0;
-	enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
+	if (is_enabled(&fired_enter_probe))
+		enter(ctx, PROBE);
 	return 0;
 }
 
 bool fired_leave_probe;
 
-/* Ends the function at whose exit there is a probe. */
-static __always_inline void leave_by_probe(struct pt_regs *ctx)
-{
-	__u64 function = function_of(ctx, probes_with_cookies);
-	struct thread *th = this_thread();
-
-	if (ends_anything(th, INDEX(function), position_of(ctx)))
-		come_back(th, function, returned_value(ctx), NULL);
-}
-
 SEC("kretprobe/sock_alloc_file")
 int leave_probe(struct pt_regs *ctx)
 {
 	if (is_enabled(&fired_leave_probe))
-		leave_by_probe(ctx);
+		leave(ctx, PROBE);
 	return 0;
 }
 
@@ -578,9 +720,9 @@ int visit_function(struct pt_regs *ctx)
 	if (!is_enabled(&fired_visit_function))
 		return 0;
 	if (is_return(ctx))
-		leave_by_probe(ctx);
+		leave(ctx, PROBE);
 	else
-		enter(function_of(ctx, probes_with_cookies), ctx->sp, user_registers(), false);
+		enter(ctx, PROBE);
 	return 0; /* 1 would mean that the exit is not wanted */
 }
 
@@ -624,7 +766,10 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 		return 0;
 	if (!shows_inside(number, how) && !is_about_socket(regs, how))
 		return 0;
-	enter(number, position_of(ctx), regs, true);
+	if (th && th->progress == CALL_NONE && th->wanted == usual_version)
+		begin_call(th, plain_of(number), position_of(ctx), number);
+	else
+		enter_more(plain_of(number), position_of(ctx), true);
 	return 0;
 }
 
@@ -635,7 +780,6 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 {
 	long number = syscall_of(regs);
 	__u8 how = operation_of(number);
-	__u64 function = (__u64)RESULT_LONG << 16 | number;
 	struct thread *th;
 	struct tree *t;
 
@@ -651,14 +795,14 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 			th->progress = CALL_NONE;
 			return 0;
 		}
-		if (end_plain(th, function, result) || !raise_call(false))
+		if (end_plain(th, RESULT_LONG, result, false) || !raise_call(false))
 			return 0;
 	}
 	t = this_tree();
 	if (!t || !t->depth)
 		return 0;
 	if (!shows_inside(number, how) || (th ? th->touched : t->touched)) {
-		leave_tree(function, result);
+		leave_tree(number, RESULT_LONG, result);
 		return 0;
 	}
 	t->depth = 0; /* it had nothing to do with a socket */

@@ -303,6 +303,32 @@ const (
 	bpfStatSTAT_KINDS               bpfStat = 8
 )
 
+type bpfThread struct {
+	_            structs.HostLayout
+	Task         uint64
+	SampledOut   uint64
+	Registers    uint64
+	StartNs      uint64
+	Position     uint32
+	Function     uint16
+	Progress     uint8
+	Nested       uint8
+	Entry        uint16
+	Touched      uint8
+	How          uint8
+	Random       uint32
+	Wanted       uint32
+	MorePad      uint32
+	Conversation [4]struct {
+		_       structs.HostLayout
+		Fd      int32
+		Written uint32
+		Role    uint8
+		Asks    uint8
+		Pad     uint16
+	}
+}
+
 type bpfTree struct {
 	_            structs.HostLayout
 	OffNs        uint64
@@ -505,20 +531,20 @@ const (
 	bpfVarOmitsExpected         = "omits_expected"
 	bpfVarOutboundIsLink        = "outbound_is_link"
 	bpfVarOwnPid                = "own_pid"
-	bpfVarProbesWithCookies     = "probes_with_cookies"
+	bpfVarPlainNs               = "plain_ns"
 	bpfVarRateLimited           = "rate_limited"
 	bpfVarSampleThreshold       = "sample_threshold"
-	bpfVarSampledOut            = "sampled_out"
 	bpfVarSocketTtlNs           = "socket_ttl_ns"
 	bpfVarSpanIdLabel           = "span_id_label"
 	bpfVarStepOfWant            = "step_of_want"
+	bpfVarThreads               = "threads"
 	bpfVarTraceIdLabel          = "trace_id_label"
+	bpfVarUsualVersion          = "usual_version"
 	bpfVarWaitsCounted          = "waits_counted"
 	bpfVarWaitsSinceNs          = "waits_since_ns"
 	bpfVarWaitsWithoutPlace     = "waits_without_place"
 	bpfVarWaitsWithoutShare     = "waits_without_share"
 	bpfVarWantedErrors          = "wanted_errors"
-	bpfVarWithCookies           = "with_cookies"
 	bpfVarWithDurations         = "with_durations"
 	bpfVarWithGoLabels          = "with_go_labels"
 	bpfVarWithHttp              = "with_http"
@@ -693,20 +719,20 @@ type bpfVariableSpecs struct {
 	OmitsExpected         *ebpf.VariableSpec `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.VariableSpec `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.VariableSpec `ebpf:"own_pid"`
-	ProbesWithCookies     *ebpf.VariableSpec `ebpf:"probes_with_cookies"`
+	PlainNs               *ebpf.VariableSpec `ebpf:"plain_ns"`
 	RateLimited           *ebpf.VariableSpec `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.VariableSpec `ebpf:"sample_threshold"`
-	SampledOut            *ebpf.VariableSpec `ebpf:"sampled_out"`
 	SocketTtlNs           *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	SpanIdLabel           *ebpf.VariableSpec `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.VariableSpec `ebpf:"step_of_want"`
+	Threads               *ebpf.VariableSpec `ebpf:"threads"`
 	TraceIdLabel          *ebpf.VariableSpec `ebpf:"trace_id_label"`
+	UsualVersion          *ebpf.VariableSpec `ebpf:"usual_version"`
 	WaitsCounted          *ebpf.VariableSpec `ebpf:"waits_counted"`
 	WaitsSinceNs          *ebpf.VariableSpec `ebpf:"waits_since_ns"`
 	WaitsWithoutPlace     *ebpf.VariableSpec `ebpf:"waits_without_place"`
 	WaitsWithoutShare     *ebpf.VariableSpec `ebpf:"waits_without_share"`
 	WantedErrors          *ebpf.VariableSpec `ebpf:"wanted_errors"`
-	WithCookies           *ebpf.VariableSpec `ebpf:"with_cookies"`
 	WithDurations         *ebpf.VariableSpec `ebpf:"with_durations"`
 	WithGoLabels          *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.VariableSpec `ebpf:"with_http"`
@@ -851,20 +877,20 @@ type bpfVariables struct {
 	OmitsExpected         *ebpf.Variable `ebpf:"omits_expected"`
 	OutboundIsLink        *ebpf.Variable `ebpf:"outbound_is_link"`
 	OwnPid                *ebpf.Variable `ebpf:"own_pid"`
-	ProbesWithCookies     *ebpf.Variable `ebpf:"probes_with_cookies"`
+	PlainNs               *ebpf.Variable `ebpf:"plain_ns"`
 	RateLimited           *ebpf.Variable `ebpf:"rate_limited"`
 	SampleThreshold       *ebpf.Variable `ebpf:"sample_threshold"`
-	SampledOut            *ebpf.Variable `ebpf:"sampled_out"`
 	SocketTtlNs           *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	SpanIdLabel           *ebpf.Variable `ebpf:"span_id_label"`
 	StepOfWant            *ebpf.Variable `ebpf:"step_of_want"`
+	Threads               *ebpf.Variable `ebpf:"threads"`
 	TraceIdLabel          *ebpf.Variable `ebpf:"trace_id_label"`
+	UsualVersion          *ebpf.Variable `ebpf:"usual_version"`
 	WaitsCounted          *ebpf.Variable `ebpf:"waits_counted"`
 	WaitsSinceNs          *ebpf.Variable `ebpf:"waits_since_ns"`
 	WaitsWithoutPlace     *ebpf.Variable `ebpf:"waits_without_place"`
 	WaitsWithoutShare     *ebpf.Variable `ebpf:"waits_without_share"`
 	WantedErrors          *ebpf.Variable `ebpf:"wanted_errors"`
-	WithCookies           *ebpf.Variable `ebpf:"with_cookies"`
 	WithDurations         *ebpf.Variable `ebpf:"with_durations"`
 	WithGoLabels          *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp              *ebpf.Variable `ebpf:"with_http"`

@@ -46,6 +46,7 @@ type Calls struct {
 	open      kernel.Closers
 	cgroups   map[uint64]bool // the ids of cgroups in the filter
 	cgroupsAt uint64          // the version of the directory's cgroups from which they are; 0: none yet
+	threads   []bpfThread     // as they were when their counts were last read
 	corrupt   uint64          // how many records could not be decoded
 	filters   uint32          // how often the filters were set
 }
@@ -190,13 +191,11 @@ func (c *Calls) Audit() error {
 // sampledOut returns how many calls have ended without a record and have never had a tree. Each thread
 // counts its own.
 func (c *Calls) sampledOut() (total uint64, err error) {
-	variable := c.object.Variables[bpfVarSampledOut]
-	counts := make([]uint64, variable.Size()/8)
-	if err := variable.Get(counts); err != nil {
+	if err := c.object.Variables[bpfVarThreads].Get(&c.threads); err != nil {
 		return 0, fmt.Errorf("read what threads have counted: %w", err)
 	}
-	for _, count := range counts {
-		total += count
+	for i := range c.threads {
+		total += c.threads[i].SampledOut
 	}
 	return total, nil
 }

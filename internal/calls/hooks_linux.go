@@ -101,8 +101,7 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	}
 	// Of the programs at the end of a function, the one that was attached last runs first. The hooks
 	// for waits are last, because a call by io_uring may end with the function that they observe.
-	return slices.Concat(hooks, []kernel.Hook{begin}, waits), errors.Join(err, spec.Variables[bpfVarProbesWithCookies].Set(!copies),
-		spec.Variables[bpfVarWithCookies].Set(begin.Name == "fentry.multi"))
+	return slices.Concat(hooks, []kernel.Hook{begin}, waits), err
 }
 
 // replaceProgram replaces one program of the hooks with another one.
@@ -137,6 +136,39 @@ var passes = map[string]bpfPasses{
 	"sock_sendmsg":       bpfPassesPASSES_SOCKET_AND_MESSAGE,
 	"__sys_sendmsg_sock": bpfPassesPASSES_SOCKET_AND_MESSAGE,
 	"____sys_sendmsg":    bpfPassesPASSES_SOCKET_AND_MESSAGE,
+}
+
+// inner are functions that no system call begins with: another one of the functions calls them. Calls of io_uring and of the
+// kernel itself may begin with them.
+//
+// Source: net/socket.c.
+var inner = []string{"sock_recvmsg", "sock_sendmsg", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file", "do_accept", "__sys_connect_file"}
+
+// ordinary are functions that may sleep, so that no interrupt calls them, and that only io_uring calls as work that is
+// deferred until a system call has returned. What closes a socket is not among them.
+//
+// Source: net/socket.c, task_work_add.
+var ordinary = []string{
+	"sock_write_iter", "sock_read_iter", "sock_recvmsg", "__sys_sendto", "__sys_recvfrom", "____sys_sendmsg", "____sys_recvmsg",
+}
+
+// These follow the bits of [passes] in a function's tag.
+//
+// Kernel side: TRAIT_INNER and TRAIT_ORDINARY in bpf/calls.bpf.c.
+const (
+	isInner    = 1 << 2
+	isOrdinary = 1 << 3
+)
+
+// traits returns what the programs are to know of a function beside its type and [passes].
+func traits(name string) (tag uint8) {
+	if slices.Contains(inner, name) {
+		tag |= isInner
+	}
+	if slices.Contains(ordinary, name) {
+		tag |= isOrdinary
+	}
+	return tag
 }
 
 // partFrequent parts functions into those that are called most often and the rest.
@@ -177,7 +209,7 @@ func (c *Calls) findFunctions(types *btf.Spec, hook string) ([]kernel.Function, 
 	}
 	functions, err := chooseFunctions(c.options.Functions, symbols, func(name string) (kernel.Function, error) {
 		f, err := kernel.FunctionType(types, name)
-		f.Tag = uint8(passes[name])
+		f.Tag = uint8(passes[name]) | traits(name)
 		return f, err
 	})
 	if err != nil {

@@ -39,6 +39,7 @@ func (c *Calls) load() error {
 	}
 	c.open = append(c.open, c.ring)
 	c.corrupt, c.cgroups = 0, map[uint64]bool{}
+	c.threads = make([]bpfThread, c.object.Variables[bpfVarThreads].Size()/uint32(binary.Size(bpfThread{})))
 	return c.configure()
 }
 
@@ -84,6 +85,7 @@ func (c *Calls) configure() error {
 	errs = errors.Join(errs, c.setVariables(map[string]any{
 		bpfVarOwnPid:             uint32(c.ownPID),
 		bpfVarMinDurationNs:      uint64(o.MinDuration),
+		bpfVarPlainNs:            int64(o.MinDuration),
 		bpfVarIdleWaits:          o.IdleWaits,
 		bpfVarWithDurations:      o.Durations,
 		bpfVarKeepUnsampled:      o.KeepUnsampled,
@@ -99,12 +101,15 @@ func (c *Calls) configure() error {
 		bpfVarFiltersAddresses:   len(filter.Prefixes) > 0,
 		bpfVarFiltersPorts:       len(filter.Ports) > 0,
 	}))
+	if len(filter.Prefixes)+len(filter.Ports) > 0 {
+		errs = errors.Join(errs, c.object.Variables[bpfVarPlainNs].Set(int64(0)))
+	}
 	c.cgroupsAt = 0
 	if errs = errors.Join(errs, fill(c.object, filter), c.refreshCgroups()); errs != nil {
 		return errs
 	}
 	c.filters++ // set last, so that calls that passed the former filters are checked again
-	return c.object.Variables[bpfVarFiltersVersion].Set(c.filters)
+	return c.setVariables(map[string]any{bpfVarFiltersVersion: c.filters, bpfVarUsualVersion: c.usualVersion(o.followsAll())})
 }
 
 // wantedErrors returns a set of bits, one for each errno whose failures are kept.

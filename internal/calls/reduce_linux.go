@@ -5,6 +5,7 @@ package calls
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/seed-7756021b/nettap/internal/budget"
 	"github.com/seed-7756021b/nettap/internal/kernel"
@@ -55,11 +56,22 @@ func (c *Calls) flags(step budget.Step) map[string]any {
 		threshold = 0
 	}
 	whole := step < budget.NoInnerFunctions
+	followsAll := whole && o.followsAll()
 	return map[string]any{
 		bpfVarSampleThreshold: threshold,
-		bpfVarFollowsAll:      whole && o.followsAll(),
+		bpfVarFollowsAll:      followsAll,
+		bpfVarUsualVersion:    c.usualVersion(followsAll),
 		bpfVarWithOffCpu:      whole && o.OffCPU,
 	}
+}
+
+// usualVersion returns the version of the filters of those threads whose calls are not to be looked at more closely when
+// they begin.
+func (c *Calls) usualVersion(followsAll bool) uint32 {
+	if followsAll {
+		return math.MaxUint32 // no thread has it
+	}
+	return c.filters
 }
 
 func (c *Calls) setVariables(values map[string]any) error {

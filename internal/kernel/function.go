@@ -28,7 +28,7 @@ type Function struct {
 	Arguments int    // words of 8 bytes, after which fexit finds the result; also 0 if unknown
 	Structs   bool   // an argument is a struct, which fentry accepts from 6.1 on
 	Result    Result // how its result shows a failure
-	Tag       uint8  // 0 to 3: what else an instrument's programs are to know of it
+	Tag       uint8  // less than 16: what else an instrument's programs are to know of it
 }
 
 // Result is how the result of a function shows a failure.

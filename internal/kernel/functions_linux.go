@@ -19,11 +19,24 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
 )
 
-// mark is what a program learns about the function that it runs for: its index in the lists of the
-// object's hooks, how its result shows a failure, and its tag.
+// mark is what a program learns about the function that it runs for: in the low word its index in the lists of the object's
+// hooks, with a bit that the programs keep beside it, and in the high word its traits: how its result shows a failure, its
+// tag, whether its result is a number, and whether that has 32 bits.
+//
+// Kernel side: struct mark in bpf/calls.bpf.c.
 func (f Function) mark(index int) uint64 {
-	return uint64(index) | uint64(f.Result)<<16 | uint64(f.Tag)<<18
+	traits := uint64(f.Result) | uint64(f.Tag)<<2
+	if f.returnsNumber() {
+		traits |= 1 << 6
+	}
+	if f.Result == ResultInt {
+		traits |= 1 << 7
+	}
+	return uint64(index) | 1<<16 | traits<<32
 }
+
+// returnsNumber reports whether the function's result is one that the verifier takes for a number.
+func (f Function) returnsNumber() bool { return f.Result == ResultInt || f.Result == ResultLong }
 
 // copies says whether the hook's programs are copied for each of its functions.
 func (h Hook) copies() bool {
@@ -35,8 +48,7 @@ func (h Hook) copies() bool {
 func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	for _, name := range hook.Programs {
 		for i, f := range hook.Functions {
-			spec.Programs[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments,
-				f.Result == ResultNone || f.Result == ResultPointer)
+			spec.Programs[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments, !f.returnsNumber())
 		}
 		delete(spec.Programs, name)
 	}

@@ -46,3 +46,22 @@ func TestWhatMustNotBeCausedIsAwaited(t *testing.T) {
 		t.Errorf("a hook that nettap never makes fire is not awaited: %+v", o.hooks[0])
 	}
 }
+
+// TestMark requires what the programs of calls expect: struct mark in bpf/calls.bpf.c.
+func TestMark(t *testing.T) {
+	for name, test := range map[string]struct {
+		function Function
+		want     uint64
+	}{
+		"a pointer is no number":     {Function{Result: ResultPointer}, 0x3_00010007},
+		"32 bits are a number":       {Function{Result: ResultInt}, 0xc1_00010007},
+		"64 bits are one, too":       {Function{Result: ResultLong, Tag: 0xf}, 0x7e_00010007},
+		"a function with no failure": {Function{Tag: 4}, 0x10_00010007},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := test.function.mark(7); got != test.want {
+				t.Errorf("mark() = %#x, want %#x", got, test.want)
+			}
+		})
+	}
+}

@@ -81,6 +81,12 @@ static __always_inline void note_exchange(struct conversation *c, __u8 operation
 	}
 }
 
+/* Whether the role on a descriptor stays as it is if the thread sends there (sends is 1) or receives (sends is 0). */
+static __always_inline bool stays(const struct conversation *c, __u32 sends)
+{
+	return c->role & (ROLE_STAYS_ON_RECEIVE - sends);
+}
+
 /* Whether the thread receives on this descriptor and has never sent: another thread may do that. */
 static __always_inline bool is_reader(const struct conversation *c, __u8 operation)
 {

@@ -120,7 +120,7 @@ static __always_inline bool is_wanted_of(struct thread *th, __s32 syscall)
 		return true;
 	if (!is_wanted_here(syscall))
 		return false;
-	if (!filters_any)
+	if (!filters_any && syscall >= 0)
 		th->wanted = filters_version;
 	return true;
 }

@@ -115,7 +115,7 @@ static __always_inline __u32 random_of(struct thread *th)
 /* Whether the call that begins is one of those that are kept by chance. */
 static __always_inline bool is_drawn(struct thread *th)
 {
-	return sample_threshold && random_of(th) < sample_threshold;
+	return random_of(th) < sample_threshold;
 }
 
 /* Why the call that has ended is to be reported. */
@@ -241,16 +241,12 @@ __noinline int note_received(__s32 fd)
 }
 
 /*
- * What is remembered of a system call: the operation if it moves data, and OPERATION_OTHER for a
+ * What is remembered of a system call of an operation_of(): the operation if it moves data, and OPERATION_OTHER for a
  * close.
  */
-static __always_inline __u8 deed_of(__s32 syscall)
+static __always_inline __u8 deed_of(__u8 how)
 {
-	__u8 operation = operation_of(syscall) & OPERATION_KIND;
-
-	if (operation == OPERATION_SEND || operation == OPERATION_RECEIVE || operation == OPERATION_CONNECT)
-		return operation;
-	return syscall == SYS_CLOSE ? OPERATION_OTHER : OPERATION_NONE;
+	return how & REMEMBERED ? how & OPERATION_KIND : OPERATION_NONE;
 }
 
 /* Remembers for later calls in which direction data went. all holds what the thread remembers. */
@@ -275,8 +271,7 @@ static __always_inline void finish(struct thread *th, struct tree *t, __u32 kind
 
 	call->duration_ns = since(call->start_ns, now);
 	call->result = result;
-	if (!idle_waits && min_duration_ns)
-		note_deed(th ? th->conversation : t->conversation, deed_of(call->syscall), call->fd, result);
+	note_deed(th ? th->conversation : t->conversation, deed_of(operation_of(call->syscall)), call->fd, result);
 	reason = reason_of(t, kind);
 	if (reason != REASON_NONE || filters_connections)
 		report_call(reason);

@@ -872,14 +872,14 @@ static __noinline int examine_sent(struct sock *sk, int result, bool known)
 }
 
 /* Notes when a program that only sends last did; false if more has to be done. */
-static __noinline bool note_monologue(struct sock *sk, struct turn *turn, bool known)
+static __always_inline bool note_monologue(struct sock *sk, struct turn *turn, bool known)
 {
 	const struct thread *th;
 
 	if (FIELD_OF(sk, __sk_common.skc_cookie.counter)) /* see may_have_context */
 		return false;
-	th = this_thread();
-	if (!th || th->progress != CALL_PLAIN || th->start_ns - turn->silent_ns >= REST_NS)
+	th = place_here();
+	if (th->task != (__u64)current_task() || th->progress != CALL_PLAIN || th->start_ns - turn->silent_ns >= REST_NS)
 		return false;
 	note_asking(sk, turn, th->start_ns, known);
 	return true;

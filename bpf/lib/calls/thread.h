@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../kernel/current.h"
+#include "../syscall/entry.h"
 #include "tree.h"
 
 /*
@@ -17,34 +18,34 @@ enum __attribute__((packed)) progress {
 
 struct thread {
 	__u64 task;     /* address; 0: the place is free */
-	__u64 start_ns; /* of a plain call, as are the next three fields and deed */
+	__u64 sampled_out; /* see count_sampled_out */
+	__u64 registers; /* address of those with which the thread enters the kernel */
+	__u64 start_ns; /* of a plain call, as are the next fields up to how */
 	__u32 position;
-	__u16 function;
-	__s16 entry;
-	__u32 random; /* state of the thread's own generator */
+	__u16 function; /* with the next two fields in one word: see state_of_call */
 	enum progress progress;
-	__u8 nested;  /* how often function was entered again while it runs */
+	__u8 nested; /* how often function was entered again while it runs */
+	__u16 entry;  /* the number with which the thread entered the kernel */
 	__u8 touched; /* the call had to do with a socket */
-	__u8 deed;    /* see deed_of */
+	__u8 how;     /* see operation_of; 0: the number does not tell it */
+	__u32 random; /* state of the thread's own generator */
 	__u32 wanted; /* the version of the filters that let all calls of the thread through */
-	__u32 place;  /* its index in threads */
+	__u32 more_pad;
 	struct conversation conversation[CONVERSATIONS];
 };
 
 #define THREADS 16384
 
-static struct thread threads[THREADS];
+struct thread threads[THREADS];
 
 /*
- * How many plain calls have ended without a record, of all threads that have had the place. They are
+ * Counts a plain call that has ended without a record, for all threads that have had the place. They are
  * sampled out as those in STAT_SAMPLED_OUT are. Only the thread itself adds to this, so that no lock
  * is needed. Go: Calls.sampledOut.
  */
-__u64 sampled_out[THREADS];
-
-static __always_inline void count_sampled_out(const struct thread *th)
+static __always_inline void count_sampled_out(struct thread *th)
 {
-	sampled_out[th->place & (THREADS - 1)]++;
+	th->sampled_out++;
 }
 
 static __always_inline struct thread *place_of(__u32 id)
@@ -58,6 +59,27 @@ static __always_inline struct thread *if_of(struct thread *th, const void *task)
 		th = NULL;
 	CHECKED(th); /* or the compiler may compare in a way that the verifier cannot follow */
 	return th;
+}
+
+typedef __u32 __attribute__((may_alias)) call_state;
+typedef __u16 __attribute__((may_alias)) call_progress;
+
+/* Three fields of a thread as one word. */
+static __always_inline call_state *state_of_call(struct thread *th)
+{
+	return (call_state *)&th->function;
+}
+
+/* The last two of them, of which nested is the high byte. */
+static __always_inline call_progress *progress_of_call(struct thread *th)
+{
+	return (call_progress *)&th->progress;
+}
+
+/* What the state is during a plain call of a function that was not entered again. Go: Function.mark. */
+static __always_inline __u32 plain_of(__u16 function)
+{
+	return function | CALL_PLAIN << 16;
 }
 
 /* The place of a thread that a tracepoint passes; NULL if it has none. */
@@ -78,12 +100,16 @@ static __always_inline void proceed(struct thread *th, enum progress progress)
 	barrier();
 }
 
+/* The place to which the id of the running thread leads. */
+static __always_inline struct thread *place_here(void)
+{
+	return place_of(with_current_task ? current_task()->pid : (__u32)bpf_get_current_pid_tgid());
+}
+
 /* The same for the running thread. */
 static __always_inline struct thread *this_thread(void)
 {
-	struct task_struct *task = current_task();
-
-	return if_of(place_of(with_current_task ? task->pid : (__u32)bpf_get_current_pid_tgid()), task);
+	return if_of(place_here(), current_task());
 }
 
 /*
@@ -97,7 +123,7 @@ static __always_inline void give_place(const struct tree *t)
 
 	if (th->task)
 		return;
-	th->place = id & (THREADS - 1);
+	th->registers = (__u64)user_registers();
 	th->progress = CALL_NONE;
 	th->wanted = 0;
 	th->random = bpf_get_prandom_u32();

@@ -122,10 +122,12 @@ struct call {
 /* What a thread does on a descriptor: see conversation.h. */
 enum __attribute__((packed)) role {
 	ROLE_UNKNOWN,
-	ROLE_CLIENT, /* it sends, and receives the answers */
-	ROLE_READER, /* it receives the answers to what another thread asks */
-	ROLE_SERVER,
-	ROLE_OTHER, /* a reader on a socket that does not show how much was sent */
+	ROLE_STAYS_ON_SEND = 1, /* bits of those below: what leaves the role as it is */
+	ROLE_STAYS_ON_RECEIVE = 2,
+	ROLE_CLIENT = 4 | ROLE_STAYS_ON_SEND | ROLE_STAYS_ON_RECEIVE, /* it sends, and receives the answers */
+	ROLE_READER = 8, /* it receives the answers to what another thread asks */
+	ROLE_SERVER = 12 | ROLE_STAYS_ON_SEND | ROLE_STAYS_ON_RECEIVE,
+	ROLE_OTHER = 16 | ROLE_STAYS_ON_RECEIVE, /* a reader on a socket that does not show how much was sent */
 };
 
 struct conversation {

@@ -205,6 +205,7 @@ struct signal_struct {
 
 struct task_struct {
 	struct signal_struct *signal;
+	struct io_uring_task *io_uring; /* NULL unless the thread has used io_uring */
 	struct thread_info thread_info;
 	struct files_struct *files;
 	unsigned int flags;

@@ -16,18 +16,37 @@ static __always_inline struct pt_regs *user_registers(void)
 	return THIS_TASK(stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
 }
 
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak; /* since 6.2 */
+
+/*
+ * The same if it is known that they are at an address, which no helper has to be called for then. They are there for as
+ * long as the thread lives.
+ */
+static __always_inline struct pt_regs *registers_at(__u64 address)
+{
+	if (bpf_rdonly_cast)
+		return bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct pt_regs));
+	return user_registers();
+}
+
 #define REGISTER(regs, field) (with_task_registers ? (regs)->field : BPF_CORE_READ(regs, field))
+
+/* The number with which it entered. */
+static __always_inline long entry_of(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return REGISTER(regs, orig_ax);
+#elif defined(__TARGET_ARCH_arm64)
+	return REGISTER(regs, syscallno);
+#endif
+}
 
 /* The number of the system call with which it entered; negative outside of system calls. */
 static __always_inline long syscall_of(struct pt_regs *regs)
 {
-#if defined(__TARGET_ARCH_x86)
-	long number = REGISTER(regs, orig_ax);
+	long number = entry_of(regs);
 
 	return number < 0 ? number : number & ~X32_BIT;
-#elif defined(__TARGET_ARCH_arm64)
-	return REGISTER(regs, syscallno);
-#endif
 }
 
 /* Whether that call has returned, and the thread now does work that was deferred until then. */

@@ -25,6 +25,7 @@ import (
 const (
 	markIsReturn = 0x7a33 // the number of the function that is called
 	markFunction = 0x7a11 // the constant that is loaded
+	markTraits   = 0x7a22 // another one
 	markResult   = 888    // the offset in the context that is read from
 )
 
@@ -105,20 +106,22 @@ func SessionIsReturn(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 // always loaded for one function. Probes need copies if their links have no cookie that tells the
 // program for which function it runs: before Linux 5.15.
 //
-//   - The constant markFunction that the program loads becomes mark, which would otherwise be
-//     the cookie.
+//   - The constants markFunction and markTraits that the program loads become the low and the high
+//     word of mark, which would otherwise be the cookie.
 //   - fexit finds the function's result after its arguments, whose number differs between
-//     functions. Linux 5.17 has the helper get_func_ret for this. On older kernels the program
-//     reads the context at offset markResult, which becomes 8 times arguments. If withoutResult
-//     is true the program takes 0 instead: there is no result, or it is a pointer, which the
-//     verifier would recognize and not let be used as a number.
+//     functions. The program reads the context at offset markResult, which becomes 8 times
+//     arguments. If withoutResult is true the program takes 0 instead: there is no result, or it is
+//     a pointer, which the verifier would recognize and not let be used as a number. Since Linux
+//     5.17 it calls the helper get_func_ret then.
 func ForFunction(program *ebpf.ProgramSpec, function string, mark uint64, arguments int, withoutResult bool) *ebpf.ProgramSpec {
 	one := program.Copy()
 	one.AttachTo = function
 	for i := range one.Instructions {
 		switch instruction := &one.Instructions[i]; {
 		case instruction.OpCode.IsDWordLoad() && instruction.Src == 0 && instruction.Constant == markFunction:
-			instruction.Constant = int64(mark)
+			instruction.Constant = int64(uint32(mark))
+		case instruction.OpCode.IsDWordLoad() && instruction.Src == 0 && instruction.Constant == markTraits:
+			instruction.Constant = int64(mark >> 32)
 		case instruction.OpCode.Class() == asm.LdXClass && instruction.Offset == markResult:
 			if withoutResult {
 				*instruction = asm.Mov.Imm(instruction.Dst, 0).WithMetadata(instruction.Metadata)

@@ -101,6 +101,7 @@ func TestSessionIsReturnWithoutTheFunction(t *testing.T) {
 func TestForFunction(t *testing.T) {
 	program := &ebpf.ProgramSpec{AttachTo: "sock_alloc_file", Instructions: asm.Instructions{
 		asm.LoadImm(asm.R1, markFunction, asm.DWord),
+		asm.LoadImm(asm.R4, markTraits, asm.DWord),
 		asm.LoadMem(asm.R2, asm.R6, markResult, asm.DWord),
 		asm.LoadMem(asm.R3, asm.R6, 8, asm.DWord),
 	}}
@@ -112,12 +113,12 @@ func TestForFunction(t *testing.T) {
 		"there is no result":                 {withoutResult: true, want: asm.Mov.Imm(asm.R2, 0)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := ForFunction(program, "tcp_sendmsg", 7, 3, test.withoutResult)
-			wantInstructions(t, got, asm.LoadImm(asm.R1, 7, asm.DWord), test.want, asm.LoadMem(asm.R3, asm.R6, 8, asm.DWord))
+			got := ForFunction(program, "tcp_sendmsg", 9<<32|7, 3, test.withoutResult)
+			wantInstructions(t, got, asm.LoadImm(asm.R1, 7, asm.DWord), asm.LoadImm(asm.R4, 9, asm.DWord), test.want, asm.LoadMem(asm.R3, asm.R6, 8, asm.DWord))
 			if got.AttachTo != "tcp_sendmsg" {
 				t.Errorf("it is attached to %s", got.AttachTo)
 			}
-			wantInstructions(t, program, asm.LoadImm(asm.R1, markFunction, asm.DWord),
+			wantInstructions(t, program, asm.LoadImm(asm.R1, markFunction, asm.DWord), asm.LoadImm(asm.R4, markTraits, asm.DWord),
 				asm.LoadMem(asm.R2, asm.R6, markResult, asm.DWord), asm.LoadMem(asm.R3, asm.R6, 8, asm.DWord))
 		})
 	}
