@@ -36,6 +36,7 @@
  */
 #include "lib/kernel/interrupt.h"
 #include "lib/owner/attempts.h"
+#include "lib/owner/changes.h"
 #include "lib/owner/pending.h"
 #include "lib/owner/ports.h"
 #include "lib/owner/uses.h"
@@ -633,11 +634,13 @@ static __always_inline void listen(struct sock *sk, const struct process *proces
 	address = subflow_of_listener(address);
 	if (address)
 		give_listener(address, &to);
+	note_listener_change();
 }
 
 static __always_inline void forget_listener(__u64 address)
 {
 	bpf_map_delete_elem(&listeners, &address);
+	note_listener_change();
 	settle_listener(address, NOBODY); /* had a process closed it, that would be done already */
 	bpf_map_delete_elem(&handshakes, &address);
 }
@@ -725,6 +728,7 @@ int BPF_PROG(note_end, struct task_struct *task)
 	if (!dead)
 		return 0;
 	*dead = 1;
+	note_listener_change();
 	orphaned = true;
 	return 0;
 }

@@ -168,6 +168,7 @@ const (
 	bpfVarFiredSeeRetransmit       = "fired_see_retransmit"
 	bpfVarFiredSeeRetransmitResult = "fired_see_retransmit_result"
 	bpfVarFiredSeeUnhash           = "fired_see_unhash"
+	bpfVarListenerChanges          = "listener_changes"
 	bpfVarNothing                  = "nothing"
 	bpfVarUnknown                  = "unknown"
 	bpfVarWithUsers                = "with_users"
@@ -254,6 +255,7 @@ type bpfVariableSpecs struct {
 	FiredSeeRetransmit       *ebpf.VariableSpec `ebpf:"fired_see_retransmit"`
 	FiredSeeRetransmitResult *ebpf.VariableSpec `ebpf:"fired_see_retransmit_result"`
 	FiredSeeUnhash           *ebpf.VariableSpec `ebpf:"fired_see_unhash"`
+	ListenerChanges          *ebpf.VariableSpec `ebpf:"listener_changes"`
 	Nothing                  *ebpf.VariableSpec `ebpf:"nothing"`
 	Unknown                  *ebpf.VariableSpec `ebpf:"unknown"`
 	WithUsers                *ebpf.VariableSpec `ebpf:"with_users"`
@@ -321,6 +323,7 @@ type bpfVariables struct {
 	FiredSeeRetransmit       *ebpf.Variable `ebpf:"fired_see_retransmit"`
 	FiredSeeRetransmitResult *ebpf.Variable `ebpf:"fired_see_retransmit_result"`
 	FiredSeeUnhash           *ebpf.Variable `ebpf:"fired_see_unhash"`
+	ListenerChanges          *ebpf.Variable `ebpf:"listener_changes"`
 	Nothing                  *ebpf.Variable `ebpf:"nothing"`
 	Unknown                  *ebpf.Variable `ebpf:"unknown"`
 	WithUsers                *ebpf.Variable `ebpf:"with_users"`

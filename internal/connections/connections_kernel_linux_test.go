@@ -33,7 +33,13 @@ import (
 // clientVariable is an environment variable with an address, of which it makes this test binary a client.
 const clientVariable = "NETTAP_TEST_CLIENT"
 
+// listenVariable is an environment variable that makes this test binary listen on a socket that it inherits.
+const listenVariable = "NETTAP_TEST_LISTEN"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(listenVariable) != "" {
+		beListener()
+	}
 	if address := os.Getenv(clientVariable); address != "" {
 		beClient(address)
 	}
@@ -54,6 +60,19 @@ func beClient(address string) {
 		c.Close()
 	}
 }
+
+// beListener listens until it is killed.
+func beListener() {
+	if err := unix.Listen(inherited, 5); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("listening")
+	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // it ends with the test
+	os.Exit(0)
+}
+
+const inherited = 3 // the descriptor of the first of exec.Cmd.ExtraFiles
 
 // told is what metrics say of one process.
 type told struct {
@@ -560,4 +579,64 @@ func TestKernelFollowsConnectionsThatFindNoPlace(t *testing.T) {
 	if totals := f.recorder.Read(); totals.Seen < 3 || totals.Lost["map_full"] < 2 {
 		t.Errorf("of a connect and two ends, and one place: %+v", totals)
 	}
+}
+
+// TestKernelFollowsConnectionsOfAListenerThatHasEnded has connections that nobody uses, so that they belong to the
+// process that listens. When it has ended, the listener is still there, because another process has it.
+func TestKernelFollowsConnectionsOfAListenerThatHasEnded(t *testing.T) {
+	f := observe(t, nil)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := os.NewFile(uintptr(fd), "listener")
+	defer listener.Close()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), listenVariable+"=1")
+	child.ExtraFiles = []*os.File{listener}
+	stdout, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := kerneltest.StartProgram(t, child)
+	if lines := bufio.NewScanner(stdout); !lines.Scan() || lines.Text() != "listening" {
+		t.Fatalf("the process that listens says %q", lines.Text())
+	}
+	connect := func(times int) {
+		t.Helper()
+		for range times {
+			client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Connect(client, address); err != nil {
+				t.Fatal(err)
+			}
+			server, _, err := unix.Accept(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// a FIN that the process sends would be a use of the connection before Linux 6.16, so the peer resets it
+			if err := unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(client)
+			unix.Close(server)
+		}
+	}
+	connect(3)
+	want := told{Connects: map[string]int64{}, RoundTrips: map[string]uint64{"server": 3}}
+	f.requireTold(t, child.Process.Pid, want)
+	program.End()
+	connect(3)
+	f.requireTold(t, os.Getpid(), told{Connects: map[string]int64{"": 6}, RoundTrips: map[string]uint64{"client": 6}})
+	f.requireTold(t, child.Process.Pid, want)
+	f.requireBalance(t)
 }

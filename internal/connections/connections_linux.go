@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -87,7 +88,7 @@ func (c *Connections) load() error {
 	if err != nil {
 		return err
 	}
-	shared := c.owners.Share(spec, owner.WhoseMaps...)
+	shared := c.owners.Share(spec, append(slices.Clone(owner.WhoseMaps), owner.ListenerChanges)...)
 	spec.Maps[bpfMapTallies].MaxEntries = talliesPerProcess * spec.Maps[bpfMapProcesses].MaxEntries
 	if c.maxTallies != 0 {
 		spec.Maps[bpfMapTallies].MaxEntries = c.maxTallies

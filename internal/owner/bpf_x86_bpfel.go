@@ -272,6 +272,7 @@ const (
 	bpfVarHandovers              = "handovers"
 	bpfVarKnowledge              = "knowledge"
 	bpfVarLearnsEarly            = "learns_early"
+	bpfVarListenerChanges        = "listener_changes"
 	bpfVarLiving                 = "living"
 	bpfVarNoShare                = "no_share"
 	bpfVarNothing                = "nothing"
@@ -415,6 +416,7 @@ type bpfVariableSpecs struct {
 	Handovers              *ebpf.VariableSpec `ebpf:"handovers"`
 	Knowledge              *ebpf.VariableSpec `ebpf:"knowledge"`
 	LearnsEarly            *ebpf.VariableSpec `ebpf:"learns_early"`
+	ListenerChanges        *ebpf.VariableSpec `ebpf:"listener_changes"`
 	Living                 *ebpf.VariableSpec `ebpf:"living"`
 	NoShare                *ebpf.VariableSpec `ebpf:"no_share"`
 	Nothing                *ebpf.VariableSpec `ebpf:"nothing"`
@@ -527,6 +529,7 @@ type bpfVariables struct {
 	Handovers              *ebpf.Variable `ebpf:"handovers"`
 	Knowledge              *ebpf.Variable `ebpf:"knowledge"`
 	LearnsEarly            *ebpf.Variable `ebpf:"learns_early"`
+	ListenerChanges        *ebpf.Variable `ebpf:"listener_changes"`
 	Living                 *ebpf.Variable `ebpf:"living"`
 	NoShare                *ebpf.Variable `ebpf:"no_share"`
 	Nothing                *ebpf.Variable `ebpf:"nothing"`

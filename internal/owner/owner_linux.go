@@ -215,6 +215,11 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 // Kernel side: bpf/lib/owner/whose.h.
 var WhoseMaps = []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths}
 
+// ListenerChanges is the name of the map that tells whether what was read of the listeners is still so.
+//
+// Kernel side: bpf/lib/owner/changes.h.
+const ListenerChanges = ".data.listeners"
+
 // Share returns the maps of these names, to be used in place of those of spec, which get the same
 // sizes. They live until Shutdown.
 func (o *knowledge) Share(spec *ebpf.CollectionSpec, names ...string) map[string]*ebpf.Map {
