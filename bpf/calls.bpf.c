@@ -97,6 +97,15 @@ static __always_inline struct mark mark_of(void *ctx)
 	return (struct mark){ .function = function, .traits = traits };
 }
 
+/* Whether this is a copy of the program for one function. The verifier knows it, and removes what is for the other case. */
+static __always_inline bool is_copy(void)
+{
+	__u64 function;
+
+	asm volatile("%0 = %1 ll" : "=r"(function) : "i"(MARK_FUNCTION));
+	return function != MARK_FUNCTION;
+}
+
 /* From where a program is run. */
 enum hook {
 	PROBE,
@@ -606,8 +615,9 @@ static __always_inline void note_arguments(void *ctx, __u64 traits, __s64 value)
 }
 
 /*
- * A number is read from behind the arguments. User space puts their size in place of the mark, or removes the load if it
- * is no number, as the verifier may know the value for a pointer. Since Linux 5.17 there is a helper for these.
+ * A copy for one function reads a number from behind the arguments. User space puts their size in place of the mark, or
+ * removes the load if it is no number, as the verifier may know the value for a pointer. Since Linux 5.17 there is a helper
+ * for these, and for one program that has many functions.
  */
 static __always_inline __s64 value_at(void *ctx, enum hook hook, __u64 traits)
 {
@@ -615,7 +625,7 @@ static __always_inline __s64 value_at(void *ctx, enum hook hook, __u64 traits)
 
 	if (hook == PROBE)
 		return returned_value(ctx);
-	if (with_result_helper && !HAS_TRAIT(traits, TRAIT_NUMBER))
+	if (with_result_helper && !(is_copy() && HAS_TRAIT(traits, TRAIT_NUMBER)))
 		bpf_get_func_ret(ctx, &value);
 	else
 		asm volatile("%0 = *(u64 *)(%1 + 888)" : "=r"(value) : "r"(ctx));
