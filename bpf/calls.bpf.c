@@ -82,12 +82,26 @@ struct mark {
 
 #define with_result_helper has_helper(BPF_FUNC_get_func_ret) /* since 5.17 */
 
+/* The first word of a copy of the program for one function, and otherwise the mark. The verifier knows which. */
+static __always_inline __u64 word_of_copy(void)
+{
+	__u64 word;
+
+	asm volatile("%0 = %1 ll" : "=r"(word) : "i"(MARK_FUNCTION));
+	return word;
+}
+
+/* Whether this is such a copy. The verifier removes what is for the other case. */
+static __always_inline bool is_copy(void)
+{
+	return word_of_copy() != MARK_FUNCTION;
+}
+
 /* A program calls this when it needs the words, so that it does not have to keep them in registers before. */
 static __always_inline struct mark mark_of(void *ctx)
 {
-	__u64 function, traits;
+	__u64 function = word_of_copy(), traits;
 
-	asm volatile("%0 = %1 ll" : "=r"(function) : "i"(MARK_FUNCTION));
 	if (function == MARK_FUNCTION) {
 		function = bpf_get_attach_cookie(ctx);
 		traits = function >> 32;
@@ -95,15 +109,6 @@ static __always_inline struct mark mark_of(void *ctx)
 		asm volatile("%0 = %1 ll" : "=r"(traits) : "i"(MARK_TRAITS));
 	}
 	return (struct mark){ .function = function, .traits = traits };
-}
-
-/* Whether this is a copy of the program for one function. The verifier knows it, and removes what is for the other case. */
-static __always_inline bool is_copy(void)
-{
-	__u64 function;
-
-	asm volatile("%0 = %1 ll" : "=r"(function) : "i"(MARK_FUNCTION));
-	return function != MARK_FUNCTION;
 }
 
 /* From where a program is run. */

@@ -106,7 +106,7 @@ static __always_inline struct thread *place_here(void)
 	return place_of(with_current_task ? current_task()->pid : (__u32)bpf_get_current_pid_tgid());
 }
 
-/* The same for the running thread. */
+/* The place of the running thread; NULL if it has none. */
 static __always_inline struct thread *this_thread(void)
 {
 	return if_of(place_here(), current_task());
