@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -354,11 +355,7 @@ func pointsOf(m pmetric.Metric) int {
 
 // copied returns what was received until now.
 func (r received) copied() received {
-	parts := map[string]part{}
-	for signal, p := range r.parts {
-		parts[signal] = p
-	}
-	return received{at: time.Now(), parts: parts, accepted: r.accepted}
+	return received{at: time.Now(), parts: maps.Clone(r.parts), accepted: r.accepted}
 }
 
 type logsServer struct {
