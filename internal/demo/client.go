@@ -27,6 +27,7 @@ type client struct {
 	url       string
 	requests  int64
 	interval  time.Duration
+	timeout   time.Duration
 	parallel  int
 	keepAlive bool
 	size      int
@@ -42,6 +43,7 @@ func (c *client) flags(set *flag.FlagSet) {
 	set.StringVar(&c.url, "url", "http://127.0.0.1:8080/", "the server; one that is not there makes requests fail")
 	set.Int64Var(&c.requests, "requests", 10, "how many requests to send; 0 is no end")
 	set.DurationVar(&c.interval, "interval", 0, "how long to wait after each")
+	set.DurationVar(&c.timeout, "connect-timeout", 30*time.Second, "how long to wait for a connection")
 	set.IntVar(&c.parallel, "parallel", 1, "how many to send at once")
 	set.BoolVar(&c.keepAlive, "keep-alive", true, "use connections again")
 	set.IntVar(&c.size, "size", 100, "the size of each answer in bytes; from 4096 on the server flushes it within its span")
@@ -55,7 +57,7 @@ func (c *client) run(ctx context.Context, t *telemetry) error {
 		DisableKeepAlives:   !c.keepAlive,
 		MaxIdleConnsPerHost: c.parallel,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			connection, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			connection, err := (&net.Dialer{Timeout: c.timeout}).DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}

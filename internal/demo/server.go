@@ -19,24 +19,43 @@ import (
 )
 
 type server struct {
-	address string
-	tracer  trace.Tracer
+	address, late, silent string
+
+	tracer trace.Tracer
 }
 
 func (s *server) flags(set *flag.FlagSet) {
 	set.StringVar(&s.address, "address", "127.0.0.1:8080", "where to listen; with port 0, on any free one")
+	set.StringVar(&s.late, "late", "", fmt.Sprintf("where to listen as well, and to read each connection's first request %v late", lateness))
+	set.StringVar(&s.silent, "silent", "", "where to listen as well, but so that connects get no answer")
 }
 
 func (s *server) run(ctx context.Context, t *telemetry) error {
 	s.tracer = t.tracer
+	handler := otelhttp.NewHandler(http.HandlerFunc(s.answer), "answer", t.http()...)
+	h := http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	served := make(chan error, 2)
+	if s.silent != "" {
+		silent, err := listenSilently(s.silent)
+		if err != nil {
+			return err
+		}
+		defer silent.close()
+		printListener("does not answer on", silent.Addr())
+	}
+	if s.late != "" {
+		listener, err := net.Listen("tcp", s.late)
+		if err != nil {
+			return err
+		}
+		printListener("reads late on", listener.Addr())
+		go func() { served <- h.Serve(countedListener{lateListener{listener}, t.bytes}) }()
+	}
 	listener, err := net.Listen("tcp", s.address)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("server pid=%d listens on %v, port %d\n", os.Getpid(), listener.Addr(), listener.Addr().(*net.TCPAddr).Port)
-	handler := otelhttp.NewHandler(http.HandlerFunc(s.answer), "answer", t.http()...)
-	h := http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-	served := make(chan error, 1)
+	printListener("listens on", listener.Addr())
 	go func() { served <- h.Serve(countedListener{listener, t.bytes}) }()
 	select {
 	case err := <-served:
@@ -46,6 +65,10 @@ func (s *server) run(ctx context.Context, t *telemetry) error {
 	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return h.Shutdown(closing)
+}
+
+func printListener(does string, address net.Addr) {
+	fmt.Printf("server pid=%d %s %v, port %d\n", os.Getpid(), does, address, address.(*net.TCPAddr).Port)
 }
 
 // answer answers a request according to its parameters: ?size=100&delay=20ms, or ?fail=true.

@@ -249,7 +249,7 @@ var notInCI = map[string]string{
 	"bench-record":          "the same",
 	"bench-scale":           "it takes 8 minutes, and it draws pictures for people",
 	"benchmarks":            "it prints figures for people",
-	"demo":                  "it does not end; TestDemo... run the same programs",
+	"demo":                  "it does not end; TestDistributionSeesWhatApplicationsSay runs the same programs",
 	"footprint":             "it prints figures for people",
 	"fuzz":                  "it takes as long as one lets it; its seeds are run by test-unit",
 	"headers":               "check says when it has something to do",

@@ -89,12 +89,12 @@ func (d *Demo) Output() string {
 	return string(output)
 }
 
-// Address waits until a server listens, and returns its address.
-func (c *Collector) Address(d *Demo) netip.AddrPort {
+// Address waits until a server has written that it does something at an address, such as "listens on", and returns it.
+func (c *Collector) Address(d *Demo, does string) netip.AddrPort {
 	c.t.Helper()
 	var found []string
-	c.Wait("the server of the demo listens", func() bool {
-		found = regexp.MustCompile(`listens on (\S+),`).FindStringSubmatch(d.Output())
+	c.Wait("the server of the demo "+does+" an address", func() bool {
+		found = regexp.MustCompile(regexp.QuoteMeta(does) + ` (\S+),`).FindStringSubmatch(d.Output())
 		return found != nil
 	})
 	return netip.MustParseAddrPort(found[1])

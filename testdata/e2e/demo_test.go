@@ -31,30 +31,41 @@ const large = 100_000
 // nobodyListens is a port of 127.0.0.1.
 const nobodyListens = 1
 
+// urlOf returns the URL of a server at a port of 127.0.0.1.
+func urlOf(port int) string { return fmt.Sprintf("http://127.0.0.1:%d/", port) }
+
 // seenTwice is what applications did, as they have logged it and as nettap has observed it.
 type seenTwice struct {
 	*Collector
 	server  *Demo
 	clients []*Demo
+	// late and silent are ports of the server: at the first it reads late, and at the second connects get no answer.
+	late, silent int
 	// sent are the requests as their clients have logged them.
 	sent []Request
 }
 
-// runDemo runs a server, and clients one after another.
-func runDemo(t *testing.T, options Options, clients ...[]string) *seenTwice {
+// startDemo starts a server.
+func startDemo(t *testing.T, options Options) *seenTwice {
 	t.Helper()
 	s := &seenTwice{Collector: StartWith(t, options)}
-	s.server = s.StartDemo("server")
-	address := s.Address(s.server)
+	s.server = s.StartDemo("server", "-late", "127.0.0.1:0", "-silent", "127.0.0.1:0")
+	s.late, s.silent = int(s.Address(s.server, "reads late on").Port()), int(s.Address(s.server, "does not answer on").Port())
+	return s
+}
+
+// run runs clients one after another, and ends the server.
+func (s *seenTwice) run(clients ...[]string) {
+	s.t.Helper()
+	address := s.Address(s.server, "listens on")
 	for _, arguments := range clients {
-		arguments = append([]string{"client", "-url", fmt.Sprintf("http://%v/", address)}, arguments...)
+		arguments = append([]string{"client", "-url", urlOf(int(address.Port()))}, arguments...)
 		client := s.StartDemo(arguments...) // if there are two -url, the last one counts
 		s.End(client, false)
 		s.clients = append(s.clients, client)
 		s.sent = append(s.sent, client.Requests()...)
 	}
 	s.End(s.server, true)
-	return s
 }
 
 // serverSpans returns the spans of the server, by their parents, which are spans of the client.
@@ -83,20 +94,27 @@ func TestDistributionSeesWhatApplicationsSay(t *testing.T) {
 		each  = 20
 		delay = 2 * time.Millisecond
 	)
-	s := runDemo(t, Options{Receivers: demoReceiver, Traces: true, Applications: true},
+	s := startDemo(t, Options{Receivers: demoReceiver, Traces: true, Applications: true})
+	s.run(
 		[]string{"-requests", fmt.Sprint(each)},
 		[]string{"-requests", fmt.Sprint(each), "-keep-alive=false", "-delay", delay.String()},
 		[]string{"-requests", fmt.Sprint(each), "-size", fmt.Sprint(large), "-parallel", "4"},
 		[]string{"-requests", fmt.Sprint(each), "-fail", "2"},
-		[]string{"-requests", "1", "-url", fmt.Sprintf("http://127.0.0.1:%d/", nobodyListens)},
+		[]string{"-requests", "1", "-url", urlOf(nobodyListens)},
+		[]string{"-requests", "1", "-url", urlOf(s.silent), "-connect-timeout", "300ms"},
+		[]string{"-requests", "1", "-url", urlOf(s.late)},
 	)
-	if want := 4*each + 1; len(s.sent) != want {
+	if want := 4*each + 3; len(s.sent) != want {
 		t.Fatalf("the clients sent %d requests, want %d", len(s.sent), want)
 	}
 	s.checkSpans()
 	s.checkBytes()
 	s.checkCalls()
-	s.checkWaits(map[int]time.Duration{s.clients[1].PID(): delay})
+	s.checkWaits(map[int]time.Duration{s.clients[1].PID(): delay, s.clients[6].PID(): readsAfter}, map[int]string{
+		s.clients[4].PID(): fmt.Sprintf("port %d: ECONNREFUSED", nobodyListens),
+		s.clients[5].PID(): fmt.Sprintf("port %d: given_up", s.silent),
+	})
+	s.checkLate()
 	s.checkAccepts()
 	s.checkTraces()
 }
@@ -195,10 +213,10 @@ func (s *seenTwice) checkCalls() {
 }
 
 // checkWaits checks that below the client's span of each request there is one wait. It is for the
-// answer, and took the server at least the delay that the client's process had asked for; or it is for
-// a connection and failed. Waits for other connections are not checked, because it is not known which
-// request they were made for.
-func (s *seenTwice) checkWaits(delays map[int]time.Duration) {
+// answer, and took the server at least the delay that is stated for the client's process; or it is for
+// a connection and failed, as is stated for the client's process. Waits for other connections are not
+// checked, because it is not known which request they were made for.
+func (s *seenTwice) checkWaits(delays map[int]time.Duration, unconnected map[int]string) {
 	s.t.Helper()
 	got := map[SpanKey][]string{}
 	for _, request := range s.sent {
@@ -224,7 +242,7 @@ func (s *seenTwice) checkWaits(delays map[int]time.Duration) {
 	for _, request := range s.sent {
 		want := fmt.Sprintf("receive by process %d, port %d: ", request.PID, request.Client.Port())
 		if !request.Client.IsValid() {
-			want = fmt.Sprintf("connect by process %d, port %d: ECONNREFUSED", request.PID, nobodyListens)
+			want = fmt.Sprintf("connect by process %d, %s", request.PID, unconnected[request.PID])
 		} else if request.Failed {
 			want += "ECONNRESET"
 		} else {
@@ -233,6 +251,21 @@ func (s *seenTwice) checkWaits(delays map[int]time.Duration) {
 		if diff := cmp.Diff([]string{want}, got[request.Span]); diff != "" {
 			s.t.Errorf("waits of %+v differ (-want +got):\n%s", request, diff)
 		}
+	}
+}
+
+// checkLate checks that the server has one wait at the port where it reads late, and that all of it was the server's own.
+func (s *seenTwice) checkLate() {
+	s.t.Helper()
+	var waits []Span
+	for _, span := range s.KernelSpans(Attributes{"process.pid": s.server.PID(), "network.local.port": s.late}) {
+		if span.Attributes["nettap.wait.kind"] != nil {
+			waits = append(waits, span)
+		}
+	}
+	if len(waits) != 1 || waits[0].Name() != "receive" || lasts(waits[0]) < readsAfter*9/10 ||
+		waits[0].Attributes["nettap.wait.local.duration"] != lasts(waits[0]).Seconds() || waits[0].Attributes["nettap.wait.peer.duration"] != nil {
+		s.t.Errorf("the waits of the server that reads late are %v", waits)
 	}
 }
 
@@ -296,10 +329,11 @@ func (s *seenTwice) checkTraces() {
 // TestDistributionGivesNoRequestAnothersTrace makes 10,000 requests, on kept connections
 // and on new ones, and compares each fifth call with the request to which it is attributed.
 func TestDistributionGivesNoRequestAnothersTrace(t *testing.T) {
-	s := runDemo(t, Options{Receivers: callsAlone + `
+	s := startDemo(t, Options{Receivers: callsAlone + `
 	  calls:
 	    {collection_interval: 100ms, initial_delay: 0s, min_duration: 1h, errors: never, sample_ratio: 0.2, max_per_second: 0, filter: {commands: [demo]}}
-	`, Traces: true, Applications: true},
+	`, Traces: true, Applications: true})
+	s.run(
 		[]string{"-requests", "8000", "-parallel", "8", "-interval", "0s"},
 		[]string{"-requests", "2000", "-parallel", "8", "-interval", "0s", "-keep-alive=false"},
 	)
