@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-7756021b/nettap/internal/child"
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
 
@@ -215,7 +216,7 @@ func startCollector(command *exec.Cmd) (*collector, error) {
 	c := &collector{Cmd: command, said: &bytes.Buffer{}, ended: make(chan struct{})}
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 	command.Stderr = c.said
-	if err := command.Start(); err != nil {
+	if err := child.Start(command); err != nil {
 		return nil, err
 	}
 	go func() {

@@ -54,7 +54,7 @@ func answers(url string) bool {
 	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
 }
 
-// start starts a program, which is asked to end when the test ends.
+// start starts a program, which is asked to end when the test ends, and is killed if the test is.
 func start(t *testing.T, program string, arguments ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
@@ -63,6 +63,8 @@ func start(t *testing.T, program string, arguments ...string) {
 	}
 	command := exec.Command(program, arguments...)
 	command.Stdout, command.Stderr = log, log
+	// The kernel does it when the thread ends that has started the program. Only threads to which a goroutine is locked end before the test.
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}

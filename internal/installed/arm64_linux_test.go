@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/seed-7756021b/nettap/internal/child"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/vm"
 )
@@ -170,7 +171,7 @@ func startProgram(t *testing.T) *exec.Cmd {
 	defer log.Close()
 	program := exec.Command("otelcol-nettap", "--config", configuration)
 	program.Stdout, program.Stderr = log, log
-	if err := program.Start(); err != nil {
+	if err := child.Start(program); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = program.Process.Kill() }) // if it has not ended

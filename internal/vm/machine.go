@@ -9,6 +9,8 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+
+	"github.com/seed-7756021b/nettap/internal/child"
 )
 
 // machine is a kind of virtual machine. It is emulated in software, so no /dev/kvm is needed.
@@ -63,7 +65,7 @@ func (m machine) boot(ctx context.Context, kernel, initramfs string, options, pa
 	if err != nil {
 		return err
 	}
-	if err := command.Start(); err != nil {
+	if err := child.Start(command); err != nil {
 		return err
 	}
 	readErr := readLines(console, line)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/seed-7756021b/nettap/internal/child"
 )
 
 // binary is the path of the distribution. Tests run in the directory of this package.
@@ -28,7 +30,7 @@ const inherited = "/proc/self/fd/3"
 // patience is how long [Collector.Wait] waits for a condition before the test fails.
 const patience = 3 * time.Minute
 
-// Collector is a running otelcol-nettap. It ends with the test.
+// Collector is a running otelcol-nettap. It ends with the test, even if that is killed.
 type Collector struct {
 	t         testing.TB
 	options   Options
@@ -151,7 +153,7 @@ func (c *Collector) words() []string {
 			held += ",+" + name
 		}
 		user := strconv.Itoa(nobody)
-		words = append(words, "setpriv", "--reuid", user, "--regid", user, "--clear-groups",
+		words = append(words, "setpriv", "--pdeathsig", "keep", "--reuid", user, "--regid", user, "--clear-groups",
 			"--inh-caps", held, "--ambient-caps", held, "--bounding-set", held)
 	}
 	words = append(words, executable, "--config", c.path("config.yaml"))
@@ -196,7 +198,7 @@ func (c *Collector) launch(words ...string) {
 	c.command.ExtraFiles = []*os.File{distribution}
 	c.command.Stdout, c.command.Stderr = log, log
 	c.series = series{} // the exporter begins its file anew
-	if err := c.command.Start(); err != nil {
+	if err := child.Start(c.command); err != nil {
 		c.t.Fatal(err)
 	}
 	c.exited = make(chan struct{})

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/seed-7756021b/nettap/internal/child"
 )
 
 // demo is the path of the program of internal/demo. Tests run in the directory of this package.
@@ -57,7 +59,7 @@ func (c *Collector) StartDemo(arguments ...string) *Demo {
 	d.command.Env = append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+c.Endpoint(),
 		"OTEL_BSP_SCHEDULE_DELAY=200", "OTEL_METRIC_EXPORT_INTERVAL=500", // milliseconds
 		"OTEL_BSP_MAX_QUEUE_SIZE=50000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=2000")
-	if err := d.command.Start(); err != nil {
+	if err := child.Start(d.command); err != nil {
 		c.t.Fatal(err)
 	}
 	go func() {

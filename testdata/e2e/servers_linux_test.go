@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/seed-7756021b/nettap/internal/child"
 )
 
 // pythonServer is a server in several forms. It tells each client which thread has accepted the
@@ -83,7 +85,7 @@ func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 		t.Fatal(err)
 	}
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end its children with it
-	if err := command.Start(); err != nil {
+	if err := child.Start(command); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
