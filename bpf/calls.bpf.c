@@ -334,11 +334,11 @@ static __always_inline bool is_in_plain(struct thread *th, __u32 position, __u16
 	return false;
 }
 
-static __always_inline void begin_plain(struct thread *th, __u32 function, __u32 position, __u16 entry, __u8 how)
+static __always_inline void begin_plain(struct thread *th, __u32 function, __u32 position, __u16 entry, __u8 how, bool touched)
 {
 	th->position = position;
 	th->entry = entry;
-	th->touched = 0;
+	th->touched = touched;
 	th->how = how;
 	th->function = INDEX(function);
 	th->start_ns = bpf_ktime_get_boot_ns();
@@ -484,13 +484,13 @@ __noinline int enter_tree(__u32 index, __u32 position, bool wanted, bool sampled
 	return 0;
 }
 
-/* Begins a call of a thread that is not drawn as a plain one. */
-static __always_inline void begin_call(struct thread *th, __u32 function, __u32 position, __u64 entry)
+/* Begins a call of a thread. One that is not drawn is plain. touched is set if it is already known to be about a socket. */
+static __always_inline void begin_call(struct thread *th, __u32 function, __u32 position, __u64 entry, bool touched)
 {
 	if (is_drawn(th))
 		enter_tree(INDEX(function), position, true, true);
 	else
-		begin_plain(th, function, position, entry, operation_of(entry));
+		begin_plain(th, function, position, entry, operation_of(entry), touched);
 }
 
 /*
@@ -515,7 +515,7 @@ __noinline int enter_more(__u32 function, __u32 position, bool wanted)
 				return 0;
 			sampled = is_drawn(th);
 			if (!sampled && !follows_all) {
-				begin_plain(th, function, position, entry, operation_of(number));
+				begin_plain(th, function, position, entry, operation_of(number), false);
 				return 0;
 			}
 			wanted = true;
@@ -541,7 +541,7 @@ static __always_inline bool begin_usual(void *ctx, enum hook hook, struct thread
 	entry = entry_of(registers_at(th->registers));
 	if (entry >= SYSCALL_LIMIT)
 		return false;
-	begin_call(th, mark.function, position_at(ctx, hook), entry);
+	begin_call(th, mark.function, position_at(ctx, hook), entry, false);
 	return true;
 }
 
@@ -771,6 +771,7 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 {
 	__u8 how = operation_of(number);
 	struct thread *th;
+	bool known;
 
 	if (!how || is_32bit_call())
 		return 0;
@@ -779,10 +780,11 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 	th = this_thread();
 	if (th ? !is_wanted_of(th, number) : !is_wanted_here(number))
 		return 0;
-	if (!shows_inside(number, how) && !is_about_socket(regs, how))
+	known = !shows_inside(number, how);
+	if (known && !is_about_socket(regs, how))
 		return 0;
 	if (th && th->progress == CALL_NONE && th->wanted == usual_version)
-		begin_call(th, plain_of(number), position_of(ctx), number);
+		begin_call(th, plain_of(number), position_of(ctx), number, known);
 	else
 		enter_more(plain_of(number), position_of(ctx), true);
 	return 0;
@@ -849,6 +851,22 @@ static __always_inline int note_point(enum point index, __s32 result, __u32 posi
 	return 0;
 }
 
+/* The same as a function of its own, so that a program that leaves early saves no registers. */
+static __noinline int note_any_point(enum point index, __s32 result, __u32 position)
+{
+	return note_point(index, result, position);
+}
+
+/* The same for a tracepoint that is mostly in no call, or in a plain one that is known to be about a socket. */
+static __always_inline void pass_point(enum point index, __s32 result, __u32 position)
+{
+	const struct thread *th = place_here();
+
+	if (th->task == (__u64)current_task() && (th->progress == CALL_NONE || (th->progress != CALL_FOLLOWED && th->touched)))
+		return;
+	note_any_point(index, result, position);
+}
+
 #define POINT_PROGRAM(name, tracepoint, index, result) \
 	bool fired_##name;                             \
                                                        \
@@ -856,7 +874,7 @@ static __always_inline int note_point(enum point index, __s32 result, __u32 posi
 	int name(__u64 *ctx)                           \
 	{                                              \
 		if (is_enabled(&fired_##name))           \
-			note_point(index, result, position_of(ctx)); \
+			pass_point(index, result, position_of(ctx)); \
 		return 0;                              \
 	}
 
@@ -968,6 +986,35 @@ int BPF_PROG(see_read, struct sock *sk, int result, int flags)
 {
 	if (is_enabled(&fired_see_read))
 		note_read(sk, result, flags, true);
+	return 0;
+}
+
+/*
+ * The same if functions cannot be traced, so that the tracepoints tell of the trees as well. One program for both takes
+ * less than two.
+ */
+
+bool fired_see_sent_inside;
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(see_sent_inside, struct sock *sk, int result, int flags)
+{
+	if (!is_enabled(&fired_see_sent_inside))
+		return 0;
+	pass_point(POINT_SEND_LENGTH, result, position_of(ctx));
+	note_sent(sk, result, true);
+	return 0;
+}
+
+bool fired_see_read_inside;
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(see_read_inside, struct sock *sk, int result, int flags)
+{
+	if (!is_enabled(&fired_see_read_inside))
+		return 0;
+	pass_point(POINT_RECEIVE_LENGTH, result, position_of(ctx));
+	note_read(sk, result, flags, true);
 	return 0;
 }
 

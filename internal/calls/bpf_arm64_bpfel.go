@@ -457,6 +457,7 @@ const (
 	bpfProgSeeKfreeSkb          = "see_kfree_skb"
 	bpfProgSeeQueue             = "see_queue"
 	bpfProgSeeRead              = "see_read"
+	bpfProgSeeReadInside        = "see_read_inside"
 	bpfProgSeeReadable          = "see_readable"
 	bpfProgSeeReadableProbe     = "see_readable_probe"
 	bpfProgSeeReady             = "see_ready"
@@ -469,6 +470,7 @@ const (
 	bpfProgSeeSendmsgLocked     = "see_sendmsg_locked"
 	bpfProgSeeSendmsgProbe      = "see_sendmsg_probe"
 	bpfProgSeeSent              = "see_sent"
+	bpfProgSeeSentInside        = "see_sent_inside"
 	bpfProgSeeSentTcp           = "see_sent_tcp"
 	bpfProgSeeStartXmit         = "see_start_xmit"
 	bpfProgSeeState             = "see_state"
@@ -498,6 +500,7 @@ const (
 	bpfVarFiredSeeKfreeSkb      = "fired_see_kfree_skb"
 	bpfVarFiredSeeQueue         = "fired_see_queue"
 	bpfVarFiredSeeRead          = "fired_see_read"
+	bpfVarFiredSeeReadInside    = "fired_see_read_inside"
 	bpfVarFiredSeeReadable      = "fired_see_readable"
 	bpfVarFiredSeeReadableProbe = "fired_see_readable_probe"
 	bpfVarFiredSeeReady         = "fired_see_ready"
@@ -510,6 +513,7 @@ const (
 	bpfVarFiredSeeSendmsgLocked = "fired_see_sendmsg_locked"
 	bpfVarFiredSeeSendmsgProbe  = "fired_see_sendmsg_probe"
 	bpfVarFiredSeeSent          = "fired_see_sent"
+	bpfVarFiredSeeSentInside    = "fired_see_sent_inside"
 	bpfVarFiredSeeSentTcp       = "fired_see_sent_tcp"
 	bpfVarFiredSeeStartXmit     = "fired_see_start_xmit"
 	bpfVarFiredSeeState         = "fired_see_state"
@@ -610,6 +614,7 @@ type bpfProgramSpecs struct {
 	SeeKfreeSkb      *ebpf.ProgramSpec `ebpf:"see_kfree_skb"`
 	SeeQueue         *ebpf.ProgramSpec `ebpf:"see_queue"`
 	SeeRead          *ebpf.ProgramSpec `ebpf:"see_read"`
+	SeeReadInside    *ebpf.ProgramSpec `ebpf:"see_read_inside"`
 	SeeReadable      *ebpf.ProgramSpec `ebpf:"see_readable"`
 	SeeReadableProbe *ebpf.ProgramSpec `ebpf:"see_readable_probe"`
 	SeeReady         *ebpf.ProgramSpec `ebpf:"see_ready"`
@@ -622,6 +627,7 @@ type bpfProgramSpecs struct {
 	SeeSendmsgLocked *ebpf.ProgramSpec `ebpf:"see_sendmsg_locked"`
 	SeeSendmsgProbe  *ebpf.ProgramSpec `ebpf:"see_sendmsg_probe"`
 	SeeSent          *ebpf.ProgramSpec `ebpf:"see_sent"`
+	SeeSentInside    *ebpf.ProgramSpec `ebpf:"see_sent_inside"`
 	SeeSentTcp       *ebpf.ProgramSpec `ebpf:"see_sent_tcp"`
 	SeeStartXmit     *ebpf.ProgramSpec `ebpf:"see_start_xmit"`
 	SeeState         *ebpf.ProgramSpec `ebpf:"see_state"`
@@ -686,6 +692,7 @@ type bpfVariableSpecs struct {
 	FiredSeeKfreeSkb      *ebpf.VariableSpec `ebpf:"fired_see_kfree_skb"`
 	FiredSeeQueue         *ebpf.VariableSpec `ebpf:"fired_see_queue"`
 	FiredSeeRead          *ebpf.VariableSpec `ebpf:"fired_see_read"`
+	FiredSeeReadInside    *ebpf.VariableSpec `ebpf:"fired_see_read_inside"`
 	FiredSeeReadable      *ebpf.VariableSpec `ebpf:"fired_see_readable"`
 	FiredSeeReadableProbe *ebpf.VariableSpec `ebpf:"fired_see_readable_probe"`
 	FiredSeeReady         *ebpf.VariableSpec `ebpf:"fired_see_ready"`
@@ -698,6 +705,7 @@ type bpfVariableSpecs struct {
 	FiredSeeSendmsgLocked *ebpf.VariableSpec `ebpf:"fired_see_sendmsg_locked"`
 	FiredSeeSendmsgProbe  *ebpf.VariableSpec `ebpf:"fired_see_sendmsg_probe"`
 	FiredSeeSent          *ebpf.VariableSpec `ebpf:"fired_see_sent"`
+	FiredSeeSentInside    *ebpf.VariableSpec `ebpf:"fired_see_sent_inside"`
 	FiredSeeSentTcp       *ebpf.VariableSpec `ebpf:"fired_see_sent_tcp"`
 	FiredSeeStartXmit     *ebpf.VariableSpec `ebpf:"fired_see_start_xmit"`
 	FiredSeeState         *ebpf.VariableSpec `ebpf:"fired_see_state"`
@@ -844,6 +852,7 @@ type bpfVariables struct {
 	FiredSeeKfreeSkb      *ebpf.Variable `ebpf:"fired_see_kfree_skb"`
 	FiredSeeQueue         *ebpf.Variable `ebpf:"fired_see_queue"`
 	FiredSeeRead          *ebpf.Variable `ebpf:"fired_see_read"`
+	FiredSeeReadInside    *ebpf.Variable `ebpf:"fired_see_read_inside"`
 	FiredSeeReadable      *ebpf.Variable `ebpf:"fired_see_readable"`
 	FiredSeeReadableProbe *ebpf.Variable `ebpf:"fired_see_readable_probe"`
 	FiredSeeReady         *ebpf.Variable `ebpf:"fired_see_ready"`
@@ -856,6 +865,7 @@ type bpfVariables struct {
 	FiredSeeSendmsgLocked *ebpf.Variable `ebpf:"fired_see_sendmsg_locked"`
 	FiredSeeSendmsgProbe  *ebpf.Variable `ebpf:"fired_see_sendmsg_probe"`
 	FiredSeeSent          *ebpf.Variable `ebpf:"fired_see_sent"`
+	FiredSeeSentInside    *ebpf.Variable `ebpf:"fired_see_sent_inside"`
 	FiredSeeSentTcp       *ebpf.Variable `ebpf:"fired_see_sent_tcp"`
 	FiredSeeStartXmit     *ebpf.Variable `ebpf:"fired_see_start_xmit"`
 	FiredSeeState         *ebpf.Variable `ebpf:"fired_see_state"`
@@ -918,6 +928,7 @@ type bpfPrograms struct {
 	SeeKfreeSkb      *ebpf.Program `ebpf:"see_kfree_skb"`
 	SeeQueue         *ebpf.Program `ebpf:"see_queue"`
 	SeeRead          *ebpf.Program `ebpf:"see_read"`
+	SeeReadInside    *ebpf.Program `ebpf:"see_read_inside"`
 	SeeReadable      *ebpf.Program `ebpf:"see_readable"`
 	SeeReadableProbe *ebpf.Program `ebpf:"see_readable_probe"`
 	SeeReady         *ebpf.Program `ebpf:"see_ready"`
@@ -930,6 +941,7 @@ type bpfPrograms struct {
 	SeeSendmsgLocked *ebpf.Program `ebpf:"see_sendmsg_locked"`
 	SeeSendmsgProbe  *ebpf.Program `ebpf:"see_sendmsg_probe"`
 	SeeSent          *ebpf.Program `ebpf:"see_sent"`
+	SeeSentInside    *ebpf.Program `ebpf:"see_sent_inside"`
 	SeeSentTcp       *ebpf.Program `ebpf:"see_sent_tcp"`
 	SeeStartXmit     *ebpf.Program `ebpf:"see_start_xmit"`
 	SeeState         *ebpf.Program `ebpf:"see_state"`
@@ -952,6 +964,7 @@ func (p *bpfPrograms) Close() error {
 		p.SeeKfreeSkb,
 		p.SeeQueue,
 		p.SeeRead,
+		p.SeeReadInside,
 		p.SeeReadable,
 		p.SeeReadableProbe,
 		p.SeeReady,
@@ -964,6 +977,7 @@ func (p *bpfPrograms) Close() error {
 		p.SeeSendmsgLocked,
 		p.SeeSendmsgProbe,
 		p.SeeSent,
+		p.SeeSentInside,
 		p.SeeSentTcp,
 		p.SeeStartXmit,
 		p.SeeState,

@@ -73,7 +73,7 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	if begin.Name == "tp_btf/sys_enter" {
 		c.emitter.functions = syscallTable()
 		_, err := kernel.TracepointArgs(types, "sock_recv_length")
-		return slices.Concat(hooks, points(types), []kernel.Hook{end, begin}, waits),
+		return slices.Concat(hooks, merge(points(types), waits), []kernel.Hook{end, begin}, waits),
 			errors.Join(spec.Variables[bpfVarWithPoints].Set(true), spec.Variables[bpfVarWithLengths].Set(err == nil))
 	}
 	functions, err := c.findFunctions(types, begin.Name)
@@ -104,13 +104,16 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	return slices.Concat(hooks, []kernel.Hook{begin}, waits), err
 }
 
-// replaceProgram replaces one program of the hooks with another one.
-func replaceProgram(hooks []kernel.Hook, program, other string) {
+// replaceProgram replaces one program of the hooks with another one, and reports whether a hook has it.
+func replaceProgram(hooks []kernel.Hook, program, other string) bool {
 	for i, hook := range hooks {
-		if slices.Contains(hook.Programs, program) {
-			hooks[i].Programs = []string{other}
+		if at := slices.Index(hook.Programs, program); at >= 0 {
+			hooks[i].Programs = slices.Clone(hook.Programs)
+			hooks[i].Programs[at] = other
+			return true
 		}
 	}
+	return false
 }
 
 // isMulti reports whether a hook is a probe that is attached to many functions at once.

@@ -5,6 +5,7 @@ package calls
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/cilium/ebpf/btf"
 
@@ -36,6 +37,25 @@ func points(types *btf.Spec) []kernel.Hook {
 		}
 	}
 	return hooks
+}
+
+// bothAtOnce has the program of a tracepoint for trees and for waits, by those for only one of them.
+var bothAtOnce = []struct{ point, wait, both string }{
+	{bpfProgSeeSendLength, bpfProgSeeSent, bpfProgSeeSentInside},
+	{bpfProgSeeReceiveLength, bpfProgSeeRead, bpfProgSeeReadInside},
+}
+
+// merge lets the hooks for waits have one program for both where a tracepoint is hooked for trees as well, and returns the other
+// hooks for trees.
+func merge(trees, waits []kernel.Hook) (apart []kernel.Hook) {
+	for _, tree := range trees {
+		if !slices.ContainsFunc(bothAtOnce, func(p struct{ point, wait, both string }) bool {
+			return tree.Programs[0] == p.point && replaceProgram(waits, p.wait, p.both)
+		}) {
+			apart = append(apart, tree)
+		}
+	}
+	return apart
 }
 
 // syscallTable returns the table to which the numbers of nodes refer if functions cannot be traced:
