@@ -110,8 +110,10 @@ var waitTests = []struct {
 	{name: "of a program that serves", onEach: true, test: requestsThatLie},
 	{name: "counted by how long they took", test: countedWaits},
 	{name: "on datagrams", test: datagrams},
+	{name: "but not of a datagram socket that was another one", test: datagramsAgain},
 	{name: "on Unix sockets", test: unixStreams},
 	{name: "but not of a Unix socket that was another one's", test: unixStreamsInTurn},
+	{name: "but not of Unix sockets that were those of another connection", test: unixStreamsAgain},
 	{name: "for room to send", ofResults: true, test: roomToSend},
 	{name: "for a connection", onEach: true, test: connections},
 	{name: "for a connection that is refused", onEach: true, test: refusedConnection},
@@ -415,6 +417,40 @@ func datagrams(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, moments{ready: m.asked, read: m.ready}.request("udp", nil), m.answer("udp", int64(port)))
 }
 
+// datagramsAgain makes pairs of sockets with the same port. The kernel mostly gives the second one the memory that the first one
+// had. The first one leaves its answer unread, and the second one reads it at once.
+func datagramsAgain(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	server, client := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)), must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+	defer unix.Close(server)
+	bindDatagrams(t, server)
+	bindDatagrams(t, client)
+	name := must(unix.Getsockname(client))
+	unix.Close(client)
+	ask := func() (client int) {
+		client = must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0))
+		if err := errors.Join(unix.Bind(client, name), unix.Connect(client, must(unix.Getsockname(server)))); err != nil {
+			t.Error(err)
+		}
+		send(t, client, 5)
+		receive(server)
+		if err := unix.Sendto(server, make([]byte, 7), 0, name); err != nil {
+			t.Error(err)
+		}
+		awaitReadable(t, client)
+		return client
+	}
+	o.wantWaitsBy(t, onThread(func() {
+		for range 3 {
+			unix.Close(ask())
+			time.Sleep(lies) // the kernel frees the memory after a grace period
+			client := ask()
+			receive(client)
+			unix.Close(client)
+		}
+	}))
+}
+
 // bindDatagrams binds a socket to a certain port, as servers do.
 func bindDatagrams(t testing.TB, fd int) {
 	t.Helper()
@@ -429,20 +465,8 @@ func bindDatagrams(t testing.TB, fd int) {
 
 func unixStreams(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
-	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-	defer unix.Close(listener)
-	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{}), unix.Listen(listener, 1)); err != nil { // a name that the kernel chooses
-		t.Fatal(err)
-	}
-	client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
+	client, server := connectUnix(t, listenUnix(t))
 	defer unix.Close(client)
-	if err := unix.Connect(client, must(unix.Getsockname(listener))); err != nil {
-		t.Fatal(err)
-	}
-	server, _, err := unix.Accept(listener)
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer unix.Close(server)
 	m := moments{asked: time.Now()}
 	thread := onThread(func() {
@@ -455,13 +479,43 @@ func unixStreams(t testing.TB, o *fixture) {
 		m.read = time.Now()
 		receive(client)
 	})
+	o.wantWaitsBy(t, thread, moments{ready: m.asked, read: m.ready}.request("unix", nil), m.answer("unix", nil))
+}
+
+// listenUnix returns a Unix socket that listens.
+func listenUnix(t testing.TB) (listener int) {
+	t.Helper()
+	listener = must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
+	t.Cleanup(func() { unix.Close(listener) })
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{}), unix.Listen(listener, 1)); err != nil { // a name that the kernel chooses
+		t.Fatal(err)
+	}
+	return listener
+}
+
+// connectUnix connects a client to a server, both in non-blocking mode.
+func connectUnix(t testing.TB, listener int) (client, server int) {
+	t.Helper()
+	client = must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0))
+	if err := unix.Connect(client, must(unix.Getsockname(listener))); err != nil {
+		t.Error(err)
+	}
+	server, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK)
+	if err != nil {
+		t.Error(err)
+	}
+	return client, server
+}
+
+// wantWaitsBy compares the waits that were reported of a thread.
+func (o *fixture) wantWaitsBy(t testing.TB, thread int, want ...waited) {
+	t.Helper()
 	var got []waited
 	for _, tr := range o.by(t, thread) {
 		if w, ok := waitOf(tr); ok {
 			got = append(got, w)
 		}
 	}
-	want := []waited{moments{ready: m.asked, read: m.ready}.request("unix", nil), m.answer("unix", nil)}
 	if diff := gocmp.Diff(want, got, about); diff != "" {
 		t.Errorf("waits differ (-want +got):\n%s", diff)
 	}
@@ -471,22 +525,10 @@ func unixStreams(t testing.TB, o *fixture) {
 // the client's end of the one before had. The clients leave before they have read the last answer.
 func unixStreamsInTurn(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
-	listener := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-	defer unix.Close(listener)
-	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{}), unix.Listen(listener, 1)); err != nil { // a name that the kernel chooses
-		t.Fatal(err)
-	}
-	name := must(unix.Getsockname(listener))
-	thread := onThread(func() {
+	listener := listenUnix(t)
+	o.wantWaitsBy(t, onThread(func() {
 		for range 8 {
-			client := must(unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0))
-			if err := unix.Connect(client, name); err != nil {
-				t.Error(err)
-			}
-			server, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK)
-			if err != nil {
-				t.Error(err)
-			}
+			client, server := connectUnix(t, listener)
 			send(t, client, 5)
 			receive(server)
 			send(t, server, 7)
@@ -494,12 +536,34 @@ func unixStreamsInTurn(t testing.TB, o *fixture) {
 			receive(server)
 			unix.Close(server)
 		}
-	})
-	for _, tr := range o.by(t, thread) {
-		if w, ok := waitOf(tr); ok {
-			t.Errorf("a wait is reported: %+v", w)
+	}))
+}
+
+// unixStreamsAgain makes pairs of connections. The kernel mostly gives the second one the memory that the first one had, end
+// by end, since the server's end of that is closed first. The ends of the first one leave something unread, and those of the
+// second one read at once.
+func unixStreamsAgain(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	listener := listenUnix(t)
+	o.wantWaitsBy(t, onThread(func() {
+		for range 3 {
+			client, server := connectUnix(t, listener)
+			send(t, client, 5)
+			receive(server)
+			send(t, server, 7)
+			send(t, client, 5)
+			time.Sleep(lies)
+			unix.Close(server)
+			unix.Close(client)
+			client, server = connectUnix(t, listener)
+			send(t, client, 5)
+			receive(server)
+			send(t, server, 7)
+			receive(client)
+			unix.Close(server)
+			unix.Close(client)
 		}
-	}
+	}))
 }
 
 func roomToSend(t testing.TB, o *fixture) {

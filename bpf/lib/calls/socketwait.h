@@ -37,11 +37,14 @@ enum __attribute__((packed)) course {
 	COURSE_MONOLOGUE, /* the program only sends, and only when it last did is noted */
 };
 
-/* Which end of a connection a Unix socket is. A later connection may have its ends at the same two addresses. */
-enum __attribute__((packed)) unix_end {
-	UNIX_NONE,    /* it is not a Unix socket */
-	UNIX_ACTIVE,  /* it has no name */
-	UNIX_PASSIVE, /* it has the name of the listener, or one of its own */
+/*
+ * What a socket is. Of TCP, here with MPTCP, it is seen that a program closes it. The place of another
+ * one outlives it, and the next socket at the same address can have the same ports, or the same peer.
+ */
+enum __attribute__((packed)) socket_kind {
+	SOCKET_TCP,
+	SOCKET_UDP,
+	SOCKET_UNIX,
 };
 
 /*
@@ -57,9 +60,9 @@ struct turn {
 	__u64 silent_ns; /* see context_at */
 	struct context context; /* of what the program asked */
 	__u32 ports;    /* of both ends: a later socket can be at the same address */
-	__u32 peer;     /* the same for a Unix socket: low half of its peer's address */
+	__u32 identity; /* of a socket whose place outlives it: see identity_of */
 	__u32 stint;    /* in which the program asked: see stint_here; 0: it waits in some other way */
-	enum unix_end unix_end;
+	enum socket_kind kind;
 	__u8 asks;      /* number of sends since the last answer */
 	__u8 serves;    /* the program is asked on this socket, and does not ask */
 	__u8 answered;  /* an answer has come on this socket */
@@ -164,16 +167,6 @@ static __always_inline bool is_asking(struct sock *sk)
 	return BPF_CORE_READ(peer, addr);
 }
 
-static __always_inline enum unix_end unix_end_of(struct sock *sk)
-{
-	return is_passive(sk, AF_UNIX) ? UNIX_PASSIVE : UNIX_ACTIVE;
-}
-
-static __always_inline __u32 unix_peer(struct sock *sk)
-{
-	return (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer);
-}
-
 /* The low half of an address as a number. The verifier does not let a whole pointer become one. */
 static __always_inline __u32 low_half(const void *pointer)
 {
@@ -188,7 +181,27 @@ static __always_inline struct turn *place_of_turn(struct sock *sk)
 	return &turns[low_half(sk) * 0x9e3779b1U >> (32 - TURN_BITS)];
 }
 
-/* Whether a place belongs to a socket. Of a Unix socket more has to be compared. */
+static __always_inline enum socket_kind kind_of(struct sock *sk, bool known)
+{
+	if (FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX)
+		return SOCKET_UNIX;
+	return FIELD_OF(sk, sk_protocol) == IPPROTO_UDP ? SOCKET_UDP : SOCKET_TCP;
+}
+
+/*
+ * By what a socket is told from a later one, of which no end is seen: half of its cookie. If it has none, as where programs
+ * cannot give it one, that is for a Unix socket its peer's address, and which end it is.
+ */
+static __always_inline __u32 identity_of(struct sock *sk, enum socket_kind kind, bool known)
+{
+	__u64 cookie = FIELD_OF(sk, __sk_common.skc_cookie.counter);
+
+	if (cookie || kind != SOCKET_UNIX)
+		return cookie;
+	return (__u64)BPF_CORE_READ((struct unix_sock *)sk, peer) | is_passive(sk, AF_UNIX);
+}
+
+/* Whether a place belongs to a socket, or to an earlier one whose place outlives it. */
 static __always_inline bool belongs_to(const struct turn *turn, struct sock *sk, bool known)
 {
 	return turn->sk == (__u64)sk && turn->ports == FIELD_OF(sk, __sk_common.skc_portpair);
@@ -199,8 +212,12 @@ static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
 
-	if (!belongs_to(turn, sk, known) || (turn->unix_end && (turn->peer != unix_peer(sk) || turn->unix_end != unix_end_of(sk))))
+	if (!belongs_to(turn, sk, known)) {
 		turn = NULL;
+	} else if (turn->kind != SOCKET_TCP && turn->identity != identity_of(sk, turn->kind, known)) {
+		WRITE_ONCE(turn->sk, 0); /* that one is closed */
+		turn = NULL;
+	}
 	CHECKED(turn);
 	return turn;
 }
@@ -215,7 +232,7 @@ static __always_inline void set_course(struct turn *turn)
 {
 	enum course course = COURSE_OPEN;
 
-	if (!turn->unix_end && !turn->full_ns && !turn->reading) {
+	if (turn->kind != SOCKET_UNIX && !turn->full_ns && !turn->reading) {
 		if (is_settled(turn))
 			course = COURSE_SETTLED;
 		else if (!turn->serves && turn->asks > MONOLOGUE && !turn->ready_ns && !turn->found)
@@ -237,7 +254,6 @@ static __always_inline bool is_stale(const struct turn *turn)
 static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
-	bool is_unix;
 
 	if (turn->sk && turn->sk != (__u64)sk && (turn->asked_ns || turn->ready_ns || turn->full_ns) && !is_stale(turn)) {
 		count_stat(STAT_SEEN);
@@ -252,9 +268,12 @@ static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool
 	turn->serves = serves;
 	turn->context.source = CONTEXT_NONE;
 	turn->ports = FIELD_OF(sk, __sk_common.skc_portpair);
-	is_unix = FIELD_OF(sk, __sk_common.skc_family) == AF_UNIX;
-	turn->unix_end = is_unix ? unix_end_of(sk) : UNIX_NONE;
-	turn->peer = is_unix ? unix_peer(sk) : 0;
+	turn->kind = kind_of(sk, known);
+	if (turn->kind != SOCKET_TCP) {
+		if (known)
+			bpf_get_socket_cookie(sk);
+		turn->identity = identity_of(sk, turn->kind, known);
+	}
 	barrier();
 	WRITE_ONCE(turn->sk, (__u64)sk);
 	return turn;
@@ -309,13 +328,12 @@ static __always_inline bool is_awaited(struct sock *sk, bool known)
 
 /*
  * The program has asked at a time. If it closes the socket in the same stint, no thread has waited
- * for an answer, unless an event loop does that which had no time to sleep. Of UDP it is not seen
- * that the program closes.
+ * for an answer, unless an event loop does that which had no time to sleep.
  */
 static __always_inline void note_asking(struct sock *sk, struct turn *turn, __u64 time_ns, bool known)
 {
 	turn->asked_ns = time_ns;
-	if (FIELD_OF(sk, sk_protocol) != IPPROTO_UDP)
+	if (turn->kind == SOCKET_TCP)
 		turn->stint = is_awaited(sk, known) ? 0 : stint_here();
 }
 
@@ -554,11 +572,17 @@ __noinline int note_asked(struct ended *w, __u64 cookie)
 	return 0;
 }
 
+/* The cookie by which contexts of messages on the socket are remembered, which are only those of TCP; 0 if there are none. */
+static __always_inline __u64 cookie_of_contexts(struct sock *sk, const struct turn *turn, bool known)
+{
+	return turn->kind == SOCKET_TCP ? FIELD_OF(sk, __sk_common.skc_cookie.counter) : 0;
+}
+
 /* Finds the context of what the program asked. known tells whether the pointer has its type for the verifier. */
 static __always_inline void recall_question(struct ended *w, const struct turn *turn, struct sock *sk, bool known)
 {
 	w->context = turn->context;
-	note_asked(w, FIELD_OF(sk, __sk_common.skc_cookie.counter));
+	note_asked(w, cookie_of_contexts(sk, turn, known));
 }
 
 /*
@@ -801,7 +825,7 @@ __noinline int note_question(struct turn *turn, __u64 call_ns)
  */
 static __always_inline bool may_have_context(struct sock *sk, const struct turn *turn, __u64 call_ns, bool known)
 {
-	return turn->found || call_ns - turn->silent_ns >= REST_NS || FIELD_OF(sk, __sk_common.skc_cookie.counter);
+	return turn->found || call_ns - turn->silent_ns >= REST_NS || cookie_of_contexts(sk, turn, known);
 }
 
 /* A program can send again after it had found no room. */
@@ -876,7 +900,7 @@ static __always_inline bool note_monologue(struct sock *sk, struct turn *turn, b
 {
 	const struct thread *th;
 
-	if (FIELD_OF(sk, __sk_common.skc_cookie.counter)) /* see may_have_context */
+	if (cookie_of_contexts(sk, turn, known)) /* see may_have_context */
 		return false;
 	th = place_here();
 	if (th->task != (__u64)current_task() || th->progress != CALL_PLAIN || th->start_ns - turn->silent_ns >= REST_NS)
