@@ -65,6 +65,7 @@ func TestKernelReportsCalls(t *testing.T) {
 				{"that fail in a thread as was expected", expectedOfThreads},
 				{"but not for waiting for work", waitingForWork},
 				{"of a thread that receives what another one asks for", readingForOthers},
+				{"of a thread that has connected and receives what another one asks for", readingForOthersAfterConnect},
 				{"by chance", byChance},
 				{"that the filter lets through", filtered},
 				{"of processes in chosen cgroups", inCgroups},
@@ -554,33 +555,70 @@ func waitingForWork(t testing.TB, o *fixture) {
 // readingForOthers has a thread that only receives, while others send: its own calls do not show
 // whether it waits for an answer.
 func readingForOthers(t testing.TB, o *fixture) {
+	receivesForOthers(t, o, false, "", "while it waits", "", "before it waits")
+}
+
+func readingForOthersAfterConnect(t testing.TB, o *fixture) {
+	receivesForOthers(t, o, true, "", "before it waits")
+}
+
+// receivesForOthers has a thread that receives, after it has connected if connects is set. asked says for each time it
+// receives when another thread asks for what it gets, "" if nobody does.
+func receivesForOthers(t testing.TB, o *fixture, connects bool, asked ...string) {
 	const long = 300 * time.Millisecond
-	client, server := connectTCP(t)
 	o.want(t, Options{MinDuration: long})
-	go func() {
-		time.Sleep(2 * long)
-		send(t, server, 1) // without a request
-		time.Sleep(long)   // until it was received
-		send(t, client, 1)
-		receive(server)
-		time.Sleep(2 * long)
-		send(t, server, 2) // the answer
-		time.Sleep(2 * long)
-		send(t, server, 3) // again without a request
-		time.Sleep(2 * long)
-		send(t, client, 1) // a request, while the thread is already waiting
-		receive(server)
-		time.Sleep(2 * long)
-		send(t, server, 4)
-	}()
-	reading := onThread(func() {
-		for range 4 {
-			receive(client)
+	listener := listenTCP(t)
+	client := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
+	defer unix.Close(client)
+	fd := must(unix.FcntlInt(uintptr(client), unix.F_DUPFD, 512)) // of a number that no thread of other tests has used
+	defer unix.Close(fd)
+	connect := func(fd int) {
+		if err := unix.Connect(fd, must(unix.Getsockname(listener))); err != nil {
+			t.Error(err)
+		}
+	}
+	if !connects {
+		connect(client)
+	}
+	thread, next, received := make(chan int), make(chan bool), make(chan int)
+	defer close(next)
+	go onThread(func() {
+		if connects {
+			connect(fd)
+		}
+		thread <- unix.Gettid()
+		for range next {
+			received <- receive(fd)
 		}
 	})
-	received := deed{Syscall: "recvfrom", FD: int64(client), Transport: "tcp", Kept: "slow", BlockedOn: "receive_queue"}
-	want := []deed{received, received}
-	want[0].Bytes, want[1].Bytes = int64(2), int64(4)
+	reading := <-thread
+	server, _, err := unix.Accept(listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(server)
+	var want []deed
+	for i, when := range asked {
+		if when == "before it waits" {
+			send(t, client, 1)
+		}
+		next <- true
+		awaitReceive(t, reading)
+		if when == "while it waits" {
+			time.Sleep(2 * long)
+			send(t, client, 1)
+		}
+		time.Sleep(2 * long)
+		send(t, server, 1+i)
+		bytes := <-received
+		if when == "" {
+			continue
+		}
+		receive(server)
+		want = append(want, deed{
+			Syscall: "recvfrom", FD: int64(fd), Bytes: int64(bytes), Transport: "tcp", Kept: "slow", BlockedOn: "receive_queue",
+		})
+	}
 	if diff := gocmp.Diff(want, o.deeds(t, reading)); diff != "" {
 		t.Errorf("calls differ (-want +got):\n%s", diff)
 	}

@@ -87,14 +87,17 @@ static __always_inline bool stays(const struct conversation *c, __u32 sends)
 	return c->role & (ROLE_STAYS_ON_RECEIVE - sends);
 }
 
-/* Whether the thread receives on this descriptor and has never sent: another thread may do that. */
+/* Whether the thread connects or receives on this descriptor and has never sent: another thread may do that. */
 static __always_inline bool is_reader(const struct conversation *c, __u8 operation)
 {
-	return operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER);
+	return operation == OPERATION_CONNECT ||
+	       (operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER));
 }
 
 static __always_inline void note_reader(struct conversation *c, struct sock *sk)
 {
+	if (c->role == ROLE_CLIENT && !is_tcp_connection(sk))
+		return; /* it has connected a socket that does not show how much was sent */
 	if (is_passive(sk, family_of(sk))) {
 		c->role = ROLE_SERVER;
 	} else if (is_tcp_connection(sk)) {
