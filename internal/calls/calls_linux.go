@@ -4,11 +4,15 @@ package calls
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
+	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -44,11 +48,12 @@ type Calls struct {
 	object    *kernel.Object
 	ring      *ringbuf.Reader
 	open      kernel.Closers
-	cgroups   map[uint64]bool // the ids of cgroups in the filter
-	cgroupsAt uint64          // the version of the directory's cgroups from which they are; 0: none yet
-	threads   []bpfThread     // as they were when their counts were last read
-	corrupt   uint64          // how many records could not be decoded
-	filters   uint32          // how often the filters were set
+	cgroups   map[uint64]bool    // the ids of cgroups in the filter
+	cgroupsAt uint64             // the version of the directory's cgroups from which they are; 0: none yet
+	places    *ebpf.VariableSpec // of threads, in the BPF programs
+	threads   *io.SectionReader  // the places themselves, of which each is a bpfThread
+	corrupt   uint64             // how many records could not be decoded
+	filters   uint32             // how often the filters were set
 }
 
 // New returns a Calls whose spans have resources with the given attributes and a
@@ -191,11 +196,13 @@ func (c *Calls) Audit() error {
 // sampledOut returns how many calls have ended without a record and have never had a tree. Each thread
 // counts its own.
 func (c *Calls) sampledOut() (total uint64, err error) {
-	if err := c.object.Variables[bpfVarThreads].Get(&c.threads); err != nil {
-		return 0, fmt.Errorf("read what threads have counted: %w", err)
-	}
-	for i := range c.threads {
-		total += c.threads[i].SampledOut
+	const place, count = int64(unsafe.Sizeof(bpfThread{})), int64(unsafe.Offsetof(bpfThread{}.SampledOut))
+	var counted [8]byte
+	for at := int64(0); at < c.threads.Size(); at += place {
+		if _, err := c.threads.ReadAt(counted[:], at+count); err != nil {
+			return 0, fmt.Errorf("read what threads have counted: %w", err)
+		}
+		total += binary.NativeEndian.Uint64(counted[:])
 	}
 	return total, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
 
@@ -39,7 +40,11 @@ func (c *Calls) load() error {
 	}
 	c.open = append(c.open, c.ring)
 	c.corrupt, c.cgroups = 0, map[uint64]bool{}
-	c.threads = make([]bpfThread, c.object.Variables[bpfVarThreads].Size()/uint32(binary.Size(bpfThread{})))
+	memory, err := c.object.Maps[c.places.SectionName].Memory()
+	if err != nil {
+		return fmt.Errorf("map the places of threads: %w", err)
+	}
+	c.threads = io.NewSectionReader(memory, int64(c.places.Offset), int64(c.places.Size()))
 	return c.configure()
 }
 
@@ -60,6 +65,7 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 	if err != nil {
 		return nil, err
 	}
+	c.places = spec.Variables[bpfVarThreads]
 	if c.ringBytes != 0 {
 		spec.Maps[bpfMapCalls].MaxEntries = uint32(c.ringBytes)
 	}
