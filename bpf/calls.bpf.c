@@ -36,6 +36,7 @@
  *          A tree that is not complete tells how many functions it lacks.
  * Needs:   BTF, Linux 5.10.
  */
+#include "lib/program/place.h"
 #include "lib/program/selftest.h"
 #include "lib/calls/report.h"
 #include "lib/calls/socketwait.h"
@@ -790,10 +791,8 @@ int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
 	return 0;
 }
 
-bool fired_leave_syscall;
-
-SEC("tp_btf/sys_exit")
-int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
+/* A system call returns. */
+static __always_inline void end_syscall(struct pt_regs *regs, long result, bool *fired)
 {
 	long number = syscall_of(regs);
 	__u8 how = operation_of(number);
@@ -801,31 +800,50 @@ int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
 	struct tree *t;
 
 	if (!how)
-		return 0;
-	if (!is_enabled(&fired_leave_syscall))
-		return 0;
+		return;
+	if (!is_enabled(fired))
+		return;
 	th = this_thread();
 	if (th && th->progress == CALL_NONE)
-		return 0;
+		return;
 	if (th && th->progress == CALL_PLAIN) {
 		if (shows_inside(number, how) && !th->touched) {
 			th->progress = CALL_NONE;
-			return 0;
+			return;
 		}
 		if (end_plain(th, RESULT_LONG, result, false) || !raise_call(false))
-			return 0;
+			return;
 	}
 	t = this_tree();
 	if (!t || !t->depth)
-		return 0;
+		return;
 	if (!shows_inside(number, how) || (th ? th->touched : t->touched)) {
 		leave_tree(number, RESULT_LONG, result);
-		return 0;
+		return;
 	}
 	t->depth = 0; /* it had nothing to do with a socket */
 	if (th)
 		th->progress = CALL_NONE;
+}
+
+bool fired_leave_syscall;
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(leave_syscall, struct pt_regs *regs, long result)
+{
+	end_syscall(regs, result, &fired_leave_syscall);
 	return 0;
+}
+
+/* The same as the first one of a place. */
+struct place at_exit SEC(".maps");
+bool fired_leave_syscall_first;
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(leave_syscall_first, struct pt_regs *regs, long result)
+{
+	end_syscall(regs, result, &fired_leave_syscall_first);
+	LEAVE_TO_SECOND(ctx, at_exit);
 }
 
 /* Adds a tracepoint to the running thread's call. */

@@ -40,6 +40,7 @@
 #include "lib/owner/pending.h"
 #include "lib/owner/ports.h"
 #include "lib/owner/uses.h"
+#include "lib/program/place.h"
 #include "lib/program/selftest.h"
 #include "lib/kernel/registers.h"
 #include "lib/kernel/tasks.h"
@@ -184,6 +185,18 @@ int BPF_PROG(learn_from_send, struct sock *sk, int sent, int flags)
 	return 0;
 }
 
+/* The same as the first one of a place, as is the next one of this kind. */
+struct place at_send SEC(".maps");
+bool fired_learn_from_send_first;
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(learn_from_send_first, struct sock *sk, int sent, int flags)
+{
+	if (is_enabled(&fired_learn_from_send_first) && sent >= 0)
+		learn(sk);
+	LEAVE_TO_SECOND(ctx, at_send);
+}
+
 bool fired_learn_from_receive;
 
 SEC("tp_btf/sock_recv_length")
@@ -194,6 +207,17 @@ int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 	if (received >= 0)
 		learn(sk);
 	return 0;
+}
+
+struct place at_receive SEC(".maps");
+bool fired_learn_from_receive_first;
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(learn_from_receive_first, struct sock *sk, int received, int flags)
+{
+	if (is_enabled(&fired_learn_from_receive_first) && received >= 0)
+		learn(sk);
+	LEAVE_TO_SECOND(ctx, at_receive);
 }
 
 /* Whether a program runs when a call to send on the socket has ended. */

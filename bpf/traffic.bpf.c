@@ -27,6 +27,7 @@
 #include "lib/device/interface.h"
 #include "lib/owner/pending.h"
 #include "lib/packet/segments.h"
+#include "lib/program/place.h"
 #include "lib/program/selftest.h"
 
 const volatile __u32 reason_no_socket = ~0U;
@@ -269,19 +270,36 @@ static __always_inline bool count_known_sender(struct handing *now, struct sk_bu
 	return true;
 }
 
+/* A device is given a packet. */
+static __always_inline void see_transmit(struct sk_buff *skb, struct net_device *dev)
+{
+	struct handing *now = HERE(handing);
+
+	now->seen++;
+	if (now->device || !count_known_sender(now, skb, dev))
+		count_handing(now, skb, dev);
+}
+
 bool fired_count_transmit;
 
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(count_transmit, struct sk_buff *skb, struct net_device *dev)
 {
-	struct handing *now = HERE(handing);
-
-	if (!is_enabled(&fired_count_transmit))
-		return 0;
-	now->seen++;
-	if (now->device || !count_known_sender(now, skb, dev))
-		count_handing(now, skb, dev);
+	if (is_enabled(&fired_count_transmit))
+		see_transmit(skb, dev);
 	return 0;
+}
+
+/* The same as the first one of a place, as is the next one of this kind. */
+struct place at_transmit SEC(".maps");
+bool fired_count_transmit_first;
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(count_transmit_first, struct sk_buff *skb, struct net_device *dev)
+{
+	if (is_enabled(&fired_count_transmit_first))
+		see_transmit(skb, dev);
+	LEAVE_TO_SECOND(ctx, at_transmit);
 }
 
 /*
@@ -441,18 +459,34 @@ static __always_inline bool count_known_arrival(struct arrivals *a, struct sk_bu
 	return true;
 }
 
+/* A packet has arrived. */
+static __always_inline void see_arrival(struct sk_buff *skb, __u32 position)
+{
+	struct arrivals *a = HERE(arrivals);
+
+	if (!count_known_arrival(a, skb))
+		count_any_arrival(a, skb, position);
+}
+
 bool fired_count_arrival;
 
 SEC("tp_btf/netif_receive_skb")
 int BPF_PROG(count_arrival, struct sk_buff *skb)
 {
-	struct arrivals *a = HERE(arrivals);
-
-	if (!is_enabled(&fired_count_arrival))
-		return 0;
-	if (!count_known_arrival(a, skb))
-		count_any_arrival(a, skb, position_of(ctx));
+	if (is_enabled(&fired_count_arrival))
+		see_arrival(skb, position_of(ctx));
 	return 0;
+}
+
+struct place at_arrival SEC(".maps");
+bool fired_count_arrival_first;
+
+SEC("tp_btf/netif_receive_skb")
+int BPF_PROG(count_arrival_first, struct sk_buff *skb)
+{
+	if (is_enabled(&fired_count_arrival_first))
+		see_arrival(skb, position_of(ctx));
+	LEAVE_TO_SECOND(ctx, at_arrival);
 }
 
 /*

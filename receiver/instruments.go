@@ -25,6 +25,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/listeners"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 	"github.com/seed-7756021b/nettap/internal/traffic"
@@ -43,13 +44,13 @@ func threadTime() time.Duration { return kernel.ThreadTime() }
 func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []configuredInstrument[pmetric.Metrics] {
 	c := shared.config
 	trafficStats, dropsStats, listenersStats, connectionsStats := new(stats.Recorder), new(stats.Recorder), new(stats.Recorder), new(stats.Recorder)
-	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks})
+	owners := owner.New(owner.Options{RootPath: c.RootPath, MaxProcesses: c.Traffic.MaxProcesses, AvoidHooks: c.AvoidHooks, Places: shared.places})
 	all := interfaces.New()
 	known, knownToDrops := all.NewReader(), all.NewReader()
 	builder := func(config metadata.MetricsBuilderConfig) *metadata.MetricsBuilder {
 		return metadata.NewMetricsBuilder(config, settings)
 	}
-	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, shared.processes, shared.clock, trafficStats, c.Traffic.options(c.RootPath))
+	counting := traffic.New(builder(c.Traffic.metricsBuilderConfig()), owners, known, shared.processes, shared.clock, trafficStats, c.Traffic.options(c.RootPath, shared.places))
 	dropping := drops.New(builder(c.Drops.metricsBuilderConfig()), owners.Another(), knownToDrops, shared.contexts, shared.processes, shared.clock, dropsStats,
 		drops.Options{RootPath: c.RootPath, Unseen: c.Drops.Metrics.DropUnseen.Enabled, Explanations: c.Drops.Explanations, Resets: c.Drops.Metrics.TCPReset.Enabled,
 			Victims: c.Drops.Metrics.ProcessPacketDropped.Enabled || c.Drops.Metrics.TCPReset.Enabled || shared.viewServer != nil})
@@ -59,13 +60,13 @@ func metricsInstruments(shared *sharedReceiver, settings receiver.Settings) []co
 		dropping.PeekWith(builder(shown))
 	}
 	instruments := []configuredInstrument[pmetric.Metrics]{
-		{"traffic", c.Traffic.InstrumentConfig, trafficStats, withCgroups(shared, dependent[pmetric.Metrics]{owners, dependent[pmetric.Metrics]{known, counting}})},
+		{"traffic", c.Traffic.InstrumentConfig, trafficStats, withCgroups(shared, withPlaces(shared, dependent[pmetric.Metrics]{owners, dependent[pmetric.Metrics]{known, counting}}))},
 		{"drops", c.Drops.InstrumentConfig, dropsStats, withCgroups(shared, withContexts(shared, dependent[pmetric.Metrics]{knownToDrops, dropping}))},
 		{"listeners", c.Listeners.InstrumentConfig, listenersStats, withCgroups(shared,
 			listeners.NewQueues(builder(c.Listeners.metricsBuilderConfig()), shared.processes, shared.clock, listenersStats, c.AvoidHooks))},
-		{"connections", c.Connections.InstrumentConfig, connectionsStats, withCgroups(shared,
+		{"connections", c.Connections.InstrumentConfig, connectionsStats, withCgroups(shared, withPlaces(shared,
 			connections.New(builder(c.Connections.metricsBuilderConfig()), owners.Another(), shared.processes, shared.clock, connectionsStats,
-				connections.Options{RootPath: c.RootPath, AvoidHooks: c.AvoidHooks}))},
+				connections.Options{RootPath: c.RootPath, AvoidHooks: c.AvoidHooks})))},
 	}
 	if c.Calls.Metrics.SocketWaitDuration.Enabled {
 		instruments = append(instruments, waitDurations(shared, settings))
@@ -80,7 +81,7 @@ func logsInstruments(shared *sharedReceiver, settings receiver.Settings) []confi
 	builder := metadata.NewLogsBuilder(c.Accepts.logsBuilderConfig(), settings)
 	all := []configuredInstrument[plog.Logs]{
 		{"accepts", c.Accepts.InstrumentConfig, acceptsStats, withCgroups(shared, withContexts(shared,
-			accepts.New(builder, shared.contexts, shared.processes, shared.clock, acceptsStats, c.acceptsOptions())))},
+			accepts.New(builder, shared.contexts, shared.processes, shared.clock, acceptsStats, c.acceptsOptions(shared.places))))},
 	}
 	if c.Drops.Records {
 		all = append(all, dropRecords(shared, settings))
@@ -120,7 +121,9 @@ func (s *sharedCalls) of(shared *sharedReceiver, settings receiver.Settings) (*c
 	s.once.Do(func() {
 		c := shared.config
 		s.recorder = new(stats.Recorder)
-		s.calls = calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, shared.contexts, shared.processes, shared.clock, s.recorder, c.callsOptions())
+		options := c.callsOptions()
+		options.Places = shared.places
+		s.calls = calls.New(c.Calls.ResourceAttributes, settings.BuildInfo.Version, shared.contexts, shared.processes, shared.clock, s.recorder, options)
 	})
 	return s.calls, s.recorder
 }
@@ -142,23 +145,24 @@ func waitDurations(shared *sharedReceiver, settings receiver.Settings) configure
 
 // newContexts returns the trace contexts for all instruments, or nil if the configuration has no
 // sources.
-func newContexts(config *Config, logger *zap.Logger, limit *limit) *tracecontext.Contexts {
+func newContexts(config *Config, logger *zap.Logger, limit *limit, at *places.Places) *tracecontext.Contexts {
 	if len(config.TraceContext.Sources) == 0 {
 		return nil
 	}
 	options := config.traceContextOptions()
+	options.Places = at
 	options.Warn = func(message string) { logger.Warn(message) }
 	options.Inform = func(message string) { logger.Info(message) }
 	options.Work = limit.measureWork
 	return tracecontext.NewContexts(options)
 }
 
-// withContexts makes an instrument depend on the trace contexts, if there are any.
+// withContexts makes an instrument depend on the trace contexts, if there are any, and on the places that it shares with others.
 func withContexts[T instrument.Telemetry](shared *sharedReceiver, i instrument.Instrument[T]) instrument.Instrument[T] {
-	if shared.contexts == nil {
-		return i
+	if shared.contexts != nil {
+		i = dependent[T]{shared.contexts, i}
 	}
-	return dependent[T]{shared.contexts, i}
+	return withPlaces(shared, i)
 }
 
 // withCgroups makes an instrument depend on the watch of cgroups. The cgroup of a process may be
@@ -175,9 +179,9 @@ func withLimit[T instrument.Telemetry](shared *sharedReceiver, of *calls.Calls, 
 	return limited[T]{i, of, shared.limit}
 }
 
-func (c *Config) acceptsOptions() accepts.Options {
+func (c *Config) acceptsOptions(at *places.Places) accepts.Options {
 	return accepts.Options{
-		MaxPerSecond: c.Accepts.MaxPerSecond, LateBind: c.TraceContext.LateBind, AvoidHooks: c.AvoidHooks,
+		MaxPerSecond: c.Accepts.MaxPerSecond, LateBind: c.TraceContext.LateBind, AvoidHooks: c.AvoidHooks, Places: at,
 		Expect: c.Accepts.Policy.rules(), Learn: c.Accepts.Policy.Learn,
 		Refused: c.Accepts.Events.NettapConnectionRefused.Enabled, Closed: c.Accepts.Events.NettapConnectionClosed.Enabled,
 		Listeners: c.Accepts.Events.NettapListenerOpened.Enabled || c.Accepts.Events.NettapListenerClosed.Enabled,
@@ -186,13 +190,14 @@ func (c *Config) acceptsOptions() accepts.Options {
 
 // options returns the options of traffic. It distinguishes transports and network types only if a
 // metric shows them.
-func (c *TrafficConfig) options(rootPath string) traffic.Options {
+func (c *TrafficConfig) options(rootPath string, at *places.Places) traffic.Options {
 	shows := func(io metadata.ProcessNetworkIoMetricAttributeKey, count metadata.NettapProcessNetworkPacketCountMetricAttributeKey) bool {
 		return slices.Contains(c.Metrics.ProcessNetworkIO.EnabledAttributes, io) ||
 			slices.Contains(c.Metrics.ProcessNetworkPacketCount.EnabledAttributes, count)
 	}
 	return traffic.Options{
 		RootPath:      rootPath,
+		Places:        at,
 		AllNamespaces: c.Namespaces == namespacesAll,
 		Transport: shows(metadata.ProcessNetworkIoMetricAttributeKeyNetworkTransportOptIn,
 			metadata.NettapProcessNetworkPacketCountMetricAttributeKeyNetworkTransportOptIn),

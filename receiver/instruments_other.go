@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
 
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
 )
@@ -29,7 +30,9 @@ func programTime(func()) (ran, during time.Duration, err error) { return 0, 0, e
 
 func threadTime() time.Duration { return 0 }
 
-func newContexts(*Config, *zap.Logger, *limit) *tracecontext.Contexts { return nil }
+func newPlaces(*Config) *places.Places { return nil }
+
+func newContexts(*Config, *zap.Logger, *limit, *places.Places) *tracecontext.Contexts { return nil }
 
 type sharedCalls struct{}
 

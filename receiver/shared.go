@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/cgroups"
 	"github.com/seed-7756021b/nettap/internal/clock"
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
@@ -23,6 +24,7 @@ type sharedReceiver struct {
 	processes        *process.Directory
 	cgroups          *cgroups.Cgroups
 	cgroupsStats     *stats.Recorder
+	places           *places.Places
 	contexts         *tracecontext.Contexts // nil if none are wanted
 	viewServer       *viewServer            // nil if there is no view
 	limit            *limit                 // nil if there is none
@@ -87,11 +89,11 @@ func (s *sharedReceivers) acquire(config *Config, logger *zap.Logger) *sharedRec
 }
 
 func newSharedReceiver(config *Config, logger *zap.Logger) *sharedReceiver {
-	clock, cgroupsStats, limit := clock.New(), new(stats.Recorder), newLimit(config, logger)
+	clock, cgroupsStats, limit, at := clock.New(), new(stats.Recorder), newLimit(config, logger), newPlaces(config)
 	shared := &sharedReceiver{
 		config: config, clock: clock, processes: newDirectory(config, clock),
 		cgroups: cgroups.New(config.AvoidHooks, cgroupsStats), cgroupsStats: cgroupsStats,
-		contexts: newContexts(config, logger, limit), limit: limit,
+		places: at, contexts: newContexts(config, logger, limit, at), limit: limit,
 	}
 	shared.processes.WatchCgroups(shared.cgroups)
 	if config.View.isOn() {
@@ -113,6 +115,6 @@ func (s *sharedReceivers) release(left *sharedReceiver) {
 func (s *sharedReceiver) forView() *sharedReceiver {
 	return &sharedReceiver{
 		config: s.config.forView(), clock: s.clock, processes: s.processes,
-		cgroups: s.cgroups, cgroupsStats: s.cgroupsStats, contexts: s.contexts, viewServer: s.viewServer, limit: s.limit,
+		cgroups: s.cgroups, cgroupsStats: s.cgroupsStats, places: s.places, contexts: s.contexts, viewServer: s.viewServer, limit: s.limit,
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/listeners"
 	"github.com/seed-7756021b/nettap/internal/metadata"
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/policy"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/refusals"
@@ -32,14 +33,15 @@ var _ instrument.Instrument[plog.Logs] = (*Accepts)(nil)
 
 // Options are what the configuration says of the instrument.
 type Options struct {
-	MaxPerSecond int           // records per second; 0 is no limit
-	LateBind     time.Duration // how long a record waits for the connection's first trace context
-	AvoidHooks   []string      // as in [kernel.Avoiding]
-	Expect       []policy.Rule // which accepts are expected; if it is empty there are no verdicts
-	Learn        string        // the file that rules for what was seen are written to; empty means none
-	Refused      bool          // report attempts that were refused
-	Closed       bool          // report how connections end
-	Listeners    bool          // report when a process begins and stops listening
+	MaxPerSecond int            // records per second; 0 is no limit
+	LateBind     time.Duration  // how long a record waits for the connection's first trace context
+	AvoidHooks   []string       // as in [kernel.Avoiding]
+	Places       *places.Places // that are started before the instrument; nil: none
+	Expect       []policy.Rule  // which accepts are expected; if it is empty there are no verdicts
+	Learn        string         // the file that rules for what was seen are written to; empty means none
+	Refused      bool           // report attempts that were refused
+	Closed       bool           // report how connections end
+	Listeners    bool           // report when a process begins and stops listening
 }
 
 // Accepts is the instrument. Its zero value is not usable: see [New].
@@ -197,9 +199,11 @@ func (a *Accepts) load() error {
 	if a.ringBytes != 0 {
 		spec.Maps[bpfMapAccepts].MaxEntries = uint32(a.ringBytes)
 	}
-	if a.object, err = kernel.Load(spec, hooks, nil); err != nil {
+	seats := a.options.Places.Seat(spec, hooks, map[string]places.Rank{places.Exit: places.Second})
+	if a.object, err = kernel.Load(spec, seats.Hooks, seats.Maps); err != nil {
 		return err
 	}
+	a.object.Follow(seats.Slots)
 	a.open = append(a.open, a.object)
 	if a.ring, err = ringbuf.NewReader(a.object.Maps[bpfMapAccepts]); err != nil {
 		return fmt.Errorf("open ring: %w", err)

@@ -3,6 +3,7 @@
 package accepts
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
+	"github.com/seed-7756021b/nettap/internal/places"
 )
 
 // ladder has the ways to see accepts, the best one first. If functions can be traced or probed,
@@ -22,6 +24,15 @@ var ladder = []kernel.Hook{
 		Job: "accept", Name: "tp_btf/sys_exit", Programs: []string{bpfProgSeeSyscall}, Cause: selftest.Accepts,
 		NotSeen: "a connection that another thread closes before the accept returns, which is counted as lost; the accept queue in a 32-bit socketcall",
 	},
+}
+
+// SeesSystemCalls reports whether the best hook for accepts is that of system calls, if some hooks are avoided.
+func SeesSystemCalls(avoid []string) (bool, error) {
+	accept, err := kernel.Choose(kernel.Avoiding(avoid, kernel.Probe), ladder...)
+	if errors.Is(err, kernel.ErrUnsupported) {
+		return false, nil
+	}
+	return accept.Name == places.Exit, err
 }
 
 // chooseHooks returns the best hooks for accepts that probe does not refuse, and adapts spec to

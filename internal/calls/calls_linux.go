@@ -108,7 +108,6 @@ func (c *Calls) start(ctx context.Context) error {
 	if err := c.load(); err != nil {
 		return fmt.Errorf("load calls programs: %w", err)
 	}
-	c.object.Follow(c.contexts.Slots())
 	return c.object.Start(ctx, c.options.RootPath)
 }
 

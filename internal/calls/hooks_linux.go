@@ -56,7 +56,7 @@ var always = []kernel.Hook{
 // first, so that no call begins whose end would not be seen. If withoutWaits is not nil it says why
 // waits are left out.
 func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutWaits error) ([]kernel.Hook, error) {
-	begin, err := kernel.Choose(kernel.Avoiding(c.options.AvoidHooks, func(hook string) error { return probe(hook, types) }), ladder...)
+	begin, err := chooseRung(c.options.AvoidHooks, types)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +102,23 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	// Of the programs at the end of a function, the one that was attached last runs first. The hooks
 	// for waits are last, because a call by io_uring may end with the function that they observe.
 	return slices.Concat(hooks, []kernel.Hook{begin}, waits), err
+}
+
+// SeesSystemCalls reports whether the best hooks for calls are those of system calls, if some hooks are avoided.
+func SeesSystemCalls(avoid []string) (bool, error) {
+	types, err := kernel.Types()
+	if err != nil {
+		return false, err
+	}
+	begin, err := chooseRung(avoid, types)
+	if errors.Is(err, kernel.ErrUnsupported) {
+		return false, nil
+	}
+	return begin.Name == "tp_btf/sys_enter", err
+}
+
+func chooseRung(avoid []string, types *btf.Spec) (kernel.Hook, error) {
+	return kernel.Choose(kernel.Avoiding(avoid, func(hook string) error { return probe(hook, types) }), ladder...)
 }
 
 // replaceProgram replaces one program of the hooks with another one, and reports whether a hook has it.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/netip"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/budget"
 	"github.com/seed-7756021b/nettap/internal/kernel"
+	"github.com/seed-7756021b/nettap/internal/places"
 )
 
 // maxThreads is how many threads can have a tree at the same time on kernels before Linux 5.11, which
@@ -69,7 +71,27 @@ func (c *Calls) loadPrograms(types *btf.Spec, withoutWaits error) (*kernel.Objec
 	if c.ringBytes != 0 {
 		spec.Maps[bpfMapCalls].MaxEntries = uint32(c.ringBytes)
 	}
-	return kernel.Load(spec, hooks, c.contexts.Maps(spec))
+	return c.loadAtPlaces(spec, hooks)
+}
+
+// ranks are those of programs at places.
+var ranks = map[string]places.Rank{places.Transmit: places.Second, places.Arrival: places.Second, places.Exit: places.First}
+
+// loadAtPlaces loads the programs of the hooks, which will run after those of others where that is possible.
+func (c *Calls) loadAtPlaces(spec *ebpf.CollectionSpec, hooks []kernel.Hook) (*kernel.Object, error) {
+	seats := c.options.Places.Seat(spec, hooks, ranks)
+	shared := c.contexts.Maps(spec)
+	if shared == nil {
+		shared = seats.Maps
+	}
+	maps.Copy(shared, seats.Maps)
+	object, err := kernel.Load(spec, seats.Hooks, shared)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(seats.Slots, c.contexts.Slots())
+	object.Follow(seats.Slots)
+	return object, nil
 }
 
 // wantsElements is the size of the array in which the BPF programs count how many processes want to

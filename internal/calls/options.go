@@ -8,6 +8,8 @@ package calls
 import (
 	"net/netip"
 	"time"
+
+	"github.com/seed-7756021b/nettap/internal/places"
 )
 
 // Options are the configuration of the instruments.
@@ -26,6 +28,7 @@ type Options struct {
 	Functions     []string      // patterns as in [CheckFunctionPattern]
 	AvoidHooks    []string      // as in kernel.Avoiding
 	Filter        Filter
+	Places        *places.Places // that are started before the instrument; nil: none
 }
 
 // followsAll reports whether the functions inside are followed for all calls.

@@ -36,7 +36,7 @@ type Object struct {
 	mu       sync.Mutex // guards the hooks, which several instruments may read
 	hooks    []Hook
 	sections map[string]string // of the programs
-	slots    map[string]*ebpf.Map
+	slots    map[string]Slot
 	open     Closers
 
 	untraceable map[string]bool // functions that no program can be attached to
@@ -119,9 +119,20 @@ func (o *Object) Attach(rootPath string) error {
 }
 
 // Follow lets programs of this object run right after those of another object at the same place. slots has, by the section of
-// a program, the array of one element through which the other one calls it. Such a program is put there when it would be attached,
-// unless the slot is taken.
-func (o *Object) Follow(slots map[string]*ebpf.Map) { o.slots = slots }
+// a program, where the other one looks for it. Such a program is put there when it would be attached, unless the slot is taken.
+func (o *Object) Follow(slots map[string]Slot) { o.slots = slots }
+
+// Slot is where a program looks for another one, to which it jumps when it is done.
+type Slot struct {
+	Map   *ebpf.Map // an array of programs
+	Index uint32
+}
+
+// IsFree reports whether no program is in the slot.
+func (s Slot) IsFree() bool {
+	var id uint32
+	return errors.Is(s.Map.Lookup(s.Index, &id), ebpf.ErrKeyNotExist)
+}
 
 // Start attaches all programs, as [Object.Attach] does, and checks that each runs, as
 // [Object.SelfTest] does. After an error the caller closes the object.
@@ -158,7 +169,7 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 	if len(hook.Functions) > 0 {
 		return o.attachFunctions(hook, name)
 	}
-	if slot := o.slots[o.sections[name]]; slot != nil && isFree(slot) {
+	if slot, ok := o.slots[o.sections[name]]; ok && slot.IsFree() {
 		return o.putInto(slot, name)
 	}
 	kind, target, err := kindOf(o.sections[name])
@@ -178,21 +189,12 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 	return nil
 }
 
-// firstSlot is the index of the only element of a slot.
-const firstSlot = uint32(0)
-
-// isFree reports whether no program is in a slot.
-func isFree(slot *ebpf.Map) bool {
-	var id uint32
-	return errors.Is(slot.Lookup(firstSlot, &id), ebpf.ErrKeyNotExist)
-}
-
-func (o *Object) putInto(slot *ebpf.Map, name string) error {
-	if err := slot.Put(firstSlot, o.Programs[name]); err != nil {
+func (o *Object) putInto(slot Slot, name string) error {
+	if err := slot.Map.Put(slot.Index, o.Programs[name]); err != nil {
 		return fmt.Errorf("put the program into a slot: %w", err)
 	}
 	o.open = append(o.open, CloseFunc(func() {
-		_ = slot.Delete(firstSlot) // a slot that is closed already is empty
+		_ = slot.Map.Delete(slot.Index) // a slot that is closed already is empty
 	}))
 	return nil
 }

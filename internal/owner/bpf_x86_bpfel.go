@@ -151,6 +151,14 @@ type bpfProcessEntry struct {
 	}
 }
 
+type bpfRank uint32
+
+const (
+	bpfRankFIRST  bpfRank = 0
+	bpfRankSECOND bpfRank = 1
+	bpfRankRANKS  bpfRank = 2
+)
+
 type bpfShare struct {
 	_       structs.HostLayout
 	Entries uint64
@@ -201,94 +209,100 @@ type bpfUser struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccounts               = "accounts"
-	bpfMapAttempts               = "attempts"
-	bpfMapDeaths                 = "deaths"
-	bpfMapFormer                 = "former"
-	bpfMapHandshakes             = "handshakes"
-	bpfMapLastListeners          = "last_listeners"
-	bpfMapListeners              = "listeners"
-	bpfMapMakers                 = "makers"
-	bpfMapNumbering              = "numbering"
-	bpfMapOwners                 = "owners"
-	bpfMapPendings               = "pendings"
-	bpfMapProcesses              = "processes"
-	bpfMapShares                 = "shares"
-	bpfMapSocketUsers            = "socket_users"
-	bpfMapSpareAccounts          = "spare_accounts"
-	bpfMapSpareTraffic           = "spare_traffic"
-	bpfMapStats                  = "stats"
-	bpfMapTraffic                = "traffic"
-	bpfProgEndCall               = "end_call"
-	bpfProgEndSend4              = "end_send_4"
-	bpfProgEndSend6              = "end_send_6"
-	bpfProgLearnFromCreate       = "learn_from_create"
-	bpfProgLearnFromDatagram     = "learn_from_datagram"
-	bpfProgLearnFromFiles        = "learn_from_files"
-	bpfProgLearnFromMessage      = "learn_from_message"
-	bpfProgLearnFromPush         = "learn_from_push"
-	bpfProgLearnFromQueue        = "learn_from_queue"
-	bpfProgLearnFromReceive      = "learn_from_receive"
-	bpfProgLearnFromRecvmsg      = "learn_from_recvmsg"
-	bpfProgLearnFromSend         = "learn_from_send"
-	bpfProgLearnFromSendmsg      = "learn_from_sendmsg"
-	bpfProgLearnFromState        = "learn_from_state"
-	bpfProgNoteDatagram          = "note_datagram"
-	bpfProgNoteEnd               = "note_end"
-	bpfProgNotePacket            = "note_packet"
-	bpfProgNotePush              = "note_push"
-	bpfProgNoteRecvmsg           = "note_recvmsg"
-	bpfProgNoteSegments          = "note_segments"
-	bpfProgNoteSendmsg           = "note_sendmsg"
-	bpfProgSettleAtDestroy       = "settle_at_destroy"
-	bpfProgSettleAtRelease       = "settle_at_release"
-	bpfProgSettleUnused          = "settle_unused"
-	bpfProgSurveyProcesses       = "survey_processes"
-	bpfProgSurveyProcesses66     = "survey_processes_6_6"
-	bpfVarCells                  = "cells"
-	bpfVarEnabled                = "enabled"
-	bpfVarFiredEndCall           = "fired_end_call"
-	bpfVarFiredEndSend4          = "fired_end_send_4"
-	bpfVarFiredEndSend6          = "fired_end_send_6"
-	bpfVarFiredLearnFromCreate   = "fired_learn_from_create"
-	bpfVarFiredLearnFromDatagram = "fired_learn_from_datagram"
-	bpfVarFiredLearnFromMessage  = "fired_learn_from_message"
-	bpfVarFiredLearnFromPush     = "fired_learn_from_push"
-	bpfVarFiredLearnFromQueue    = "fired_learn_from_queue"
-	bpfVarFiredLearnFromReceive  = "fired_learn_from_receive"
-	bpfVarFiredLearnFromRecvmsg  = "fired_learn_from_recvmsg"
-	bpfVarFiredLearnFromSend     = "fired_learn_from_send"
-	bpfVarFiredLearnFromSendmsg  = "fired_learn_from_sendmsg"
-	bpfVarFiredLearnFromState    = "fired_learn_from_state"
-	bpfVarFiredNoteDatagram      = "fired_note_datagram"
-	bpfVarFiredNoteEnd           = "fired_note_end"
-	bpfVarFiredNotePacket        = "fired_note_packet"
-	bpfVarFiredNotePush          = "fired_note_push"
-	bpfVarFiredNoteRecvmsg       = "fired_note_recvmsg"
-	bpfVarFiredNoteSegments      = "fired_note_segments"
-	bpfVarFiredNoteSendmsg       = "fired_note_sendmsg"
-	bpfVarFiredSettleAtDestroy   = "fired_settle_at_destroy"
-	bpfVarFiredSettleAtRelease   = "fired_settle_at_release"
-	bpfVarHandovers              = "handovers"
-	bpfVarKnowledge              = "knowledge"
-	bpfVarLearnsEarly            = "learns_early"
-	bpfVarListenerChanges        = "listener_changes"
-	bpfVarLiving                 = "living"
-	bpfVarNoShare                = "no_share"
-	bpfVarNothing                = "nothing"
-	bpfVarNothingWaits           = "nothing_waits"
-	bpfVarOrphaned               = "orphaned"
-	bpfVarPatienceNs             = "patience_ns"
-	bpfVarSeesDatagrams          = "sees_datagrams"
-	bpfVarSeesFailures           = "sees_failures"
-	bpfVarSeesPackets            = "sees_packets"
-	bpfVarSeesSegments           = "sees_segments"
-	bpfVarSeesSent               = "sees_sent"
-	bpfVarSharedSocket           = "shared_socket"
-	bpfVarUnderWay               = "under_way"
-	bpfVarUnknown                = "unknown"
-	bpfVarWithKnowledge          = "with_knowledge"
-	bpfVarWithUsers              = "with_users"
+	bpfMapAccounts                   = "accounts"
+	bpfMapAtReceive                  = "at_receive"
+	bpfMapAtSend                     = "at_send"
+	bpfMapAttempts                   = "attempts"
+	bpfMapDeaths                     = "deaths"
+	bpfMapFormer                     = "former"
+	bpfMapHandshakes                 = "handshakes"
+	bpfMapLastListeners              = "last_listeners"
+	bpfMapListeners                  = "listeners"
+	bpfMapMakers                     = "makers"
+	bpfMapNumbering                  = "numbering"
+	bpfMapOwners                     = "owners"
+	bpfMapPendings                   = "pendings"
+	bpfMapProcesses                  = "processes"
+	bpfMapShares                     = "shares"
+	bpfMapSocketUsers                = "socket_users"
+	bpfMapSpareAccounts              = "spare_accounts"
+	bpfMapSpareTraffic               = "spare_traffic"
+	bpfMapStats                      = "stats"
+	bpfMapTraffic                    = "traffic"
+	bpfProgEndCall                   = "end_call"
+	bpfProgEndSend4                  = "end_send_4"
+	bpfProgEndSend6                  = "end_send_6"
+	bpfProgLearnFromCreate           = "learn_from_create"
+	bpfProgLearnFromDatagram         = "learn_from_datagram"
+	bpfProgLearnFromFiles            = "learn_from_files"
+	bpfProgLearnFromMessage          = "learn_from_message"
+	bpfProgLearnFromPush             = "learn_from_push"
+	bpfProgLearnFromQueue            = "learn_from_queue"
+	bpfProgLearnFromReceive          = "learn_from_receive"
+	bpfProgLearnFromReceiveFirst     = "learn_from_receive_first"
+	bpfProgLearnFromRecvmsg          = "learn_from_recvmsg"
+	bpfProgLearnFromSend             = "learn_from_send"
+	bpfProgLearnFromSendFirst        = "learn_from_send_first"
+	bpfProgLearnFromSendmsg          = "learn_from_sendmsg"
+	bpfProgLearnFromState            = "learn_from_state"
+	bpfProgNoteDatagram              = "note_datagram"
+	bpfProgNoteEnd                   = "note_end"
+	bpfProgNotePacket                = "note_packet"
+	bpfProgNotePush                  = "note_push"
+	bpfProgNoteRecvmsg               = "note_recvmsg"
+	bpfProgNoteSegments              = "note_segments"
+	bpfProgNoteSendmsg               = "note_sendmsg"
+	bpfProgSettleAtDestroy           = "settle_at_destroy"
+	bpfProgSettleAtRelease           = "settle_at_release"
+	bpfProgSettleUnused              = "settle_unused"
+	bpfProgSurveyProcesses           = "survey_processes"
+	bpfProgSurveyProcesses66         = "survey_processes_6_6"
+	bpfVarCells                      = "cells"
+	bpfVarEnabled                    = "enabled"
+	bpfVarFiredEndCall               = "fired_end_call"
+	bpfVarFiredEndSend4              = "fired_end_send_4"
+	bpfVarFiredEndSend6              = "fired_end_send_6"
+	bpfVarFiredLearnFromCreate       = "fired_learn_from_create"
+	bpfVarFiredLearnFromDatagram     = "fired_learn_from_datagram"
+	bpfVarFiredLearnFromMessage      = "fired_learn_from_message"
+	bpfVarFiredLearnFromPush         = "fired_learn_from_push"
+	bpfVarFiredLearnFromQueue        = "fired_learn_from_queue"
+	bpfVarFiredLearnFromReceive      = "fired_learn_from_receive"
+	bpfVarFiredLearnFromReceiveFirst = "fired_learn_from_receive_first"
+	bpfVarFiredLearnFromRecvmsg      = "fired_learn_from_recvmsg"
+	bpfVarFiredLearnFromSend         = "fired_learn_from_send"
+	bpfVarFiredLearnFromSendFirst    = "fired_learn_from_send_first"
+	bpfVarFiredLearnFromSendmsg      = "fired_learn_from_sendmsg"
+	bpfVarFiredLearnFromState        = "fired_learn_from_state"
+	bpfVarFiredNoteDatagram          = "fired_note_datagram"
+	bpfVarFiredNoteEnd               = "fired_note_end"
+	bpfVarFiredNotePacket            = "fired_note_packet"
+	bpfVarFiredNotePush              = "fired_note_push"
+	bpfVarFiredNoteRecvmsg           = "fired_note_recvmsg"
+	bpfVarFiredNoteSegments          = "fired_note_segments"
+	bpfVarFiredNoteSendmsg           = "fired_note_sendmsg"
+	bpfVarFiredSettleAtDestroy       = "fired_settle_at_destroy"
+	bpfVarFiredSettleAtRelease       = "fired_settle_at_release"
+	bpfVarHandovers                  = "handovers"
+	bpfVarKnowledge                  = "knowledge"
+	bpfVarLearnsEarly                = "learns_early"
+	bpfVarListenerChanges            = "listener_changes"
+	bpfVarLiving                     = "living"
+	bpfVarNoShare                    = "no_share"
+	bpfVarNothing                    = "nothing"
+	bpfVarNothingWaits               = "nothing_waits"
+	bpfVarOrphaned                   = "orphaned"
+	bpfVarPatienceNs                 = "patience_ns"
+	bpfVarSeesDatagrams              = "sees_datagrams"
+	bpfVarSeesFailures               = "sees_failures"
+	bpfVarSeesPackets                = "sees_packets"
+	bpfVarSeesSegments               = "sees_segments"
+	bpfVarSeesSent                   = "sees_sent"
+	bpfVarSharedSocket               = "shared_socket"
+	bpfVarUnderWay                   = "under_way"
+	bpfVarUnknown                    = "unknown"
+	bpfVarWithKnowledge              = "with_knowledge"
+	bpfVarWithUsers                  = "with_users"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -333,32 +347,34 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	EndCall           *ebpf.ProgramSpec `ebpf:"end_call"`
-	EndSend4          *ebpf.ProgramSpec `ebpf:"end_send_4"`
-	EndSend6          *ebpf.ProgramSpec `ebpf:"end_send_6"`
-	LearnFromCreate   *ebpf.ProgramSpec `ebpf:"learn_from_create"`
-	LearnFromDatagram *ebpf.ProgramSpec `ebpf:"learn_from_datagram"`
-	LearnFromFiles    *ebpf.ProgramSpec `ebpf:"learn_from_files"`
-	LearnFromMessage  *ebpf.ProgramSpec `ebpf:"learn_from_message"`
-	LearnFromPush     *ebpf.ProgramSpec `ebpf:"learn_from_push"`
-	LearnFromQueue    *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
-	LearnFromReceive  *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
-	LearnFromRecvmsg  *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
-	LearnFromSend     *ebpf.ProgramSpec `ebpf:"learn_from_send"`
-	LearnFromSendmsg  *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
-	LearnFromState    *ebpf.ProgramSpec `ebpf:"learn_from_state"`
-	NoteDatagram      *ebpf.ProgramSpec `ebpf:"note_datagram"`
-	NoteEnd           *ebpf.ProgramSpec `ebpf:"note_end"`
-	NotePacket        *ebpf.ProgramSpec `ebpf:"note_packet"`
-	NotePush          *ebpf.ProgramSpec `ebpf:"note_push"`
-	NoteRecvmsg       *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
-	NoteSegments      *ebpf.ProgramSpec `ebpf:"note_segments"`
-	NoteSendmsg       *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
-	SettleAtDestroy   *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
-	SettleAtRelease   *ebpf.ProgramSpec `ebpf:"settle_at_release"`
-	SettleUnused      *ebpf.ProgramSpec `ebpf:"settle_unused"`
-	SurveyProcesses   *ebpf.ProgramSpec `ebpf:"survey_processes"`
-	SurveyProcesses66 *ebpf.ProgramSpec `ebpf:"survey_processes_6_6"`
+	EndCall               *ebpf.ProgramSpec `ebpf:"end_call"`
+	EndSend4              *ebpf.ProgramSpec `ebpf:"end_send_4"`
+	EndSend6              *ebpf.ProgramSpec `ebpf:"end_send_6"`
+	LearnFromCreate       *ebpf.ProgramSpec `ebpf:"learn_from_create"`
+	LearnFromDatagram     *ebpf.ProgramSpec `ebpf:"learn_from_datagram"`
+	LearnFromFiles        *ebpf.ProgramSpec `ebpf:"learn_from_files"`
+	LearnFromMessage      *ebpf.ProgramSpec `ebpf:"learn_from_message"`
+	LearnFromPush         *ebpf.ProgramSpec `ebpf:"learn_from_push"`
+	LearnFromQueue        *ebpf.ProgramSpec `ebpf:"learn_from_queue"`
+	LearnFromReceive      *ebpf.ProgramSpec `ebpf:"learn_from_receive"`
+	LearnFromReceiveFirst *ebpf.ProgramSpec `ebpf:"learn_from_receive_first"`
+	LearnFromRecvmsg      *ebpf.ProgramSpec `ebpf:"learn_from_recvmsg"`
+	LearnFromSend         *ebpf.ProgramSpec `ebpf:"learn_from_send"`
+	LearnFromSendFirst    *ebpf.ProgramSpec `ebpf:"learn_from_send_first"`
+	LearnFromSendmsg      *ebpf.ProgramSpec `ebpf:"learn_from_sendmsg"`
+	LearnFromState        *ebpf.ProgramSpec `ebpf:"learn_from_state"`
+	NoteDatagram          *ebpf.ProgramSpec `ebpf:"note_datagram"`
+	NoteEnd               *ebpf.ProgramSpec `ebpf:"note_end"`
+	NotePacket            *ebpf.ProgramSpec `ebpf:"note_packet"`
+	NotePush              *ebpf.ProgramSpec `ebpf:"note_push"`
+	NoteRecvmsg           *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
+	NoteSegments          *ebpf.ProgramSpec `ebpf:"note_segments"`
+	NoteSendmsg           *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
+	SettleAtDestroy       *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
+	SettleAtRelease       *ebpf.ProgramSpec `ebpf:"settle_at_release"`
+	SettleUnused          *ebpf.ProgramSpec `ebpf:"settle_unused"`
+	SurveyProcesses       *ebpf.ProgramSpec `ebpf:"survey_processes"`
+	SurveyProcesses66     *ebpf.ProgramSpec `ebpf:"survey_processes_6_6"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -366,6 +382,8 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
+	AtReceive     *ebpf.MapSpec `ebpf:"at_receive"`
+	AtSend        *ebpf.MapSpec `ebpf:"at_send"`
 	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
 	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
 	Former        *ebpf.MapSpec `ebpf:"former"`
@@ -389,50 +407,52 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Cells                  *ebpf.VariableSpec `ebpf:"cells"`
-	Enabled                *ebpf.VariableSpec `ebpf:"enabled"`
-	FiredEndCall           *ebpf.VariableSpec `ebpf:"fired_end_call"`
-	FiredEndSend4          *ebpf.VariableSpec `ebpf:"fired_end_send_4"`
-	FiredEndSend6          *ebpf.VariableSpec `ebpf:"fired_end_send_6"`
-	FiredLearnFromCreate   *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
-	FiredLearnFromDatagram *ebpf.VariableSpec `ebpf:"fired_learn_from_datagram"`
-	FiredLearnFromMessage  *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
-	FiredLearnFromPush     *ebpf.VariableSpec `ebpf:"fired_learn_from_push"`
-	FiredLearnFromQueue    *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
-	FiredLearnFromReceive  *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
-	FiredLearnFromRecvmsg  *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
-	FiredLearnFromSend     *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
-	FiredLearnFromSendmsg  *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
-	FiredLearnFromState    *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
-	FiredNoteDatagram      *ebpf.VariableSpec `ebpf:"fired_note_datagram"`
-	FiredNoteEnd           *ebpf.VariableSpec `ebpf:"fired_note_end"`
-	FiredNotePacket        *ebpf.VariableSpec `ebpf:"fired_note_packet"`
-	FiredNotePush          *ebpf.VariableSpec `ebpf:"fired_note_push"`
-	FiredNoteRecvmsg       *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
-	FiredNoteSegments      *ebpf.VariableSpec `ebpf:"fired_note_segments"`
-	FiredNoteSendmsg       *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
-	FiredSettleAtDestroy   *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
-	FiredSettleAtRelease   *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
-	Handovers              *ebpf.VariableSpec `ebpf:"handovers"`
-	Knowledge              *ebpf.VariableSpec `ebpf:"knowledge"`
-	LearnsEarly            *ebpf.VariableSpec `ebpf:"learns_early"`
-	ListenerChanges        *ebpf.VariableSpec `ebpf:"listener_changes"`
-	Living                 *ebpf.VariableSpec `ebpf:"living"`
-	NoShare                *ebpf.VariableSpec `ebpf:"no_share"`
-	Nothing                *ebpf.VariableSpec `ebpf:"nothing"`
-	NothingWaits           *ebpf.VariableSpec `ebpf:"nothing_waits"`
-	Orphaned               *ebpf.VariableSpec `ebpf:"orphaned"`
-	PatienceNs             *ebpf.VariableSpec `ebpf:"patience_ns"`
-	SeesDatagrams          *ebpf.VariableSpec `ebpf:"sees_datagrams"`
-	SeesFailures           *ebpf.VariableSpec `ebpf:"sees_failures"`
-	SeesPackets            *ebpf.VariableSpec `ebpf:"sees_packets"`
-	SeesSegments           *ebpf.VariableSpec `ebpf:"sees_segments"`
-	SeesSent               *ebpf.VariableSpec `ebpf:"sees_sent"`
-	SharedSocket           *ebpf.VariableSpec `ebpf:"shared_socket"`
-	UnderWay               *ebpf.VariableSpec `ebpf:"under_way"`
-	Unknown                *ebpf.VariableSpec `ebpf:"unknown"`
-	WithKnowledge          *ebpf.VariableSpec `ebpf:"with_knowledge"`
-	WithUsers              *ebpf.VariableSpec `ebpf:"with_users"`
+	Cells                      *ebpf.VariableSpec `ebpf:"cells"`
+	Enabled                    *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredEndCall               *ebpf.VariableSpec `ebpf:"fired_end_call"`
+	FiredEndSend4              *ebpf.VariableSpec `ebpf:"fired_end_send_4"`
+	FiredEndSend6              *ebpf.VariableSpec `ebpf:"fired_end_send_6"`
+	FiredLearnFromCreate       *ebpf.VariableSpec `ebpf:"fired_learn_from_create"`
+	FiredLearnFromDatagram     *ebpf.VariableSpec `ebpf:"fired_learn_from_datagram"`
+	FiredLearnFromMessage      *ebpf.VariableSpec `ebpf:"fired_learn_from_message"`
+	FiredLearnFromPush         *ebpf.VariableSpec `ebpf:"fired_learn_from_push"`
+	FiredLearnFromQueue        *ebpf.VariableSpec `ebpf:"fired_learn_from_queue"`
+	FiredLearnFromReceive      *ebpf.VariableSpec `ebpf:"fired_learn_from_receive"`
+	FiredLearnFromReceiveFirst *ebpf.VariableSpec `ebpf:"fired_learn_from_receive_first"`
+	FiredLearnFromRecvmsg      *ebpf.VariableSpec `ebpf:"fired_learn_from_recvmsg"`
+	FiredLearnFromSend         *ebpf.VariableSpec `ebpf:"fired_learn_from_send"`
+	FiredLearnFromSendFirst    *ebpf.VariableSpec `ebpf:"fired_learn_from_send_first"`
+	FiredLearnFromSendmsg      *ebpf.VariableSpec `ebpf:"fired_learn_from_sendmsg"`
+	FiredLearnFromState        *ebpf.VariableSpec `ebpf:"fired_learn_from_state"`
+	FiredNoteDatagram          *ebpf.VariableSpec `ebpf:"fired_note_datagram"`
+	FiredNoteEnd               *ebpf.VariableSpec `ebpf:"fired_note_end"`
+	FiredNotePacket            *ebpf.VariableSpec `ebpf:"fired_note_packet"`
+	FiredNotePush              *ebpf.VariableSpec `ebpf:"fired_note_push"`
+	FiredNoteRecvmsg           *ebpf.VariableSpec `ebpf:"fired_note_recvmsg"`
+	FiredNoteSegments          *ebpf.VariableSpec `ebpf:"fired_note_segments"`
+	FiredNoteSendmsg           *ebpf.VariableSpec `ebpf:"fired_note_sendmsg"`
+	FiredSettleAtDestroy       *ebpf.VariableSpec `ebpf:"fired_settle_at_destroy"`
+	FiredSettleAtRelease       *ebpf.VariableSpec `ebpf:"fired_settle_at_release"`
+	Handovers                  *ebpf.VariableSpec `ebpf:"handovers"`
+	Knowledge                  *ebpf.VariableSpec `ebpf:"knowledge"`
+	LearnsEarly                *ebpf.VariableSpec `ebpf:"learns_early"`
+	ListenerChanges            *ebpf.VariableSpec `ebpf:"listener_changes"`
+	Living                     *ebpf.VariableSpec `ebpf:"living"`
+	NoShare                    *ebpf.VariableSpec `ebpf:"no_share"`
+	Nothing                    *ebpf.VariableSpec `ebpf:"nothing"`
+	NothingWaits               *ebpf.VariableSpec `ebpf:"nothing_waits"`
+	Orphaned                   *ebpf.VariableSpec `ebpf:"orphaned"`
+	PatienceNs                 *ebpf.VariableSpec `ebpf:"patience_ns"`
+	SeesDatagrams              *ebpf.VariableSpec `ebpf:"sees_datagrams"`
+	SeesFailures               *ebpf.VariableSpec `ebpf:"sees_failures"`
+	SeesPackets                *ebpf.VariableSpec `ebpf:"sees_packets"`
+	SeesSegments               *ebpf.VariableSpec `ebpf:"sees_segments"`
+	SeesSent                   *ebpf.VariableSpec `ebpf:"sees_sent"`
+	SharedSocket               *ebpf.VariableSpec `ebpf:"shared_socket"`
+	UnderWay                   *ebpf.VariableSpec `ebpf:"under_way"`
+	Unknown                    *ebpf.VariableSpec `ebpf:"unknown"`
+	WithKnowledge              *ebpf.VariableSpec `ebpf:"with_knowledge"`
+	WithUsers                  *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -456,6 +476,8 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts      *ebpf.Map `ebpf:"accounts"`
+	AtReceive     *ebpf.Map `ebpf:"at_receive"`
+	AtSend        *ebpf.Map `ebpf:"at_send"`
 	Attempts      *ebpf.Map `ebpf:"attempts"`
 	Deaths        *ebpf.Map `ebpf:"deaths"`
 	Former        *ebpf.Map `ebpf:"former"`
@@ -478,6 +500,8 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
+		m.AtReceive,
+		m.AtSend,
 		m.Attempts,
 		m.Deaths,
 		m.Former,
@@ -502,82 +526,86 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Cells                  *ebpf.Variable `ebpf:"cells"`
-	Enabled                *ebpf.Variable `ebpf:"enabled"`
-	FiredEndCall           *ebpf.Variable `ebpf:"fired_end_call"`
-	FiredEndSend4          *ebpf.Variable `ebpf:"fired_end_send_4"`
-	FiredEndSend6          *ebpf.Variable `ebpf:"fired_end_send_6"`
-	FiredLearnFromCreate   *ebpf.Variable `ebpf:"fired_learn_from_create"`
-	FiredLearnFromDatagram *ebpf.Variable `ebpf:"fired_learn_from_datagram"`
-	FiredLearnFromMessage  *ebpf.Variable `ebpf:"fired_learn_from_message"`
-	FiredLearnFromPush     *ebpf.Variable `ebpf:"fired_learn_from_push"`
-	FiredLearnFromQueue    *ebpf.Variable `ebpf:"fired_learn_from_queue"`
-	FiredLearnFromReceive  *ebpf.Variable `ebpf:"fired_learn_from_receive"`
-	FiredLearnFromRecvmsg  *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
-	FiredLearnFromSend     *ebpf.Variable `ebpf:"fired_learn_from_send"`
-	FiredLearnFromSendmsg  *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
-	FiredLearnFromState    *ebpf.Variable `ebpf:"fired_learn_from_state"`
-	FiredNoteDatagram      *ebpf.Variable `ebpf:"fired_note_datagram"`
-	FiredNoteEnd           *ebpf.Variable `ebpf:"fired_note_end"`
-	FiredNotePacket        *ebpf.Variable `ebpf:"fired_note_packet"`
-	FiredNotePush          *ebpf.Variable `ebpf:"fired_note_push"`
-	FiredNoteRecvmsg       *ebpf.Variable `ebpf:"fired_note_recvmsg"`
-	FiredNoteSegments      *ebpf.Variable `ebpf:"fired_note_segments"`
-	FiredNoteSendmsg       *ebpf.Variable `ebpf:"fired_note_sendmsg"`
-	FiredSettleAtDestroy   *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
-	FiredSettleAtRelease   *ebpf.Variable `ebpf:"fired_settle_at_release"`
-	Handovers              *ebpf.Variable `ebpf:"handovers"`
-	Knowledge              *ebpf.Variable `ebpf:"knowledge"`
-	LearnsEarly            *ebpf.Variable `ebpf:"learns_early"`
-	ListenerChanges        *ebpf.Variable `ebpf:"listener_changes"`
-	Living                 *ebpf.Variable `ebpf:"living"`
-	NoShare                *ebpf.Variable `ebpf:"no_share"`
-	Nothing                *ebpf.Variable `ebpf:"nothing"`
-	NothingWaits           *ebpf.Variable `ebpf:"nothing_waits"`
-	Orphaned               *ebpf.Variable `ebpf:"orphaned"`
-	PatienceNs             *ebpf.Variable `ebpf:"patience_ns"`
-	SeesDatagrams          *ebpf.Variable `ebpf:"sees_datagrams"`
-	SeesFailures           *ebpf.Variable `ebpf:"sees_failures"`
-	SeesPackets            *ebpf.Variable `ebpf:"sees_packets"`
-	SeesSegments           *ebpf.Variable `ebpf:"sees_segments"`
-	SeesSent               *ebpf.Variable `ebpf:"sees_sent"`
-	SharedSocket           *ebpf.Variable `ebpf:"shared_socket"`
-	UnderWay               *ebpf.Variable `ebpf:"under_way"`
-	Unknown                *ebpf.Variable `ebpf:"unknown"`
-	WithKnowledge          *ebpf.Variable `ebpf:"with_knowledge"`
-	WithUsers              *ebpf.Variable `ebpf:"with_users"`
+	Cells                      *ebpf.Variable `ebpf:"cells"`
+	Enabled                    *ebpf.Variable `ebpf:"enabled"`
+	FiredEndCall               *ebpf.Variable `ebpf:"fired_end_call"`
+	FiredEndSend4              *ebpf.Variable `ebpf:"fired_end_send_4"`
+	FiredEndSend6              *ebpf.Variable `ebpf:"fired_end_send_6"`
+	FiredLearnFromCreate       *ebpf.Variable `ebpf:"fired_learn_from_create"`
+	FiredLearnFromDatagram     *ebpf.Variable `ebpf:"fired_learn_from_datagram"`
+	FiredLearnFromMessage      *ebpf.Variable `ebpf:"fired_learn_from_message"`
+	FiredLearnFromPush         *ebpf.Variable `ebpf:"fired_learn_from_push"`
+	FiredLearnFromQueue        *ebpf.Variable `ebpf:"fired_learn_from_queue"`
+	FiredLearnFromReceive      *ebpf.Variable `ebpf:"fired_learn_from_receive"`
+	FiredLearnFromReceiveFirst *ebpf.Variable `ebpf:"fired_learn_from_receive_first"`
+	FiredLearnFromRecvmsg      *ebpf.Variable `ebpf:"fired_learn_from_recvmsg"`
+	FiredLearnFromSend         *ebpf.Variable `ebpf:"fired_learn_from_send"`
+	FiredLearnFromSendFirst    *ebpf.Variable `ebpf:"fired_learn_from_send_first"`
+	FiredLearnFromSendmsg      *ebpf.Variable `ebpf:"fired_learn_from_sendmsg"`
+	FiredLearnFromState        *ebpf.Variable `ebpf:"fired_learn_from_state"`
+	FiredNoteDatagram          *ebpf.Variable `ebpf:"fired_note_datagram"`
+	FiredNoteEnd               *ebpf.Variable `ebpf:"fired_note_end"`
+	FiredNotePacket            *ebpf.Variable `ebpf:"fired_note_packet"`
+	FiredNotePush              *ebpf.Variable `ebpf:"fired_note_push"`
+	FiredNoteRecvmsg           *ebpf.Variable `ebpf:"fired_note_recvmsg"`
+	FiredNoteSegments          *ebpf.Variable `ebpf:"fired_note_segments"`
+	FiredNoteSendmsg           *ebpf.Variable `ebpf:"fired_note_sendmsg"`
+	FiredSettleAtDestroy       *ebpf.Variable `ebpf:"fired_settle_at_destroy"`
+	FiredSettleAtRelease       *ebpf.Variable `ebpf:"fired_settle_at_release"`
+	Handovers                  *ebpf.Variable `ebpf:"handovers"`
+	Knowledge                  *ebpf.Variable `ebpf:"knowledge"`
+	LearnsEarly                *ebpf.Variable `ebpf:"learns_early"`
+	ListenerChanges            *ebpf.Variable `ebpf:"listener_changes"`
+	Living                     *ebpf.Variable `ebpf:"living"`
+	NoShare                    *ebpf.Variable `ebpf:"no_share"`
+	Nothing                    *ebpf.Variable `ebpf:"nothing"`
+	NothingWaits               *ebpf.Variable `ebpf:"nothing_waits"`
+	Orphaned                   *ebpf.Variable `ebpf:"orphaned"`
+	PatienceNs                 *ebpf.Variable `ebpf:"patience_ns"`
+	SeesDatagrams              *ebpf.Variable `ebpf:"sees_datagrams"`
+	SeesFailures               *ebpf.Variable `ebpf:"sees_failures"`
+	SeesPackets                *ebpf.Variable `ebpf:"sees_packets"`
+	SeesSegments               *ebpf.Variable `ebpf:"sees_segments"`
+	SeesSent                   *ebpf.Variable `ebpf:"sees_sent"`
+	SharedSocket               *ebpf.Variable `ebpf:"shared_socket"`
+	UnderWay                   *ebpf.Variable `ebpf:"under_way"`
+	Unknown                    *ebpf.Variable `ebpf:"unknown"`
+	WithKnowledge              *ebpf.Variable `ebpf:"with_knowledge"`
+	WithUsers                  *ebpf.Variable `ebpf:"with_users"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	EndCall           *ebpf.Program `ebpf:"end_call"`
-	EndSend4          *ebpf.Program `ebpf:"end_send_4"`
-	EndSend6          *ebpf.Program `ebpf:"end_send_6"`
-	LearnFromCreate   *ebpf.Program `ebpf:"learn_from_create"`
-	LearnFromDatagram *ebpf.Program `ebpf:"learn_from_datagram"`
-	LearnFromFiles    *ebpf.Program `ebpf:"learn_from_files"`
-	LearnFromMessage  *ebpf.Program `ebpf:"learn_from_message"`
-	LearnFromPush     *ebpf.Program `ebpf:"learn_from_push"`
-	LearnFromQueue    *ebpf.Program `ebpf:"learn_from_queue"`
-	LearnFromReceive  *ebpf.Program `ebpf:"learn_from_receive"`
-	LearnFromRecvmsg  *ebpf.Program `ebpf:"learn_from_recvmsg"`
-	LearnFromSend     *ebpf.Program `ebpf:"learn_from_send"`
-	LearnFromSendmsg  *ebpf.Program `ebpf:"learn_from_sendmsg"`
-	LearnFromState    *ebpf.Program `ebpf:"learn_from_state"`
-	NoteDatagram      *ebpf.Program `ebpf:"note_datagram"`
-	NoteEnd           *ebpf.Program `ebpf:"note_end"`
-	NotePacket        *ebpf.Program `ebpf:"note_packet"`
-	NotePush          *ebpf.Program `ebpf:"note_push"`
-	NoteRecvmsg       *ebpf.Program `ebpf:"note_recvmsg"`
-	NoteSegments      *ebpf.Program `ebpf:"note_segments"`
-	NoteSendmsg       *ebpf.Program `ebpf:"note_sendmsg"`
-	SettleAtDestroy   *ebpf.Program `ebpf:"settle_at_destroy"`
-	SettleAtRelease   *ebpf.Program `ebpf:"settle_at_release"`
-	SettleUnused      *ebpf.Program `ebpf:"settle_unused"`
-	SurveyProcesses   *ebpf.Program `ebpf:"survey_processes"`
-	SurveyProcesses66 *ebpf.Program `ebpf:"survey_processes_6_6"`
+	EndCall               *ebpf.Program `ebpf:"end_call"`
+	EndSend4              *ebpf.Program `ebpf:"end_send_4"`
+	EndSend6              *ebpf.Program `ebpf:"end_send_6"`
+	LearnFromCreate       *ebpf.Program `ebpf:"learn_from_create"`
+	LearnFromDatagram     *ebpf.Program `ebpf:"learn_from_datagram"`
+	LearnFromFiles        *ebpf.Program `ebpf:"learn_from_files"`
+	LearnFromMessage      *ebpf.Program `ebpf:"learn_from_message"`
+	LearnFromPush         *ebpf.Program `ebpf:"learn_from_push"`
+	LearnFromQueue        *ebpf.Program `ebpf:"learn_from_queue"`
+	LearnFromReceive      *ebpf.Program `ebpf:"learn_from_receive"`
+	LearnFromReceiveFirst *ebpf.Program `ebpf:"learn_from_receive_first"`
+	LearnFromRecvmsg      *ebpf.Program `ebpf:"learn_from_recvmsg"`
+	LearnFromSend         *ebpf.Program `ebpf:"learn_from_send"`
+	LearnFromSendFirst    *ebpf.Program `ebpf:"learn_from_send_first"`
+	LearnFromSendmsg      *ebpf.Program `ebpf:"learn_from_sendmsg"`
+	LearnFromState        *ebpf.Program `ebpf:"learn_from_state"`
+	NoteDatagram          *ebpf.Program `ebpf:"note_datagram"`
+	NoteEnd               *ebpf.Program `ebpf:"note_end"`
+	NotePacket            *ebpf.Program `ebpf:"note_packet"`
+	NotePush              *ebpf.Program `ebpf:"note_push"`
+	NoteRecvmsg           *ebpf.Program `ebpf:"note_recvmsg"`
+	NoteSegments          *ebpf.Program `ebpf:"note_segments"`
+	NoteSendmsg           *ebpf.Program `ebpf:"note_sendmsg"`
+	SettleAtDestroy       *ebpf.Program `ebpf:"settle_at_destroy"`
+	SettleAtRelease       *ebpf.Program `ebpf:"settle_at_release"`
+	SettleUnused          *ebpf.Program `ebpf:"settle_unused"`
+	SurveyProcesses       *ebpf.Program `ebpf:"survey_processes"`
+	SurveyProcesses66     *ebpf.Program `ebpf:"survey_processes_6_6"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -592,8 +620,10 @@ func (p *bpfPrograms) Close() error {
 		p.LearnFromPush,
 		p.LearnFromQueue,
 		p.LearnFromReceive,
+		p.LearnFromReceiveFirst,
 		p.LearnFromRecvmsg,
 		p.LearnFromSend,
+		p.LearnFromSendFirst,
 		p.LearnFromSendmsg,
 		p.LearnFromState,
 		p.NoteDatagram,

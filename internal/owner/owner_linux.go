@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/rewrite"
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -34,9 +35,10 @@ const maxUsers = 65536
 
 // Options are the options of the configuration that concern owners.
 type Options struct {
-	RootPath     string   // where the host's / is mounted; "" is /
-	MaxProcesses int      // told apart at a time; the traffic of more is on the account "overflow"
-	AvoidHooks   []string // as in [kernel.Avoiding]
+	RootPath     string         // where the host's / is mounted; "" is /
+	MaxProcesses int            // told apart at a time; the traffic of more is on the account "overflow"
+	AvoidHooks   []string       // as in [kernel.Avoiding]
+	Places       *places.Places // that are started before the owners; nil: none
 }
 
 // Owners is what one instrument sees of the owners that its receiver knows. Processes that
@@ -267,10 +269,12 @@ func (o *knowledge) load(chosen choice) error {
 		o.survey, other = other, o.survey
 	}
 	delete(spec.Programs, other)
-	o.object, err = kernel.Load(spec, append(chosen.hooks, hooks...), nil)
+	seats := o.options.Places.Seat(spec, append(chosen.hooks, hooks...), map[string]places.Rank{places.Send: places.First, places.Receive: places.First})
+	o.object, err = kernel.Load(spec, seats.Hooks, seats.Maps)
 	if err != nil {
 		return err
 	}
+	o.object.Follow(seats.Slots)
 	o.open = append(o.open, o.object)
 	o.read, o.sign, o.deleted, o.followed = nil, sign{}, nil, map[uint64]bool{} // their numbers will be given again
 	return o.setRound(1)

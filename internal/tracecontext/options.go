@@ -5,6 +5,8 @@ package tracecontext
 import (
 	"slices"
 	"time"
+
+	"github.com/seed-7756021b/nettap/internal/places"
 )
 
 // Options is the configuration of trace contexts.
@@ -19,10 +21,11 @@ type Options struct {
 	OutboundLink  bool          // a context that a process publishes or sends is not taken for the cause
 	// LateBind is how long an accepted connection waits for its first context; 0 means not at all.
 	LateBind   time.Duration
-	IgnoredPID uint32   // the process whose messages are ignored: the Collector's
-	PIDs       []uint32 // the processes whose memory may be read; empty means all
-	Commands   []string // the same by command
-	AvoidHooks []string // as in kernel.Avoiding
+	IgnoredPID uint32         // the process whose messages are ignored: the Collector's
+	PIDs       []uint32       // the processes whose memory may be read; empty means all
+	Commands   []string       // the same by command
+	AvoidHooks []string       // as in kernel.Avoiding
+	Places     *places.Places // that are started before the contexts; nil: none
 
 	// Warn reports, once, what the user should know about a process. Inform reports what has
 	// come or gone as expected.
@@ -41,3 +44,6 @@ const (
 
 // has reports whether a source is wanted.
 func (o Options) has(s Source) bool { return slices.Contains(o.Sources, s) }
+
+// SeesMessages reports whether the contexts of messages are looked for, and not only what threads publish.
+func (o Options) SeesMessages() bool { return o.has(HTTP) || o.has(Socket) || o.LateBind != 0 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
 
@@ -165,13 +166,13 @@ func (c *Contexts) Maps(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 // which looks for contexts there runs it when it is done. It has none if that one is not attached to a
 // tracepoint. With PREEMPT_RT the newest kernels let a thread be preempted in the search, and none runs a
 // program on a CPU on which it has interrupted it, so the programs are apart there.
-func (c *Contexts) Slots() map[string]*ebpf.Map {
+func (c *Contexts) Slots() map[string]kernel.Slot {
 	if c.isOff() || !c.hasSlots {
 		return nil
 	}
-	return map[string]*ebpf.Map{
-		sectionOfSend:    c.object.Maps[bpfMapAfterSend],
-		sectionOfReceive: c.object.Maps[bpfMapAfterReceive],
+	return map[string]kernel.Slot{
+		sectionOfSend:    {Map: c.object.Maps[bpfMapAfterSend]},
+		sectionOfReceive: {Map: c.object.Maps[bpfMapAfterReceive]},
 	}
 }
 
@@ -250,9 +251,11 @@ func (c *Contexts) load() error {
 		return err
 	}
 	kernel.Preallocate(types, spec.Maps[bpfMapObserved]) // the probes of other objects use it as well
-	if c.object, err = kernel.Load(spec, hooks, nil); err != nil {
+	seats := c.options.Places.Seat(spec, hooks, map[string]places.Rank{places.Send: places.Second, places.Receive: places.Second})
+	if c.object, err = kernel.Load(spec, seats.Hooks, seats.Maps); err != nil {
 		return err
 	}
+	c.object.Follow(seats.Slots)
 	c.open = append(c.open, c.object)
 	c.inspector, err = newInspector(c.options, c.object)
 	if err != nil {
@@ -294,7 +297,7 @@ func (c *Contexts) chooseHooks(types *btf.Spec) ([]kernel.Hook, error) {
 		}
 	}
 	c.notSeen, c.hasSlots = nil, false
-	if !c.options.has(HTTP) && !c.options.has(Socket) && c.options.LateBind == 0 {
+	if !c.options.SeesMessages() {
 		return hooks, nil
 	}
 	messages, err := kernel.Choose(messagesHere, ladder...)

@@ -274,6 +274,14 @@ type bpfProcessEntry struct {
 	}
 }
 
+type bpfRank uint32
+
+const (
+	bpfRankFIRST  bpfRank = 0
+	bpfRankSECOND bpfRank = 1
+	bpfRankRANKS  bpfRank = 2
+)
+
 type bpfShare struct {
 	_       structs.HostLayout
 	Entries uint64
@@ -348,60 +356,66 @@ type bpfWireguardPort struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapAccounts            = "accounts"
-	bpfMapDeaths              = "deaths"
-	bpfMapHandshakes          = "handshakes"
-	bpfMapInterfaceShares     = "interface_shares"
-	bpfMapInterfaces          = "interfaces"
-	bpfMapListeners           = "listeners"
-	bpfMapMakers              = "makers"
-	bpfMapNumbering           = "numbering"
-	bpfMapOwners              = "owners"
-	bpfMapPendings            = "pendings"
-	bpfMapProcesses           = "processes"
-	bpfMapShares              = "shares"
-	bpfMapSocketUsers         = "socket_users"
-	bpfMapSpareAccounts       = "spare_accounts"
-	bpfMapSpareTraffic        = "spare_traffic"
-	bpfMapStats               = "stats"
-	bpfMapSurveys             = "surveys"
-	bpfMapTraffic             = "traffic"
-	bpfMapTunWriters          = "tun_writers"
-	bpfMapWireguardPorts      = "wireguard_ports"
-	bpfProgClaimForwarded     = "claim_forwarded"
-	bpfProgCountArrival       = "count_arrival"
-	bpfProgCountNoSocket      = "count_no_socket"
-	bpfProgCountReceive       = "count_receive"
-	bpfProgCountTransmit      = "count_transmit"
-	bpfProgEndTransmit        = "end_transmit"
-	bpfVarArrivals            = "arrivals"
-	bpfVarCells               = "cells"
-	bpfVarEnabled             = "enabled"
-	bpfVarFiredClaimForwarded = "fired_claim_forwarded"
-	bpfVarFiredCountArrival   = "fired_count_arrival"
-	bpfVarFiredCountNoSocket  = "fired_count_no_socket"
-	bpfVarFiredCountReceive   = "fired_count_receive"
-	bpfVarFiredCountTransmit  = "fired_count_transmit"
-	bpfVarFiredEndTransmit    = "fired_end_transmit"
-	bpfVarForwards            = "forwards"
-	bpfVarHanding             = "handing"
-	bpfVarHandovers           = "handovers"
-	bpfVarKnowledge           = "knowledge"
-	bpfVarNoShare             = "no_share"
-	bpfVarNothing             = "nothing"
-	bpfVarNothingWaits        = "nothing_waits"
-	bpfVarReasonNoSocket      = "reason_no_socket"
-	bpfVarUnknown             = "unknown"
-	bpfVarWithDetail          = "with_detail"
-	bpfVarWithForwarding      = "with_forwarding"
-	bpfVarWithKnowledge       = "with_knowledge"
-	bpfVarWithSpecial         = "with_special"
-	bpfVarWithTransport       = "with_transport"
-	bpfVarWithTun             = "with_tun"
-	bpfVarWithType            = "with_type"
-	bpfVarWithUsers           = "with_users"
-	bpfVarWithWireguard       = "with_wireguard"
-	bpfVarWithXfrm            = "with_xfrm"
+	bpfMapAccounts                = "accounts"
+	bpfMapAtArrival               = "at_arrival"
+	bpfMapAtTransmit              = "at_transmit"
+	bpfMapDeaths                  = "deaths"
+	bpfMapHandshakes              = "handshakes"
+	bpfMapInterfaceShares         = "interface_shares"
+	bpfMapInterfaces              = "interfaces"
+	bpfMapListeners               = "listeners"
+	bpfMapMakers                  = "makers"
+	bpfMapNumbering               = "numbering"
+	bpfMapOwners                  = "owners"
+	bpfMapPendings                = "pendings"
+	bpfMapProcesses               = "processes"
+	bpfMapShares                  = "shares"
+	bpfMapSocketUsers             = "socket_users"
+	bpfMapSpareAccounts           = "spare_accounts"
+	bpfMapSpareTraffic            = "spare_traffic"
+	bpfMapStats                   = "stats"
+	bpfMapSurveys                 = "surveys"
+	bpfMapTraffic                 = "traffic"
+	bpfMapTunWriters              = "tun_writers"
+	bpfMapWireguardPorts          = "wireguard_ports"
+	bpfProgClaimForwarded         = "claim_forwarded"
+	bpfProgCountArrival           = "count_arrival"
+	bpfProgCountArrivalFirst      = "count_arrival_first"
+	bpfProgCountNoSocket          = "count_no_socket"
+	bpfProgCountReceive           = "count_receive"
+	bpfProgCountTransmit          = "count_transmit"
+	bpfProgCountTransmitFirst     = "count_transmit_first"
+	bpfProgEndTransmit            = "end_transmit"
+	bpfVarArrivals                = "arrivals"
+	bpfVarCells                   = "cells"
+	bpfVarEnabled                 = "enabled"
+	bpfVarFiredClaimForwarded     = "fired_claim_forwarded"
+	bpfVarFiredCountArrival       = "fired_count_arrival"
+	bpfVarFiredCountArrivalFirst  = "fired_count_arrival_first"
+	bpfVarFiredCountNoSocket      = "fired_count_no_socket"
+	bpfVarFiredCountReceive       = "fired_count_receive"
+	bpfVarFiredCountTransmit      = "fired_count_transmit"
+	bpfVarFiredCountTransmitFirst = "fired_count_transmit_first"
+	bpfVarFiredEndTransmit        = "fired_end_transmit"
+	bpfVarForwards                = "forwards"
+	bpfVarHanding                 = "handing"
+	bpfVarHandovers               = "handovers"
+	bpfVarKnowledge               = "knowledge"
+	bpfVarNoShare                 = "no_share"
+	bpfVarNothing                 = "nothing"
+	bpfVarNothingWaits            = "nothing_waits"
+	bpfVarReasonNoSocket          = "reason_no_socket"
+	bpfVarUnknown                 = "unknown"
+	bpfVarWithDetail              = "with_detail"
+	bpfVarWithForwarding          = "with_forwarding"
+	bpfVarWithKnowledge           = "with_knowledge"
+	bpfVarWithSpecial             = "with_special"
+	bpfVarWithTransport           = "with_transport"
+	bpfVarWithTun                 = "with_tun"
+	bpfVarWithType                = "with_type"
+	bpfVarWithUsers               = "with_users"
+	bpfVarWithWireguard           = "with_wireguard"
+	bpfVarWithXfrm                = "with_xfrm"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -446,12 +460,14 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	ClaimForwarded *ebpf.ProgramSpec `ebpf:"claim_forwarded"`
-	CountArrival   *ebpf.ProgramSpec `ebpf:"count_arrival"`
-	CountNoSocket  *ebpf.ProgramSpec `ebpf:"count_no_socket"`
-	CountReceive   *ebpf.ProgramSpec `ebpf:"count_receive"`
-	CountTransmit  *ebpf.ProgramSpec `ebpf:"count_transmit"`
-	EndTransmit    *ebpf.ProgramSpec `ebpf:"end_transmit"`
+	ClaimForwarded     *ebpf.ProgramSpec `ebpf:"claim_forwarded"`
+	CountArrival       *ebpf.ProgramSpec `ebpf:"count_arrival"`
+	CountArrivalFirst  *ebpf.ProgramSpec `ebpf:"count_arrival_first"`
+	CountNoSocket      *ebpf.ProgramSpec `ebpf:"count_no_socket"`
+	CountReceive       *ebpf.ProgramSpec `ebpf:"count_receive"`
+	CountTransmit      *ebpf.ProgramSpec `ebpf:"count_transmit"`
+	CountTransmitFirst *ebpf.ProgramSpec `ebpf:"count_transmit_first"`
+	EndTransmit        *ebpf.ProgramSpec `ebpf:"end_transmit"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -459,6 +475,8 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Accounts        *ebpf.MapSpec `ebpf:"accounts"`
+	AtArrival       *ebpf.MapSpec `ebpf:"at_arrival"`
+	AtTransmit      *ebpf.MapSpec `ebpf:"at_transmit"`
 	Deaths          *ebpf.MapSpec `ebpf:"deaths"`
 	Handshakes      *ebpf.MapSpec `ebpf:"handshakes"`
 	InterfaceShares *ebpf.MapSpec `ebpf:"interface_shares"`
@@ -484,34 +502,36 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	Arrivals            *ebpf.VariableSpec `ebpf:"arrivals"`
-	Cells               *ebpf.VariableSpec `ebpf:"cells"`
-	Enabled             *ebpf.VariableSpec `ebpf:"enabled"`
-	FiredClaimForwarded *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
-	FiredCountArrival   *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
-	FiredCountNoSocket  *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
-	FiredCountReceive   *ebpf.VariableSpec `ebpf:"fired_count_receive"`
-	FiredCountTransmit  *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
-	FiredEndTransmit    *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
-	Forwards            *ebpf.VariableSpec `ebpf:"forwards"`
-	Handing             *ebpf.VariableSpec `ebpf:"handing"`
-	Handovers           *ebpf.VariableSpec `ebpf:"handovers"`
-	Knowledge           *ebpf.VariableSpec `ebpf:"knowledge"`
-	NoShare             *ebpf.VariableSpec `ebpf:"no_share"`
-	Nothing             *ebpf.VariableSpec `ebpf:"nothing"`
-	NothingWaits        *ebpf.VariableSpec `ebpf:"nothing_waits"`
-	ReasonNoSocket      *ebpf.VariableSpec `ebpf:"reason_no_socket"`
-	Unknown             *ebpf.VariableSpec `ebpf:"unknown"`
-	WithDetail          *ebpf.VariableSpec `ebpf:"with_detail"`
-	WithForwarding      *ebpf.VariableSpec `ebpf:"with_forwarding"`
-	WithKnowledge       *ebpf.VariableSpec `ebpf:"with_knowledge"`
-	WithSpecial         *ebpf.VariableSpec `ebpf:"with_special"`
-	WithTransport       *ebpf.VariableSpec `ebpf:"with_transport"`
-	WithTun             *ebpf.VariableSpec `ebpf:"with_tun"`
-	WithType            *ebpf.VariableSpec `ebpf:"with_type"`
-	WithUsers           *ebpf.VariableSpec `ebpf:"with_users"`
-	WithWireguard       *ebpf.VariableSpec `ebpf:"with_wireguard"`
-	WithXfrm            *ebpf.VariableSpec `ebpf:"with_xfrm"`
+	Arrivals                *ebpf.VariableSpec `ebpf:"arrivals"`
+	Cells                   *ebpf.VariableSpec `ebpf:"cells"`
+	Enabled                 *ebpf.VariableSpec `ebpf:"enabled"`
+	FiredClaimForwarded     *ebpf.VariableSpec `ebpf:"fired_claim_forwarded"`
+	FiredCountArrival       *ebpf.VariableSpec `ebpf:"fired_count_arrival"`
+	FiredCountArrivalFirst  *ebpf.VariableSpec `ebpf:"fired_count_arrival_first"`
+	FiredCountNoSocket      *ebpf.VariableSpec `ebpf:"fired_count_no_socket"`
+	FiredCountReceive       *ebpf.VariableSpec `ebpf:"fired_count_receive"`
+	FiredCountTransmit      *ebpf.VariableSpec `ebpf:"fired_count_transmit"`
+	FiredCountTransmitFirst *ebpf.VariableSpec `ebpf:"fired_count_transmit_first"`
+	FiredEndTransmit        *ebpf.VariableSpec `ebpf:"fired_end_transmit"`
+	Forwards                *ebpf.VariableSpec `ebpf:"forwards"`
+	Handing                 *ebpf.VariableSpec `ebpf:"handing"`
+	Handovers               *ebpf.VariableSpec `ebpf:"handovers"`
+	Knowledge               *ebpf.VariableSpec `ebpf:"knowledge"`
+	NoShare                 *ebpf.VariableSpec `ebpf:"no_share"`
+	Nothing                 *ebpf.VariableSpec `ebpf:"nothing"`
+	NothingWaits            *ebpf.VariableSpec `ebpf:"nothing_waits"`
+	ReasonNoSocket          *ebpf.VariableSpec `ebpf:"reason_no_socket"`
+	Unknown                 *ebpf.VariableSpec `ebpf:"unknown"`
+	WithDetail              *ebpf.VariableSpec `ebpf:"with_detail"`
+	WithForwarding          *ebpf.VariableSpec `ebpf:"with_forwarding"`
+	WithKnowledge           *ebpf.VariableSpec `ebpf:"with_knowledge"`
+	WithSpecial             *ebpf.VariableSpec `ebpf:"with_special"`
+	WithTransport           *ebpf.VariableSpec `ebpf:"with_transport"`
+	WithTun                 *ebpf.VariableSpec `ebpf:"with_tun"`
+	WithType                *ebpf.VariableSpec `ebpf:"with_type"`
+	WithUsers               *ebpf.VariableSpec `ebpf:"with_users"`
+	WithWireguard           *ebpf.VariableSpec `ebpf:"with_wireguard"`
+	WithXfrm                *ebpf.VariableSpec `ebpf:"with_xfrm"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -535,6 +555,8 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Accounts        *ebpf.Map `ebpf:"accounts"`
+	AtArrival       *ebpf.Map `ebpf:"at_arrival"`
+	AtTransmit      *ebpf.Map `ebpf:"at_transmit"`
 	Deaths          *ebpf.Map `ebpf:"deaths"`
 	Handshakes      *ebpf.Map `ebpf:"handshakes"`
 	InterfaceShares *ebpf.Map `ebpf:"interface_shares"`
@@ -559,6 +581,8 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Accounts,
+		m.AtArrival,
+		m.AtTransmit,
 		m.Deaths,
 		m.Handshakes,
 		m.InterfaceShares,
@@ -585,55 +609,61 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	Arrivals            *ebpf.Variable `ebpf:"arrivals"`
-	Cells               *ebpf.Variable `ebpf:"cells"`
-	Enabled             *ebpf.Variable `ebpf:"enabled"`
-	FiredClaimForwarded *ebpf.Variable `ebpf:"fired_claim_forwarded"`
-	FiredCountArrival   *ebpf.Variable `ebpf:"fired_count_arrival"`
-	FiredCountNoSocket  *ebpf.Variable `ebpf:"fired_count_no_socket"`
-	FiredCountReceive   *ebpf.Variable `ebpf:"fired_count_receive"`
-	FiredCountTransmit  *ebpf.Variable `ebpf:"fired_count_transmit"`
-	FiredEndTransmit    *ebpf.Variable `ebpf:"fired_end_transmit"`
-	Forwards            *ebpf.Variable `ebpf:"forwards"`
-	Handing             *ebpf.Variable `ebpf:"handing"`
-	Handovers           *ebpf.Variable `ebpf:"handovers"`
-	Knowledge           *ebpf.Variable `ebpf:"knowledge"`
-	NoShare             *ebpf.Variable `ebpf:"no_share"`
-	Nothing             *ebpf.Variable `ebpf:"nothing"`
-	NothingWaits        *ebpf.Variable `ebpf:"nothing_waits"`
-	ReasonNoSocket      *ebpf.Variable `ebpf:"reason_no_socket"`
-	Unknown             *ebpf.Variable `ebpf:"unknown"`
-	WithDetail          *ebpf.Variable `ebpf:"with_detail"`
-	WithForwarding      *ebpf.Variable `ebpf:"with_forwarding"`
-	WithKnowledge       *ebpf.Variable `ebpf:"with_knowledge"`
-	WithSpecial         *ebpf.Variable `ebpf:"with_special"`
-	WithTransport       *ebpf.Variable `ebpf:"with_transport"`
-	WithTun             *ebpf.Variable `ebpf:"with_tun"`
-	WithType            *ebpf.Variable `ebpf:"with_type"`
-	WithUsers           *ebpf.Variable `ebpf:"with_users"`
-	WithWireguard       *ebpf.Variable `ebpf:"with_wireguard"`
-	WithXfrm            *ebpf.Variable `ebpf:"with_xfrm"`
+	Arrivals                *ebpf.Variable `ebpf:"arrivals"`
+	Cells                   *ebpf.Variable `ebpf:"cells"`
+	Enabled                 *ebpf.Variable `ebpf:"enabled"`
+	FiredClaimForwarded     *ebpf.Variable `ebpf:"fired_claim_forwarded"`
+	FiredCountArrival       *ebpf.Variable `ebpf:"fired_count_arrival"`
+	FiredCountArrivalFirst  *ebpf.Variable `ebpf:"fired_count_arrival_first"`
+	FiredCountNoSocket      *ebpf.Variable `ebpf:"fired_count_no_socket"`
+	FiredCountReceive       *ebpf.Variable `ebpf:"fired_count_receive"`
+	FiredCountTransmit      *ebpf.Variable `ebpf:"fired_count_transmit"`
+	FiredCountTransmitFirst *ebpf.Variable `ebpf:"fired_count_transmit_first"`
+	FiredEndTransmit        *ebpf.Variable `ebpf:"fired_end_transmit"`
+	Forwards                *ebpf.Variable `ebpf:"forwards"`
+	Handing                 *ebpf.Variable `ebpf:"handing"`
+	Handovers               *ebpf.Variable `ebpf:"handovers"`
+	Knowledge               *ebpf.Variable `ebpf:"knowledge"`
+	NoShare                 *ebpf.Variable `ebpf:"no_share"`
+	Nothing                 *ebpf.Variable `ebpf:"nothing"`
+	NothingWaits            *ebpf.Variable `ebpf:"nothing_waits"`
+	ReasonNoSocket          *ebpf.Variable `ebpf:"reason_no_socket"`
+	Unknown                 *ebpf.Variable `ebpf:"unknown"`
+	WithDetail              *ebpf.Variable `ebpf:"with_detail"`
+	WithForwarding          *ebpf.Variable `ebpf:"with_forwarding"`
+	WithKnowledge           *ebpf.Variable `ebpf:"with_knowledge"`
+	WithSpecial             *ebpf.Variable `ebpf:"with_special"`
+	WithTransport           *ebpf.Variable `ebpf:"with_transport"`
+	WithTun                 *ebpf.Variable `ebpf:"with_tun"`
+	WithType                *ebpf.Variable `ebpf:"with_type"`
+	WithUsers               *ebpf.Variable `ebpf:"with_users"`
+	WithWireguard           *ebpf.Variable `ebpf:"with_wireguard"`
+	WithXfrm                *ebpf.Variable `ebpf:"with_xfrm"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	ClaimForwarded *ebpf.Program `ebpf:"claim_forwarded"`
-	CountArrival   *ebpf.Program `ebpf:"count_arrival"`
-	CountNoSocket  *ebpf.Program `ebpf:"count_no_socket"`
-	CountReceive   *ebpf.Program `ebpf:"count_receive"`
-	CountTransmit  *ebpf.Program `ebpf:"count_transmit"`
-	EndTransmit    *ebpf.Program `ebpf:"end_transmit"`
+	ClaimForwarded     *ebpf.Program `ebpf:"claim_forwarded"`
+	CountArrival       *ebpf.Program `ebpf:"count_arrival"`
+	CountArrivalFirst  *ebpf.Program `ebpf:"count_arrival_first"`
+	CountNoSocket      *ebpf.Program `ebpf:"count_no_socket"`
+	CountReceive       *ebpf.Program `ebpf:"count_receive"`
+	CountTransmit      *ebpf.Program `ebpf:"count_transmit"`
+	CountTransmitFirst *ebpf.Program `ebpf:"count_transmit_first"`
+	EndTransmit        *ebpf.Program `ebpf:"end_transmit"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.ClaimForwarded,
 		p.CountArrival,
+		p.CountArrivalFirst,
 		p.CountNoSocket,
 		p.CountReceive,
 		p.CountTransmit,
+		p.CountTransmitFirst,
 		p.EndTransmit,
 	)
 }

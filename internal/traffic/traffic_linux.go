@@ -18,6 +18,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/owner"
+	"github.com/seed-7756021b/nettap/internal/places"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
@@ -31,11 +32,12 @@ var (
 
 // Options is the configuration of the instrument.
 type Options struct {
-	RootPath      string // where the host's / is mounted; "" is /
-	AllNamespaces bool   // interface series of every network namespace, and not only the host's
-	Transport     bool   // distinguish transports
-	Type          bool   // distinguish IPv4 and IPv6
-	Namespace     bool   // distinguish what a process moves in different network namespaces
+	RootPath      string         // where the host's / is mounted; "" is /
+	AllNamespaces bool           // interface series of every network namespace, and not only the host's
+	Transport     bool           // distinguish transports
+	Type          bool           // distinguish IPv4 and IPv6
+	Namespace     bool           // distinguish what a process moves in different network namespaces
+	Places        *places.Places // that are started before the instrument; nil: none
 }
 
 // Traffic is the instrument. Its zero value is not usable: see [New].
@@ -156,9 +158,12 @@ func (t *Traffic) load() error {
 	if t.cells, err = openCells(shared[owner.Cells]); err != nil {
 		return err
 	}
-	if t.object, err = kernel.Load(spec, hooks, shared); err != nil {
+	seats := t.options.Places.Seat(spec, hooks, map[string]places.Rank{places.Transmit: places.First, places.Arrival: places.First})
+	maps.Copy(shared, seats.Maps)
+	if t.object, err = kernel.Load(spec, seats.Hooks, shared); err != nil {
 		return err
 	}
+	t.object.Follow(seats.Slots)
 	t.open = append(t.open, t.object)
 	if t.gracePeriod, err = kernel.NewGracePeriod(); err != nil {
 		return err

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package places lets programs of two objects run at one tracepoint at the cost of reaching one. Kernel
+// side: bpf/places.bpf.c.
+package places
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
+
+	"github.com/seed-7756021b/nettap/internal/kernel"
+)
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -type rank bpf ../../bpf/places.bpf.c -- -I/usr/include/x86_64-linux-gnu -mcpu=v3 -Wall -Werror
+
+// Rank says which of the two programs of a place runs first.
+type Rank = bpfRank
+
+// The ranks at a place.
+const (
+	First  Rank = bpfRankFIRST
+	Second Rank = bpfRankSECOND
+)
+
+// The tracepoints that can be places, as sections of programs.
+const (
+	Send     = "tp_btf/sock_send_length"
+	Receive  = "tp_btf/sock_recv_length"
+	Transmit = "tp_btf/net_dev_start_xmit"
+	Arrival  = "tp_btf/netif_receive_skb"
+	Exit     = "tp_btf/sys_exit"
+)
+
+var all = []struct{ section, program, slots string }{
+	{Send, bpfProgReachAtSend, bpfMapAtSend},
+	{Receive, bpfProgReachAtReceive, bpfMapAtReceive},
+	{Transmit, bpfProgReachAtTransmit, bpfMapAtTransmit},
+	{Arrival, bpfProgReachAtArrival, bpfMapAtArrival},
+	{Exit, bpfProgReachAtExit, bpfMapAtExit},
+}
+
+// Places are the places that the instruments of a receiver share. They are started with the first of these and shut down with the
+// last, and in between each of these is started and shut down at any time. A nil Places has none. The zero value is not usable: see
+// [New].
+type Places struct {
+	choose func() ([]string, error)
+
+	mu         sync.Mutex
+	references int
+	sections   []string // of the places
+	object     *kernel.Object
+}
+
+// New returns Places that are not started. At their start choose says at which tracepoints there are programs of two objects.
+func New(choose func() ([]string, error)) *Places { return &Places{choose: choose} }
+
+// Start attaches the programs that jump to others.
+func (p *Places) Start(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.references == 0 {
+		if err := p.start(); err != nil {
+			return fmt.Errorf("make places for programs: %w", err)
+		}
+	}
+	p.references++
+	return nil
+}
+
+func (p *Places) start() error {
+	types, err := kernel.Types()
+	if err != nil {
+		return err
+	}
+	if kernel.IsRealTime(types) {
+		return nil
+	}
+	if p.sections, err = p.choose(); err != nil {
+		return err
+	}
+	if err := p.leaveOutPreemptible(); err != nil || len(p.sections) == 0 {
+		return err
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return err
+	}
+	var hooks []kernel.Hook
+	for _, place := range all {
+		if slices.Contains(p.sections, place.section) {
+			hooks = append(hooks, kernel.Hook{Name: place.section, Programs: []string{place.program}})
+		}
+	}
+	if p.object, err = kernel.Load(spec, hooks, nil); err != nil {
+		return err
+	}
+	if err := p.object.Attach(""); err != nil {
+		return errors.Join(err, p.close())
+	}
+	return nil
+}
+
+// leaveOutPreemptible leaves out the tracepoint whose programs a thread can be preempted in, from Linux 7.0 on. The kernel runs no
+// program on a CPU where another run of it is preempted, so programs would be left out more often if they were reached together.
+//
+// Source: __BPF_DECLARE_TRACE_SYSCALL in include/trace/bpf_probe.h.
+func (p *Places) leaveOutPreemptible() error {
+	version, err := features.LinuxVersionCode()
+	if err != nil {
+		return fmt.Errorf("find out the version of the kernel: %w", err)
+	}
+	if version >= 7<<16 {
+		p.sections = slices.DeleteFunc(p.sections, func(section string) bool { return section == Exit })
+	}
+	return nil
+}
+
+func (p *Places) close() error {
+	object := p.object
+	p.object, p.sections = nil, nil
+	return object.Close()
+}
+
+// Enable does nothing: the programs at the places are enabled by their instruments.
+func (p *Places) Enable() error { return nil }
+
+// Shutdown detaches the programs when nobody uses the places any more.
+func (p *Places) Shutdown(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.references == 0 {
+		return nil
+	}
+	if p.references--; p.references > 0 || p.object == nil {
+		return nil
+	}
+	return p.close()
+}
+
+// Seats is what an object needs to have its programs at places.
+type Seats struct {
+	Hooks []kernel.Hook          // with the programs that are for the places
+	Maps  map[string]*ebpf.Map   // to be used in place of those of the object
+	Slots map[string]kernel.Slot // see [kernel.Object.Follow]
+}
+
+// Seat finds seats of the given ranks, by the sections of programs, for an object that will have these hooks. Programs that are not at a
+// place, or whose seat is taken, will be attached as usual.
+func (p *Places) Seat(spec *ebpf.CollectionSpec, hooks []kernel.Hook, ranks map[string]Rank) Seats {
+	seats := Seats{Hooks: slices.Clone(hooks), Maps: map[string]*ebpf.Map{}, Slots: map[string]kernel.Slot{}}
+	if p == nil {
+		return seats
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, place := range all {
+		rank, wanted := ranks[place.section]
+		if !wanted || !slices.Contains(p.sections, place.section) {
+			continue
+		}
+		slot := kernel.Slot{Map: p.object.Maps[place.slots], Index: uint32(rank)}
+		if !slot.IsFree() {
+			continue
+		}
+		seats.Slots[place.section] = slot
+		if rank == First {
+			seats.Maps[place.slots] = slot.Map
+			seats.promote(spec, place.section)
+		}
+	}
+	return seats
+}
+
+// first is the end of the names of programs that jump to the second one of their place when they are done.
+//
+// Kernel side: LEAVE_TO_SECOND in bpf/lib/program/place.h.
+const first = "_first"
+
+// promote replaces the hooks' programs of a section by those that are the first ones of a place.
+func (s *Seats) promote(spec *ebpf.CollectionSpec, section string) {
+	for i, hook := range s.Hooks {
+		s.Hooks[i].Programs = slices.Clone(hook.Programs)
+		for j, name := range hook.Programs {
+			if spec.Programs[name].SectionName == section && spec.Programs[name+first] != nil {
+				s.Hooks[i].Programs[j] = name + first
+			}
+		}
+	}
+}
