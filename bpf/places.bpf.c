@@ -10,7 +10,7 @@
  * Rule:    No run of one of these interrupts another run of it on the same CPU, which the kernel would
  *          leave out, and with it both programs. At other tracepoints, such as kfree_skb and
  *          inet_sock_set_state, a soft interrupt may. So might threads with PREEMPT_RT, where this is not
- *          used, and at sys_exit from Linux 7.0 on.
+ *          used, and from Linux 7.0 on where bottom halves are on: there the third and fourth are left.
  * Needs:   BTF, Linux 6.3: before 6.0 programs on arm64 that have functions cannot jump to others.
  */
 #include "lib/program/place.h"

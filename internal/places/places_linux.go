@@ -106,17 +106,18 @@ func (p *Places) start() error {
 	return nil
 }
 
-// leaveOutPreemptible leaves out the tracepoint whose programs a thread can be preempted in, from Linux 7.0 on. The kernel runs no
-// program on a CPU where another run of it is preempted, so programs would be left out more often if they were reached together.
+// leaveOutPreemptible leaves out the tracepoints in whose programs a thread can be preempted, which from Linux 7.0 on are all that run
+// with bottom halves on. The kernel runs no program on a CPU where another run of it is preempted, so programs would be left out more
+// often if they were reached together.
 //
-// Source: __BPF_DECLARE_TRACE_SYSCALL in include/trace/bpf_probe.h.
+// Source: __DECLARE_TRACE in include/linux/tracepoint.h, __bpf_trace_run in kernel/trace/bpf_trace.c.
 func (p *Places) leaveOutPreemptible() error {
 	version, err := features.LinuxVersionCode()
 	if err != nil {
 		return fmt.Errorf("find out the version of the kernel: %w", err)
 	}
 	if version >= 7<<16 {
-		p.sections = slices.DeleteFunc(p.sections, func(section string) bool { return section == Exit })
+		p.sections = slices.DeleteFunc(p.sections, func(section string) bool { return section != Transmit && section != Arrival })
 	}
 	return nil
 }
