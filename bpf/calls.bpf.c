@@ -14,10 +14,12 @@
  *                 sock_send_length ...     the tracepoints that fire inside them
  *          For waits on sockets in non-blocking mode:
  *          tp_btf sock_send_length, sock_recv_length, sk_data_ready
- *                 before Linux 6.3: fexit tcp_sendmsg, fentry security_socket_sendmsg, fexit
- *                 sock_recvmsg, fentry sock_def_readable
- *                 if functions cannot be traced: kprobes on the last of these, and
- *                 security_socket_recvmsg
+ *                 before Linux 6.3: fexit __sock_sendmsg or sock_sendmsg, fexit sock_recvmsg,
+ *                 fentry sock_def_readable
+ *                 if the compiler has put these into their callers: fexit tcp_sendmsg, fentry
+ *                 security_socket_sendmsg instead of the first
+ *                 if functions cannot be traced: kprobes on security_socket_sendmsg,
+ *                 security_socket_recvmsg and sock_def_readable
  *          Always:
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
@@ -1036,9 +1038,77 @@ int BPF_PROG(see_read_inside, struct sock *sk, int result, int flags)
 	return 0;
 }
 
+/* Before Linux 6.3. */
+
+static __always_inline void note_sent_on(struct socket *socket, int result)
+{
+	struct sock *sk = socket->sk;
+
+	if (sk)
+		note_sent(sk, result, true);
+}
+
+static __always_inline void note_read_on(struct socket *socket, int result, int flags)
+{
+	struct sock *sk = socket->sk;
+
+	if (sk)
+		note_read(sk, result, flags, true);
+}
+
+bool fired_see_message;
+
+/* User space has this follow the function through which all calls send: __sock_sendmsg, if the kernel has that. */
+SEC("fexit/sock_sendmsg")
+int BPF_PROG(see_message, struct socket *socket, struct msghdr *msg, int result)
+{
+	if (is_enabled(&fired_see_message))
+		note_sent_on(socket, result);
+	return 0;
+}
+
+bool fired_see_recvmsg;
+
+SEC("fexit/sock_recvmsg")
+int BPF_PROG(see_recvmsg, struct socket *socket, struct msghdr *msg, int flags, int result)
+{
+	if (is_enabled(&fired_see_recvmsg))
+		note_read_on(socket, result, flags);
+	return 0;
+}
+
 /*
- * Before Linux 6.3. The result of a send is known only for TCP, at the end of its function. Other
- * sends are taken for successful, as most are.
+ * The same if calls are seen at these functions as well, by copies of a program. A second program at a function would take
+ * about 60 instructions before its own. What the call did is noted before it may end here, as one of io_uring does.
+ */
+
+bool fired_leave_message;
+
+SEC("fexit/sock_sendmsg")
+int leave_message(__u64 *ctx)
+{
+	if (!is_enabled(&fired_leave_message))
+		return 0;
+	note_sent_on((struct socket *)ctx[0], ctx[2]);
+	leave(ctx, TRAMPOLINE);
+	return 0;
+}
+
+bool fired_leave_recvmsg;
+
+SEC("fexit/sock_recvmsg")
+int leave_recvmsg(__u64 *ctx)
+{
+	if (!is_enabled(&fired_leave_recvmsg))
+		return 0;
+	note_read_on((struct socket *)ctx[0], ctx[3], ctx[2]);
+	leave(ctx, TRAMPOLINE);
+	return 0;
+}
+
+/*
+ * If some calls do not go through such a function, the result of a send is known only for TCP, at the end of its function.
+ * Other sends are taken for successful, as most are.
  */
 
 bool fired_see_sent_tcp;
@@ -1063,16 +1133,6 @@ int BPF_PROG(see_sendmsg, struct socket *socket, struct msghdr *msg, int size)
 	sk = socket->sk;
 	if (sk && !(sk->sk_protocol == IPPROTO_TCP && sk->__sk_common.skc_family != AF_UNIX))
 		note_sent(sk, 0, true);
-	return 0;
-}
-
-bool fired_see_recvmsg;
-
-SEC("fexit/sock_recvmsg")
-int BPF_PROG(see_recvmsg, struct socket *socket, struct msghdr *msg, int flags, int result)
-{
-	if (is_enabled(&fired_see_recvmsg) && socket->sk)
-		note_read(socket->sk, result, flags, true);
 	return 0;
 }
 

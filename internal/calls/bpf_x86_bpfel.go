@@ -461,10 +461,13 @@ const (
 	bpfProgForgetCalls           = "forget_calls"
 	bpfProgForgetThread          = "forget_thread"
 	bpfProgLeaveFunction         = "leave_function"
+	bpfProgLeaveMessage          = "leave_message"
 	bpfProgLeaveProbe            = "leave_probe"
+	bpfProgLeaveRecvmsg          = "leave_recvmsg"
 	bpfProgLeaveSyscall          = "leave_syscall"
 	bpfProgLeaveSyscallFirst     = "leave_syscall_first"
 	bpfProgSeeKfreeSkb           = "see_kfree_skb"
+	bpfProgSeeMessage            = "see_message"
 	bpfProgSeeQueue              = "see_queue"
 	bpfProgSeeRead               = "see_read"
 	bpfProgSeeReadInside         = "see_read_inside"
@@ -505,10 +508,13 @@ const (
 	bpfVarFiredEnterSyscall      = "fired_enter_syscall"
 	bpfVarFiredForgetThread      = "fired_forget_thread"
 	bpfVarFiredLeaveFunction     = "fired_leave_function"
+	bpfVarFiredLeaveMessage      = "fired_leave_message"
 	bpfVarFiredLeaveProbe        = "fired_leave_probe"
+	bpfVarFiredLeaveRecvmsg      = "fired_leave_recvmsg"
 	bpfVarFiredLeaveSyscall      = "fired_leave_syscall"
 	bpfVarFiredLeaveSyscallFirst = "fired_leave_syscall_first"
 	bpfVarFiredSeeKfreeSkb       = "fired_see_kfree_skb"
+	bpfVarFiredSeeMessage        = "fired_see_message"
 	bpfVarFiredSeeQueue          = "fired_see_queue"
 	bpfVarFiredSeeRead           = "fired_see_read"
 	bpfVarFiredSeeReadInside     = "fired_see_read_inside"
@@ -620,10 +626,13 @@ type bpfProgramSpecs struct {
 	ForgetCalls       *ebpf.ProgramSpec `ebpf:"forget_calls"`
 	ForgetThread      *ebpf.ProgramSpec `ebpf:"forget_thread"`
 	LeaveFunction     *ebpf.ProgramSpec `ebpf:"leave_function"`
+	LeaveMessage      *ebpf.ProgramSpec `ebpf:"leave_message"`
 	LeaveProbe        *ebpf.ProgramSpec `ebpf:"leave_probe"`
+	LeaveRecvmsg      *ebpf.ProgramSpec `ebpf:"leave_recvmsg"`
 	LeaveSyscall      *ebpf.ProgramSpec `ebpf:"leave_syscall"`
 	LeaveSyscallFirst *ebpf.ProgramSpec `ebpf:"leave_syscall_first"`
 	SeeKfreeSkb       *ebpf.ProgramSpec `ebpf:"see_kfree_skb"`
+	SeeMessage        *ebpf.ProgramSpec `ebpf:"see_message"`
 	SeeQueue          *ebpf.ProgramSpec `ebpf:"see_queue"`
 	SeeRead           *ebpf.ProgramSpec `ebpf:"see_read"`
 	SeeReadInside     *ebpf.ProgramSpec `ebpf:"see_read_inside"`
@@ -700,10 +709,13 @@ type bpfVariableSpecs struct {
 	FiredEnterSyscall      *ebpf.VariableSpec `ebpf:"fired_enter_syscall"`
 	FiredForgetThread      *ebpf.VariableSpec `ebpf:"fired_forget_thread"`
 	FiredLeaveFunction     *ebpf.VariableSpec `ebpf:"fired_leave_function"`
+	FiredLeaveMessage      *ebpf.VariableSpec `ebpf:"fired_leave_message"`
 	FiredLeaveProbe        *ebpf.VariableSpec `ebpf:"fired_leave_probe"`
+	FiredLeaveRecvmsg      *ebpf.VariableSpec `ebpf:"fired_leave_recvmsg"`
 	FiredLeaveSyscall      *ebpf.VariableSpec `ebpf:"fired_leave_syscall"`
 	FiredLeaveSyscallFirst *ebpf.VariableSpec `ebpf:"fired_leave_syscall_first"`
 	FiredSeeKfreeSkb       *ebpf.VariableSpec `ebpf:"fired_see_kfree_skb"`
+	FiredSeeMessage        *ebpf.VariableSpec `ebpf:"fired_see_message"`
 	FiredSeeQueue          *ebpf.VariableSpec `ebpf:"fired_see_queue"`
 	FiredSeeRead           *ebpf.VariableSpec `ebpf:"fired_see_read"`
 	FiredSeeReadInside     *ebpf.VariableSpec `ebpf:"fired_see_read_inside"`
@@ -863,10 +875,13 @@ type bpfVariables struct {
 	FiredEnterSyscall      *ebpf.Variable `ebpf:"fired_enter_syscall"`
 	FiredForgetThread      *ebpf.Variable `ebpf:"fired_forget_thread"`
 	FiredLeaveFunction     *ebpf.Variable `ebpf:"fired_leave_function"`
+	FiredLeaveMessage      *ebpf.Variable `ebpf:"fired_leave_message"`
 	FiredLeaveProbe        *ebpf.Variable `ebpf:"fired_leave_probe"`
+	FiredLeaveRecvmsg      *ebpf.Variable `ebpf:"fired_leave_recvmsg"`
 	FiredLeaveSyscall      *ebpf.Variable `ebpf:"fired_leave_syscall"`
 	FiredLeaveSyscallFirst *ebpf.Variable `ebpf:"fired_leave_syscall_first"`
 	FiredSeeKfreeSkb       *ebpf.Variable `ebpf:"fired_see_kfree_skb"`
+	FiredSeeMessage        *ebpf.Variable `ebpf:"fired_see_message"`
 	FiredSeeQueue          *ebpf.Variable `ebpf:"fired_see_queue"`
 	FiredSeeRead           *ebpf.Variable `ebpf:"fired_see_read"`
 	FiredSeeReadInside     *ebpf.Variable `ebpf:"fired_see_read_inside"`
@@ -940,10 +955,13 @@ type bpfPrograms struct {
 	ForgetCalls       *ebpf.Program `ebpf:"forget_calls"`
 	ForgetThread      *ebpf.Program `ebpf:"forget_thread"`
 	LeaveFunction     *ebpf.Program `ebpf:"leave_function"`
+	LeaveMessage      *ebpf.Program `ebpf:"leave_message"`
 	LeaveProbe        *ebpf.Program `ebpf:"leave_probe"`
+	LeaveRecvmsg      *ebpf.Program `ebpf:"leave_recvmsg"`
 	LeaveSyscall      *ebpf.Program `ebpf:"leave_syscall"`
 	LeaveSyscallFirst *ebpf.Program `ebpf:"leave_syscall_first"`
 	SeeKfreeSkb       *ebpf.Program `ebpf:"see_kfree_skb"`
+	SeeMessage        *ebpf.Program `ebpf:"see_message"`
 	SeeQueue          *ebpf.Program `ebpf:"see_queue"`
 	SeeRead           *ebpf.Program `ebpf:"see_read"`
 	SeeReadInside     *ebpf.Program `ebpf:"see_read_inside"`
@@ -977,10 +995,13 @@ func (p *bpfPrograms) Close() error {
 		p.ForgetCalls,
 		p.ForgetThread,
 		p.LeaveFunction,
+		p.LeaveMessage,
 		p.LeaveProbe,
+		p.LeaveRecvmsg,
 		p.LeaveSyscall,
 		p.LeaveSyscallFirst,
 		p.SeeKfreeSkb,
+		p.SeeMessage,
 		p.SeeQueue,
 		p.SeeRead,
 		p.SeeReadInside,

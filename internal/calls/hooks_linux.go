@@ -92,11 +92,18 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 			functions, begin.First, end.First = rest, len(frequent), len(frequent)
 		}
 	}
-	copies := begin.Name == "kprobe" && !kernel.HasHelper(types, "get_attach_cookie")
-	for _, hook := range []*kernel.Hook{&begin, &end} {
-		hook.Functions, hook.Copies = functions, copies
+	ended := functions
+	if begin.Name == "fentry" {
+		var ends []kernel.Hook
+		ends, waits, functions = joinEnds(waits, functions)
+		c.noteNames(functions)
+		hooks = append(hooks, ends...)
+		ended, end.First = functions[len(ends):], len(ends)
 	}
-	if apart {
+	copies := begin.Name == "kprobe" && !kernel.HasHelper(types, "get_attach_cookie")
+	begin.Functions, begin.Copies = functions, copies
+	end.Functions, end.Copies = ended, copies
+	if apart && len(ended) > 0 {
 		hooks = append(hooks, end)
 	}
 	// Of the programs at the end of a function, the one that was attached last runs first. The hooks
@@ -144,7 +151,7 @@ var frequentFunctions = []string{
 	"sock_write_iter", "sock_read_iter", "sock_recvmsg", "__sys_sendto", "__sys_recvfrom", "____sys_sendmsg", "____sys_recvmsg", "sock_poll",
 	"__sys_socket", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file",
 	"__sys_connect", "__sys_connect_file", "__sys_accept4", "do_accept", "sock_close", "__sock_release",
-	"sock_sendmsg", "__sys_sendmsg_sock", "__sys_bind_socket",
+	"sock_sendmsg", "__sock_sendmsg", "__sys_sendmsg_sock", "__sys_bind_socket",
 }
 
 // passes has what functions are passed with which calls of io_uring and of the kernel itself begin.
@@ -162,7 +169,10 @@ var passes = map[string]bpfPasses{
 // kernel itself may begin with them.
 //
 // Source: net/socket.c.
-var inner = []string{"sock_recvmsg", "sock_sendmsg", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file", "do_accept", "__sys_connect_file"}
+var inner = []string{
+	"sock_recvmsg", "sock_sendmsg", "__sock_sendmsg", "__sock_create", "sock_alloc", "sock_alloc_inode", "sock_alloc_file", "do_accept",
+	"__sys_connect_file",
+}
 
 // ordinary are functions that may sleep, so that no interrupt calls them, and that only io_uring calls as work that is
 // deferred until a system call has returned. What closes a socket is not among them.

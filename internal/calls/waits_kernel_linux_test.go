@@ -26,7 +26,8 @@ import (
 func TestKernelReportsWaits(t *testing.T) {
 	kerneltest.Require(t)
 	types := kernelTypes(t)
-	if _, err := chooseWaitHooks(kernel.Probe); err != nil {
+	waits, err := chooseWaitHooks(kernel.Probe)
+	if err != nil {
 		t.Skip(err)
 	}
 	var better []string
@@ -42,18 +43,30 @@ func TestKernelReportsWaits(t *testing.T) {
 			continue // a hook that is avoided may be needed for waits, too
 		}
 		seesResults := !slices.ContainsFunc(waits, func(hook kernel.Hook) bool { return hook.Name == exchangeByProbes })
-		t.Run(path.Base(hook.Name), func(t *testing.T) {
-			o := observe(t, Options{AvoidHooks: avoid, Functions: few, Waits: true, Durations: true}, func(*Calls) {})
-			if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Job == "exchange" }) {
-				t.Fatalf("waits are not seen: the hooks in use are %v", hooks)
-			}
-			for _, test := range waitTests {
-				if (best || test.onEach) && (seesResults || !test.ofResults) {
-					t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
-				}
-			}
-		})
+		options := Options{AvoidHooks: avoid, Functions: slices.Concat(few, []string{"*sock_sendmsg"})}
+		t.Run(path.Base(hook.Name), func(t *testing.T) { reportsWaits(t, options, best, seesResults) })
 		best = false
+	}
+	if slices.ContainsFunc(waits, isAtFunction) {
+		options := Options{
+			AvoidHooks: []string{"fexit/__sock_sendmsg", "fexit/sock_sendmsg"},
+			Functions:  []string{"__sys_sendto", "__sys_recvfrom", "__sys_connect", "*sock_sendmsg", "sock_recvmsg"}, // few, so that it starts fast
+		}
+		t.Run("sends by tcp_sendmsg", func(t *testing.T) { reportsWaits(t, options, false, true) })
+	}
+}
+
+// reportsWaits runs all of waitTests, or those that are for each rung.
+func reportsWaits(t *testing.T, options Options, all, seesResults bool) {
+	options.Waits, options.Durations = true, true
+	o := observe(t, options, func(*Calls) {})
+	if hooks := o.recorder.Read().Hooks; !slices.ContainsFunc(hooks, func(used kernel.Hook) bool { return used.Job == "exchange" }) {
+		t.Fatalf("waits are not seen: the hooks in use are %v", hooks)
+	}
+	for _, test := range waitTests {
+		if (all || test.onEach) && (seesResults || !test.ofResults) {
+			t.Run(test.name, func(t *testing.T) { o.try(t, test.test) })
+		}
 	}
 }
 
@@ -113,6 +126,7 @@ var waitTests = []struct {
 	{name: "but not of a Unix socket that was another one's", test: unixStreamsInTurn},
 	{name: "but not of Unix sockets that were those of another connection", test: unixStreamsAgain},
 	{name: "for room to send", ofResults: true, test: roomToSend},
+	{name: "for room to send on a Unix socket", ofResults: true, test: roomToSendToUnix},
 	{name: "for a connection", onEach: true, test: connections},
 	{name: "for a connection that is refused", onEach: true, test: refusedConnection},
 	{name: "for a connection that nobody answers", test: unansweredConnection},
@@ -579,6 +593,35 @@ func roomToSend(t testing.TB, o *fixture) {
 	}
 	want := []waited{{Kind: "send", Kept: "slow", Duration: time.Since(full).Seconds(), Transport: "tcp", Port: int64(port)}}
 	got := slices.DeleteFunc(o.waits(t, port), func(w waited) bool { return w.Kind != "send" })
+	if diff := gocmp.Diff(want, got, about); diff != "" {
+		t.Errorf("waits differ (-want +got):\n%s", diff)
+	}
+}
+
+func roomToSendToUnix(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	client, server := connectUnix(t, listenUnix(t))
+	defer unix.Close(client)
+	defer unix.Close(server)
+	var full, sent time.Time
+	thread := onThread(func() {
+		for unix.Sendto(client, make([]byte, 1<<16), 0, nil) == nil {
+		}
+		full = time.Now()
+		time.Sleep(lies)
+		for err := error(unix.EAGAIN); err != nil; { // it fails until there is room
+			receive(server)
+			err = unix.Sendto(client, make([]byte, 1), 0, nil)
+		}
+		sent = time.Now()
+	})
+	var got []waited
+	for _, tr := range o.by(t, thread) {
+		if w, ok := waitOf(tr); ok && w.Kind == "send" {
+			got = append(got, w)
+		}
+	}
+	want := []waited{{Kind: "send", Kept: "slow", Duration: sent.Sub(full).Seconds(), Transport: "unix"}}
 	if diff := gocmp.Diff(want, got, about); diff != "" {
 		t.Errorf("waits differ (-want +got):\n%s", diff)
 	}

@@ -5,24 +5,10 @@ package calls
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
-
-const exchangeByProbes = "kprobe/security_socket_sendmsg"
-
-// exchangeLadder has the hooks by which it is seen what a program sends and reads, the best first.
-var exchangeLadder = []kernel.Hook{
-	{Job: "exchange", Name: "tp_btf/sock_send_length", Programs: []string{bpfProgSeeSent, bpfProgSeeRead}},
-	{
-		Job: "exchange", Name: "fexit/tcp_sendmsg", Programs: []string{bpfProgSeeSentTcp, bpfProgSeeSendmsg, bpfProgSeeRecvmsg},
-		NotSeen: "that there was no room for what was sent, but on TCP",
-	},
-	{
-		Job: "exchange", Name: exchangeByProbes, Programs: []string{bpfProgSeeSendmsgProbe, bpfProgSeeRecvmsgProbe},
-		NotSeen: "that there was no room for what was sent, and with which error a wait for an answer ended",
-	},
-}
 
 // readyLadder has the hooks by which it is seen that there is something to read, the best first.
 var readyLadder = []kernel.Hook{
@@ -36,7 +22,7 @@ func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	if err := kernel.ProbeSocketStorage(); err != nil {
 		return nil, err
 	}
-	exchange, err := kernel.Choose(probe, exchangeLadder...)
+	exchange, err := kernel.Choose(reaching(probe), exchangeLadder...)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +30,35 @@ func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	if err != nil {
 		return nil, err
 	}
+	if isAtFunction(exchange) {
+		return []kernel.Hook{ready, exchange, readAtFunction}, nil
+	}
 	return []kernel.Hook{ready, exchange}, nil
+}
+
+// joined has, by a program for waits at the end of a function, one that ends the function in the trees of calls as well.
+var joined = map[string]string{
+	bpfProgSeeMessage: bpfProgLeaveMessage,
+	bpfProgSeeRecvmsg: bpfProgLeaveRecvmsg,
+}
+
+// joinEnds finds the hooks for waits that are at the end of one of the functions. It returns these with a program that
+// also does what the end of the function needs, then the other hooks for waits, and the functions with theirs first.
+func joinEnds(waits []kernel.Hook, functions []kernel.Function) (ends, apart []kernel.Hook, ordered []kernel.Function) {
+	ordered = slices.Clone(functions)
+	for _, hook := range waits {
+		first := len(ends)
+		at := slices.IndexFunc(ordered, func(f kernel.Function) bool { return hook.Name == "fexit/"+f.Name })
+		program := joined[hook.Programs[0]]
+		if at < 0 || program == "" {
+			apart = append(apart, hook)
+			continue
+		}
+		ordered[first], ordered[at] = ordered[at], ordered[first]
+		hook.Programs, hook.Functions, hook.First = []string{program}, ordered[first:first+1], first
+		ends = append(ends, hook)
+	}
+	return ends, apart, ordered
 }
 
 // waitHooks returns the hooks for waits. If there are none, because this kernel has none or for the
