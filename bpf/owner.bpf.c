@@ -146,16 +146,24 @@ static __always_inline struct owner *owner_to_learn(struct sock *sk)
 	return bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
+/* The same if the running process, which it sets, is not the owner yet. */
+static __always_inline struct owner *owner_to_change(struct sock *sk, struct process *process)
+{
+	struct owner *owner = owner_to_learn(sk);
+
+	if (!owner)
+		return NULL;
+	*process = current_process();
+	return (__u32)owner->number != mark_of(process) ? owner : NULL;
+}
+
 /* The running process becomes the owner of a socket that it has used. */
 static __always_inline void make_owner(struct sock *sk)
 {
-	struct owner *owner = owner_to_learn(sk);
 	struct process process;
+	struct owner *owner = owner_to_change(sk, &process);
 
-	if (!owner)
-		return;
-	process = current_process();
-	if ((__u32)owner->number != mark_of(&process))
+	if (owner)
 		take_over(sk, owner, &process);
 }
 
@@ -251,11 +259,8 @@ static __always_inline void learn_early(struct sock *sk)
 
 	if (is_known_user(sk))
 		return;
-	owner = owner_to_learn(sk);
-	if (!owner)
-		return;
-	process = current_process();
-	if ((__u32)owner->number != mark_of(&process))
+	owner = owner_to_change(sk, &process);
+	if (owner)
 		take_over_early(sk, owner, &process);
 }
 
