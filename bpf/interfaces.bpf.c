@@ -107,14 +107,11 @@ static __always_inline void exempt(__u64 netns)
 	bpf_map_update_elem(&interface_shares, &key, &unlimited, BPF_ANY);
 }
 
-/* Begins a walk through the devices of the task's namespace, unless this survey has been there. */
-static __always_inline bool enter(struct walk *w, struct task_struct *task)
+/* Begins a walk through the devices of a task's namespace, unless this survey has been there. */
+static __always_inline bool enter(struct walk *w, struct task_struct *task, struct net *net)
 {
 	struct namespace_entry *known, entry = { .epoch = current_epoch() };
-	struct net *net = netns_of_task(task);
 
-	if (!net)
-		return false;
 	w->netns = netns_id(net);
 	entry.inode = BPF_CORE_READ(net, ns.inum);
 	entry.pid = task->tgid;
@@ -132,12 +129,11 @@ static __always_inline bool enter(struct walk *w, struct task_struct *task)
 }
 
 /* Begins a walk through all namespaces, starting after that of the survey's first task. */
-static __always_inline bool begin(struct walk *w, struct task_struct *task)
+static __always_inline bool begin(struct walk *w, struct net *net)
 {
-	struct net *net = netns_of_task(task);
 	__u64 epoch = current_epoch();
 
-	if (!net || begun == epoch)
+	if (begun == epoch)
 		return false;
 	begun = epoch;
 	w->ops = BPF_CORE_READ(net, ns.ops);
@@ -174,15 +170,15 @@ static long survey_namespace(__u32 turn, struct walk *w)
 	return find_next(w);
 }
 
-static __always_inline void survey_from(struct task_struct *task)
+static __always_inline void survey_from(struct task_struct *task, struct net *net)
 {
 	struct walk w = {};
 
-	if (begin(&w, task)) {
+	if (begin(&w, net)) {
 		bpf_loop(MAX_TURNS, survey_namespace, &w, 0);
 		end(&w);
 	}
-	if (enter(&w, task)) {
+	if (enter(&w, task, net)) {
 		bpf_loop(MAX_TURNS, survey_device, &w, 0);
 		leave(&w);
 	}
@@ -193,15 +189,15 @@ int survey_interfaces(void *ctx)
 {
 	struct bpf_iter_task tasks;
 	struct task_struct *task;
-	__u64 net, last = 0;
+	struct net *net, *last = NULL;
 
 	bpf_iter_task_new(&tasks, NULL, TASK_ITER_ALL_THREADS);
 	while ((task = bpf_iter_task_next(&tasks))) {
-		net = (__u64)netns_of_task(task);
+		net = netns_of_task(task);
 		if (!net || (net == last && !(task->flags & PF_KTHREAD)))
 			continue; /* as with most processes, the one before was in the same namespace */
 		last = net;
-		survey_from(task);
+		survey_from(task, net);
 	}
 	bpf_iter_task_destroy(&tasks);
 	return 0;
@@ -211,7 +207,11 @@ int survey_interfaces(void *ctx)
 SEC("iter/task")
 int survey_interfaces_6_6(struct bpf_iter__task *ctx)
 {
-	survey_from(ctx->task);
+	struct task_struct *task = ctx->task;
+	struct net *net = netns_of_task(task);
+
+	if (net)
+		survey_from(task, net);
 	return 0;
 }
 
@@ -219,15 +219,19 @@ int survey_interfaces_6_6(struct bpf_iter__task *ctx)
 SEC("iter/task")
 int survey_interfaces_5_16(struct bpf_iter__task *ctx)
 {
+	struct task_struct *task = ctx->task;
+	struct net *net = netns_of_task(task);
 	struct walk w = {};
 
-	if (begin(&w, ctx->task)) {
+	if (!net)
+		return 0;
+	if (begin(&w, net)) {
 		for (int i = 0; i < MAX_TURNS_5_16; i++)
 			if (find_next(&w))
 				break;
 		end(&w);
 	}
-	if (!enter(&w, ctx->task))
+	if (!enter(&w, task, net))
 		return 0;
 	for (int i = 0; i < MAX_TURNS_5_16; i++)
 		if (know_next(&w))

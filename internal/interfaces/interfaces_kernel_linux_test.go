@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 	"github.com/seed-7756021b/nettap/internal/process"
 )
@@ -102,6 +104,26 @@ func TestKernelFollowsWhatInterfacesAreCalled(t *testing.T) {
 	want := map[string]device{"lo": {}, home.Device: {Kind: "veth"}, "br1": {Kind: "bridge", Stacked: true}}
 	if diff := cmp.Diff(want, r.found(t, home.Name)); diff != "" {
 		t.Errorf("the namespace's interfaces differ (-want +got):\n%s", diff)
+	}
+}
+
+// TestKernelLoadsTheSurveysOfOlderKernels loads the programs that this kernel can run besides the one that is used.
+func TestKernelLoadsTheSurveysOfOlderKernels(t *testing.T) {
+	kerneltest.Require(t)
+	types, err := kernel.Types()
+	if err != nil {
+		t.Fatal(err)
+	}
+	surveys := []string{bpfProgSurveyInterfaces516, bpfProgSurveyInterfaces66, bpfProgSurveyInterfaces}
+	for _, survey := range surveys[:slices.Index(surveys, surveyFor(types))] {
+		object, err := loadSurvey(survey)
+		if err != nil {
+			t.Errorf("%s is not loaded: %v", survey, err)
+			continue
+		}
+		if err := object.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -55,18 +55,23 @@ func (i *Interfaces) load() error {
 	if err != nil {
 		return fmt.Errorf("load the kernel's BTF: %w", err)
 	}
-	spec, err := loadBpf()
-	if err != nil {
-		return err
-	}
 	i.survey = surveyFor(types)
-	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != i.survey })
 	i.epoch = 0
-	if i.object, err = kernel.Load(spec, nil, nil); err != nil {
+	if i.object, err = loadSurvey(i.survey); err != nil {
 		return err
 	}
 	i.open = append(i.open, i.object)
 	return i.share()
+}
+
+// loadSurvey loads one of the programs that survey.
+func loadSurvey(program string) (*kernel.Object, error) {
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != program })
+	return kernel.Load(spec, nil, nil)
 }
 
 // share gives each network namespace its share of the map. The first survey finds out which
