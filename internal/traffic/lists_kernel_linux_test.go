@@ -159,3 +159,19 @@ func setFeature(t *testing.T, device string, command, value uint32) {
 		t.Fatalf("set feature %#x of %s: %v", command, device, errno)
 	}
 }
+
+// TestKernelCreditsASegmentWhereItArrived has segments, which are cut for a socket that takes no large packets, in buffers
+// in which packets arrived elsewhere that nobody received.
+func TestKernelCreditsASegmentWhereItArrived(t *testing.T) {
+	l := share(t)
+	before, w := connect(t, l), connect(t, l)
+	var from, receiver *net.UDPConn
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	w.inFar(func() { receiver = datagrams(t, w.far.IPv4, 0) })
+	setOption(t, from, unix.SOL_UDP, unix.UDP_SEGMENT, 50)
+	for range 50 {
+		before.sendFrames(t, 20, 200) // in the kernel's small buffers, as segments of 50 bytes
+		sendTo(t, from, receiver.LocalAddr(), 1, 4*50, receiver)
+	}
+	l.balanced(t, before.near, before.far, w.near, w.far)
+}

@@ -561,6 +561,22 @@ static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
 	return leg;
 }
 
+/* Whether a packet is delivered by the device on which it arrived last. */
+static __always_inline bool is_delivered(struct __sk_buff *ctx, struct arrival *slot)
+{
+	return delivers(ctx, slot->legs < 2 ? &slot->by[0] : slot->legs == 2 ? &slot->by[1] : &slot->by[2]);
+}
+
+/*
+ * Whether the slot at a packet's address is of another packet, which nobody has claimed. If a socket
+ * takes no large packets, one is cut into segments before it is delivered. These have buffers of
+ * their own, which may have belonged to any packet before.
+ */
+static __noinline bool is_stale(struct __sk_buff *ctx, struct arrival *slot, struct arrival *last)
+{
+	return slot && last && slot != last && !is_delivered(ctx, slot) && is_delivered(ctx, last);
+}
+
 /*
  * Fills d with what the socket gets, and counts the packet on the devices below; false if nothing
  * is left to claim, which means that it is a copy.
@@ -568,13 +584,16 @@ static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
 __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 {
 	struct arrivals *a = HERE(arrivals);
+	struct arrival *slot, *last;
 	struct count parts = {};
-	struct arrival *slot;
 	enum match match;
 
 	if (!d)
 		return false;
+	last = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
 	slot = find(a, head_of_context(a, ctx));
+	if (is_stale(ctx, slot, last))
+		slot = NULL;
 	match = match_of(ctx, slot, &parts);
 	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx)) {
 		take_up(a, ctx, match, &parts, d);
@@ -585,7 +604,7 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 			slot->by[i].left = (struct part){};
 	}
 	if (match != WHOLE) /* the fragment that arrived last completes a packet */
-		slot = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
+		slot = last;
 	if (!slot || !slot->by[0].left.bytes)
 		return false;
 	for (int i = 0; i < LEGS; i++) {
