@@ -23,6 +23,8 @@ const (
 	// bootTimeout ends a guest that hangs. The tests of one package have a shorter timeout.
 	bootTimeout = 45 * time.Minute
 	testTimeout = "15m"
+	// longTimeout is that of the kernel's own tests, which are started twice.
+	longTimeout = "30m"
 
 	// distribution is the built distribution, which the kernel tests of one package run.
 	distribution = "build/otelcol-nettap"
@@ -143,7 +145,11 @@ func (m *matrix) boot(ctx context.Context, g guest, packages []tested, run strin
 	defer cancel()
 	seen := &console{reports: map[string]*report{}}
 	g.packages = packages
-	g.arguments = []string{"-test.v", "-test.short", "-test.run=" + run, "-test.timeout=" + testTimeout}
+	timeout := testTimeout
+	if g.selftests {
+		timeout = longTimeout
+	}
+	g.arguments = []string{"-test.v", "-test.short", "-test.run=" + run, "-test.timeout=" + timeout}
 	if run == everyTest && len(leftOut) > 0 {
 		g.arguments = append(g.arguments, "-test.skip=^("+strings.Join(leftOut, "|")+")$")
 	}

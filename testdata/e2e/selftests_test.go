@@ -61,24 +61,34 @@ var selftestCommands = func() []string {
 		"./tcp_fastopen_backup_key.sh",
 		"./in_netns.sh sh -c './tcp_mmap -s -z & sleep 0.5; ./tcp_mmap -H ::1 -z; status=$?; kill $!; exit $status'",
 		"./in_netns.sh sh -c './tcp_mmap -4 -s & sleep 0.5; ./tcp_mmap -4 -H 127.0.0.1; status=$?; kill $!; exit $status'",
+		"./in_netns.sh sh -c 'out=$(mktemp); mptcp/mptcp_connect -l -p 10000 -s MPTCP ::1 <udpgso >$out & sleep 0.5; "+
+			"mptcp/mptcp_connect -p 10000 -s MPTCP ::1 <udpgso | cmp - udpgso && wait $! && cmp $out udpgso; status=$?; rm $out; exit $status'",
 		"cd mptcp; ./mptcp_connect.sh -l 0% -d 0 -r 0 -e tso -f 500000",
 		"cd mptcp; ./pm_netlink.sh",
 	)
 }()
 
-// slowSelftests matches those that are left out where tests are short, as in guests, which emulate each instruction.
-var slowSelftests = regexp.MustCompile(`gro|msg_zerocopy|io_uring|bind_bhash|fastopen|ip_defrag|mptcp`)
+// notInGuests are those that are left out where tests are short, as in guests, which emulate each
+// instruction, and why.
+var notInGuests = map[string]string{
+	"./udpgro.sh":                  "it needs iptables, which guests do not have",
+	"./ip_defrag.sh":               "it needs iptables, which guests do not have",
+	"./tcp_fastopen_backup_key.sh": "it makes 160,000 connections",
+	"cd mptcp; ./mptcp_connect.sh -l 0% -d 0 -r 0 -e tso -f 500000": "it takes half a minute where nothing is emulated",
+	"cd mptcp; ./pm_netlink.sh":                                     "it takes half a minute where nothing is emulated",
+}
 
-// allInstruments is a receiver with all that it can observe.
+// allInstruments is a receiver with all that it can observe, except functions if it is given some.
 const allInstruments = `
 	nettap:
-	  traffic: {collection_interval: 500ms, initial_delay: 0s, namespaces: all, max_processes: 16384}
+	  max_cpu: 0
+	  traffic: {collection_interval: %[1]s, initial_delay: 0s, namespaces: all, max_processes: 16384}
 	  drops:
-	    {collection_interval: 500ms, initial_delay: 0s, records: true, metrics: {nettap.tcp.reset: {enabled: true}}}
+	    {collection_interval: %[1]s, initial_delay: 0s, records: true, metrics: {nettap.tcp.reset: {enabled: true}}}
 	  accepts: {initial_delay: 0s, events: {nettap.connection.closed: {enabled: true}}}
 	  listeners: {enabled: true, initial_delay: 0s}
 	  connections: {enabled: true, initial_delay: 0s}
-	  calls: {initial_delay: 0s, off_cpu: true, metrics: {nettap.socket.wait.duration: {enabled: true}}}
+	  calls: {initial_delay: 0s, off_cpu: true%[2]s, metrics: {nettap.socket.wait.duration: {enabled: true}}}
 `
 
 // onlySelftests selects some of them, while a test is written.
@@ -137,10 +147,13 @@ type outcome struct {
 // part matches the result of a part, without what differs from run to run.
 var part = regexp.MustCompile(`(?m)^#? *(?:not )?ok \d+ [^#\n(]*`)
 
+// selftestLimit ends a selftest that hangs. Where nothing is emulated, the longest takes 40 seconds.
+const selftestLimit = 4 * time.Minute
+
 // run runs a selftest, and returns what it says and prints.
 func (k *keeper) run(t *testing.T, words string) (outcome, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), selftestLimit)
 	defer cancel()
 	command := exec.CommandContext(ctx, "bash", "-c", words)
 	command.Dir = selftests
@@ -210,6 +223,23 @@ func taken(t *testing.T, file string) []string {
 	return strings.Fields(string(text))
 }
 
+// inGuests returns the commands without those that are notInGuests.
+func inGuests(t *testing.T, commands []string) []string {
+	t.Helper()
+	for words := range notInGuests {
+		if !slices.Contains(selftestCommands, words) {
+			t.Errorf("notInGuests has a test that is not run anywhere: %s", words)
+		}
+	}
+	return slices.DeleteFunc(commands, func(words string) bool {
+		reason, left := notInGuests[words]
+		if left {
+			t.Logf("left out here: %s: %s", words, reason)
+		}
+		return left
+	})
+}
+
 // TestSelftestsPass runs the kernel's own tests of its network stack without nettap and beside it. They
 // must say the same. In the end the accounts of each interface must balance, and every event must have
 // its place.
@@ -218,19 +248,23 @@ func TestSelftestsPass(t *testing.T) {
 		t.Skip("make test-selftests builds them: ", err)
 	}
 	chosen := regexp.MustCompile(*onlySelftests)
-	commands := slices.DeleteFunc(slices.Clone(selftestCommands), func(words string) bool {
-		return !chosen.MatchString(words) || testing.Short() && slowSelftests.MatchString(words)
-	})
+	commands := slices.DeleteFunc(slices.Clone(selftestCommands), func(words string) bool { return !chosen.MatchString(words) })
+	interval, functions := "500ms", ""
+	if testing.Short() {
+		commands = inGuests(t, commands)
+		interval, functions = "2s", ", functions: "+inEachCall
+	}
 	k := newKeeper(t)
 	want, took := map[string]outcome{}, map[string]time.Duration{}
 	for _, words := range commands {
 		began := time.Now()
 		said, printed := k.run(t, words)
-		took[words] = time.Since(began)
+		took[words] = time.Since(began).Round(time.Millisecond)
 		if said.Status == 0 {
 			want[words] = said
+			t.Logf("%v without nettap: %s", took[words], words)
 		} else {
-			t.Logf("left out, since it fails here without nettap: %s: %d: %s", words, said.Status, tail(printed, 3))
+			t.Logf("left out, since it fails here without nettap, after %v: %s: %d: %s", took[words], words, said.Status, tail(printed, 3))
 		}
 		k.forget(t)
 	}
@@ -238,7 +272,9 @@ func TestSelftestsPass(t *testing.T) {
 		t.Fatalf("only %d of %d pass without nettap", len(want), len(commands))
 	}
 
-	c := StartWith(t, Options{Receivers: allInstruments, Traces: true})
+	began := time.Now()
+	c := StartWith(t, Options{Receivers: fmt.Sprintf(allInstruments, interval, functions), Traces: true})
+	t.Logf("the Collector was ready after %v", time.Since(began).Round(time.Millisecond))
 	for _, words := range commands {
 		expected, passes := want[words]
 		if !passes {
@@ -250,7 +286,7 @@ func TestSelftestsPass(t *testing.T) {
 			for range 3 { // some of them depend on time
 				began := time.Now()
 				if said, printed = k.run(t, words); cmp.Equal(said, expected) {
-					t.Logf("it took %v without nettap, and %v with it", took[words].Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+					t.Logf("it took %v without nettap, and %v with it", took[words], time.Since(began).Round(time.Millisecond))
 					return
 				}
 				t.Logf("it does not say the same: %s", tail(printed, 3))
@@ -262,8 +298,12 @@ func TestSelftestsPass(t *testing.T) {
 	requireEventsHaveAPlace(t, c)
 }
 
-// requireBalance requires that the accounts of all interfaces balance, and that only what
-// docs/accounts.md calls unobserved is.
+// unhooked is what psock_snd sends with PACKET_QDISC_BYPASS, which passes no hook.
+var unhooked = counted{SentPackets: 1, SentBytes: 128}
+
+// requireBalance requires that the accounts of all interfaces balance. Unobserved is only what docs/accounts.md
+// says, which among these tests is one packet, and the link headers of gro.sh, since a veth that polls counts
+// none. As carry says, on some machines programs do not run in each soft interrupt, but they do in guests.
 func requireBalance(t *testing.T, c *Collector, k *keeper) {
 	t.Helper()
 	for range 3 { // the first may have begun before the last packet
@@ -272,18 +312,20 @@ func requireBalance(t *testing.T, c *Collector, k *keeper) {
 	}
 	all := k.hosts(t)
 	hosts := slices.DeleteFunc(slices.Clone(all), func(h host) bool { return h.isReused(c) })
-	var total counted
+	var packets, unobserved int64
 	for i, one := range balance(t, c, hosts...) {
-		total.ReceivedPackets += one.counter.ReceivedPackets
-		total.SentPackets += one.counter.SentPackets
-		// psock_snd sends one with PACKET_QDISC_BYPASS, which passes no hook. On some machines programs do not
-		// run in each soft interrupt, as carry says.
-		if one.unobserved != (counted{}) {
-			t.Logf("%s of %s has counted %+v, and of these are unobserved %+v\n%s", hosts[i].Device, hosts[i].Name, one.counter, one.unobserved, hosts[i].accountsTable(c))
+		packets += one.counter.ReceivedPackets + one.counter.SentPackets
+		if one.unobserved == (counted{}) || one.unobserved == unhooked {
+			continue
 		}
+		unobserved += max(one.unobserved.ReceivedPackets, -one.unobserved.ReceivedPackets) + max(one.unobserved.SentPackets, -one.unobserved.SentPackets)
+		t.Logf("%s of %s has counted %+v, and of these are unobserved %+v\n%s", hosts[i].Device, hosts[i].Name, one.counter, one.unobserved, hosts[i].accountsTable(c))
 	}
-	t.Logf("%d of %d interfaces balance, with %d packets received and %d sent; the others had the inode of a namespace that had ended",
-		len(hosts), len(all), total.ReceivedPackets, total.SentPackets)
+	t.Logf("%d of %d interfaces balance, with %d packets received and sent, and of these %d unobserved for no known reason; the others had the inode of a namespace that had ended",
+		len(hosts), len(all), packets, unobserved)
+	if testing.Short() && unobserved > 0 || unobserved > max(100, packets/100) {
+		t.Error("too many packets are unobserved")
+	}
 	if len(hosts) < len(all)/2 {
 		t.Error("too few interfaces could be compared")
 	}

@@ -222,6 +222,9 @@ func atOnce(all map[string]func() []waiting) map[string][]waiting {
 	return done
 }
 
+// inEachCall are the functions for tests in guests, where it takes minutes to attach to all: each call has one.
+const inEachCall = `["sock_*msg", "sock_*iter", "__sys_connect*", "__sys_s[eh]*", "__sys_recv*"]`
+
 // TestKernelDistributionReportsWaits requires one span for each wait of clients of four kinds, whose
 // server answers late, refuses or never answers, and of servers of four kinds, which read requests
 // late. Those that need no other program run in guests too.
@@ -240,8 +243,8 @@ func TestKernelDistributionReportsWaits(t *testing.T) {
 		}
 	}
 	functions := ""
-	if testing.Short() { // in a guest it takes minutes to attach to all functions; these are in each call
-		functions = `, functions: ["sock_*msg", "sock_*iter", "__sys_connect*", "__sys_s[eh]*", "__sys_recv*"]`
+	if testing.Short() {
+		functions = ", functions: " + inEachCall
 	}
 	c := StartWith(t, Options{Traces: true, Receivers: fmt.Sprintf(waitsReceiver, functions)})
 	c.awaitRefused(t, freePort(t)) // the labels of a process are read some time after its first call
