@@ -187,7 +187,7 @@ test-selftests: build ## run the kernel's own tests of its network stack beside 
 	go test $(TESTFLAGS) -count=1 -timeout 20m -v -run '^TestSelftests' ./testdata/e2e/
 
 .PHONY: test-selftests-guests
-test-selftests-guests: build ## the same on Linux 6.1 and 6.18, under qemu, of those that are quick (10 minutes)
+test-selftests-guests: build ## the same on Linux 6.1 and 6.18, under qemu, of those that are quick (a quarter of an hour)
 	@.ci/setup selftests
 	@.ci/setup matrix
 	go run ./internal/selftests build/selftests
