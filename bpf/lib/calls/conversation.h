@@ -72,7 +72,7 @@ static __always_inline void note_exchange(struct conversation *c, __u8 operation
 		c->asks = 1;
 		break;
 	case OPERATION_CONNECT:
-		c->role = ROLE_CLIENT;
+		c->role = ROLE_CONNECTED;
 		c->asks = 0;
 		break;
 	case OPERATION_RECEIVE:
@@ -87,24 +87,21 @@ static __always_inline bool stays(const struct conversation *c, __u32 sends)
 	return c->role & (ROLE_STAYS_ON_RECEIVE - sends);
 }
 
-/* Whether the thread connects or receives on this descriptor and has never sent: another thread may do that. */
+/* Whether the thread receives on this descriptor and has never sent: another thread may do that. */
 static __always_inline bool is_reader(const struct conversation *c, __u8 operation)
 {
-	return operation == OPERATION_CONNECT ||
-	       (operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER));
+	return operation == OPERATION_RECEIVE && (c->role == ROLE_UNKNOWN || c->role == ROLE_READER || c->role == ROLE_CONNECTED);
 }
 
 static __always_inline void note_reader(struct conversation *c, struct sock *sk)
 {
-	if (c->role == ROLE_CLIENT && !is_tcp_connection(sk))
-		return; /* it has connected a socket that does not show how much was sent */
 	if (is_passive(sk, family_of(sk))) {
 		c->role = ROLE_SERVER;
 	} else if (is_tcp_connection(sk)) {
 		c->role = ROLE_READER;
 		c->written = written_on(sk);
 	} else {
-		c->role = ROLE_OTHER;
+		c->role = c->role == ROLE_CONNECTED ? ROLE_CLIENT : ROLE_OTHER;
 	}
 }
 
@@ -112,14 +109,15 @@ static __always_inline void note_reader(struct conversation *c, struct sock *sk)
 static __always_inline bool waits_for_work(struct tree *t, struct sock *sk)
 {
 	struct conversation *c = conversation_of(t, t->call.fd);
+	__u8 role = c->fd == t->call.fd ? c->role : ROLE_UNKNOWN;
 
-	if (c->fd == t->call.fd && c->role == ROLE_CLIENT)
+	if (role == ROLE_CLIENT)
 		return !c->asks;
 	if (is_passive(sk, family_of(sk)))
 		return true;
 	if (!is_tcp_connection(sk))
-		return false;
-	if (c->fd == t->call.fd && c->role == ROLE_READER)
+		return role == ROLE_CONNECTED;
+	if (role == ROLE_READER)
 		return c->written == written_on(sk);
 	return !BPF_CORE_READ((struct tcp_sock *)sk, bytes_sent);
 }

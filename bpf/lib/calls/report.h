@@ -219,7 +219,7 @@ __noinline int report_call(enum reason reason)
 }
 
 /*
- * Records that a thread that only receives has received on fd, or has connected it. This is a global function: see
+ * Records that a thread that only receives has received on fd. This is a global function: see
  * report_call.
  */
 __noinline int note_received(__s32 fd)

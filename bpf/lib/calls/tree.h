@@ -128,6 +128,7 @@ enum __attribute__((packed)) role {
 	ROLE_READER = 8, /* it receives the answers to what another thread asks */
 	ROLE_SERVER = 12 | ROLE_STAYS_ON_SEND | ROLE_STAYS_ON_RECEIVE,
 	ROLE_OTHER = 16 | ROLE_STAYS_ON_RECEIVE, /* a reader on a socket that does not show how much was sent */
+	ROLE_CONNECTED = 20, /* it has connected, and will be a client or a reader */
 };
 
 struct conversation {
