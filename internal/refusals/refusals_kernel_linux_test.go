@@ -203,6 +203,8 @@ func isAbout(apart, limit int) bool { return apart == limit || apart == limit+1 
 // flood sends n SYNs in two threads. of returns the peer and the port of each.
 func flood(t *testing.T, to netip.Addr, n int, of func(i int) (from netip.Addr, port uint16)) {
 	t.Helper()
+	reach(t, to)
+	defer reach(t, to)
 	const threads = 2
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -221,6 +223,26 @@ func flood(t *testing.T, to netip.Addr, n int, of func(i int) (from netip.Addr, 
 				}
 			}
 		})
+	}
+}
+
+// reach sends a datagram to a closed port and returns when that is refused. Then the neighbour's address is known, without
+// which only a few packets wait to be sent, and what this CPU has sent before has arrived.
+func reach(t *testing.T, to netip.Addr) {
+	t.Helper()
+	c, err := net.Dial("udp", netip.AddrPortFrom(to, 9).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("a datagram to %v: %v", to, err)
 	}
 }
 
