@@ -80,12 +80,8 @@ var ranks = map[string]places.Rank{places.Transmit: places.Second, places.Arriva
 // loadAtPlaces loads the programs of the hooks, which will run after those of others where that is possible.
 func (c *Calls) loadAtPlaces(spec *ebpf.CollectionSpec, hooks []kernel.Hook) (*kernel.Object, error) {
 	seats := c.options.Places.Seat(spec, hooks, ranks)
-	shared := c.contexts.Maps(spec)
-	if shared == nil {
-		shared = seats.Maps
-	}
-	maps.Copy(shared, seats.Maps)
-	object, err := kernel.Load(spec, seats.Hooks, shared)
+	maps.Copy(seats.Maps, c.contexts.Maps(spec))
+	object, err := kernel.Load(spec, seats.Hooks, seats.Maps)
 	if err != nil {
 		return nil, err
 	}
