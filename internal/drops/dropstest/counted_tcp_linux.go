@@ -194,7 +194,7 @@ func foreignAnswer(t *testing.T, lab *Lab) map[string]int {
 			t.Fatalf("connect: %v", err)
 		}
 	})
-	syn := receive(t, answers, nobody)
+	syn := receive(t, answers, nobody, func(s segment) bool { return s.flags == flagSYN })
 	answer := segment{
 		source: openPort, destination: syn.source, sequence: clientSequence, ack: syn.sequence + 1, flags: flagSYN | flagACK,
 		options: timestamps(clientClock, syn.clock()-1_000_000),

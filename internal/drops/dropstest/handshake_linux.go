@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -24,7 +25,10 @@ type handshake struct {
 	options []byte // of all segments that do not have their own
 }
 
-const clientSequence = 1000
+const (
+	clientSequence = 1000
+	answerTime     = 5 * time.Second // in which an answer arrives
+)
 
 // beginHandshake opens a listener and begins a handshake with it.
 func (l *Lab) beginHandshake(t *testing.T, address netip.Addr) (listener int, h *handshake) {
@@ -51,13 +55,17 @@ func (l *Lab) beginHandshakeFrom(t *testing.T, source, address netip.Addr, optio
 	h.answers = l.openAnswers(t, ethertypeOf(address))
 	h.sendSYNs(t, 1)
 	h.synACK = h.receive(t)
+	if h.synACK.flags != flagSYN|flagACK {
+		t.Fatalf("the listener answers a SYN with %+v", h.synACK)
+	}
 	return h
 }
 
-// receive waits for a segment to the client.
+// receive waits for a segment to the client. Servers of earlier handshakes, whose clients are gone,
+// go on sending theirs to the same address.
 func (h *handshake) receive(t *testing.T) segment {
 	t.Helper()
-	return receive(t, h.answers, h.header.source)
+	return receive(t, h.answers, h.header.source, func(s segment) bool { return s.destination == h.source })
 }
 
 func (h *handshake) sendSYNs(t *testing.T, n int) {
@@ -105,24 +113,26 @@ func (l *Lab) openAnswers(t *testing.T, ethertype uint16) (fd int) {
 			t.Fatalf("open packet socket: %v", err)
 		}
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(answerTime / time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 	})
 	return fd
 }
 
-// receive waits for a segment to an address.
-func receive(t *testing.T, fd int, to netip.Addr) segment {
+// receive waits for a segment to an address that is wanted.
+func receive(t *testing.T, fd int, to netip.Addr, wanted func(segment) bool) segment {
 	t.Helper()
 	packet := make([]byte, 2048)
-	for {
+	for deadline := time.Now().Add(answerTime); time.Now().Before(deadline); {
 		n, _, err := unix.Recvfrom(fd, packet, 0)
 		if err != nil {
 			t.Fatalf("wait for the listener's answer: %v", err)
 		}
-		if s, ok := parseSegment(packet[:n], to); ok {
+		if s, ok := parseSegment(packet[:n], to); ok && wanted(s) {
 			return s
 		}
 	}
+	t.Fatal("the listener's answer is not among what arrived")
+	return segment{}
 }
