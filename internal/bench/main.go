@@ -69,7 +69,7 @@ func main() {
 	store := flag.String("cache", vm.DefaultStore(), "directory to keep kernels in ($NETTAP_CACHE)")
 	kernels := flag.String("kernel", `amd64 linux-image-(6\.1|6\.12|6\.18|7)\.\*-cloud-amd64$`,
 		"the kernels whose line in "+planFile+" this regular expression matches")
-	flag.StringVar(&b.only, "only", everything, "only the cases that this regular expression matches wholly: traffic, drops, accepts, calls, all; accepts-everything, connections, everything and calls-without-waits are measured if they are named; with -scale the points, such as processes-8000")
+	flag.StringVar(&b.only, "only", everything, "only the cases that this regular expression matches wholly: traffic, drops, accepts, calls, all; accepts-everything, connections, everything, calls-without-waits and traffic-beyond are measured if they are named; with -scale the points, such as processes-8000")
 	flag.BoolVar(&b.everyRung, "every-rung", true, "in guests, each way to attach an instrument, not only what is chosen")
 	flag.BoolVar(&b.floors, "floors", true, "empty programs at the same hooks, too")
 	flag.IntVar(&b.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once")

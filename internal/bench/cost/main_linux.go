@@ -36,13 +36,14 @@ var jobs = map[string]string{
 	measure.Connections:       "owner",
 	measure.Everything:        "call",
 	measure.CallsWithoutWaits: "call",
+	measure.TrafficBeyond:     "owner",
 }
 
 // cases are what is measured, in this order. "all" is the default configuration.
 var cases = []string{"traffic", "drops", "accepts", "calls", measure.All}
 
 // onRequest are those that are measured if they are asked for.
-var onRequest = []string{measure.AcceptsEverything, measure.Connections, measure.Everything, measure.CallsWithoutWaits}
+var onRequest = []string{measure.AcceptsEverything, measure.Connections, measure.Everything, measure.CallsWithoutWaits, measure.TrafficBeyond}
 
 // meter measures by a load in a process of its own, in which nothing is observed that is not
 // observed in every other process.

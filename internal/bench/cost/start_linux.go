@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"go.opentelemetry.io/collector/component"
@@ -62,6 +63,11 @@ func start(ctx context.Context, name string, avoid []string) (*running, error) {
 			return nil, errors.Join(err, r.stop(ctx))
 		}
 	}
+	if name == measure.TrafficBeyond {
+		if err := takePlace(); err != nil {
+			return nil, errors.Join(err, r.stop(ctx))
+		}
+	}
 	for _, entry := range logs.All() { // which the receiver logs for its users
 		hooks, _ := entry.ContextMap()["hooks"].([]any)
 		for _, hook := range hooks {
@@ -83,7 +89,21 @@ func request(config *nettapreceiver.Config, name string) {
 	if name == measure.CallsWithoutWaits {
 		config.Calls.Enabled, config.Calls.Waits = true, false
 	}
+	if name == measure.TrafficBeyond {
+		config.Traffic.Enabled, config.Traffic.MaxProcesses = true, 1
+	}
 	config.Connections.Enabled = name == measure.Connections || name == measure.Everything
+}
+
+// takePlace lets this process have the only place for a process, if no other has it yet, so that the
+// load is beyond.
+func takePlace() error {
+	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	_, err = socket.WriteTo([]byte{0}, socket.LocalAddr())
+	return errors.Join(err, socket.Close())
 }
 
 func (r *running) stop(ctx context.Context) error {

@@ -21,7 +21,9 @@ const (
 	Connections       = "connections"
 	Everything        = "everything" // the defaults, and both of these
 
-	CallsWithoutWaits = "calls-without-waits" // measured if it is asked for, too
+	// The same holds for parts of an instrument, and for those that it has no room for.
+	CallsWithoutWaits = "calls-without-waits"
+	TrafficBeyond     = "traffic-beyond" // traffic of a process beyond max_processes
 
 	Bpftrace = "bpftrace" // a one-liner that counts by process, as traffic does
 )
