@@ -69,7 +69,8 @@ type bpfKnowledge struct {
 		Sk        uint64
 		Number    uint64
 		Handovers uint64
-		Pad       uint64
+		Mark      uint32
+		Tried     uint32
 	}
 	Thread struct {
 		_       structs.HostLayout

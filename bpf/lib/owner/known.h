@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 #pragma once
 #include "../kernel/cpu.h"
-#include "owner.h"
+#include "../traffic/count.h"
 
 /*
  * The owners of the sockets that this CPU met last, so that it does not have to look
@@ -12,9 +12,10 @@
 
 struct known {
 	__u64 sk;
-	__u64 number; /* is_used() */
+	__u64 number; /* by which its packets are counted: number_to_count() of its owner's, which is_used() */
 	__u64 handovers;
-	__u64 pad;
+	__u32 mark;  /* the low half of its owner's number */
+	__u32 tried; /* as in struct owner */
 };
 
 /*
@@ -57,21 +58,22 @@ static __always_inline struct known *known_at(struct knowledge *k, const void *s
 	return &k->by[address >> 7 & (KNOWN - 1)];
 }
 
-static __always_inline __u64 number_in(struct knowledge *k, const void *sk)
+/* Whether a place is that of a socket, of which all that is known is still so. */
+static __always_inline bool is_known_as(const struct known *known, const void *sk)
 {
-	struct known *known = known_at(k, sk);
+	return READ_ONCE(known->sk) == (__u64)sk && known->handovers == READ_ONCE(handovers);
+}
+
+/* The number by which a socket's packets are counted; NOBODY if it is not known here. */
+static __always_inline __u64 known_number(const void *sk)
+{
+	struct known *known = known_at(HERE(knowledge), sk);
 	__u64 number;
 
-	if (READ_ONCE(known->sk) != (__u64)sk || known->handovers != READ_ONCE(handovers))
+	if (!is_known_as(known, sk))
 		return NOBODY;
 	number = READ_ONCE(known->number);
 	return READ_ONCE(known->sk) == (__u64)sk ? number : NOBODY; /* a softirq may have come in between */
-}
-
-/* The number of the process that owns a socket; NOBODY if it is not known here. */
-static __always_inline __u64 known_number(const void *sk)
-{
-	return number_in(HERE(knowledge), sk);
 }
 
 /*
@@ -86,7 +88,9 @@ static __always_inline void note_known(const void *sk, const struct owner *owner
 		return;
 	known = known_at(HERE(knowledge), sk);
 	known->sk = (__u64)sk;
-	known->number = number;
+	known->number = number_to_count(number);
+	known->mark = number;
+	known->tried = owner->tried;
 	known->handovers = since;
 }
 
@@ -118,10 +122,24 @@ static __always_inline __u32 current_mark(struct knowledge *k)
 	return remember_thread(k);
 }
 
-/* Whether it is known that sk belongs to the running process. */
+/*
+ * Whether it is known that sk belongs to the running process. If that is a process beyond
+ * max_processes, then also whether it was found in this round that there is no room for it.
+ */
 static __always_inline bool is_known_user(const void *sk)
 {
 	struct knowledge *k = HERE(knowledge);
+	struct known *known = known_at(k, sk);
+	__u32 user, mark;
 
-	return (__u32)number_in(k, sk) == current_mark(k);
+	if (!is_known_as(known, sk))
+		return false;
+	user = READ_ONCE(known->mark);
+	if (READ_ONCE(known->sk) != (__u64)sk) /* a softirq has come in between */
+		return false;
+	mark = current_mark(k);
+	if (user == mark)
+		return true;
+	return user == (__u32)number_beyond(mark) && known->number == number_of_account(ACCOUNT_OVERFLOW) &&
+	       known->tried == (__u32)current_round();
 }

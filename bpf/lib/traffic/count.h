@@ -330,14 +330,20 @@ static __always_inline bool count_account(__u64 netns, __u32 ifindex, enum accou
 	return count(number_of_account(account), netns, rest_of(ifindex, 0, 0, direction), c);
 }
 
-/* The same for a process. */
+/* The number by which a process is counted: its own if it has a place. */
+static __always_inline __u64 number_to_count(__u64 number)
+{
+	return is_beyond(number) ? number_of_account(ACCOUNT_OVERFLOW) : number;
+}
+
+/* The same for a process, by its number or by the number_to_count() of it. */
 static __always_inline bool count_process(const struct traffic_key *key, const struct count *c)
 {
-	__u64 number = key->number, rest = *rest_of_key(key);
+	__u64 number = number_to_count(key->number), rest = *rest_of_key(key);
 
-	if (number == NOBODY || is_beyond(number)) {
-		number = number_of_account(number ? ACCOUNT_OVERFLOW : ACCOUNT_UNOWNED);
+	if (number == NOBODY)
+		number = number_of_account(ACCOUNT_UNOWNED);
+	if (!(__u32)number)
 		rest &= ~(0xffffffULL << 32);
-	}
 	return count(number, key->netns, rest, c);
 }
