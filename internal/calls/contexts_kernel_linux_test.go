@@ -226,6 +226,7 @@ func records(t *testing.T, o *fixture) {
 		o.want(t, Options{Filter: Filter{PIDs: []uint32{h.pid()}, Syscalls: []string{"sendto"}}})
 		must(io.WriteString(h.in, at))
 		for range at {
+			awaitReadable(t, fds[1])
 			unix.Read(fds[1], make([]byte, 1))
 		}
 		var relations []relation

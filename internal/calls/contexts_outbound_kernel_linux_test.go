@@ -42,6 +42,7 @@ func TestKernelWhatAProcessSaysOfItselfIsALink(t *testing.T) {
 			if _, err := h.in.Write([]byte("a")); err != nil {
 				return err.Error()
 			}
+			awaitReadable(t, fds[1])
 			unix.Read(fds[1], make([]byte, 1))
 			return gocmp.Diff(want, o.relations(t, h.Process.Pid))
 		})

@@ -199,15 +199,16 @@ func (o *fixture) try(t *testing.T, test func(t testing.TB, o *fixture)) {
 		before := o.recorder.Read().MissedRuns
 		longestStandstill := watchForStandstills()
 		var complaints []string
+		ended := false
 		t.Run(fmt.Sprint("try ", n), func(t *testing.T) {
 			attempt := &attempt{TB: t}
-			attempt.run(func() { test(attempt, o) })
-			complaints = attempt.complaints
+			ended = attempt.run(func() { test(attempt, o) })
+			complaints = attempt.all()
 		})
 		stood := longestStandstill()
 		o.collect(t)
 		missed := o.recorder.Read().MissedRuns - before
-		if len(complaints) > 0 && (missed > 0 || stood > slowWaits.MinDuration/2) && n < times {
+		if ended && len(complaints) > 0 && (missed > 0 || stood > slowWaits.MinDuration/2) && n < times {
 			t.Logf("try %d lacks %d runs of programs, and the machine stood still for %v: %s", n, missed, stood, strings.Join(complaints, "\n"))
 			continue
 		}
@@ -251,13 +252,31 @@ type attempt struct {
 	complaints []string
 }
 
-func (a *attempt) run(test func()) {
+// longest is how long an attempt or a helper may take, which is much more than any takes on an emulated machine.
+const longest = 4 * time.Minute
+
+// run returns whether the test has ended. One that waits for what never comes is left behind, so that it does not hold up the
+// others until the time for all of them is over.
+func (a *attempt) run(test func()) (ended bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		test()
 	}()
-	<-done
+	select {
+	case <-done:
+		return true
+	case <-time.After(longest):
+		stacks := make([]byte, 1<<20)
+		a.Errorf("it has not ended after %v:\n%s", longest, stacks[:runtime.Stack(stacks, true)])
+		return false
+	}
+}
+
+func (a *attempt) all() []string {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	return slices.Clone(a.complaints)
 }
 
 func (a *attempt) Error(values ...any) {
@@ -281,14 +300,14 @@ func (o *fixture) by(t testing.TB, thread int) []tree {
 	return slices.DeleteFunc(slices.Clone(o.collect(t)), func(tr tree) bool { return tr.value("nettap.thread.id") != int64(thread) })
 }
 
-// onThread calls f on a new thread, and returns the thread's id.
+// onThread calls f on a new thread, and returns the thread's id. If f ends its goroutine, as Fatal does, the test goes on.
 func onThread(f func()) int {
 	thread := make(chan int)
 	go func() {
 		runtime.LockOSThread() // it is not unlocked, so that the thread ends with the goroutine
 		id := unix.Gettid()
+		defer func() { thread <- id }()
 		f()
-		thread <- id
 	}()
 	return <-thread
 }

@@ -194,11 +194,13 @@ func receiveOn(t testing.TB, fds [2]int, id int, release <-chan bool) bool {
 	return false
 }
 
-// helper is a process of a test, which ends when its input ends.
+// helper is a process of a test, which ends when its input ends. It is killed if it takes too long, so that the test waits
+// neither for its end nor for what it says.
 type helper struct {
 	*exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
+	in   io.WriteCloser
+	out  *bufio.Reader
+	late *time.Timer
 }
 
 // startHelper starts this test binary as a helper, with the given descriptors as its 3 and following.
@@ -220,7 +222,8 @@ func startWith(t testing.TB, command *exec.Cmd, fds ...int) helper {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return helper{command, in, bufio.NewReader(out)}
+	late := time.AfterFunc(longest, func() { command.Process.Kill() }) //nolint:errcheck // it may have ended
+	return helper{command, in, bufio.NewReader(out), late}
 }
 
 func (h helper) pid() uint32 { return uint32(h.Process.Pid) }
@@ -232,6 +235,7 @@ func (h helper) end(t testing.TB) {
 	if err := h.Wait(); err != nil {
 		t.Error(err)
 	}
+	h.late.Stop()
 }
 
 // startOneShot starts a helper that sends one of messages on fd when its input ends.
