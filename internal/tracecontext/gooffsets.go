@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/seed-7756021b/nettap/internal/plain"
 )
 
 // goOffsetsTable has the offsets that DWARF contains for programs built with the first minor
@@ -46,7 +48,8 @@ func goOffsets(version string, machine elf.Machine) (goLayout, error) {
 	}
 	layout, ok := offsets[build]
 	if !ok {
-		return goLayout{}, fmt.Errorf("%w: %s for %s", errUnknownRelease, version, build.arch)
+		// It is logged, and whoever made the program has chosen its text.
+		return goLayout{}, fmt.Errorf("%w: %.100s for %s", errUnknownRelease, plain.Text(version), build.arch)
 	}
 	layout.release = version
 	return layout, nil

@@ -5,6 +5,7 @@ package tracecontext
 import (
 	"debug/elf"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -45,6 +46,15 @@ func TestGoOffsetsOfRelease(t *testing.T) {
 				t.Errorf("goOffsets(%q) differs (-want +got):\n%s", test.version, diff)
 			}
 		})
+	}
+}
+
+// TestGoOffsetsErrorIsSafeToLog has a program whose release is what its user wants the log to say.
+func TestGoOffsetsErrorIsSafeToLog(t *testing.T) {
+	_, err := goOffsets("go1.99\x1b[2J\nforged\xff"+strings.Repeat("x", 1<<20), elf.EM_X86_64)
+	want := errUnknownRelease.Error() + ": go1.99\uFFFD[2J forged\uFFFD" + strings.Repeat("x", 100-len("go1.99.[2J forged.")) + " for amd64"
+	if err == nil || err.Error() != want {
+		t.Errorf("the error is %.200q, want %q", fmt.Sprint(err), want)
 	}
 }
 
