@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -126,6 +127,40 @@ func runClient(t *testing.T, name string, arguments ...string) int {
 func curlClient(t *testing.T, port int) int {
 	return runClient(t, "curl", "--silent", "--output", "/dev/null", "--connect-timeout", fmt.Sprint(givesUpAfter.Seconds()),
 		"--header", "traceparent: "+traceparent, fmt.Sprintf("http://127.0.0.1:%d/", port))
+}
+
+// serveBesideSilence starts a server at a port of 127.0.0.1. At the same port of ::1, connects get no answer.
+func serveBesideSilence(t *testing.T) (port int) {
+	t.Helper()
+	port = serveSlowly(t)
+	socket := func(flags int) int {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	fd, address := socket(0), &unix.SockaddrInet6{Addr: [16]byte{15: 1}, Port: port}
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1), unix.Bind(fd, address), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		unix.Connect(socket(unix.SOCK_NONBLOCK), address) //nolint:errcheck // it is under way
+	}
+	return port
+}
+
+// racingClient asks the server of serveBesideSilence by a name that has both addresses. curl tries the second one 200 ms after the first.
+func racingClient(t *testing.T, port int) int {
+	t.Helper()
+	began := time.Now()
+	command := exec.Command("curl", "--silent", "--show-error", "--output", "/dev/null",
+		"--resolve", fmt.Sprintf("race.test:%d:[::1],127.0.0.1", port), fmt.Sprintf("http://race.test:%d/", port))
+	if output, err := command.CombinedOutput(); err != nil || time.Since(began) < answersAfter+150*time.Millisecond {
+		t.Errorf("curl has had its answer after %v, without a race: %v %s", time.Since(began), err, output)
+	}
+	return command.Process.Pid
 }
 
 func nodeClient(t *testing.T, port int) int {

@@ -227,7 +227,7 @@ const inEachCall = `["sock_*msg", "sock_*iter", "__sys_connect*", "__sys_s[eh]*"
 
 // TestKernelDistributionReportsWaits requires one span for each wait of clients of four kinds, whose
 // server answers late, refuses or never answers, and of servers of four kinds, which read requests
-// late. Those that need no other program run in guests too.
+// late, and none for the address that loses a race. Those that need no other program run in guests too.
 func TestKernelDistributionReportsWaits(t *testing.T) {
 	late, refused, silent := serveSlowly(t), freePort(t), silentPort(t)
 	all := map[string]func() []waiting{}
@@ -240,6 +240,15 @@ func TestKernelDistributionReportsWaits(t *testing.T) {
 		if hasProgram(t, name, start.program) {
 			server := start.server(t)
 			all[name] = func() []waiting { return server.waits(t) }
+		}
+	}
+	const race = "program curl in a race of addresses"
+	if hasProgram(t, race, "curl") {
+		port := serveBesideSilence(t)
+		client := waitingClient{ask: racingClient}
+		all[race] = func() []waiting { // the wait for the answer, and not the address that has lost
+			answer := waitSpan{Name: "receive", Kind: "receive", Kept: "slow", Lasts: answersAfter, ForPeer: answersAfter, ForItself: time.Duration(0), Whole: true, Relation: withoutContext}
+			return []waiting{client.waiting(t, port, answersAfter, answer)}
 		}
 	}
 	functions := ""
