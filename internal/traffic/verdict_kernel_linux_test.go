@@ -136,13 +136,7 @@ func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
 		receiver = datagrams(t, w.far.IPv4, 0)
 		jury = summon(t)
 	})
-	onCPU(t, 0, func() {
-		for range packets {
-			if _, err := from.WriteTo(make([]byte, 1000), receiver.LocalAddr()); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
+	onCPU(t, 0, func() { sendTo(t, from, receiver.LocalAddr(), packets, 1000) })
 	ids := jury.await(packets)
 	onCPU(t, 1, func() {
 		for _, id := range ids {
@@ -162,4 +156,43 @@ func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
 	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
 		t.Errorf("the far end's accounts differ (-want +got):\n%s", diff)
 	}
+}
+
+// TestKernelTakesUpWhatIsInABufferOfAnother has packets that wait for a verdict in buffers in which, on the CPU where the program gives its
+// verdict, frames arrived on another interface that nobody received.
+func TestKernelTakesUpWhatIsInABufferOfAnother(t *testing.T) {
+	const rounds, packets = 10, 40 // fewer at once than a slot is kept for
+	if runtime.NumCPU() < 2 {
+		t.Skip("there is one CPU")
+	}
+	l := share(t)
+	before, w := connect(t, l), connect(t, l)
+	var from, receiver *net.UDPConn
+	var jury *jury
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	w.inFar(func() {
+		receiver = datagrams(t, w.far.IPv4, 0)
+		jury = summon(t)
+	})
+	for range rounds {
+		onCPU(t, 0, func() {
+			before.holdBack(t)
+			before.sendFrames(t, packets, 1200)
+		})
+		onCPU(t, 1, func() {
+			before.letGo(t)
+			before.sendFrames(t, 1, 1200)
+		})
+		onCPU(t, 0, func() { sendTo(t, from, receiver.LocalAddr(), packets, 1000) })
+		ids := jury.await(packets)
+		onCPU(t, 1, func() { jury.acquit(ids) })
+	}
+	receive(t, receiver, rounds*packets*1000)
+
+	_, far, _ := w.moved()
+	want := map[string]quantity{"receive process": {rounds * packets, rounds * packets * 1042}}
+	if diff := cmp.Diff(want, far, cmp.AllowUnexported(quantity{})); diff != "" {
+		t.Errorf("the far end's accounts differ (-want +got):\n%s", diff)
+	}
+	l.balanced(t, before.near, before.far)
 }

@@ -517,6 +517,14 @@ static __always_inline bool is_verdict(struct sk_buff *skb)
 	return !IS_KIND(kind_of(BPF_CORE_READ(skb, dev)), "tun");
 }
 
+/* Whether a device delivers what arrived on another one below it. */
+static __always_inline bool has_lower(struct net_device *dev)
+{
+	struct list_head *lower = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.lower);
+
+	return BPF_CORE_READ(lower, next) != lower;
+}
+
 /*
  * Counts a packet that the kernel held back, for example for a program that reads a queue of
  * netfilter, and that continues after the verdict, on whatever CPU that was given. It has been in
@@ -527,13 +535,12 @@ static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, e
 {
 	struct sk_buff *skb = (struct sk_buff *)ctx;
 	struct net_device *dev = BPF_CORE_READ(skb, dev);
-	struct list_head *lower = (void *)dev + bpf_core_field_offset(struct net_device, adj_list.lower);
 	__u32 link = 0;
 
 	if (!(BPF_CORE_READ(dev, flags) & IFF_LOOPBACK))
 		link = (__u16)(BPF_CORE_READ(skb, network_header) - BPF_CORE_READ(skb, mac_header));
 	measure_delivery(ctx, link, match, parts, &d->count);
-	if (BPF_CORE_READ(lower, next) != lower) {
+	if (has_lower(dev)) {
 		arrive_at_delivery(a, ctx, d);
 		return;
 	}
@@ -578,6 +585,15 @@ static __noinline bool is_stale(struct __sk_buff *ctx, struct arrival *slot, str
 }
 
 /*
+ * Whether the slot at the address of a packet that was held back is of another one. It may have
+ * arrived on another CPU, on which it has its slot, while here another packet had this buffer before.
+ */
+static __always_inline bool is_of_other(struct __sk_buff *ctx, struct arrival *slot)
+{
+	return !is_delivered(ctx, slot) && !has_lower(BPF_CORE_READ((struct sk_buff *)ctx, dev));
+}
+
+/*
  * Fills d with what the socket gets, and counts the packet on the devices below; false if nothing
  * is left to claim, which means that it is a copy.
  */
@@ -594,11 +610,11 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 	slot = find(a, head_of_context(a, ctx));
 	if (is_stale(ctx, slot, last))
 		slot = NULL;
-	match = match_of(ctx, slot, &parts);
-	if ((!slot || is_free(a, slot)) && is_verdict((struct sk_buff *)ctx)) {
-		take_up(a, ctx, match, &parts, d);
+	if ((!slot || is_free(a, slot) || is_of_other(ctx, slot)) && is_verdict((struct sk_buff *)ctx)) {
+		take_up(a, ctx, match_of(ctx, NULL, &parts), &parts, d);
 		return true;
 	}
+	match = match_of(ctx, slot, &parts);
 	if (match == PARTS && slot) { /* what it claims includes its first fragment */
 		for (int i = 0; i < LEGS; i++)
 			slot->by[i].left = (struct part){};
