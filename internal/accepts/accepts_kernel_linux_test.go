@@ -209,11 +209,7 @@ func TestKernelReportsAcceptsOfMPTCP(t *testing.T) {
 // acceptOne accepts one connection on this thread.
 func acceptOne(t *testing.T, listener *os.File) {
 	t.Helper()
-	fd, _, err := unix.Accept4(int(listener.Fd()), unix.SOCK_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	greet(os.NewFile(uintptr(fd), "connection"))
+	greet(os.NewFile(uintptr(kerneltest.AcceptOn(t, int(listener.Fd()))), "connection"))
 }
 
 func TestKernelReportsHowLongAConnectionWaited(t *testing.T) {

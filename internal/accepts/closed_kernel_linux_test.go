@@ -3,7 +3,6 @@
 package accepts
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -158,23 +157,13 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := observeEnds(t, test.avoid...)
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer listener.Close()
+			listener := kerneltest.Listen(t, "127.0.0.1:0")
 			port := uint16(listener.Addr().(*net.TCPAddr).Port)
-			client, err := net.Dial("tcp", listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			server, err := listener.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
+			client := kerneltest.Dial(t, listener.Addr())
+			server := kerneltest.Accept(t, listener)
 			pass(t, client, server, 1000)
 			pass(t, server, client, 300)
-			test.end(client.(*net.TCPConn), server.(*net.TCPConn))
+			test.end(client, server)
 
 			got, ids := o.endsOn(t, port, 2)
 			if diff := gocmp.Diff(ofProcess(os.Getpid(), test.want), got); diff != "" {
@@ -193,28 +182,14 @@ func TestKernelReportsHowConnectionsEnd(t *testing.T) {
 func TestKernelReportsConnectionsThatTimeOut(t *testing.T) {
 	o := observeEnds(t)
 	near, far := kerneltest.Namespaces(t)
-	var listener net.Listener
-	kerneltest.InNamespace(t, far.Name, func() {
-		var err error
-		if listener, err = net.Listen("tcp4", net.JoinHostPort(far.IPv4.String(), "0")); err != nil {
-			t.Fatal(err)
-		}
-	})
-	defer listener.Close()
-	var client net.Conn
-	kerneltest.InNamespace(t, near.Name, func() {
-		var err error
-		if client, err = net.Dial("tcp4", listener.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-	})
-	server, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var listener *net.TCPListener
+	kerneltest.InNamespace(t, far.Name, func() { listener = kerneltest.Listen(t, net.JoinHostPort(far.IPv4.String(), "0")) })
+	var client *net.TCPConn
+	kerneltest.InNamespace(t, near.Name, func() { client = kerneltest.Dial(t, listener.Addr()) })
+	server := kerneltest.Accept(t, listener)
 	pass(t, client, server, 1000)
 	pass(t, server, client, 300)
-	limitPatience(t, client.(*net.TCPConn), time.Second)
+	limitPatience(t, client, time.Second)
 	restore := kerneltest.Lose(t, near, far)
 	if _, err := client.Write(make([]byte, 7)); err != nil {
 		t.Fatal(err)
@@ -224,7 +199,7 @@ func TestKernelReportsConnectionsThatTimeOut(t *testing.T) {
 	}
 	client.Close()
 	restore()
-	abort(server.(*net.TCPConn))
+	abort(server)
 
 	want := []ended{
 		{Role: "client", Error: "ETIMEDOUT", Sent: 1007, Received: 300, HasPackets: true, HasRoundTrip: true, HasDuration: true},
@@ -290,7 +265,7 @@ func TestKernelReportsConnectionsOfARemovedNamespace(t *testing.T) {
 // hermit is a process in a network namespace of its own that has both ends of a connection.
 type hermit struct {
 	*exec.Cmd
-	said *bufio.Reader
+	said *kerneltest.Output
 }
 
 func startHermit(t *testing.T, namespace string) hermit {
@@ -298,11 +273,7 @@ func startHermit(t *testing.T, namespace string) hermit {
 	listener, _ := listen(t, "127.0.0.1:0") // each server inherits one
 	h := hermit{Cmd: newServer(t, "hermit", listener, 0, 0)}
 	h.Env = append(h.Env, hermitVariable+"="+namespace)
-	stdout, err := h.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.said = bufio.NewReader(stdout)
+	h.said = kerneltest.OutputOf(t, h.Cmd)
 	if err := h.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -313,9 +284,9 @@ func startHermit(t *testing.T, namespace string) hermit {
 // connected waits until it has its connection, and returns the port of the server.
 func (h hermit) connected(t *testing.T) uint16 {
 	t.Helper()
-	line, err := h.said.ReadString('\n')
-	port, parseErr := strconv.ParseUint(strings.TrimSpace(line), 10, 16)
-	if err := errors.Join(err, parseErr); err != nil {
+	line := h.said.Line()
+	port, err := strconv.ParseUint(line, 10, 16)
+	if err != nil {
 		t.Fatalf("the process says %q: %v", line, err)
 	}
 	return uint16(port)
@@ -330,10 +301,7 @@ func (h hermit) kill() {
 func TestKernelReportsNoEndOfWhatNobodyAccepted(t *testing.T) {
 	o := observeEnds(t)
 	listener, address := listen(t, "127.0.0.1:0")
-	client, err := net.Dial("tcp", address.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := kerneltest.Dial(t, net.TCPAddrFromAddrPort(address))
 	listener.Close()
 	io.Copy(io.Discard, client) // until the reset
 	client.Close()
@@ -385,7 +353,8 @@ func TestKernelReportsTheEndOfEachOfManyConnections(t *testing.T) {
 					done <- err
 					return
 				}
-				io.Copy(io.Discard, c) // the greeting, until the server has closed
+				c.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // it is open
+				io.Copy(io.Discard, c)                  // the greeting, until the server has closed
 				abort(c.(*net.TCPConn))
 			}
 			done <- nil

@@ -22,6 +22,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // serverVariable makes this test binary a server that accepts on the listener at fd 3 in the way
@@ -301,5 +303,4 @@ func unmapped(address net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// patience bounds every wait. An emulated machine is slow.
-const patience = time.Minute
+const patience = kerneltest.Patience

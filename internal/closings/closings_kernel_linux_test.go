@@ -38,7 +38,7 @@ func observe(t *testing.T, places int) *Closings {
 // endsOf awaits n ends of connections to a port: those that were made, and how many came in.
 func endsOf(t *testing.T, c *Closings, port uint16, n int) (made []Closing, incoming int) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); len(made)+incoming < n && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); len(made)+incoming < n && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		ended, err := c.Read()
 		if err != nil {
 			t.Fatal(err)
@@ -67,25 +67,15 @@ func TestKernelKnowsWhoBeganEachOfManyOpenConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := observe(t, test.places)
-			listener, err := net.Listen("tcp", test.listen)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer listener.Close()
+			listener := kerneltest.Listen(t, test.listen)
 			address := listener.Addr().(*net.TCPAddr).AddrPort()
 			const connections = 200
 			began := time.Now()
 			var open []net.Conn
 			var local []netip.AddrPort
 			for range connections {
-				client, err := net.Dial("tcp", address.String())
-				if err != nil {
-					t.Fatal(err)
-				}
-				server, err := listener.Accept()
-				if err != nil {
-					t.Fatal(err)
-				}
+				client := kerneltest.Dial(t, listener.Addr())
+				server := kerneltest.Accept(t, listener)
 				open = append(open, client, server)
 				local = append(local, client.LocalAddr().(*net.TCPAddr).AddrPort())
 			}

@@ -187,7 +187,7 @@ func (f *fixture) requireTold(t *testing.T, pid int, want told) {
 	t.Helper()
 	differ := func() string { return cmp.Diff(want, toldOf(f.collect(t), pid)) }
 	diff := differ()
-	for deadline := time.Now().Add(10 * time.Second); diff != "" && time.Now().Before(deadline); diff = differ() {
+	for deadline := time.Now().Add(kerneltest.Patience); diff != "" && time.Now().Before(deadline); diff = differ() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if diff != "" {
@@ -198,7 +198,7 @@ func (f *fixture) requireTold(t *testing.T, pid int, want told) {
 // requireBalance waits until every event that was seen is aggregated or lost.
 func (f *fixture) requireBalance(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); ; time.Sleep(20 * time.Millisecond) {
 		f.collect(t)
 		totals := f.recorder.Read()
 		if totals.Seen == totals.Aggregated+totals.Lost["map_full"] {
@@ -214,38 +214,30 @@ func (f *fixture) requireBalance(t *testing.T) {
 type network struct {
 	t         *testing.T
 	near, far kerneltest.Namespace
-	listener  net.Listener
+	listener  *net.TCPListener
 }
 
 func newNetwork(t *testing.T) *network {
 	n := &network{t: t}
 	n.near, n.far = kerneltest.Namespaces(t)
-	kerneltest.InNamespace(t, n.far.Name, func() {
-		var err error
-		if n.listener, err = net.Listen("tcp4", net.JoinHostPort(n.far.IPv4.String(), "0")); err != nil {
-			t.Fatal(err)
-		}
-	})
-	t.Cleanup(func() { n.listener.Close() })
+	n.listener = n.listen()
 	return n
+}
+
+// listen returns another listener of the far namespace.
+func (n *network) listen() (listener *net.TCPListener) {
+	n.t.Helper()
+	kerneltest.InNamespace(n.t, n.far.Name, func() { listener = kerneltest.Listen(n.t, net.JoinHostPort(n.far.IPv4.String(), "0")) })
+	return listener
 }
 
 func (n *network) port() int { return n.listener.Addr().(*net.TCPAddr).Port }
 
 // connect makes a connection, and sends something both ways.
-func (n *network) connect() (client *net.TCPConn, server net.Conn) {
+func (n *network) connect() (client, server *net.TCPConn) {
 	n.t.Helper()
-	kerneltest.InNamespace(n.t, n.near.Name, func() {
-		c, err := net.Dial("tcp4", n.listener.Addr().String())
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		client = c.(*net.TCPConn)
-	})
-	server, err := n.listener.Accept()
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	kerneltest.InNamespace(n.t, n.near.Name, func() { client = kerneltest.Dial(n.t, n.listener.Addr()) })
+	server = kerneltest.Accept(n.t, n.listener)
 	n.pass(client, server)
 	n.pass(server, client)
 	return client, server
@@ -309,13 +301,7 @@ func (n *network) retransmits(in kerneltest.Namespace) (segments int64) {
 // so that nothing else is retransmitted.
 func (n *network) answerAgain() {
 	n.t.Helper()
-	var listener net.Listener
-	kerneltest.InNamespace(n.t, n.far.Name, func() {
-		var err error
-		if listener, err = net.Listen("tcp4", net.JoinHostPort(n.far.IPv4.String(), "0")); err != nil {
-			n.t.Fatal(err)
-		}
-	})
+	listener := n.listen()
 	defer listener.Close()
 	before := n.retransmits(n.far)
 	restore := kerneltest.Lose(n.t, n.far, n.near)
@@ -325,7 +311,7 @@ func (n *network) answerAgain() {
 	if !errors.Is(err, unix.EINPROGRESS) {
 		n.t.Errorf("connect without an answer: %v", err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); n.retransmits(n.far) == before; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); n.retransmits(n.far) == before; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			n.t.Fatal("no SYN-ACK is sent again")
 		}
@@ -339,7 +325,7 @@ func sentAgain(t *testing.T, c *net.TCPConn, n uint32) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var info *unix.TCPInfo
 		var infoErr error
 		if err := raw.Control(func(fd uintptr) { info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); err != nil || infoErr != nil {
@@ -433,10 +419,7 @@ func TestKernelFollowsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := n.listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := kerneltest.Accept(t, n.listener)
 	second, err := n.dial(n.port(), bound)
 	if !errors.Is(err, unix.EADDRNOTAVAIL) {
 		t.Errorf("connect from a port that is in use: %v", err)
@@ -499,21 +482,14 @@ func TestKernelFollowsConnections(t *testing.T) {
 // end.
 func TestKernelFollowsConnectionsUntilTheirProcessEnds(t *testing.T) {
 	kerneltest.Require(t)
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
+	listener := kerneltest.Listen(t, "127.0.0.1:0")
 	client := exec.Command(os.Args[0])
 	client.Env = append(os.Environ(), clientVariable+"="+listener.Addr().String())
 	stdin, err := client.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := client.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, client)
 	if err := client.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -522,15 +498,11 @@ func TestKernelFollowsConnectionsUntilTheirProcessEnds(t *testing.T) {
 		client.Wait()         //nolint:errcheck // it was killed
 	}
 	defer kill()
-	lines := bufio.NewScanner(stdout)
 	serve := func() {
 		t.Helper()
-		c, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !lines.Scan() || lines.Text() != "connected" {
-			t.Fatalf("the client says %q", lines.Text())
+		c := kerneltest.Accept(t, listener)
+		if line := output.Line(); line != "connected" {
+			t.Fatalf("the client says %q", line)
 		}
 		c.Close()
 	}
@@ -571,7 +543,7 @@ func TestKernelFollowsConnectionsThatFindNoPlace(t *testing.T) {
 	f := observe(t, func(c *Connections) { c.maxTallies, c.places = 1, 1 })
 	n := newNetwork(t)
 	n.end(n.connect())
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(kerneltest.Patience)
 	for f.recorder.Read().Seen < 3 && time.Now().Before(deadline) {
 		f.collect(t)
 	}
@@ -601,13 +573,10 @@ func TestKernelFollowsConnectionsOfAListenerThatHasEnded(t *testing.T) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), listenVariable+"=1")
 	child.ExtraFiles = []*os.File{listener}
-	stdout, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, child)
 	program := kerneltest.StartProgram(t, child)
-	if lines := bufio.NewScanner(stdout); !lines.Scan() || lines.Text() != "listening" {
-		t.Fatalf("the process that listens says %q", lines.Text())
+	if line := output.Line(); line != "listening" {
+		t.Fatalf("the process that listens says %q", line)
 	}
 	connect := func(times int) {
 		t.Helper()
@@ -619,10 +588,7 @@ func TestKernelFollowsConnectionsOfAListenerThatHasEnded(t *testing.T) {
 			if err := unix.Connect(client, address); err != nil {
 				t.Fatal(err)
 			}
-			server, _, err := unix.Accept(fd)
-			if err != nil {
-				t.Fatal(err)
-			}
+			server := kerneltest.AcceptOn(t, fd)
 			// a FIN that the process sends would be a use of the connection before Linux 6.16, so the peer resets it
 			if err := unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 				t.Fatal(err)

@@ -10,11 +10,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 )
+
+// Patience is how long a test waits for what must come. It is long because emulated and busy machines
+// are slow, and it ends, so that the test says what has not come.
+const Patience = time.Minute
 
 // Instrument has the methods of an instrument that tests need.
 type Instrument interface {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 // Program is a process of a test that ends when its input ends.
@@ -16,7 +17,7 @@ type Program struct {
 }
 
 // StartProgram starts a command with a pipe as its input, and ends it at the end of the test. Who
-// wants to read its output sets that, for example by [exec.Cmd.StdoutPipe], before.
+// wants to read its output sets that, for example by [OutputOf], before.
 func StartProgram(t testing.TB, command *exec.Cmd) *Program {
 	t.Helper()
 	input, err := command.StdinPipe()
@@ -32,13 +33,14 @@ func StartProgram(t testing.TB, command *exec.Cmd) *Program {
 }
 
 // End closes the input and waits until the program has ended, unless it has already. If the
-// program fails, the test does.
+// program fails, the test does, as it does if the program goes on and has to be killed.
 func (p *Program) End() {
 	p.t.Helper()
 	if p.ProcessState != nil {
 		return
 	}
 	p.Input.Close()
+	defer time.AfterFunc(Patience, func() { p.Process.Kill() }).Stop() //nolint:errcheck // it may have ended
 	if err := p.Wait(); err != nil {
 		p.t.Error(err)
 	}

@@ -3,7 +3,6 @@
 package kerneltest
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -32,16 +31,13 @@ func StartStuck(t *testing.T) (pid int) {
 	directory := t.TempDir()
 	command := exec.Command(os.Args[0])
 	command.Env = append(os.Environ(), stuckEnv+"="+directory)
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := OutputOf(t, command)
 	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_DETACH) })
 	StartProgram(t, command)
 	// it is busy; readers that wait for an answer get an error
 	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_FORCE) })
-	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
-		t.Fatalf("a process with a stuck page: %s%v", line, err)
+	if line := output.Line(); line != "ready" {
+		t.Fatalf("a process with a stuck page: %s", line)
 	}
 	return command.Process.Pid
 }

@@ -3,7 +3,6 @@
 package listeners
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -276,15 +275,12 @@ func TestKernelSeesAListenerKilledWithItsNamespace(t *testing.T) {
 	holder := exec.Command(executable)
 	holder.Env = append(os.Environ(), holderVariable+"=1")
 	holder.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
-	output, err := holder.StdoutPipe()
-	must(err)
+	output := kerneltest.OutputOf(t, holder)
 	must(holder.Start())
 	defer holder.Process.Kill()
 	var port int
 	var inode uint64
-	line, _, err := bufio.NewReader(output).ReadLine()
-	must(err)
-	_, err = fmt.Sscan(string(line), &port, &inode)
+	_, err = fmt.Sscan(output.Line(), &port, &inode)
 	must(err)
 	var namespace unix.Stat_t
 	must(unix.Stat(fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid), &namespace))
@@ -308,13 +304,11 @@ func TestKernelSeesWhatWaitsForAnAccept(t *testing.T) {
 	s.listen(20) // listen may be called again
 	l.expect(t, os.Getpid(), Changes{})
 	for range 3 {
-		c, err := net.Dial("tcp", s.local().String())
-		must(err)
-		defer c.Close()
+		defer kerneltest.Dial(t, net.TCPAddrFromAddrPort(s.local())).Close()
 	}
 	want := s.listener(20)
 	want.QueueLength = 3
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); ; time.Sleep(time.Millisecond) {
 		now, err := l.Now()
 		must(err)
 		mine := of(os.Getpid(), now)
@@ -338,9 +332,7 @@ func TestKernelReportsQueuesOfListeners(t *testing.T) {
 	recorder := &stats.Recorder{}
 	q := NewQueues(builder, process.NewDirectory("", c), c, recorder, nil)
 	kerneltest.Start(t, q)
-	client, err := net.Dial("tcp", s.local().String())
-	must(err)
-	defer client.Close()
+	defer kerneltest.Dial(t, net.TCPAddrFromAddrPort(s.local())).Close()
 	want := func(length, limit int64, ended bool) []point {
 		pid := int64(os.Getpid())
 		return []point{{"nettap.listener.queue.length", "::1", pid, inode, length, ended}, {"nettap.listener.queue.limit", "::1", pid, inode, limit, ended}}
@@ -348,7 +340,7 @@ func TestKernelReportsQueuesOfListeners(t *testing.T) {
 	expect := func(want []point) {
 		t.Helper()
 		var got []point
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(kerneltest.Patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			metrics, err := q.Collect(t.Context())
 			must(err)
 			got = slices.DeleteFunc(pointsOf(metrics), func(p point) bool { return p.inode != inode })

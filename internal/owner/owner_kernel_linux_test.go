@@ -139,13 +139,10 @@ func startUser(t *testing.T) (pid int, end func()) {
 	}
 	command := exec.Command(executable, "-test.run=^TestUsesASocket$")
 	command.Env = append(os.Environ(), userVariable+"=1")
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, command)
 	program := kerneltest.StartProgram(t, command)
-	if _, err := io.ReadFull(output, make([]byte, len("used"))); err != nil {
-		t.Fatal(err)
+	if line := output.Line(); line != "used" {
+		t.Fatalf("the process that uses a socket says %q", line)
 	}
 	return command.Process.Pid, program.End
 }
@@ -225,6 +222,9 @@ func user(t *testing.T) func() {
 	t.Cleanup(func() { socket.Close() })
 	return func() {
 		t.Helper()
+		if err := socket.SetDeadline(time.Now().Add(kerneltest.Patience)); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := socket.WriteTo([]byte("datagram"), socket.LocalAddr()); err != nil {
 			t.Fatal(err)
 		}

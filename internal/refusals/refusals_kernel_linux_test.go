@@ -79,7 +79,7 @@ var addresses = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
 func requireRefused(t *testing.T, address netip.AddrPort) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", address.String(), 5*time.Second)
+	c, err := net.DialTimeout("tcp", address.String(), kerneltest.Patience)
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		if err == nil {
 			c.Close()
@@ -292,7 +292,7 @@ func TestKernelCountsWhatAFullQueueRefuses(t *testing.T) {
 	})
 	kerneltest.InNamespace(t, a.Name, func() {
 		for range 2 { // two connections wait if the limit is one
-			c, err := net.DialTimeout("tcp", fmt.Sprintf("%v:22", b.IPv4), 5*time.Second)
+			c, err := net.DialTimeout("tcp", fmt.Sprintf("%v:22", b.IPv4), kerneltest.Patience)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,9 +30,7 @@ import (
 	"github.com/seed-7756021b/nettap/internal/stats"
 )
 
-// patience is how long a test waits for a condition before it fails. It is long because the program
-// settle_unused keeps bytes for 3 s, and because a helper may answer late on a busy machine.
-const patience = time.Minute
+const patience = kerneltest.Patience
 
 // lab is the instrument, running on this machine's kernel.
 type lab struct {

@@ -4,10 +4,11 @@ package dropstest
 
 import (
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // fullBacklog sends segments to a connection while a process holds it in a system call, in which it
@@ -19,8 +20,7 @@ func fullBacklog(t *testing.T, lab *Lab) map[string]int {
 	lab.knowNeighbour(t, neighbour(lab.Receiver.IPv4))
 	h := lab.beginHandshakeFrom(t, neighbour(lab.Receiver.IPv4), lab.Receiver.IPv4, nil)
 	h.sendACKs(t, 1)
-	server, _, err := unix.Accept(listener)
-	must(err)
+	server := kerneltest.AcceptOn(t, listener)
 	t.Cleanup(func() { unix.Close(server) })
 
 	page := newAbsentPage(t)
@@ -29,7 +29,7 @@ func fullBacklog(t *testing.T, lab *Lab) map[string]int {
 		_, err := unix.Write(server, page.memory)
 		written <- err
 	}()
-	page.awaitFault(t)
+	kerneltest.AwaitInput(t, page.fd) // until someone waits for the page
 	const sent = 300
 	grown := lab.growth(t, together(1), func() {
 		h.send(t, sent, h.data(1<<20, 1400)) // which is not in the window, so that it is lost afterwards
@@ -76,15 +76,6 @@ func (p *absentPage) start() uint64 { return uint64(uintptr(unsafe.Pointer(&p.me
 func (p *absentPage) control(request uintptr, argument *[4]uint64) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(p.fd), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
 		panic(errno)
-	}
-}
-
-// awaitFault waits until someone waits for the page.
-func (p *absentPage) awaitFault(t *testing.T) {
-	t.Helper()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, int(time.Minute/time.Millisecond))
-	if err != nil || n != 1 {
-		t.Fatalf("no one reads the page: %v", err)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 func countedIP() []CountedProvocation {
@@ -74,8 +76,7 @@ func goneRoute(t *testing.T, lab *Lab) map[string]int {
 	listener := lab.listen(t, lab.Receiver.IPv4)
 	h := lab.beginHandshakeFrom(t, far.Addr().Next(), lab.Receiver.IPv4, nil)
 	h.sendACKs(t, 1)
-	server, _, err := unix.Accept(listener)
-	must(err)
+	server := kerneltest.AcceptOn(t, listener)
 	var grown map[string]int
 	lab.inReceiver(t, func() { must(netlink.RouteDel(route)) })
 	grown = lab.growth(t, together(1), func() {

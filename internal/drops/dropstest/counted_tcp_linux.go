@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 func countedTCP() []CountedProvocation {
@@ -167,8 +169,7 @@ func foreignEcho(t *testing.T, lab *Lab) map[string]int {
 func outdatedAfterClose(t *testing.T, lab *Lab) map[string]int {
 	listener, h := lab.beginHandshakeWithClock(t, lab.Receiver.IPv4)
 	h.sendACKs(t, 1)
-	server, _, err := unix.Accept(listener)
-	must(err)
+	server := kerneltest.AcceptOn(t, listener)
 	must(unix.Close(server))
 	fin := h.receive(t)
 	for fin.flags&flagFIN == 0 {
@@ -210,8 +211,7 @@ func foreignAnswer(t *testing.T, lab *Lab) map[string]int {
 func overfullConnection(t *testing.T, lab *Lab) map[string]int {
 	listener, h := lab.beginHandshake(t, lab.Receiver.IPv4)
 	h.sendACKs(t, 1)
-	server, _, err := unix.Accept(listener)
-	must(err)
+	server := kerneltest.AcceptOn(t, listener)
 	t.Cleanup(func() { unix.Close(server) })
 	const got = 4
 	for at := range uint32(got) {
@@ -240,8 +240,7 @@ func closedWindow(t *testing.T, lab *Lab) int {
 		sent += size
 		window = uint32(h.awaitACK(t, sent).window)
 	}
-	server, _, err := unix.Accept(listener)
-	must(err)
+	server := kerneltest.AcceptOn(t, listener)
 	defer unix.Close(server)
 	must(unix.Shutdown(server, unix.SHUT_RD))
 	for read := 0; read < int(sent); {

@@ -7,8 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // Everyday is ordinary traffic between two machines, in which nothing is lost.
@@ -109,27 +112,11 @@ func must(err error) {
 // connect makes n connections at the same time, which all end in the same way.
 func connect(t *testing.T, lab *Lab, n int, w way) {
 	t.Helper()
-	var listener *net.TCPListener
-	lab.inReceiver(t, func() {
-		var err error
-		if listener, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(lab.Receiver.IPv4, 0))); err != nil {
-			t.Fatal(err)
-		}
-	})
+	listener := lab.listenAnywhere(t)
 	defer listener.Close()
 	done := make(chan struct{})
 	for range n {
-		var client *net.TCPConn
-		lab.inSender(t, func() {
-			var err error
-			if client, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr)); err != nil {
-				t.Fatal(err)
-			}
-		})
-		server, err := listener.AcceptTCP()
-		if err != nil {
-			t.Fatal(err)
-		}
+		client, server := lab.join(t, listener)
 		go func() {
 			write(client, 100)
 			read(client, 1000)
@@ -157,6 +144,7 @@ func ping(t *testing.T, lab *Lab, network string, to netip.Addr, request, answer
 			t.Fatal(err)
 		}
 		defer socket.Close()
+		must(socket.SetDeadline(time.Now().Add(kerneltest.Patience)))
 		for i := range 10 {
 			echo := []byte{request, 0, 0, 0, 0, 7, 0, byte(i)}
 			if request == 8 { // the kernel computes that of ICMPv6

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // handshake is the client's side of a handshake with the listener. It is made by hand, from an
@@ -25,10 +27,7 @@ type handshake struct {
 	options []byte // of all segments that do not have their own
 }
 
-const (
-	clientSequence = 1000
-	answerTime     = 5 * time.Second // in which an answer arrives
-)
+const clientSequence = 1000
 
 // beginHandshake opens a listener and begins a handshake with it.
 func (l *Lab) beginHandshake(t *testing.T, address netip.Addr) (listener int, h *handshake) {
@@ -113,9 +112,6 @@ func (l *Lab) openAnswers(t *testing.T, ethertype uint16) (fd int) {
 			t.Fatalf("open packet socket: %v", err)
 		}
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(answerTime / time.Second)}); err != nil {
-			t.Fatal(err)
-		}
 	})
 	return fd
 }
@@ -124,7 +120,8 @@ func (l *Lab) openAnswers(t *testing.T, ethertype uint16) (fd int) {
 func receive(t *testing.T, fd int, to netip.Addr, wanted func(segment) bool) segment {
 	t.Helper()
 	packet := make([]byte, 2048)
-	for deadline := time.Now().Add(answerTime); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(kerneltest.Patience); time.Now().Before(deadline); {
+		kerneltest.AwaitInput(t, fd)
 		n, _, err := unix.Recvfrom(fd, packet, 0)
 		if err != nil {
 			t.Fatalf("wait for the listener's answer: %v", err)

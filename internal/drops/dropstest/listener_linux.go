@@ -143,15 +143,13 @@ func within(limit time.Duration, is func() bool) bool {
 	}
 }
 
-// listen opens a listener with room for one connection, which never accepts. If the test accepts it,
-// neither that nor reading from the connection waits forever.
+// listen opens a listener with room for one connection, which never accepts.
 func (l *Lab) listen(t *testing.T, address netip.Addr) (fd int) {
 	t.Helper()
 	l.inReceiver(t, func() {
 		fd = openStream(t, address, 0)
 		t.Cleanup(func() { unix.Close(fd) })
 		must(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)) // there may be a connection of the port in TIME-WAIT
-		must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}))
 		if err := unix.Bind(fd, socketAddress(address, listenerPort)); err != nil {
 			t.Fatal(err)
 		}

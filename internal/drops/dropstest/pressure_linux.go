@@ -112,8 +112,7 @@ func connectedPair(t *testing.T) (fds [2]int) {
 	fds[0] = openStream(t, loopback, 0)
 	t.Cleanup(func() { unix.Close(fds[0]) })
 	must(unix.Connect(fds[0], address))
-	fds[1], _, err = unix.Accept(listener)
-	must(err)
+	fds[1] = kerneltest.AcceptOn(t, listener)
 	t.Cleanup(func() { unix.Close(fds[1]) })
 	return fds
 }

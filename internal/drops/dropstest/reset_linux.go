@@ -11,6 +11,8 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // Reset is a series of nettap.tcp.reset. Its process is the test's own or none.
@@ -87,35 +89,35 @@ func (l *Lab) KnockAtClosedPort(t *testing.T, n int) {
 
 func (l *Lab) connection(t *testing.T, use func(client, server *net.TCPConn)) {
 	t.Helper()
-	var listener *net.TCPListener
+	listener := l.listenAnywhere(t)
+	defer listener.Close()
+	client, server := l.join(t, listener)
+	defer client.Close()
+	defer server.Close()
+	use(client, server)
+}
+
+// listenAnywhere listens on a port of the receiver.
+func (l *Lab) listenAnywhere(t *testing.T) (listener *net.TCPListener) {
+	t.Helper()
 	l.inReceiver(t, func() {
 		var err error
 		if listener, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: l.Receiver.IPv4.AsSlice()}); err != nil {
 			t.Fatal(err)
 		}
 	})
-	defer listener.Close()
-	var client net.Conn
-	l.inSender(t, func() {
-		var err error
-		if client, err = net.DialTimeout("tcp4", listener.Addr().String(), time.Minute); err != nil {
-			t.Fatal(err)
-		}
-	})
-	defer client.Close()
-	server, err := listener.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	use(client.(*net.TCPConn), server)
+	return listener
+}
+
+// join makes a connection from the sender to a listener.
+func (l *Lab) join(t *testing.T, listener *net.TCPListener) (client, server *net.TCPConn) {
+	t.Helper()
+	l.inSender(t, func() { client = kerneltest.Dial(t, listener.Addr()) })
+	return client, kerneltest.Accept(t, listener)
 }
 
 func requireReset(t *testing.T, end *net.TCPConn) {
 	t.Helper()
-	if err := end.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := end.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 		t.Fatalf("read from the other end: %v, want a reset", err)
 	}

@@ -3,7 +3,6 @@
 package dropstest
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 const readerVariable = "NETTAP_TEST_READER"
@@ -104,27 +105,13 @@ func (l *Lab) startReader(t *testing.T, what string, files ...*os.File) *Reader 
 	command := exec.Command("/proc/self/exe")
 	command.Env = append(os.Environ(), readerVariable+"="+what)
 	command.ExtraFiles = files
-	in, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.inReceiver(t, func() { err = command.Start() })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &Reader{PID: command.Process.Pid, stop: func() {
-		in.Close()
-		command.Wait() //nolint:errcheck // it may have ended
-	}}
-	t.Cleanup(r.stop)
-	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+	output := kerneltest.OutputOf(t, command)
+	var program *kerneltest.Program
+	l.inReceiver(t, func() { program = kerneltest.StartProgram(t, command) })
+	if line := output.Line(); line != "ready" {
 		t.Fatalf("the reader says %q", line)
 	}
-	return r
+	return &Reader{PID: command.Process.Pid, stop: program.End}
 }
 
 // Overrun sends a reader n datagrams, and returns how many of them were dropped according to
