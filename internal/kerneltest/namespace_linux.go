@@ -90,6 +90,10 @@ func join(t *testing.T, a, b Namespace) {
 // bringUp configures the current namespace as n and returns the index of its device.
 func bringUp(t *testing.T, n Namespace) int {
 	t.Helper()
+	// It would ask for routers for ever, at times that no test expects.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+n.Device+"/router_solicitations", []byte("0"), 0); err != nil {
+		t.Fatalf("silence %s: %v", n.Device, err)
+	}
 	for _, name := range []string{"lo", n.Device} {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
@@ -108,6 +112,9 @@ func bringUp(t *testing.T, n Namespace) int {
 	return link.Attrs().Index
 }
 
+// lookEvery is how often it is looked whether what must come has come.
+const lookEvery = 10 * time.Millisecond
+
 // AddAddress gives a device of the current namespace an address, and waits until packets to it are
 // accepted.
 func AddAddress(t *testing.T, device string, address netip.Prefix) {
@@ -122,12 +129,12 @@ func AddAddress(t *testing.T, device string, address netip.Prefix) {
 	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: unix.IFA_F_NODAD}); err != nil {
 		t.Fatalf("add %v to %s: %v", address, device, err)
 	}
-	for range 500 {
+	for range int(Patience / lookEvery) {
 		routes, err := netlink.RouteGet(ip.IP)
 		if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(lookEvery)
 	}
 	t.Fatalf("%v of %s is not local", address, device)
 }
@@ -136,11 +143,11 @@ func AddAddress(t *testing.T, device string, address netip.Prefix) {
 // second later that the cable is plugged in, and drops packets until then.
 func AwaitUp(t *testing.T, device string) {
 	t.Helper()
-	for range 500 {
+	for range int(Patience / lookEvery) {
 		if link, err := netlink.LinkByName(device); err == nil && link.Attrs().OperState == netlink.OperUp {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(lookEvery)
 	}
 	t.Fatalf("%s does not come up", device)
 }

@@ -65,7 +65,6 @@ func (w *wire) silence(n kerneltest.Namespace) {
 	sysctl(w.t, "net/ipv4/igmp_link_local_mcast_reports", "0")
 	sysctl(w.t, "net/ipv4/icmp_ratelimit", "0")
 	sysctl(w.t, "net/ipv6/icmp/ratelimit", "0")
-	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/router_solicitations", "0")
 	// A device without ARP is in none of the multicast groups that IPv6 reports.
 	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/disable_ipv6", "1")
 	link := linkOf(w.t, n.Device)
