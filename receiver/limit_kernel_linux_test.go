@@ -75,12 +75,11 @@ func TestKernelLimit(t *testing.T) {
 	if u := l.read(); u.programs <= 0 || u.loops <= 0 || u.programs > 1 || u.loops > 1 {
 		t.Errorf("the usage is %+v, and programs and loops ran", u)
 	}
-	time.Sleep(200 * time.Millisecond) // until calls that were made before are reported
-	traces.Reset()
-	time.Sleep(300 * time.Millisecond) // in this time calls would be reported; there is no condition to await
-	if n := traces.SpanCount(); n > 0 {
-		t.Errorf("%d spans are reported without calls", n)
-	}
+	awaitUsage(t, l, "no calls are reported, after those that were made before", func(usage) bool {
+		traces.Reset()
+		time.Sleep(300 * time.Millisecond) // in this time calls would be reported; there is no condition to await
+		return traces.SpanCount() == 0
+	})
 	want := map[int]moved{}
 	want[first.Process.Pid] = first.end(t)
 
@@ -128,7 +127,7 @@ func TestKernelLimit(t *testing.T) {
 
 func awaitUsage(t *testing.T, l *limit, what string, holds func(usage) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(l.read()); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); !holds(l.read()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s; the usage is %+v", what, l.read())
 		}
@@ -138,7 +137,7 @@ func awaitUsage(t *testing.T, l *limit, what string, holds func(usage) bool) {
 // sender is a process that sends to itself until end is called.
 type sender struct {
 	*kerneltest.Program
-	output io.Reader
+	output *kerneltest.Output
 }
 
 const asSender = "NETTAP_TEST_SENDER"
@@ -147,10 +146,7 @@ func startSender(t *testing.T) sender {
 	t.Helper()
 	command := exec.Command("/proc/self/exe", "-test.run=^TestSender$")
 	command.Env = append(os.Environ(), asSender+"=1")
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, command)
 	return sender{kerneltest.StartProgram(t, command), output}
 }
 
@@ -159,7 +155,7 @@ func (s sender) end(t *testing.T) moved {
 	t.Helper()
 	s.Input.Close()
 	var m moved
-	if _, err := fmt.Fscan(s.output, &m.Transmitted, &m.Received); err != nil {
+	if _, err := fmt.Sscan(s.output.Line(), &m.Transmitted, &m.Received); err != nil {
 		t.Fatal(err)
 	}
 	return m

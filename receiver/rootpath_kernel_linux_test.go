@@ -36,7 +36,7 @@ func TestKernelRootPathNeedsNoProc(t *testing.T) {
 	program := exec.Command(os.Args[0], "-test.run=^TestLabelledMessages$")
 	program.Env = append(os.Environ(), labelledEnv+"=1")
 	kerneltest.StartProgram(t, program)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(kerneltest.Patience); ; time.Sleep(10 * time.Millisecond) {
 		counts, err := contexts.Counts()
 		if err != nil {
 			t.Fatal(err)

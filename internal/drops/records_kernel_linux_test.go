@@ -229,23 +229,10 @@ func startContexts(t *testing.T) *tracecontext.Contexts {
 // connectBetween connects a client in one namespace to a server in another one.
 func connectBetween(t *testing.T, near, far kerneltest.Namespace) (client net.Conn) {
 	t.Helper()
-	var listener net.Listener
-	kerneltest.InNamespace(t, far.Name, func() {
-		var err error
-		if listener, err = net.Listen("tcp4", net.JoinHostPort(far.IPv4.String(), "0")); err != nil {
-			t.Fatal(err)
-		}
-	})
-	kerneltest.InNamespace(t, near.Name, func() {
-		var err error
-		if client, err = net.Dial("tcp4", listener.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-	})
-	t.Cleanup(func() {
-		client.Close()
-		listener.Close()
-	})
+	var listener *net.TCPListener
+	kerneltest.InNamespace(t, far.Name, func() { listener = kerneltest.Listen(t, net.JoinHostPort(far.IPv4.String(), "0")) })
+	kerneltest.InNamespace(t, near.Name, func() { client = kerneltest.Dial(t, listener.Addr()) })
+	t.Cleanup(func() { client.Close() })
 	return client
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -322,17 +323,15 @@ func (w *wire) converse(t *testing.T, far netip.Addr, turns int) {
 	t.Cleanup(func() { listener.Close() })
 	w.inNear(func() {
 		var err error
-		silent := net.Dialer{KeepAlive: -1}
+		silent := net.Dialer{KeepAlive: -1, Timeout: patience}
 		if client, err = silent.Dial("tcp", listener.Addr().String()); err != nil {
 			t.Fatal(err)
 		}
 	})
 	t.Cleanup(func() { client.Close() })
-	server, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := kerneltest.Accept(t, listener.(*net.TCPListener))
 	t.Cleanup(func() { server.Close() })
+	client.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // it is open
 	some := make([]byte, 1000)
 	for range turns {
 		for _, way := range [][2]net.Conn{{client, server}, {server, client}} {

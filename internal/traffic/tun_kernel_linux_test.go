@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // TestKernelCreditsATunOnWhoWritesToIt requires that packets that a virtual machine or a VPN writes to its device or reads from it are counted
@@ -39,6 +41,7 @@ func TestKernelCreditsATunOnWhoWritesToIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		for { // the kernel also sends packets of its own
+			kerneltest.AwaitInput(t, int(device.Fd()))
 			n, err := device.Read(buffer)
 			if err != nil {
 				t.Fatal(err)

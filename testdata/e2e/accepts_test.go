@@ -177,10 +177,7 @@ func acceptLate(t *testing.T) []accepted {
 	}
 	for i := range all {
 		all[i].earliest = time.Now()
-		fd, _, err := unix.Accept(listener)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fd := kerneltest.AcceptOn(t, listener)
 		all[i].latest = time.Now()
 		unix.Close(fd)
 	}
@@ -281,14 +278,8 @@ func flood(t *testing.T, connections int) (port int) {
 	}
 	defer listener.Close()
 	for range connections {
-		client, err := net.DialTCP("tcp4", nil, listener.Addr().(*net.TCPAddr))
-		if err != nil {
-			t.Fatal(err)
-		}
-		server, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := kerneltest.Dial(t, listener.Addr())
+		server := kerneltest.Accept(t, listener)
 		client.SetLinger(0) //nolint:errcheck // without it, the ports would be in use a minute longer
 		client.Close()
 		server.Close()

@@ -29,8 +29,8 @@ const (
 // bouncer is a process that does known things on loopback. Guests have no other program that could.
 type bouncer struct {
 	*kerneltest.Program
-	t     *testing.T
-	lines *bufio.Reader
+	t      *testing.T
+	output *kerneltest.Output
 }
 
 func startBouncer(t *testing.T) bouncer {
@@ -43,27 +43,16 @@ func startBouncer(t *testing.T) bouncer {
 	// Signals by which Go's runtime interrupts system calls would make two calls of one.
 	command.Env = append(os.Environ(), bouncerVariable+"=yes", "GODEBUG=asyncpreemptoff=1")
 	command.Stderr = os.Stderr
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := bouncer{kerneltest.StartProgram(t, command), t, bufio.NewReader(output)}
-	b.await() // it has its sockets
+	output := kerneltest.OutputOf(t, command)
+	b := bouncer{kerneltest.StartProgram(t, command), t, output}
+	output.Line() // it has its sockets
 	return b
 }
 
 // do lets the process do something, and returns when it is done.
 func (b bouncer) do(what string) {
-	b.t.Helper()
 	fmt.Fprintln(b.Input, what)
-	b.await()
-}
-
-func (b bouncer) await() {
-	b.t.Helper()
-	if _, err := b.lines.ReadString('\n'); err != nil {
-		b.t.Fatal(err)
-	}
+	b.output.Line()
 }
 
 // bounce is what a bouncer does.

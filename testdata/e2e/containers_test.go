@@ -3,12 +3,10 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
@@ -52,22 +50,16 @@ func answerInContainer(t *testing.T) (pid int, container kerneltest.Cgroup) {
 	t.Helper()
 	container = kerneltest.Container(t)
 	command := exec.Command("/usr/bin/python3", "-I", "-S", "-c", answers)
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, command)
 	server := kerneltest.StartProgram(t, command)
 	pid = server.Process.Pid
 	container.Enter(t, pid)
 	fmt.Fprintln(server.Input)
-	port, err := bufio.NewReader(output).ReadString('\n')
+	address, err := net.ResolveTCPAddr("tcp", "127.0.0.1:"+output.Line())
 	if err != nil {
 		t.Fatal(err)
 	}
-	connection, err := net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(port))
-	if err != nil {
-		t.Fatal(err)
-	}
+	connection := kerneltest.Dial(t, address)
 	defer connection.Close()
 	if answer, err := io.ReadAll(connection); len(answer) != 1000 || err != nil {
 		t.Fatalf("it answers %d bytes, and error %v", len(answer), err)

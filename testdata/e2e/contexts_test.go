@@ -67,12 +67,12 @@ func TestDistributionJoinsTraces(t *testing.T) {
 	}
 	s := serve(t, "127.0.0.1", "python3", command)
 	var client int64
-	if _, err := fmt.Fscanln(s.output, &client); err != nil {
+	if _, err := fmt.Sscan(s.output.Line(), &client); err != nil {
 		t.Fatal(err)
 	}
 	c := StartWith(t, Options{Receivers: fmt.Sprintf(everything, s.address.Port()), Traces: true})
 	fmt.Fprintln(tell)
-	if answer, err := s.output.ReadString('\n'); answer != "asks\n" {
+	if answer := s.output.Line(); answer != "asks" {
 		t.Fatalf("the client said %q: %v", answer, err)
 	}
 

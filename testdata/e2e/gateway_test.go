@@ -260,6 +260,9 @@ func startSender(t *testing.T) *sender {
 // send sends so many datagrams, and returns when they have arrived.
 func (s *sender) send(datagrams int) {
 	s.t.Helper()
+	if err := s.received.SetDeadline(time.Now().Add(patience)); err != nil {
+		s.t.Fatal(err)
+	}
 	for range datagrams {
 		if _, err := io.WriteString(s.input, "\n"); err != nil {
 			s.t.Fatal(err)

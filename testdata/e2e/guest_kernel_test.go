@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
@@ -117,6 +118,9 @@ func ask(address string, rounds, size int) error {
 		return err
 	}
 	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	for range rounds {
 		request := append([]byte(head), make([]byte, size)...)
 		if _, err := connection.Write(request); err != nil {
@@ -136,6 +140,9 @@ func answer(listener net.Listener, rounds, size int) error {
 		return err
 	}
 	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	for range rounds {
 		if _, err := io.ReadFull(connection, make([]byte, size+len(head))); err != nil {
 			return err

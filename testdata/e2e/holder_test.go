@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -57,14 +56,9 @@ func hold(t *testing.T, what string, program *ebpf.Program) held {
 	command.Env = append(os.Environ(), holderVariable+"="+what)
 	command.ExtraFiles, command.Stderr = []*os.File{file}, os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what is sent to the test's group must not end it
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, command)
 	h := held{kerneltest.StartProgram(t, command)}
-	if _, err := bufio.NewReader(output).ReadString('\n'); err != nil {
-		t.Fatalf("%s is not held: %v", what, err)
-	}
+	output.Line() // it is held
 	return h
 }
 

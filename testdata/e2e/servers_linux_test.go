@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/child"
+	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
 // pythonServer is a server in several forms. It tells each client which thread has accepted the
@@ -72,7 +72,7 @@ type server struct {
 	address netip.AddrPort // to connect to
 	pid     int
 	comm    string
-	output  *bufio.Reader // after the line with the port
+	output  *kerneltest.Output // after the line with the port
 }
 
 var portLine = regexp.MustCompile(`port (\d+)`)
@@ -80,10 +80,7 @@ var portLine = regexp.MustCompile(`port (\d+)`)
 // serve starts a server that prints "port" and its port, and waits for that line.
 func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 	t.Helper()
-	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	output := kerneltest.OutputOf(t, command)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end its children with it
 	if err := child.Start(command); err != nil {
 		t.Fatal(err)
@@ -92,11 +89,7 @@ func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 		syscall.Kill(-command.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it may have ended
 		command.Wait()                                      //nolint:errcheck // it was killed
 	})
-	reader := bufio.NewReader(output)
-	line, err := reader.ReadString('\n')
-	if err != nil {
-		t.Fatalf("%v does not start: %v", command, err)
-	}
+	line := output.Line()
 	found := portLine.FindStringSubmatch(line)
 	if found == nil {
 		t.Fatalf("%v said %q, want a port", command, line)
@@ -105,7 +98,7 @@ func serve(t *testing.T, address, comm string, command *exec.Cmd) server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server{netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port)), command.Process.Pid, comm, reader}
+	return server{netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port)), command.Process.Pid, comm, output}
 }
 
 func servePython(t *testing.T, how, address string, user int) server {

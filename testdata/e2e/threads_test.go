@@ -31,17 +31,14 @@ func TestDistributionForgetsEndedThreads(t *testing.T) {
 	for _, name := range []string{"program", "library"} {
 		t.Run(name, func(t *testing.T) {
 			command := exec.Command(filepath.Join(built, name), fmt.Sprint(port))
-			output, err := command.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
+			output := kerneltest.OutputOf(t, command)
 			program := kerneltest.StartProgram(t, command)
 			c.Wait("the program was looked at", func() bool {
 				return len(c.Spans(Attributes{"process.pid": program.Process.Pid, "nettap.trace_context.source": "otel_thread"})) > 0
 			})
 			fmt.Fprintln(program.Input)
 			var thread int
-			if _, err := fmt.Fscanln(output, &thread); err != nil {
+			if _, err := fmt.Sscan(output.Line(), &thread); err != nil {
 				t.Fatal(err)
 			}
 			var got []string

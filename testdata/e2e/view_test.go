@@ -117,6 +117,9 @@ func TestDistributionShowsTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer to.Close()
+		if err := to.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
 		table := during(t, "http://"+address+"/nettop?interval=3s", func() {
 			for range 7 {
 				if _, err := to.WriteTo(make([]byte, 1000), to.LocalAddr()); err != nil {

@@ -311,6 +311,10 @@ func (s lateServer) ask(t *testing.T) {
 		return
 	}
 	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Error(err)
+		return
+	}
 	for range lateRequests {
 		if _, err := io.WriteString(connection, "request"); err != nil {
 			t.Error(err)
@@ -333,7 +337,11 @@ func awaitArrival(t *testing.T, connection *net.TCPConn) {
 		t.Error(err)
 		return
 	}
-	for unacknowledged := 1; unacknowledged > 0; time.Sleep(time.Millisecond) {
+	for unacknowledged, deadline := 1, time.Now().Add(patience); unacknowledged > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("%d bytes do not arrive", unacknowledged)
+			return
+		}
 		var ioctlErr error
 		err := raw.Control(func(fd uintptr) { unacknowledged, ioctlErr = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
 		if err != nil || ioctlErr != nil {
