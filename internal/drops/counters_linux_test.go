@@ -3,6 +3,7 @@
 package drops
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ func TestEachRuleIsProvoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	provocations := map[string]bool{}
-	for _, provocation := range dropstest.Counted() {
+	for _, provocation := range slices.Concat(dropstest.Counted(), dropstest.CountedQueues()) {
 		if provocations[provocation.Name] {
 			t.Errorf("%q is the name of two provocations", provocation.Name)
 		}

@@ -19,7 +19,22 @@ import (
 func TestKernelSeesWhatTheKernelCounts(t *testing.T) {
 	lab := dropstest.NewLab(t)
 	drops := unseenIn(t, lab)
-	for _, provocation := range dropstest.Counted() {
+	requireSeen(t, lab, drops, dropstest.Counted())
+	silent := dropstest.NewLab(t)
+	silent.Silence(t)
+	requireSeen(t, silent, unseenIn(t, silent), dropstest.CountedQueues())
+	for _, provocation := range dropstest.Uncounted() {
+		t.Run(provocation.Name, func(t *testing.T) {
+			before := collectCounts(t, lab, drops)
+			grown := provocation.Provoke(t, lab)
+			requireCounts(t, lab, drops, before, counts{counted: grown, covered: map[string]int{}, unseen: grown})
+		})
+	}
+}
+
+func requireSeen(t *testing.T, lab *dropstest.Lab, drops *Drops, provocations []dropstest.CountedProvocation) {
+	t.Helper()
+	for _, provocation := range provocations {
 		t.Run(provocation.Name, func(t *testing.T) {
 			before, entered := collectCounts(t, lab, drops), entered(drops)
 			grown := provocation.Provoke(t, lab)
@@ -30,13 +45,6 @@ func TestKernelSeesWhatTheKernelCounts(t *testing.T) {
 			if t.Failed() {
 				logDrops(t, drops, entered)
 			}
-		})
-	}
-	for _, provocation := range dropstest.Uncounted() {
-		t.Run(provocation.Name, func(t *testing.T) {
-			before := collectCounts(t, lab, drops)
-			grown := provocation.Provoke(t, lab)
-			requireCounts(t, lab, drops, before, counts{counted: grown, covered: map[string]int{}, unseen: grown})
 		})
 	}
 }

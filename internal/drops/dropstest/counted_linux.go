@@ -21,9 +21,9 @@ type CountedProvocation struct {
 	Provoke func(t *testing.T, lab *Lab) map[string]int
 }
 
-// Counted returns all that are known.
+// Counted returns all that are known but those of [CountedQueues].
 func Counted() []CountedProvocation {
-	return slices.Concat(countedUDP("", ipv4Of, "Udp"), countedUDP(" over IPv6", ipv6Of, "Udp6"), countedTCP(), countedIP(), countedQueues())
+	return slices.Concat(countedUDP("", ipv4Of, "Udp"), countedUDP(" over IPv6", ipv6Of, "Udp6"), countedTCP(), countedIP())
 }
 
 // counted makes a CountedProvocation of a provocation whose drops some counters count.

@@ -21,7 +21,10 @@ import (
 	"github.com/seed-7756021b/nettap/internal/kerneltest"
 )
 
-func countedQueues() []CountedProvocation {
+// CountedQueues returns those that change the queue of the receiver's interface. What the interface is
+// given meanwhile is lost, and no queue counts it, so they need a lab in which nothing else is sent: see
+// [Lab.Silence].
+func CountedQueues() []CountedProvocation {
 	return []CountedProvocation{
 		{"a datagram that finds the queue of its interface full", fullQueue},
 		{"a datagram that finds a queue full that is inside of another one", fullInnerQueue},

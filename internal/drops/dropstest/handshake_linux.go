@@ -91,15 +91,15 @@ func (h *handshake) send(t *testing.T, n int, s segment) {
 // knowNeighbour tells the receiver that an address belongs to the sender.
 func (l *Lab) knowNeighbour(t *testing.T, address netip.Addr) {
 	t.Helper()
-	l.inReceiver(t, func() {
-		err := netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: l.Receiver.Index, State: netlink.NUD_PERMANENT,
-			IP: net.IP(address.AsSlice()), HardwareAddr: l.senderMAC,
-		})
-		if err != nil {
-			t.Fatalf("add neighbour: %v", err)
-		}
-	})
+	l.inReceiver(t, func() { knowNeighbour(t, l.Receiver.Index, address, l.senderMAC) })
+}
+
+func knowNeighbour(t *testing.T, index int, address netip.Addr, mac net.HardwareAddr) {
+	t.Helper()
+	err := netlink.NeighSet(&netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: net.IP(address.AsSlice()), HardwareAddr: mac})
+	if err != nil {
+		t.Fatalf("add neighbour: %v", err)
+	}
 }
 
 // openAnswers opens a socket that receives all packets that arrive at the sender.

@@ -41,6 +41,16 @@ func NewLab(t *testing.T) *Lab {
 	return lab
 }
 
+// Silence lets both sides send nothing by themselves: they know each other, and have no IPv6.
+func (l *Lab) Silence(t *testing.T) {
+	t.Helper()
+	l.knowNeighbour(t, l.Sender.IPv4)
+	l.inSender(t, func() { knowNeighbour(t, l.Sender.Index, l.Receiver.IPv4, l.receiverMAC) })
+	for _, side := range []kerneltest.Namespace{l.Sender, l.Receiver} {
+		kerneltest.InNamespace(t, side.Name, func() { setSysctl(t, filepath.Join("net/ipv6/conf", side.Device, "disable_ipv6"), "1") })
+	}
+}
+
 func (l *Lab) inSender(t *testing.T, f func()) {
 	t.Helper()
 	kerneltest.InNamespace(t, l.Sender.Name, f)
