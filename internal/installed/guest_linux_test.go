@@ -381,8 +381,8 @@ func (g guest) isUpgraded() {
 	g.fail()
 }
 
-// isRemoved requires that the removal of a running service leaves nothing in the kernel, and a purged package
-// nothing on disk but its user.
+// isRemoved requires that the removal of a running service leaves nothing in the kernel, that a package which is
+// installed again runs again, and that a purged one leaves nothing on disk but its user.
 func (g guest) isRemoved() {
 	objects := g.objects()
 	g.run("dpkg", "--remove", "otelcol-nettap")
@@ -393,6 +393,8 @@ func (g guest) isRemoved() {
 	if got := g.property("LoadState"); got != "not-found" {
 		g.Errorf("after the removal the unit is %s", got)
 	}
+	g.run("dpkg", "--force-confold", "--install", "/tests/second.deb")
+	g.ready()
 	g.run("dpkg", "--purge", "otelcol-nettap")
 	var left []string
 	for _, pattern := range []string{"/etc/*nettap*", "/etc/systemd/system/*nettap*", "/etc/systemd/system/*/*nettap*", "/var/lib/*nettap*", "/var/lib/private/*nettap*",

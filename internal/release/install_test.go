@@ -145,10 +145,10 @@ var contents = map[string]string{
 	"usr/share/man/man8/otelcol-nettap.8.gz":        "-rw-r--r-- root root ",
 }
 
-// older makes the package of an earlier version, with a small program in it, and returns its path.
-func older(t *testing.T, name string) string {
+// packageOf makes the packages of a version, with a small program in them, and returns the path of the one with the name.
+func packageOf(t *testing.T, version, name string) string {
 	t.Helper()
-	r := testRelease(t, "0.0.9")
+	r := testRelease(t, version)
 	if err := os.MkdirAll(r.directory, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestDebIsInstalledUpgradedRemovedAndPurged(t *testing.T) {
 		t.Helper()
 		return m.run(append([]string{"dpkg", "--root=" + m.root}, arguments...)...)
 	}
-	dpkg("--install", older(t, "otelcol-nettap_0.0.9_amd64.deb"))
+	dpkg("--install", packageOf(t, "0.0.9", "otelcol-nettap_0.0.9_amd64.deb"))
 	changed := m.change()
 	dpkg("--install", newest(t, "*_amd64.deb"))
 	m.runs()
@@ -201,6 +201,86 @@ func TestDebIsInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	}
 }
 
+// manager is a systemctl for a machine without systemd. A link says whether the service is enabled, as with systemd, and
+// a file has a line for each time that it was started since it was stopped.
+const manager = `#!/bin/sh
+link=/etc/systemd/system/multi-user.target.wants/otelcol-nettap.service
+running=/run/otelcol-nettap
+for verb; do case "$verb" in -*) ;; *) break ;; esac; done
+case "$verb" in
+is-enabled) test -h "$link" && echo enabled ;;
+is-active) test -e "$running" ;;
+enable | preset) mkdir -p "${link%/*}" && ln -sf /usr/lib/systemd/system/otelcol-nettap.service "$link" ;;
+disable) rm -f "$link" ;;
+start | restart) echo started >>"$running" ;;
+try-restart) test ! -e "$running" || echo started >>"$running" ;;
+stop) rm -f "$running" ;;
+daemon-reload) ;;
+*) echo "nobody has described systemctl $*" >&2 && exit 1 ;;
+esac
+`
+
+// TestDebKeepsWhetherTheServiceRuns requires that upgrades, and removals that are followed by an installation, leave a
+// service running that was enabled, and leave one alone that was not. That the real systemctl does so is seen by
+// make test-systemd.
+func TestDebKeepsWhetherTheServiceRuns(t *testing.T) {
+	m := newMachine(t)
+	dpkg := func(arguments ...string) {
+		t.Helper()
+		m.run(append([]string{"dpkg", "--root=" + m.root}, arguments...)...)
+	}
+	write := func(path, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(m.root, path), []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const link, running, policy = "etc/systemd/system/multi-user.target.wants/otelcol-nettap.service", "run/otelcol-nettap", "usr/sbin/policy-rc.d"
+	require := func(after string, enabled bool, starts int) {
+		t.Helper()
+		_, err := os.Lstat(filepath.Join(m.root, link))
+		started, _ := os.ReadFile(filepath.Join(m.root, running)) // there is no such file while it is stopped
+		if got := strings.Count(string(started), "\n"); (err == nil) != enabled || got != starts {
+			t.Errorf("after %s: enabled is %v, want %v; it was started %d times, want %d", after, err == nil, enabled, got, starts)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(m.root, "run/systemd/system"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write("usr/bin/systemctl", manager)
+	first, second := packageOf(t, "0.0.8", "otelcol-nettap_0.0.8_amd64.deb"), packageOf(t, "0.0.9", "otelcol-nettap_0.0.9_amd64.deb")
+
+	dpkg("--install", first)
+	require("the installation", true, 1)
+	dpkg("--install", second)
+	require("the upgrade", true, 2)
+	dpkg("--remove", "otelcol-nettap")
+	require("the removal", true, 0)
+	dpkg("--install", second)
+	require("the removal and an installation", true, 1)
+
+	write(policy, "#!/bin/sh\nexit 101\n")
+	dpkg("--install", second)
+	require("an upgrade where services must not be started", true, 1)
+	if err := os.Remove(filepath.Join(m.root, policy)); err != nil {
+		t.Fatal(err)
+	}
+
+	m.inside("systemctl", "stop", "otelcol-nettap.service")
+	m.inside("systemctl", "disable", "otelcol-nettap.service")
+	dpkg("--install", second)
+	require("an upgrade of what is disabled", false, 0)
+	dpkg("--remove", "otelcol-nettap")
+	dpkg("--install", second)
+	require("the removal of what is disabled and an installation", false, 0)
+
+	m.inside("systemctl", "enable", "otelcol-nettap.service")
+	dpkg("--purge", "otelcol-nettap")
+	require("the purge", false, 0)
+	dpkg("--install", first)
+	require("the purge and an installation", true, 1)
+}
+
 func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
 	m := newMachine(t)
 	before := m.files()
@@ -209,7 +289,7 @@ func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
 		t.Helper()
 		return m.run(append([]string{"rpm", "--root", m.root, "--nodeps", "--nosignature"}, arguments...)...)
 	}
-	rpm("--install", older(t, "otelcol-nettap-0.0.9-1.x86_64.rpm"))
+	rpm("--install", packageOf(t, "0.0.9", "otelcol-nettap-0.0.9-1.x86_64.rpm"))
 	changed := m.change()
 	rpm("--upgrade", newest(t, "*.x86_64.rpm"))
 	m.runs()
@@ -230,6 +310,23 @@ func TestRpmIsInstalledUpgradedAndRemoved(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(m.root, "var/lib/otelcol-nettap/queue")); err != nil {
 		t.Errorf("what could not be sent is gone: %v", err)
+	}
+}
+
+// TestPackagesRecommendCertificates requires that package managers install the root certificates, without which the
+// Collector trusts no server.
+func TestPackagesRecommendCertificates(t *testing.T) {
+	if made == "" {
+		t.Skip("make test-packages says where the release is")
+	}
+	for _, words := range [][]string{
+		{"dpkg-deb", "--field", newest(t, "*_amd64.deb"), "Recommends"},
+		{"rpm", "--query", "--recommends", "--nosignature", "--package", newest(t, "*.x86_64.rpm")},
+	} {
+		output, err := exec.Command(words[0], words[1:]...).Output()
+		if got := strings.TrimSpace(string(output)); err != nil || got != "ca-certificates" {
+			t.Errorf("%s recommends %q (%v), want ca-certificates", words[0], got, err)
+		}
 	}
 }
 
