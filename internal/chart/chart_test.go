@@ -183,14 +183,25 @@ func TestPodHasWhatItNeeds(t *testing.T) {
 	if diff := cmp.Diff(want, container.SecurityContext); diff != "" {
 		t.Errorf("the container may do something else (-want +got):\n%s", diff)
 	}
-	var writable []string
-	for _, mount := range container.VolumeMounts {
-		if !mount.ReadOnly {
-			writable = append(writable, mount.MountPath)
+	// Without recursiveReadOnly the container could write to what is mounted below these directories.
+	recursive := corev1.RecursiveReadOnlyIfPossible
+	mounts := []corev1.VolumeMount{
+		{Name: "config", MountPath: "/etc/otelcol-nettap", ReadOnly: true},
+		{Name: "sys", MountPath: "/host/sys", ReadOnly: true, RecursiveReadOnly: &recursive},
+		{Name: "etc", MountPath: "/host/etc", ReadOnly: true, RecursiveReadOnly: &recursive},
+		{Name: "queue", MountPath: "/var/lib/otelcol-nettap"},
+	}
+	if diff := cmp.Diff(mounts, container.VolumeMounts); diff != "" {
+		t.Errorf("the container has other directories (-want +got):\n%s", diff)
+	}
+	paths := map[string]string{}
+	for _, volume := range pod.Volumes {
+		if volume.HostPath != nil {
+			paths[volume.Name] = volume.HostPath.Path
 		}
 	}
-	if diff := cmp.Diff([]string{"/var/lib/otelcol-nettap"}, writable); diff != "" {
-		t.Errorf("the container may write to other directories (-want +got):\n%s", diff)
+	if diff := cmp.Diff(map[string]string{"sys": "/sys", "etc": "/etc", "queue": "/var/lib/otelcol-nettap"}, paths); diff != "" {
+		t.Errorf("it has other directories of the host (-want +got):\n%s", diff)
 	}
 	if container.Resources.Limits.Memory().IsZero() {
 		t.Error("there is no limit of memory that memory_limiter could keep below")
@@ -230,7 +241,10 @@ func configurationOf(t *testing.T, values map[string]any) (parsed configuration,
 
 func TestConfigurationFitsToThePod(t *testing.T) {
 	got, _ := configurationOf(t, cases["all that can be set"])
-	wantNettap := map[string]any{"root_path": "/host", "max_cpu": "2%", "traffic": map[string]any{"namespaces": "all"}}
+	wantNettap := map[string]any{
+		"root_path": "/host", "max_cpu": "2%", "traffic": map[string]any{"namespaces": "all"},
+		"trace_context": map[string]any{"obi": map[string]any{"map": "/host/sys/fs/bpf/otel/traces_ctx_v1"}},
+	}
 	if diff := cmp.Diff(wantNettap, got.Receivers["nettap"]); diff != "" {
 		t.Errorf("the receiver differs (-want +got):\n%s", diff)
 	}
@@ -311,8 +325,32 @@ func TestDistributionTakesTheConfiguration(t *testing.T) {
 	}
 }
 
-// TestManifestIsTheChartsDefault requires that deploy/daemonset.yaml, which is for users without Helm, is
-// what the chart makes by default.
+// TestChartRefusesWhatItDoesNotKnow requires that a value with a wrong name or type is an error, and not left out.
+func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
+	loaded, err := loader.Load(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for set, want := range map[string]string{
+		"otlp.endpont=gateway.example:4317": "endpont",
+		"nettapp.max_cpu=1%":                "nettapp",
+		"otlp.insecure=no":                  "/otlp/insecure",
+		"queue.bytes=100Mi":                 "/queue/bytes",
+		"image.pullPolicy=Sometimes":        "/image/pullPolicy",
+	} {
+		t.Run(set, func(t *testing.T) {
+			values, err := strvals.Parse(set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = util.ToRenderValues(loaded, values, common.ReleaseOptions{Name: "otelcol-nettap"}, common.DefaultCapabilities)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("the error is %v, want one that names %s", err, want)
+			}
+		})
+	}
+}
+
 // TestChartTakesWhatIsDocumented renders the chart with the values that docs/deployment.md sets.
 func TestChartTakesWhatIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../docs/deployment.md")
@@ -344,6 +382,8 @@ func TestChartTakesWhatIsDocumented(t *testing.T) {
 	}
 }
 
+// TestManifestIsTheChartsDefault requires that deploy/daemonset.yaml, which is for users without Helm, is
+// what the chart makes by default.
 func TestManifestIsTheChartsDefault(t *testing.T) {
 	rendered := render(t, nil)
 	var written strings.Builder

@@ -127,7 +127,7 @@ func TestImageHasTheProgramAndNothingElse(t *testing.T) {
 	}
 }
 
-// configurationInside is the configuration in the container, with the host's / mounted on /host as in the
+// configurationInside is the configuration in the container, with directories of the host below /host as in the
 // DaemonSet.
 const configurationInside = `
 receivers: {nettap: {root_path: /host}}
@@ -142,13 +142,16 @@ service:
     traces: {receivers: [nettap], exporters: [nop]}
 `
 
-// mounts is a script that makes the mounts of a container runtime and of the DaemonSet.
+// mounts is a script that makes the mounts of a container runtime and of the DaemonSet, which are read-only with all that
+// is mounted below them.
 const mounts = `set -e
 mount --make-rprivate /
-mkdir -p "$0/proc" "$0/sys" "$0/host"
+mkdir -p "$0/proc" "$0/sys" "$0/host/sys" "$0/host/etc"
 mount -t proc proc "$0/proc"
 mount --rbind /sys "$0/sys"
-mount --rbind / "$0/host"
+mount --rbind /sys "$0/host/sys"
+mount --rbind /etc "$0/host/etc"
+cut -d ' ' -f 5 /proc/self/mountinfo | grep "^$0/host/" | while read -r below; do mount -o remount,bind,ro "$below"; done
 exec chroot "$0" /otelcol-nettap --config /etc/otelcol-nettap/config.yaml`
 
 func TestImageRunsInAContainersRoot(t *testing.T) {
@@ -198,6 +201,11 @@ func TestImageRunsInAContainersRoot(t *testing.T) {
 	}
 	if got := strings.Count(string(written), "instrument runs"); got < 4 {
 		t.Errorf("%d instruments run, want traffic, drops, accepts and calls:\n%s", got, written)
+	}
+	for line := range strings.Lines(string(written)) {
+		if fields := strings.Split(line, "\t"); len(fields) > 1 && fields[1] != "info" {
+			t.Errorf("it warns of %s", line)
+		}
 	}
 }
 

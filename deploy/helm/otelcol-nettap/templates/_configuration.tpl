@@ -5,6 +5,7 @@
 receivers:
   nettap:
     root_path: /host
+    trace_context: {obi: {map: /host/sys/fs/bpf/otel/traces_ctx_v1}}
 processors:
   memory_limiter:
     check_interval: 1s
