@@ -47,6 +47,17 @@ func TestWhatMustNotBeCausedIsAwaited(t *testing.T) {
 	}
 }
 
+// TestPatience requires that the end of a thread is awaited for longer, since the kernel frees it later.
+func TestPatience(t *testing.T) {
+	o := &Object{hooks: []Hook{{Cause: selftest.Packets}, {Cause: selftest.Thread}}}
+	if got := o.patience(map[int][]string{0: {"count"}}); got != patience {
+		t.Errorf("sockets are awaited for %v, want %v", got, patience)
+	}
+	if got := o.patience(map[int][]string{0: {"count"}, 1: {"forget"}}); got != patienceWithRCU {
+		t.Errorf("the end of a thread is awaited for %v, want %v", got, patienceWithRCU)
+	}
+}
+
 // TestMark requires what the programs of calls expect: struct mark in bpf/calls.bpf.c.
 func TestMark(t *testing.T) {
 	for name, test := range map[string]struct {
