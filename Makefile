@@ -90,9 +90,12 @@ $(collector): builder-config.yaml $(sources)
 	$(tool) builder --config builder-config.yaml
 	mv build/distribution/otelcol-nettap $@
 
+.PHONY: root
+root:
+	@test "$$(id -u)" = 0 || { echo "this needs root: observing every process takes the privileges listed in README.md"; exit 1; }
+
 .PHONY: run
-run: build ## build and start the Collector with deploy/config.yaml: tables here, a page on port 8777 (as root; Ctrl-C ends it)
-	@test "$$(id -u)" = 0 || { echo "make run needs root: observing every process takes the privileges listed in README.md"; exit 1; }
+run: root build ## build and start the Collector with deploy/config.yaml: tables here, a page on port 8777 (as root; Ctrl-C ends it)
 	exec $(collector) --config deploy/config.yaml
 
 .PHONY: test
@@ -125,7 +128,7 @@ test-kernel: ## run the tests that load BPF programs into this kernel (as root)
 
 .PHONY: test-e2e
 test-e2e: build page-tools-if-any ## run the tests that drive build/otelcol-nettap with real traffic (as root)
-	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 30m -skip '^TestJaeger|^TestSelftests|^TestSoak|^TestGateway' ./testdata/e2e/
+	go test $(TESTFLAGS) -count=1 -parallel 4 -timeout 20m -skip '^TestJaeger|^TestSelftests|^TestSoak|^TestGateway' ./testdata/e2e/
 
 SOAKTIME ?= 10m
 
