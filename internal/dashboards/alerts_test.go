@@ -87,6 +87,10 @@ var occasions = map[string]occasion{
 		firing: []series{{"otelcol_nettap_map_entries", `map="drops"`, 95, 0}, {"otelcol_nettap_map_limit", `map="drops"`, 100, 0}},
 		quiet:  []series{{"otelcol_nettap_map_entries", `map="drops"`, 80, 0}, {"otelcol_nettap_map_limit", `map="drops"`, 100, 0}},
 	},
+	"NettapQueueIsNearlyFull": {
+		firing: []series{{"otelcol_exporter_queue_size", `data_type="logs"`, 6e7, 0}, {"otelcol_exporter_queue_capacity", `data_type="logs"`, 1e8, 0}},
+		quiet:  []series{{"otelcol_exporter_queue_size", `data_type="logs"`, 1e6, 0}, {"otelcol_exporter_queue_capacity", `data_type="logs"`, 1e8, 0}},
+	},
 }
 
 // TestAlertsFireOnTheirOccasions requires that each alert fires on its occasion, for at least as long as

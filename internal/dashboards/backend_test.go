@@ -22,6 +22,9 @@ import (
 // collector and victoriaMetrics are the paths of the programs that make test-dashboards has built.
 var collector, victoriaMetrics = os.Getenv("NETTAP_COLLECTOR"), os.Getenv("NETTAP_VICTORIAMETRICS")
 
+// client fails where a server does not answer.
+var client = http.Client{Timeout: time.Minute}
+
 // backend is a VictoriaMetrics that scrapes a Collector's own metrics.
 type backend struct {
 	t       *testing.T
@@ -47,7 +50,7 @@ func startBackend(t *testing.T, scraped int) backend {
 
 // answers says whether the URL, without its scheme, has a page.
 func answers(url string) bool {
-	response, err := http.Get("http://" + url) //nolint:noctx // it is on this machine
+	response, err := client.Get("http://" + url) //nolint:noctx // the client has a timeout
 	if err != nil {
 		return false
 	}
@@ -70,7 +73,9 @@ func start(t *testing.T, program string, arguments ...string) {
 	}
 	t.Cleanup(func() {
 		_ = command.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(time.Minute, func() { _ = command.Process.Kill() })
 		err := command.Wait()
+		kill.Stop()
 		if written, _ := os.ReadFile(log.Name()); err != nil || t.Failed() {
 			t.Logf("%s ends with %v:\n%s", filepath.Base(program), err, written)
 		}
@@ -93,7 +98,7 @@ func (b backend) flush() { b.get("/internal/force_flush", nil) }
 
 func (b backend) get(path string, query url.Values) []byte {
 	b.t.Helper()
-	response, err := http.Get("http://" + b.address + path + "?" + query.Encode()) //nolint:noctx // it is on this machine
+	response, err := client.Get("http://" + b.address + path + "?" + query.Encode()) //nolint:noctx // the client has a timeout
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -129,7 +134,7 @@ func (b backend) query(expression string, at time.Time) []map[string]string {
 // put adds samples, in the text format of Prometheus.
 func (b backend) put(samples string) {
 	b.t.Helper()
-	response, err := http.Post("http://"+b.address+"/api/v1/import/prometheus", "text/plain", strings.NewReader(samples)) //nolint:noctx // it is on this machine
+	response, err := client.Post("http://"+b.address+"/api/v1/import/prometheus", "text/plain", strings.NewReader(samples)) //nolint:noctx // the client has a timeout
 	if err != nil {
 		b.t.Fatal(err)
 	}

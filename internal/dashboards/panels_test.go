@@ -5,15 +5,19 @@ package dashboards
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // counts has the connector that makes metrics of log records. It is merged below observing, which has
@@ -33,25 +37,29 @@ exporters:
   nop:
   otlp_http:
     metrics_endpoint: http://%s/opentelemetry/v1/metrics
+  prometheus:
+    endpoint: 127.0.0.1:%d
+    resource_to_telemetry_conversion: {enabled: true}
 extensions: {health_check: {endpoint: "127.0.0.1:%d"}}
 service:
   extensions: [health_check]
   telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: %d}}}}]}}
   pipelines:
-    metrics: {receivers: [nettap], exporters: [otlp_http]}
+    metrics: {receivers: [nettap], exporters: [otlp_http, prometheus]}
     logs: {receivers: [nettap], exporters: [nop, signal_to_metrics/accepts]}
-    metrics/accepts: {exporters: [otlp_http]}
+    metrics/accepts: {exporters: [otlp_http, prometheus]}
     traces: {receivers: [nettap], exporters: [nop]}
 `
 
-// TestPanelsShowTraffic requires that every panel has data while there are traffic, drops,
-// retransmits, accepts, refused attempts and waits. Then it requires that the counts of accepts and
-// refused attempts, which a connector makes of log records, are exact.
+// TestPanelsShowTraffic requires that every panel and every series that an alert looks at has data while there are
+// traffic, drops, retransmits, accepts, refused attempts and waits, and that the page of the Collector's exporter for
+// Prometheus has metrics of the same names. Then it requires that the counts of accepts and refused attempts, which a
+// connector makes of log records, are exact.
 func TestPanelsShowTraffic(t *testing.T) {
-	own, health := freePort(t), freePort(t)
+	own, health, page := freePort(t), freePort(t), freePort(t)
 	b := startBackend(t, own)
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, observing, b.address, health, own), 0o644); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, observing, b.address, page, health, own), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	start(t, collector, "--config", counts, "--config", config)
@@ -68,14 +76,31 @@ func TestPanelsShowTraffic(t *testing.T) {
 		}
 	})
 	missing := expressions(t)
+	for _, alert := range alerts(t) {
+		for _, selector := range selectors(t, alert.Expr) {
+			missing["alert "+alert.Alert+": "+selector.String()] = selector.String()
+		}
+	}
 	// This panel has data only if the kernel counts drops that nettap does not see, which should not happen.
 	delete(missing, "nettap: drops: Counted by the kernel and not seen")
+	names := map[string]bool{}
+	for _, expression := range missing {
+		for _, selector := range selectors(t, expression) {
+			names[selector.Name] = true
+		}
+	}
 	for deadline := time.Now().Add(time.Minute); len(missing) > 0 && time.Now().Before(deadline); time.Sleep(time.Second) {
 		b.flush()
 		maps.DeleteFunc(missing, func(_, expression string) bool { return len(b.query(expression, time.Now())) > 0 })
 	}
 	for _, panel := range slices.Sorted(maps.Keys(missing)) {
 		t.Errorf("%s has no data: %s", panel, missing[panel])
+	}
+	exported := scrape(t, page)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if !strings.HasPrefix(name, "otelcol_") && !strings.Contains(exported, "\n"+name+"{") {
+			t.Errorf("the exporter for Prometheus has no %s", name)
+		}
 	}
 
 	stop()
@@ -89,6 +114,38 @@ func TestPanelsShowTraffic(t *testing.T) {
 			return len(b.query(fmt.Sprintf("%s == %d", expression, visits), time.Now())) > 0
 		})
 	}
+}
+
+// selectors returns the selectors of series in an expression, as of now.
+func selectors(t *testing.T, expression string) (found []*parser.VectorSelector) {
+	t.Helper()
+	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser.Inspect(parsed, func(node parser.Node, _ []parser.Node) error {
+		if selector, ok := node.(*parser.VectorSelector); ok {
+			selector.OriginalOffset = 0
+			found = append(found, selector)
+		}
+		return nil
+	})
+	return found
+}
+
+// scrape returns the page of an exporter for Prometheus.
+func scrape(t *testing.T, port int) string {
+	t.Helper()
+	response, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", port)) //nolint:noctx // the client has a timeout
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 // repeat does something again and again until the test ends or stop is called, which returns when
@@ -149,6 +206,9 @@ func ask(t *testing.T, server *net.TCPAddr) {
 		return
 	}
 	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Error(err)
+	}
 	if _, err := connection.Write([]byte("question")); err != nil {
 		t.Error(err)
 	}
