@@ -7,6 +7,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,9 @@ const inherited = "/proc/self/fd/3"
 
 // patience is how long [Collector.Wait] waits for a condition before the test fails.
 const patience = 3 * time.Minute
+
+// A server that does not answer fails the test that asks it, and does not hold up all others.
+func init() { http.DefaultClient.Timeout = patience }
 
 // Collector is a running otelcol-nettap. It ends with the test, even if that is killed.
 type Collector struct {

@@ -96,6 +96,12 @@ func decisions(beside *Collector) map[string]decision {
 			after: `. "$(sed -n 's/^EnvironmentFile=-//p' deploy/otelcol-nettap.service)"
 				echo "$OTLP_ENDPOINT, or else $(sed -n 's/.*{env:OTLP_ENDPOINT:-\(.*\)}$/\1/p' deploy/service.yaml)"`,
 		},
+		"mv /var/lib/otelcol-nettap/queue /var/lib/otelcol-nettap/queue.damaged": {
+			in: alone, until: "Everything is ready",
+			before: service + `; mkdir /var/lib/otelcol-nettap/queue; head -c 32768 /dev/zero >/var/lib/otelcol-nettap/queue/exporter_otlp_grpc__logs
+				otelcol-nettap --config deploy/service.yaml 2>&1 | grep "invalid database"`,
+			after: "exec otelcol-nettap --config deploy/service.yaml",
+		},
 		"mount -t cgroup2 none /sys/fs/cgroup": {in: alone, after: "cat /sys/fs/cgroup/cgroup.controllers"},
 		"mount -t cgroup2 none /sys/fs/cgroup/unified": {
 			in: alone, before: "mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/unified", after: "cat /sys/fs/cgroup/unified/cgroup.controllers",

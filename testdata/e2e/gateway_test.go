@@ -160,7 +160,11 @@ func TestGatewayLosesNothing(t *testing.T) {
 	talk := func() (want [agents]int) {
 		for range 4 {
 			pids = append(pids, talker(t, address))
-			<-heard // the connection was accepted, so an agent that stops now has seen it
+			select { // the connection was accepted, so an agent that stops now has seen it
+			case <-heard:
+			case <-time.After(patience):
+				t.Fatal("a connection was not accepted")
+			}
 		}
 		datagrams.send(5)
 		for i := range want {
