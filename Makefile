@@ -207,7 +207,7 @@ programs = $(foreach architecture,$(ARCHITECTURES),$(collector)$(filter -arm64,-
 .PHONY: release
 release: $(programs) ## make the files of a release: deb, rpm, image, SBOMs and checksums (ARCHITECTURES=amd64: only that one)
 	@test "$$(go env GOARCH)" = amd64 || { echo "make release takes build/otelcol-nettap for amd64, which this machine is not"; exit 1; }
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) go run -C internal/release . -repository $(CURDIR) -directory $(CURDIR)/build/release \
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} go run -C internal/release . -repository $(CURDIR) -directory $(CURDIR)/build/release \
 		-version $(version) $(foreach architecture,$(ARCHITECTURES),$(architecture)=$(CURDIR)/$(collector)$(filter -arm64,-$(architecture)))
 
 .PHONY: package

@@ -89,7 +89,7 @@ func (g guest) wait(what string, holds func() bool) {
 
 // get returns what the service serves at a URL, or "" if it does not. The machine would take long to start curl.
 func get(url string) string {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + url)
 	if err != nil {
 		return ""

@@ -3,12 +3,14 @@
 package installed
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // day is what happens on an idle machine in a day: administrators look after it, programs log, and time is
@@ -93,7 +95,9 @@ func (g guest) failures() (found []string) {
 // happens runs a command of which it does not matter whether it succeeds.
 func (g guest) happens(words ...string) {
 	g.Helper()
-	output, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(g.Context(), 10*time.Minute)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
 	g.Logf("%s: %v\n%s", words[len(words)-1], err, output)
 }
 
