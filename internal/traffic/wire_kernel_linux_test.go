@@ -59,11 +59,16 @@ func lay(t *testing.T) *wire {
 	return w
 }
 
-// silence keeps n, which must be the current namespace, from sending by itself.
+// silence keeps n, which must be the current namespace, from sending by itself, and from sending again what the other
+// end is slow to acknowledge.
 func (w *wire) silence(n kerneltest.Namespace) {
 	w.t.Helper()
 	sysctl(w.t, "net/ipv4/igmp_link_local_mcast_reports", "0")
 	sysctl(w.t, "net/ipv4/icmp_ratelimit", "0")
+	sysctl(w.t, "net/ipv4/tcp_early_retrans", "0")
+	if _, err := os.Stat("/proc/sys/net/ipv4/tcp_rto_min_us"); err == nil { // since Linux 6.11
+		sysctl(w.t, "net/ipv4/tcp_rto_min_us", "10000000")
+	}
 	sysctl(w.t, "net/ipv6/icmp/ratelimit", "0")
 	// A device without ARP is in none of the multicast groups that IPv6 reports.
 	sysctl(w.t, "net/ipv6/conf/"+n.Device+"/disable_ipv6", "1")
