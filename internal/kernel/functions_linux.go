@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -44,14 +46,62 @@ func (h Hook) copies() bool {
 	return err == nil && len(h.Functions) > 0 && (kind.program == ebpf.Tracing && !kind.many || h.Copies)
 }
 
-// copyPrograms replaces each program of the hook by a copy for each function.
-func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
+// moveCopies replaces each program of the hook in spec by a copy for each function, in copies.
+func moveCopies(spec *ebpf.CollectionSpec, hook Hook, copies map[string]*ebpf.ProgramSpec) {
 	for _, name := range hook.Programs {
 		for i, f := range hook.Functions {
-			spec.Programs[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments, !f.returnsNumber())
+			copies[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments, !f.returnsNumber())
 		}
 		delete(spec.Programs, name)
 	}
+}
+
+// loaders is how many programs are loaded at the same time at most, so that a start does not take a large machine's processors.
+const loaders = 8
+
+// loadCopies loads programs that have the maps of spec, which are loaded, on several processors at once: there are hundreds, and
+// the kernel verifies each in the thread that loads it.
+func (o *Object) loadCopies(spec *ebpf.CollectionSpec, copies map[string]*ebpf.ProgramSpec, types *btf.Cache) error {
+	names := make(chan string, len(copies))
+	for name := range copies {
+		names <- name
+	}
+	close(names)
+	var loading sync.WaitGroup
+	errs := make([]error, min(runtime.GOMAXPROCS(0), loaders))
+	for i := range errs {
+		loading.Go(func() {
+			for name := range names {
+				if errs[i] = o.loadCopy(spec, name, copies[name], types); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	loading.Wait()
+	return errors.Join(errs...)
+}
+
+func (o *Object) loadCopy(spec *ebpf.CollectionSpec, name string, program *ebpf.ProgramSpec, types *btf.Cache) error {
+	one := &ebpf.CollectionSpec{
+		Maps: map[string]*ebpf.MapSpec{}, Programs: map[string]*ebpf.ProgramSpec{name: program}, Types: spec.Types, ByteOrder: spec.ByteOrder,
+	}
+	loaded := map[string]*ebpf.Map{}
+	for i := range program.Instructions {
+		ins := &program.Instructions[i]
+		if used := ins.Reference(); ins.IsLoadFromMap() && used != "" {
+			one.Maps[used], loaded[used] = spec.Maps[used], o.Maps[used]
+		}
+	}
+	collection, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: loaded, Cache: types})
+	if err != nil {
+		return err
+	}
+	defer collection.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.Programs[name] = collection.DetachProgram(name)
+	return nil
 }
 
 // fitPrograms changes the hook's programs so that they can be attached to many functions.

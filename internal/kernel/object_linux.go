@@ -67,15 +67,16 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	if err := relocate(spec, cache); err != nil {
 		return nil, err
 	}
+	if !HasHelper(types, "task_storage_get") {
+		rewrite.WithoutTaskStorage(spec)
+	}
+	copies := map[string]*ebpf.ProgramSpec{}
 	for _, hook := range hooks {
 		if hook.copies() {
-			copyPrograms(spec, hook)
+			moveCopies(spec, hook, copies)
 		} else if len(hook.Functions) > 0 {
 			fitPrograms(spec, hook)
 		}
-	}
-	if !HasHelper(types, "task_storage_get") {
-		rewrite.WithoutTaskStorage(spec)
 	}
 	Preallocate(types, preallocated(types, spec)...)
 	takeFlags(spec, shared)
@@ -84,6 +85,10 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 		return nil, Explain(err, spec)
 	}
 	o.open = append(o.open, CloseFunc(o.Collection.Close))
+	if err := o.loadCopies(spec, copies, cache); err != nil {
+		maps.Copy(spec.Programs, copies)
+		return nil, errors.Join(Explain(err, spec), o.Close())
+	}
 	o.note()
 	return o, nil
 }
