@@ -118,13 +118,13 @@ func (b *bench) measureGuest(ctx context.Context, guest vm.Guest, p programs, on
 	found := measured{Kernel: guest.Release}
 	var said []string
 	done := false
-	arguments := fmt.Sprintf("-only=%s -every-rung=%v -floors=%v", only, b.everyRung, b.floors)
+	arguments := fmt.Sprintf("-only=%s -every-rung=%v -floors=%v -start=%v", only, b.everyRung && !b.startOnly, b.floors, b.startOnly)
 	fill := func(a *vm.Archive) error {
 		a.File("arguments", []byte(arguments))
 		return errors.Join(a.Copy("cost", p.cost), a.Copy("load", p.load))
 	}
 	err := guest.Boot(ctx, b.build, vm.Counting, job, fill, func(line string) {
-		if b.verbose {
+		if b.verbose || b.startOnly && strings.Contains(line, " has started in ") {
 			log.Printf("%s | %s", guest.Release, line)
 		}
 		said = append(said, line)

@@ -56,6 +56,7 @@ type bench struct {
 	everyRung, floors bool
 	parallel          int // number of guests at a time, each of which takes one core and does not wait
 	verbose           bool
+	startOnly         bool // nothing is measured but how long the start takes
 	hereTime          time.Duration
 
 	guests, here, check, record, table, scale, sizing bool
@@ -73,6 +74,7 @@ func main() {
 	flag.BoolVar(&b.everyRung, "every-rung", true, "in guests, each way to attach an instrument, not only what is chosen")
 	flag.BoolVar(&b.floors, "floors", true, "empty programs at the same hooks, too")
 	flag.IntVar(&b.parallel, "parallel", runtime.NumCPU(), "how many guests to run at once")
+	flag.BoolVar(&b.startOnly, "start", false, "measure nothing but what the start takes in guests, with all functions: a second is 1,000 million instructions")
 	flag.BoolVar(&b.verbose, "v", false, "print what the guests print")
 	flag.BoolVar(&b.guests, "guests", true, "count instructions in guests")
 	flag.BoolVar(&b.here, "here", false, "measure nanoseconds on this machine (as root)")
@@ -105,6 +107,10 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	if b.sizing {
 		return b.runSizing(ctx)
+	}
+	if b.startOnly {
+		_, err := b.count(ctx, ".")
+		return err
 	}
 	lastFile := filepath.Join(b.build, "last.json")
 	last, err := readRecord(lastFile)

@@ -51,6 +51,7 @@ type meter struct {
 	only      *regexp.Regexp
 	everyRung bool
 	floors    bool
+	startOnly bool     // nothing is measured but how long the start takes
 	load      []string // the load's program and arguments
 	loads     int      // how many loads, each in a process of its own
 }
@@ -61,6 +62,7 @@ func main() {
 	only := flag.String("only", everyCase, "only the cases that this regular expression matches wholly, of "+strings.Join(slices.Concat(cases, []string{measure.Bpftrace}, onRequest), ", "))
 	flag.BoolVar(&m.everyRung, "every-rung", false, "each way that the instruments can be attached, not only the one that is chosen")
 	flag.BoolVar(&m.floors, "floors", true, "empty programs at the same hooks, too")
+	flag.BoolVar(&m.startOnly, "start", false, "only start the instruments, with all functions, and say how long that took")
 	load := flag.String("load", "/load", "the load's program")
 	operations := flag.Int("operations", 50, "how many operations a round has")
 	rounds := flag.Int("rounds", 30, "how many rounds there are, of which one of the least counts")
@@ -78,7 +80,7 @@ func main() {
 }
 
 func (m *meter) run(ctx context.Context) (err error) {
-	if os.Getenv(onlyInGuests) != "" {
+	if os.Getenv(onlyInGuests) != "" && !m.startOnly {
 		show, failed := hideFunctions()
 		if failed != nil {
 			return fmt.Errorf("hide functions: %w", failed)
@@ -86,8 +88,10 @@ func (m *meter) run(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, show()) }()
 	}
 	defer kernel.Keep()() // types and symbols are the same for all that is started
-	if err := m.measure(ctx, measure.Measure{Case: measure.Off}); err != nil {
-		return err
+	if !m.startOnly {
+		if err := m.measure(ctx, measure.Measure{Case: measure.Off}); err != nil {
+			return err
+		}
 	}
 	for _, name := range m.cases() {
 		if !m.only.MatchString(name) {
@@ -152,6 +156,9 @@ func (m *meter) rung(ctx context.Context, name string, avoid []string) (rung str
 		return "", errors.Join(running.stop(ctx), kernel.ErrUnsupported)
 	}
 	log.Printf("%s by %s has started in %v", name, rung, time.Since(began).Round(time.Millisecond))
+	if m.startOnly {
+		return rung, running.stop(ctx)
+	}
 	time.Sleep(settling)
 	places, placesErr := before.added(rung)
 	err = m.measure(ctx, measure.Measure{Case: name, Rung: rung})
