@@ -261,6 +261,7 @@ static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 en
 	call->syscall = number_of(entry);
 	call->fd = fd_of(call->syscall, regs, may_be_behind);
 	call->lost_nodes = call->missed_exits = call->nodes = call->root_only = 0;
+	t->longest_ns = t->frames = 0;
 }
 
 static __always_inline void open_function(struct tree *t, __u64 depth, __u16 index, __u32 position, __u64 now)
@@ -1198,7 +1199,7 @@ int BPF_PROG(see_switch, bool preempted, struct task_struct *from, struct task_s
 		leave_cpu(t, preempted ? TASK_RUNNING : state_of(from));
 	t = tree_in_call(to);
 	if (t && t->off_ns)
-		reach_cpu(t);
+		reach_cpu(t, to);
 	return 0;
 }
 

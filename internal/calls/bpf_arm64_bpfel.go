@@ -68,8 +68,9 @@ type bpfCall struct {
 	Expected     uint8
 	PathEnd      bpfPathEnd
 	PathBytes    uint8
-	Pad          [2]uint8
-	Node         [66]struct {
+	Frames       uint8
+	Pad          uint8
+	Node         [72]struct {
 		_          structs.HostLayout
 		StartNs    uint64
 		DurationNs uint64
@@ -374,7 +375,10 @@ type bpfTree struct {
 	Connected  uint8
 	Kept       uint8
 	Sampled    uint8
-	MorePad    [7]uint8
+	Frames     uint8
+	MorePad    [6]uint8
+	LongestNs  uint64
+	Stack      [18]uint64
 	Frame      [20]struct {
 		_        structs.HostLayout
 		Position uint32

@@ -39,7 +39,8 @@ type call struct {
 	rootOnly    bool // the functions inside were not followed
 	expected    bool // it failed with an error that is expected of such a call
 	reason      bpfReason
-	nodes       []node // the root comes first, and each node after its parent; a wait has none
+	stack       []uint64 // return addresses of the wait that made it slow, innermost first; empty: there was none
+	nodes       []node   // the root comes first, and each node after its parent; a wait has none
 	wait        wait
 }
 

@@ -288,6 +288,9 @@ func rootsAlone(t testing.TB, o *fixture) {
 				test.rootOnly == nil && inside == 0 && o.functions() { // on some kernels not every call has tracepoints inside
 				t.Errorf("%s: %s has %v inside, root_only: %v", name, tr.root.Name(), tr.nestings(), tr.value("nettap.call.root_only"))
 			}
+			if diff := gocmp.Diff(whereItWaits(deedOf(tr) == slow), leadingTo(tr, whereItWaits(true))); diff != "" {
+				t.Errorf("%s: the stack of %s differs (-want +got):\n%s%v", name, tr.root.Name(), diff, tr.value("code.stacktrace"))
+			}
 		}
 		eventually(t, func() string { // the last call to send may not have returned yet
 			if counts := o.counts(t); counts.Seen != counts.SampledOut+uint64(len(o.trees)) || counts.Seen < 5 {
@@ -296,6 +299,27 @@ func rootsAlone(t testing.TB, o *fixture) {
 			return ""
 		})
 	}
+}
+
+// whereItWaits returns functions through which a receive by TCP waits, innermost first, that no compiler puts away; none if it
+// does not wait.
+func whereItWaits(waits bool) []string {
+	if !waits {
+		return nil
+	}
+	return []string{"tcp_recvmsg", "__sys_recvfrom"}
+}
+
+// leadingTo returns those functions that the stack of a call has, as often and in the order in which it has them.
+func leadingTo(tr tree, functions []string) []string {
+	stack, _ := tr.value("code.stacktrace").(string)
+	var found []string
+	for function := range strings.SplitSeq(stack, "\n") {
+		if slices.Contains(functions, function) {
+			found = append(found, function)
+		}
+	}
+	return found
 }
 
 func connectionEnds(t testing.TB, o *fixture) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -54,6 +55,9 @@ type Calls struct {
 	threads   *io.SectionReader  // the places themselves, of which each is a bpfThread
 	corrupt   uint64             // how many records could not be decoded
 	filters   uint32             // how often the filters were set
+
+	names        kernel.FunctionNames
+	namesMissing error // why functions of stacks could not be named in this collection
 }
 
 // New returns a Calls whose spans have resources with the given attributes and a
@@ -65,10 +69,12 @@ func New(resource metadata.ResourceAttributesConfig, version string, contexts *t
 		resource: resource, version: version, ratio: options.SampleRatio,
 		describe: processes.Describe, service: contexts.Service, wall: c.Wall, ids: newIDs(),
 	}
-	return &Calls{
+	calls := &Calls{
 		emitter: e, processes: processes, recorder: b, contexts: contexts, options: options, ownPID: os.Getpid(),
 		bootNow: func() uint64 { return c.BootNanos(c.Now()) },
 	}
+	calls.emitter.stack = calls.stack
+	return calls
 }
 
 // Start implements [instrument.Instrument].
@@ -123,7 +129,24 @@ func (c *Calls) Enable() error {
 func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
 	calls, err := c.drain()
 	err = errors.Join(err, c.processes.FollowCgroups())
-	return c.emitter.emit(calls), errors.Join(err, c.refreshCgroups(), c.Audit())
+	c.namesMissing = nil
+	traces := c.emitter.emit(calls)
+	return traces, errors.Join(err, c.namesMissing, c.refreshCgroups(), c.Audit())
+}
+
+// stack returns the functions of a stack, innermost first, each on a line of its own; "" if their names cannot be read.
+func (c *Calls) stack(addresses []uint64) string {
+	functions := kernel.Stack(addresses, func(address uint64) string {
+		name, err := c.names.At(address)
+		if err != nil {
+			c.namesMissing = err
+		}
+		return name
+	})
+	if c.namesMissing != nil {
+		return ""
+	}
+	return strings.Join(functions, "\n")
 }
 
 // Shutdown implements [instrument.Instrument].

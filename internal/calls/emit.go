@@ -36,6 +36,7 @@ type emitter struct {
 	service   func(process.ID) tracecontext.Service
 	wall      func(bootNanos uint64) time.Time
 	ids       ids
+	stack     func(addresses []uint64) string // the names of functions, or "" if they cannot be read
 }
 
 // emit returns a trace for each call, on the resource of its process.
@@ -247,6 +248,9 @@ func (e *emitter) describeRoot(span ptrace.Span, c call) {
 	putOperation(attributes, c, e.functions[c.nodes[0].function].name)
 	putSocket(attributes, c)
 	putTimes(attributes, c)
+	if stack := e.stack(c.stack); stack != "" {
+		attributes.PutStr("code.stacktrace", stack)
+	}
 	if c.rootOnly {
 		attributes.PutBool("nettap.call.root_only", true)
 	}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/seed-7756021b/nettap/internal/golden"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/tracecontext"
@@ -35,8 +37,11 @@ func testEmitter() *emitter {
 			}
 		},
 		service: func(process.ID) tracecontext.Service { return tracecontext.Service{} },
-		wall:    wall,
-		ids:     ids{rand.New(rand.NewChaCha8([32]byte{1}))},
+		stack: func(addresses []uint64) string {
+			return strings.Join(kernel.Stack(addresses, func(address uint64) string { return map[uint64]string{1: "wait_woken"}[address] }), "\n")
+		},
+		wall: wall,
+		ids:  ids{rand.New(rand.NewChaCha8([32]byte{1}))},
 	}
 }
 
@@ -52,6 +57,7 @@ func TestEmit(t *testing.T) {
 	absent := refused
 	absent.fd, absent.syscall, absent.result, absent.expected = 5, number("connect"), -2, true
 	absent.path, absent.reason = socketPath{bpfPathEndPATH_OF_PEER, "/run/\x1bnscd"}, bpfReasonREASON_SLOW
+	absent.stack = []uint64{1, 0xabc}
 	taken := refused
 	taken.fd, taken.syscall, taken.result, taken.path = 5, number("bind"), -98, socketPath{bpfPathEndPATH_OF_LOCAL, "@name"}
 	later := decodedCall()

@@ -21,7 +21,7 @@ import (
 )
 
 // maxThreads is how many threads can have a tree at the same time on kernels before Linux 5.11, which
-// have no task storage. The trees take 8 MB.
+// have no task storage. The trees take 10 MB.
 const maxThreads = 4096
 
 func (c *Calls) load() error {

@@ -3,6 +3,7 @@
 package calls
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -27,7 +28,10 @@ const (
 	headBytes = int(unsafe.Offsetof(bpfCall{}.Node))
 	nodeBytes = int(unsafe.Sizeof(bpfCall{}.Node[0]))
 	pathNodes = 6 // the room for a path, as a number of nodes
-	maxNodes  = len(bpfCall{}.Node) - pathNodes
+	maxNodes  = len(bpfCall{}.Node) - pathNodes - maxFrames*frameBytes/nodeBytes
+
+	frameBytes = 8  // an address
+	maxFrames  = 18 // of a stack
 )
 
 // decode reads a record of the kernel's ring. functions is the length of the table of
@@ -36,7 +40,7 @@ const (
 // time of its parent.
 //
 // Kernel side: struct call in bpf/lib/calls/tree.h, which ends after its last node, or after the path
-// that follows that node.
+// that follows that node, or after the stack that follows these.
 func decode(record []byte, functions int) (call, error) {
 	var raw bpfCall
 	if len(record) < headBytes || len(record) > int(unsafe.Sizeof(raw)) {
@@ -44,7 +48,8 @@ func decode(record []byte, functions int) (call, error) {
 	}
 	kernel.CopyRecord(&raw, record)
 	behindNodes := headBytes + int(raw.Nodes)*nodeBytes
-	size := behindNodes + pathBytes(&raw)
+	behindPath := behindNodes + pathBytes(&raw)
+	size := behindPath + stackBytes(&raw)
 	if len(record) != size || (raw.Nodes == 0) != (raw.Wait != 0) {
 		return call{}, fmt.Errorf("decode call: the record has %d bytes, not %d for its %d nodes", len(record), size, raw.Nodes)
 	}
@@ -52,7 +57,10 @@ func decode(record []byte, functions int) (call, error) {
 	if err != nil {
 		return call{}, fmt.Errorf("decode call: %w", err)
 	}
-	if c.path, err = pathOf(&raw, record[behindNodes:]); err != nil {
+	if c.path, err = pathOf(&raw, record[behindNodes:behindPath]); err != nil {
+		return call{}, fmt.Errorf("decode call: %w", err)
+	}
+	if c.stack, err = stackOf(&raw, record[behindPath:]); err != nil {
 		return call{}, fmt.Errorf("decode call: %w", err)
 	}
 	for i := range int(raw.Nodes) {
@@ -71,6 +79,26 @@ func pathBytes(raw *bpfCall) int {
 		return 0
 	}
 	return pathNodes * nodeBytes
+}
+
+// stackBytes returns how many bytes the stack takes in a record.
+func stackBytes(raw *bpfCall) int {
+	if raw.Frames == 0 {
+		return 0
+	}
+	return maxFrames * frameBytes
+}
+
+// stackOf returns the return addresses that are in room.
+func stackOf(raw *bpfCall, room []byte) ([]uint64, error) {
+	if int(raw.Frames)*frameBytes > len(room) {
+		return nil, fmt.Errorf("a stack has %d frames", raw.Frames)
+	}
+	var stack []uint64
+	for at := range int(raw.Frames) {
+		stack = append(stack, binary.NativeEndian.Uint64(room[at*frameBytes:]))
+	}
+	return stack, nil
 }
 
 // pathOf returns the path that is in room, if there is one. A path ends at its first zero byte. An

@@ -5,6 +5,7 @@ package calls
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,26 @@ func TestDecode(t *testing.T) {
 				want.path = socketPath{bpfPathEndPATH_OF_PEER, "/p"}
 			},
 		},
+		"a stack behind the nodes": {
+			change: func(raw *bpfCall) { withStack(raw, 0xffffffff81000001, 0xffffffff81000002) },
+			want:   func(want *call) { want.stack = []uint64{0xffffffff81000001, 0xffffffff81000002} },
+		},
+		"a stack as deep as any, behind a path and as many nodes as there can be": {
+			change: func(raw *bpfCall) {
+				for int(raw.Nodes) < maxNodes {
+					raw.Node[raw.Nodes] = raw.Node[4]
+					raw.Nodes++
+				}
+				withPath(raw, bpfPathEndPATH_OF_PEER, "/p")
+				withStack(raw, slices.Repeat([]uint64{7}, maxFrames)...)
+			},
+			want: func(want *call) {
+				for len(want.nodes) < maxNodes {
+					want.nodes = append(want.nodes, want.nodes[4])
+				}
+				want.path, want.stack = socketPath{bpfPathEndPATH_OF_PEER, "/p"}, slices.Repeat([]uint64{7}, maxFrames)
+			},
+		},
 		"a name may be bytes that are no text": {
 			change: func(raw *bpfCall) { copy(raw.ThreadName[:], chars("\xff\xfe\n\x00 old")) },
 			want:   func(want *call) { want.threadName = "\xff\xfe\n" },
@@ -178,6 +199,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a path of an end nobody knows":      {func(raw *bpfCall) { withPath(raw, 3, "/p") }, "a path of 2 bytes is of end 3"},
 		"a path that is too long":            {func(raw *bpfCall) { withPath(raw, 1, "/p"); raw.PathBytes = 145 }, "a path of 145 bytes"},
 		"an end of a path that is not there": {func(raw *bpfCall) { raw.PathEnd = 3 }, "a path of 0 bytes is of end 3"},
+		"a stack that is too deep":           {func(raw *bpfCall) { raw.Frames = 19 }, "a stack has 19 frames"},
 		"a call until after all time":        {func(raw *bpfCall) { raw.StartNs = 1<<63 - 1 }, "from 9223372036854775807 on"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -377,14 +399,14 @@ func decodedCall() call {
 // number returns the number of a system call, which depends on the architecture.
 func number(syscall string) int { return int(syscallNumbers([]string{syscall})[0]) }
 
-// encode returns a record up to its last node, or to the path that follows it.
+// encode returns a record up to its last node, or to what follows it.
 func encode(t testing.TB, raw bpfCall) []byte {
 	t.Helper()
 	record, err := binary.Append(nil, binary.NativeEndian, raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return record[:headBytes+int(raw.Nodes)*nodeBytes+pathBytes(&raw)]
+	return record[:headBytes+int(raw.Nodes)*nodeBytes+pathBytes(&raw)+stackBytes(&raw)]
 }
 
 // withPath puts a path behind the nodes.
@@ -392,6 +414,13 @@ func withPath(raw *bpfCall, end bpfPathEnd, path string) {
 	raw.PathEnd, raw.PathBytes = end, uint8(len(path))
 	room := unsafe.Slice((*byte)(unsafe.Pointer(&raw.Node[raw.Nodes])), pathBytes(raw))
 	copy(room, path)
+}
+
+// withStack puts a stack behind the nodes and the path.
+func withStack(raw *bpfCall, addresses ...uint64) {
+	raw.Frames = uint8(len(addresses))
+	behind := int(raw.Nodes) + pathBytes(raw)/nodeBytes
+	copy(unsafe.Slice((*uint64)(unsafe.Pointer(&raw.Node[behind])), maxFrames), addresses)
 }
 
 func chars(text string) []int8 {

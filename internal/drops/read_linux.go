@@ -260,7 +260,7 @@ func (d *Drops) learnFunctions(s *snapshot) error {
 			}
 		}
 	}
-	if time.Since(d.symbolsRead) > keepSymbols {
+	if time.Since(d.symbolsRead) > kernel.KeepSymbols {
 		d.symbols = nil
 	}
 	if d.symbols != nil {
@@ -285,6 +285,3 @@ func (d *Drops) learnFunctions(s *snapshot) error {
 	}
 	return nil
 }
-
-// keepSymbols is how long the kernel's table of symbols, some 5 MB, is kept for new locations.
-const keepSymbols = time.Minute

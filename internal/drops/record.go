@@ -91,15 +91,7 @@ func endOf(address [16]uint8, port uint16) netip.AddrPort {
 func stackOf(raw recordsDropRecord, name func(address uint64) string) []string {
 	frames := raw.Stack[:max(0, int(raw.StackBytes))/8]
 	frames = frames[max(0, slices.Index(frames, raw.Flow.Location)):]
-	var names []string
-	for _, address := range frames {
-		if function := name(address); function != "" {
-			names = append(names, function)
-		} else {
-			names = append(names, fmt.Sprintf("%#x", address))
-		}
-	}
-	return names
+	return kernel.Stack(frames, name)
 }
 
 // flags names those that are set, as "syn,ack".

@@ -14,7 +14,6 @@ import (
 	"github.com/seed-7756021b/nettap/internal/clock"
 	"github.com/seed-7756021b/nettap/internal/instrument"
 	"github.com/seed-7756021b/nettap/internal/kernel"
-	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
 	"github.com/seed-7756021b/nettap/internal/metadata"
 	"github.com/seed-7756021b/nettap/internal/process"
 	"github.com/seed-7756021b/nettap/internal/stats"
@@ -42,13 +41,12 @@ type Records struct {
 	recorder  *stats.Recorder
 	options   RecordOptions
 
-	object      *kernel.Object
-	open        kernel.Closers
-	ring        *ringbuf.Reader
-	words       words
-	symbols     *symbols.Table // nil if none are kept
-	symbolsRead time.Time
-	corrupt     uint64
+	object  *kernel.Object
+	open    kernel.Closers
+	ring    *ringbuf.Reader
+	words   words
+	names   kernel.FunctionNames
+	corrupt uint64
 }
 
 // NewRecords returns Records that keep their counts in r. contexts must be started before it, and
@@ -130,7 +128,7 @@ func (r *Records) Collect(context.Context) (plog.Logs, error) {
 	var packets []droppedPacket
 	var symbolsMissing error
 	name := func(address uint64) string {
-		function, err := r.function(address)
+		function, err := r.names.At(address)
 		symbolsMissing = err
 		return function
 	}
@@ -147,20 +145,6 @@ func (r *Records) Collect(context.Context) (plog.Logs, error) {
 		host: r.processes.Host(metadata.NewResourceBuilder(r.resource)), version: r.options.Version, wall: r.clock.Wall,
 	}
 	return e.emit(r.clock.Now(), packets), errors.Join(err, symbolsMissing, r.updateStats())
-}
-
-// function returns the name of the function that contains an address, or "" if it is not known.
-// The table of symbols is kept for a while, as modules are loaded and unloaded.
-func (r *Records) function(address uint64) (string, error) {
-	if r.symbols == nil || time.Since(r.symbolsRead) > keepSymbols {
-		table, err := kernel.RunningSymbols()
-		if err != nil {
-			return "", err
-		}
-		r.symbols, r.symbolsRead = table, time.Now()
-	}
-	name, _ := r.symbols.Function(address)
-	return name, nil
 }
 
 func (r *Records) updateStats() error {

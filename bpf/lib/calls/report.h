@@ -8,14 +8,13 @@
 #include "shares.h"
 #include "thread.h"
 
-/* Room for 1,500 trees of the largest size, or 20,000 trees of a few functions. */
+/* Room for 1,000 trees of the largest size, or 4,000 trees of a few functions. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21);
 	__type(value, struct call);
 } calls SEC(".maps");
 
-__u64 min_duration_ns;
 __u64 sample_threshold; /* how many of 2^32 calls are kept by chance */
 bool idle_waits;
 
@@ -179,6 +178,25 @@ static __always_inline bool is_of_unsampled(const struct context *c)
 	return c->source && !c->link && !c->sampled;
 }
 
+/* Puts the stack behind the nodes and the path, and returns the size of the record. */
+static __always_inline __u32 complete_record(struct tree *t)
+{
+	struct call *call = &t->call;
+	__u64 size = READ_ONCE(call->nodes);
+
+	if (size > MAX_NODES)
+		size = MAX_NODES;
+	if (call->path_bytes)
+		size += PATH_NODES;
+	CHECKED(size);
+	call->frames = t->frames;
+	if (call->frames) {
+		__builtin_memcpy(&call->node[size], t->stack, sizeof(t->stack));
+		size += STACK_NODES;
+	}
+	return CALL_HEAD + size * sizeof(struct call_node);
+}
+
 /*
  * Reports a call. This is a global function, which the verifier checks once and not at each of its
  * calls. Before Linux 5.12 only scalars can be passed to one.
@@ -187,7 +205,6 @@ __noinline int report_call(enum reason reason)
 {
 	struct tree *t = this_tree();
 	struct call *call;
-	__u32 size;
 
 	if (!t)
 		return 0;
@@ -207,13 +224,7 @@ __noinline int report_call(enum reason reason)
 	if (!is_within_share(reason, call->process.pid))
 		return 0;
 	count_stat(STAT_SEEN);
-	size = call->nodes;
-	if (size > MAX_NODES)
-		size = MAX_NODES;
-	if (call->path_bytes)
-		size += PATH_NODES;
-	size = CALL_HEAD + size * sizeof(struct call_node);
-	if (bpf_ringbuf_output(&calls, call, size, BPF_RB_NO_WAKEUP))
+	if (bpf_ringbuf_output(&calls, call, complete_record(t), BPF_RB_NO_WAKEUP))
 		count_stat(STAT_LOST_RING_FULL);
 	return 0;
 }

@@ -5,7 +5,7 @@
 
 /*
  * The call that a thread is in, with the functions it has gone through. A tree is kept for each
- * thread that has made a call, and takes about 2 kB. Go: internal/calls/model.go.
+ * thread that has made a call, and takes about 2.5 kB. Go: internal/calls/model.go.
  */
 #define MAX_NODES 60
 #define MAX_DEPTH 20
@@ -78,7 +78,13 @@ struct call_node {
 #define PATH_BYTES 108 /* of a Unix socket: sockaddr_un.sun_path */
 #define PATH_NODES 6   /* the room for a path, as a number of nodes */
 
-/* The record in the ring. It ends after its last node, or after the path that follows that node. */
+#define STACK_FRAMES 18
+#define STACK_NODES 6 /* the room for a stack, as a number of nodes */
+
+/*
+ * The record in the ring. It ends after its last node, or after the path that follows that node, or
+ * after the stack that follows these.
+ */
 struct call {
 	__u64 start_ns; /* CLOCK_BOOTTIME */
 	__u64 duration_ns;
@@ -112,9 +118,12 @@ struct call {
 	__u8 expected; /* the failure is an expected one: see expected.h */
 	enum path_end path_end;
 	__u8 path_bytes; /* the length of the path; 0: there is none */
-	__u8 pad[2];
-	struct call_node node[MAX_NODES + PATH_NODES];
+	__u8 frames;     /* of the stack; 0: there is none */
+	__u8 pad;
+	struct call_node node[MAX_NODES + PATH_NODES + STACK_NODES];
 };
+
+_Static_assert(STACK_NODES * sizeof(struct call_node) == STACK_FRAMES * sizeof(__u64), "a stack fits into its room");
 
 #define CALL_HEAD __builtin_offsetof(struct call, node)
 #define NO_SYSCALL (-1)
@@ -182,7 +191,10 @@ struct tree {
 	__u8 connected;  /* the ends of the connection are noted */
 	__u8 kept;       /* number of functions that were still under way when others returned unseen */
 	__u8 sampled;    /* the call is reported, however it ends */
-	__u8 more_pad[7];
+	__u8 frames;     /* of stack */
+	__u8 more_pad[6];
+	__u64 longest_ns; /* how long the wait took of which stack is */
+	__u64 stack[STACK_FRAMES]; /* return addresses, innermost first */
 	struct frame frame[MAX_DEPTH];
 	struct call call;
 };

@@ -175,8 +175,26 @@ static __always_inline void leave_cpu(struct tree *t, __u32 state)
 		t->off_node = add_node(t, FUNCTION_OFF_CPU, NODE_OPEN, 0, now);
 }
 
+__u64 min_duration_ns;
+
+/*
+ * Keeps the kernel's stack of a thread that comes back to the CPU, which is still the one with which it
+ * left, if it has waited for so long that its call is slow. So only slow calls pay for it.
+ */
+static __always_inline void keep_stack(struct tree *t, struct task_struct *task, __u64 waited)
+{
+	long bytes;
+
+	if (t->idle || waited < min_duration_ns || waited <= t->longest_ns ||
+	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_task_stack))
+		return;
+	bytes = bpf_get_task_stack(task, t->stack, sizeof(t->stack), 0);
+	t->longest_ns = waited;
+	t->frames = bytes > 0 ? bytes / sizeof(t->stack[0]) : 0;
+}
+
 /* A thread is back on the CPU. */
-static __always_inline void reach_cpu(struct tree *t)
+static __always_inline void reach_cpu(struct tree *t, struct task_struct *task)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), off = t->off_ns, wake = t->wake_ns, asked;
 	__u64 wait = READ_ONCE(t->wait);
@@ -191,6 +209,7 @@ static __always_inline void reach_cpu(struct tree *t)
 		t->call.blocked_ns[wait] += wake - off;
 	}
 	t->call.runnable_ns += now - wake;
+	keep_stack(t, task, wake - off);
 	if (t->idle) {
 		asked = wait == WAIT_RECEIVE_QUEUE ? asked_since(t, (struct sock *)t->sock, off, now) : 0;
 		t->call.idle_ns += (asked && asked < wake ? asked : wake) - off;
