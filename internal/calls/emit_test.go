@@ -38,7 +38,9 @@ func testEmitter() *emitter {
 		},
 		service: func(process.ID) tracecontext.Service { return tracecontext.Service{} },
 		stack: func(addresses []uint64) string {
-			return strings.Join(kernel.Stack(addresses, func(address uint64) string { return map[uint64]string{1: "wait_woken"}[address] }), "\n")
+			return strings.Join(kernel.Stack(addresses, func(address uint64) kernel.Location {
+				return map[uint64]kernel.Location{1: {Function: "wait_woken", Offset: 200}}[address]
+			}), "\n")
 		},
 		wall: wall,
 		ids:  ids{rand.New(rand.NewChaCha8([32]byte{1}))},

@@ -32,10 +32,10 @@ type droppedPacket struct {
 var flagNames = [...]string{"fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"}
 
 // decodePacket reads a record of the kernel's ring. A record of another size than ours gives
-// an error. name returns the function that an address is in, "" where it is not known.
+// an error. locate returns where an address is.
 //
 // Kernel side: struct drop_record in bpf/drop_records.bpf.c.
-func decodePacket(bytes []byte, w words, name func(address uint64) string) (droppedPacket, error) {
+func decodePacket(bytes []byte, w words, locate func(address uint64) kernel.Location) (droppedPacket, error) {
 	var raw recordsDropRecord
 	if size := int(unsafe.Sizeof(raw)); len(bytes) != size {
 		return droppedPacket{}, fmt.Errorf("decode drop: the record has %d bytes, not %d", len(bytes), size)
@@ -47,10 +47,10 @@ func decodePacket(bytes []byte, w words, name func(address uint64) string) (drop
 	}
 	p := droppedPacket{
 		nanos: raw.TimeNs, netnsInode: raw.NetnsInode, length: raw.Length, tcpFlags: raw.TcpFlags,
-		stack: stackOf(raw, name), context: context,
+		stack: stackOf(raw, locate), context: context,
 	}
 	p.series = series{
-		function: dropper(name(raw.Flow.Location)), reason: w.reason(raw.Flow.Reason),
+		function: dropper(locate(raw.Flow.Location).Function), reason: w.reason(raw.Flow.Reason),
 		interfaceName: strings.ToValidUTF8(process.Text(raw.Interface[:]), "\uFFFD"),
 	}
 	p.class = w.meanings.of(p.reason, p.function)
@@ -88,10 +88,10 @@ func endOf(address [16]uint8, port uint16) netip.AddrPort {
 
 // stackOf names the functions that led to a drop, from the one that dropped. What is above it
 // is our own program, and what runs it.
-func stackOf(raw recordsDropRecord, name func(address uint64) string) []string {
+func stackOf(raw recordsDropRecord, locate func(address uint64) kernel.Location) []string {
 	frames := raw.Stack[:max(0, int(raw.StackBytes))/8]
 	frames = frames[max(0, slices.Index(frames, raw.Flow.Location)):]
-	return kernel.Stack(frames, name)
+	return kernel.Stack(frames, locate)
 }
 
 // flags names those that are set, as "syn,ack".

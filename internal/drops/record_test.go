@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/seed-7756021b/nettap/internal/golden"
+	"github.com/seed-7756021b/nettap/internal/kernel"
 )
 
 // kernelRecord returns a record as the BPF program writes it, of a SYN for a closed port.
@@ -43,8 +44,8 @@ func bytesOf(raw recordsDropRecord) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw))
 }
 
-func nameOfTest(address uint64) string {
-	return map[uint64]string{0x2010: "tcp_v4_rcv", 0x3010: "ip_rcv"}[address]
+func locateInTest(address uint64) kernel.Location {
+	return map[uint64]kernel.Location{0x2010: {Function: "tcp_v4_rcv", Offset: 0x110}, 0x3010: {Function: "ip_rcv", Offset: 0x210}}[address]
 }
 
 func TestRecords(t *testing.T) {
@@ -66,7 +67,7 @@ func TestRecords(t *testing.T) {
 
 	var packets []droppedPacket
 	for _, raw := range []recordsDropRecord{kernelRecord(), unknown, reset} {
-		p, err := decodePacket(bytesOf(raw), w, nameOfTest)
+		p, err := decodePacket(bytesOf(raw), w, locateInTest)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +84,7 @@ func TestRecords(t *testing.T) {
 }
 
 func TestDecodePacketRefusesAnotherSize(t *testing.T) {
-	if _, err := decodePacket(make([]byte, 7), words{}, nameOfTest); err == nil || !strings.Contains(err.Error(), "7 bytes") {
+	if _, err := decodePacket(make([]byte, 7), words{}, locateInTest); err == nil || !strings.Contains(err.Error(), "7 bytes") {
 		t.Errorf("decodePacket() of 7 bytes: %v", err)
 	}
 }

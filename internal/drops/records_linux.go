@@ -3,6 +3,7 @@
 package drops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,13 +128,13 @@ func (r *Records) Shutdown(context.Context) error { return r.open.Close() }
 func (r *Records) Collect(context.Context) (plog.Logs, error) {
 	var packets []droppedPacket
 	var symbolsMissing error
-	name := func(address uint64) string {
-		function, err := r.names.At(address)
-		symbolsMissing = err
-		return function
+	locate := func(address uint64) kernel.Location {
+		at, err := r.names.At(address)
+		symbolsMissing = cmp.Or(symbolsMissing, err)
+		return at
 	}
 	err := kernel.DrainOnce(r.ring, func(record []byte) error {
-		p, err := decodePacket(record, r.words, name)
+		p, err := decodePacket(record, r.words, locate)
 		if err != nil {
 			r.corrupt++
 			return err

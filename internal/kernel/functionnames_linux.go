@@ -13,30 +13,31 @@ const KeepSymbols = time.Minute
 
 const maxNames = 4096 // how many addresses are remembered with their names
 
-// FunctionNames names the functions of the kernel and its modules that contain addresses. Most addresses come again, and
-// are remembered: to read the table of symbols takes a tenth of a second. The zero value can be used.
+// FunctionNames locates addresses in functions of the kernel and its modules. Most addresses come again, and are remembered:
+// to read the table of symbols takes a tenth of a second. The zero value can be used.
 type FunctionNames struct {
-	known map[uint64]string
+	known map[uint64]Location
 	table *symbols.Table // nil: not read yet
 	read  time.Time
 }
 
-// At returns the function that contains an address, or "" if none is known. The error is that of reading the table of symbols.
-func (n *FunctionNames) At(address uint64) (string, error) {
-	if name, ok := n.known[address]; ok {
-		return name, nil
+// At returns where an address is. The error is that of reading the table of symbols.
+func (n *FunctionNames) At(address uint64) (Location, error) {
+	if at, ok := n.known[address]; ok {
+		return at, nil
 	}
 	if n.table == nil || time.Since(n.read) > KeepSymbols {
 		table, err := RunningSymbols()
 		if err != nil {
-			return "", err
+			return Location{}, err
 		}
 		n.table, n.read = table, time.Now()
 	}
 	if n.known == nil || len(n.known) == maxNames {
-		n.known = map[uint64]string{} // modules come and go, too
+		n.known = map[uint64]Location{} // modules come and go, too
 	}
-	name, _ := n.table.Function(address)
-	n.known[address] = name
-	return name, nil
+	var at Location
+	at.Function, at.Offset, _ = n.table.Locate(address)
+	n.known[address] = at
+	return at, nil
 }

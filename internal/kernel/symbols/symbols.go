@@ -117,15 +117,22 @@ func parseSymbol(line []byte) (address uint64, name []byte, module, ok bool) {
 // The table has no sizes, so an address after the last function of a module is taken to be in that
 // function. An address before all functions is in none.
 func (s *Table) Function(addr uint64) (string, bool) {
+	name, _, ok := s.Locate(addr)
+	return name, ok
+}
+
+// Locate is Function, with the distance of addr from the beginning of the function.
+func (s *Table) Locate(addr uint64) (name string, offset uint64, ok bool) {
 	next := sort.Search(len(s.functions), func(i int) bool { return s.functions[i].address > addr })
 	if next == 0 {
-		return "", false
+		return "", 0, false
 	}
 	first := next - 1
 	for first > 0 && s.functions[first-1].address == s.functions[first].address {
 		first--
 	}
-	return strings.Clone(s.name(s.functions[first])), true // a clone, which does not keep the table in memory
+	found := s.functions[first]
+	return strings.Clone(s.name(found)), addr - found.address, true // a clone, which does not keep the table in memory
 }
 
 // OwnFunction is Function for the functions of the kernel itself, which keep their addresses as
