@@ -178,6 +178,16 @@ static __always_inline void leave_cpu(struct tree *t, __u32 state)
 __u64 min_duration_ns;
 
 /*
+ * Whether the thread is in a function whose end is probed (kretprobe). The return address is replaced
+ * then, and some kernels warn if they are to find the right one of a thread that is about to run.
+ */
+static __always_inline bool is_probed(struct task_struct *task)
+{
+	return (bpf_core_field_exists(task->rethooks) && BPF_CORE_READ(task, rethooks.first)) ||
+	       (bpf_core_field_exists(task->kretprobe_instances) && BPF_CORE_READ(task, kretprobe_instances.first));
+}
+
+/*
  * Keeps the kernel's stack of a thread that comes back to the CPU, which is still the one with which it
  * left, if it has waited for so long that its call is slow. So only slow calls pay for it.
  */
@@ -188,8 +198,11 @@ static __always_inline void keep_stack(struct tree *t, struct task_struct *task,
 	if (t->idle || waited < min_duration_ns || waited <= t->longest_ns ||
 	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_task_stack))
 		return;
-	bytes = bpf_get_task_stack(task, t->stack, sizeof(t->stack), 0);
 	t->longest_ns = waited;
+	t->frames = 0;
+	if (is_probed(task))
+		return;
+	bytes = bpf_get_task_stack(task, t->stack, sizeof(t->stack), 0);
 	t->frames = bytes > 0 ? bytes / sizeof(t->stack[0]) : 0;
 }
 

@@ -203,7 +203,13 @@ struct signal_struct {
 	atomic_t live; /* threads that have not ended */
 };
 
+struct llist_head {
+	struct llist_node *first;
+};
+
 struct task_struct {
+	struct llist_head rethooks;            /* its functions whose ends are probed, from 6.0 on and not on all machines */
+	struct llist_head kretprobe_instances; /* the same otherwise, from 5.11 on */
 	struct signal_struct *signal;
 	struct io_uring_task *io_uring; /* NULL unless the thread has used io_uring */
 	struct thread_info thread_info;
