@@ -46,14 +46,31 @@ func (h Hook) copies() bool {
 	return err == nil && len(h.Functions) > 0 && (kind.program == ebpf.Tracing && !kind.many || h.Copies)
 }
 
-// moveCopies replaces each program of the hook in spec by a copy for each function, in copies.
-func moveCopies(spec *ebpf.CollectionSpec, hook Hook, copies map[string]*ebpf.ProgramSpec) {
+// copyPrograms replaces each program of the hook by a copy for each function.
+func copyPrograms(spec *ebpf.CollectionSpec, hook Hook) {
 	for _, name := range hook.Programs {
 		for i, f := range hook.Functions {
-			copies[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments, !f.returnsNumber())
+			spec.Programs[copyName(name, i)] = rewrite.ForFunction(spec.Programs[name], f.Name, f.mark(hook.First+i), f.Arguments, !f.returnsNumber())
 		}
 		delete(spec.Programs, name)
 	}
+}
+
+// takeCopies takes the copies of the hooks' programs out of spec.
+func takeCopies(spec *ebpf.CollectionSpec, hooks []Hook) map[string]*ebpf.ProgramSpec {
+	copies := map[string]*ebpf.ProgramSpec{}
+	for _, hook := range hooks {
+		for _, program := range hook.Programs {
+			for i := range hook.Functions {
+				name := copyName(program, i)
+				if spec.Programs[name] != nil {
+					copies[name] = spec.Programs[name]
+					delete(spec.Programs, name)
+				}
+			}
+		}
+	}
+	return copies
 }
 
 // loaders is how many programs are loaded at the same time at most, so that a start does not take a large machine's processors.

@@ -67,19 +67,19 @@ func Load(spec *ebpf.CollectionSpec, hooks []Hook, shared map[string]*ebpf.Map) 
 	if err := relocate(spec, cache); err != nil {
 		return nil, err
 	}
-	if !HasHelper(types, "task_storage_get") {
-		rewrite.WithoutTaskStorage(spec)
-	}
-	copies := map[string]*ebpf.ProgramSpec{}
 	for _, hook := range hooks {
 		if hook.copies() {
-			moveCopies(spec, hook, copies)
+			copyPrograms(spec, hook)
 		} else if len(hook.Functions) > 0 {
 			fitPrograms(spec, hook)
 		}
 	}
+	if !HasHelper(types, "task_storage_get") {
+		rewrite.WithoutTaskStorage(spec)
+	}
 	Preallocate(types, preallocated(types, spec)...)
 	takeFlags(spec, shared)
+	copies := takeCopies(spec, hooks)
 	o.Collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared, Cache: cache})
 	if err != nil {
 		return nil, Explain(err, spec)
