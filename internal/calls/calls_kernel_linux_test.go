@@ -5,6 +5,7 @@ package calls
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -311,8 +312,8 @@ func rootsAlone(t testing.TB, o *fixture) {
 // functionsOfAReceive are those through which a receive by TCP waits, innermost first, that no compiler puts away.
 var functionsOfAReceive = []string{"tcp_recvmsg", "__sys_recvfrom"}
 
-// whereItWaits returns those of them that are in a stack. None is read if the ends of functions are probed and the kernel says so;
-// before Linux 5.11 it does not, and the stack ends at the first such function.
+// whereItWaits returns those of them that are in a stack. None is read if the ends of functions are probed and the kernel says so.
+// Before Linux 5.11 it does not: on x86-64 the stack ends at the first such function then.
 func (o *fixture) whereItWaits(t testing.TB) []string {
 	if o.rung != "kprobe" {
 		return functionsOfAReceive
@@ -324,7 +325,10 @@ func (o *fixture) whereItWaits(t testing.TB) []string {
 	if slices.ContainsFunc(task.Members, func(m btf.Member) bool { return m.Name == "rethooks" || m.Name == "kretprobe_instances" }) {
 		return nil
 	}
-	return functionsOfAReceive[:1]
+	if runtime.GOARCH == "amd64" {
+		return functionsOfAReceive[:1]
+	}
+	return functionsOfAReceive
 }
 
 // leadingTo returns those functions that the stack of a call has, as often and in the order in which it has them.
