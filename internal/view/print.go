@@ -13,8 +13,8 @@ import (
 // printedLines is the maximum length of a printed table.
 const printedLines = 10
 
-// Print prints what runs, where to look and what is not seen, and then a short table at each
-// interval, until ctx ends. address is that of the server, or "" if there is none.
+// Print prints what runs, where to look and what is not seen, a short table a second later, since
+// whoever has just started it waits, and then one at each interval, until ctx ends. address is that of the server, or "" if there is none.
 func (v *View) Print(ctx context.Context, to io.Writer, every time.Duration, address string) {
 	defer v.watch()()
 	seq := v.sequence() + 1
@@ -24,8 +24,8 @@ func (v *View) Print(ctx context.Context, to io.Writer, every time.Duration, add
 	fmt.Fprintln(to, v.locked(func() string { return v.greeting(address) }))
 	p := params{n: printedLines, sort: "packets"}
 	top, lost := v.begin(tables[0], p), v.begin(tables[1], p)
-	for {
-		seq += int64(every / time.Second)
+	for wait := time.Second; ; wait = every {
+		seq += int64(wait / time.Second)
 		v.mu.Lock()
 		events := v.eventIDs
 		v.mu.Unlock()
