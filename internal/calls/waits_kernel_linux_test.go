@@ -50,7 +50,7 @@ func TestKernelReportsWaits(t *testing.T) {
 	if slices.ContainsFunc(waits, isAtFunction) {
 		options := Options{
 			AvoidHooks: []string{"fexit/__sock_sendmsg", "fexit/sock_sendmsg"},
-			Functions:  []string{"__sys_sendto", "__sys_recvfrom", "__sys_connect", "*sock_sendmsg", "sock_recvmsg"}, // few, so that it starts fast
+			Functions:  []string{"__sys_sendto", "__sys_recvfrom", "__sys_connect*", "*sock_sendmsg", "sock_recvmsg"}, // few, so that it starts fast
 		}
 		t.Run("sends by tcp_sendmsg", func(t *testing.T) { reportsWaits(t, options, false, false) })
 	}
@@ -137,6 +137,13 @@ var waitTests = []struct {
 	{name: "by chance", test: waitsByChance},
 	{name: "that the filter lets through", test: filteredWaits},
 	{name: "and not what was under way as a step was taken", test: questionsAcrossSteps},
+	{name: "in each way to wait", test: waysOfWaiting},
+	{name: "of a datagram socket that is not connected", test: unconnectedDatagrams},
+	{name: "for an answer instead of which the connection ends", unlessProbed: true, test: resetAnswer},
+	{name: "but not for room in a call that waits for it", test: roomThatTakesTooLong},
+	{name: "for a connection to an address that nobody has", test: connectionToNowhere},
+	{name: "of an io_uring that waits itself", onEach: true, test: ringThatWaits},
+	{name: "for connections that the filter lets through", test: filteredConnects},
 }
 
 // waited is what the span of a wait says, with times in seconds.

@@ -16,6 +16,14 @@ static __always_inline __u16 family_of(struct sock *sk)
 	return BPF_CORE_READ(sk, __sk_common.skc_family);
 }
 
+/* Whether an MPTCP socket was accepted. Only its first subflow has inherited something of the listener. */
+static __always_inline bool is_passive_mptcp(struct sock *sk)
+{
+	if (!bpf_core_type_exists(struct mptcp_sock))
+		return false;
+	return BPF_CORE_READ((struct mptcp_sock *)sk, first, sk_max_ack_backlog);
+}
+
 /*
  * Whether a socket serves: it was accepted, or it is bound to a port and not connected. An accepted
  * socket has inherited the limit of its listener's accept queue, and one that connects has no
@@ -30,8 +38,10 @@ static __always_inline bool is_passive(struct sock *sk, __u16 family)
 	if (family != AF_INET && family != AF_INET6)
 		return false;
 	protocol = BPF_CORE_READ(sk, sk_protocol);
-	if (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+	if (protocol == IPPROTO_TCP)
 		return BPF_CORE_READ(sk, sk_max_ack_backlog);
+	if (protocol == IPPROTO_MPTCP)
+		return is_passive_mptcp(sk);
 	return !BPF_CORE_READ(sk, __sk_common.skc_dport) &&
 	       BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK;
 }

@@ -151,6 +151,8 @@ static __always_inline bool is_asked(struct sock *sk, bool known)
 		return BPF_CORE_READ((struct unix_sock *)sk, addr);
 	if (FIELD_OF(sk, sk_protocol) == IPPROTO_UDP)
 		return !FIELD_OF(sk, __sk_common.skc_dport);
+	if (FIELD_OF(sk, sk_protocol) == IPPROTO_MPTCP)
+		return is_passive_mptcp(sk);
 	return FIELD_OF(sk, sk_max_ack_backlog);
 }
 
@@ -279,7 +281,6 @@ static __always_inline struct turn *make_turn(struct sock *sk, bool serves, bool
 	return turn;
 }
 
-#define SYS_IO_URING_ENTER 426
 /*
  * Of the name iou-sqp-PID, the thread that submits. It never waits for one socket; a worker,
  * iou-wrk-PID, does.
@@ -847,7 +848,7 @@ static __always_inline void follow_sent(struct sock *sk, struct turn *turn, int 
 {
 	if (result < 0) {
 		if (!turn->full_ns)
-			turn->full_ns = call_ns;
+			turn->full_ns = bpf_ktime_get_boot_ns(); /* until now the call itself may have waited */
 		return;
 	}
 	if (turn->full_ns)

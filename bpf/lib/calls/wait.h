@@ -108,6 +108,15 @@ static __always_inline enum wait wait_of(struct tree *t, __u32 task_state)
 	return WAIT_OTHER;
 }
 
+/*
+ * Whether a thread that leaves the CPU waits in io_uring_enter until any of its operations has ended. As in poll, what it
+ * waits for on sockets are waits of their own.
+ */
+static __always_inline bool waits_for_ring(const struct tree *t, __u32 task_state)
+{
+	return t->call.syscall == SYS_IO_URING_ENTER && !t->sock && task_state & TASK_INTERRUPTIBLE;
+}
+
 /* How much later now is than then; 0 if it is not, as the clocks of two CPUs differ a little. */
 static __always_inline __u64 since(__u64 then, __u64 now)
 {
@@ -169,6 +178,8 @@ static __always_inline void leave_cpu(struct tree *t, __u32 state)
 		if (t->idle) {
 			t->off_jiffies = bpf_jiffies64();
 			t->off_written = written_on((struct sock *)t->sock);
+		} else {
+			t->idle = waits_for_ring(t, state);
 		}
 	}
 	if (with_off_cpu)

@@ -66,6 +66,7 @@ static const __u8 operations[SYSCALL_LIMIT] = {
 };
 
 #define SYS_CLOSE NR(3, 57)
+#define SYS_IO_URING_ENTER 426
 #define SYS_SOCKET NR(41, 198)
 #define SYS_SOCKETPAIR NR(53, 199)
 
