@@ -115,7 +115,9 @@ client.close()`
 // runClient starts a client, waits until it has ended, and returns its pid.
 func runClient(t *testing.T, name string, arguments ...string) int {
 	t.Helper()
-	command := exec.Command(name, arguments...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, name, arguments...)
 	output, err := command.CombinedOutput()
 	t.Logf("%s: %v %s", name, err, output)
 	if command.Process == nil {
@@ -155,7 +157,9 @@ func serveBesideSilence(t *testing.T) (port int) {
 func racingClient(t *testing.T, port int) int {
 	t.Helper()
 	began := time.Now()
-	command := exec.Command("curl", "--silent", "--show-error", "--output", "/dev/null",
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, "curl", "--silent", "--show-error", "--output", "/dev/null",
 		"--resolve", fmt.Sprintf("race.test:%d:[::1],127.0.0.1", port), fmt.Sprintf("http://race.test:%d/", port))
 	if output, err := command.CombinedOutput(); err != nil || time.Since(began) < answersAfter+150*time.Millisecond {
 		t.Errorf("curl has had its answer after %v, without a race: %v %s", time.Since(began), err, output)
@@ -176,7 +180,7 @@ func pythonClient(how string) func(t *testing.T, port int) int {
 // goClient is a client in this process. Its goroutine has the span as labels too.
 func goClient(t *testing.T, port int) int {
 	dialer := net.Dialer{Timeout: givesUpAfter}
-	client := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
+	client := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}, Timeout: patience}
 	pprof.Do(context.Background(), pprof.Labels("trace_id", traceID, "span_id", spanID), func(ctx context.Context) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d", port), nil)
 		if err != nil {
@@ -231,7 +235,13 @@ func serveHere(t *testing.T, port int, serve func(read <-chan struct{})) lateSer
 	read := make(chan struct{})
 	t.Cleanup(func() { close(read) })
 	go serve(read)
-	return lateServer{os.Getpid(), port, func() { read <- struct{}{} }}
+	return lateServer{os.Getpid(), port, func() {
+		select {
+		case read <- struct{}{}:
+		case <-time.After(patience):
+			t.Error("the server waits for no request")
+		}
+	}}
 }
 
 func lateGoServer(t *testing.T) lateServer {
