@@ -114,16 +114,11 @@ func TestDecode(t *testing.T) {
 		},
 		"a path behind as many nodes as there can be": {
 			change: func(raw *bpfCall) {
-				for int(raw.Nodes) < maxNodes {
-					raw.Node[raw.Nodes] = raw.Node[4]
-					raw.Nodes++
-				}
+				repeatNode(raw)
 				withPath(raw, bpfPathEndPATH_OF_PEER, "/p")
 			},
 			want: func(want *call) {
-				for len(want.nodes) < maxNodes {
-					want.nodes = append(want.nodes, want.nodes[4])
-				}
+				want.nodes = append(want.nodes, slices.Repeat(want.nodes[4:], maxNodes-len(want.nodes))...)
 				want.path = socketPath{bpfPathEndPATH_OF_PEER, "/p"}
 			},
 		},
@@ -133,17 +128,12 @@ func TestDecode(t *testing.T) {
 		},
 		"a stack as deep as any, behind a path and as many nodes as there can be": {
 			change: func(raw *bpfCall) {
-				for int(raw.Nodes) < maxNodes {
-					raw.Node[raw.Nodes] = raw.Node[4]
-					raw.Nodes++
-				}
+				repeatNode(raw)
 				withPath(raw, bpfPathEndPATH_OF_PEER, "/p")
 				withStack(raw, slices.Repeat([]uint64{7}, maxFrames)...)
 			},
 			want: func(want *call) {
-				for len(want.nodes) < maxNodes {
-					want.nodes = append(want.nodes, want.nodes[4])
-				}
+				want.nodes = append(want.nodes, slices.Repeat(want.nodes[4:], maxNodes-len(want.nodes))...)
 				want.path, want.stack = socketPath{bpfPathEndPATH_OF_PEER, "/p"}, slices.Repeat([]uint64{7}, maxFrames)
 			},
 		},
@@ -407,6 +397,14 @@ func encode(t testing.TB, raw bpfCall) []byte {
 		t.Fatal(err)
 	}
 	return record[:headBytes+int(raw.Nodes)*nodeBytes+pathBytes(&raw)+stackBytes(&raw)]
+}
+
+// repeatNode repeats the last node until there is no room for another one.
+func repeatNode(raw *bpfCall) {
+	for int(raw.Nodes) < maxNodes {
+		raw.Node[raw.Nodes] = raw.Node[raw.Nodes-1]
+		raw.Nodes++
+	}
 }
 
 // withPath puts a path behind the nodes.

@@ -121,6 +121,17 @@ func onCPU(t *testing.T, cpu int, f func()) {
 	f()
 }
 
+// tried returns sockets at both ends, and the jury that decides on all that comes to the far one.
+func tried(t *testing.T, w *wire) (from, receiver *net.UDPConn, j *jury) {
+	t.Helper()
+	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
+	w.inFar(func() {
+		receiver = datagrams(t, w.far.IPv4, 0)
+		j = summon(t)
+	})
+	return from, receiver, j
+}
+
 // TestKernelTakesUpWhatWaitsForAVerdict has a packet that a program has held back. It continues on the CPU on which the program gives its verdict,
 // and must not be counted as part of the packet that has arrived there last.
 func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
@@ -129,13 +140,7 @@ func TestKernelTakesUpWhatWaitsForAVerdict(t *testing.T) {
 		t.Skip("there is one CPU")
 	}
 	w := connect(t, share(t))
-	var from, receiver *net.UDPConn
-	var jury *jury
-	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
-	w.inFar(func() {
-		receiver = datagrams(t, w.far.IPv4, 0)
-		jury = summon(t)
-	})
+	from, receiver, jury := tried(t, w)
 	onCPU(t, 0, func() { sendTo(t, from, receiver.LocalAddr(), packets, 1000) })
 	ids := jury.await(packets)
 	onCPU(t, 1, func() {
@@ -167,13 +172,7 @@ func TestKernelTakesUpWhatIsInABufferOfAnother(t *testing.T) {
 	}
 	l := share(t)
 	before, w := connect(t, l), connect(t, l)
-	var from, receiver *net.UDPConn
-	var jury *jury
-	w.inNear(func() { from = datagrams(t, w.near.IPv4, 0) })
-	w.inFar(func() {
-		receiver = datagrams(t, w.far.IPv4, 0)
-		jury = summon(t)
-	})
+	from, receiver, jury := tried(t, w)
 	for range rounds {
 		onCPU(t, 0, func() {
 			before.holdBack(t)
