@@ -136,13 +136,7 @@ func (c *Calls) Collect(context.Context) (ptrace.Traces, error) {
 
 // stack returns the functions of a stack, innermost first, each on a line of its own; "" if their names cannot be read.
 func (c *Calls) stack(addresses []uint64) string {
-	functions := kernel.Stack(addresses, func(address uint64) kernel.Location {
-		at, err := c.names.At(address)
-		if err != nil {
-			c.namesMissing = err
-		}
-		return at
-	})
+	functions := kernel.Stack(addresses, c.names.Locator(&c.namesMissing))
 	if c.namesMissing != nil {
 		return ""
 	}

@@ -3,7 +3,6 @@
 package drops
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,11 +127,7 @@ func (r *Records) Shutdown(context.Context) error { return r.open.Close() }
 func (r *Records) Collect(context.Context) (plog.Logs, error) {
 	var packets []droppedPacket
 	var symbolsMissing error
-	locate := func(address uint64) kernel.Location {
-		at, err := r.names.At(address)
-		symbolsMissing = cmp.Or(symbolsMissing, err)
-		return at
-	}
+	locate := r.names.Locator(&symbolsMissing)
 	err := kernel.DrainOnce(r.ring, func(record []byte) error {
 		p, err := decodePacket(record, r.words, locate)
 		if err != nil {

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/seed-7756021b/nettap/internal/kernel/symbols"
@@ -40,4 +41,13 @@ func (n *FunctionNames) At(address uint64) (Location, error) {
 	at.Function, at.Offset, _ = n.table.Locate(address)
 	n.known[address] = at
 	return at, nil
+}
+
+// Locator returns [FunctionNames.At] for [Stack]. The first error is put into missing; addresses are in no function then.
+func (n *FunctionNames) Locator(missing *error) func(address uint64) Location {
+	return func(address uint64) Location {
+		at, err := n.At(address)
+		*missing = cmp.Or(*missing, err)
+		return at
+	}
 }
