@@ -30,7 +30,8 @@ func receiveOwnByte() error {
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	if err := unix.Connect(fd, self); err != nil {
+	// If a signal comes, the connection is made all the same, and sending waits for it.
+	if err := unix.Connect(fd, self); err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("connect a socket on lo to itself: %w", err)
 	}
 	return exchangeByte(fd, fd)
@@ -47,11 +48,21 @@ func receiveUnixDatagram() error {
 }
 
 func exchangeByte(from, to int) error {
-	if _, err := unix.Write(from, []byte("?")); err != nil {
+	if _, err := despiteSignals(func() (int, error) { return unix.Write(from, []byte("?")) }); err != nil {
 		return fmt.Errorf("send a byte: %w", err)
 	}
-	if _, err := unix.Read(to, make([]byte, 1)); err != nil {
+	if _, err := despiteSignals(func() (int, error) { return unix.Read(to, make([]byte, 1)) }); err != nil {
 		return fmt.Errorf("receive a byte: %w", err)
 	}
 	return nil
+}
+
+// despiteSignals repeats a call that a signal has interrupted. Go's runtime sends signals to its
+// own threads, and the kernel does not restart calls that have a timeout.
+func despiteSignals(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }
