@@ -24,8 +24,9 @@ type examiner struct {
 	refuse  func(cause string) // counts what could not be found out, by cause
 	files   *elfCache
 
-	mu      sync.Mutex
-	layouts map[fileID]layout
+	mu       sync.Mutex
+	layouts  map[fileID]layout
+	releases map[string]bool // those unknown ones of Go that were reported
 }
 
 // layout is the result of examining an executable.
@@ -37,8 +38,11 @@ type layout struct {
 // maxLayouts bounds how many executables are remembered.
 const maxLayouts = 1024
 
+// maxReleases bounds how many unknown releases of Go are reported: anyone can invent them.
+const maxReleases = 16
+
 func newExaminer(options Options, refuse func(cause string)) *examiner {
-	return &examiner{options: options, proc: procDirectory, refuse: refuse, files: new(elfCache), layouts: map[fileID]layout{}}
+	return &examiner{options: options, proc: procDirectory, refuse: refuse, files: new(elfCache), layouts: map[fileID]layout{}, releases: map[string]bool{}}
 }
 
 // question is a process that is to be examined, as the kernel side knows it.
@@ -150,9 +154,9 @@ func (e *examiner) layoutOf(pid uint32) layout {
 	id := identify(info)
 	var known layout
 	known.goLayout, known.err = readGoLayout(file)
-	// reported once, however often the program is started
-	if e.keep(id, known) && errors.Is(known.err, errUnknownRelease) {
-		e.options.Warn(fmt.Sprintf("source go_labels is off for process %d, and for others of its program: %v", pid, known.err))
+	e.keep(id, known)
+	if errors.Is(known.err, errUnknownRelease) && e.isNews(known.err.Error()) {
+		e.options.Warn(fmt.Sprintf("source go_labels is off for process %d, and for all programs that this release has built: %v", pid, known.err))
 	}
 	return known
 }
@@ -164,16 +168,26 @@ func (e *examiner) layout(id fileID) (known layout, ok bool) {
 	return known, ok
 }
 
-// keep remembers the layout of a file, and reports whether it was not known before.
-func (e *examiner) keep(id fileID, l layout) bool {
+// keep remembers the layout of a file.
+func (e *examiner) keep(id fileID, l layout) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, known := e.layouts[id]
 	if len(e.layouts) >= maxLayouts {
 		clear(e.layouts)
 	}
 	e.layouts[id] = l
-	return !known
+}
+
+// isNews reports whether an unknown release of Go is to be reported: once, however many programs
+// it has built.
+func (e *examiner) isNews(release string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.releases[release] || len(e.releases) >= maxReleases {
+		return false
+	}
+	e.releases[release] = true
+	return true
 }
 
 // findThreadSlot finds where the threads of a process publish their contexts.

@@ -117,7 +117,7 @@ func TestDistributionRefusesAnUnknownGo(t *testing.T) {
 
 	c := startFollower(t, commOf(program))
 	command := kerneltest.StartProgram(t, exec.Command(program, fmt.Sprint(c.port)))
-	warning := fmt.Sprintf("source go_labels is off for process %d, and for others of its program: unknown release of Go: %s for %s", command.Process.Pid, pretended, runtime.GOARCH)
+	warning := fmt.Sprintf("source go_labels is off for process %d, and for all programs that this release has built: unknown release of Go: %s for %s", command.Process.Pid, pretended, runtime.GOARCH)
 	c.Wait("the program was looked at", func() bool { return strings.Contains(c.Log(), warning) })
 	c.Wait("the refusal is counted", func() bool {
 		return c.OwnValue("otelcol_nettap_trace_context_refused", "cause", "unknown_go_release") == 1
