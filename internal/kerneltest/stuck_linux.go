@@ -19,23 +19,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuckEnv tells a test's program to become the process with the stuck page.
-const stuckEnv = "NETTAP_TEST_STUCK_PAGE"
+// These tell a test's program to become the process with the stuck page, and how.
+const (
+	stuckEnv = "NETTAP_TEST_STUCK_PAGE" // the directory where FUSE is mounted
+	stuckBy  = "NETTAP_TEST_STUCK_BY"
+)
 
-// StartStuck starts a process with a page of memory on which every reader waits while the process
-// exists. The page belongs to a file that the process serves itself by FUSE, but does not. It
+// Pager is a way in which a process serves its own memory.
+type Pager string
+
+const (
+	// ByFUSE means that the page belongs to a file of which the process is the file system. Every
+	// reader waits while the process exists.
+	ByFUSE Pager = "FUSE"
+
+	// ByFaults means that the process is to be told of faults of the page (userfaultfd), and that
+	// the page is named as one in which a process publishes what it is. What a reader meets depends
+	// on how it reads, and on the kernel: it waits, or gets an error.
+	ByFaults Pager = "userfaultfd"
+)
+
+// StartStuck starts a process with a page of memory that it serves itself, but does not. It
 // contains code and the command line of the process. The process runs the test's own program,
 // whose TestMain calls [BeStuck].
-func StartStuck(t *testing.T) (pid int) {
+func StartStuck(t *testing.T, by Pager) (pid int) {
 	t.Helper()
 	directory := t.TempDir()
 	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), stuckEnv+"="+directory)
+	command.Env = append(os.Environ(), stuckEnv+"="+directory, stuckBy+"="+string(by))
 	output := OutputOf(t, command)
-	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_DETACH) })
+	if by == ByFUSE {
+		t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_DETACH) })
+	}
 	StartProgram(t, command)
-	// it is busy; readers that wait for an answer get an error
-	t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_FORCE) })
+	if by == ByFUSE {
+		// it is busy; readers that wait for an answer get an error
+		t.Cleanup(func() { _ = unix.Unmount(directory, unix.MNT_FORCE) })
+	}
 	if line := output.Line(); line != "ready" {
 		t.Fatalf("a process with a stuck page: %s", line)
 	}
@@ -48,7 +68,17 @@ func BeStuck() {
 	if directory == "" {
 		return
 	}
-	if err := makeStuckPage(directory); err != nil {
+	var start uint64
+	var err error
+	if Pager(os.Getenv(stuckBy)) == ByFaults {
+		start, err = pageOfFaults()
+	} else {
+		start, err = pageOfFile(directory)
+	}
+	if err == nil {
+		err = moveCommandLine(start, start+64)
+	}
+	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -60,30 +90,74 @@ func BeStuck() {
 	os.Exit(0)
 }
 
-func makeStuckPage(directory string) error {
+// pageOfFile returns the address of a page of a file that is served by FUSE.
+func pageOfFile(directory string) (start uint64, err error) {
 	server, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open /dev/fuse: %w", err)
+		return 0, fmt.Errorf("open /dev/fuse: %w", err)
 	}
 	if err := unix.Mount("nettap", directory, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", server)); err != nil {
-		return fmt.Errorf("mount: %w", err)
+		return 0, fmt.Errorf("mount: %w", err)
 	}
 	var silent atomic.Bool
 	go serve(server, &silent)
 	file, err := unix.Open(filepath.Join(directory, "page"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open the page: %w", err)
+		return 0, fmt.Errorf("open the page: %w", err)
 	}
-	page, err := unix.Mmap(file, 0, pageBytes, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+	start, err = mapPage(file, unix.MAP_PRIVATE)
 	if err != nil {
-		return fmt.Errorf("mmap: %w", err)
+		return 0, err
 	}
 	if err := unix.Close(file); err != nil { // which waits for an answer as well
-		return fmt.Errorf("close the page: %w", err)
+		return 0, fmt.Errorf("close the page: %w", err)
 	}
 	silent.Store(true)
-	start := uint64(uintptr(unsafe.Pointer(&page[0])))
-	return moveCommandLine(start, start+64)
+	return start, nil
+}
+
+func mapPage(file, flags int) (start uint64, err error) {
+	page, err := unix.Mmap(file, 0, pageBytes, unix.PROT_READ|unix.PROT_EXEC, flags)
+	if err != nil {
+		return 0, fmt.Errorf("mmap: %w", err)
+	}
+	return uint64(uintptr(unsafe.Pointer(&page[0]))), nil
+}
+
+// Source: include/uapi/linux/userfaultfd.h.
+const (
+	faultsAPI        = 0xc018aa3f // UFFDIO_API
+	faultsRegister   = 0xc020aa00 // UFFDIO_REGISTER
+	faultsOfVersion  = 0xaa       // UFFD_API
+	faultsOfNoMemory = 1          // UFFDIO_REGISTER_MODE_MISSING
+)
+
+// pageOfFaults returns the address of a page whose first fault is the process's to resolve.
+func pageOfFaults() (start uint64, err error) {
+	file, err := unix.MemfdCreate("OTEL_CTX", unix.MFD_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("memfd_create: %w", err)
+	}
+	if err := unix.Ftruncate(file, pageBytes); err != nil {
+		return 0, fmt.Errorf("ftruncate: %w", err)
+	}
+	start, err = mapPage(file, unix.MAP_SHARED)
+	if err != nil {
+		return 0, err
+	}
+	faults, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return 0, os.NewSyscallError("userfaultfd", errno)
+	}
+	api := struct{ version, features, requests uint64 }{version: faultsOfVersion}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, faults, faultsAPI, uintptr(unsafe.Pointer(&api))); errno != 0 {
+		return 0, os.NewSyscallError("UFFDIO_API", errno)
+	}
+	register := struct{ start, bytes, mode, requests uint64 }{start: start, bytes: pageBytes, mode: faultsOfNoMemory}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, faults, faultsRegister, uintptr(unsafe.Pointer(&register))); errno != 0 {
+		return 0, os.NewSyscallError("UFFDIO_REGISTER", errno)
+	}
+	return start, nil
 }
 
 const pageBytes = 4096

@@ -23,7 +23,13 @@ func TestMain(m *testing.M) {
 // own memory and never does, and another one beside it.
 func TestKernelACommandLineThatCannotBeReadIsNotWaitedFor(t *testing.T) {
 	kerneltest.Require(t)
-	pid := kerneltest.StartStuck(t)
+	for _, pager := range []kerneltest.Pager{kerneltest.ByFUSE, kerneltest.ByFaults} {
+		t.Run(string(pager), func(t *testing.T) { describeStuck(t, kerneltest.StartStuck(t, pager)) })
+	}
+}
+
+func describeStuck(t *testing.T, pid int) {
+	t.Helper()
 	d := NewDirectory("", clock.New())
 	d.ReadCommandLines = true
 	begun := time.Now()
