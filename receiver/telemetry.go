@@ -213,7 +213,7 @@ func observeHooks(totals stats.Totals, value observeFunc) {
 		if hook.Unproven == "" {
 			proven = 1
 		}
-		value(proven, attribute.String("job", hook.Job), attribute.String("hook", hook.Name))
+		value(proven, attribute.String("job", hook.Job), attribute.String("hook", hook.Name), attribute.Bool("awaited", hook.Awaited))
 	}
 }
 

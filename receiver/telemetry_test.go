@@ -39,6 +39,7 @@ func TestPublish(t *testing.T) {
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
 			{Job: "arrival", Name: "tp_btf/netif_receive_skb", Unproven: "lo is down"},
+			{Job: "exec", Name: "tp_btf/sched_process_exec", Unproven: "no program was run", Awaited: true},
 		},
 	}}
 	accepts := &fakeSource{"accepts", stats.Totals{Counts: stats.Counts{Seen: 9, Exported: 6, SampledOut: 1, RateLimited: map[string]uint64{"slow": 5}, Lost: map[string]uint64{"ring_full": 2}}}}
@@ -63,8 +64,9 @@ func TestPublish(t *testing.T) {
 		point(2, "accepts", attribute.String("cause", "ring_full")),
 	}, ignore)
 	metadatatest.AssertEqualNettapHookActive(t, telemetry, want{
-		point(1, "traffic", attribute.String("job", "transmit"), attribute.String("hook", "tp_btf/net_dev_start_xmit")),
-		point(0, "traffic", attribute.String("job", "arrival"), attribute.String("hook", "tp_btf/netif_receive_skb")),
+		point(1, "traffic", attribute.String("job", "transmit"), attribute.String("hook", "tp_btf/net_dev_start_xmit"), attribute.Bool("awaited", false)),
+		point(0, "traffic", attribute.String("job", "arrival"), attribute.String("hook", "tp_btf/netif_receive_skb"), attribute.Bool("awaited", false)),
+		point(0, "traffic", attribute.String("job", "exec"), attribute.String("hook", "tp_btf/sched_process_exec"), attribute.Bool("awaited", true)),
 	}, ignore)
 	metadatatest.AssertEqualNettapMapEntries(t, telemetry, want{point(5, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapMapLimit(t, telemetry, want{point(4096, "traffic", attribute.String("map", "processes"))}, ignore)

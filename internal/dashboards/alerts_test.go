@@ -76,8 +76,11 @@ var occasions = map[string]occasion{
 		quiet:  []series{{"otelcol_nettap_events_lost", `cause="ring_full"`, 12, 0}},
 	},
 	"NettapHookIsInactive": {
-		firing: []series{{"otelcol_nettap_hook_active", `hook="tp_btf/kfree_skb"`, 0, 0}},
-		quiet:  []series{{"otelcol_nettap_hook_active", `hook="tp_btf/kfree_skb"`, 1, 0}, {"otelcol_nettap_hook_active", `hook="tp_btf/sched_process_exec"`, 0, 0}},
+		firing: []series{{"otelcol_nettap_hook_active", `hook="tp_btf/kfree_skb",awaited="false"`, 0, 0}},
+		quiet: []series{
+			{"otelcol_nettap_hook_active", `hook="tp_btf/kfree_skb",awaited="false"`, 1, 0},
+			{"otelcol_nettap_hook_active", `hook="tp_btf/sched_process_exec",awaited="true"`, 0, 0},
+		},
 	},
 	"NettapIsOverBudget": {
 		firing: []series{{"otelcol_nettap_limit_step", `receiver="nettap"`, 1, 0}},

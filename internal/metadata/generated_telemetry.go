@@ -455,7 +455,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.NettapHookActive, err = builder.meter.Int64ObservableGauge(
 		"otelcol_nettap_hook_active",
-		metric.WithDescription("A kernel hook in use, with the job for which it is used. 1 if it was seen to fire, otherwise 0. [Development]"),
+		metric.WithDescription("A kernel hook in use, with the job for which it is used. 1 if it was seen to fire, otherwise 0. If the attribute awaited is true, only others make the hook fire, so that 0 may be all right. [Development]"),
 		metric.WithUnit("{hook}"),
 	)
 	errs = errors.Join(errs, err)

@@ -166,7 +166,7 @@ func AssertEqualNettapEventsSeen(t *testing.T, tt *componenttest.Telemetry, dps 
 func AssertEqualNettapHookActive(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_nettap_hook_active",
-		Description: "A kernel hook in use, with the job for which it is used. 1 if it was seen to fire, otherwise 0. [Development]",
+		Description: "A kernel hook in use, with the job for which it is used. 1 if it was seen to fire, otherwise 0. If the attribute awaited is true, only others make the hook fire, so that 0 may be all right. [Development]",
 		Unit:        "{hook}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
