@@ -56,14 +56,7 @@ service:
 // Prometheus has metrics of the same names. Then it requires that the counts of accepts and refused attempts, which a
 // connector makes of log records, are exact.
 func TestPanelsShowTraffic(t *testing.T) {
-	own, health, page := freePort(t), freePort(t), freePort(t)
-	b := startBackend(t, own)
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, observing, b.address, page, health, own), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	start(t, collector, "--config", counts, "--config", config)
-	await(t, "the Collector is ready", func() bool { return answers(fmt.Sprintf("127.0.0.1:%d", health)) })
+	b, page := observe(t, "")
 	talk(t)
 	server, closed := serve(t), occupy(t)
 	visits := 0
@@ -114,6 +107,21 @@ func TestPanelsShowTraffic(t *testing.T) {
 			return len(b.query(fmt.Sprintf("%s == %d", expression, visits), time.Now())) > 0
 		})
 	}
+}
+
+// observe starts the distribution with the configuration observing, over which another one is merged, and the backend to
+// which it sends. It also returns the port of the page of its exporter for Prometheus.
+func observe(t *testing.T, merged string) (b backend, page int) {
+	t.Helper()
+	own, health, page := freePort(t), freePort(t), freePort(t)
+	b = startBackend(t, own)
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, observing, b.address, page, health, own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start(t, collector, "--config", counts, "--config", config, "--config", "yaml:"+merged)
+	await(t, "the Collector is ready", func() bool { return answers(fmt.Sprintf("127.0.0.1:%d", health)) })
+	return b, page
 }
 
 // selectors returns the selectors of series in an expression, as of now.
