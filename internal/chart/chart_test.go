@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -61,6 +62,9 @@ var cases = map[string]map[string]any{
 		"priorityClassName": "system-node-critical",
 		"podAnnotations":    map[string]any{"example.com/team": "network"},
 		"podLabels":         map[string]any{"team": "network"},
+		"extraEnv":          []any{map[string]any{"name": "SSL_CERT_FILE", "value": "/certificates/ca.crt"}},
+		"extraVolumes":      []any{map[string]any{"name": "certificates", "secret": map[string]any{"secretName": "authority"}}},
+		"extraVolumeMounts": []any{map[string]any{"name": "certificates", "mountPath": "/certificates", "readOnly": true}},
 	},
 }
 
@@ -102,6 +106,7 @@ func decode(t *testing.T, rendered map[string]string) objects {
 	}
 	strict := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	var decoded objects
+	maps.DeleteFunc(rendered, func(name, _ string) bool { return strings.HasSuffix(name, "/NOTES.txt") })
 	for _, name := range slices.Sorted(maps.Keys(rendered)) {
 		for _, document := range documents(t, rendered[name]) {
 			object, kind, err := strict.Decode(document, nil, nil)
@@ -212,6 +217,46 @@ func TestPodHasWhatItNeeds(t *testing.T) {
 		if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Port.StrVal != "health" || probe.HTTPGet.Host != "" {
 			t.Errorf("the %s probe is %v, want port health of the pod", name, probe)
 		}
+	}
+}
+
+// TestPodHasWhatIsAdded requires that the container has the variables and directories that its user adds.
+func TestPodHasWhatIsAdded(t *testing.T) {
+	pod := decode(t, render(t, cases["all that can be set"])).daemonSet.Spec.Template.Spec
+	container := pod.Containers[0]
+	if !slices.Contains(container.Env, corev1.EnvVar{Name: "SSL_CERT_FILE", Value: "/certificates/ca.crt"}) {
+		t.Errorf("the variables are %v", container.Env)
+	}
+	mounts := container.VolumeMounts
+	if diff := cmp.Diff(corev1.VolumeMount{Name: "certificates", MountPath: "/certificates", ReadOnly: true}, mounts[len(mounts)-1]); diff != "" {
+		t.Errorf("the last directory differs (-want +got):\n%s", diff)
+	}
+	if last := pod.Volumes[len(pod.Volumes)-1]; last.Secret == nil || last.Secret.SecretName != "authority" {
+		t.Errorf("the last volume is %v", last)
+	}
+}
+
+// TestGoKeepsBelowTheLimit requires that Go's own limit is 80 % of the container's, as the Collector recommends, whatever unit that
+// has, and that there is none if the container has none.
+func TestGoKeepsBelowTheLimit(t *testing.T) {
+	for _, limit := range []any{"512Mi", "1.5Gi", "2G", "800000k", "1Ti", "536870912", 536870912, 536870912.0, nil} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			limits := map[string]any{"memory": limit}
+			container := decode(t, render(t, map[string]any{"resources": map[string]any{"limits": limits}})).daemonSet.Spec.Template.Spec.Containers[0]
+			var want string
+			if limit != nil {
+				want = fmt.Sprint(container.Resources.Limits.Memory().Value() * 8 / 10)
+			}
+			var got string
+			for _, variable := range container.Env {
+				if variable.Name == "GOMEMLIMIT" {
+					got = variable.Value
+				}
+			}
+			if got != want {
+				t.Errorf("GOMEMLIMIT is %q, want %q", got, want)
+			}
+		})
 	}
 }
 
@@ -337,6 +382,7 @@ func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
 		"otlp.insecure=no":                  "/otlp/insecure",
 		"queue.bytes=100Mi":                 "/queue/bytes",
 		"image.pullPolicy=Sometimes":        "/image/pullPolicy",
+		"extraEnv[0].value=nameless":        "/extraEnv/0",
 	} {
 		t.Run(set, func(t *testing.T) {
 			values, err := strvals.Parse(set)
@@ -371,6 +417,9 @@ func TestChartTakesWhatIsDocumented(t *testing.T) {
 		t.Errorf("what is documented differs (-want +got):\n%s", diff)
 	}
 	decoded := decode(t, render(t, values))
+	if notes := render(t, values)["otelcol-nettap/templates/NOTES.txt"]; !strings.Contains(notes, "send to gateway.example:4317, with TLS.") {
+		t.Errorf("the notes are\n%s", notes)
+	}
 	image := decoded.daemonSet.Spec.Template.Spec.Containers[0].Image
 	if !strings.HasPrefix(image, "registry.example/otelcol-nettap:") {
 		t.Errorf("the image is %s", image)

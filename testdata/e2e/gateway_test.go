@@ -226,6 +226,9 @@ exporters: {otlp_grpc: {sending_queue: {queue_size: 16777216}}}
 	}
 	own := func(name string) float64 { return agent.OwnValue(name, "instrument", "accepts") }
 	agent.Wait("accepts are lost", func() bool { return own("otelcol_nettap_events_lost") > 0 })
+	if log := agent.Log(); !strings.Contains(log, "sending queue is full") || strings.Contains(log, "\n\t") {
+		t.Errorf("the log does not say that the queue is full, or has stack traces:\n%s", tail(log, 50))
+	}
 	f.gateway.start()
 	agent.Wait("all that was seen is exported or counted as lost", func() bool {
 		seen := own("otelcol_nettap_events_seen")

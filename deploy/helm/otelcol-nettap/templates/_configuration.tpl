@@ -52,6 +52,7 @@ extensions:
 service:
   extensions: [health_check, file_storage]
   telemetry:
+    logs: {disable_stacktrace: true}
     metrics:
       readers:
         - pull: {exporter: {prometheus: {host: "", port: 8888}}}
