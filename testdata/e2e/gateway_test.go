@@ -11,6 +11,7 @@ import (
 	"net"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -215,10 +216,30 @@ const floods = 3
 // TestGatewayAndQueueBalance requires that each accept is either in the file of the gateway or counted as
 // lost, if the agent sees more while the gateway is away than its queue and the kernel's ring hold.
 func TestGatewayAndQueueBalance(t *testing.T) {
-	f := startFleet(t, 1, `
-receivers: {nettap: {traffic: {enabled: false}, drops: {enabled: false}}}
-exporters: {otlp_grpc: {sending_queue: {queue_size: 16777216}}}
-`)
+	balanceQueue(t, "exporters: {otlp_grpc: {sending_queue: {queue_size: 16777216}}}", "sending queue is full", func() {})
+}
+
+// TestGatewayAndFullDiskBalance requires the same if the disk of the queue is full, and then has room again.
+func TestGatewayAndFullDiskBalance(t *testing.T) {
+	disk := t.TempDir()
+	mount := func(options string) {
+		if output, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "nettap-queue", disk).CombinedOutput(); err != nil {
+			t.Fatalf("mount: %v: %s", err, output)
+		}
+	}
+	mount("size=12m")
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	balanceQueue(t, "extensions: {file_storage: {directory: "+disk+"}}", "no space left on device", func() { mount("remount,size=200m") })
+}
+
+// balanceQueue makes more accepts than the queue, which the overlay makes small, and the kernel's ring hold, and looks for all of
+// them after the queue has been relieved.
+func balanceQueue(t *testing.T, overlay, says string, relieve func()) {
+	f := startFleet(t, 1, "receivers: {nettap: {traffic: {enabled: false}, drops: {enabled: false}}}\n"+overlay)
 	agent := f.agents[0]
 	f.gateway.Kill()
 	for range floods {
@@ -226,10 +247,11 @@ exporters: {otlp_grpc: {sending_queue: {queue_size: 16777216}}}
 	}
 	own := func(name string) float64 { return agent.OwnValue(name, "instrument", "accepts") }
 	agent.Wait("accepts are lost", func() bool { return own("otelcol_nettap_events_lost") > 0 })
-	if log := agent.Log(); !strings.Contains(log, "sending queue is full") || strings.Contains(log, "\n\t") {
-		t.Errorf("the log does not say that the queue is full, or has stack traces:\n%s", tail(log, 50))
+	if log := agent.Log(); !strings.Contains(log, says) || strings.Contains(log, "\n\t") {
+		t.Errorf("the log does not say %q, or has stack traces:\n%s", says, tail(log, 50))
 	}
 	f.gateway.start()
+	relieve()
 	agent.Wait("all that was seen is exported or counted as lost", func() bool {
 		seen := own("otelcol_nettap_events_seen")
 		return seen >= floods*tooMany && seen == own("otelcol_nettap_events_exported")+own("otelcol_nettap_events_lost")
