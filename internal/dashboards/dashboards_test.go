@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,4 +104,27 @@ func alerts(t *testing.T) []rulefmt.Rule {
 		t.Fatalf("%s does not have one group", rules)
 	}
 	return groups.Groups[0].Rules
+}
+
+// notInAnchors matches what GitHub leaves out of a heading when it makes the anchor of it.
+var notInAnchors = regexp.MustCompile(`[^a-z0-9 _-]`)
+
+// TestAlertsLeadToTheDocuments requires that each alert has a link to a part of the documents that is there.
+func TestAlertsLeadToTheDocuments(t *testing.T) {
+	for _, alert := range alerts(t) {
+		path, found := strings.CutPrefix(alert.Annotations["runbook_url"], "https://github.com/seed-7756021b/nettap/blob/main/")
+		path, anchor, _ := strings.Cut(path, "#")
+		text, err := os.ReadFile(filepath.Join("../..", path))
+		if err != nil || !found {
+			t.Errorf("%s: %v", alert.Alert, err)
+			continue
+		}
+		anchors := []string{""}
+		for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+			anchors = append(anchors, strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(heading[1]), ""), " ", "-"))
+		}
+		if !slices.Contains(anchors, anchor) {
+			t.Errorf("%s: %s has no #%s, but %q", alert.Alert, path, anchor, anchors)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -142,9 +143,9 @@ func TestAlertsFireWhenProvoked(t *testing.T) {
 	provocations["NettapQueueIsNearlyFull"] = provocation{labels{"exporter": "otlp_http/records", "data_type": "logs"}, func() { away.Store(true) }}
 
 	begin := time.Now()
-	all := map[string]compressed{}
+	all, rules := map[string]compressed{}, map[string]rulefmt.Rule{}
 	for _, alert := range alerts(t) {
-		all[alert.Alert] = compress(t, alert)
+		all[alert.Alert], rules[alert.Alert] = compress(t, alert), alert
 	}
 	const enough = 15 * time.Second // is the longest time that an expression looks back
 	time.Sleep(2 * enough)
@@ -171,15 +172,33 @@ func TestAlertsFireWhenProvoked(t *testing.T) {
 		b.flush()
 		now := time.Now()
 		maps.DeleteFunc(all, func(name string, alert compressed) bool {
-			fires := slices.ContainsFunc(b.fires(alert, calm, now), provocations[name].concerns)
-			if fires {
-				t.Logf("%s fires after %v", name, now.Sub(calm).Round(time.Second))
+			of := b.fires(alert, calm, now)
+			i := slices.IndexFunc(of, provocations[name].concerns)
+			if i < 0 {
+				return false
 			}
-			return fires
+			t.Logf("%s fires after %v for %v", name, now.Sub(calm).Round(time.Second), of[i])
+			requireNamed(t, rules[name], of[i])
+			return true
 		})
 	}
 	for name, alert := range all {
 		t.Errorf("%s does not fire for %v: %s\nis %v", name, provocations[name].of, alert.expression, b.between(alert.expression, calm, time.Now()))
+	}
+}
+
+// inAnnotations matches the names of labels in an annotation.
+var inAnnotations = regexp.MustCompile(`\$labels\.(\w+)`)
+
+// requireNamed requires that an alert that fires has the labels that its annotations name. A machine without an id has no host.id.
+func requireNamed(t *testing.T, alert rulefmt.Rule, of labels) {
+	t.Helper()
+	for _, annotation := range alert.Annotations {
+		for _, name := range inAnnotations.FindAllStringSubmatch(annotation, -1) {
+			if of[name[1]] == "" && name[1] != "host_id" {
+				t.Errorf("%s names the label %s, which is not among %v", alert.Alert, name[1], of)
+			}
+		}
 	}
 }
 
