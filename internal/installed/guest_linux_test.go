@@ -315,6 +315,7 @@ func (g guest) isReloaded() {
 	}
 	g.ready()
 	g.fail()
+	g.refusesAWrongConfiguration()
 
 	// The backend is named as docs/deployment.md says.
 	if err := os.RemoveAll("/etc/systemd/system/" + service + ".d"); err != nil {
@@ -331,6 +332,22 @@ func (g guest) isReloaded() {
 	}
 	g.warnsOfNothing()
 	g.fail()
+}
+
+// refusesAWrongConfiguration requires that a reload with a mistake fails, and that the service goes on as it is.
+func (g guest) refusesAWrongConfiguration() {
+	g.Helper()
+	first := g.property("MainPID")
+	edit(g.T, configuration, "receivers:\n  nettap:", "receivers:\n  netpat:")
+	if output, err := exec.Command("systemctl", "reload", service).CombinedOutput(); err == nil {
+		g.Errorf("a wrong configuration is reloaded: %s", output)
+	}
+	edit(g.T, configuration, "receivers:\n  netpat:", "receivers:\n  nettap:")
+	g.run("systemctl", "reload", service)
+	g.ready()
+	if got := g.property("MainPID"); got != first {
+		g.Errorf("the service was process %s and is %s", first, got)
+	}
 }
 
 // objects returns what the service has in the kernel.

@@ -145,6 +145,40 @@ var contents = map[string]string{
 	"usr/share/man/man8/otelcol-nettap.8.gz":        "-rw-r--r-- root root ",
 }
 
+// refuses checks that what the unit does first on a reload fails if the configuration is wrong, so that the
+// service goes on with the one that it has.
+func (m machine) refuses() {
+	m.t.Helper()
+	unit, err := os.ReadFile(filepath.Join(m.root, "usr/lib/systemd/system/otelcol-nettap.service"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var reload []string
+	for _, line := range regexp.MustCompile(`(?m)^ExecReload=(.*)$`).FindAllStringSubmatch(string(unit), -1) {
+		reload = append(reload, line[1])
+	}
+	if len(reload) != 2 || reload[1] != "/bin/kill -HUP $MAINPID" {
+		m.t.Fatalf("a reload is %q", reload)
+	}
+	path := filepath.Join(m.root, configuration)
+	right, err := os.ReadFile(path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for content, want := range map[string]bool{string(right): true, strings.Replace(string(right), "nettap:", "netpat:", 1): false} {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			m.t.Fatal(err)
+		}
+		output, err := exec.Command("chroot", append([]string{m.root}, strings.Fields(reload[0])...)...).CombinedOutput()
+		if (err == nil) != want {
+			m.t.Errorf("%s succeeds: %v, want %v: %s", reload[0], err == nil, want, output)
+		}
+	}
+	if err := os.WriteFile(path, right, 0o644); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 // packageOf makes the packages of a version, with a small program in them, and returns the path of the one with the name.
 func packageOf(t *testing.T, version, name string) string {
 	t.Helper()
@@ -179,6 +213,7 @@ func TestDebIsInstalledUpgradedRemovedAndPurged(t *testing.T) {
 	changed := m.change()
 	dpkg("--install", newest(t, "*_amd64.deb"))
 	m.runs()
+	m.refuses()
 	m.unchanged(configuration, changed)
 	added := m.added(before)
 	maps.DeleteFunc(added, func(path, _ string) bool { return strings.HasPrefix(path, "var/lib/otelcol-nettap") })
@@ -327,6 +362,20 @@ func TestPackagesRecommendCertificates(t *testing.T) {
 		if got := strings.TrimSpace(string(output)); err != nil || got != "ca-certificates" {
 			t.Errorf("%s recommends %q (%v), want ca-certificates", words[0], got, err)
 		}
+	}
+}
+
+// TestFilesAreThoseOfTheList checks the files of the release as docs/deployment.md says, and requires that the list has all.
+func TestFilesAreThoseOfTheList(t *testing.T) {
+	if made == "" {
+		t.Skip("make test-packages says where the release is")
+	}
+	check := exec.Command("sha256sum", "--check", "SHA256SUMS")
+	check.Dir = made
+	output, err := check.CombinedOutput()
+	files, _ := os.ReadDir(made) // an error says that there is none
+	if got := strings.Count(string(output), ": OK\n"); err != nil || got != len(files)-1 {
+		t.Errorf("of %d files beside the list %d are right: %v\n%s", len(files)-1, got, err, output)
 	}
 }
 

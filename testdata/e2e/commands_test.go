@@ -117,6 +117,8 @@ func decisions(beside *Collector) map[string]decision {
 		"systemd-analyze security":                         {because: byPackages},
 		"apt-get install ./otelcol-nettap_0.1.0_amd64.deb": {because: byPackages},
 		"sha256sum --check":                                {because: byPackages},
+		"sha256sum --check SHA256SUMS":                     {because: byPackages},
+		"systemctl reload otelcol-nettap":                  {because: noSystemd},
 		"skopeo copy oci-archive:otelcol-nettap_0.1.0.oci.tar docker://registry.example/otelcol-nettap:0.1.0 --all": {because: noEngine},
 		"podman load":      {because: noEngine},
 		"docker load":      {because: noEngine},
