@@ -260,6 +260,20 @@ func TestGoKeepsBelowTheLimit(t *testing.T) {
 	}
 }
 
+// TestGoHasTheLimitThatIsGiven requires that a variable that the user adds is there once.
+func TestGoHasTheLimitThatIsGiven(t *testing.T) {
+	values := map[string]any{"extraEnv": []any{map[string]any{"name": "GOMEMLIMIT", "value": "300MiB"}}}
+	var got []corev1.EnvVar
+	for _, variable := range decode(t, render(t, values)).daemonSet.Spec.Template.Spec.Containers[0].Env {
+		if variable.Name == "GOMEMLIMIT" {
+			got = append(got, variable)
+		}
+	}
+	if diff := cmp.Diff([]corev1.EnvVar{{Name: "GOMEMLIMIT", Value: "300MiB"}}, got); diff != "" {
+		t.Errorf("Go's limit differs (-want +got):\n%s", diff)
+	}
+}
+
 // configuration has the parts of the Collector's configuration that must match the pod.
 type configuration struct {
 	Receivers  map[string]map[string]any
