@@ -218,11 +218,6 @@ static __always_inline __u64 number_of_socket(struct sock *sk, const struct owne
 	return is_beyond(number) ? NOBODY : number;
 }
 
-static __always_inline struct owner *stored_owner(struct sock *sk)
-{
-	return bpf_sk_storage_get(&owners, sk, 0, 0);
-}
-
 static __always_inline void count_retransmits(struct sock *sk, __u64 segments)
 {
 	struct tally_key key = { .deed = DEED_RETRANSMIT };

@@ -7,7 +7,8 @@
  *          tp_btf inet_sock_set_state   the same if functions cannot be traced, at the cost of
  *                                       a run for each step of each connection
  *          iter task_file               listeners older than nettap, at start
- *          iter bpf_map_elem            where each listens and what waits, at each reading
+ *          a run, or iter bpf_map_elem  where each listens and what waits, at each reading
+ *            before Linux 5.13
  * Output:  map listening, one entry for each listener; ring endings, one record for each
  *          that has ended.
  * Counts:  only what user space cannot count: it knows what it has read.
@@ -177,22 +178,38 @@ int find_listeners(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
-SEC("iter/bpf_map_elem")
-int survey_listeners(struct bpf_iter__bpf_map_elem *ctx)
+static __always_inline void survey(struct listening *l, struct sock *sk)
 {
-	struct listening *l = ctx->value;
-	__u64 *address = ctx->key;
-	struct sock *sk;
-
-	if (!l || !address)
-		return 0;
-	sk = (struct sock *)*address;
 	if (!is_listening(sk)) {
 		l->missing++;
-		return 0;
+		return;
 	}
 	look(l, sk);
 	l->surveyed = 1;
 	l->missing = 0;
+}
+
+static long survey_listener(void *map, const __u64 *address, struct listening *l, void *unused)
+{
+	survey(l, (struct sock *)*address);
+	return 0;
+}
+
+SEC("raw_tp/run")
+int survey_listeners(void *ctx)
+{
+	bpf_for_each_map_elem(&listening, survey_listener, NULL, 0);
+	return 0;
+}
+
+/* before Linux 5.13 */
+SEC("iter/bpf_map_elem")
+int survey_listeners_5_12(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct listening *l = ctx->value;
+	__u64 *address = ctx->key;
+
+	if (l && address)
+		survey(l, (struct sock *)*address);
 	return 0;
 }

@@ -24,6 +24,7 @@
  *                                      user since
  *          iter task, or a run (6.7)   which processes are alive, at each collection
  *          iter bpf_sk_storage_map     sockets that no process uses, at each collection
+ *            where the kernel refuses it, a run
  * Output:  socket storage owners; map processes, one entry for each process that has used
  *          a socket, or made one that others sent to; map listeners; map last_listeners,
  *          which process last had a port.
@@ -39,6 +40,7 @@
 #include "lib/owner/changes.h"
 #include "lib/owner/pending.h"
 #include "lib/owner/ports.h"
+#include "lib/owner/storage.h"
 #include "lib/owner/uses.h"
 #include "lib/program/place.h"
 #include "lib/program/selftest.h"
@@ -135,7 +137,7 @@ static __always_inline void take_over(struct sock *sk, struct owner *owner, cons
 	else
 		count_turn(sk, owner);
 	if (hand_over(owner, number, &who) && settle(sk, number))
-		bpf_sk_storage_delete(&pendings, sk);
+		forget_pending(sk);
 }
 
 /* The storage of a socket that the running thread may use. */
@@ -659,10 +661,7 @@ static __always_inline void listen(struct sock *sk, const struct process *proces
 	owner->subflow = is_mptcp(sk);
 	owner->number = to.number & ~USED;
 	forget_known();
-	give_listener(address, &to);
-	address = subflow_of_listener(address);
-	if (address)
-		give_listener(address, &to);
+	give_listeners(address, &to);
 	note_listener_change();
 }
 
@@ -782,7 +781,7 @@ int learn_from_create(struct bpf_sock *sk)
 
 static __always_inline void settle_last(void *sk)
 {
-	struct pending *p = bpf_sk_storage_get(&pendings, sk, 0, 0);
+	struct pending *p = pending_of(sk);
 	struct process process;
 	__u64 address;
 
@@ -790,10 +789,16 @@ static __always_inline void settle_last(void *sk)
 		process = current_process();
 		credit(p, heir_of(owner_of(sk), process.start_ns, process.pid));
 	}
-	if (!with_users)
+	/* another socket will have the address soon */
+	if (with_pending_addresses)
+		forget_pending(sk);
+	if (!with_users && !with_found)
 		return;
 	address = address_of(sk);
-	bpf_map_delete_elem(&socket_users, &address); /* another socket will have the address soon */
+	if (with_users)
+		bpf_map_delete_elem(&socket_users, &address);
+	if (with_found)
+		bpf_map_delete_elem(&found_owners, &address);
 }
 
 /* A process closes a UDP socket, and gives up the port if it had one. */
@@ -816,10 +821,10 @@ int settle_at_release(struct bpf_sock *sk)
 	if (!is_enabled(&fired_settle_at_release))
 		return 1;
 	forget_known(); /* another socket will have the address soon */
-	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
-		settle_last(sk);
 	if (sk->protocol == IPPROTO_UDP)
 		leave_port(sk);
+	if (sk->type != SOCK_STREAM || sk->protocol == IPPROTO_MPTCP) /* TCP goes on after close() */
+		settle_last(sk);
 	return 1;
 }
 
@@ -850,19 +855,16 @@ static __always_inline bool was_another(__u64 number, const struct process *proc
 }
 
 /*
- * A process has a listener open. It becomes the owner if there is none, or if it was the owner
- * before an exec.
+ * Whether a process that has a listener open becomes its owner, since there is none, or it was the owner before an
+ * exec.
  */
-static __always_inline void find_listener(struct sock *sk, const struct process *process, struct task_struct *task)
+static __always_inline bool inherits_listener(__u64 address, const struct process *process)
 {
 	struct instance self = instance_of(process);
-	__u64 address = (__u64)sk;
 	struct listener *l;
 
 	l = bpf_map_lookup_elem(&listeners, &address);
-	if (!l || is_orphan(l) ||
-	    (is_same_instance(&l->who, &self) && (__u32)l->number != mark_of(process)))
-		listen(sk, process, task);
+	return !l || is_orphan(l) || (is_same_instance(&l->who, &self) && (__u32)l->number != mark_of(process));
 }
 
 /* Makes a process the owner of a socket that it owned before an exec or a change of its user. */
@@ -876,37 +878,86 @@ static __always_inline void follow(struct owner *owner, const struct process *pr
 	forget_known();
 }
 
-SEC("iter/task_file")
-int learn_from_files(struct bpf_iter__task_file *ctx)
+/* The socket of a file that a living process has open, with that process in new; NULL if it is not counted. */
+static __always_inline struct sock *socket_of_file(struct bpf_iter__task_file *ctx, struct owner *new)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
-	struct owner *owner, new = {};
 	struct instance who;
 	struct socket *sock;
 	struct sock *sk;
 
 	if (!task || !file)
-		return 0;
+		return NULL;
 	sock = bpf_sock_from_file(file);
 	if (!sock)
-		return 0;
+		return NULL;
 	sk = sock->sk;
 	if (!sk || !is_counted(sk) || is_kernel_socket(sk))
-		return 0;
-	new.maker = process_of(task); /* if several processes hold it, the first, until one of them uses it */
-	who = instance_of(&new.maker);
-	if (task->flags & PF_EXITING || is_dead(&who))
+		return NULL;
+	new->maker = process_of(task); /* if several processes hold it, the first, until one of them uses it */
+	who = instance_of(&new->maker);
+	return task->flags & PF_EXITING || is_dead(&who) ? NULL : sk;
+}
+
+SEC("iter/task_file")
+int learn_from_files(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct owner *owner, new = {};
+	struct sock *sk = socket_of_file(ctx, &new);
+
+	if (!sk || !task)
 		return 0;
 	owner = bpf_sk_storage_get(&owners, sk, &new, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!owner)
 		return 0;
-	if (sk->__sk_common.skc_state == STATE_LISTEN)
-		find_listener(sk, &new.maker, task);
-	else if (!owner->number)
+	if (sk->__sk_common.skc_state == STATE_LISTEN) {
+		if (inherits_listener((__u64)sk, &new.maker))
+			listen(sk, &new.maker, task);
+	} else if (!owner->number) {
 		remember_maker(&new.maker, task);
-	else if (was_another(owner->number, &new.maker))
+	} else if (was_another(owner->number, &new.maker)) {
 		follow(owner, &new.maker, task);
+	}
+	return 0;
+}
+
+/* The process of new is found to listen at an address. */
+static __always_inline void find_listener(__u64 address, struct owner *new, struct task_struct *task)
+{
+	struct listener to = { .number = number_of(&new->maker, task), .who = instance_of(&new->maker) };
+
+	new->listener = address;
+	new->number = to.number & ~USED;
+	bpf_map_update_elem(&found_owners, &address, new, BPF_ANY);
+	give_listeners(address, &to);
+	note_listener_change();
+}
+
+/* The same where what is stored with a socket of a file can be read only. */
+SEC("iter/task_file")
+int find_in_files(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct owner new = {}, stored = {};
+	struct sock *sk = socket_of_file(ctx, &new);
+	__u64 address = (__u64)sk;
+	bool known;
+
+	if (!sk || !task)
+		return 0;
+	known = copy_owner(&stored, sk);
+	if (sk->__sk_common.skc_state == STATE_LISTEN) {
+		new.subflow = is_mptcp(sk);
+		if (inherits_listener(address, &new.maker))
+			find_listener(address, &new, task);
+		return 0;
+	}
+	if (!known)
+		bpf_map_update_elem(&found_owners, &address, &new, BPF_NOEXIST);
+	if (!stored.number)
+		remember_maker(&new.maker, task);
 	return 0;
 }
 
@@ -959,6 +1010,14 @@ int survey_processes_6_6(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+/* Whether what waits with a socket need not wait longer for a process that uses the socket. */
+static __always_inline bool has_waited(const struct pending *p, struct sock *sk)
+{
+	if (bpf_ktime_get_ns() - p->since_ns < patience_ns)
+		return false;
+	return BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || BPF_CORE_READ(sk, sk_socket); /* or it waits for an accept */
+}
+
 SEC("iter/bpf_sk_storage_map")
 int settle_unused(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -967,10 +1026,8 @@ int settle_unused(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct owner *owner;
 	__u64 number;
 
-	if (!p || !sk || bpf_ktime_get_ns() - p->since_ns < patience_ns)
+	if (!p || !sk || !has_waited(p, sk))
 		return 0;
-	if (sk->sk_protocol == IPPROTO_TCP && !sk->sk_socket)
-		return 0; /* still waits for an accept */
 	owner = owner_of(sk);
 	number = heir_of(owner, 0, 0);
 	if (!number && owner && owner->listener)
@@ -978,6 +1035,30 @@ int settle_unused(struct bpf_iter__bpf_sk_storage_map *ctx)
 	credit(p, number);
 	if (owner && !is_used(owner->number))
 		__sync_val_compare_and_swap(&owner->number, owner->number & ~USED, number);
+	return 0;
+}
+
+static long settle_at_address(void *map, const __u64 *address, struct pending *p, void *unused)
+{
+	struct sock *sk = (struct sock *)*address;
+	struct owner owner = {};
+	bool known;
+	__u64 number;
+
+	if (!has_waited(p, sk))
+		return 0;
+	known = copy_owner(&owner, sk);
+	number = known ? heir_of(&owner, 0, 0) : NOBODY;
+	if (number || !owner.listener)
+		credit(p, number);
+	return 0;
+}
+
+/* The same where the kernel lets no program go through the storage of all sockets. Needs Linux 5.13. */
+SEC("raw_tp/run")
+int settle_addresses(void *ctx)
+{
+	bpf_for_each_map_elem(&pendings_by_address, settle_at_address, NULL, 0);
 	return 0;
 }
 

@@ -142,6 +142,7 @@ type bpfUsual struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapDeaths                   = "deaths"
+	bpfMapFoundOwners              = "found_owners"
 	bpfMapListeners                = "listeners"
 	bpfMapMakers                   = "makers"
 	bpfMapNumbering                = "numbering"
@@ -171,6 +172,7 @@ const (
 	bpfVarListenerChanges          = "listener_changes"
 	bpfVarNothing                  = "nothing"
 	bpfVarUnknown                  = "unknown"
+	bpfVarWithFound                = "with_found"
 	bpfVarWithUsers                = "with_users"
 )
 
@@ -230,6 +232,7 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Deaths      *ebpf.MapSpec `ebpf:"deaths"`
+	FoundOwners *ebpf.MapSpec `ebpf:"found_owners"`
 	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
 	Makers      *ebpf.MapSpec `ebpf:"makers"`
 	Numbering   *ebpf.MapSpec `ebpf:"numbering"`
@@ -258,6 +261,7 @@ type bpfVariableSpecs struct {
 	ListenerChanges          *ebpf.VariableSpec `ebpf:"listener_changes"`
 	Nothing                  *ebpf.VariableSpec `ebpf:"nothing"`
 	Unknown                  *ebpf.VariableSpec `ebpf:"unknown"`
+	WithFound                *ebpf.VariableSpec `ebpf:"with_found"`
 	WithUsers                *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
@@ -282,6 +286,7 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Deaths      *ebpf.Map `ebpf:"deaths"`
+	FoundOwners *ebpf.Map `ebpf:"found_owners"`
 	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Makers      *ebpf.Map `ebpf:"makers"`
 	Numbering   *ebpf.Map `ebpf:"numbering"`
@@ -297,6 +302,7 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Deaths,
+		m.FoundOwners,
 		m.Listeners,
 		m.Makers,
 		m.Numbering,
@@ -326,6 +332,7 @@ type bpfVariables struct {
 	ListenerChanges          *ebpf.Variable `ebpf:"listener_changes"`
 	Nothing                  *ebpf.Variable `ebpf:"nothing"`
 	Unknown                  *ebpf.Variable `ebpf:"unknown"`
+	WithFound                *ebpf.Variable `ebpf:"with_found"`
 	WithUsers                *ebpf.Variable `ebpf:"with_users"`
 }
 

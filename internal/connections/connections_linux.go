@@ -96,7 +96,7 @@ func (c *Connections) load() error {
 	if c.places != 0 {
 		spec.Maps[bpfMapPlaces].MaxEntries = c.places
 	}
-	err = errors.Join(spec.Variables[bpfVarWithUsers].Set(c.owners.UsesKprobes()), spec.Variables[bpfVarBoundsUs].Set(boundsMicros()))
+	err = errors.Join(c.owners.Tell(spec), spec.Variables[bpfVarBoundsUs].Set(boundsMicros()))
 	if err != nil {
 		return err
 	}

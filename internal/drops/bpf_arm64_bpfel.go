@@ -278,6 +278,7 @@ const (
 	bpfMapDropsWithoutDetail      = "drops_without_detail"
 	bpfMapExchanges               = "exchanges"
 	bpfMapExemplars               = "exemplars"
+	bpfMapFoundOwners             = "found_owners"
 	bpfMapInterfaceShares         = "interface_shares"
 	bpfMapInterfaces              = "interfaces"
 	bpfMapLastListeners           = "last_listeners"
@@ -323,6 +324,7 @@ const (
 	bpfVarSocketTtlNs             = "socket_ttl_ns"
 	bpfVarUnknown                 = "unknown"
 	bpfVarUnplaced                = "unplaced"
+	bpfVarWithFound               = "with_found"
 	bpfVarWithGoLabels            = "with_go_labels"
 	bpfVarWithHttp                = "with_http"
 	bpfVarWithMeetings            = "with_meetings"
@@ -395,6 +397,7 @@ type bpfMapSpecs struct {
 	DropsWithoutDetail *ebpf.MapSpec `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.MapSpec `ebpf:"exchanges"`
 	Exemplars          *ebpf.MapSpec `ebpf:"exemplars"`
+	FoundOwners        *ebpf.MapSpec `ebpf:"found_owners"`
 	InterfaceShares    *ebpf.MapSpec `ebpf:"interface_shares"`
 	Interfaces         *ebpf.MapSpec `ebpf:"interfaces"`
 	LastListeners      *ebpf.MapSpec `ebpf:"last_listeners"`
@@ -438,6 +441,7 @@ type bpfVariableSpecs struct {
 	SocketTtlNs             *ebpf.VariableSpec `ebpf:"socket_ttl_ns"`
 	Unknown                 *ebpf.VariableSpec `ebpf:"unknown"`
 	Unplaced                *ebpf.VariableSpec `ebpf:"unplaced"`
+	WithFound               *ebpf.VariableSpec `ebpf:"with_found"`
 	WithGoLabels            *ebpf.VariableSpec `ebpf:"with_go_labels"`
 	WithHttp                *ebpf.VariableSpec `ebpf:"with_http"`
 	WithMeetings            *ebpf.VariableSpec `ebpf:"with_meetings"`
@@ -474,6 +478,7 @@ type bpfMaps struct {
 	DropsWithoutDetail *ebpf.Map `ebpf:"drops_without_detail"`
 	Exchanges          *ebpf.Map `ebpf:"exchanges"`
 	Exemplars          *ebpf.Map `ebpf:"exemplars"`
+	FoundOwners        *ebpf.Map `ebpf:"found_owners"`
 	InterfaceShares    *ebpf.Map `ebpf:"interface_shares"`
 	Interfaces         *ebpf.Map `ebpf:"interfaces"`
 	LastListeners      *ebpf.Map `ebpf:"last_listeners"`
@@ -500,6 +505,7 @@ func (m *bpfMaps) Close() error {
 		m.DropsWithoutDetail,
 		m.Exchanges,
 		m.Exemplars,
+		m.FoundOwners,
 		m.InterfaceShares,
 		m.Interfaces,
 		m.LastListeners,
@@ -544,6 +550,7 @@ type bpfVariables struct {
 	SocketTtlNs             *ebpf.Variable `ebpf:"socket_ttl_ns"`
 	Unknown                 *ebpf.Variable `ebpf:"unknown"`
 	Unplaced                *ebpf.Variable `ebpf:"unplaced"`
+	WithFound               *ebpf.Variable `ebpf:"with_found"`
 	WithGoLabels            *ebpf.Variable `ebpf:"with_go_labels"`
 	WithHttp                *ebpf.Variable `ebpf:"with_http"`
 	WithMeetings            *ebpf.Variable `ebpf:"with_meetings"`

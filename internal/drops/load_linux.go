@@ -131,9 +131,11 @@ func (d *Drops) setConstants(spec *ebpf.CollectionSpec, reasons numbers, meeting
 		bpfVarNamedTransports:      named,
 		bpfVarWithVictims:          d.knows,
 		bpfVarWithMeetings:         meetings,
-		bpfVarWithUsers:            d.knows && d.owners.UsesKprobes(),
 	} {
 		errs = errors.Join(errs, spec.Variables[name].Set(value))
+	}
+	if d.knows {
+		errs = errors.Join(errs, d.owners.Tell(spec))
 	}
 	return errs
 }

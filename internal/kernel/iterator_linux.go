@@ -23,10 +23,7 @@ func RunOverTasks(program *ebpf.Program) error {
 	if program.Type() == ebpf.Tracing {
 		return RunIterator(program)
 	}
-	if _, err := program.Run(nil); err != nil {
-		return fmt.Errorf("run %v: %w", program, err)
-	}
-	return nil
+	return run(program)
 }
 
 // WalksTasks reports whether a program can walk through all tasks by itself: from Linux 6.7 on.
@@ -37,9 +34,23 @@ func WalksTasks(types *btf.Spec) bool {
 	return types.TypeByName("bpf_iter_task_new", &kfunc) == nil
 }
 
-// RunMapIterator is RunIterator for a program that iterates over the elements of m.
-func RunMapIterator(program *ebpf.Program, m *ebpf.Map) error {
-	return runIterator(link.IterOptions{Program: program, Map: m})
+// RunOverMap is RunIterator for a program that iterates over the elements of m, or goes through them by itself.
+func RunOverMap(program *ebpf.Program, m *ebpf.Map) error {
+	if program.Type() == ebpf.Tracing {
+		return runIterator(link.IterOptions{Program: program, Map: m})
+	}
+	return run(program)
+}
+
+// WalksMaps reports whether a program can go through the elements of a map by itself: from Linux 5.13 on. Some kernels
+// have no iterator for these.
+func WalksMaps(types *btf.Spec) bool { return HasHelper(types, "for_each_map_elem") }
+
+func run(program *ebpf.Program) error {
+	if _, err := program.Run(nil); err != nil {
+		return fmt.Errorf("run %v: %w", program, err)
+	}
+	return nil
 }
 
 func runIterator(options link.IterOptions) error {

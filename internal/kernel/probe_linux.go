@@ -219,17 +219,8 @@ func ProbeSocketStorage() error {
 }
 
 func trySocketStorage() error {
-	storage, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "nettap_probe", Type: ebpf.SkStorage, Flags: unix.BPF_F_NO_PREALLOC, KeySize: 4, ValueSize: 8,
-		Key: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, Value: &btf.Int{Name: "unsigned long long", Size: 8},
-	})
-	if err != nil {
-		return err
-	}
-	defer storage.Close()
-	program, err := loadProgram(&ebpf.ProgramSpec{
-		Name: "nettap_probe", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "inet_sock_set_state",
-		Instructions: asm.Instructions{
+	return tryStorage(ebpf.AttachTraceRawTp, "inet_sock_set_state", func(storage *ebpf.Map) asm.Instructions {
+		return asm.Instructions{
 			asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord), // the socket
 			asm.LoadMapPtr(asm.R1, storage.FD()),
 			asm.Mov.Imm(asm.R3, 0),
@@ -240,11 +231,78 @@ func trySocketStorage() error {
 			asm.Xchg.Mem(asm.RFP, asm.R1, asm.DWord, -8),
 			asm.Mov.Imm(asm.R0, 0),
 			asm.Return(),
-		},
-		License: "Dual BSD/GPL",
+		}
+	})
+}
+
+// ProbeStorageOfFiles returns nil if a program may use the storage of a socket that it finds in a table of open files.
+// Otherwise the error matches [ErrUnsupported].
+func ProbeStorageOfFiles() error {
+	types, err := Types()
+	if err != nil {
+		return err
+	}
+	sk, err := offsetOf(types, "socket", "sk")
+	if err != nil {
+		return err
+	}
+	err = tryStorage(ebpf.AttachTraceIter, "task_file", func(storage *ebpf.Map) asm.Instructions {
+		return asm.Instructions{
+			asm.LoadMem(asm.R1, asm.R1, fileOfContext, asm.DWord),
+			asm.JEq.Imm(asm.R1, 0, "out"),
+			asm.FnSockFromFile.Call(),
+			asm.JEq.Imm(asm.R0, 0, "out"),
+			asm.LoadMem(asm.R2, asm.R0, sk, asm.DWord),
+			asm.JEq.Imm(asm.R2, 0, "out"),
+			asm.LoadMapPtr(asm.R1, storage.FD()),
+			asm.Mov.Imm(asm.R3, 0),
+			asm.Mov.Imm(asm.R4, 0),
+			asm.FnSkStorageGet.Call(),
+			asm.Mov.Imm(asm.R0, 0).WithSymbol("out"),
+			asm.Return(),
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("storage of the sockets of open files: %w: %w", err, ErrUnsupported)
+	}
+	return nil
+}
+
+// fileOfContext is where the context of iter/task_file has the file.
+//
+// Source: struct bpf_iter__task_file in kernel/bpf/task_iter.c.
+const fileOfContext = 24
+
+// offsetOf returns where a struct has a member.
+func offsetOf(types *btf.Spec, of, name string) (int16, error) {
+	var found *btf.Struct
+	if err := types.TypeByName(of, &found); err != nil {
+		return 0, fmt.Errorf("struct %s: %w", of, err)
+	}
+	for _, member := range found.Members {
+		if member.Name == name {
+			return int16(member.Offset.Bytes()), nil
+		}
+	}
+	return 0, fmt.Errorf("struct %s has no member %s: %w", of, name, ErrUnsupported)
+}
+
+// tryStorage loads a program that uses the storage of sockets.
+func tryStorage(attach ebpf.AttachType, to string, program func(storage *ebpf.Map) asm.Instructions) error {
+	storage, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "nettap_probe", Type: ebpf.SkStorage, Flags: unix.BPF_F_NO_PREALLOC, KeySize: 4, ValueSize: 8,
+		Key: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, Value: &btf.Int{Name: "unsigned long long", Size: 8},
 	})
 	if err != nil {
 		return err
 	}
-	return program.Close()
+	defer storage.Close()
+	loaded, err := loadProgram(&ebpf.ProgramSpec{
+		Name: "nettap_probe", Type: ebpf.Tracing, AttachType: attach, AttachTo: to,
+		Instructions: program(storage), License: "Dual BSD/GPL",
+	})
+	if err != nil {
+		return err
+	}
+	return loaded.Close()
 }

@@ -66,20 +66,21 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapEndings          = "endings"
-	bpfMapListening        = "listening"
-	bpfMapStats            = "stats"
-	bpfProgFindListeners   = "find_listeners"
-	bpfProgSeeBegin        = "see_begin"
-	bpfProgSeeEnd          = "see_end"
-	bpfProgSeeListener     = "see_listener"
-	bpfProgSurveyListeners = "survey_listeners"
-	bpfVarEnabled          = "enabled"
-	bpfVarFiredSeeBegin    = "fired_see_begin"
-	bpfVarFiredSeeEnd      = "fired_see_end"
-	bpfVarFiredSeeListener = "fired_see_listener"
-	bpfVarNews             = "news"
-	bpfVarWithEndings      = "with_endings"
+	bpfMapEndings             = "endings"
+	bpfMapListening           = "listening"
+	bpfMapStats               = "stats"
+	bpfProgFindListeners      = "find_listeners"
+	bpfProgSeeBegin           = "see_begin"
+	bpfProgSeeEnd             = "see_end"
+	bpfProgSeeListener        = "see_listener"
+	bpfProgSurveyListeners    = "survey_listeners"
+	bpfProgSurveyListeners512 = "survey_listeners_5_12"
+	bpfVarEnabled             = "enabled"
+	bpfVarFiredSeeBegin       = "fired_see_begin"
+	bpfVarFiredSeeEnd         = "fired_see_end"
+	bpfVarFiredSeeListener    = "fired_see_listener"
+	bpfVarNews                = "news"
+	bpfVarWithEndings         = "with_endings"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -124,11 +125,12 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	FindListeners   *ebpf.ProgramSpec `ebpf:"find_listeners"`
-	SeeBegin        *ebpf.ProgramSpec `ebpf:"see_begin"`
-	SeeEnd          *ebpf.ProgramSpec `ebpf:"see_end"`
-	SeeListener     *ebpf.ProgramSpec `ebpf:"see_listener"`
-	SurveyListeners *ebpf.ProgramSpec `ebpf:"survey_listeners"`
+	FindListeners      *ebpf.ProgramSpec `ebpf:"find_listeners"`
+	SeeBegin           *ebpf.ProgramSpec `ebpf:"see_begin"`
+	SeeEnd             *ebpf.ProgramSpec `ebpf:"see_end"`
+	SeeListener        *ebpf.ProgramSpec `ebpf:"see_listener"`
+	SurveyListeners    *ebpf.ProgramSpec `ebpf:"survey_listeners"`
+	SurveyListeners512 *ebpf.ProgramSpec `ebpf:"survey_listeners_5_12"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -201,11 +203,12 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	FindListeners   *ebpf.Program `ebpf:"find_listeners"`
-	SeeBegin        *ebpf.Program `ebpf:"see_begin"`
-	SeeEnd          *ebpf.Program `ebpf:"see_end"`
-	SeeListener     *ebpf.Program `ebpf:"see_listener"`
-	SurveyListeners *ebpf.Program `ebpf:"survey_listeners"`
+	FindListeners      *ebpf.Program `ebpf:"find_listeners"`
+	SeeBegin           *ebpf.Program `ebpf:"see_begin"`
+	SeeEnd             *ebpf.Program `ebpf:"see_end"`
+	SeeListener        *ebpf.Program `ebpf:"see_listener"`
+	SurveyListeners    *ebpf.Program `ebpf:"survey_listeners"`
+	SurveyListeners512 *ebpf.Program `ebpf:"survey_listeners_5_12"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -215,6 +218,7 @@ func (p *bpfPrograms) Close() error {
 		p.SeeEnd,
 		p.SeeListener,
 		p.SurveyListeners,
+		p.SurveyListeners512,
 	)
 }
 

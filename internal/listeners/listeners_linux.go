@@ -23,6 +23,7 @@ import (
 type Listeners struct {
 	withEnds bool
 	avoid    []string
+	surveyor string // the program that looks at all listeners
 	object   *kernel.Object
 	ring     *ringbuf.Reader
 	open     kernel.Closers
@@ -66,6 +67,16 @@ func (l *Listeners) load() error {
 	if err := spec.Variables[bpfVarWithEndings].Set(l.withEnds); err != nil {
 		return fmt.Errorf("set with_endings: %w", err)
 	}
+	types, err := kernel.Types()
+	if err != nil {
+		return err
+	}
+	l.surveyor = bpfProgSurveyListeners
+	other := bpfProgSurveyListeners512
+	if !kernel.WalksMaps(types) {
+		l.surveyor, other = other, l.surveyor
+	}
+	delete(spec.Programs, other)
 	hook, err := kernel.Choose(kernel.Avoiding(l.avoid, kernel.Probe), ladder...)
 	if err != nil {
 		return err
@@ -149,7 +160,7 @@ func (l *Listeners) Now() ([]Listener, error) {
 // read returns the listeners that exist, and whether none is about to begin or to be forgotten.
 func (l *Listeners) read() (there map[key]Listener, settled bool, err error) {
 	m := l.object.Maps[bpfMapListening]
-	if err := kernel.RunMapIterator(l.object.Programs[bpfProgSurveyListeners], m); err != nil {
+	if err := kernel.RunOverMap(l.object.Programs[l.surveyor], m); err != nil {
 		return nil, false, fmt.Errorf("survey listeners: %w", err)
 	}
 	there, settled = map[key]Listener{}, true

@@ -216,6 +216,7 @@ const (
 	bpfMapAttempts                   = "attempts"
 	bpfMapDeaths                     = "deaths"
 	bpfMapFormer                     = "former"
+	bpfMapFoundOwners                = "found_owners"
 	bpfMapHandshakes                 = "handshakes"
 	bpfMapLastListeners              = "last_listeners"
 	bpfMapListeners                  = "listeners"
@@ -223,6 +224,7 @@ const (
 	bpfMapNumbering                  = "numbering"
 	bpfMapOwners                     = "owners"
 	bpfMapPendings                   = "pendings"
+	bpfMapPendingsByAddress          = "pendings_by_address"
 	bpfMapProcesses                  = "processes"
 	bpfMapShares                     = "shares"
 	bpfMapSocketUsers                = "socket_users"
@@ -233,6 +235,7 @@ const (
 	bpfProgEndCall                   = "end_call"
 	bpfProgEndSend4                  = "end_send_4"
 	bpfProgEndSend6                  = "end_send_6"
+	bpfProgFindInFiles               = "find_in_files"
 	bpfProgLearnFromCreate           = "learn_from_create"
 	bpfProgLearnFromDatagram         = "learn_from_datagram"
 	bpfProgLearnFromFiles            = "learn_from_files"
@@ -253,6 +256,7 @@ const (
 	bpfProgNoteRecvmsg               = "note_recvmsg"
 	bpfProgNoteSegments              = "note_segments"
 	bpfProgNoteSendmsg               = "note_sendmsg"
+	bpfProgSettleAddresses           = "settle_addresses"
 	bpfProgSettleAtDestroy           = "settle_at_destroy"
 	bpfProgSettleAtRelease           = "settle_at_release"
 	bpfProgSettleUnused              = "settle_unused"
@@ -302,7 +306,9 @@ const (
 	bpfVarSharedSocket               = "shared_socket"
 	bpfVarUnderWay                   = "under_way"
 	bpfVarUnknown                    = "unknown"
+	bpfVarWithFound                  = "with_found"
 	bpfVarWithKnowledge              = "with_knowledge"
+	bpfVarWithPendingAddresses       = "with_pending_addresses"
 	bpfVarWithUsers                  = "with_users"
 )
 
@@ -351,6 +357,7 @@ type bpfProgramSpecs struct {
 	EndCall               *ebpf.ProgramSpec `ebpf:"end_call"`
 	EndSend4              *ebpf.ProgramSpec `ebpf:"end_send_4"`
 	EndSend6              *ebpf.ProgramSpec `ebpf:"end_send_6"`
+	FindInFiles           *ebpf.ProgramSpec `ebpf:"find_in_files"`
 	LearnFromCreate       *ebpf.ProgramSpec `ebpf:"learn_from_create"`
 	LearnFromDatagram     *ebpf.ProgramSpec `ebpf:"learn_from_datagram"`
 	LearnFromFiles        *ebpf.ProgramSpec `ebpf:"learn_from_files"`
@@ -371,6 +378,7 @@ type bpfProgramSpecs struct {
 	NoteRecvmsg           *ebpf.ProgramSpec `ebpf:"note_recvmsg"`
 	NoteSegments          *ebpf.ProgramSpec `ebpf:"note_segments"`
 	NoteSendmsg           *ebpf.ProgramSpec `ebpf:"note_sendmsg"`
+	SettleAddresses       *ebpf.ProgramSpec `ebpf:"settle_addresses"`
 	SettleAtDestroy       *ebpf.ProgramSpec `ebpf:"settle_at_destroy"`
 	SettleAtRelease       *ebpf.ProgramSpec `ebpf:"settle_at_release"`
 	SettleUnused          *ebpf.ProgramSpec `ebpf:"settle_unused"`
@@ -382,26 +390,28 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Accounts      *ebpf.MapSpec `ebpf:"accounts"`
-	AtReceive     *ebpf.MapSpec `ebpf:"at_receive"`
-	AtSend        *ebpf.MapSpec `ebpf:"at_send"`
-	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
-	Deaths        *ebpf.MapSpec `ebpf:"deaths"`
-	Former        *ebpf.MapSpec `ebpf:"former"`
-	Handshakes    *ebpf.MapSpec `ebpf:"handshakes"`
-	LastListeners *ebpf.MapSpec `ebpf:"last_listeners"`
-	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
-	Makers        *ebpf.MapSpec `ebpf:"makers"`
-	Numbering     *ebpf.MapSpec `ebpf:"numbering"`
-	Owners        *ebpf.MapSpec `ebpf:"owners"`
-	Pendings      *ebpf.MapSpec `ebpf:"pendings"`
-	Processes     *ebpf.MapSpec `ebpf:"processes"`
-	Shares        *ebpf.MapSpec `ebpf:"shares"`
-	SocketUsers   *ebpf.MapSpec `ebpf:"socket_users"`
-	SpareAccounts *ebpf.MapSpec `ebpf:"spare_accounts"`
-	SpareTraffic  *ebpf.MapSpec `ebpf:"spare_traffic"`
-	Stats         *ebpf.MapSpec `ebpf:"stats"`
-	Traffic       *ebpf.MapSpec `ebpf:"traffic"`
+	Accounts          *ebpf.MapSpec `ebpf:"accounts"`
+	AtReceive         *ebpf.MapSpec `ebpf:"at_receive"`
+	AtSend            *ebpf.MapSpec `ebpf:"at_send"`
+	Attempts          *ebpf.MapSpec `ebpf:"attempts"`
+	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
+	Former            *ebpf.MapSpec `ebpf:"former"`
+	FoundOwners       *ebpf.MapSpec `ebpf:"found_owners"`
+	Handshakes        *ebpf.MapSpec `ebpf:"handshakes"`
+	LastListeners     *ebpf.MapSpec `ebpf:"last_listeners"`
+	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
+	Makers            *ebpf.MapSpec `ebpf:"makers"`
+	Numbering         *ebpf.MapSpec `ebpf:"numbering"`
+	Owners            *ebpf.MapSpec `ebpf:"owners"`
+	Pendings          *ebpf.MapSpec `ebpf:"pendings"`
+	PendingsByAddress *ebpf.MapSpec `ebpf:"pendings_by_address"`
+	Processes         *ebpf.MapSpec `ebpf:"processes"`
+	Shares            *ebpf.MapSpec `ebpf:"shares"`
+	SocketUsers       *ebpf.MapSpec `ebpf:"socket_users"`
+	SpareAccounts     *ebpf.MapSpec `ebpf:"spare_accounts"`
+	SpareTraffic      *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Stats             *ebpf.MapSpec `ebpf:"stats"`
+	Traffic           *ebpf.MapSpec `ebpf:"traffic"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -452,7 +462,9 @@ type bpfVariableSpecs struct {
 	SharedSocket               *ebpf.VariableSpec `ebpf:"shared_socket"`
 	UnderWay                   *ebpf.VariableSpec `ebpf:"under_way"`
 	Unknown                    *ebpf.VariableSpec `ebpf:"unknown"`
+	WithFound                  *ebpf.VariableSpec `ebpf:"with_found"`
 	WithKnowledge              *ebpf.VariableSpec `ebpf:"with_knowledge"`
+	WithPendingAddresses       *ebpf.VariableSpec `ebpf:"with_pending_addresses"`
 	WithUsers                  *ebpf.VariableSpec `ebpf:"with_users"`
 }
 
@@ -476,26 +488,28 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Accounts      *ebpf.Map `ebpf:"accounts"`
-	AtReceive     *ebpf.Map `ebpf:"at_receive"`
-	AtSend        *ebpf.Map `ebpf:"at_send"`
-	Attempts      *ebpf.Map `ebpf:"attempts"`
-	Deaths        *ebpf.Map `ebpf:"deaths"`
-	Former        *ebpf.Map `ebpf:"former"`
-	Handshakes    *ebpf.Map `ebpf:"handshakes"`
-	LastListeners *ebpf.Map `ebpf:"last_listeners"`
-	Listeners     *ebpf.Map `ebpf:"listeners"`
-	Makers        *ebpf.Map `ebpf:"makers"`
-	Numbering     *ebpf.Map `ebpf:"numbering"`
-	Owners        *ebpf.Map `ebpf:"owners"`
-	Pendings      *ebpf.Map `ebpf:"pendings"`
-	Processes     *ebpf.Map `ebpf:"processes"`
-	Shares        *ebpf.Map `ebpf:"shares"`
-	SocketUsers   *ebpf.Map `ebpf:"socket_users"`
-	SpareAccounts *ebpf.Map `ebpf:"spare_accounts"`
-	SpareTraffic  *ebpf.Map `ebpf:"spare_traffic"`
-	Stats         *ebpf.Map `ebpf:"stats"`
-	Traffic       *ebpf.Map `ebpf:"traffic"`
+	Accounts          *ebpf.Map `ebpf:"accounts"`
+	AtReceive         *ebpf.Map `ebpf:"at_receive"`
+	AtSend            *ebpf.Map `ebpf:"at_send"`
+	Attempts          *ebpf.Map `ebpf:"attempts"`
+	Deaths            *ebpf.Map `ebpf:"deaths"`
+	Former            *ebpf.Map `ebpf:"former"`
+	FoundOwners       *ebpf.Map `ebpf:"found_owners"`
+	Handshakes        *ebpf.Map `ebpf:"handshakes"`
+	LastListeners     *ebpf.Map `ebpf:"last_listeners"`
+	Listeners         *ebpf.Map `ebpf:"listeners"`
+	Makers            *ebpf.Map `ebpf:"makers"`
+	Numbering         *ebpf.Map `ebpf:"numbering"`
+	Owners            *ebpf.Map `ebpf:"owners"`
+	Pendings          *ebpf.Map `ebpf:"pendings"`
+	PendingsByAddress *ebpf.Map `ebpf:"pendings_by_address"`
+	Processes         *ebpf.Map `ebpf:"processes"`
+	Shares            *ebpf.Map `ebpf:"shares"`
+	SocketUsers       *ebpf.Map `ebpf:"socket_users"`
+	SpareAccounts     *ebpf.Map `ebpf:"spare_accounts"`
+	SpareTraffic      *ebpf.Map `ebpf:"spare_traffic"`
+	Stats             *ebpf.Map `ebpf:"stats"`
+	Traffic           *ebpf.Map `ebpf:"traffic"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -506,6 +520,7 @@ func (m *bpfMaps) Close() error {
 		m.Attempts,
 		m.Deaths,
 		m.Former,
+		m.FoundOwners,
 		m.Handshakes,
 		m.LastListeners,
 		m.Listeners,
@@ -513,6 +528,7 @@ func (m *bpfMaps) Close() error {
 		m.Numbering,
 		m.Owners,
 		m.Pendings,
+		m.PendingsByAddress,
 		m.Processes,
 		m.Shares,
 		m.SocketUsers,
@@ -571,7 +587,9 @@ type bpfVariables struct {
 	SharedSocket               *ebpf.Variable `ebpf:"shared_socket"`
 	UnderWay                   *ebpf.Variable `ebpf:"under_way"`
 	Unknown                    *ebpf.Variable `ebpf:"unknown"`
+	WithFound                  *ebpf.Variable `ebpf:"with_found"`
 	WithKnowledge              *ebpf.Variable `ebpf:"with_knowledge"`
+	WithPendingAddresses       *ebpf.Variable `ebpf:"with_pending_addresses"`
 	WithUsers                  *ebpf.Variable `ebpf:"with_users"`
 }
 
@@ -582,6 +600,7 @@ type bpfPrograms struct {
 	EndCall               *ebpf.Program `ebpf:"end_call"`
 	EndSend4              *ebpf.Program `ebpf:"end_send_4"`
 	EndSend6              *ebpf.Program `ebpf:"end_send_6"`
+	FindInFiles           *ebpf.Program `ebpf:"find_in_files"`
 	LearnFromCreate       *ebpf.Program `ebpf:"learn_from_create"`
 	LearnFromDatagram     *ebpf.Program `ebpf:"learn_from_datagram"`
 	LearnFromFiles        *ebpf.Program `ebpf:"learn_from_files"`
@@ -602,6 +621,7 @@ type bpfPrograms struct {
 	NoteRecvmsg           *ebpf.Program `ebpf:"note_recvmsg"`
 	NoteSegments          *ebpf.Program `ebpf:"note_segments"`
 	NoteSendmsg           *ebpf.Program `ebpf:"note_sendmsg"`
+	SettleAddresses       *ebpf.Program `ebpf:"settle_addresses"`
 	SettleAtDestroy       *ebpf.Program `ebpf:"settle_at_destroy"`
 	SettleAtRelease       *ebpf.Program `ebpf:"settle_at_release"`
 	SettleUnused          *ebpf.Program `ebpf:"settle_unused"`
@@ -614,6 +634,7 @@ func (p *bpfPrograms) Close() error {
 		p.EndCall,
 		p.EndSend4,
 		p.EndSend6,
+		p.FindInFiles,
 		p.LearnFromCreate,
 		p.LearnFromDatagram,
 		p.LearnFromFiles,
@@ -634,6 +655,7 @@ func (p *bpfPrograms) Close() error {
 		p.NoteRecvmsg,
 		p.NoteSegments,
 		p.NoteSendmsg,
+		p.SettleAddresses,
 		p.SettleAtDestroy,
 		p.SettleAtRelease,
 		p.SettleUnused,

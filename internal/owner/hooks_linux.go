@@ -20,8 +20,9 @@ type choice struct {
 	sees  []string // variables of the programs to be set
 }
 
-// choose returns the best of them that probe does not refuse.
-func choose(probe func(hook string) error) (choice, error) {
+// choose returns the best of them that probe does not refuse. What is not seen because programs do not reach far enough
+// is said with the hook that shows who uses a socket.
+func choose(probe func(hook string) error, r reach) (choice, error) {
 	learns, err := kernel.Choose(probe, ladder...)
 	if err != nil {
 		return choice{}, err
@@ -34,6 +35,7 @@ func choose(probe func(hook string) error) (choice, error) {
 	if err := errors.Join(c.addSharing(probe, &learns), c.addDeeds(probe, &learns)); err != nil {
 		return choice{}, err
 	}
+	r.limit(&learns)
 	c.hooks = append(c.hooks, learns, sender)
 	return c, nil
 }

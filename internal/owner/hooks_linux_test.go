@@ -22,9 +22,15 @@ func TestChoose(t *testing.T) {
 		hooks, sees []string
 		notSeen     string // by the one before the last
 		ends        bool   // calls that fail are seen on sockets that processes share
+		reach       reach
 	}{
 		"a kernel that tells what a call has moved": {
 			hooks: []string{"tp_btf/net_dev_queue", "tp_btf/sock_send_length", sender},
+		},
+		"one on which files show sockets that cannot be changed": {
+			reach:   reach{files: kernel.ErrUnsupported},
+			hooks:   []string{"tp_btf/net_dev_queue", "tp_btf/sock_send_length", sender},
+			notSeen: "that a process has executed a program or changed its user, until it uses its socket again",
 		},
 		"one where a packet must not be looked at as it is queued": {
 			avoid:   []string{"tp_btf/net_dev_queue"},
@@ -53,7 +59,7 @@ func TestChoose(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := choose(kernel.Avoiding(test.avoid, func(string) error { return nil }))
+			got, err := choose(kernel.Avoiding(test.avoid, func(string) error { return nil }), test.reach)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@
 package owner
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-7756021b/nettap/internal/kernel"
 	"github.com/seed-7756021b/nettap/internal/kernel/selftest"
@@ -210,6 +213,53 @@ func TestKernelSurveyServesOthersAtTheSameTime(t *testing.T) {
 			t.Errorf("a survey %s: made %v, want %v", test.name, made, test.made)
 		}
 	}
+}
+
+// TestKernelOwnersFindWhatCannotBeChanged has sockets that are older than the programs, which cannot change what is stored with the sockets of open files. What
+// they find there is kept by the sockets' addresses, and forgotten when the sockets are closed.
+func TestKernelOwnersFindWhatCannotBeChanged(t *testing.T) {
+	datagrams, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer datagrams.Close()
+	listener := kerneltest.Listen(t, "127.0.0.1:0")
+	owners := New(Options{MaxProcesses: 1024, AvoidHooks: []string{"iter/bpf_sk_storage_map"}})
+	owners.probeFiles = func() error { return kernel.ErrUnsupported }
+	kerneltest.Start(t, owners)
+
+	before := foundHere(t, owners)
+	if err := errors.Join(datagrams.Close(), listener.Close()); err != nil {
+		t.Fatal(err)
+	}
+	forgotten := map[bool]int{} // how many, by whether they listened
+	after := foundHere(t, owners)
+	for address, owner := range before {
+		if _, there := after[address]; !there {
+			forgotten[owner.Listener == address]++
+		}
+	}
+	if diff := cmp.Diff(map[bool]int{false: 1, true: 1}, forgotten); diff != "" {
+		t.Errorf("what is forgotten with the sockets differs (-want +got):\n%s", diff)
+	}
+	if err := owners.Survey(time.Now()); err != nil {
+		t.Error(err)
+	}
+}
+
+// foundHere returns what was found of the sockets of this process, by their addresses.
+func foundHere(t *testing.T, owners *Owners) map[uint64]bpfOwner {
+	t.Helper()
+	found := map[uint64]bpfOwner{}
+	err := kernel.Each(owners.object.Maps[bpfMapFoundOwners], func(address uint64, owner bpfOwner) {
+		if owner.Maker.Pid == uint32(os.Getpid()) {
+			found[address] = owner
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // user returns what uses a socket: it sends a datagram to itself and receives it.

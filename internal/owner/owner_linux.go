@@ -50,7 +50,8 @@ type Owners struct {
 
 // knowledge is shared by all Owners of a receiver. It is loaded while one of them is started.
 type knowledge struct {
-	options Options
+	options    Options
+	probeFiles func() error // as [kernel.ProbeStorageOfFiles]
 
 	mu      sync.Mutex // for surveys and readings: they are of several instruments
 	started map[*Owners]bool
@@ -60,6 +61,8 @@ type knowledge struct {
 	survey  string // the program
 	ends    bool   // calls on sockets that processes share are seen when they end
 	users   bool   // kprobes tell who uses a socket
+	settle  string // the program that credits what waits with sockets
+	reach   reach
 	round   uint64
 	last    survey
 	read    map[uint64]Process // by the last call of Processes, for all Owners; it is never changed
@@ -71,7 +74,7 @@ type knowledge struct {
 
 // New returns Owners that are not started.
 func New(options Options) *Owners {
-	return &Owners{knowledge: &knowledge{options: options, started: map[*Owners]bool{}}}
+	return &Owners{knowledge: &knowledge{options: options, probeFiles: kernel.ProbeStorageOfFiles, started: map[*Owners]bool{}}}
 }
 
 // Another returns Owners for another instrument, which are not started. They share the
@@ -98,7 +101,12 @@ func (o *knowledge) start(ctx context.Context) error {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
 	probe := kernel.Avoiding(o.options.AvoidHooks, kernel.Probe)
-	chosen, err := choose(probe)
+	reach, err := reachable(probe, o.probeFiles)
+	if err != nil {
+		return fmt.Errorf("load owner programs: %w", err)
+	}
+	o.reach = reach
+	chosen, err := choose(probe, o.reach)
 	if err != nil {
 		return fmt.Errorf("load owner programs: %w", err)
 	}
@@ -106,7 +114,7 @@ func (o *knowledge) start(ctx context.Context) error {
 	if len(chosen.sees) == 0 || !errors.Is(err, kernel.ErrUnsupported) {
 		return err
 	}
-	if chosen, err = choose(withoutDeeds(probe, err)); err != nil { // one may be a part of its callers
+	if chosen, err = choose(withoutDeeds(probe, err), o.reach); err != nil { // one may be a part of its callers
 		return fmt.Errorf("load owner programs: %w", err)
 	}
 	return errors.Join(o.open.Close(), o.startWith(ctx, chosen))
@@ -171,7 +179,11 @@ func (o *knowledge) follow(changed map[uint64]Process) error {
 // learnFiles goes through the file tables of all processes. A socket whose owner is not
 // known, and a listener whose process has ended, belong to the process that has them open.
 func (o *knowledge) learnFiles() error {
-	if err := kernel.RunIterator(o.object.Programs[bpfProgLearnFromFiles]); err != nil {
+	program := bpfProgLearnFromFiles
+	if o.reach.files != nil {
+		program = bpfProgFindInFiles
+	}
+	if err := kernel.RunIterator(o.object.Programs[program]); err != nil {
 		return fmt.Errorf("learn the owners of open sockets: %w", err)
 	}
 	return nil
@@ -196,15 +208,27 @@ func (o *knowledge) Hooks() []kernel.Hook { return o.object.Hooks() }
 // interrupted on that CPU. A use of a socket, or its end, may not have been seen then.
 func (o *knowledge) MissedRuns() (uint64, error) { return o.object.MissedRuns() }
 
-// UsesKprobes says whether the owner of a socket must be looked up in map users too.
-func (o *knowledge) UsesKprobes() bool { return o.users }
+// Tell tells programs that share maps with these Owners in which of them they find the owner of a socket.
+func (o *knowledge) Tell(spec *ebpf.CollectionSpec) error {
+	var errs error
+	for name, value := range map[string]bool{
+		bpfVarWithUsers:            o.users,
+		bpfVarWithFound:            o.reach.files != nil,
+		bpfVarWithPendingAddresses: o.reach.storage != nil,
+	} {
+		if variable, ok := spec.Variables[name]; ok { // some need the owners only
+			errs = errors.Join(errs, variable.Set(value))
+		}
+	}
+	return errs
+}
 
 // Maps returns the maps that instruments share, by name, to be used in place of their own.
 // They live until Shutdown.
 func (o *knowledge) Maps() map[string]*ebpf.Map {
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{
-		bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths, bpfMapHandshakes, bpfMapPendings,
+		bpfMapOwners, bpfMapFoundOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths, bpfMapHandshakes, bpfMapPendings, bpfMapPendingsByAddress,
 		bpfMapTraffic, bpfMapAccounts, bpfMapSpareTraffic, bpfMapSpareAccounts, bpfMapShares, Cells, memoryOfKnowledge, ".data.shared", bpfMapStats,
 	} {
 		shared[name] = o.object.Maps[name]
@@ -215,7 +239,7 @@ func (o *knowledge) Maps() map[string]*ebpf.Map {
 // WhoseMaps are the names of the maps by which a program finds out whose a socket is.
 //
 // Kernel side: bpf/lib/owner/whose.h.
-var WhoseMaps = []string{bpfMapOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths}
+var WhoseMaps = []string{bpfMapOwners, bpfMapFoundOwners, bpfMapSocketUsers, bpfMapProcesses, bpfMapMakers, bpfMapNumbering, bpfMapListeners, bpfMapDeaths}
 
 // ListenerChanges is the name of the map that tells whether what was read of the listeners is still so.
 //
@@ -246,7 +270,8 @@ func (o *knowledge) load(chosen choice) error {
 	if o.ends {
 		spec.Maps[bpfMapAttempts].MaxEntries = maxAttempts
 	}
-	if err := errors.Join(spec.Variables[bpfVarWithUsers].Set(o.users), spec.Variables[bpfVarLearnsEarly].Set(chosen.early)); err != nil {
+	o.settle = o.reach.fit(spec)
+	if err := errors.Join(o.Tell(spec), spec.Variables[bpfVarLearnsEarly].Set(chosen.early)); err != nil {
 		return err
 	}
 	for _, variable := range chosen.sees {
@@ -311,6 +336,60 @@ func (o *knowledge) FitCPUs(spec *ebpf.CollectionSpec, types *btf.Spec) error {
 	return spec.Variables[bpfVarWithKnowledge].Set(!o.users && !kernel.IsRealTime(types))
 }
 
+// reach is how far programs reach that user space runs. Each is nil, or says why they do not reach that far.
+type reach struct {
+	files   error // what is stored with the sockets of open files
+	storage error // what is stored with all sockets
+}
+
+// reachable finds out how far programs reach.
+func reachable(probe func(hook string) error, probeFiles func() error) (reach, error) {
+	r := reach{files: probeFiles(), storage: probe("iter/bpf_sk_storage_map")}
+	for _, err := range []error{r.files, r.storage} {
+		if err != nil && !errors.Is(err, kernel.ErrUnsupported) {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// limit adds to a hook what is not seen because programs do not reach further, and why they do not.
+func (r reach) limit(hook *kernel.Hook) {
+	for _, err := range []error{r.files, r.storage} {
+		if err != nil {
+			hook.Refused = append(hook.Refused, err.Error())
+		}
+	}
+	if r.files != nil {
+		hook.DoesNotSee("that a process has executed a program or changed its user, until it uses its socket again")
+	}
+}
+
+// maxFound is how many sockets have an entry in map found_owners, and maxPending in map pendings_by_address, if these
+// are needed.
+const (
+	maxFound   = 65536
+	maxPending = 16384
+)
+
+// fit leaves those programs in spec that this kernel can load, and gives the maps that they need their sizes. It returns
+// the name of the one that credits what waits with sockets.
+func (r reach) fit(spec *ebpf.CollectionSpec) string {
+	if r.files != nil {
+		delete(spec.Programs, bpfProgLearnFromFiles)
+		spec.Maps[bpfMapFoundOwners].MaxEntries = maxFound
+	} else {
+		delete(spec.Programs, bpfProgFindInFiles)
+	}
+	if r.storage == nil {
+		delete(spec.Programs, bpfProgSettleAddresses)
+		return bpfProgSettleUnused
+	}
+	delete(spec.Programs, bpfProgSettleUnused)
+	spec.Maps[bpfMapPendingsByAddress].MaxEntries = maxPending
+	return bpfProgSettleAddresses
+}
+
 // setRound begins another round: processes that are found alive from now on have its number.
 func (o *knowledge) setRound(round uint64) error {
 	o.round = round
@@ -348,7 +427,7 @@ func (o *Owners) Survey(now time.Time) error {
 	if err := errors.Join(o.followSharing(), o.adopt()); err != nil {
 		return err
 	}
-	if err := kernel.RunMapIterator(o.object.Programs[bpfProgSettleUnused], o.object.Maps[bpfMapPendings]); err != nil {
+	if err := kernel.RunOverMap(o.object.Programs[o.settle], o.object.Maps[bpfMapPendings]); err != nil {
 		return fmt.Errorf("settle unused sockets: %w", err)
 	}
 	o.last = survey{now, o}

@@ -361,6 +361,7 @@ const (
 	bpfMapAtArrival               = "at_arrival"
 	bpfMapAtTransmit              = "at_transmit"
 	bpfMapDeaths                  = "deaths"
+	bpfMapFoundOwners             = "found_owners"
 	bpfMapHandshakes              = "handshakes"
 	bpfMapInterfaceShares         = "interface_shares"
 	bpfMapInterfaces              = "interfaces"
@@ -369,6 +370,7 @@ const (
 	bpfMapNumbering               = "numbering"
 	bpfMapOwners                  = "owners"
 	bpfMapPendings                = "pendings"
+	bpfMapPendingsByAddress       = "pendings_by_address"
 	bpfMapProcesses               = "processes"
 	bpfMapShares                  = "shares"
 	bpfMapSocketUsers             = "socket_users"
@@ -409,7 +411,9 @@ const (
 	bpfVarUnknown                 = "unknown"
 	bpfVarWithDetail              = "with_detail"
 	bpfVarWithForwarding          = "with_forwarding"
+	bpfVarWithFound               = "with_found"
 	bpfVarWithKnowledge           = "with_knowledge"
+	bpfVarWithPendingAddresses    = "with_pending_addresses"
 	bpfVarWithSpecial             = "with_special"
 	bpfVarWithTransport           = "with_transport"
 	bpfVarWithTun                 = "with_tun"
@@ -475,28 +479,30 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Accounts        *ebpf.MapSpec `ebpf:"accounts"`
-	AtArrival       *ebpf.MapSpec `ebpf:"at_arrival"`
-	AtTransmit      *ebpf.MapSpec `ebpf:"at_transmit"`
-	Deaths          *ebpf.MapSpec `ebpf:"deaths"`
-	Handshakes      *ebpf.MapSpec `ebpf:"handshakes"`
-	InterfaceShares *ebpf.MapSpec `ebpf:"interface_shares"`
-	Interfaces      *ebpf.MapSpec `ebpf:"interfaces"`
-	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
-	Makers          *ebpf.MapSpec `ebpf:"makers"`
-	Numbering       *ebpf.MapSpec `ebpf:"numbering"`
-	Owners          *ebpf.MapSpec `ebpf:"owners"`
-	Pendings        *ebpf.MapSpec `ebpf:"pendings"`
-	Processes       *ebpf.MapSpec `ebpf:"processes"`
-	Shares          *ebpf.MapSpec `ebpf:"shares"`
-	SocketUsers     *ebpf.MapSpec `ebpf:"socket_users"`
-	SpareAccounts   *ebpf.MapSpec `ebpf:"spare_accounts"`
-	SpareTraffic    *ebpf.MapSpec `ebpf:"spare_traffic"`
-	Stats           *ebpf.MapSpec `ebpf:"stats"`
-	Surveys         *ebpf.MapSpec `ebpf:"surveys"`
-	Traffic         *ebpf.MapSpec `ebpf:"traffic"`
-	TunWriters      *ebpf.MapSpec `ebpf:"tun_writers"`
-	WireguardPorts  *ebpf.MapSpec `ebpf:"wireguard_ports"`
+	Accounts          *ebpf.MapSpec `ebpf:"accounts"`
+	AtArrival         *ebpf.MapSpec `ebpf:"at_arrival"`
+	AtTransmit        *ebpf.MapSpec `ebpf:"at_transmit"`
+	Deaths            *ebpf.MapSpec `ebpf:"deaths"`
+	FoundOwners       *ebpf.MapSpec `ebpf:"found_owners"`
+	Handshakes        *ebpf.MapSpec `ebpf:"handshakes"`
+	InterfaceShares   *ebpf.MapSpec `ebpf:"interface_shares"`
+	Interfaces        *ebpf.MapSpec `ebpf:"interfaces"`
+	Listeners         *ebpf.MapSpec `ebpf:"listeners"`
+	Makers            *ebpf.MapSpec `ebpf:"makers"`
+	Numbering         *ebpf.MapSpec `ebpf:"numbering"`
+	Owners            *ebpf.MapSpec `ebpf:"owners"`
+	Pendings          *ebpf.MapSpec `ebpf:"pendings"`
+	PendingsByAddress *ebpf.MapSpec `ebpf:"pendings_by_address"`
+	Processes         *ebpf.MapSpec `ebpf:"processes"`
+	Shares            *ebpf.MapSpec `ebpf:"shares"`
+	SocketUsers       *ebpf.MapSpec `ebpf:"socket_users"`
+	SpareAccounts     *ebpf.MapSpec `ebpf:"spare_accounts"`
+	SpareTraffic      *ebpf.MapSpec `ebpf:"spare_traffic"`
+	Stats             *ebpf.MapSpec `ebpf:"stats"`
+	Surveys           *ebpf.MapSpec `ebpf:"surveys"`
+	Traffic           *ebpf.MapSpec `ebpf:"traffic"`
+	TunWriters        *ebpf.MapSpec `ebpf:"tun_writers"`
+	WireguardPorts    *ebpf.MapSpec `ebpf:"wireguard_ports"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -525,7 +531,9 @@ type bpfVariableSpecs struct {
 	Unknown                 *ebpf.VariableSpec `ebpf:"unknown"`
 	WithDetail              *ebpf.VariableSpec `ebpf:"with_detail"`
 	WithForwarding          *ebpf.VariableSpec `ebpf:"with_forwarding"`
+	WithFound               *ebpf.VariableSpec `ebpf:"with_found"`
 	WithKnowledge           *ebpf.VariableSpec `ebpf:"with_knowledge"`
+	WithPendingAddresses    *ebpf.VariableSpec `ebpf:"with_pending_addresses"`
 	WithSpecial             *ebpf.VariableSpec `ebpf:"with_special"`
 	WithTransport           *ebpf.VariableSpec `ebpf:"with_transport"`
 	WithTun                 *ebpf.VariableSpec `ebpf:"with_tun"`
@@ -555,28 +563,30 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Accounts        *ebpf.Map `ebpf:"accounts"`
-	AtArrival       *ebpf.Map `ebpf:"at_arrival"`
-	AtTransmit      *ebpf.Map `ebpf:"at_transmit"`
-	Deaths          *ebpf.Map `ebpf:"deaths"`
-	Handshakes      *ebpf.Map `ebpf:"handshakes"`
-	InterfaceShares *ebpf.Map `ebpf:"interface_shares"`
-	Interfaces      *ebpf.Map `ebpf:"interfaces"`
-	Listeners       *ebpf.Map `ebpf:"listeners"`
-	Makers          *ebpf.Map `ebpf:"makers"`
-	Numbering       *ebpf.Map `ebpf:"numbering"`
-	Owners          *ebpf.Map `ebpf:"owners"`
-	Pendings        *ebpf.Map `ebpf:"pendings"`
-	Processes       *ebpf.Map `ebpf:"processes"`
-	Shares          *ebpf.Map `ebpf:"shares"`
-	SocketUsers     *ebpf.Map `ebpf:"socket_users"`
-	SpareAccounts   *ebpf.Map `ebpf:"spare_accounts"`
-	SpareTraffic    *ebpf.Map `ebpf:"spare_traffic"`
-	Stats           *ebpf.Map `ebpf:"stats"`
-	Surveys         *ebpf.Map `ebpf:"surveys"`
-	Traffic         *ebpf.Map `ebpf:"traffic"`
-	TunWriters      *ebpf.Map `ebpf:"tun_writers"`
-	WireguardPorts  *ebpf.Map `ebpf:"wireguard_ports"`
+	Accounts          *ebpf.Map `ebpf:"accounts"`
+	AtArrival         *ebpf.Map `ebpf:"at_arrival"`
+	AtTransmit        *ebpf.Map `ebpf:"at_transmit"`
+	Deaths            *ebpf.Map `ebpf:"deaths"`
+	FoundOwners       *ebpf.Map `ebpf:"found_owners"`
+	Handshakes        *ebpf.Map `ebpf:"handshakes"`
+	InterfaceShares   *ebpf.Map `ebpf:"interface_shares"`
+	Interfaces        *ebpf.Map `ebpf:"interfaces"`
+	Listeners         *ebpf.Map `ebpf:"listeners"`
+	Makers            *ebpf.Map `ebpf:"makers"`
+	Numbering         *ebpf.Map `ebpf:"numbering"`
+	Owners            *ebpf.Map `ebpf:"owners"`
+	Pendings          *ebpf.Map `ebpf:"pendings"`
+	PendingsByAddress *ebpf.Map `ebpf:"pendings_by_address"`
+	Processes         *ebpf.Map `ebpf:"processes"`
+	Shares            *ebpf.Map `ebpf:"shares"`
+	SocketUsers       *ebpf.Map `ebpf:"socket_users"`
+	SpareAccounts     *ebpf.Map `ebpf:"spare_accounts"`
+	SpareTraffic      *ebpf.Map `ebpf:"spare_traffic"`
+	Stats             *ebpf.Map `ebpf:"stats"`
+	Surveys           *ebpf.Map `ebpf:"surveys"`
+	Traffic           *ebpf.Map `ebpf:"traffic"`
+	TunWriters        *ebpf.Map `ebpf:"tun_writers"`
+	WireguardPorts    *ebpf.Map `ebpf:"wireguard_ports"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -585,6 +595,7 @@ func (m *bpfMaps) Close() error {
 		m.AtArrival,
 		m.AtTransmit,
 		m.Deaths,
+		m.FoundOwners,
 		m.Handshakes,
 		m.InterfaceShares,
 		m.Interfaces,
@@ -593,6 +604,7 @@ func (m *bpfMaps) Close() error {
 		m.Numbering,
 		m.Owners,
 		m.Pendings,
+		m.PendingsByAddress,
 		m.Processes,
 		m.Shares,
 		m.SocketUsers,
@@ -632,7 +644,9 @@ type bpfVariables struct {
 	Unknown                 *ebpf.Variable `ebpf:"unknown"`
 	WithDetail              *ebpf.Variable `ebpf:"with_detail"`
 	WithForwarding          *ebpf.Variable `ebpf:"with_forwarding"`
+	WithFound               *ebpf.Variable `ebpf:"with_found"`
 	WithKnowledge           *ebpf.Variable `ebpf:"with_knowledge"`
+	WithPendingAddresses    *ebpf.Variable `ebpf:"with_pending_addresses"`
 	WithSpecial             *ebpf.Variable `ebpf:"with_special"`
 	WithTransport           *ebpf.Variable `ebpf:"with_transport"`
 	WithTun                 *ebpf.Variable `ebpf:"with_tun"`

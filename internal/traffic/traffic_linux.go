@@ -198,7 +198,6 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 		bpfVarWithTransport: t.options.Transport,
 		bpfVarWithType:      t.options.Type,
 		bpfVarWithDetail:    t.options.Transport || t.options.Type,
-		bpfVarWithUsers:     t.owners.UsesKprobes(),
 	}
 	var noSocket []kernel.Hook
 	for number, name := range reasons { // there are no reasons before 5.17; such packets stay unclaimed then
@@ -206,6 +205,9 @@ func (t *Traffic) configure(spec *ebpf.CollectionSpec, types *btf.Spec) ([]kerne
 			constants[bpfVarReasonNoSocket] = number
 			noSocket = []kernel.Hook{{Job: "no_socket", Name: "tp_btf/kfree_skb", Programs: []string{bpfProgCountNoSocket}}}
 		}
+	}
+	if err := t.owners.Tell(spec); err != nil {
+		return nil, err
 	}
 	for name, value := range constants {
 		if err := spec.Variables[name].Set(value); err != nil {

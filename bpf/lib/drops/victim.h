@@ -88,7 +88,7 @@ static __always_inline __u64 number_by_helper(struct sock *sk)
 
 	if (state == STATE_NEW_SYN_RECV)
 		return number_of_listener(listener_of(sk));
-	return number_of_owner(sk, bpf_sk_storage_get(&owners, sk, 0, 0)); /* NULL if it is no full socket */
+	return number_of_owner(sk, stored_owner(sk)); /* NULL if it is no full socket */
 }
 
 /* The number of the process that last had the port that a packet is for, in a network namespace. */

@@ -11,8 +11,6 @@ struct {
 	__type(value, struct pending);
 } handshakes SEC(".maps");
 
-const struct pending nothing_waits = {};
-
 /* Credits to the owner of a listener what was kept for it. */
 static __always_inline void settle_listener(__u64 address, __u64 number)
 {
@@ -43,6 +41,15 @@ static __always_inline __u64 subflow_of_listener(__u64 address)
 	return (__u64)BPF_CORE_READ(mptcp, first);
 }
 
+/* The same for all sockets by which it listens. */
+static __always_inline void give_listeners(__u64 address, const struct listener *to)
+{
+	give_listener(address, to);
+	address = subflow_of_listener(address);
+	if (address)
+		give_listener(address, to);
+}
+
 /*
  * A process uses a connection of a listener. If the listener's process has ended, the
  * listener now belongs to this one.
@@ -55,10 +62,7 @@ __noinline int use_listener(__u64 address, __u64 number, const struct instance *
 	if (!who || !l || !is_orphan(l))
 		return 0;
 	to.who = *who;
-	give_listener(address, &to);
-	address = subflow_of_listener(address);
-	if (address)
-		give_listener(address, &to);
+	give_listeners(address, &to);
 	return 0;
 }
 

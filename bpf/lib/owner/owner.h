@@ -47,6 +47,32 @@ struct {
 	__type(value, struct user);
 } socket_users SEC(".maps");
 
+/*
+ * Some kernels let no program use the storage of a socket that it finds in a table of open files. There what is learned
+ * of such a socket is here, by the socket's address, until a program meets the socket that may use its storage.
+ */
+const volatile bool with_found;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1); /* user space sets the size if the map is used */
+	__type(key, __u64);
+	__type(value, struct owner);
+} found_owners SEC(".maps");
+
+/* What is stored with a socket, or NULL. */
+static __always_inline struct owner *stored_owner(void *sk)
+{
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0), *found;
+	__u64 address;
+
+	if (owner || !with_found)
+		return owner;
+	address = address_of(sk);
+	found = bpf_map_lookup_elem(&found_owners, &address);
+	return found ? bpf_sk_storage_get(&owners, sk, found, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+}
+
 static __always_inline bool is_mptcp(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;

@@ -25,7 +25,7 @@ static __always_inline bool count_unused(void *sk, struct owner *owner, struct t
 
 	if (owner && owner->listener && owner->listener == address_of(sk))
 		return count_on_listener(owner, key, c);
-	p = bpf_sk_storage_get(&pendings, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	p = make_pending(sk);
 	if (p && !p->since_ns)
 		p->since_ns = bpf_ktime_get_ns();
 	for (int i = 0; i < WAITING_PARTS && p && !kept; i++)
@@ -43,7 +43,7 @@ static __always_inline bool count_unused(void *sk, struct owner *owner, struct t
 /* Credits what was kept with the socket, if anything was. */
 static __always_inline bool settle(void *sk, __u64 number)
 {
-	struct pending *p = bpf_sk_storage_get(&pendings, sk, 0, 0);
+	struct pending *p = pending_of(sk);
 
 	if (p)
 		credit(p, number);
@@ -69,7 +69,7 @@ static __always_inline bool hand_over(struct owner *owner, __u64 number, const s
  */
 static __always_inline struct owner *owner_of(void *sk)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	struct owner *owner = stored_owner(sk);
 	struct instance who;
 	__u64 address;
 	struct user *user;

@@ -38,6 +38,8 @@ static __always_inline bool copy_owner(struct owner *owner, struct sock *sk)
 {
 	struct bpf_local_storage *storage = BPF_CORE_READ((struct sock___with_storage *)sk, sk_bpf_storage);
 	struct hlist_node *node = BPF_CORE_READ(storage, list.first);
+	__u64 address = (__u64)sk;
+	struct owner *found;
 
 	for (int i = 0; node && i < MAX_STORAGES; i++) {
 		struct bpf_local_storage_elem *e = (void *)node - bpf_core_field_offset(struct bpf_local_storage_elem, snode);
@@ -46,5 +48,8 @@ static __always_inline bool copy_owner(struct owner *owner, struct sock *sk)
 			return !bpf_probe_read_kernel(owner, sizeof(*owner), &e->sdata.data);
 		node = BPF_CORE_READ(node, next);
 	}
-	return false;
+	found = with_found ? bpf_map_lookup_elem(&found_owners, &address) : NULL;
+	if (found)
+		*owner = *found;
+	return found;
 }

@@ -29,6 +29,60 @@ struct {
 	__type(value, struct pending);
 } pendings SEC(".maps");
 
+/*
+ * The same by the socket's address, where the kernel lets no program go through the storage of all sockets.
+ */
+const volatile bool with_pending_addresses;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* user space sets the size if the map is used */
+	__type(key, __u64);
+	__type(value, struct pending);
+} pendings_by_address SEC(".maps");
+
+const struct pending nothing_waits = {};
+
+/* What waits with a socket, or NULL. */
+static __always_inline struct pending *pending_of(void *sk)
+{
+	__u64 address;
+
+	if (!with_pending_addresses)
+		return bpf_sk_storage_get(&pendings, sk, 0, 0);
+	address = address_of(sk);
+	return bpf_map_lookup_elem(&pendings_by_address, &address);
+}
+
+/* The same, with a place for it if there is none; NULL if there is no room. */
+static __always_inline struct pending *make_pending(void *sk)
+{
+	struct pending *p;
+	__u64 address;
+
+	if (!with_pending_addresses)
+		return bpf_sk_storage_get(&pendings, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	p = pending_of(sk);
+	if (p)
+		return p;
+	address = address_of(sk);
+	bpf_map_update_elem(&pendings_by_address, &address, &nothing_waits, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&pendings_by_address, &address);
+}
+
+static __always_inline void forget_pending(void *sk)
+{
+	__u64 address;
+
+	if (!with_pending_addresses) {
+		bpf_sk_storage_delete(&pendings, sk);
+		return;
+	}
+	address = address_of(sk);
+	bpf_map_delete_elem(&pendings_by_address, &address);
+}
+
 static __always_inline void negate(struct count *c)
 {
 	c->packets = -c->packets;
