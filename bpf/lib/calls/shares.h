@@ -23,7 +23,7 @@ const volatile __u32 step_of_want = 1;   /* how many records one element of want
 #define PARTS_SHIFT 22 /* of a hash of 32 bits */
 #define WANTS 128
 
-_Static_assert(REASONS == 4 && REASONS * PARTS == 4096 && 2 * REASONS * WANTS == 1024, "the limits of the indices below");
+_Static_assert(REASONS == 4 && REASONS * PARTS == 4096 && WANTS == 128, "the limits of the indices below");
 
 __u64 rate_limited[REASONS]; /* records that were left out, by reason */
 
@@ -43,9 +43,13 @@ static struct {
 	__u32 part[REASONS]; /* of one process */
 } window;
 
+/* It has no branch: a loop calls this, and the verifier would follow both ways in each iteration. */
 static __always_inline __u32 count_in(__u64 count, __u32 second)
 {
-	return count >> 32 == second ? count : 0;
+	__u64 differ = count >> 32 ^ second;
+
+	CHECKED(differ);
+	return count & -((differ - 1) >> 63);
 }
 
 static __always_inline __u32 count_one(__u64 *count, __u32 second)
@@ -69,14 +73,13 @@ static __always_inline __u32 at_least(__u32 least, __s64 n)
  */
 __noinline __u64 share_out(__u32 reason, __u32 second, __u32 share, __u32 most, __u32 others)
 {
+	__u64 first = ((second & 1) * REASONS + reason) * WANTS;
 	__u32 sum = 0, part = 0;
 
+	LIMITED(first, 896);
 	for (int i = 0; i < WANTS && part < most; i++) {
-		__u64 at = ((second & 1) * REASONS + reason) * WANTS + i;
-		__u32 more;
+		__u32 more = (count_in(wants[first + i], second) + others) * step_of_want;
 
-		LIMITED(at, 1023);
-		more = (count_in(wants[at], second) + others) * step_of_want;
 		if (sum + more > share)
 			break;
 		sum += more;
