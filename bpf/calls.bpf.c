@@ -40,6 +40,7 @@
  */
 #include "lib/program/place.h"
 #include "lib/program/selftest.h"
+#include "lib/calls/loop.h"
 #include "lib/calls/report.h"
 #include "lib/calls/socketwait.h"
 #include "lib/kernel/registers.h"
@@ -241,8 +242,6 @@ bool follows_all;
  */
 __u32 usual_version;
 
-__s64 plain_ns; /* a plain call that takes no less has to be looked at more closely when it ends: min_duration_ns, or 0 */
-
 static __always_inline void begin(struct tree *t, struct pt_regs *regs, __s32 entry, __u64 now, bool may_be_behind)
 {
 	struct call *call = &t->call;
@@ -289,6 +288,7 @@ __noinline int raise_call(bool may_be_behind)
 	if (!th)
 		return 0;
 	proceed(th, CALL_NONE);
+	th->tick = 0;
 	if (!t) {
 		count_stat(STAT_SEEN);
 		count_stat(STAT_LOST_MAP_FULL);
@@ -332,6 +332,7 @@ static __always_inline bool is_in_plain(struct thread *th, __u32 position, __u16
 		return true;
 	if (th->progress == CALL_PLAIN) { /* its end was not seen */
 		th->progress = CALL_NONE;
+		th->tick = 0;
 		count_stat(STAT_SEEN);
 		count_stat(STAT_LOST_UNFINISHED);
 	}
@@ -345,7 +346,7 @@ static __always_inline void begin_plain(struct thread *th, __u32 function, __u32
 	th->touched = touched;
 	th->how = how;
 	th->function = INDEX(function);
-	th->start_ns = bpf_ktime_get_boot_ns();
+	begin_in_loop(th, bpf_ktime_get_boot_ns());
 	barrier(); /* see proceed */
 	WRITE_ONCE(*progress_of_call(th), CALL_PLAIN);
 }
@@ -407,8 +408,11 @@ static __always_inline bool end_plain(struct thread *th, __u64 traits, __s64 val
 		return false;
 	/* If the call has a tree after all, this is noted again, which changes nothing. */
 	note_plain(th, traits, result, may_be_behind);
-	if ((__s64)(bpf_ktime_get_boot_ns() - th->start_ns) >= plain_ns)
-		return false;
+	if (!is_left_unmeasured(th)) {
+		if ((__s64)(bpf_ktime_get_boot_ns() - th->start_ns) >= plain_ns)
+			return false;
+		th->tick = 0;
+	}
 	count_sampled_out(th);
 	return true;
 }
@@ -475,6 +479,8 @@ __noinline int enter_tree(__u32 index, __u32 position, bool wanted, bool sampled
 		begin(t, regs, entry, now, !with_points);
 		t->sampled = th ? sampled : is_drawn(NULL);
 		if (th) {
+			begin_in_loop(th, now);
+			th->tick = 0;
 			th->progress = CALL_FOLLOWED;
 			th->touched = 0;
 		}
@@ -812,6 +818,7 @@ static __always_inline void end_syscall(struct pt_regs *regs, long result, bool 
 	if (th && th->progress == CALL_PLAIN) {
 		if (shows_inside(number, how) && !th->touched) {
 			th->progress = CALL_NONE;
+			th->tick = 0;
 			return;
 		}
 		if (end_plain(th, RESULT_LONG, result, false) || !raise_call(false))
@@ -1194,6 +1201,8 @@ int BPF_PROG(see_switch, bool preempted, struct task_struct *from, struct task_s
 	th = thread_of(from);
 	if (th && th->progress == CALL_PLAIN)
 		raise_call(!with_points);
+	else if (th && th->progress == CALL_NONE)
+		bound_last(th);
 	t = tree_in_call(from);
 	if (t)
 		leave_cpu(t, preempted ? TASK_RUNNING : state_of(from));
@@ -1238,7 +1247,10 @@ static __always_inline void forget_calls_of(struct task_struct *task)
 		__builtin_memset(t->conversation, 0, sizeof(t->conversation));
 	}
 	if (th) {
+		if (th->progress == CALL_NONE)
+			bound_last(th);
 		th->progress = CALL_NONE;
+		th->tick = 0;
 		__builtin_memset(th->conversation, 0, sizeof(th->conversation));
 	}
 }

@@ -103,6 +103,7 @@ func registerTelemetry(settings component.TelemetrySettings, id component.ID, so
 		builder.RegisterNettapMapRefusedCallback(each(observeRefused)),
 		builder.RegisterNettapMapLimitCallback(each(observeMaps(func(m stats.Map) uint64 { return uint64(m.Limit) }))),
 		builder.RegisterNettapDropsWithoutProcessCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.WithoutProcess }))),
+		builder.RegisterNettapCallsUnmeasuredCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.Unmeasured }))),
 		builder.RegisterNettapTrafficCopiesCallback(each(observeIfAny(func(totals stats.Totals) uint64 { return totals.Copies }))),
 	)
 	err = errors.Join(err, registerScrapes(builder, id, sources))

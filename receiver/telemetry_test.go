@@ -34,7 +34,7 @@ func TestPublish(t *testing.T) {
 	defer telemetry.Shutdown(t.Context())
 	traffic := &fakeSource{"traffic", stats.Totals{
 		Counts:  stats.Counts{Seen: 10, Aggregated: 6, Lost: map[string]uint64{"map_full": 4}},
-		Scraped: 12, Errored: 2, Copies: 3, MissedRuns: 4, WithoutProcess: 7,
+		Scraped: 12, Errored: 2, Copies: 3, MissedRuns: 4, WithoutProcess: 7, Unmeasured: 8,
 		Maps: map[string]stats.Map{"processes": {Entries: 5, Limit: 4096, Refused: 9}},
 		Hooks: []kernel.Hook{
 			{Job: "transmit", Name: "tp_btf/net_dev_start_xmit"},
@@ -73,6 +73,7 @@ func TestPublish(t *testing.T) {
 	metadatatest.AssertEqualNettapMapRefused(t, telemetry, want{point(9, "traffic", attribute.String("map", "processes"))}, ignore)
 	metadatatest.AssertEqualNettapHookMissedRuns(t, telemetry, want{point(4, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapDropsWithoutProcess(t, telemetry, want{point(7, "traffic")}, ignore)
+	metadatatest.AssertEqualNettapCallsUnmeasured(t, telemetry, want{point(8, "traffic")}, ignore)
 	metadatatest.AssertEqualNettapTrafficCopies(t, telemetry, want{point(3, "traffic")}, ignore)
 	scraper := attribute.NewSet(attribute.String("receiver", "nettap/a"), attribute.String("scraper", "traffic"))
 	metadatatest.AssertEqualScraperScrapedMetricPoints(t, telemetry, want{{Value: 12, Attributes: scraper}}, ignore)

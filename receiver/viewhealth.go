@@ -141,7 +141,7 @@ func enter(i *view.Instrument, totals stats.Totals) {
 	slices.SortStableFunc(i.Hooks, func(a, b view.Hook) int { return cmp.Compare(a.Job, b.Job) })
 	i.Seen, i.Exported, i.Aggregated, i.SampledOut = totals.Seen, totals.Exported, totals.Aggregated, totals.SampledOut
 	i.RateLimited, i.Lost = maps.Clone(totals.RateLimited), maps.Clone(totals.Lost)
-	i.MissedRuns, i.Copies, i.WithoutProcess = totals.MissedRuns, totals.Copies, totals.WithoutProcess
+	i.MissedRuns, i.Copies, i.WithoutProcess, i.Unmeasured = totals.MissedRuns, totals.Copies, totals.WithoutProcess, totals.Unmeasured
 	for name, m := range totals.Maps {
 		if i.Maps == nil {
 			i.Maps = map[string]view.MapUsage{}

@@ -327,7 +327,9 @@ type bpfThread struct {
 	How          uint8
 	Random       uint32
 	Wanted       uint32
-	MorePad      uint32
+	Soon         uint32
+	LoopNs       uint64
+	Tick         uint64
 	Conversation [4]struct {
 		_       structs.HostLayout
 		Fd      int32
@@ -564,6 +566,7 @@ const (
 	bpfVarStepOfWant             = "step_of_want"
 	bpfVarThreads                = "threads"
 	bpfVarTraceIdLabel           = "trace_id_label"
+	bpfVarUnmeasured             = "unmeasured"
 	bpfVarUsualVersion           = "usual_version"
 	bpfVarWaitsCounted           = "waits_counted"
 	bpfVarWaitsSinceNs           = "waits_since_ns"
@@ -765,6 +768,7 @@ type bpfVariableSpecs struct {
 	StepOfWant             *ebpf.VariableSpec `ebpf:"step_of_want"`
 	Threads                *ebpf.VariableSpec `ebpf:"threads"`
 	TraceIdLabel           *ebpf.VariableSpec `ebpf:"trace_id_label"`
+	Unmeasured             *ebpf.VariableSpec `ebpf:"unmeasured"`
 	UsualVersion           *ebpf.VariableSpec `ebpf:"usual_version"`
 	WaitsCounted           *ebpf.VariableSpec `ebpf:"waits_counted"`
 	WaitsSinceNs           *ebpf.VariableSpec `ebpf:"waits_since_ns"`
@@ -931,6 +935,7 @@ type bpfVariables struct {
 	StepOfWant             *ebpf.Variable `ebpf:"step_of_want"`
 	Threads                *ebpf.Variable `ebpf:"threads"`
 	TraceIdLabel           *ebpf.Variable `ebpf:"trace_id_label"`
+	Unmeasured             *ebpf.Variable `ebpf:"unmeasured"`
 	UsualVersion           *ebpf.Variable `ebpf:"usual_version"`
 	WaitsCounted           *ebpf.Variable `ebpf:"waits_counted"`
 	WaitsSinceNs           *ebpf.Variable `ebpf:"waits_since_ns"`

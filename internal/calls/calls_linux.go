@@ -188,8 +188,12 @@ func (c *Calls) Audit() error {
 	if err != nil {
 		return err
 	}
+	var unmeasured uint64
+	if err := c.object.Variables[bpfVarUnmeasured].Get(&unmeasured); err != nil {
+		return fmt.Errorf("read how many calls were not measured: %w", err)
+	}
 	c.recorder.Update(func(totals *stats.Totals) {
-		totals.MissedRuns = missed
+		totals.MissedRuns, totals.Unmeasured = missed, unmeasured
 		totals.Hooks = c.object.Hooks()
 		totals.Seen = counts[bpfStatSTAT_SEEN] + counts[bpfStatSTAT_SAMPLED_OUT] // a call is in only one of these counts
 		totals.SampledOut = counts[bpfStatSTAT_SAMPLED_OUT]

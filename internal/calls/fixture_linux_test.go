@@ -35,7 +35,7 @@ var beyondTheFile = []string{"tcp_sendmsg", "tcp_v4_rcv"}
 // short tests where each function needs a copy of the programs. Loading all copies takes a minute on
 // an emulated machine.
 var few = []string{
-	"__sys_sendto", "__sys_sendmsg", "__sys_recvfrom", "__sys_recvmsg", "__sys_setsockopt", "__sys_shutdown",
+	"__sys_sendto", "__sys_sendmsg", "__sys_sendmmsg", "__sys_recvfrom", "__sys_recvmsg", "__sys_setsockopt", "__sys_shutdown",
 	"__sys_connect*", "__sys_accept4", "do_accept", "__sys_get*name",
 	"sock_recvmsg", "move_addr_to_user", "sock_read_iter", "sock_write_iter", "sock_send*", "sock_splice*", "sock_close", "sock_release", "__sock_release",
 	"sock_set_ti*", // one of these has a struct as an argument, which fentry does not support on every kernel

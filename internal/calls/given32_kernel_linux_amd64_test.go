@@ -88,7 +88,7 @@ func (o *fixture) failingProgram(s socketsThatFail) (image []byte, want []report
 		{362, 3, []uint32{stream32, path, uint32(pathLength)}, "ENOENT", s.path, true},
 		{369, 11, []uint32{udp32, in4, 1, 0, in4, in4Length}, "ENETUNREACH", "192.0.2.1:9", true},
 		{370, 16, []uint32{udp32, message, 0}, "ENETUNREACH", "192.0.2.1:9", true},
-		{345, 20, []uint32{udp32, message, 1, 0}, "ENETUNREACH", "192.0.2.1:9", false},
+		{345, 20, []uint32{udp32, message, 1, 0}, "ENETUNREACH", "192.0.2.1:9", true},
 		{361, 2, []uint32{tcp32, in4, in4Length}, "EADDRNOTAVAIL", "192.0.2.1:9", false},
 	} {
 		if o.functions() && o.few && !f.few {

@@ -28,6 +28,7 @@ type TelemetryBuilder struct {
 	meter                      metric.Meter
 	mu                         sync.Mutex
 	registrations              []metric.Registration
+	NettapCallsUnmeasured      metric.Int64ObservableCounter
 	NettapCollectErrors        metric.Int64ObservableCounter
 	NettapCPUUsage             metric.Float64ObservableGauge
 	NettapDropsWithoutProcess  metric.Int64ObservableCounter
@@ -59,6 +60,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterNettapCallsUnmeasuredCallback sets callback for observable NettapCallsUnmeasured metric.
+func (builder *TelemetryBuilder) RegisterNettapCallsUnmeasuredCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.NettapCallsUnmeasured, obs: o})
+		return nil
+	}, builder.NettapCallsUnmeasured)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterNettapCollectErrorsCallback sets callback for observable NettapCollectErrors metric.
@@ -399,6 +415,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.NettapCallsUnmeasured, err = builder.meter.Int64ObservableCounter(
+		"otelcol_nettap_calls_unmeasured",
+		metric.WithDescription("Upper bound of the calls that may have taken min_duration and were not kept, because their end was not measured. They are calls of threads that make one after the other, and each of them is in nettap_events_sampled_out. [Development]"),
+		metric.WithUnit("{call}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.NettapCollectErrors, err = builder.meter.Int64ObservableCounter(
 		"otelcol_nettap_collect_errors",
 		metric.WithDescription("How often an instrument could not be read completely. The rest is reported all the same, and the status of the receiver is a recoverable error until everything can be read. [Development]"),

@@ -39,6 +39,7 @@ type Totals struct {
 	Counts
 	Copies         uint64 // traffic: deliveries of a packet after its first
 	WithoutProcess uint64 // drops: packets of a process that are in none of its series
+	Unmeasured     uint64 // calls: those sampled out that may have taken too long for that, at most
 	CollectErrors  uint64 // readings that were not complete
 	// MissedRuns is how often the kernel did not run a program, unless each such run is counted as
 	// a lost event.

@@ -372,6 +372,7 @@ type Instrument struct {
 	Copies      uint64            `json:"copies"`
 
 	WithoutProcess uint64 `json:"without_process"`
+	Unmeasured     uint64 `json:"unmeasured"`
 
 	Maps map[string]MapUsage `json:"maps,omitempty"`
 }

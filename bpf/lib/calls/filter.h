@@ -120,8 +120,10 @@ static __always_inline bool is_wanted_of(struct thread *th, __s32 syscall)
 		return true;
 	if (!is_wanted_here(syscall))
 		return false;
-	if (!filters_any && syscall >= 0)
+	if (!filters_any && syscall >= 0) {
 		th->wanted = filters_version;
+		leave_loop(th); /* min_duration may be another one, too */
+	}
 	return true;
 }
 

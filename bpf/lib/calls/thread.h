@@ -30,7 +30,9 @@ struct thread {
 	__u8 how;     /* see operation_of; 0: the number does not tell it */
 	__u32 random; /* state of the thread's own generator */
 	__u32 wanted; /* the version of the filters that let all calls of the thread through */
-	__u32 more_pad;
+	__u32 soon;    /* how many calls in a row began soon after the one before: see follow_pace */
+	__u64 loop_ns; /* a call that begins after less than this time is one of a loop; 0: none is */
+	__u64 tick;    /* the kernel's count of ticks when a call in a loop began; 0: its end is measured */
 	struct conversation conversation[CONVERSATIONS];
 };
 
@@ -100,6 +102,12 @@ static __always_inline void proceed(struct thread *th, enum progress progress)
 	barrier();
 }
 
+/* The thread's next call is not one of a loop. */
+static __always_inline void leave_loop(struct thread *th)
+{
+	th->soon = th->loop_ns = 0;
+}
+
 /* The place to which the id of the running thread leads. */
 static __always_inline struct thread *place_here(void)
 {
@@ -126,6 +134,8 @@ static __always_inline void give_place(const struct tree *t)
 	th->registers = (__u64)user_registers();
 	th->progress = CALL_NONE;
 	th->wanted = 0;
+	th->tick = 0;
+	leave_loop(th);
 	th->random = bpf_get_prandom_u32();
 	__builtin_memcpy(th->conversation, t->conversation, sizeof(th->conversation));
 	WRITE_ONCE(th->task, (__u64)current_task());

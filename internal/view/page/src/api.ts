@@ -262,5 +262,6 @@ export interface Instrument {
   missed_runs: number;
   copies: number;
   without_process: number;
+  unmeasured: number;
   maps?: Record<string, { entries: number; limit: number }>;
 }
