@@ -87,8 +87,9 @@ type bpfCommand struct {
 }
 
 type bpfConnecting struct {
-	_     structs.HostLayout
-	Words [43]uint64
+	_             structs.HostLayout
+	Words         [43]uint64
+	EstablishedNs uint64
 }
 
 type bpfContextCount uint32
@@ -330,6 +331,8 @@ type bpfThread struct {
 	Soon         uint32
 	LoopNs       uint64
 	Tick         uint64
+	Told         uint32
+	MorePad      uint32
 	Conversation [4]struct {
 		_       structs.HostLayout
 		Fd      int32

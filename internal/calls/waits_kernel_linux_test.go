@@ -138,12 +138,18 @@ var waitTests = []struct {
 	{name: "that the filter lets through", test: filteredWaits},
 	{name: "and not what was under way as a step was taken", test: questionsAcrossSteps},
 	{name: "in each way to wait", test: waysOfWaiting},
-	{name: "of a datagram socket that is not connected", unlessProbed: true, test: unconnectedDatagrams},
+	{name: "of a datagram socket that is not connected", onEach: true, test: unconnectedDatagrams},
 	{name: "for an answer instead of which the connection ends", unlessProbed: true, test: resetAnswer},
 	{name: "but not for room in a call that waits for it", test: roomThatTakesTooLong},
 	{name: "for a connection to an address that nobody has", test: connectionToNowhere},
 	{name: "of an io_uring that waits itself", onEach: true, test: ringThatWaits},
 	{name: "for connections that the filter lets through", test: filteredConnects},
+	{name: "for an answer on a connection that is half closed", onEach: true, test: halfClosed},
+	{name: "but not for an answer for which a call has waited", onEach: true, test: timedReceive},
+	{name: "for a connection that is reset", onEach: true, test: connectionThatIsReset},
+	{name: "for a connection to one that connects itself", test: bothConnect},
+	{name: "for a connection of MPTCP", test: connectionsOfMPTCP},
+	{name: "of whose errors calls tell, too", unlessProbed: true, test: toldFailures},
 }
 
 // waited is what the span of a wait says, with times in seconds.

@@ -51,6 +51,62 @@ bool omits_expected;
 #define SO_SNDBUFFORCE 32
 #define SO_RCVBUFFORCE 33
 
+/*
+ * Connects in non-blocking mode that have failed, and are reported as waits, by the address of their socket. The next call
+ * on the socket returns the error. A later one takes the place of an earlier one.
+ */
+struct failed_connect {
+	__u64 sk;
+	__u64 end_ns;
+	__u64 error;
+};
+
+#define FAILED_CONNECT_BITS 8
+#define NOTICED_NS 10000000000ULL /* a program notices a failure within this time, or it is another socket's */
+
+static struct failed_connect failed_connects[1 << FAILED_CONNECT_BITS];
+
+static __always_inline struct failed_connect *place_of_failed_connect(__u64 sk)
+{
+	return &failed_connects[(__u32)sk * 0x9e3779b1U >> (32 - FAILED_CONNECT_BITS)];
+}
+
+static __always_inline void note_failed_connect(__u64 sk, __u32 error)
+{
+	struct failed_connect *failed = place_of_failed_connect(sk);
+
+	WRITE_ONCE(failed->sk, 0);
+	barrier();
+	failed->end_ns = bpf_ktime_get_boot_ns();
+	failed->error = error;
+	barrier();
+	WRITE_ONCE(failed->sk, sk);
+}
+
+static __always_inline void forget_failed_connect(__u64 sk)
+{
+	struct failed_connect *failed = place_of_failed_connect(sk);
+
+	if (failed->sk == sk)
+		WRITE_ONCE(failed->sk, 0);
+}
+
+/*
+ * Whether a call returns the error with which a wait on its socket has ended, and which is reported as the wait's: either the
+ * wait has ended in this call, or it was for a connection.
+ */
+static __always_inline bool is_told(const struct thread *th, const struct tree *t, __u32 error)
+{
+	struct failed_connect *failed = place_of_failed_connect(t->sock);
+
+	if (th && th->told && th->told == (__u32)t->call.start_ns)
+		return true;
+	if (!t->sock || failed->sk != t->sock || failed->error != error)
+		return false;
+	WRITE_ONCE(failed->sk, 0);
+	return since(failed->end_ns, t->call.start_ns) < NOTICED_NS;
+}
+
 #define FAMILY_BYTES 2 /* of any address, before what it names */
 
 #define SOCK_TYPE_MASK 0xf
@@ -176,5 +232,5 @@ __noinline int is_expected(__u32 error)
 	if (!t)
 		return false;
 	identify(t);
-	return is_expected_of(t->call.syscall, (struct sock *)t->sock, error);
+	return is_told(this_thread(), t, error) || is_expected_of(t->call.syscall, (struct sock *)t->sock, error);
 }

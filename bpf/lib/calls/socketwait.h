@@ -13,9 +13,10 @@
 /* When calls were last enabled. What began before is not known completely. */
 __u64 waits_since_ns;
 
-/* A connect that is under way, kept as the record that will be made of it. */
+/* A connect that is under way, or whose connection was not used yet, kept as the record that will be made of it. */
 struct connecting {
 	__u64 words[CALL_HEAD / 8];
+	__u64 established_ns; /* 0: it is under way */
 };
 
 _Static_assert(CALL_HEAD % 8 == 0, "a record is copied in words");
@@ -125,6 +126,7 @@ struct ended {
 
 #define RACE_BEGINS_NS 2000000000ULL /* connects that race begin within this time */
 #define RACE_ENDS_NS 100000000ULL    /* and the losers are closed this soon after the winner has succeeded */
+#define YOUNG_NS 2000000000ULL       /* a connection that is reset unused within this time has not been made */
 #define GIVE_UP_NS 50000000ULL       /* closing a socket sooner than this after a last message is not giving up */
 #define MONOLOGUE 8                  /* after this many sends without anything received, no answers are expected */
 
@@ -209,12 +211,24 @@ static __always_inline bool belongs_to(const struct turn *turn, struct sock *sk,
 	return turn->sk == (__u64)sk && turn->ports == FIELD_OF(sk, __sk_common.skc_portpair);
 }
 
+/*
+ * Whether a place belongs to a datagram socket that had no port when it sent for the first time, but has one now. Only hooks
+ * that run before the kernel sends find it so.
+ */
+static __always_inline bool has_got_port(struct turn *turn, struct sock *sk, bool known)
+{
+	if (turn->sk != (__u64)sk || turn->ports || turn->kind != SOCKET_UDP || is_passive(sk, family_of(sk)))
+		return false;
+	turn->ports = FIELD_OF(sk, __sk_common.skc_portpair);
+	return true;
+}
+
 /* The place of a socket, or NULL if it has none. */
 static __always_inline struct turn *turn_of(struct sock *sk, bool known)
 {
 	struct turn *turn = place_of_turn(sk);
 
-	if (!belongs_to(turn, sk, known)) {
+	if (!belongs_to(turn, sk, known) && !has_got_port(turn, sk, known)) {
 		turn = NULL;
 	} else if (turn->kind != SOCKET_TCP && turn->identity != identity_of(sk, turn->kind, known)) {
 		WRITE_ONCE(turn->sk, 0); /* that one is closed */
@@ -407,6 +421,15 @@ static __always_inline void note_wait(struct call *call, const struct ended *w)
 	note_socket(call, (struct sock *)w->sk);
 }
 
+/* The running thread's call, which began at call_ns, returns the error of a wait that is reported: see is_told. */
+static __always_inline void note_told(__u64 call_ns)
+{
+	struct thread *th = this_thread();
+
+	if (th)
+		th->told = call_ns;
+}
+
 /* Reports a wait of the running thread. This is a global function, which is verified once. */
 __noinline int report_wait(const struct ended *w, enum reason reason)
 {
@@ -442,7 +465,7 @@ static __always_inline bool is_of_interest(const struct ended *w, enum reason *r
 	return false;
 }
 
-/* A connect in non-blocking mode begins. */
+/* A connect in non-blocking mode begins. That of MPTCP is the one of its first subflow, which has the addresses. */
 static __always_inline void begin_connect(struct sock *sk)
 {
 	struct connecting *connecting;
@@ -450,7 +473,7 @@ static __always_inline void begin_connect(struct sock *sk)
 	__u64 silent_ns = 0;
 	struct call *call;
 
-	if (!is_non_blocking(sk) || !call_began())
+	if (sk->sk_protocol == IPPROTO_MPTCP || !is_non_blocking(sk) || !call_began())
 		return;
 	connecting = bpf_sk_storage_get(&connects, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!connecting) {
@@ -458,6 +481,7 @@ static __always_inline void begin_connect(struct sock *sk)
 		count_stat(STAT_LOST_MAP_FULL);
 		return;
 	}
+	connecting->established_ns = 0;
 	call = (struct call *)connecting;
 	w.start_ns = w.end_ns = bpf_ktime_get_boot_ns();
 	w.sk = address_of(sk);
@@ -500,8 +524,8 @@ static __always_inline bool has_lost_race(const struct call *call, __u64 now)
 }
 
 /*
- * A connect is over. error is positive, or 0 if there was none. This is a global function, which is
- * verified once.
+ * A connect is over. error is positive, or 0 if there was none. The result is whether it is reported.
+ * This is a global function, which is verified once.
  */
 __noinline int report_connect(struct connecting *connecting, __u32 error, bool is_there, __u16 local_port)
 {
@@ -524,9 +548,11 @@ __noinline int report_connect(struct connecting *connecting, __u32 error, bool i
 		call->result = -ETIMEDOUT;
 	}
 	call->reason = reason_of_wait(call->duration_ns, call->result);
-	if (is_sent_on(call) && bpf_ringbuf_output(&calls, call, CALL_HEAD, BPF_RB_NO_WAKEUP))
+	if (!is_sent_on(call))
+		return 0;
+	if (bpf_ringbuf_output(&calls, call, CALL_HEAD, BPF_RB_NO_WAKEUP))
 		count_stat(STAT_LOST_RING_FULL);
-	return 0;
+	return 1;
 }
 
 static __always_inline bool is_in_connect(__u32 position)
@@ -535,17 +561,57 @@ static __always_inline bool is_in_connect(__u32 position)
 	       (operation_of(number_of(syscall_of(user_registers()))) & OPERATION_KIND) == OPERATION_CONNECT;
 }
 
+/*
+ * Reports a connect that is over. If it has failed, the next call on the socket returns the error.
+ */
+static __always_inline bool tell_connect(struct sock *sk, struct connecting *connecting, __u32 error, bool is_there)
+{
+	if (!report_connect(connecting, error, is_there, bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport))))
+		return false;
+	if (error)
+		note_failed_connect((__u64)sk, error);
+	return true;
+}
+
 /* A connect that a program may wait for has succeeded or failed. */
 static __always_inline void end_connect(struct sock *sk, int state, __u32 position)
 {
 	struct connecting *connecting = bpf_sk_storage_get(&connects, sk, 0, 0);
 	struct call *call = (struct call *)connecting;
 	__u32 error = state == STATE_CLOSE ? sk->sk_err : 0;
+	bool reported = false;
 
 	if (!connecting)
 		return;
 	if (call->start_ns >= waits_since_ns && (state != STATE_CLOSE || error || !is_in_connect(position)))
-		report_connect(connecting, error, state != STATE_CLOSE, bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport)));
+		reported = tell_connect(sk, connecting, error, state != STATE_CLOSE);
+	if (state == STATE_CLOSE) {
+		bpf_sk_storage_delete(&connects, sk);
+		return;
+	}
+	connecting->established_ns = bpf_ktime_get_boot_ns();
+	if (reported)
+		call->start_ns = connecting->established_ns;
+}
+
+/*
+ * A connection is reset. If nothing was sent on it either way, its program has not been able to use it, and may not even
+ * know yet that it was made. Then it is the connect that has failed.
+ */
+static __always_inline void end_unused(struct sock *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	struct connecting *connecting;
+	struct call *call;
+
+	if (BPF_CORE_READ(tcp, bytes_sent) || BPF_CORE_READ(tcp, bytes_received))
+		return;
+	connecting = bpf_sk_storage_get(&connects, sk, 0, 0);
+	if (!connecting)
+		return;
+	call = (struct call *)connecting;
+	if (call->start_ns >= waits_since_ns && since(connecting->established_ns, bpf_ktime_get_boot_ns()) < YOUNG_NS)
+		tell_connect(sk, connecting, ECONNRESET, false);
 	bpf_sk_storage_delete(&connects, sk);
 }
 
@@ -605,7 +671,7 @@ static __always_inline void end_question(struct sock *sk, struct turn *turn, int
 	turn->asked_ns = 0;
 	if (since(w.start_ns, w.end_ns) < GIVE_UP_NS || w.start_ns < waits_since_ns || (!turn->answered && turn->asks > MONOLOGUE))
 		return;
-	if (turn->stint == stint_here())
+	if (turn->stint == stint_here() || turn->reading) /* or a call has waited in vain, as far as probes tell */
 		return;
 	w.sk = address_of(sk);
 	if (!is_of_interest(&w, &reason))
@@ -614,7 +680,16 @@ static __always_inline void end_question(struct sock *sk, struct turn *turn, int
 	report_wait(&w, reason);
 }
 
-static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
+/*
+ * Whether a socket that ends was closed by the program. After it has only said that it sends no more, it may still read what
+ * has come.
+ */
+static __always_inline bool is_closed(struct sock *sk, int from)
+{
+	return sk->sk_shutdown == SHUTDOWN_MASK && (!sk->sk_socket || from == STATE_ESTABLISHED || from == STATE_CLOSE_WAIT);
+}
+
+static __always_inline void end_turn(struct sock *sk, int from, int state, __u32 position)
 {
 	struct turn *turn = place_of_turn(sk);
 
@@ -625,7 +700,7 @@ static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
 		end_question(sk, turn, state, position);
 	if (state != STATE_CLOSE)
 		return;
-	if (sk->sk_shutdown == SHUTDOWN_MASK)
+	if (is_closed(sk, from))
 		WRITE_ONCE(turn->sk, 0);
 	else
 		/* The socket has lost its ports, and the program has not noticed that yet. */
@@ -636,13 +711,16 @@ static __always_inline void end_turn(struct sock *sk, int state, __u32 position)
 static __always_inline void follow_state(struct sock *sk, int from, int to, __u32 position)
 {
 	if (to == STATE_SYN_SENT) {
+		forget_failed_connect((__u64)sk);
 		if (!is_interrupt(position))
 			begin_connect(sk);
-	} else if (from == STATE_SYN_SENT) {
+	} else if (from == STATE_SYN_SENT || (from == STATE_SYN_RECV && !sk->sk_max_ack_backlog)) { /* both ends may connect */
 		if (to == STATE_ESTABLISHED || to == STATE_CLOSE)
 			end_connect(sk, to, position);
 	} else if (from == STATE_ESTABLISHED || from == STATE_CLOSE_WAIT || to == STATE_CLOSE) {
-		end_turn(sk, to, position);
+		end_turn(sk, from, to, position);
+		if (from == STATE_ESTABLISHED && to == STATE_CLOSE && sk->sk_err == ECONNRESET)
+			end_unused(sk);
 	}
 }
 
@@ -754,7 +832,26 @@ static __always_inline void end_reading(struct sock *sk, struct turn *turn, int 
 		recall_question(&w, turn, sk, known);
 		w.flags = w.ready_ns ? WAIT_HAS_PEER : 0;
 	}
+	if (reason == REASON_FAILED)
+		note_told(call_ns);
 	report_wait(&w, reason);
+}
+
+/*
+ * A program's read has found nothing. If it has waited for so long that it is reported as a call (SO_RCVTIMEO), what comes
+ * after that is another wait.
+ */
+static __always_inline void note_nothing_read(struct turn *turn, int result, int flags)
+{
+	__u64 now, call_ns;
+
+	turn->stint = 0; /* it looks for an answer */
+	if (result != -EAGAIN || flags & MSG_DONTWAIT || !turn->asked_ns)
+		return;
+	now = bpf_ktime_get_boot_ns();
+	call_ns = call_began();
+	if (call_ns && since(call_ns, now) >= min_duration_ns)
+		turn->asked_ns = now;
 }
 
 /* A program has read, or its read has failed, which is examined in full. */
@@ -766,7 +863,7 @@ static __noinline int examine_read(struct sock *sk, int result, int flags, bool 
 	if (!turn || flags & MSG_ERRQUEUE)
 		return 0;
 	if (!is_answer(result)) {
-		turn->stint = 0; /* it looks for an answer */
+		note_nothing_read(turn, result, flags);
 		return 0;
 	}
 	settled = is_settled(turn);
@@ -883,6 +980,8 @@ static __noinline int examine_sent(struct sock *sk, int result, bool known)
 		turn = make_turn(sk, !asks, known);
 		if (!turn)
 			return 0;
+		if (known && asks && turn->kind == SOCKET_TCP)
+			bpf_sk_storage_delete(&connects, sk); /* see end_unused */
 		/* A peer that is quick has answered before the program's first call to send returns. */
 		if (asks && FIELD_OF(sk, sk_receive_queue.qlen))
 			turn->ready_ns = bpf_ktime_get_boot_ns();

@@ -33,6 +33,8 @@ struct thread {
 	__u32 soon;    /* how many calls in a row began soon after the one before: see follow_pace */
 	__u64 loop_ns; /* a call that begins after less than this time is one of a loop; 0: none is */
 	__u64 tick;    /* the kernel's count of ticks when a call in a loop began; 0: its end is measured */
+	__u32 told;    /* low half of when the call began whose error is that of a wait: see note_told */
+	__u32 more_pad;
 	struct conversation conversation[CONVERSATIONS];
 };
 

@@ -368,6 +368,7 @@ struct unix_sock {
 struct tcp_sock {
 	__u32 write_seq; /* of the next byte that a program sends */
 	__u64 bytes_sent;
+	__u64 bytes_received;
 	__u32 lsndtime; /* jiffies, when data was last sent */
 	__u8 is_mptcp : 1; /* a bool before 6.7 */
 	struct {
