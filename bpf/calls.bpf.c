@@ -20,6 +20,7 @@
  *                 security_socket_sendmsg instead of the first
  *                 if functions cannot be traced: kprobes on security_socket_sendmsg,
  *                 security_socket_recvmsg and sock_def_readable
+ *                 fentry or kprobe inet_release   a program closes a socket
  *          Always:
  *          tp_btf inet_sock_set_state      with whom a connection is made
  *          tp_btf sched_switch, _wakeup    whether a thread runs, could run or waits
@@ -774,29 +775,54 @@ static __always_inline bool is_about_socket(struct pt_regs *regs, __u8 how)
 	       (how & ON_THIRD && sock_of_file(file_of_fd((int)third_of(regs))));
 }
 
-bool fired_enter_syscall;
-
-SEC("tp_btf/sys_enter")
-int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
+/* A system call begins; false if it is not wanted. */
+static __always_inline bool enter_number(struct pt_regs *regs, long number, __u32 position, bool *fired)
 {
 	__u8 how = operation_of(number);
 	struct thread *th;
 	bool known;
 
 	if (!how || is_32bit_call())
-		return 0;
-	if (!is_enabled(&fired_enter_syscall))
-		return 0;
+		return false;
+	if (!is_enabled(fired))
+		return false;
 	th = this_thread();
 	if (th ? !is_wanted_of(th, number) : !is_wanted_here(number))
-		return 0;
+		return false;
 	known = !shows_inside(number, how);
 	if (known && !is_about_socket(regs, how))
-		return 0;
+		return false;
 	if (th && th->progress == CALL_NONE && th->wanted == usual_version)
-		begin_call(th, plain_of(number), position_of(ctx), number, known);
+		begin_call(th, plain_of(number), position, number, known);
 	else
-		enter_more(plain_of(number), position_of(ctx), true);
+		enter_more(plain_of(number), position, true);
+	return true;
+}
+
+bool fired_enter_syscall;
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(enter_syscall, struct pt_regs *regs, long number)
+{
+	enter_number(regs, number, position_of(ctx), &fired_enter_syscall);
+	return 0;
+}
+
+/* The same if waits are observed as well. It is seen by a close that a socket is closed, unless another descriptor is left. */
+bool fired_enter_syscall_of_waits;
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(enter_syscall_of_waits, struct pt_regs *regs, long number)
+{
+	struct file *file;
+	struct sock *sk;
+
+	if (!enter_number(regs, number, position_of(ctx), &fired_enter_syscall_of_waits) || number != SYS_CLOSE)
+		return 0;
+	file = file_of_fd(first_of(regs));
+	sk = sock_of_file(file);
+	if (sk && is_only_reference(file))
+		note_closed(sk, false);
 	return 0;
 }
 
@@ -994,6 +1020,33 @@ int see_readable_probe(struct pt_regs *ctx)
 {
 	if (is_enabled(&fired_see_readable_probe))
 		note_ready(first_argument(ctx), false);
+	return 0;
+}
+
+/* A socket of TCP, UDP or MPTCP is closed, by its last descriptor or with its process. */
+
+bool fired_see_closed;
+
+SEC("fentry/inet_release")
+int BPF_PROG(see_closed, struct socket *socket)
+{
+	struct sock *sk;
+
+	if (!is_enabled(&fired_see_closed))
+		return 0;
+	sk = socket->sk;
+	if (sk)
+		note_closed(sk, true);
+	return 0;
+}
+
+bool fired_see_closed_probe;
+
+SEC("kprobe/inet_release")
+int see_closed_probe(struct pt_regs *ctx)
+{
+	if (is_enabled(&fired_see_closed_probe))
+		note_closed(BPF_CORE_READ((struct socket *)first_argument(ctx), sk), false);
 	return 0;
 }
 

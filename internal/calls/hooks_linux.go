@@ -71,6 +71,9 @@ func (c *Calls) chooseHooks(spec *ebpf.CollectionSpec, types *btf.Spec, withoutW
 	}
 	end, apart := exits[begin.Name]
 	if begin.Name == "tp_btf/sys_enter" {
+		if c.seesWaits && !seesClosed(waits) {
+			begin.Programs = []string{bpfProgEnterSyscallOfWaits}
+		}
 		c.emitter.functions = syscallTable()
 		_, err := kernel.TracepointArgs(types, "sock_recv_length")
 		return slices.Concat(hooks, merge(points(types), waits), []kernel.Hook{end, begin}, waits),

@@ -43,6 +43,23 @@ func halfClosed(t testing.TB, o *fixture) {
 	o.wantWaits(t, port, m.answer("tcp", int64(port)))
 }
 
+// halfGivenUp has clients that end their half of the connection and then all of it, without an answer. The server's kernel
+// does not acknowledge the first of these at once.
+func halfGivenUp(t testing.TB, o *fixture) {
+	o.want(t, slowWaits)
+	client, server, port := connectWithoutBlocking(t)
+	defer unix.Close(server)
+	m := moments{asked: time.Now()}
+	send(t, client, 5)
+	receive(server)
+	time.Sleep(thinks)
+	m.read = time.Now()
+	if err := errors.Join(unix.Shutdown(client, unix.SHUT_WR), unix.Close(client)); err != nil {
+		t.Error(err)
+	}
+	o.wantWaits(t, port, m.failed("receive", "given_up", int64(port)))
+}
+
 // timedReceive has a call that waits for an answer, but not for ever. That wait is the call's.
 func timedReceive(t testing.TB, o *fixture) {
 	o.want(t, slowWaits)
@@ -292,4 +309,64 @@ func (o *fixture) wantFailure(t testing.TB, name string, port int, kind, with st
 	if len(got) != 1 || got[0].Kind != kind || got[0].Error != with {
 		t.Errorf("%s: there are %+v", name, got)
 	}
+}
+
+// unansweredNames has clients of a name server, on a port of which no other test knows, in a network namespace of its own.
+func unansweredNames(t testing.TB, o *fixture) {
+	o.want(t, unexpectedWaits)
+	const port = 53
+	var m moments
+	thread := onThread(func() {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Fatal(err)
+		}
+		setUp(t, "lo")
+		server := must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0))
+		if err := unix.Bind(server, &unix.SockaddrInet4{Addr: loopback, Port: port}); err != nil {
+			t.Fatal(err)
+		}
+		address := must(unix.Getsockname(server))
+		ask := func(address unix.Sockaddr) (client int) {
+			client = must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0))
+			if err := unix.Connect(client, address); err != nil {
+				t.Error(err)
+			}
+			send(t, client, 5)
+			return client
+		}
+		m.asked = time.Now()
+		client := ask(address) // it gives up, but not as one of two descriptors is closed
+		other := must(unix.Dup(client))
+		time.Sleep(lies)
+		unix.Close(client)
+		time.Sleep(thinks - lies)
+		m.read = time.Now()
+		unix.Close(other)
+		unix.Close(ask(address)) // it does not wait
+		answered := ask(address)
+		if err := unix.Sendto(server, make([]byte, 7), 0, must(unix.Getsockname(answered))); err != nil {
+			t.Error(err)
+		}
+		awaitReadable(t, answered)
+		receive(answered)
+		time.Sleep(lies)
+		unix.Close(answered)
+		other = must(unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)) // nobody says that this one answers
+		if err := unix.Bind(other, &unix.SockaddrInet4{Addr: loopback}); err != nil {
+			t.Error(err)
+		}
+		log := ask(must(unix.Getsockname(other)))
+		time.Sleep(lies)
+		unix.Close(log)
+		unix.Close(other)
+		unix.Close(server)
+		refused := ask(address) // by the time that it is closed, poll has told of it
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(refused), Events: unix.POLLIN}}, 10_000); n != 1 {
+			t.Errorf("no error comes: %v", err)
+		}
+		unix.Close(refused)
+	})
+	givenUp, refused := m.failed("receive", "given_up", int64(port)), moments{}.failed("receive", "ECONNREFUSED", int64(port))
+	givenUp.Transport, refused.Transport = "udp", "udp"
+	o.wantWaitsBy(t, thread, givenUp, refused)
 }

@@ -145,10 +145,12 @@ var waitTests = []struct {
 	{name: "of an io_uring that waits itself", onEach: true, test: ringThatWaits},
 	{name: "for connections that the filter lets through", test: filteredConnects},
 	{name: "for an answer on a connection that is half closed", onEach: true, test: halfClosed},
+	{name: "for an answer that never comes on one", onEach: true, test: halfGivenUp},
 	{name: "but not for an answer for which a call has waited", onEach: true, test: timedReceive},
 	{name: "for a connection that is reset", onEach: true, test: connectionThatIsReset},
 	{name: "for a connection to one that connects itself", test: bothConnect},
 	{name: "for a connection of MPTCP", test: connectionsOfMPTCP},
+	{name: "for a name server that does not answer", onEach: true, test: unansweredNames},
 	{name: "of whose errors calls tell, too", unlessProbed: true, test: toldFailures},
 }
 

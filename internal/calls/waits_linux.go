@@ -17,6 +17,13 @@ var readyLadder = []kernel.Hook{
 	{Job: "ready", Name: "kprobe/sock_def_readable", Programs: []string{bpfProgSeeReadableProbe}},
 }
 
+// closedLadder has the hooks by which it is seen that a program closes a socket, the best first. If calls are seen by the
+// system calls, the program for these does it instead.
+var closedLadder = []kernel.Hook{
+	{Job: "closed", Name: "fentry/inet_release", Programs: []string{bpfProgSeeClosed}},
+	{Job: "closed", Name: "kprobe/inet_release", Programs: []string{bpfProgSeeClosedProbe}},
+}
+
 // chooseWaitHooks returns the best hooks for waits that this kernel has.
 func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	if err := kernel.ProbeSocketStorage(); err != nil {
@@ -30,10 +37,20 @@ func chooseWaitHooks(probe func(hook string) error) ([]kernel.Hook, error) {
 	if err != nil {
 		return nil, err
 	}
+	hooks := []kernel.Hook{ready, exchange}
 	if isAtFunction(exchange) {
-		return []kernel.Hook{ready, exchange, readAtFunction}, nil
+		hooks = append(hooks, readAtFunction)
 	}
-	return []kernel.Hook{ready, exchange}, nil
+	closed, err := kernel.Choose(probe, closedLadder...)
+	if errors.Is(err, kernel.ErrUnsupported) {
+		return hooks, nil
+	}
+	return append(hooks, closed), err
+}
+
+// seesClosed reports whether one of the hooks sees that a program closes a socket.
+func seesClosed(hooks []kernel.Hook) bool {
+	return slices.ContainsFunc(hooks, func(hook kernel.Hook) bool { return hook.Job == closedLadder[0].Job })
 }
 
 // joined has, by a program for waits at the end of a function, one that ends the function in the trees of calls as well.

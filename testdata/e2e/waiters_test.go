@@ -11,8 +11,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime/pprof"
 	"testing"
 	"time"
@@ -165,6 +167,33 @@ func racingClient(t *testing.T, port int) int {
 		t.Errorf("curl has had its answer after %v, without a race: %v %s", time.Since(began), err, output)
 	}
 	return command.Process.Pid
+}
+
+const (
+	namesPort        = 53
+	nameGivenUpAfter = time.Second // the shortest time that resolv.conf has
+)
+
+// silentNames returns the address of a name server that answers nobody.
+func silentNames(t *testing.T) netip.Addr {
+	t.Helper()
+	address := netip.AddrFrom4([4]byte{127, 53, byte(os.Getpid() >> 8), byte(os.Getpid())})
+	server, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, namesPort)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return address
+}
+
+// namesClient looks up a name by the C library, for which only that name server exists.
+func namesClient(t *testing.T, server netip.Addr) int {
+	configuration := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(configuration, fmt.Appendf(nil, "nameserver %s\noptions timeout:1 attempts:1\n", server), 0o644); err != nil {
+		t.Error(err)
+	}
+	return runClient(t, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, configuration,
+		python, "-c", "import socket\ntry: socket.getaddrinfo('name.test', 80)\nexcept OSError as e: print(e)")
 }
 
 func nodeClient(t *testing.T, port int) int {

@@ -7,6 +7,7 @@ package e2e
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"os/exec"
 	"sync"
@@ -185,6 +186,19 @@ func (k waitingClient) waiting(t *testing.T, port int, least time.Duration, want
 	return waiting{Attributes{"process.pid": k.ask(t, port), "network.peer.port": port}, least, []waitSpan{want}}
 }
 
+// unanswered lets a client ask a name server that does not answer.
+func unanswered(t *testing.T, server netip.Addr) waiting {
+	t.Helper()
+	const almost = nameGivenUpAfter * 4 / 5
+	return waiting{
+		about: Attributes{"process.pid": namesClient(t, server), "network.peer.port": namesPort}, least: almost,
+		want: []waitSpan{{
+			Name: "receive", Kind: "receive", Kept: "failed", Error: "given_up", Status: ptrace.StatusCodeError,
+			Local: "127.0.0.1:0", Peer: netip.AddrPortFrom(server, namesPort).String(), Lasts: almost, Relation: withoutContext,
+		}},
+	}
+}
+
 // waits lets the client wait in each way, and returns what is required of it.
 func (k waitingClient) waits(t *testing.T, late, refused, silent int) []waiting {
 	t.Helper()
@@ -227,7 +241,7 @@ const inEachCall = `["sock_*msg", "sock_*iter", "__sys_connect*", "__sys_s[eh]*"
 
 // TestKernelDistributionReportsWaits requires one span for each wait of clients of four kinds, whose
 // server answers late, refuses or never answers, and of servers of four kinds, which read requests
-// late, and none for the address that loses a race. Those that need no other program run in guests too.
+// late, and of a client whose name server does not answer, and none for the address that loses a race. Those that need no other program run in guests too.
 func TestKernelDistributionReportsWaits(t *testing.T) {
 	late, refused, silent := serveSlowly(t), freePort(t), silentPort(t)
 	all := map[string]func() []waiting{}
@@ -250,6 +264,11 @@ func TestKernelDistributionReportsWaits(t *testing.T) {
 			answer := waitSpan{Name: "receive", Kind: "receive", Kept: "slow", Lasts: answersAfter, ForPeer: answersAfter, ForItself: time.Duration(0), Whole: true, Relation: withoutContext}
 			return []waiting{client.waiting(t, port, answersAfter, answer)}
 		}
+	}
+	const names = "program python that looks up a name"
+	if hasProgram(t, names, python) {
+		server := silentNames(t)
+		all[names] = func() []waiting { return []waiting{unanswered(t, server)} }
 	}
 	functions := ""
 	if testing.Short() {

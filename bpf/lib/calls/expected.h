@@ -51,6 +51,15 @@ bool omits_expected;
 #define SO_SNDBUFFORCE 32
 #define SO_RCVBUFFORCE 33
 
+/* The low half of an address as a number. The verifier does not let a whole pointer become one. */
+static __always_inline __u32 low_half(const void *pointer)
+{
+	__u32 low;
+
+	asm volatile("%[to] = %[from]" : [to] "=w"(low) : [from] "w"(pointer));
+	return low;
+}
+
 /*
  * Connects in non-blocking mode that have failed, and are reported as waits, by the address of their socket. The next call
  * on the socket returns the error. A later one takes the place of an earlier one.
@@ -66,12 +75,12 @@ struct failed_connect {
 
 static struct failed_connect failed_connects[1 << FAILED_CONNECT_BITS];
 
-static __always_inline struct failed_connect *place_of_failed_connect(__u64 sk)
+static __always_inline struct failed_connect *place_of_failed_connect(const void *sk)
 {
-	return &failed_connects[(__u32)sk * 0x9e3779b1U >> (32 - FAILED_CONNECT_BITS)];
+	return &failed_connects[low_half(sk) * 0x9e3779b1U >> (32 - FAILED_CONNECT_BITS)];
 }
 
-static __always_inline void note_failed_connect(__u64 sk, __u32 error)
+static __always_inline void note_failed_connect(const struct sock *sk, __u32 error)
 {
 	struct failed_connect *failed = place_of_failed_connect(sk);
 
@@ -80,14 +89,14 @@ static __always_inline void note_failed_connect(__u64 sk, __u32 error)
 	failed->end_ns = bpf_ktime_get_boot_ns();
 	failed->error = error;
 	barrier();
-	WRITE_ONCE(failed->sk, sk);
+	WRITE_ONCE(failed->sk, (__u64)sk);
 }
 
-static __always_inline void forget_failed_connect(__u64 sk)
+static __always_inline void forget_failed_connect(const struct sock *sk)
 {
 	struct failed_connect *failed = place_of_failed_connect(sk);
 
-	if (failed->sk == sk)
+	if (failed->sk == (__u64)sk)
 		WRITE_ONCE(failed->sk, 0);
 }
 
@@ -97,7 +106,7 @@ static __always_inline void forget_failed_connect(__u64 sk)
  */
 static __always_inline bool is_told(const struct thread *th, const struct tree *t, __u32 error)
 {
-	struct failed_connect *failed = place_of_failed_connect(t->sock);
+	struct failed_connect *failed = place_of_failed_connect((void *)t->sock);
 
 	if (th && th->told && th->told == (__u32)t->call.start_ns)
 		return true;

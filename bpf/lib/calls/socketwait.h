@@ -124,6 +124,8 @@ struct ended {
 #define ENETDOWN 100
 #define ETIMEDOUT 110
 
+#define PORT_OF_NAMES 53
+
 #define RACE_BEGINS_NS 2000000000ULL /* connects that race begin within this time */
 #define RACE_ENDS_NS 100000000ULL    /* and the losers are closed this soon after the winner has succeeded */
 #define YOUNG_NS 2000000000ULL       /* a connection that is reset unused within this time has not been made */
@@ -169,15 +171,6 @@ static __always_inline bool is_asking(struct sock *sk)
 		return true;
 	peer = (struct unix_sock *)BPF_CORE_READ((struct unix_sock *)sk, peer);
 	return BPF_CORE_READ(peer, addr);
-}
-
-/* The low half of an address as a number. The verifier does not let a whole pointer become one. */
-static __always_inline __u32 low_half(const void *pointer)
-{
-	__u32 low;
-
-	asm volatile("%[to] = %[from]" : [to] "=w"(low) : [from] "w"(pointer));
-	return low;
 }
 
 static __always_inline struct turn *place_of_turn(struct sock *sk)
@@ -569,7 +562,7 @@ static __always_inline bool tell_connect(struct sock *sk, struct connecting *con
 	if (!report_connect(connecting, error, is_there, bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport))))
 		return false;
 	if (error)
-		note_failed_connect((__u64)sk, error);
+		note_failed_connect(sk, error);
 	return true;
 }
 
@@ -652,32 +645,36 @@ static __always_inline void recall_question(struct ended *w, const struct turn *
 	note_asked(w, cookie_of_contexts(sk, turn, known));
 }
 
-/*
- * A connection on which an answer is outstanding begins to close. Unless it is the program that
- * closes it, this is the answer.
- */
-static __always_inline void end_question(struct sock *sk, struct turn *turn, int state, __u32 position)
+/* A program closes a connection on which an answer is outstanding. */
+static __always_inline void give_up(struct sock *sk, struct turn *turn, bool known)
 {
 	struct ended w = { .wait = SOCKET_WAIT_RECEIVE, .flags = WAIT_GIVEN_UP, .result = -ETIMEDOUT };
 	enum reason reason;
 
 	w.end_ns = bpf_ktime_get_boot_ns();
-	if (sk->sk_shutdown != SHUTDOWN_MASK || state == STATE_CLOSE_WAIT || sk->sk_err || is_interrupt(position)) {
-		if (state != STATE_FIN_WAIT1)
-			turn->ready_ns = w.end_ns;
-		return;
-	}
 	w.start_ns = turn->asked_ns;
 	turn->asked_ns = 0;
 	if (since(w.start_ns, w.end_ns) < GIVE_UP_NS || w.start_ns < waits_since_ns || (!turn->answered && turn->asks > MONOLOGUE))
 		return;
 	if (turn->stint == stint_here() || turn->reading) /* or a call has waited in vain, as far as probes tell */
 		return;
-	w.sk = address_of(sk);
+	w.sk = known ? address_of(sk) : (__u64)sk;
 	if (!is_of_interest(&w, &reason))
 		return;
-	recall_question(&w, turn, sk, true);
+	recall_question(&w, turn, sk, known);
 	report_wait(&w, reason);
+}
+
+/*
+ * A connection on which an answer is outstanding begins to close. Unless it is the program that
+ * closes it, this is the answer.
+ */
+static __always_inline void end_question(struct sock *sk, struct turn *turn, int state, __u32 position)
+{
+	if (sk->sk_shutdown == SHUTDOWN_MASK && state != STATE_CLOSE_WAIT && !sk->sk_err && !is_interrupt(position))
+		give_up(sk, turn, true);
+	else if (state != STATE_FIN_WAIT1)
+		turn->ready_ns = bpf_ktime_get_boot_ns();
 }
 
 /*
@@ -710,8 +707,9 @@ static __always_inline void end_turn(struct sock *sk, int from, int state, __u32
 /* A connection changes its state. */
 static __always_inline void follow_state(struct sock *sk, int from, int to, __u32 position)
 {
+	if (to == STATE_SYN_SENT || from == STATE_SYN_RECV)
+		forget_failed_connect(sk); /* of an earlier socket at this address */
 	if (to == STATE_SYN_SENT) {
-		forget_failed_connect((__u64)sk);
 		if (!is_interrupt(position))
 			begin_connect(sk);
 	} else if (from == STATE_SYN_SENT || (from == STATE_SYN_RECV && !sk->sk_max_ack_backlog)) { /* both ends may connect */
@@ -980,7 +978,7 @@ static __noinline int examine_sent(struct sock *sk, int result, bool known)
 		turn = make_turn(sk, !asks, known);
 		if (!turn)
 			return 0;
-		if (known && asks && turn->kind == SOCKET_TCP)
+		if (known && asks && turn->kind == SOCKET_TCP && sk->sk_bpf_storage)
 			bpf_sk_storage_delete(&connects, sk); /* see end_unused */
 		/* A peer that is quick has answered before the program's first call to send returns. */
 		if (asks && FIELD_OF(sk, sk_receive_queue.qlen))
@@ -1021,4 +1019,64 @@ static __always_inline void note_sent(struct sock *sk, int result, bool known)
 			return;
 	}
 	examine_sent(sk, result, known);
+}
+
+/*
+ * A datagram socket is closed. If a question to a name server is open, either an error has come that the program knows of by
+ * poll, or it has given up. Of other servers it is not known that they answer.
+ */
+static __always_inline void end_datagrams(struct sock *sk, struct turn *turn, bool known)
+{
+	struct ended w = { .wait = SOCKET_WAIT_RECEIVE };
+	enum reason reason;
+	__u32 error;
+
+	WRITE_ONCE(turn->sk, 0);
+	w.start_ns = turn->asked_ns;
+	if (turn->serves || turn->ready_ns || w.start_ns <= waits_since_ns)
+		return;
+	if (FIELD_OF(sk, __sk_common.skc_dport) != bpf_htons(PORT_OF_NAMES))
+		return;
+	w.end_ns = bpf_ktime_get_boot_ns();
+	error = FIELD_OF(sk, sk_err);
+	if (!error) {
+		if (since(w.start_ns, w.end_ns) < GIVE_UP_NS)
+			return;
+		w.flags = WAIT_GIVEN_UP;
+		error = ETIMEDOUT;
+	}
+	w.result = -(__s64)error;
+	if (!is_of_interest(&w, &reason))
+		return;
+	w.context = turn->context;
+	w.sk = known ? address_of(sk) : (__u64)sk;
+	report_wait(&w, reason);
+}
+
+/*
+ * A program closes a socket, which is examined in full. The state of a connection tells of that, too, unless the program has
+ * said before that it sends no more.
+ */
+static __noinline int examine_closed(struct sock *sk, bool known)
+{
+	struct turn *turn = turn_of(sk, known);
+	__u8 state;
+
+	if (!turn)
+		return 0;
+	if (turn->kind == SOCKET_UDP) {
+		end_datagrams(sk, turn, known);
+		return 0;
+	}
+	state = FIELD_OF(sk, __sk_common.skc_state);
+	if (turn->kind == SOCKET_TCP && (state == STATE_FIN_WAIT1 || state == STATE_FIN_WAIT2) && turn->asked_ns && !turn->ready_ns && !turn->serves)
+		give_up(sk, turn, known);
+	return 0;
+}
+
+/* A program closes a socket. */
+static __always_inline void note_closed(struct sock *sk, bool known)
+{
+	if (place_of_turn(sk)->sk == (__u64)sk)
+		examine_closed(sk, known);
 }

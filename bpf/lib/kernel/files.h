@@ -15,6 +15,14 @@ static __always_inline struct sock *sock_of_file(struct file *file)
 	return BPF_CORE_READ(socket, sk);
 }
 
+/* Whether a file has one reference, which is that of a descriptor. */
+static __always_inline bool is_only_reference(struct file *file)
+{
+	if (bpf_core_field_exists(file->f_ref))
+		return !BPF_CORE_READ(file, f_ref.refcnt.counter);
+	return BPF_CORE_READ((struct file___before_6_13 *)file, f_count.counter) == 1;
+}
+
 /* The running task's open file with the descriptor fd, or NULL. */
 static __always_inline struct file *file_of_fd(long fd)
 {

@@ -67,6 +67,7 @@ enum tcp_state {
 	STATE_SYN_SENT = 2,
 	STATE_SYN_RECV = 3,
 	STATE_FIN_WAIT1 = 4,
+	STATE_FIN_WAIT2 = 5,
 	STATE_TIME_WAIT = 6,
 	STATE_CLOSE = 7,
 	STATE_CLOSE_WAIT = 8,
@@ -115,9 +116,20 @@ struct path {
 };
 
 struct file {
+	struct {
+		struct {
+			__s64 counter;
+		} refcnt;
+	} f_ref; /* since 6.13; the first reference is 0 */
 	unsigned int f_flags;
 	struct path f_path;
 	void *private_data;
+};
+
+struct file___before_6_13 {
+	struct {
+		__s64 counter;
+	} f_count;
 };
 
 struct mm_struct {
@@ -331,6 +343,7 @@ struct sock {
 	int sk_sndbuf;
 	struct socket *sk_socket;
 	struct socket_wq *sk_wq;
+	void *sk_bpf_storage; /* what programs keep for it, if they do */
 	__u16 sk_protocol;
 	__u16 sk_type;
 	__u8 sk_kern_sock : 1;
