@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * places - what is attached to the tracepoints where two objects have a program each.
+ * places - what is attached to the tracepoints where two objects have a program each, unless the first of them is.
  *
  * Hooks:   tp_btf sock_send_length     owner, trace contexts
  *          tp_btf sock_recv_length     the same

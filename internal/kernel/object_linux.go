@@ -131,6 +131,11 @@ func (o *Object) Follow(slots map[string]Slot) { o.slots = slots }
 type Slot struct {
 	Map   *ebpf.Map // an array of programs
 	Index uint32
+
+	// Lead, unless it is nil, decides when the program would be put there. It may attach it instead, because it is to be the
+	// one that others are reached from, and returns what closes that; or else nil. By disable the program does nothing any
+	// more but to jump.
+	Lead func(attach func() (io.Closer, error), disable func() error) (io.Closer, error)
 }
 
 // IsFree reports whether no program is in the slot.
@@ -174,24 +179,44 @@ func (o *Object) attach(hook Hook, name, rootPath string) error {
 	if len(hook.Functions) > 0 {
 		return o.attachFunctions(hook, name)
 	}
-	if slot, ok := o.slots[o.sections[name]]; ok && slot.IsFree() {
+	attach := func() (io.Closer, error) { return o.link(name, rootPath) }
+	slot, ok := o.slots[o.sections[name]]
+	if ok && slot.Lead != nil {
+		leading, err := slot.Lead(attach, o.disable)
+		if err != nil {
+			return err
+		}
+		if leading != nil {
+			o.open = append(o.open, leading)
+			return nil
+		}
+	}
+	if ok && slot.IsFree() {
 		return o.putInto(slot, name)
 	}
-	kind, target, err := kindOf(o.sections[name])
+	attached, err := attach()
 	if err != nil {
 		return err
 	}
-	var attached io.Closer
+	o.open = append(o.open, attached)
+	return nil
+}
+
+// link attaches a program to its section.
+func (o *Object) link(name, rootPath string) (attached io.Closer, err error) {
+	kind, target, err := kindOf(o.sections[name])
+	if err != nil {
+		return nil, err
+	}
 	if kind.inCgroup() {
 		attached, err = kind.linkCgroup(rootPath, o.Programs[name])
 	} else {
 		attached, err = kind.link(target, o.Programs[name])
 	}
 	if err != nil {
-		return errors.Join(err, host.RequireHeld(kind.needs...))
+		return nil, errors.Join(err, host.RequireHeld(kind.needs...))
 	}
-	o.open = append(o.open, attached)
-	return nil
+	return attached, nil
 }
 
 func (o *Object) putInto(slot Slot, name string) error {
@@ -250,6 +275,7 @@ func (o *Object) patience(silent map[int][]string) time.Duration {
 //
 // Kernel side: enum enabled in bpf/lib/program/selftest.h.
 const (
+	disabled        = uint8(0)
 	enabled         = uint8(1)
 	enabledUnproven = uint8(2)
 )
@@ -264,6 +290,15 @@ func (o *Object) Enable() error {
 		return fmt.Errorf("enable the programs: %w", err)
 	}
 	return nil
+}
+
+// disable lets the programs do nothing any more.
+func (o *Object) disable() error {
+	variable := o.Variables["enabled"]
+	if variable == nil {
+		return nil
+	}
+	return variable.Set(disabled)
 }
 
 func (o *Object) isUnproven() bool {

@@ -23,6 +23,9 @@ const counter = "see"
 // counts is the name of its map of one element, in which it counts.
 const counts = "counts"
 
+// flags is the name of the section that has the variable by which programs are disabled.
+const flags = ".bss"
+
 // counting returns the spec of an object whose program counts the datagrams that this process sends. There is one that goes on
 // with the second program of the place, too.
 func counting(jumps bool) *ebpf.CollectionSpec {
@@ -30,8 +33,13 @@ func counting(jumps bool) *ebpf.CollectionSpec {
 		Maps: map[string]*ebpf.MapSpec{
 			counts:       {Name: counts, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1},
 			bpfMapAtSend: {Name: bpfMapAtSend, Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: uint32(bpfRankRANKS)},
+			flags: {
+				Name: flags, Type: ebpf.Array, KeySize: 4, ValueSize: 1, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+				Contents: []ebpf.MapKV{{Key: uint32(0), Value: []byte{1}}},
+			},
 		},
-		Programs: map[string]*ebpf.ProgramSpec{},
+		Variables: map[string]*ebpf.VariableSpec{"enabled": {Name: "enabled", SectionName: flags, Value: []byte{1}}},
+		Programs:  map[string]*ebpf.ProgramSpec{},
 	}
 	name, end := counter, asm.Instructions{asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return()}
 	if jumps {
@@ -168,6 +176,22 @@ func TestKernelProgramsOfAPlaceComeAndGoInAnyOrder(t *testing.T) {
 	}
 }
 
+// TestKernelTheFirstProgramOfAPlaceIsAttachedItself requires that the program which only jumps is attached only if the second program
+// comes first.
+func TestKernelTheFirstProgramOfAPlaceIsAttachedItself(t *testing.T) {
+	requirePlaces(t)
+	for comes, want := range map[Rank]head{First: leads, Second: reaches} {
+		p := New(func() ([]string, error) { return []string{Send}, nil })
+		one := start(t, p, comes)
+		other := start(t, p, 1-comes)
+		if got := p.heads[Send]; got != want && p.object != nil {
+			t.Errorf("if the program of rank %d comes first, the head of the place is %d, want %d", comes, got, want)
+		}
+		stop(t, p, one)
+		stop(t, p, other)
+	}
+}
+
 // TestKernelAProgramOfAPlaceSeesAllWhileTheOtherComesAndGoes lets one program come and go while datagrams are sent.
 func TestKernelAProgramOfAPlaceSeesAllWhileTheOtherComesAndGoes(t *testing.T) {
 	requirePlaces(t)
@@ -192,5 +216,34 @@ func TestKernelAProgramOfAPlaceSeesAllWhileTheOtherComesAndGoes(t *testing.T) {
 		if n := stop(t, p, object); n != datagrams {
 			t.Errorf("the program of rank %d has seen %d datagrams while another one came and went %d times, want %d", stays, n, times, datagrams)
 		}
+	}
+}
+
+// TestKernelAFirstProgramThatIsNeededOnlyJumps requires that a program from which another one is reached counts nothing any more when
+// its object is closed.
+func TestKernelAFirstProgramThatIsNeededOnlyJumps(t *testing.T) {
+	requirePlaces(t)
+	p := New(func() ([]string, error) { return []string{Send}, nil })
+	one := start(t, p, First)
+	two := start(t, p, Second)
+	enabled, err := one.Maps[flags].Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer enabled.Close()
+	led := p.object != nil
+	if n := stop(t, p, one); n != 0 {
+		t.Errorf("the first program has seen %d datagrams, want none", n)
+	}
+	mustSend(t, 1)
+	var value uint8
+	if err := enabled.Lookup(uint32(0), &value); err != nil {
+		t.Fatal(err)
+	}
+	if (value == 0) != led {
+		t.Errorf("the first program's variable is %d, want it disabled: %t", value, led)
+	}
+	if n := stop(t, p, two); n != 1 {
+		t.Errorf("the second program has seen %d datagrams, want 1", n)
 	}
 }

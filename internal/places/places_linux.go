@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 
@@ -55,12 +56,24 @@ type Places struct {
 	references int
 	sections   []string // of the places
 	object     *kernel.Object
+	heads      map[string]head // by section
+	kept       kernel.Closers  // what stays attached until the places are shut down
 }
+
+// head is what is attached at a place.
+type head int
+
+const (
+	none    head = iota
+	reaches      // the program that jumps to the others and does nothing else
+	leads        // the first one, which jumps to the second
+)
 
 // New returns Places that are not started. At their start choose says at which tracepoints there are programs of two objects.
 func New(choose func() ([]string, error)) *Places { return &Places{choose: choose} }
 
-// Start attaches the programs that jump to others.
+// Start loads the programs that jump to others. Each is attached when it is needed: if the first program of a place comes before the
+// second, it is attached itself.
 func (p *Places) Start(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,16 +107,12 @@ func (p *Places) start() error {
 	var hooks []kernel.Hook
 	for _, place := range all {
 		if slices.Contains(p.sections, place.section) {
-			hooks = append(hooks, kernel.Hook{Name: place.section, Programs: []string{place.program}})
+			hooks = append(hooks, kernel.Hook{Job: place.section, Name: place.section, Programs: []string{place.program}, Later: true})
 		}
 	}
-	if p.object, err = kernel.Load(spec, hooks, nil); err != nil {
-		return err
-	}
-	if err := p.object.Attach(""); err != nil {
-		return errors.Join(err, p.close())
-	}
-	return nil
+	p.heads = map[string]head{}
+	p.object, err = kernel.Load(spec, hooks, nil)
+	return err
 }
 
 // leaveOutPreemptible leaves out the tracepoints in whose programs a thread can be preempted, which from Linux 7.0 on are all that run
@@ -125,7 +134,7 @@ func (p *Places) leaveOutPreemptible() error {
 func (p *Places) close() error {
 	object := p.object
 	p.object, p.sections = nil, nil
-	return object.Close()
+	return errors.Join(p.kept.Close(), object.Close())
 }
 
 // Enable does nothing: the programs at the places are enabled by their instruments.
@@ -166,8 +175,11 @@ func (p *Places) Seat(spec *ebpf.CollectionSpec, hooks []kernel.Hook, ranks map[
 			continue
 		}
 		slot := kernel.Slot{Map: p.object.Maps[place.slots], Index: uint32(rank)}
-		if !slot.IsFree() {
+		if !slot.IsFree() || rank == First && p.heads[place.section] == leads {
 			continue
+		}
+		slot.Lead = func(attach func() (io.Closer, error), disable func() error) (io.Closer, error) {
+			return p.lead(place.section, place.slots, rank, attach, disable)
 		}
 		seats.Slots[place.section] = slot
 		if rank == First {
@@ -176,6 +188,45 @@ func (p *Places) Seat(spec *ebpf.CollectionSpec, hooks []kernel.Hook, ranks map[
 		}
 	}
 	return seats
+}
+
+// lead is the Lead of a slot of [kernel.Slot].
+func (p *Places) lead(section, slots string, rank Rank, attach func() (io.Closer, error), disable func() error) (io.Closer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.heads[section] == leads && rank == First {
+		return attach()
+	}
+	if p.heads[section] != none {
+		return nil, nil
+	}
+	if rank != First {
+		if err := p.object.AttachLater(section); err != nil {
+			return nil, err
+		}
+		p.heads[section] = reaches
+		return nil, nil
+	}
+	attached, err := attach()
+	if err != nil {
+		return nil, err
+	}
+	p.heads[section] = leads
+	second := kernel.Slot{Map: p.object.Maps[slots], Index: uint32(Second)}
+	return kernel.Shutdown(func(context.Context) error { return p.leave(section, second, attached, disable) }), nil
+}
+
+// leave detaches the first program of a place. If there is a second one, which would miss what happens until it is attached itself, the
+// first one stays until the places are shut down, and only jumps.
+func (p *Places) leave(section string, second kernel.Slot, attached io.Closer, disable func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.object == nil || second.IsFree() {
+		delete(p.heads, section)
+		return attached.Close()
+	}
+	p.kept = append(p.kept, attached)
+	return disable()
 }
 
 // first is the end of the names of programs that jump to the second one of their place when they are done.

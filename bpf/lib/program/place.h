@@ -4,9 +4,9 @@
 
 /*
  * A tracepoint where programs of two objects run. The kernel takes about 80 instructions to reach each program that is
- * attached there, so only that of bpf/places.bpf.c is. It jumps to the first one, which jumps to the second when it is done.
- * Either is put there and taken away at any time, as one word, so that the other one sees each event once meanwhile.
- * Go: internal/places.
+ * attached there, so only one is. The first one jumps to the second when it is done, and is attached itself if it comes
+ * first. Otherwise that of bpf/places.bpf.c is attached, which jumps to the first one. Either is put there and taken away at
+ * any time, as one word, so that the other one sees each event once meanwhile. Go: internal/places.
  */
 enum rank {
 	FIRST,
