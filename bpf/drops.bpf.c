@@ -381,24 +381,19 @@ int BPF_PROG(count_drop_socket, struct sk_buff *skb, void *location, __u32 reaso
 	return count_drop(skb, location, reason, rx_sk, BY_HELPER);
 }
 
-bool fired_watch_listeners;
-
-SEC("cgroup_skb/ingress")
-int watch_listeners(struct __sk_buff *ctx)
+/*
+ * A packet meets a listener. This is apart from watch_listeners, which would set up the variables of
+ * this one for each packet.
+ */
+static __noinline int meet_listener(struct __sk_buff *ctx)
 {
-	struct bpf_sock *listener = ctx->sk;
 	struct drop_key key = { .reason = reason_listen_overflow, .transport = IPPROTO_TCP };
+	struct bpf_sock *listener = ctx->sk;
 	struct net_device *dev;
 	struct tcp_header tcp;
 
-	if (!listener)
-		return 1;
-	if (with_meetings)
-		note_meeting(ctx, listener);
-	if (listener->state != STATE_LISTEN || !is_enabled(&fired_watch_listeners))
-		return 1;
-	if (!accept_queue_is_full(listener) || !load_tcp_header(&tcp, ctx))
-		return 1;
+	if (!listener || !accept_queue_is_full(listener) || !load_tcp_header(&tcp, ctx))
+		return 0;
 	if (is_ack(&tcp)) {
 		remember_ack(ctx, &tcp, is_half_open(ctx, &tcp));
 	} else if (is_syn(&tcp) && !is_half_open(ctx, &tcp)) {
@@ -409,5 +404,21 @@ int watch_listeners(struct __sk_buff *ctx)
 			set_victim(&key, number_of_listener(address_of(listener)), RECEIVE, VICTIM_SOCKET);
 		count(&key, dev);
 	}
+	return 0;
+}
+
+bool fired_watch_listeners;
+
+SEC("cgroup_skb/ingress")
+int watch_listeners(struct __sk_buff *ctx)
+{
+	struct bpf_sock *listener = ctx->sk;
+
+	if (!listener)
+		return 1;
+	if (with_meetings)
+		note_meeting(ctx, listener);
+	if (listener->state == STATE_LISTEN && is_enabled(&fired_watch_listeners))
+		meet_listener(ctx);
 	return 1; /* let it pass */
 }
