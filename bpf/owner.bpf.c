@@ -188,9 +188,7 @@ bool fired_learn_from_send;
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(learn_from_send, struct sock *sk, int sent, int flags)
 {
-	if (!is_enabled(&fired_learn_from_send))
-		return 0;
-	if (sent >= 0)
+	if (sent >= 0 && is_enabled(&fired_learn_from_send))
 		learn(sk);
 	return 0;
 }
@@ -202,7 +200,7 @@ bool fired_learn_from_send_first;
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(learn_from_send_first, struct sock *sk, int sent, int flags)
 {
-	if (is_enabled(&fired_learn_from_send_first) && sent >= 0)
+	if (sent >= 0 && is_enabled(&fired_learn_from_send_first))
 		learn(sk);
 	LEAVE_TO_SECOND(ctx, at_send);
 }
@@ -212,9 +210,7 @@ bool fired_learn_from_receive;
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(learn_from_receive, struct sock *sk, int received, int flags)
 {
-	if (!is_enabled(&fired_learn_from_receive))
-		return 0;
-	if (received >= 0)
+	if (received >= 0 && is_enabled(&fired_learn_from_receive))
 		learn(sk);
 	return 0;
 }
@@ -225,7 +221,7 @@ bool fired_learn_from_receive_first;
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(learn_from_receive_first, struct sock *sk, int received, int flags)
 {
-	if (is_enabled(&fired_learn_from_receive_first) && received >= 0)
+	if (received >= 0 && is_enabled(&fired_learn_from_receive_first))
 		learn(sk);
 	LEAVE_TO_SECOND(ctx, at_receive);
 }

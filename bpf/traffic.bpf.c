@@ -104,12 +104,13 @@ static __always_inline bool count_request(struct sock *sk, struct handed *h, boo
 
 static __always_inline bool count_sender(struct sock *sk, struct handed *h, bool below)
 {
-	__u64 number = below ? NOBODY : known_number(sk), since;
+	struct known *known = below ? NULL : find_known(sk);
 	struct owner *owner;
+	__u64 since;
 
-	if (number) {
+	if (known) {
 		h->account = ACCOUNT_PROCESS;
-		h->key.number = number;
+		h->key.number = known->number;
 		return count_process(&h->key, &h->count);
 	}
 	since = READ_ONCE(handovers);
@@ -155,6 +156,7 @@ static __always_inline void hand(struct handed *h, struct sk_buff *skb, struct n
 		.ifindex = dev->ifindex,
 		.direction = TRANSMIT,
 	};
+	h->is_whole = true;
 	h->count = count_of_frame(len);
 	if (pieces)
 		measure_pieces(&h->count, skb, from, len, pieces);
@@ -218,7 +220,7 @@ static __noinline int count_handing(struct handing *now, struct sk_buff *skb, st
 	} else {
 		now->device = (__u64)dev;
 		now->sk = (__u64)skb->sk;
-		now->below = 0;
+		now->first.below = 0;
 		new = count_given(skb, dev, &now->first);
 	}
 	if (new)
@@ -239,18 +241,22 @@ static __always_inline __u32 length_of(struct sk_buff *skb, __u32 ifindex)
 static __always_inline bool count_known_sender(struct handing *now, struct sk_buff *skb, struct net_device *dev)
 {
 	__u64 number, netns, rest;
-	struct sock *sk = skb->sk;
+	struct known *known;
 	struct cell *cell;
+	struct sock *sk;
 	__u32 bytes;
 
 	if (with_detail)
 		return APART(false);
-	if (!sk || skb->skb_iif | with_special)
+	if (skb->skb_iif | with_special || gso_size_of(skb))
 		return false;
-	number = known_number(sk);
-	if (!number || sk->__sk_common.skc_net.net != dev->nd_net.net || BITS_OF(skb, encapsulation) ||
-	    has_upper(dev) || gso_size_of(skb))
+	sk = skb->sk;
+	if (!sk)
 		return false;
+	known = find_known(sk);
+	if (!known || sk->__sk_common.skc_net.net != dev->nd_net.net || BITS_OF(skb, encapsulation) || has_upper(dev))
+		return false;
+	number = known->number;
 	netns = dev->nd_net.net->net_cookie;
 	rest = rest_of(dev->ifindex, 0, 0, TRANSMIT);
 	cell = cell_at(number, rest, 0);
@@ -258,15 +264,9 @@ static __always_inline bool count_known_sender(struct handing *now, struct sk_bu
 		return false;
 	bytes = length_of(skb, dev->ifindex);
 	add_frame(cell, bytes);
-	now->first.skb = (__u64)skb;
-	now->first.key.number = number;
-	now->first.key.netns = netns;
-	*rest_of_key(&now->first.key) = rest;
-	now->first.count = count_of_frame(bytes);
-	now->first.account = ACCOUNT_PROCESS;
+	note_frame(&now->first, skb, number, bytes);
 	now->device = (__u64)dev;
 	now->sk = (__u64)sk;
-	now->below = 0;
 	return true;
 }
 
@@ -302,18 +302,29 @@ int BPF_PROG(count_transmit_first, struct sk_buff *skb, struct net_device *dev)
 	LEAVE_TO_SECOND(ctx, at_transmit);
 }
 
+/* Sets what note_frame() left out. */
+static __always_inline void complete(struct handed *h, struct net_device *dev)
+{
+	h->key.netns = dev->nd_net.net->net_cookie;
+	*rest_of_key(&h->key) = rest_of(dev->ifindex, 0, 0, TRANSMIT);
+	h->count = count_of_frame(h->bytes);
+}
+
 /*
  * Subtracts a packet that the device refused. What waits with its socket is left there, because the
  * skb and the socket may be gone by now.
  */
-static __always_inline void undo(struct handing *now, struct handed *h, struct sk_buff *skb)
+static __noinline int undo(struct handing *now, struct handed *h, struct sk_buff *skb, struct net_device *dev)
 {
 	if (h->skb != (__u64)skb || h->account == ACCOUNT_WAITING)
-		return;
+		return 0;
 	h->skb = 0;
 	now->seen--;
+	if (!h->is_whole)
+		complete(h, dev);
 	negate(&h->count);
 	count_handed(h);
+	return 0;
 }
 
 bool fired_end_transmit;
@@ -330,7 +341,7 @@ int BPF_PROG(end_transmit, struct sk_buff *skb, int rc, struct net_device *dev, 
 	if (first)
 		now->device = 0;
 	if (rc)
-		undo(now, first ? &now->first : handed_to(now, dev), skb);
+		undo(now, first ? &now->first : handed_to(now, dev), skb, dev);
 	return 0;
 }
 
@@ -429,32 +440,39 @@ static __noinline int count_any_arrival(struct arrivals *a, struct sk_buff *skb,
  */
 static __always_inline bool count_known_arrival(struct arrivals *a, struct sk_buff *skb)
 {
-	__u64 head = head_of(a, skb), number = number_of_account(ACCOUNT_ARRIVED), netns, rest;
-	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1), from, link = 0, ifindex;
-	struct arrival *slot = &a->slots[at];
-	struct net_device *dev = skb->dev;
+	__u64 number = number_of_account(ACCOUNT_ARRIVED), head, netns, rest;
+	__u32 at, from, link = 0, ifindex;
+	struct net_device *dev;
+	struct arrival *slot;
 	struct cell *cell;
 	struct part part;
 
-	if (skb->skb_iif | with_special || is_own_copy(skb) || slot->head != head || !is_claimed(slot) || gso_size_of(skb))
+	if (skb->skb_iif | with_special || gso_size_of(skb) || is_own_copy(skb))
 		return false;
+	head = (__u64)skb->head;
+	at = hash_of(head) & (ARRIVAL_SLOTS - 1);
+	slot = &a->slots[at];
+	if (slot->head != head || !is_claimed(slot))
+		return false;
+	dev = skb->dev;
 	netns = dev->nd_net.net->net_cookie;
 	ifindex = dev->ifindex;
+	set_leg(&slot->by[0], dev, netns, ifindex);
 	rest = rest_of(ifindex, 0, 0, RECEIVE);
 	cell = cell_at(number, rest, 0);
 	if (!is_cell_of(cell, number, netns, rest))
-		return false;
+		return false; /* as long as nothing is left, the leg means nothing */
 	from = skb->data - skb->head;
 	if (!is_loopback(ifindex))
 		link = from - skb->mac_header;
 	part = (struct part){ .packets = 1, .bytes = skb->len + link, .frames = 1, .frame_bytes = skb->len + link };
+	leave(&slot->by[0], link, &part);
 	a->seen++;
 	add_frame(cell, part.bytes);
 	slot->from = from;
 	slot->end = from + skb->len;
 	slot->legs = 1;
 	slot->number = a->number++;
-	set_leg(&slot->by[0], dev, netns, ifindex, link, &part);
 	a->last = at;
 	return true;
 }
@@ -542,19 +560,21 @@ static __always_inline bool is_kernel_bpf_sock(struct bpf_sock *sk)
 
 /*
  * Counts the most frequent kind of delivery, if it is one: a whole packet, by the device on which it
- * arrived, to a socket whose owner this CPU knows.
+ * arrived, to a socket whose owner this CPU knows. has_type is as for find_frame.
  */
-static __always_inline bool count_known(struct __sk_buff *ctx, struct bpf_sock *sk)
+static __always_inline bool count_known(struct __sk_buff *ctx, struct sk_buff *skb, const bool has_type, struct bpf_sock *sk)
 {
-	__u64 number = known_number(sk), rest;
+	struct known *known = find_known(sk);
+	__u64 number, rest;
 	struct cell *cell;
 	struct leg *leg;
 
-	if (!number)
+	if (!known)
 		return false;
-	leg = find_frame(ctx);
+	leg = find_frame(ctx, skb, has_type);
 	if (!leg)
 		return false;
+	number = known->number;
 	rest = rest_of(leg->ifindex, 0, 0, RECEIVE);
 	cell = cell_at(number, rest, 0);
 	if (!is_cell_of(cell, number, leg->netns, rest))
@@ -615,7 +635,8 @@ int count_receive(struct __sk_buff *ctx)
 		return 1;
 	if (with_detail)
 		return APART(count_delivery(ctx));
-	if (!count_known(ctx, sk))
+	if (bpf_cast_to_kern_ctx ? !count_known(ctx, bpf_cast_to_kern_ctx(ctx), true, sk) :
+				   !count_known(ctx, (struct sk_buff *)ctx, false, sk))
 		count_delivery(ctx);
 	return 1;
 }

@@ -63,15 +63,7 @@ type bpfInstance struct {
 }
 
 type bpfKnowledge struct {
-	_  structs.HostLayout
-	By [64]struct {
-		_         structs.HostLayout
-		Sk        uint64
-		Number    uint64
-		Handovers uint64
-		Mark      uint32
-		Tried     uint32
-	}
+	_      structs.HostLayout
 	Thread struct {
 		_       structs.HostLayout
 		Task    uint64
@@ -80,8 +72,15 @@ type bpfKnowledge struct {
 		ExecId  uint32
 		Mark    uint32
 	}
-	Sk uint64
-	_  [24]byte
+	By [64]struct {
+		_         structs.HostLayout
+		Sk        uint64
+		Number    uint64
+		Handovers uint64
+		Mark      uint32
+		Tried     uint32
+	}
+	_ [32]byte
 }
 
 type bpfListener struct {

@@ -39,8 +39,13 @@ type bpfAccountKey struct {
 }
 
 type bpfArrivals struct {
-	_     structs.HostLayout
-	Slots [256]struct {
+	_      structs.HostLayout
+	Number uint64
+	Seen   uint64
+	Last   uint32
+	Pad    uint32
+	_      [40]byte
+	Slots  [256]struct {
 		_      structs.HostLayout
 		Head   uint64
 		Number uint64
@@ -63,13 +68,8 @@ type bpfArrivals struct {
 				Frames     uint16
 			}
 		}
+		_ [8]byte
 	}
-	Number uint64
-	Seen   uint64
-	Head   uint64
-	Last   uint32
-	Pad    uint32
-	_      [32]byte
 }
 
 type bpfCell struct {
@@ -110,12 +110,14 @@ type bpfHanding struct {
 	Seen   uint64
 	Device uint64
 	Sk     uint64
-	Below  uint32
-	Pad    uint32
 	First  struct {
-		_   structs.HostLayout
-		Skb uint64
-		Key struct {
+		_       structs.HostLayout
+		Skb     uint64
+		Bytes   uint32
+		Below   uint16
+		Account uint8
+		IsWhole uint8
+		Key     struct {
 			_         structs.HostLayout
 			Number    uint64
 			Netns     uint64
@@ -131,13 +133,15 @@ type bpfHanding struct {
 			Frames     uint64
 			FrameBytes uint64
 		}
-		Account uint32
-		Pad     uint32
 	}
 	By [8]struct {
-		_   structs.HostLayout
-		Skb uint64
-		Key struct {
+		_       structs.HostLayout
+		Skb     uint64
+		Bytes   uint32
+		Below   uint16
+		Account uint8
+		IsWhole uint8
+		Key     struct {
 			_         structs.HostLayout
 			Number    uint64
 			Netns     uint64
@@ -153,10 +157,8 @@ type bpfHanding struct {
 			Frames     uint64
 			FrameBytes uint64
 		}
-		Account uint32
-		Pad     uint32
 	}
-	_ [24]byte
+	_ [32]byte
 }
 
 type bpfInstance struct {
@@ -186,15 +188,7 @@ type bpfInterfaceKey struct {
 }
 
 type bpfKnowledge struct {
-	_  structs.HostLayout
-	By [64]struct {
-		_         structs.HostLayout
-		Sk        uint64
-		Number    uint64
-		Handovers uint64
-		Mark      uint32
-		Tried     uint32
-	}
+	_      structs.HostLayout
 	Thread struct {
 		_       structs.HostLayout
 		Task    uint64
@@ -203,8 +197,15 @@ type bpfKnowledge struct {
 		ExecId  uint32
 		Mark    uint32
 	}
-	Sk uint64
-	_  [24]byte
+	By [64]struct {
+		_         structs.HostLayout
+		Sk        uint64
+		Number    uint64
+		Handovers uint64
+		Mark      uint32
+		Tried     uint32
+	}
+	_ [32]byte
 }
 
 type bpfListener struct {

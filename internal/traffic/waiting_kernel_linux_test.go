@@ -21,11 +21,17 @@ import (
 // them.
 func slow(t *testing.T, device string) {
 	t.Helper()
+	limit(t, device, 4<<20)
+}
+
+// limit does the same, but only so many bytes can wait. What is beyond that is discarded.
+func limit(t *testing.T, device string, waiting uint32) {
+	t.Helper()
 	link := linkOf(t, device)
 	err := netlink.QdiscReplace(&netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
 		Rate:       2_000_000, // bytes a second
-		Limit:      4 << 20,
+		Limit:      waiting,
 		Buffer:     netlink.Xmittime(2_000_000, 70_000),
 	})
 	if err != nil {
@@ -106,6 +112,40 @@ func TestKernelCreditsWhatWaitsBelow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestKernelSubtractsWhatADeviceRefuses has a VLAN that refuses packets, because no more of them can wait for the device below.
+func TestKernelSubtractsWhatADeviceRefuses(t *testing.T) {
+	const packets = 300
+	near, far := netip.MustParseAddr("10.219.0.1"), netip.MustParseAddr("10.219.0.2")
+	l := share(t)
+	w := connect(t, l)
+	vlan := w.far.Device + ".7"
+	w.addVLAN(t, w.near.Name, w.near.Device, netip.PrefixFrom(near, 24))
+	w.addVLAN(t, w.far.Name, w.far.Device, netip.PrefixFrom(far, 24))
+	w.acquaint(t, w.near.Name, w.near.Device+".7", near, w.far.Name, vlan, far)
+	var from, receiver *net.UDPConn
+	w.inNear(func() { receiver = datagrams(t, near, 0) })
+	w.inFar(func() {
+		from = datagrams(t, far, 0)
+		limit(t, w.far.Device, 3000)
+	})
+	setOption(t, from, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20)
+	for range packets {
+		if _, err := from.WriteTo(make([]byte, 1000), receiver.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	var refused uint64
+	w.inFar(func() { refused = linkOf(t, vlan).Attrs().Statistics.TxDropped })
+	if refused == 0 || refused >= packets {
+		t.Fatalf("the VLAN has refused %d of %d packets, want some of them", refused, packets)
+	}
+	l.requireAccounts(t, w.far.Name, vlan, interfaceAccounts{
+		Accounts: map[string]quantity{"transmit process": {packets - refused, (packets - refused) * 1042}},
+		Stacked:  true,
+	})
 }
 
 // TestKernelNoticesForwarding has a host that begins to forward. From the next collection on, all forwarded packets must be claimed as soon

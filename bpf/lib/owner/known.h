@@ -31,9 +31,8 @@ struct known_thread {
 };
 
 struct knowledge {
-	struct known by[KNOWN];
 	struct known_thread thread;
-	__u64 sk; /* of the socket at hand */
+	struct known by[KNOWN];
 } __attribute__((aligned(64))); /* a cache line */
 
 struct knowledge knowledge OF_CPU(knowledge);
@@ -53,9 +52,7 @@ static __always_inline void forget_known(void)
 /* Where a socket is known, if it is. */
 static __always_inline struct known *known_at(struct knowledge *k, const void *sk)
 {
-	__u64 address = address_through(&k->sk, sk);
-
-	return &k->by[address >> 7 & (KNOWN - 1)];
+	return &k->by[hashable(sk) >> 7 & (KNOWN - 1)];
 }
 
 /* Whether a place is that of a socket, of which all that is known is still so. */
@@ -64,16 +61,12 @@ static __always_inline bool is_known_as(const struct known *known, const void *s
 	return READ_ONCE(known->sk) == (__u64)sk && known->handovers == READ_ONCE(handovers);
 }
 
-/* The number by which a socket's packets are counted; NOBODY if it is not known here. */
-static __always_inline __u64 known_number(const void *sk)
+/* What is known of a socket, with bottom halves off; NULL if it is not known here. */
+static __always_inline struct known *find_known(const void *sk)
 {
 	struct known *known = known_at(HERE(knowledge), sk);
-	__u64 number;
 
-	if (!is_known_as(known, sk))
-		return NOBODY;
-	number = READ_ONCE(known->number);
-	return READ_ONCE(known->sk) == (__u64)sk ? number : NOBODY; /* a softirq may have come in between */
+	return is_known_as(known, sk) ? known : NULL;
 }
 
 /*
@@ -110,36 +103,55 @@ static __noinline __u32 remember_thread(struct knowledge *k)
 	return mark;
 }
 
-/* The running process's mark. */
-static __always_inline __u32 current_mark(struct knowledge *k)
+/* The running process's mark, by its thread; 0 if this CPU does not remember it. */
+static __always_inline __u32 mark_of_thread(const struct known_thread *known, struct task_struct *task)
 {
-	struct task_struct *task = current_task(), *leader = task->group_leader;
-	struct known_thread *known = &k->thread;
+	struct task_struct *leader = task->group_leader;
+	__u64 start_ns = leader->start_boottime;
 
-	if (known->task == (__u64)task && known->start_ns == leader->start_boottime &&
-	    known->cred == (__u64)leader->cred && known->exec_id == (__u32)task->self_exec_id)
-		return READ_ONCE(known->mark) ^ (__u32)leader->start_boottime;
-	return remember_thread(k);
+	if (known->task != (__u64)task || known->start_ns != start_ns || known->cred != (__u64)leader->cred ||
+	    known->exec_id != (__u32)task->self_exec_id)
+		return 0;
+	return READ_ONCE(known->mark) ^ (__u32)start_ns;
+}
+
+/* Whether the user of a socket is known; its mark is never 0. */
+static __always_inline bool knows_user(const struct known *known, const void *sk, __u32 *mark)
+{
+	if (!is_known_as(known, sk))
+		return false;
+	*mark = READ_ONCE(known->mark);
+	return READ_ONCE(known->sk) == (__u64)sk; /* a softirq may have come in between */
 }
 
 /*
- * Whether it is known that sk belongs to the running process. If that is a process beyond
- * max_processes, then also whether it was found in this round that there is no room for it.
+ * Whether the known user of a socket is the running process, which this CPU may not remember, or which
+ * has no place. Then it must have been found in this round that there is none.
  */
-static __always_inline bool is_known_user(const void *sk)
+static __noinline bool is_user(const void *sk)
 {
 	struct knowledge *k = HERE(knowledge);
 	struct known *known = known_at(k, sk);
 	__u32 user, mark;
 
-	if (!is_known_as(known, sk))
+	if (!knows_user(known, sk, &user))
 		return false;
-	user = READ_ONCE(known->mark);
-	if (READ_ONCE(known->sk) != (__u64)sk) /* a softirq has come in between */
-		return false;
-	mark = current_mark(k);
+	mark = mark_of_thread(&k->thread, current_task());
+	if (!mark)
+		mark = remember_thread(k);
 	if (user == mark)
 		return true;
 	return user == (__u32)number_beyond(mark) && known->number == number_of_account(ACCOUNT_OVERFLOW) &&
 	       known->tried == (__u32)current_round();
+}
+
+/* Whether it is known that sk belongs to the running process. */
+static __always_inline bool is_known_user(const void *sk)
+{
+	struct knowledge *k = HERE(knowledge);
+	__u32 user;
+
+	if (!knows_user(known_at(k, sk), sk, &user))
+		return false;
+	return user == mark_of_thread(&k->thread, current_task()) || is_user(sk);
 }

@@ -41,10 +41,7 @@ struct leg {
 	struct part left;
 };
 
-/*
- * the port of a bridge, the bridge, and a tunnel through it; the value of a CPU is limited to 32 kB
- */
-#define LEGS 3
+#define LEGS 3 /* the port of a bridge, the bridge, and a tunnel through it */
 
 struct arrival {
 	__u64 head; /* skb->head, because a clone shares it, and an skb's own address is soon used again */
@@ -53,20 +50,19 @@ struct arrival {
 	__u16 from; /* and where its network header is */
 	__u16 legs; /* how many there are */
 	struct leg by[LEGS];
-};
+} __attribute__((aligned(64))); /* a cache line has all of a packet with one leg */
 
 #define ARRIVAL_AGE 128   /* twice what a driver passes on at once; nobody claims what is older */
 #define ARRIVAL_SLOTS 256 /* most are free, so a free one is near the place of a packet */
 #define ARRIVAL_PROBES 4
 
 struct arrivals {
-	struct arrival slots[ARRIVAL_SLOTS];
 	__u64 number;
 	__u64 seen; /* packets received */
-	__u64 head; /* of the packet that is being handled */
 	__u32 last;
 	__u32 pad;
-} __attribute__((aligned(64))); /* a cache line */
+	struct arrival slots[ARRIVAL_SLOTS];
+};
 
 struct arrivals arrivals OF_CPU(arrivals);
 
@@ -78,21 +74,21 @@ struct delivery {
 	struct count count; /* as that device counts the packet */
 };
 
-static __always_inline __u64 head_of(struct arrivals *a, struct sk_buff *skb)
+static __always_inline __u64 head_of(struct __sk_buff *ctx)
 {
-	return address_through(&a->head, skb->head);
-}
+	struct sk_buff *skb = (struct sk_buff *)ctx;
 
-static __always_inline __u64 head_of_context(struct arrivals *a, struct __sk_buff *ctx)
-{
-	if (bpf_cast_to_kern_ctx)
-		return head_of(a, bpf_cast_to_kern_ctx(ctx));
-	return (__u64)BPF_CORE_READ((struct sk_buff *)ctx, head);
+	if (!bpf_cast_to_kern_ctx)
+		return (__u64)BPF_CORE_READ(skb, head);
+	skb = bpf_cast_to_kern_ctx(ctx);
+	return (__u64)skb->head;
 }
 
 static __always_inline __u32 hash_of(__u64 head)
 {
-	return head >> 6 ^ head >> 13;
+	__u32 half = hashable((void *)head);
+
+	return half >> 6 ^ half >> 13;
 }
 
 static __always_inline bool is_claimed(struct arrival *slot)
@@ -213,13 +209,16 @@ static __noinline __u32 legs_below(struct arrival *slot, struct sk_buff *skb, __
 	return legs;
 }
 
-/* Records what may be claimed of what has arrived on a device. */
-static __always_inline void set_leg(struct leg *leg, struct net_device *dev, __u64 netns, __u32 ifindex, __u32 link,
-				    const struct part *part)
+static __always_inline void set_leg(struct leg *leg, struct net_device *dev, __u64 netns, __u32 ifindex)
 {
 	leg->netns = netns;
 	leg->ifindex = ifindex;
 	leg->device = (__u64)dev;
+}
+
+/* Records what may be claimed of what has arrived on a device. */
+static __always_inline void leave(struct leg *leg, __u32 link, const struct part *part)
+{
 	leg->link = link;
 	leg->outer = false;
 	leg->left = *part;
@@ -232,7 +231,7 @@ static __always_inline void set_leg(struct leg *leg, struct net_device *dev, __u
 static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, struct net_device *dev, __u64 netns,
 				   __u32 ifindex, __u32 from, __u32 link, const struct part *part)
 {
-	__u64 head = head_of(a, skb);
+	__u64 head = (__u64)skb->head;
 	__u32 at = hash_of(head) & (ARRIVAL_SLOTS - 1), end = from + skb->len, below = 0;
 	struct arrival *slot = &a->slots[at];
 	struct leg *leg;
@@ -249,7 +248,8 @@ static __always_inline void arrive(struct arrivals *a, struct sk_buff *skb, stru
 	slot->legs = below + 1;
 	slot->number = a->number++;
 	leg = below == 0 ? &slot->by[0] : below == 1 ? &slot->by[1] : &slot->by[2];
-	set_leg(leg, dev, netns, ifindex, link, part);
+	set_leg(leg, dev, netns, ifindex);
+	leave(leg, link, part);
 	a->last = at;
 }
 
@@ -286,7 +286,7 @@ static __noinline int join(struct arrival *slot, struct sk_buff *skb, __u32 from
  */
 static __always_inline void arrive_again(struct arrivals *a, struct sk_buff *skb, __u32 from)
 {
-	__u64 head = head_of(a, skb);
+	__u64 head = (__u64)skb->head;
 	__u32 at = place_for(a, head);
 	struct arrival *slot = &a->slots[at & (ARRIVAL_SLOTS - 1)];
 
@@ -339,7 +339,7 @@ static __always_inline void count_forwarded(struct sk_buff *skb, const struct le
 static __always_inline void claim_whole(struct sk_buff *skb, enum account account)
 {
 	struct arrivals *a = HERE(arrivals);
-	struct arrival *slot = find(a, head_of(a, skb));
+	struct arrival *slot = find(a, (__u64)skb->head);
 
 	if (!slot || is_free(a, slot))
 		return;
@@ -497,9 +497,10 @@ static __always_inline bool delivers(struct __sk_buff *ctx, struct leg *leg)
 	return leg->device == (__u32)(__u64)skb->dev;
 }
 
+/* Whether it is one packet that is one frame. */
 static __always_inline bool is_frame(const struct part *part)
 {
-	return part->packets == 1 && part->frames == 1;
+	return *(const __u32 *)&part->packets == 0x10001; /* and frames, in the same word */
 }
 
 /*
@@ -550,19 +551,18 @@ static __always_inline void take_up(struct arrivals *a, struct __sk_buff *ctx, e
 
 /*
  * Finds a whole packet of one frame that arrived on no other device than the one that delivers it;
- * NULL if it is anything else.
+ * NULL if it is anything else. skb is the context, and has_type tells whether it has its type for the
+ * verifier.
  */
-static __always_inline struct leg *find_frame(struct __sk_buff *ctx)
+static __always_inline struct leg *find_frame(struct __sk_buff *ctx, struct sk_buff *skb, const bool has_type)
 {
+	__u64 head = has_type ? (__u64)skb->head : (__u64)BPF_CORE_READ(skb, head);
 	struct arrivals *a = HERE(arrivals);
-	struct arrival *slot;
-	struct leg *leg;
-	__u64 head;
+	struct arrival *slot = &a->slots[hash_of(head) & (ARRIVAL_SLOTS - 1)];
+	struct leg *leg = &slot->by[0];
 
-	head = head_of_context(a, ctx);
-	slot = &a->slots[hash_of(head) & (ARRIVAL_SLOTS - 1)];
-	leg = &slot->by[0];
-	if (slot->head != head || slot->legs != 1 || !is_frame(&leg->left) || !delivers(ctx, leg) ||
+	if (slot->head != head || slot->legs != 1 || !is_frame(&leg->left) || leg->ifindex != ctx->ifindex ||
+	    leg->device != (__u32)(__u64)(has_type ? skb->dev : BPF_CORE_READ(skb, dev)) ||
 	    a->number - slot->number >= ARRIVAL_AGE || ctx->len + leg->link > leg->left.bytes)
 		return NULL;
 	return leg;
@@ -607,7 +607,7 @@ __noinline int claim_delivery(struct __sk_buff *ctx, struct delivery *d)
 	if (!d)
 		return false;
 	last = &a->slots[a->last & (ARRIVAL_SLOTS - 1)];
-	slot = find(a, head_of_context(a, ctx));
+	slot = find(a, head_of(ctx));
 	if (is_stale(ctx, slot, last))
 		slot = NULL;
 	if ((!slot || is_free(a, slot) || is_of_other(ctx, slot)) && is_verdict((struct sk_buff *)ctx)) {

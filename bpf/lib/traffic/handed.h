@@ -8,14 +8,27 @@
 
 /*
  * The packet that a device was last given on this CPU. It is kept because the device may refuse it.
+ * Of the most frequent kind only the number of its process and the second word are noted, which is
+ * the bytes of its only frame. What else it is then can be found out from the device.
  */
 struct handed {
 	__u64 skb;
+	__u32 bytes;
+	__u16 below;    /* of the first: how many packets were passed on meanwhile */
+	__u8 account;   /* enum account: the account on which it was counted */
+	__u8 is_whole;  /* key and count are set */
 	struct traffic_key key;
 	struct count count;
-	enum account account; /* the account on which it was counted */
-	__u32 pad;
 };
+
+_Static_assert(ACCOUNT_PROCESS == 0, "a frame's account is in the second word of struct handed");
+
+static __always_inline void note_frame(struct handed *h, struct sk_buff *skb, __u64 number, __u32 bytes)
+{
+	h->skb = (__u64)skb;
+	*(__u64 *)&h->bytes = bytes;
+	h->key.number = number;
+}
 
 /*
  * What this CPU passes to devices. While the first device has a packet, it may pass it on to a
@@ -25,11 +38,9 @@ struct handing {
 	__u64 seen;   /* packets passed to devices, minus those that were refused */
 	__u64 device; /* the first device while it has a packet; 0: none */
 	__u64 sk;     /* the socket of this packet; 0: none */
-	__u32 below;  /* how many packets were passed on meanwhile */
-	__u32 pad;
 	struct handed first;
 	struct handed by[8]; /* those below it, by their ifindex */
-} __attribute__((aligned(64))); /* a cache line */
+} __attribute__((aligned(64))); /* a cache line has all that is noted of the most frequent kind of packet */
 
 #define MAX_BELOW 4096 /* beyond this the end of the first was missed, and this is another packet */
 
@@ -38,7 +49,7 @@ struct handing handing OF_CPU(handing);
 /* Whether dev is given a packet while another device, above it, has one. */
 static __always_inline bool is_handed_on(struct handing *now, struct net_device *dev)
 {
-	return now->device && now->device != (__u64)dev && ++now->below < MAX_BELOW;
+	return now->device && now->device != (__u64)dev && ++now->first.below < MAX_BELOW;
 }
 
 static __always_inline struct handed *handed_to(struct handing *now, struct net_device *dev)
