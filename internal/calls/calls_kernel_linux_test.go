@@ -618,7 +618,9 @@ func receivesForOthers(t testing.TB, o *fixture, connects bool, asked ...string)
 	listener := listenTCP(t)
 	client := must(unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0))
 	defer unix.Close(client)
-	fd := must(unix.FcntlInt(uintptr(client), unix.F_DUPFD, 512)) // of a number that no thread of other tests has used
+	// Probes have two descriptors for each function, and other tests use the numbers after these.
+	const unused = 3000
+	fd := must(unix.FcntlInt(uintptr(client), unix.F_DUPFD, unused))
 	defer unix.Close(fd)
 	connect := func(fd int) {
 		if err := unix.Connect(fd, must(unix.Getsockname(listener))); err != nil {
